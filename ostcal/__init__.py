@@ -1,0 +1,50 @@
+"""ostcal: calibration frames of astronomical cameras, out of core, from raw frames to masters that can be trusted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ostcal._version import __version__
+
+if TYPE_CHECKING:
+    from ostcal.config import Config, load_config
+    from ostcal.errors import OstcalError
+    from ostcal.masters.creator import MasterFrameCreator
+    from ostcal.masters.loading import load_master_bias, load_master_dark, load_master_flat
+    from ostcal.status import Status
+
+__all__ = [
+    "Config",
+    "MasterFrameCreator",
+    "OstcalError",
+    "Status",
+    "__version__",
+    "load_config",
+    "load_master_bias",
+    "load_master_dark",
+    "load_master_flat",
+]
+
+_HOMES = {
+    "Config": "ostcal.config",
+    "MasterFrameCreator": "ostcal.masters.creator",
+    "OstcalError": "ostcal.errors",
+    "Status": "ostcal.status",
+    "load_config": "ostcal.config",
+    "load_master_bias": "ostcal.masters.loading",
+    "load_master_dark": "ostcal.masters.loading",
+    "load_master_flat": "ostcal.masters.loading",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: `ostcal --help` must not wait for numba and zarr."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ostcal' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,45 @@
+"""Every exception that ostcal raises on purpose, in one tree.
+
+``OstcalError``
+    ``ConfigError``       the YAML file or an option is wrong (exit code 2)
+    ``InputError``        frames, series or folders that cannot be used
+        ``FrameError``    one frame cannot be used; the others can
+        ``NoFramesError`` nothing to work on
+    ``StorageError``      a store or file cannot be read or written
+    ``PlanError``         the work cannot fit what it was given (memory)
+    ``CombineError``      a master could not be made
+
+Each carries one line that names the file, key or device, the value, the limit and what to do.
+"""
+
+
+class OstcalError(Exception):
+    """Base of all errors that ostcal raises on purpose."""
+
+
+class ConfigError(OstcalError):
+    """A configuration file, key or option is wrong."""
+
+
+class InputError(OstcalError):
+    """Frames, series or folders that cannot be used."""
+
+
+class FrameError(InputError):
+    """One frame cannot be used; it is left out and named, the others go on."""
+
+
+class NoFramesError(InputError):
+    """No usable frames were found where they were looked for."""
+
+
+class StorageError(OstcalError):
+    """A store or file cannot be read or written."""
+
+
+class PlanError(OstcalError):
+    """The work cannot fit the memory it was given."""
+
+
+class CombineError(OstcalError):
+    """A master could not be made."""

@@ -1,0 +1,116 @@
+"""The vocabulary of frames: what a frame is, how its samples are coded, what makes frames comparable.
+
+Pure values without any input or output; every other room may use them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class FrameType(StrEnum):
+    """What a frame shows."""
+
+    BIAS = "bias"
+    DARK = "dark"
+    FLAT = "flat"
+    LIGHT = "light"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CameraSettings:
+    """What the camera was told, as far as it changes what a pixel reads. ``None`` is "not recorded"."""
+
+    camera: str | None = None
+    gain: float | None = None
+    offset: float | None = None
+    binning: tuple[int, int] = (1, 1)
+    """Horizontal and vertical binning."""
+    readout_mode: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameMetadata:
+    """What is known of one frame, wherever it is stored."""
+
+    frame_type: FrameType | None
+    exposure_time_s: float | None
+    width: int
+    height: int
+    settings: CameraSettings = field(default_factory=CameraSettings)
+    filter_name: str | None = None
+    set_temperature_c: float | None = None
+    ccd_temperature_c: float | None = None
+    date_obs: datetime | None = None
+    """Start of the exposure, UTC, timezone-aware."""
+    bayer_pattern: str | None = None
+    """Four letters such as ``RGGB`` for the pixel (0, 0) of the stored array, or ``None`` for a monochrome sensor."""
+    row_order: str | None = None
+    """``TOP-DOWN`` or ``BOTTOM-UP`` as the header says."""
+    pixel_size_um: tuple[float, float] | None = None
+    egain_e_per_adu: float | None = None
+    dark_subtracted: bool = False
+    """A dark was already subtracted (CALSTAT, HISTORY)."""
+    bias_subtracted: bool = False
+    flat_divided: bool = False
+    is_master: bool = False
+    """The frame is a combined master, not a raw frame."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleEncoding:
+    """How the samples that a stack's ``read_rows`` delivers become ADU.
+
+    A 16-bit sample is ``zero_adu + (swap(raw) ^ (0x8000 if sign_flipped else 0))`` taken as unsigned, so that the
+    engine sorts unsigned integers whatever the file says, and the conversion costs nothing of its own: it happens
+    while a kernel loads its tile. Other samples are native float32 or float64 (32-bit integers are float64, exactly).
+    """
+
+    dtype: str
+    """``uint16``, ``float32`` or ``float64``: the dtype of the block that ``read_rows`` fills."""
+    byte_swapped: bool = False
+    sign_flipped: bool = False
+    zero_adu: int = 0
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether decisions can be made in integers."""
+        return self.dtype == "uint16"
+
+    def decode(self, block: NDArray[Any]) -> NDArray[Any]:
+        """Give a block of raw samples as native ADU: int32 for 16-bit samples, else the block itself."""
+        if not self.is_integer:
+            return block
+        words = block.byteswap() if self.byte_swapped else block
+        if self.sign_flipped:
+            words = words ^ np.uint16(0x8000)
+        return words.astype(np.int32) + np.int32(self.zero_adu)
+
+
+class FrameStack(Protocol):
+    """Frames of one size that can be read strip by strip; small and picklable, it holds locations, not pixels."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """``(n_frames, height, width)``."""
+
+    @property
+    def encoding(self) -> SampleEncoding:
+        """How the samples that ``read_rows`` delivers become ADU."""
+
+    @property
+    def row_step(self) -> int:
+        """Rows that are read for the price of one: 1, or the height of the stored chunks."""
+
+    def read_rows(self, start: int, stop: int, out: NDArray[Any]) -> None:
+        """Fill ``out`` of shape ``(n_frames, stop - start, width)`` and the encoding's dtype with raw samples."""
+
+    def select(self, indices: Sequence[int]) -> FrameStack:
+        """Give the stack of the frames at `indices` alone."""

@@ -1,0 +1,115 @@
+"""Write `config_calibration_frames.yaml` and `docs/configuration.md` from the models in `ostcal.config`.
+
+Run it after a change of a key, a default or a meaning: ``python scripts/make_config_reference.py``. A test fails while
+the two files differ from the models.
+"""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from pathlib import Path
+
+from ostcal.config import KeyReference, SectionReference, reference
+
+ROOT = Path(__file__).resolve().parent.parent
+WIDTH = 116
+
+YAML_HEAD = """\
+# Configuration of ostcal: how calibration frames are taken and how masters are made of them.
+#
+# Every key is here with its default, so any of them may be left out, and a file with one section works.
+# Relative directories are relative to the working directory. Sections of other programs may stand beside these.
+# In brackets: the words to choose from, or the unit. The same in a table with all bounds: docs/configuration.md
+"""
+
+DOCS_HEAD = """\
+# Configuration
+
+<!-- Written by scripts/make_config_reference.py from the models in ostcal/config.py. Change those, then run it. -->
+
+One YAML file, given with `--config`; [`config_calibration_frames.yaml`](../config_calibration_frames.yaml) is a
+commented one with every default. Every key may be left out, and so may every section:
+
+```yaml
+master_frames:
+  rejection_method: winsorized_sigma_clip
+  sigma_low: 4
+  sigma_high: 2.7
+```
+
+- Relative directories are relative to the working directory.
+- `camera` is another name of the section `video`.
+- Sections of other programs (telescope, mount, overlay, ...) may stand in the same file; they are not looked at. A
+  section whose name is nearly one of ours is pointed out.
+- A key that is unknown or has a wrong value is an error, with the line, the value, what is allowed and the key that was
+  probably meant; all of them are named at once, and the exit code is 2. In `video` and its groups unknown keys pass
+  with a warning, because camera drivers have keys of their own.
+- Numbers may be written as `0.001` or `1e-3`, and `010` is ten. `yes`, `no`, `on` and `off` stand for true and false
+  where true or false is wanted and are plain words elsewhere. A label of digits for `gain` or `offset` needs quotes.
+- Sizes of memory: `500MB` and `1.5 GB` are powers of 1000, `4GiB` and `512MiB` powers of 1024, a number alone is bytes.
+- A key given twice is an error. Anchors, aliases and `<<` work.
+"""
+
+
+def render_yaml(sections: tuple[SectionReference, ...]) -> str:
+    """Write the commented configuration file."""
+    blocks = [YAML_HEAD]
+    for section in sections:
+        indent = "  " * (len(section.path) - 1)
+        blocks.append("")
+        blocks += _comment(section.meaning, indent)
+        blocks.append(f"{indent}{section.path[-1]}:")
+        for key in section.keys:
+            blocks += _comment(_sentence(key), f"{indent}  ")
+            blocks.append(f"{indent}  {key.name}: {key.default}")
+    return "\n".join(blocks).replace("\n\n\n", "\n\n") + "\n"
+
+
+def render_docs(sections: tuple[SectionReference, ...]) -> str:
+    """Write the reference with a table for each section."""
+    blocks = [DOCS_HEAD]
+    for section in sections:
+        heading = "#" * (len(section.path) + 1)
+        blocks.append(f"{heading} `{'.'.join(section.path)}`\n\n{section.meaning}\n")
+        rows = ["| key | value | default | unit | meaning |", "|---|---|---|---|---|"]
+        rows += [
+            f"| `{key.name}` | {_cell(key.allowed)} | `{key.default}` | {key.unit} | {_cell(key.meaning)} |"
+            for key in section.keys
+        ]
+        blocks.append("\n".join(rows) + "\n")
+    return "\n".join(blocks)
+
+
+def files() -> dict[Path, str]:
+    """Give the text of every file that this script writes."""
+    sections = reference()
+    return {
+        ROOT / "config_calibration_frames.yaml": render_yaml(sections),
+        ROOT / "docs" / "configuration.md": render_docs(sections),
+    }
+
+
+def _comment(text: str, indent: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")
+
+
+def _sentence(key: KeyReference) -> str:
+    notes = "; ".join(filter(None, (key.allowed if key.choices else "", key.unit)))
+    return f"{key.meaning} [{notes}]" if notes else key.meaning
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def main() -> int:
+    """Write the files."""
+    for path, text in files().items():
+        path.write_text(text, encoding="utf-8", newline="\n")
+        sys.stdout.write(f"wrote {path.relative_to(ROOT)}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
