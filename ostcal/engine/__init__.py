@@ -1,0 +1,1 @@
+"""The combination engine: tiling, kernels, rejection methods, the Dask graph."""

@@ -1,0 +1,52 @@
+"""Dask clusters: an existing scheduler by its address, or a cluster of local processes for this run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ostcal.errors import OstcalError
+
+CONNECT_TIMEOUT_S = 20
+
+
+@contextmanager
+def cluster_client(address: str | None, workers: int, memory_limit_bytes: int | None) -> Iterator[Any]:
+    """Give a client of the scheduler at `address`, or of a local cluster that lives as long as the context.
+
+    Parameters
+    ----------
+    address : str or None
+        ``tcp://host:8786``; ``None`` starts worker processes of one thread each on this machine.
+    workers : int
+        Processes of a local cluster.
+    memory_limit_bytes : int or None
+        Limit in bytes for all processes of a local cluster together.
+
+    Raises
+    ------
+    OstcalError
+        If nothing answers at the address.
+    """
+    from distributed import Client, LocalCluster
+
+    if address is not None:
+        try:
+            client = Client(address, timeout=CONNECT_TIMEOUT_S)
+        except OSError as error:
+            raise OstcalError(
+                f"compute.address {address}: no Dask scheduler answered within {CONNECT_TIMEOUT_S} s ({error}); "
+                "check the address and that the scheduler runs"
+            ) from error
+        with client:
+            yield client
+        return
+    # The memory is planned per strip; Dask's own limit would pause or kill workers by another count.
+    with (
+        LocalCluster(
+            n_workers=workers, threads_per_worker=1, processes=True, memory_limit=0, dashboard_address=None
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client

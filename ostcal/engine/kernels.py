@@ -1,0 +1,611 @@
+"""The compiled inner loops: numpy arrays in, ``out`` arrays written, no input or output, no options object.
+
+A strip is worked off in tiles of `TILE` neighbouring pixels. A tile is loaded (byte order and sign bit on the way),
+sorted along the frames with a network of compare-exchanges whose inner loop runs over the pixels (SIMD), and in sorted
+order every rejection method keeps a contiguous run ``[lo, hi)``. All functions are serial and release the GIL: Dask
+owns the threads. Exact definitions: ``docs/methods.md``; literal reference: ``tests/naive.py``.
+"""
+
+# The loops write out what numpy would say in one line, since that is what compiles to SIMD code.
+# ruff: noqa: SIM108
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+TILE = 256
+"""Pixels sorted at once: 40 uint16 samples of 256 pixels are 20 KB and stay in a 32 KB L1 cache."""
+
+_INT_MAX_EXACT = 3_037_000_499
+"""floor(sqrt(2^63)): products of two integers below this fit int64."""
+
+
+def _kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile lazily, with the disk cache where one can be written (numba raises at decoration where none can)."""
+    options = {"nogil": True, "error_model": "numpy"}
+    try:
+        return numba.njit(cache=True, **options)(function)  # type: ignore[no-any-return]
+    except RuntimeError:
+        return numba.njit(**options)(function)  # type: ignore[no-any-return]
+
+
+@cache
+def sorting_network(n: int) -> NDArray[np.int32]:
+    """Give the compare-exchanges that sort `n` values, shape (n_comparators, 2).
+
+    Batcher's merge exchange (Knuth, The Art of Computer Programming 3, 5.2.2, algorithm M): 305 for n = 40.
+    """
+    pairs: list[tuple[int, int]] = []
+    top = 1 << max(0, (n - 1).bit_length() - 1)
+    p = top
+    while p > 0:
+        q, r, d = top, 0, p
+        while True:
+            pairs.extend((i, i + d) for i in range(n - d) if i & p == r)
+            if q == p:
+                break
+            d, q, r = q - p, q // 2, p
+        p //= 2
+    return np.array(pairs, dtype=np.int32).reshape(-1, 2)
+
+
+@_kernel
+def _sort_columns(tile: Any, network: Any) -> None:
+    """Sort a tile along axis 0; min and max by one comparison, so that floats without NaN are SIMD too."""
+    for c in range(network.shape[0]):
+        upper = tile[network[c, 0]]
+        lower = tile[network[c, 1]]
+        for x in range(TILE):
+            a = upper[x]
+            b = lower[x]
+            upper[x] = a if a < b else b
+            lower[x] = b if a < b else a
+
+
+@_kernel
+def _load_words(block: Any, first: int, width: int, swapped: bool, flip: Any, plain: Any) -> None:
+    """Copy `width` pixels of a raw 16-bit block into the tile as unsigned integers in the order of their values."""
+    for i in range(block.shape[0]):
+        row = block[i]
+        out = plain[i]
+        if swapped:
+            for x in range(width):
+                word = row[first + x]
+                out[x] = np.uint16((word >> np.uint16(8)) | (word << np.uint16(8))) ^ flip
+        else:
+            for x in range(width):
+                out[x] = row[first + x] ^ flip
+
+
+@_kernel
+def _sums(tile: Any, width: int, ref: Any, s1: Any, s2: Any) -> None:
+    """Sum d and d^2 of every pixel, d relative to its upper median `ref`; exact: |d| < 2^16, n < 2^15."""
+    n = tile.shape[0]
+    middle = tile[n // 2]
+    for x in range(width):
+        ref[x] = middle[x]
+        s1[x] = 0
+        s2[x] = 0
+    for i in range(n):
+        row = tile[i]
+        for x in range(width):
+            d = np.int64(row[x]) - ref[x]
+            s1[x] += d
+            s2[x] += d * d
+
+
+@_kernel
+def _beyond(a: int, v: int, p: int, q: int, small: bool) -> bool:
+    """Whether a/1 > (p/q) * sqrt(v), exactly; `small` promises that (a*q)^2 and p^2*v fit int64."""
+    if a <= 0:
+        return False
+    if small:
+        return (a * q) * (a * q) > p * p * v
+    whole = v // (q * q)
+    if whole > 4_000_000_000_000_000_000 // (p * p):
+        return False
+    return a * a > p * p * whole + (p * p * (v - whole * q * q)) // (q * q)
+
+
+@_kernel
+def _doubled_mad(tile: Any, x: int, lo: int, hi: int, m2: int) -> int:
+    """Give four times the MAD of the run: the sum of the two middle values of |2 x - m2|.
+
+    The k-th smallest distance is the smallest radius that holds k + 1 samples, which are neighbours when sorted.
+    """
+    n = hi - lo
+    total = 0
+    for k in ((n - 1) // 2, n // 2):
+        best = np.int64(1) << 62
+        for j in range(lo, hi - k):
+            below = m2 - 2 * np.int64(tile[j, x])
+            above = 2 * np.int64(tile[j + k, x]) - m2
+            radius = below if below > above else above
+            if radius < best:
+                best = radius
+        total += best
+    return total
+
+
+@_kernel
+def _doubled_mads(tile: Any, width: int, m2: Any, best: Any, mad4: Any) -> None:
+    """Do `_doubled_mad` for all samples of all pixels of a tile at once (SIMD over the pixels)."""
+    n = tile.shape[0]
+    for x in range(width):
+        m2[x] = np.int32(tile[(n - 1) // 2, x]) + np.int32(tile[n // 2, x])
+        mad4[x] = 0
+    for k in ((n - 1) // 2, n // 2):
+        for x in range(width):
+            best[x] = np.int32(1) << 30
+        for j in range(n - k):
+            left = tile[j]
+            right = tile[j + k]
+            for x in range(width):
+                below = m2[x] - 2 * np.int32(left[x])
+                above = 2 * np.int32(right[x]) - m2[x]
+                radius = below if below > above else above
+                best[x] = radius if radius < best[x] else best[x]
+        for x in range(width):
+            mad4[x] += best[x]
+
+
+@_kernel
+def _trim_std(
+    tile: Any, x: int, lo: int, hi: int, ref: int, s1: int, s2: int,
+    median: bool, p_low: int, q_low: int, p_high: int, q_high: int, small: bool,
+) -> tuple[int, int]:  # fmt: skip
+    """Give the run that one pass with the standard deviation leaves, exactly."""
+    n = hi - lo
+    v = n * s2 - s1 * s1
+    if median:
+        scale = 2 * n
+        center = n * (np.int64(tile[lo + (n - 1) // 2, x]) + np.int64(tile[lo + n // 2, x]) - 2 * ref)
+        v *= 4
+    else:
+        scale = n
+        center = s1
+    while lo < hi and _beyond(center - scale * (np.int64(tile[lo, x]) - ref), v, p_low, q_low, small):
+        lo += 1
+    while lo < hi and _beyond(scale * (np.int64(tile[hi - 1, x]) - ref) - center, v, p_high, q_high, small):
+        hi -= 1
+    return lo, hi
+
+
+@_kernel
+def _trim_mad(
+    tile: Any, x: int, lo: int, hi: int, ref: int, s1: int, mad4: int,
+    median: bool, p_low: int, q_low: int, p_high: int, q_high: int, floor_micro: int, step_micro: int,
+) -> tuple[int, int]:  # fmt: skip
+    """Give the run that one pass with the MAD leaves, exactly, in units of 1e-6 ADU (1.4826 MAD = 370650 mad4)."""
+    n = hi - lo
+    spread = max(floor_micro, 370_650 * mad4)
+    # No difference of samples is above 65535 ADU: limits are cut there, so that n times a limit fits int64.
+    limit_low = min(p_low * spread + q_low * (step_micro // 2), 65_536_000_000 * q_low)
+    limit_high = min(p_high * spread + q_high * (step_micro // 2), 65_536_000_000 * q_high)
+    if median:
+        scale = 2
+        center = np.int64(tile[lo + (n - 1) // 2, x]) + np.int64(tile[lo + n // 2, x]) - 2 * ref
+        unit_low, unit_high = 500_000 * q_low, 500_000 * q_high
+    else:
+        scale = n
+        center = s1
+        unit_low, unit_high = 1_000_000 * q_low, 1_000_000 * q_high
+        limit_low *= n
+        limit_high *= n
+    while lo < hi and (center - scale * (np.int64(tile[lo, x]) - ref)) * unit_low > limit_low:
+        lo += 1
+    while lo < hi and (scale * (np.int64(tile[hi - 1, x]) - ref) - center) * unit_high > limit_high:
+        hi -= 1
+    return lo, hi
+
+
+@_kernel
+def _clip_words(
+    tile: Any, width: int, ref: Any, s1: Any, s2: Any, lo: Any, hi: Any, m2: Any, mad4: Any,
+    median: bool, mad: bool, iterations: int,
+    p_low: int, q_low: int, p_high: int, q_high: int, min_keep: int, floor_micro: int, step_micro: int,
+) -> None:  # fmt: skip
+    """Sigma-clip a sorted tile of integers; leaves the kept runs and their sums."""
+    n = tile.shape[0]
+    factor = 2 * n * max(max(p_low, q_low), max(p_high, q_high))
+    for x in range(width):
+        first, last = 0, n
+        small = (np.int64(tile[n - 1, x]) - np.int64(tile[0, x])) * factor < _INT_MAX_EXACT
+        passes = 0
+        while passes != iterations:
+            if mad:
+                fourfold = np.int64(mad4[x])
+                if passes > 0:
+                    count = last - first
+                    middle = np.int64(tile[first + (count - 1) // 2, x]) + np.int64(tile[first + count // 2, x])
+                    fourfold = _doubled_mad(tile, x, first, last, middle)
+                a, b = _trim_mad(
+                    tile, x, first, last, ref[x], s1[x], fourfold,
+                    median, p_low, q_low, p_high, q_high, floor_micro, step_micro,
+                )  # fmt: skip
+            else:
+                a, b = _trim_std(
+                    tile, x, first, last, ref[x], s1[x], s2[x], median, p_low, q_low, p_high, q_high, small
+                )
+            if b - a < min_keep or (a == first and b == last):
+                break
+            _drop_words(tile, x, first, last, a, b, ref, s1, s2)
+            first, last = a, b
+            passes += 1
+        lo[x] = first
+        hi[x] = last
+
+
+@_kernel
+def _drop_words(tile: Any, x: int, lo: int, hi: int, a: int, b: int, ref: Any, s1: Any, s2: Any) -> None:
+    """Take the samples of [lo, hi) outside [a, b) out of the sums; exact, for they are integers."""
+    for i in range(lo, a):
+        d = np.int64(tile[i, x]) - ref[x]
+        s1[x] -= d
+        s2[x] -= d * d
+    for i in range(b, hi):
+        d = np.int64(tile[i, x]) - ref[x]
+        s1[x] -= d
+        s2[x] -= d * d
+
+
+@_kernel
+def _float_sums(tile: Any, x: int, lo: int, hi: int, ref: float) -> tuple[float, float]:
+    """Sum d and d^2 of the run in ascending order, d relative to `ref`."""
+    s1 = 0.0
+    s2 = 0.0
+    for i in range(lo, hi):
+        d = np.float64(tile[i, x]) - ref
+        s1 += d
+        s2 += d * d
+    return s1, s2
+
+
+@_kernel
+def _float_median(tile: Any, x: int, lo: int, hi: int, ref: float) -> float:
+    """Give the median of the run relative to `ref`."""
+    n = hi - lo
+    a = np.float64(tile[lo + (n - 1) // 2, x]) - ref
+    b = np.float64(tile[lo + n // 2, x]) - ref
+    return (a + b) / 2.0
+
+
+@_kernel
+def _float_mad(tile: Any, x: int, lo: int, hi: int, ref: float, center: float) -> float:
+    """Give the median absolute deviation of the run from `center` (relative to `ref`)."""
+    n = hi - lo
+    total = 0.0
+    for k in ((n - 1) // 2, n // 2):
+        best = np.inf
+        for j in range(lo, hi - k):
+            below = center - (np.float64(tile[j, x]) - ref)
+            above = (np.float64(tile[j + k, x]) - ref) - center
+            radius = below if below > above else above
+            if radius < best:
+                best = radius
+        total += best
+    return total / 2.0
+
+
+@_kernel
+def _clip_floats(
+    tile: Any, width: int, valid: Any, ref: Any, s1: Any, s2: Any, lo: Any, hi: Any,
+    median: bool, mad: bool, iterations: int, k_low: float, k_high: float, min_keep: int, floor: float, half_step: float,
+) -> None:  # fmt: skip
+    """Sigma-clip a sorted tile of floats; limits are widened by 1e-9, so that exact ties of scaled data stay."""
+    slack = 1.0 + 1e-9
+    for x in range(width):
+        first, last = 0, valid[x]
+        passes = 0
+        while passes != iterations and last > first:
+            n = last - first
+            center = _float_median(tile, x, first, last, ref[x])
+            if mad:
+                spread = max(floor, 1.4826 * _float_mad(tile, x, first, last, ref[x], center))
+                low = (k_low * spread + half_step) * slack
+                high = (k_high * spread + half_step) * slack
+                if not median:
+                    center = s1[x] / n
+                a, b = first, last
+                while a < b and center - (np.float64(tile[a, x]) - ref[x]) > low:
+                    a += 1
+                while a < b and (np.float64(tile[b - 1, x]) - ref[x]) - center > high:
+                    b -= 1
+            else:
+                v = max(0.0, n * s2[x] - s1[x] * s1[x])
+                a, b = _trim_float_std(
+                    tile, x, first, last, ref[x], center if median else 0.0, 0.0 if median else s1[x],
+                    k_low * k_low * v * slack, k_high * k_high * v * slack,
+                )  # fmt: skip
+            if b - a < min_keep or (a == first and b == last):
+                break
+            first, last = a, b
+            s1[x], s2[x] = _float_sums(tile, x, first, last, ref[x])
+            passes += 1
+        lo[x] = first
+        hi[x] = last
+
+
+@_kernel
+def _trim_float_std(
+    tile: Any, x: int, lo: int, hi: int, ref: float, median: float, s1: float, low: float, high: float
+) -> tuple[int, int]:
+    """Trim where (n (d - median) - s1)^2 is above the squared limit of its side; one of median and s1 is zero."""
+    n = hi - lo
+    while lo < hi:
+        a = n * (np.float64(tile[lo, x]) - ref - median) - s1
+        if a >= 0.0 or a * a <= low:
+            break
+        lo += 1
+    while lo < hi:
+        a = n * (np.float64(tile[hi - 1, x]) - ref - median) - s1
+        if a <= 0.0 or a * a <= high:
+            break
+        hi -= 1
+    return lo, hi
+
+
+@_kernel
+def _winsorized_sigma(tile: Any, x: int, lo: int, hi: int, ref: float, m: float, floor: float) -> float:
+    """Give the spread of the run by winsorization about its median `m` (relative to `ref`)."""
+    n = hi - lo
+    s1, s2 = _float_sums(tile, x, lo, hi, ref)
+    sigma = max(np.sqrt(max(0.0, n * s2 - s1 * s1)) / n, floor)
+    for _ in range(50):
+        low = m - 1.5 * sigma
+        high = m + 1.5 * sigma
+        s1 = 0.0
+        s2 = 0.0
+        for i in range(lo, hi):
+            d = np.float64(tile[i, x]) - ref
+            if d < low:
+                d = low
+            if d > high:
+                d = high
+            s1 += d
+            s2 += d * d
+        new = max(1.134 * (np.sqrt(max(0.0, n * s2 - s1 * s1)) / n), floor)
+        change = abs(new - sigma)
+        limit = 0.0005 * sigma
+        sigma = new
+        if change <= limit:
+            break
+    return sigma
+
+
+@_kernel
+def _winsorize(
+    tile: Any, width: int, valid: Any, ref: Any, lo: Any, hi: Any,
+    k_low: float, k_high: float, min_keep: int, floor: float, half_step: float,
+) -> None:  # fmt: skip
+    """Clip a sorted tile about the median with winsorized spreads, to convergence."""
+    slack = 1.0 + 1e-9
+    for x in range(width):
+        first, last = 0, valid[x]
+        while last > first:
+            origin = np.float64(ref[x])
+            m = _float_median(tile, x, first, last, origin)
+            sigma = _winsorized_sigma(tile, x, first, last, origin, m, floor)
+            low = m - (k_low * sigma + half_step) * slack
+            high = m + (k_high * sigma + half_step) * slack
+            a, b = first, last
+            while a < b and np.float64(tile[a, x]) - origin < low:
+                a += 1
+            while a < b and np.float64(tile[b - 1, x]) - origin > high:
+                b -= 1
+            if b - a < min_keep or (a == first and b == last):
+                break
+            first, last = a, b
+        lo[x] = first
+        hi[x] = last
+
+
+@_kernel
+def _drop_extremes(width: int, valid: Any, n_low: int, n_high: int, lo: Any, hi: Any) -> None:
+    """Drop counted extremes; plain mean for two samples or fewer and where nothing would be left."""
+    for x in range(width):
+        lo[x] = 0
+        hi[x] = valid[x]
+        if valid[x] > 2 and valid[x] - n_low - n_high >= 1:
+            lo[x] = n_low
+            hi[x] = valid[x] - n_high
+
+
+@_kernel
+def _count_rejected(plain: Any, width: int, low: Any, high: Any, rejected: Any) -> None:
+    """Add to each frame's count the samples outside the kept range; NaN compares false and so counts as outside."""
+    for i in range(plain.shape[0]):
+        row = plain[i]
+        count = 0
+        for x in range(width):
+            inside = row[x] >= low[x] and row[x] <= high[x]
+            count += 0 if inside else 1
+        rejected[i] += count
+
+
+@_kernel
+def combine_words(
+    block: Any, swapped: bool, flip: Any, zero: int, network: Any,
+    code: int, median: bool, mad: bool, iterations: int,
+    p_low: int, q_low: int, p_high: int, q_high: int, min_keep: int, n_low: int, n_high: int,
+    floor_micro: int, step_micro: int,
+    master: Any, n_used: Any, std: Any, low: Any, high: Any, rejected: Any,
+) -> None:  # fmt: skip
+    """Combine a raw 16-bit block of shape (n_frames, n_pixels); see `KernelParameters` for the numbers.
+
+    Writes `master`, `std`, `low`, `high` (float32), `n_used` (uint16), each of shape (n_pixels,), and adds to
+    `rejected` (int64, one per frame).
+    """
+    n, size = block.shape
+    plain = np.zeros((n, TILE), np.uint16)
+    tile = np.zeros((n, TILE), np.uint16)
+    ref = np.zeros(TILE, np.int64)
+    s1 = np.zeros(TILE, np.int64)
+    s2 = np.zeros(TILE, np.int64)
+    m2 = np.zeros(TILE, np.int32)
+    best = np.zeros(TILE, np.int32)
+    mad4 = np.zeros(TILE, np.int32)
+    lo = np.zeros(TILE, np.int64)
+    hi = np.zeros(TILE, np.int64)
+    low_word = np.zeros(TILE, np.uint16)
+    high_word = np.zeros(TILE, np.uint16)
+    valid = np.full(TILE, n, np.int64)
+    for first in range(0, size, TILE):
+        width = min(TILE, size - first)
+        _load_words(block, first, width, swapped, flip, plain)
+        tile[:] = plain
+        _sort_columns(tile, network)
+        _sums(tile, width, ref, s1, s2)
+        lo[:] = 0
+        hi[:] = n
+        if code == 1:
+            if mad:
+                _doubled_mads(tile, width, m2, best, mad4)
+            _clip_words(
+                tile, width, ref, s1, s2, lo, hi, m2, mad4, median, mad, iterations,
+                p_low, q_low, p_high, q_high, min_keep, floor_micro, step_micro,
+            )  # fmt: skip
+        else:
+            if code == 2:
+                _winsorize(
+                    tile, width, valid, ref, lo, hi, p_low / q_low, p_high / q_high, min_keep,
+                    floor_micro / 1e6, step_micro / 2e6,
+                )  # fmt: skip
+            if code == 3:
+                _drop_extremes(width, valid, n_low, n_high, lo, hi)
+            if code > 1 and code < 4:
+                for x in range(width):
+                    _drop_words(tile, x, 0, n, lo[x], hi[x], ref, s1, s2)
+        for x in range(width):
+            count = hi[x] - lo[x]
+            low_word[x] = tile[lo[x], x]
+            high_word[x] = tile[hi[x] - 1, x]
+            total = s1[x] + count * (ref[x] + zero)
+            v = count * s2[x] - s1[x] * s1[x]
+            value = total / count
+            if code == 4:
+                value = (np.int64(tile[(n - 1) // 2, x]) + np.int64(tile[n // 2, x]) + 2 * zero) / 2.0
+            master[first + x] = np.float32(value)
+            n_used[first + x] = count
+            std[first + x] = np.float32(np.sqrt(v / (count * (count - 1)))) if count > 1 else np.float32(0.0)
+            low[first + x] = np.float32(np.int64(low_word[x]) + zero)
+            high[first + x] = np.float32(np.int64(high_word[x]) + zero)
+        _count_rejected(plain, width, low_word, high_word, rejected)
+
+
+@_kernel
+def sum_words(block: Any, swapped: bool, flip: Any) -> int:
+    """Sum the unsigned words of a raw 16-bit block of shape (n_pixels,), exactly."""
+    total = 0
+    for x in range(block.size):
+        word = block[x]
+        if swapped:
+            word = np.uint16((word >> np.uint16(8)) | (word << np.uint16(8)))
+        total += np.int64(word ^ flip)
+    return total
+
+
+@_kernel
+def correct_words(
+    block: Any, swapped: bool, flip: Any, zero: int,
+    offset: Any, rate: Any, exposure: Any, scale: Any, out: Any,
+) -> None:  # fmt: skip
+    """Write ``(x - offset - rate * exposure_i) * scale_i`` of a raw 16-bit block as float32, computed in float64."""
+    n, size = block.shape
+    for i in range(n):
+        row = block[i]
+        target = out[i]
+        for x in range(size):
+            word = row[x]
+            if swapped:
+                word = np.uint16((word >> np.uint16(8)) | (word << np.uint16(8)))
+            value = np.float64(np.int64(word ^ flip) + zero)
+            dark = np.float64(offset[x]) + np.float64(rate[x]) * exposure[i]
+            target[x] = np.float32((value - dark) * scale[i])
+
+
+@_kernel
+def combine_floats(
+    block: Any, network: Any,
+    code: int, median: bool, mad: bool, iterations: int,
+    k_low: float, k_high: float, min_keep: int, n_low: int, n_high: int, floor: float, half_step: float,
+    master: Any, n_used: Any, std: Any, low: Any, high: Any, rejected: Any,
+) -> None:  # fmt: skip
+    """Combine a float32 or float64 block of shape (n_frames, n_pixels); NaN and infinite samples are dropped.
+
+    Writes `master`, `std`, `low`, `high` (float32), `n_used` (uint16), each of shape (n_pixels,), and adds to
+    `rejected` (int64, one per frame). Limits are in ADU.
+    """
+    n, size = block.shape
+    plain = np.zeros((n, TILE), block.dtype)
+    tile = np.zeros((n, TILE), block.dtype)
+    valid = np.zeros(TILE, np.int64)
+    ref = np.zeros(TILE, np.float64)
+    s1 = np.zeros(TILE, np.float64)
+    s2 = np.zeros(TILE, np.float64)
+    lo = np.zeros(TILE, np.int64)
+    hi = np.zeros(TILE, np.int64)
+    low_value = np.zeros(TILE, block.dtype)
+    high_value = np.zeros(TILE, block.dtype)
+    for first in range(0, size, TILE):
+        width = min(TILE, size - first)
+        valid[:] = 0
+        for i in range(n):
+            for x in range(width):
+                value = block[i, first + x]
+                if value == 0.0:
+                    value = abs(value)  # no -0.0: which of two zeros comes first depends on the order of the frames
+                good = abs(value) < np.inf
+                plain[i, x] = value if good else np.nan
+                tile[i, x] = value if good else np.inf
+                valid[x] += 1 if good else 0
+        _sort_columns(tile, network)
+        for x in range(width):
+            ref[x] = tile[valid[x] // 2, x] if valid[x] > 0 else 0.0
+            s1[x] = 0.0
+            s2[x] = 0.0
+        for i in range(n):
+            for x in range(width):
+                if i < valid[x]:
+                    d = np.float64(tile[i, x]) - ref[x]
+                    s1[x] += d
+                    s2[x] += d * d
+        lo[:] = 0
+        hi[:] = valid
+        if code == 1:
+            _clip_floats(
+                tile, width, valid, ref, s1, s2, lo, hi, median, mad, iterations, k_low, k_high,
+                min_keep, floor, half_step,
+            )  # fmt: skip
+        elif code == 2:
+            _winsorize(tile, width, valid, ref, lo, hi, k_low, k_high, min_keep, floor, half_step)
+        elif code == 3:
+            _drop_extremes(width, valid, n_low, n_high, lo, hi)
+        for x in range(width):
+            count = hi[x] - lo[x]
+            n_used[first + x] = count
+            if count == 0:
+                low_value[x] = np.inf
+                high_value[x] = -np.inf
+                for out in (master, std, low, high):
+                    out[first + x] = np.nan
+                continue
+            if count < valid[x] and code != 1:
+                s1[x], s2[x] = _float_sums(tile, x, lo[x], hi[x], ref[x])
+            low_value[x] = tile[lo[x], x]
+            high_value[x] = tile[hi[x] - 1, x]
+            v = max(0.0, count * s2[x] - s1[x] * s1[x])
+            value = ref[x] + s1[x] / count
+            if code == 4:
+                value = ref[x] + _float_median(tile, x, 0, valid[x], ref[x])
+            master[first + x] = np.float32(value)
+            std[first + x] = np.float32(np.sqrt(v / (count * (count - 1)))) if count > 1 else np.float32(0.0)
+            low[first + x] = np.float32(low_value[x])
+            high[first + x] = np.float32(high_value[x])
+        _count_rejected(plain, width, low_value, high_value, rejected)

@@ -1,0 +1,159 @@
+"""The level of every flat frame after its dark, and the factors that bring all frames to a common level."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ostcal.engine import kernels
+from ostcal.engine.combine import Correction, corrected
+from ostcal.engine.normalization import measure_levels
+from ostcal.errors import CombineError
+from ostcal.frames import FrameStack
+
+FlatScaling = Literal["mean", "median", "none"]
+
+DARK_FRAME_SHARE = 0.02
+"""A flat below this share of the series' median level shows no light: scaling it up would only add its noise."""
+
+_ROWS_AT_ONCE = 128
+
+
+class PlaneReader(Protocol):
+    """A float32 image of a master that is read by rows."""
+
+    def read_rows(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Give rows ``start`` to ``stop``, shape (stop - start, width)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DarkModel:
+    """The dark of any exposure: a master alone, or the line through two masters of different exposures.
+
+    Bias plus scaled dark current is the line through the bias and a dark.
+    """
+
+    first: PlaneReader
+    first_exposure_s: float
+    second: PlaneReader | None = None
+    second_exposure_s: float = 0.0
+
+    def read(self, start: int, stop: int) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Give offset in ADU and rate in ADU/s of rows ``start`` to ``stop``; no rate where one master serves."""
+        first = self.first.read_rows(start, stop)
+        if self.second is None:
+            return first, None
+        second = self.second.read_rows(start, stop)
+        span_s = self.second_exposure_s - self.first_exposure_s
+        rate = ((second.astype(np.float64) - first) / span_s).astype(np.float32)
+        offset = (first - rate.astype(np.float64) * self.first_exposure_s).astype(np.float32)
+        return offset, rate
+
+
+@dataclass(frozen=True, kw_only=True)
+class DarkMeans:
+    """Mean offset (ADU) and mean rate (ADU/s) of a dark model."""
+
+    offset_adu: float = 0.0
+    rate_adu_per_s: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameLevels:
+    """Level of every frame after its dark, in ADU, and the factor each frame is multiplied by (NaN: left out)."""
+
+    levels_adu: tuple[float, ...]
+    scales: tuple[float, ...]
+
+    @property
+    def left_out(self) -> list[int]:
+        """Frames without light."""
+        return [i for i, scale in enumerate(self.scales) if math.isnan(scale)]
+
+
+def dark_means(dark: DarkModel | None, height: int) -> DarkMeans:
+    """Average a dark model over all pixels, row by row, independent of strips."""
+    if dark is None:
+        return DarkMeans()
+    offsets: list[float] = []
+    rates: list[float] = []
+    width = 1
+    for start in range(0, height, _ROWS_AT_ONCE):
+        offset, rate = dark.read(start, min(start + _ROWS_AT_ONCE, height))
+        width = offset.shape[1]
+        offsets.extend(np.sum(offset, axis=1, dtype=np.float64))
+        if rate is not None:
+            rates.extend(np.sum(rate, axis=1, dtype=np.float64))
+    pixels = height * width
+    return DarkMeans(offset_adu=math.fsum(offsets) / pixels, rate_adu_per_s=math.fsum(rates) / pixels)
+
+
+def frame_level(
+    frame: FrameStack, exposure_time_s: float, dark: DarkModel | None, means: DarkMeans, scaling: FlatScaling
+) -> float:
+    """Measure the level in ADU of one frame (a stack of one) after its dark.
+
+    The mean of integer samples is the exact sum less the dark's mean; anything else is measured on the differences.
+    """
+    if scaling == "mean" and frame.encoding.is_integer:
+        mean_dark = means.offset_adu + means.rate_adu_per_s * exposure_time_s
+        return _exact_mean(frame) - mean_dark
+    _, height, width = frame.shape
+
+    def difference(start: int, stop: int) -> NDArray[np.float32]:
+        block = np.empty((1, stop - start, width), frame.encoding.dtype)
+        frame.read_rows(start, stop, block)
+        offset, rate = dark.read(start, stop) if dark is not None else (None, None)
+        correction = Correction(
+            scale=np.ones(1), exposure_time_s=np.array([exposure_time_s]), dark_offset=offset, dark_rate=rate
+        )
+        return corrected(block.reshape(1, -1), frame.encoding, correction).reshape(stop - start, width)
+
+    try:
+        return measure_levels(difference, height, "median" if scaling == "median" else "mean", None)[""]
+    except CombineError:  # not above zero: a frame without light, which `common_scales` leaves out
+        return 0.0
+
+
+def _exact_mean(frame: FrameStack) -> float:
+    _, height, width = frame.shape
+    encoding = frame.encoding
+    flip = np.uint16(0x8000 if encoding.sign_flipped else 0)
+    total = 0
+    block = np.empty((1, min(_ROWS_AT_ONCE, height), width), encoding.dtype)
+    for start in range(0, height, _ROWS_AT_ONCE):
+        stop = min(start + _ROWS_AT_ONCE, height)
+        part = block[:, : stop - start]
+        frame.read_rows(start, stop, part)
+        total += int(kernels.sum_words(part.reshape(-1), encoding.byte_swapped, flip))
+    return total / (height * width) + encoding.zero_adu
+
+
+def common_scales(levels_adu: Sequence[float], scaling: FlatScaling) -> FrameLevels:
+    """Give the factor of each frame to the mean of all levels; frames without light get NaN.
+
+    Raises
+    ------
+    CombineError
+        If no frame holds light.
+    """
+    levels = tuple(levels_adu)
+    if scaling == "none":
+        return FrameLevels(levels_adu=levels, scales=(1.0,) * len(levels))
+    median = sorted(levels)[len(levels) // 2]
+    lit = [level for level in levels if level > 0 and level >= DARK_FRAME_SHARE * median]
+    if not lit:
+        raise CombineError(
+            f"no flat frame holds light: the highest level after the dark is {max(levels):.6g} ADU; "
+            "check the frames' kind and that the dark fits them"
+        )
+    common = math.fsum(lit) / len(lit)
+    scales = tuple(
+        common / level if level > 0 and level >= DARK_FRAME_SHARE * median else math.nan for level in levels
+    )
+    return FrameLevels(levels_adu=levels, scales=scales)

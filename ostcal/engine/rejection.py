@@ -1,0 +1,225 @@
+"""The rejection methods as values: which samples of a pixel are kept, and how the kept ones are combined.
+
+To add a method: a frozen dataclass here with a ``code`` and ``parameters``, the function of its code in
+``kernels.py``, its literal reference in ``tests/naive.py``, a row in ``tests/test_combine.py`` and a word in
+``config.py``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Literal
+
+from ostcal.errors import PlanError
+
+Center = Literal["mean", "median", "auto"]
+Spread = Literal["std", "mad", "auto"]
+
+AUTO_MEAN_STD_FRAMES = 21
+"""From this many frames on `auto` is mean and standard deviation; mean/std at 3 sigma can reject nothing of ten
+frames and one of 11 to 20: m outliers of n pass it unless (n - m) / m > 9."""
+
+MICRO = 1_000_000
+"""Spreads of integer data are whole numbers of 1e-6 ADU, so that comparisons with them are exact."""
+
+MAX_THRESHOLD = 1000
+MAX_DECIMALS = 4
+
+
+@dataclass(frozen=True)
+class KernelParameters:
+    """What a kernel needs of a method: numbers only."""
+
+    code: int
+    center_is_median: bool = False
+    spread_is_mad: bool = False
+    iterations: int = 0
+    """Passes at the most; -1 is to convergence."""
+    low_numerator: int = 0
+    low_denominator: int = 1
+    high_numerator: int = 0
+    high_denominator: int = 1
+    min_keep: int = 1
+    n_low: int = 0
+    n_high: int = 0
+    floor_micro_adu: int = 0
+    step_micro_adu: int = MICRO
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeriesNoise:
+    """The noise of a series, measured once on the series itself."""
+
+    noise_adu: float = 0.0
+    """Standard deviation of one sample about its pixel's mean."""
+    step_adu: float = 1.0
+    """Step of quantisation: 1 for whole numbers, 0 for continuous samples."""
+
+    @property
+    def floor_micro_adu(self) -> int:
+        """``sqrt(noise^2 + step^2 / 12)`` as a whole number of 1e-6 ADU: what a spread never falls below."""
+        return round(math.sqrt(self.noise_adu**2 + self.step_adu**2 / 12) * MICRO)
+
+
+def exact_threshold(value: Fraction | float | int | str) -> Fraction:
+    """Give a threshold as the decimal that was written: 2.7 is 27/10.
+
+    Raises
+    ------
+    PlanError
+        If it is not positive, above 1000 or has more than four decimals (products would leave 64-bit integers).
+    """
+    exact = value if isinstance(value, Fraction) else Fraction(str(value))
+    in_range = 0 < exact <= MAX_THRESHOLD and exact * exact.denominator**2 <= 3_000_000_000
+    if not in_range or 10**MAX_DECIMALS % exact.denominator:
+        raise PlanError(
+            f"sigma threshold {value}: must be above 0, at most {MAX_THRESHOLD} and have at most {MAX_DECIMALS} decimals"
+        )
+    return exact
+
+
+@dataclass(frozen=True, kw_only=True)
+class SigmaClip:
+    """Keep samples within k spreads of the centre, pass after pass (mean/std, median/MAD or mixed).
+
+    A pass that would leave fewer than `min_keep` samples is not applied and ends the passes, so that mean/std
+    with one pass gives the plain mean where none would be kept.
+    """
+
+    low: Fraction = Fraction(3)
+    high: Fraction = Fraction(3)
+    center: Center = "auto"
+    spread: Spread = "auto"
+    iterations: int | None = 1
+    """Passes at the most; ``None`` is to convergence."""
+    min_keep: int = 1
+
+    name = "sigma_clip"
+
+    def resolved(self, n_frames: int) -> SigmaClip:
+        """Replace ``auto`` by what it means for `n_frames`."""
+        many = n_frames >= AUTO_MEAN_STD_FRAMES
+        center: Center = ("mean" if many else "median") if self.center == "auto" else self.center
+        spread: Spread = ("std" if many else "mad") if self.spread == "auto" else self.spread
+        return replace(self, center=center, spread=spread)
+
+    @property
+    def needs_noise(self) -> bool:
+        """Whether the series' noise is used (call on a resolved method)."""
+        return self.spread != "std"
+
+    @property
+    def label(self) -> str:
+        """The words for a header card."""
+        return f"sigma_clip {self.center}/{self.spread}"
+
+    def parameters(self, noise: SeriesNoise) -> KernelParameters:
+        """Give the numbers for the kernel."""
+        low, high = exact_threshold(self.low), exact_threshold(self.high)
+        return KernelParameters(
+            code=1,
+            center_is_median=self.center == "median",
+            spread_is_mad=self.spread == "mad",
+            iterations=-1 if self.iterations is None else self.iterations,
+            low_numerator=low.numerator,
+            low_denominator=low.denominator,
+            high_numerator=high.numerator,
+            high_denominator=high.denominator,
+            min_keep=max(1, self.min_keep),
+            floor_micro_adu=noise.floor_micro_adu,
+            step_micro_adu=round(noise.step_adu * MICRO),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class WinsorizedSigmaClip:
+    """Sigma clip about the median with a spread of winsorized samples, to convergence.
+
+    Source: the winsorization of Huber's estimator as PixInsight's ImageIntegration documents it (clamp at 1.5 sigma,
+    factor 1.134, until sigma changes by less than 0.05 %).
+    """
+
+    low: Fraction = Fraction(3)
+    high: Fraction = Fraction(3)
+    min_keep: int = 1
+
+    name = "winsorized_sigma_clip"
+    needs_noise = True
+    label = "winsorized_sigma_clip"
+
+    def resolved(self, n_frames: int) -> WinsorizedSigmaClip:
+        """Give itself: nothing depends on the number of frames."""
+        return self
+
+    def parameters(self, noise: SeriesNoise) -> KernelParameters:
+        """Give the numbers for the kernel."""
+        low, high = exact_threshold(self.low), exact_threshold(self.high)
+        return KernelParameters(
+            code=2,
+            low_numerator=low.numerator,
+            low_denominator=low.denominator,
+            high_numerator=high.numerator,
+            high_denominator=high.denominator,
+            min_keep=max(1, self.min_keep),
+            floor_micro_adu=noise.floor_micro_adu,
+            step_micro_adu=round(noise.step_adu * MICRO),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MinMax:
+    """Drop the lowest and the highest samples; plain mean for two samples or where nothing would be left."""
+
+    n_low: int = 1
+    n_high: int = 1
+
+    name = "minmax"
+    needs_noise = False
+    label = "minmax"
+
+    def resolved(self, n_frames: int) -> MinMax:
+        """Give itself: nothing depends on the number of frames."""
+        return self
+
+    def parameters(self, noise: SeriesNoise) -> KernelParameters:
+        """Give the numbers for the kernel."""
+        return KernelParameters(code=3, n_low=self.n_low, n_high=self.n_high)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Median:
+    """The median of all samples."""
+
+    name = "median"
+    needs_noise = False
+    label = "median"
+
+    def resolved(self, n_frames: int) -> Median:
+        """Give itself: nothing depends on the number of frames."""
+        return self
+
+    def parameters(self, noise: SeriesNoise) -> KernelParameters:
+        """Give the numbers for the kernel."""
+        return KernelParameters(code=4)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoRejection:
+    """The plain mean of all samples."""
+
+    name = "none"
+    needs_noise = False
+    label = "none"
+
+    def resolved(self, n_frames: int) -> NoRejection:
+        """Give itself: nothing depends on the number of frames."""
+        return self
+
+    def parameters(self, noise: SeriesNoise) -> KernelParameters:
+        """Give the numbers for the kernel."""
+        return KernelParameters(code=0)
+
+
+RejectionMethod = SigmaClip | WinsorizedSigmaClip | MinMax | Median | NoRejection

@@ -1,0 +1,291 @@
+"""What a task of the graph does: read a strip, combine, write, and return a few numbers.
+
+Tasks are idempotent and hold nothing but locations and numbers; the graph (`graph.py`) only says which follows which.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ostcal.engine.combine import BlockResult, Correction, combine_block, corrected
+from ostcal.engine.levels import DarkMeans, DarkModel, FlatScaling, FrameLevels, PlaneReader, frame_level
+from ostcal.engine.noise import NoiseCells, row_cells
+from ostcal.engine.normalization import NormalizationMethod, divide_by_levels
+from ostcal.engine.rejection import RejectionMethod, SeriesNoise
+from ostcal.frames import FrameStack
+
+
+class StripSink(PlaneReader, Protocol):
+    """Where the planes of a master go, strip by strip; small and picklable."""
+
+    def write_rows(
+        self, start: int, *, master: NDArray[np.float32], n_used: NDArray[np.uint16], std: NDArray[np.float32]
+    ) -> None:
+        """Write the three planes of the rows that begin at ``start``."""
+
+    def read_std(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Give rows of the standard deviation that were written before."""
+
+    def rewrite(self, start: int, *, master: NDArray[np.float32], std: NDArray[np.float32]) -> None:
+        """Replace the master and the standard deviation of rows that were written before."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlatTreatment:
+    """What is done to flats beyond combining."""
+
+    exposure_times_s: tuple[float, ...]
+    dark: DarkModel | None
+    scaling: FlatScaling
+    normalization: NormalizationMethod
+    bayer_pattern: str | None = None
+    dark_jobs: tuple[str, ...] = ()
+    """Names of the jobs of the same run that make the dark."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MasterJob:
+    """One master to be made."""
+
+    name: str
+    stack: FrameStack
+    method: RejectionMethod
+    sink: StripSink
+    flat: FlatTreatment | None = None
+
+    @property
+    def n_frames(self) -> int:
+        """Frames that go in."""
+        return self.stack.shape[0]
+
+    @property
+    def height(self) -> int:
+        """Rows of a frame."""
+        return self.stack.shape[1]
+
+    @property
+    def float_path(self) -> bool:
+        """Whether samples become floats before rejection."""
+        return self.flat is not None or not self.stack.encoding.is_integer
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelRange:
+    """Range and row sums of the finite pixels of a strip."""
+
+    minimum: float
+    maximum: float
+    row_sums: NDArray[np.float64]
+    """(rows,) float64; whole rows, so that their exact sum does not depend on strips."""
+    count: int
+
+    @classmethod
+    def of(cls, rows: NDArray[np.float32]) -> PixelRange:
+        """Measure rows of shape (rows, width)."""
+        finite = np.isfinite(rows)
+        return cls(
+            minimum=float(np.min(rows, initial=np.inf, where=finite)),
+            maximum=float(np.max(rows, initial=-np.inf, where=finite)),
+            row_sums=np.sum(rows, axis=1, dtype=np.float64, where=finite),
+            count=int(np.count_nonzero(finite)),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StripResult:
+    """Counts of one strip of a master."""
+
+    rejected_per_frame: NDArray[np.int64]
+    n_samples: int
+    invalid: int
+    empty_pixels: int
+    pixels: PixelRange
+    read_s: float
+    combine_s: float
+    write_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What must be known of a series before its strips are combined."""
+
+    noise: SeriesNoise
+    levels: FrameLevels | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobResult:
+    """What became of one job."""
+
+    name: str
+    noise: SeriesNoise
+    noise_measured: bool
+    levels: FrameLevels | None
+    normalization_levels: dict[str, float]
+    rejected_per_frame: tuple[int, ...]
+    n_samples: int
+    invalid: int
+    """Samples that were not finite."""
+    empty_pixels: int
+    minimum: float
+    maximum: float
+    mean: float
+    """Of the master's finite pixels, in its final unit."""
+    seconds: dict[str, float]
+    """Time summed over tasks: read, combine, write."""
+
+    @property
+    def rejected_share(self) -> float:
+        """Share of all samples that were not kept."""
+        return sum(self.rejected_per_frame) / self.n_samples if self.n_samples else 0.0
+
+
+_workspace = threading.local()
+
+
+def _reused_block(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+    """Give this thread's block, made anew only when it must grow: fresh pages cost 1 s of CPU for 40 x 61 MP."""
+    n_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    buffer: NDArray[np.uint8] | None = getattr(_workspace, "buffer", None)
+    if buffer is None or buffer.nbytes < n_bytes:
+        buffer = _workspace.buffer = np.empty(n_bytes, np.uint8)
+    return buffer[:n_bytes].view(dtype).reshape(shape)
+
+
+def noise_of_rows(job: MasterJob, rows: Sequence[int], levels: FrameLevels | None) -> list[NoiseCells]:
+    """Measure sampled rows of a series."""
+    n, _, width = job.stack.shape
+    cells = []
+    for row in rows:
+        block = np.empty((n, 1, width), job.stack.encoding.dtype)
+        job.stack.read_rows(row, row + 1, block)
+        samples = block.reshape(n, width)
+        if job.flat is None:
+            cells.append(row_cells(job.stack.encoding.decode(samples)))
+            continue
+        correction = _correction(job.flat, row, row + 1, levels)
+        lit = np.isfinite(correction.scale)
+        cells.append(row_cells(corrected(samples, job.stack.encoding, correction)[lit]))
+    return cells
+
+
+def level_of_frame(job: MasterJob, index: int, means: DarkMeans) -> float:
+    """Measure the level of one flat frame after its dark."""
+    flat = _flat(job)
+    return frame_level(job.stack.select([index]), flat.exposure_times_s[index], flat.dark, means, flat.scaling)
+
+
+def combine_strip(job: MasterJob, start: int, stop: int, prepared: Prepared) -> StripResult:
+    """Read, combine and write one strip."""
+    n, _, width = job.stack.shape
+    began = time.perf_counter()
+    block = _reused_block((n, stop - start, width), job.stack.encoding.dtype)
+    job.stack.read_rows(start, stop, block)
+    read = time.perf_counter()
+    correction = None if job.flat is None else _correction(job.flat, start, stop, prepared.levels)
+    result = _combine(job, block, prepared.noise, correction)
+    combined = time.perf_counter()
+    job.sink.write_rows(start, master=result.master, n_used=result.n_used, std=result.std)
+    return StripResult(
+        rejected_per_frame=result.rejected_per_frame,
+        n_samples=block.size,
+        invalid=result.invalid,
+        empty_pixels=int(np.count_nonzero(result.n_used == 0)),
+        pixels=PixelRange.of(result.master),
+        read_s=read - began,
+        combine_s=combined - read,
+        write_s=time.perf_counter() - combined,
+    )
+
+
+def normalise_strip(job: MasterJob, start: int, stop: int, levels: dict[str, float]) -> PixelRange:
+    """Divide a strip of a combined flat by its level."""
+    pattern = _flat(job).bayer_pattern
+    rows = divide_by_levels(job.sink.read_rows(start, stop), start, levels, pattern)
+    std = divide_by_levels(job.sink.read_std(start, stop), start, levels, pattern)
+    job.sink.rewrite(start, master=rows, std=std)
+    return PixelRange.of(rows)
+
+
+def merge_strips(
+    job: MasterJob,
+    prepared: Prepared,
+    strips: Sequence[StripResult],
+    normalization_levels: dict[str, float],
+    normalised: Sequence[PixelRange],
+) -> JobResult:
+    """Sum what the strips counted; pixels are counted as they are after normalisation."""
+    ranges = normalised or [strip.pixels for strip in strips]
+    count = sum(pixels.count for pixels in ranges)
+    total = math.fsum(value for pixels in ranges for value in pixels.row_sums)
+    rejected = np.sum([strip.rejected_per_frame for strip in strips], axis=0)
+    return JobResult(
+        name=job.name,
+        noise=prepared.noise,
+        noise_measured=job.method.resolved(job.n_frames).needs_noise,
+        levels=prepared.levels,
+        normalization_levels=normalization_levels,
+        rejected_per_frame=tuple(int(count) for count in rejected),
+        n_samples=sum(strip.n_samples for strip in strips),
+        invalid=sum(strip.invalid for strip in strips),
+        empty_pixels=sum(strip.empty_pixels for strip in strips),
+        minimum=min(pixels.minimum for pixels in ranges),
+        maximum=max(pixels.maximum for pixels in ranges),
+        mean=total / count if count else math.nan,
+        seconds={
+            "read": sum(strip.read_s for strip in strips),
+            "combine": sum(strip.combine_s for strip in strips),
+            "write": sum(strip.write_s for strip in strips),
+        },
+    )
+
+
+def _flat(job: MasterJob) -> FlatTreatment:
+    if job.flat is None:
+        raise TypeError(f"{job.name} is not a flat")
+    return job.flat
+
+
+def _correction(flat: FlatTreatment, start: int, stop: int, levels: FrameLevels | None) -> Correction:
+    offset, rate = flat.dark.read(start, stop) if flat.dark is not None else (None, None)
+    scales = levels.scales if levels is not None else (1.0,) * len(flat.exposure_times_s)
+    return Correction(
+        scale=np.array(scales), exposure_time_s=np.array(flat.exposure_times_s), dark_offset=offset, dark_rate=rate
+    )
+
+
+def _combine(
+    job: MasterJob, block: NDArray[Any], noise: SeriesNoise, correction: Correction | None
+) -> BlockResult:
+    """Combine a strip; where samples become floats row by row, which keeps them in the cache and out of the memory."""
+    if not job.float_path:
+        return combine_block(block, job.stack.encoding, job.method, noise=noise)
+    rows = []
+    for y in range(block.shape[1]):
+        row_correction = None
+        if correction is not None:
+            row_correction = Correction(
+                scale=correction.scale,
+                exposure_time_s=correction.exposure_time_s,
+                dark_offset=None if correction.dark_offset is None else correction.dark_offset[y],
+                dark_rate=None if correction.dark_rate is None else correction.dark_rate[y],
+            )
+        row = block[:, y : y + 1]
+        rows.append(combine_block(row, job.stack.encoding, job.method, noise=noise, correction=row_correction))
+    return BlockResult(
+        master=np.concatenate([r.master for r in rows]),
+        n_used=np.concatenate([r.n_used for r in rows]),
+        std=np.concatenate([r.std for r in rows]),
+        low=np.concatenate([r.low for r in rows]),
+        high=np.concatenate([r.high for r in rows]),
+        rejected_per_frame=np.sum([r.rejected_per_frame for r in rows], axis=0),
+        invalid=sum(r.invalid for r in rows),
+    )

@@ -1,0 +1,132 @@
+"""How a job is cut into strips and how much memory that takes: integers only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ostcal.errors import PlanError
+
+BLOCK_TARGET_BYTES = 16 * 2**20
+"""A strip of all frames aims at this size: larger ones gain nothing (reads of 300 KB are already sequential) and
+leave the last-level cache."""
+
+PROCESS_BYTES = 260 * 2**20
+"""Resident size of a Python process with numpy, numba, astropy, zarr and Dask loaded and its kernels compiled."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobSize:
+    """What decides how much memory a strip of a job takes."""
+
+    n_frames: int
+    height: int
+    width: int
+    sample_bytes: int
+    row_step: int
+    """Strips start at multiples of it: 1 for FITS, the chunk height for stored series."""
+    float_path: bool
+    """Whether samples become floats before rejection (flats, float frames)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StripPlan:
+    """The strips of one job."""
+
+    height: int
+    strip_rows: int
+
+    @property
+    def strips(self) -> list[tuple[int, int]]:
+        """``(start, stop)`` of every strip; together they hold each row once."""
+        return [(start, min(start + self.strip_rows, self.height)) for start in range(0, self.height, self.strip_rows)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkPlan:
+    """How many workers share the memory, and the strips of every job."""
+
+    workers: int
+    strips: tuple[StripPlan, ...]
+    peak_memory_bytes: int
+
+
+def strip_memory_bytes(size: JobSize, rows: int) -> int:
+    """Give the memory in bytes that one task holds at its peak for a strip of `rows` rows."""
+    samples = size.n_frames * size.width * size.sample_bytes * rows
+    # The float path converts one row at a time: float32 samples and a mask of them.
+    row_of_floats = size.n_frames * size.width * 9 if size.float_path else 0
+    # Five result planes, two dark planes, and one more of each where the store encodes them.
+    planes = size.width * rows * (4 * 4 + 2 + 8 + 16)
+    tiles = 2 * size.n_frames * 256 * 8
+    # Noise is measured 2048 columns at a time in four arrays of 8 bytes.
+    noise = size.n_frames * min(size.width, 2048) * 32
+    return samples + planes + max(row_of_floats + tiles, noise)
+
+
+def plan_work(
+    sizes: list[JobSize],
+    *,
+    memory_limit_bytes: int,
+    workers: int,
+    processes: bool,
+    strip_rows: int | None = None,
+) -> WorkPlan:
+    """Choose strip heights, and fewer workers where memory does not allow all of them.
+
+    Parameters
+    ----------
+    sizes : list of JobSize
+    memory_limit_bytes : int
+        For all processes of the run together.
+    workers : int
+        Workers wanted.
+    processes : bool
+        Whether every worker is a process of its own.
+    strip_rows : int, optional
+        Height asked for; rounded up to the row step. ``None`` chooses.
+
+    Raises
+    ------
+    PlanError
+        If not even one worker with the smallest strips fits; the message says what would.
+    """
+    for count in range(max(1, workers), 0, -1):
+        base = PROCESS_BYTES * (count + 1 if processes else 1)
+        budget = (memory_limit_bytes - base) // count
+        rows = [_strip_rows(size, budget, strip_rows) for size in sizes]
+        if all(rows):
+            strips = tuple(
+                StripPlan(height=size.height, strip_rows=row) for size, row in zip(sizes, rows, strict=True)
+            )
+            peak = max((strip_memory_bytes(size, row) for size, row in zip(sizes, rows, strict=True)), default=0)
+            return WorkPlan(workers=count, strips=strips, peak_memory_bytes=base + count * peak)
+    least = [strip_memory_bytes(size, _least_rows(size, strip_rows)) for size in sizes]
+    needed = PROCESS_BYTES * (2 if processes else 1) + max(least)
+    worst = sizes[least.index(max(least))]
+    raise PlanError(
+        f"compute.memory_limit {_mib(memory_limit_bytes)} is too small: {worst.n_frames} frames of "
+        f"{worst.width} x {worst.height} need at least {_mib(needed)} even with one worker; "
+        f"set memory_limit to {_mib(needed)} or more"
+    )
+
+
+def _least_rows(size: JobSize, asked: int | None) -> int:
+    return size.row_step if asked is None else -(-asked // size.row_step) * size.row_step
+
+
+def _strip_rows(size: JobSize, budget: int, asked: int | None) -> int:
+    """Give the strip height that fits `budget` bytes, or 0."""
+    least = _least_rows(size, asked)
+    if strip_memory_bytes(size, least) > budget:
+        return 0
+    if asked is not None:
+        return least
+    per_row = max(1, size.n_frames * size.width * size.sample_bytes)
+    target = max(1, BLOCK_TARGET_BYTES // (per_row * size.row_step)) * size.row_step
+    while target > size.row_step and strip_memory_bytes(size, target) > budget:
+        target = max(size.row_step, target // 2 // size.row_step * size.row_step)
+    return min(target, -(-size.height // size.row_step) * size.row_step)
+
+
+def _mib(n_bytes: int) -> str:
+    return f"{-(-n_bytes // 2**20)} MiB"

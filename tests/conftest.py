@@ -1,0 +1,23 @@
+"""Fixtures shared by all tests, and the Hypothesis profiles."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", parent=settings.get_profile("dev"), derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Give the folder of real frames, which is no part of the project."""
+    beside_the_checkout = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("OSTCAL_SHARED_DATA") or beside_the_checkout)
+    if not folder.is_dir():
+        pytest.skip(f"no real frames: {folder} is absent; set OSTCAL_SHARED_DATA to the folder that has them")
+    return folder
