@@ -1,0 +1,177 @@
+"""What a person sees: log lines, progress, tables, and the end of a command."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import NoReturn
+
+import click
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from ostcal.errors import ConfigError, OstcalError
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+PLAIN_LINE_EVERY_S = 5.0
+"""Where there is no terminal, progress is a line now and then."""
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+class ConsoleHandler(logging.Handler):
+    """Log lines through the console that draws the progress bars, so that they do not tear each other."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record as ``level: message``, its traceback below."""
+        prefix = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
+        text = prefix + record.getMessage()
+        if record.exc_info:
+            text += "\n" + logging.Formatter().formatException(record.exc_info)
+        style = {"WARNING": "yellow", "ERROR": "red", "DEBUG": "dim"}.get(record.levelname)
+        self._console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def start_logging(console: Console, level: str, debug: bool) -> None:
+    """Send log lines of the level and above to the console; warnings of libraries go the same way."""
+    handler = ConsoleHandler(console)
+    handler.setLevel(logging.DEBUG if debug else level.upper())
+    logger = logging.getLogger("ostcal")
+    logger.handlers = [handler]
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False
+
+
+def start_log_file(directory: str, prefix: str, debug: bool) -> str:
+    """Append log lines to ``prefix_YYYYMMDD.log`` in a directory that is made where missing; gives the path.
+
+    Raises
+    ------
+    OstcalError
+        If it cannot be written.
+    """
+    path = os.path.join(directory, f"{prefix}_{datetime.now(UTC):%Y%m%d}.log")
+    try:
+        os.makedirs(directory, exist_ok=True)
+        handler = logging.FileHandler(path, encoding="utf-8")
+    except OSError as error:
+        raise OstcalError(
+            f"{path}: the log file cannot be written ({error.strerror or error}); "
+            "set master_frames.output_dir to a directory that you may write"
+        ) from error
+    handler.setLevel(logging.DEBUG if debug else logging.INFO)
+    formatter = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%SZ")
+    formatter.converter = time.gmtime
+    handler.setFormatter(formatter)
+    logging.getLogger("ostcal").addHandler(handler)
+    return path
+
+
+@contextlib.contextmanager
+def errors_to_exit_codes(console: Console, debug: bool) -> Iterator[None]:
+    """Turn errors raised on purpose into one line and an exit code; the traceback only with ``--debug``."""
+    try:
+        yield
+    except ConfigError as error:
+        _fail(console, error, debug, EXIT_USAGE)
+    except OstcalError as error:
+        _fail(console, error, debug, EXIT_FAILED)
+    except KeyboardInterrupt:
+        console.print("interrupted; finished masters are kept, unfinished ones were removed", style="red")
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def _fail(console: Console, error: OstcalError, debug: bool, code: int) -> NoReturn:
+    logging.getLogger("ostcal").error("%s", error, exc_info=debug)
+    sys.exit(code)
+
+
+class RunProgress:
+    """A bar with rate and time left on a terminal, and a line now and then elsewhere."""
+
+    def __init__(self, console: Console, what: str) -> None:
+        self._console = console
+        self._what = what
+        self._total = 0
+        self._done = 0
+        self._lock = threading.Lock()
+        self._began = time.monotonic()
+        self._last_line = self._began
+        self._bar: Progress | None = None
+        self._task = None
+
+    def start(self, total_bytes: int) -> None:
+        """Begin with the bytes that are to be read."""
+        self._total = max(1, total_bytes)
+        self._began = self._last_line = time.monotonic()
+        if self._console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=None),
+                TaskProgressColumn(),
+                TransferSpeedColumn(),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=self._console,
+                transient=True,
+            )
+            self._bar.start()
+            self._bar.add_task(self._what, total=self._total)
+
+    def advance(self, n_bytes: int, what: str) -> None:
+        """Count bytes that were read."""
+        with self._lock:
+            self._done += n_bytes
+            if self._bar is not None:
+                self._bar.update(self._bar.task_ids[0], advance=n_bytes, description=what)
+            elif time.monotonic() - self._last_line >= PLAIN_LINE_EVERY_S:
+                self._last_line = time.monotonic()
+                self._console.print(self._line(what), highlight=False, soft_wrap=True)
+
+    def _line(self, what: str) -> str:
+        elapsed_s = time.monotonic() - self._began
+        rate = self._done / elapsed_s if elapsed_s > 0 else 0.0
+        left_s = (self._total - self._done) / rate if rate else 0.0
+        return f"{what}: {100 * self._done / self._total:.0f} %, {rate / 1e6:.0f} MB/s, {left_s:.0f} s left"
+
+    def stop(self) -> None:
+        """End the bar."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def debug_option(function: click.decorators.FC) -> click.decorators.FC:
+    """Add ``--debug`` and ``--log-level``."""
+    function = click.option(
+        "--log-level",
+        type=click.Choice(LOG_LEVELS, case_sensitive=False),
+        default="info",
+        show_default=True,
+        help="Lowest level of the lines on the screen.",
+    )(function)
+    return click.option(
+        "--debug", is_flag=True, help="Everything on the screen and in the log file, tracebacks of errors included."
+    )(function)

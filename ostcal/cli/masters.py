@@ -1,0 +1,148 @@
+"""`ostcal masters`: master bias, darks and flats from the frames on disk."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from ostcal.cli.console import (
+    EXIT_FAILED,
+    RunProgress,
+    debug_option,
+    errors_to_exit_codes,
+    start_log_file,
+    start_logging,
+)
+from ostcal.config import Config, dump, load_config, with_overrides
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ostcal.engine.graph import Progress
+    from ostcal.masters.creator import MasterFrameCreator
+    from ostcal.masters.grouping import Group
+
+logger = logging.getLogger("ostcal")
+
+EXAMPLES = """\b
+Examples:
+  ostcal masters --config config_calibration_frames.yaml
+  ostcal masters --config night.yaml --darks-only --rejection-method minmax
+  ostcal masters --config night.yaml --flats-only      (with the master darks on disk)
+  ostcal masters --config night.yaml --no-confirm --log-level warning   (in a script)
+"""
+
+
+@click.command(epilog=EXAMPLES)
+@click.option("--config", "config_path", required=True, type=click.Path(), help="The configuration file (YAML).")
+@click.option("--darks-only", is_flag=True, help="Make the master bias and the master darks, no flats.")
+@click.option("--flats-only", is_flag=True, help="Make the master flats, with the master darks on disk.")
+@click.option("--rejection-method", metavar="M", help="sigma_clip, minmax, winsorized_sigma_clip, median or none.")
+@click.option("--sigma-threshold", metavar="V", help="Threshold of the clipping methods, such as 3.0.")
+@click.option("--normalization-method", metavar="M", help="Level of a flat that becomes 1: mean, median or max.")
+@click.option("--no-confirm", is_flag=True, help="Do not ask before work begins.")
+@debug_option
+def masters(
+    config_path: str,
+    darks_only: bool,
+    flats_only: bool,
+    rejection_method: str | None,
+    sigma_threshold: str | None,
+    normalization_method: str | None,
+    no_confirm: bool,
+    debug: bool,
+    log_level: str,
+) -> None:
+    """Combine bias, dark and flat frames into masters.
+
+    Frames are looked for in dark_capture.output_dir and flat_capture.output_dir of the configuration, as FITS files
+    and as zarr series; masters are written to master_frames.output_dir.
+    """
+    if darks_only and flats_only:
+        raise click.UsageError("--darks-only and --flats-only exclude each other; leave both out to make all masters")
+    console = Console(stderr=True)
+    start_logging(console, log_level, debug)
+    overrides = {
+        "master_frames.rejection_method": rejection_method,
+        "master_frames.sigma_threshold": sigma_threshold,
+        "master_frames.normalization_method": normalization_method,
+    }
+    with errors_to_exit_codes(console, debug):
+        config = load_config(config_path)
+        config = with_overrides(config, {key: value for key, value in overrides.items() if value is not None})
+        log_path = start_log_file(config.master_frames.output_dir, "master_frames", debug)
+        logger.debug("configuration as loaded from %s:\n%s", config_path, dump(config))
+        code = _make(config, console, darks_only, flats_only, ask=not no_confirm and sys.stdin.isatty())
+        logger.info("log: %s", log_path)
+    sys.exit(code)
+
+
+def _make(config: Config, console: Console, darks_only: bool, flats_only: bool, ask: bool) -> int:
+    from ostcal.masters.build import Watcher
+    from ostcal.masters.creator import MasterFrameCreator
+
+    progress = RunProgress(console, "masters")
+
+    def planned(groups: Sequence[Group], total_bytes: int) -> bool:
+        console.print(_plan_table(groups, total_bytes))
+        if ask and not click.confirm("Make these masters?", default=True, err=True):
+            return False
+        progress.start(total_bytes)
+        return True
+
+    def progressed(done: Progress) -> None:
+        progress.advance(done.n_bytes, done.job if done.stage == "combine" else f"{done.job} ({done.stage})")
+
+    creator = MasterFrameCreator(config, logger, Watcher(planned=planned, progressed=progressed))
+    try:
+        if darks_only:
+            status = creator.create_master_darks()
+        elif flats_only:
+            status = creator.create_master_flats()
+        else:
+            status = creator.create_all_master_frames()
+    finally:
+        progress.stop()
+    if creator.report is not None and creator.report.made:
+        Console().print(_result_table(creator))
+    return EXIT_FAILED if status.is_error else 0
+
+
+def _plan_table(groups: Sequence[Group], total_bytes: int) -> Table:
+    from ostcal.masters.build import describe
+
+    table = Table(title=f"{len(groups)} groups of frames, {total_bytes / 1e9:.2f} GB to read", title_justify="left")
+    table.add_column("group")
+    table.add_column("first frame", overflow="fold")
+    for group in groups:
+        table.add_row(describe(group), group.frames[0].label)
+    return table
+
+
+def _result_table(creator: MasterFrameCreator) -> Table:
+    report = creator.report
+    table = Table(title="Masters", title_justify="left")
+    for name in ("kind", "exposure", "filter"):
+        table.add_column(name)
+    for name in ("frames", "rejected", "mean"):
+        table.add_column(name, justify="right")
+    table.add_column("where", overflow="fold")
+    for made in report.made if report is not None else ():
+        key, result = made.group.key, made.result
+        for kind, path in made.files:
+            row: list[Any] = [
+                kind,
+                f"{key.exposure_time_s:g} s",
+                key.filter_name or "",
+                len(made.group.frames),
+                f"{result.rejected_share:.3%}",
+                f"{result.mean:.6g}",
+                path,
+            ]
+            table.add_row(*(str(value) for value in row))
+    return table

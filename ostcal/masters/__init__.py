@@ -1,0 +1,1 @@
+"""Masters: which frames belong together, how each kind is made, where masters are found again."""

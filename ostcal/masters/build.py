@@ -1,0 +1,451 @@
+"""From input directories to masters on disk: the whole way, with plain values and without a config."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from ostcal.engine.graph import Execution, Failure, Progress, run_graph, total_bytes
+from ostcal.engine.levels import DarkModel, FlatScaling, PlaneReader
+from ostcal.engine.normalization import NormalizationMethod
+from ostcal.engine.rejection import RejectionMethod
+from ostcal.engine.tasks import FlatTreatment, MasterJob
+from ostcal.engine.tiling import JobSize, WorkPlan, plan_work
+from ostcal.errors import NoFramesError, OstcalError, StorageError
+from ostcal.frames import FrameType
+from ostcal.masters.finish import FinishMasters, Made, Output, PlannedMaster, StoreSink
+from ostcal.masters.grouping import Group, Grouping, GroupRules, group_frames
+from ostcal.masters.header import Provenance
+from ostcal.masters.inputs import Inputs, Source, gather_inputs, input_digest, stack_of, unpacked
+from ostcal.masters.library import LibraryMaster, find_masters, store_location
+from ostcal.masters.matching import DarkCandidate, DarkChoice, NoDark, choose_dark
+from ostcal.masters.naming import master_names
+from ostcal.storage.fits_writer import remove_partial_files
+from ostcal.storage.master_store import MasterStore
+
+logger = logging.getLogger(__name__)
+
+SCRATCH_PREFIX = ".unpacked-"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildRequest:
+    """What is asked of a run."""
+
+    input_dirs: tuple[str, ...]
+    output_dir: str
+    make_bias: bool = True
+    make_darks: bool = True
+    make_flats: bool = True
+    method: RejectionMethod
+    normalization: NormalizationMethod = "mean"
+    flat_scaling: FlatScaling = "mean"
+    bayer_normalization: bool = True
+    rules: GroupRules = field(default_factory=GroupRules)
+    exposure_tolerance: float = 0.1
+    use_masters_on_disk: bool = True
+    save_fits: bool = True
+    extensions: bool = False
+    quality_control: bool = True
+    memory_limit_bytes: int = 4 * 2**30
+    strip_rows: int | None = None
+    execution: Execution = field(default_factory=Execution)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildReport:
+    """What became of a run."""
+
+    made: tuple[Made, ...]
+    warnings: tuple[str, ...]
+    errors: tuple[str, ...]
+    groups: tuple[Group, ...]
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watcher:
+    """Who is told how a run goes on."""
+
+    planned: Callable[[Sequence[Group], int], bool] = lambda groups, n_bytes: True
+    """Called with the groups and the bytes of frames to be read, before work begins; false ends the run."""
+    progressed: Callable[[Progress], None] = lambda progress: None
+
+
+def build_masters(request: BuildRequest, watcher: Watcher | None = None) -> BuildReport:
+    """Make all masters that the input directories allow.
+
+    Raises
+    ------
+    NoFramesError
+        If there is nothing to work on.
+    PlanError
+        If the memory limit is too small.
+    StorageError
+        If the output directory cannot be written.
+    """
+    watcher = watcher or Watcher()
+    clock = _Clock()
+    _prepare_output(request.output_dir)
+    inputs = gather_inputs(request.input_dirs, exclude=request.output_dir)
+    clock.lap("inspect")
+    scratch = os.path.join(request.output_dir, f"{SCRATCH_PREFIX}{os.getpid()}")
+    left_out = list(inputs.left_out)
+    try:
+        sources = unpacked(inputs.sources, scratch, left_out)
+        grouping = _group(replace(inputs, sources=sources), request)
+        clock.lap("group")
+        report = _build(request, sources, grouping, watcher, clock)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return replace(report, warnings=(*left_out, *_left_out_groups(grouping, request), *report.warnings))
+
+
+class _Clock:
+    """Seconds of each stage of a run."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        """End a stage."""
+        now = time.perf_counter()
+        self.seconds[stage] = now - self._last
+        self._last = now
+        logger.debug("timing: %s %.3f s", stage, self.seconds[stage])
+
+
+def _prepare_output(output_dir: str) -> None:
+    """Make the directory and sweep what a killed run left in it."""
+    try:
+        os.makedirs(output_dir, exist_ok=True)
+        probe = os.path.join(output_dir, f".ostcal-{uuid.uuid4().hex}")
+        with open(probe, "wb"):
+            pass
+        os.remove(probe)
+    except OSError as error:
+        raise StorageError(
+            f"{output_dir}: masters cannot be written there ({error.strerror or error}); "
+            "set master_frames.output_dir to a directory that you may write"
+        ) from error
+    remove_partial_files(output_dir)
+    MasterStore(store_location(output_dir)).sweep()
+
+
+def _group(inputs: Inputs, request: BuildRequest) -> Grouping:
+    grouping = group_frames((source.frame for source in inputs.sources.values()), request.rules)
+    for group in grouping.groups:
+        for frame in group.frames:
+            logger.debug("group %s: %s", describe(group), frame.label)
+    return grouping
+
+
+def describe(group: Group) -> str:
+    """Name a group in a few words: kind, exposure, filter, number of frames."""
+    key = group.key
+    words = [str(key.frame_type)]
+    if key.frame_type is not FrameType.BIAS:
+        words.append(f"{key.exposure_time_s:g} s{' (twilight)' if group.twilight else ''}")
+    if key.filter_name:
+        words.append(key.filter_name)
+    words.append(f"{key.width} x {key.height}")
+    if key.settings.binning != (1, 1):
+        words.append(f"binned {key.settings.binning[0]}x{key.settings.binning[1]}")
+    if key.temperature_c is not None:
+        words.append(f"{key.temperature_c:g} C")
+    return f"{' '.join(words)}, {len(group.frames)} frame{'' if len(group.frames) == 1 else 's'}"
+
+
+def _left_out_groups(grouping: Grouping, request: BuildRequest) -> list[str]:
+    lines = [
+        f"{describe(group)}: fewer than min_frames {request.rules.min_frames}, left out ({group.frames[0].label}"
+        f"{' and others' if len(group.frames) > 1 else ''})"
+        for group in grouping.too_small
+        if _is_asked(group, request)
+    ]
+    lines += [f"{frame.label}: left out, {reason}" for frame, reason in grouping.unused if "light frame" not in reason]
+    lights = [frame for frame, reason in grouping.unused if "light frame" in reason]
+    if lights:
+        logger.info("%d light frames among the input are not used", len(lights))
+    return lines
+
+
+def _is_asked(group: Group, request: BuildRequest) -> bool:
+    kind = group.key.frame_type
+    if kind is FrameType.FLAT:
+        return request.make_flats
+    if kind is FrameType.BIAS:
+        return request.make_bias or request.make_darks
+    return request.make_darks
+
+
+def _build(
+    request: BuildRequest, sources: dict[str, Source], grouping: Grouping, watcher: Watcher, clock: _Clock
+) -> BuildReport:
+    groups = [group for group in grouping.groups if _is_asked(group, request)]
+    if not groups:
+        raise NoFramesError(_nothing_to_make(request, grouping))
+    planned, errors, warnings = _plan_masters(request, groups, sources)
+    warnings += _missing_kinds(request, groups)
+    jobs = [master.job for master in planned]
+    plan = _plan_work(request, jobs)
+    clock.lap("plan")
+    if not watcher.planned([master.group for master in planned], total_bytes(jobs, plan.strips)):
+        raise OstcalError("nothing made: the run was declined")
+    clock.lap("confirm")
+    finish = FinishMasters(
+        masters={master.job.name: master for master in planned},
+        output_dir=request.output_dir,
+        save_fits=request.save_fits,
+        extensions=request.extensions,
+        quality_control=request.quality_control,
+    )
+    results: Sequence[Made | Failure] = ()
+    try:
+        _create_arrays(planned, plan)
+        execution = replace(request.execution, workers=plan.workers)
+        results = run_graph(jobs, plan.strips, finish, execution, watcher.progressed)
+    finally:
+        _discard_unfinished(request, planned, results)
+    clock.lap("combine")
+    made = tuple(result for result in results if isinstance(result, Made))
+    errors += [
+        f"{failure.job}: {failure.message}" for failure in dict.fromkeys(r for r in results if isinstance(r, Failure))
+    ]
+    for master in made:
+        warnings += master.warnings
+    return BuildReport(
+        made=made, warnings=tuple(warnings), errors=tuple(errors), groups=tuple(groups), seconds=clock.seconds
+    )
+
+
+def _nothing_to_make(request: BuildRequest, grouping: Grouping) -> str:
+    asked = [
+        kind
+        for kind, wanted in (("bias", request.make_bias), ("darks", request.make_darks), ("flats", request.make_flats))
+        if wanted
+    ]
+    found = [describe(group) for group in (*grouping.groups, *grouping.too_small)]
+    unused = {reason for _, reason in grouping.unused}
+    seen = "; ".join(found) or "no bias, dark or flat frames"
+    return (
+        f"No master can be made of {', '.join(asked) or 'nothing (all create_master_... are false)'} in "
+        f"{', '.join(request.input_dirs)}: at least {request.rules.min_frames} frames of one group are needed "
+        f"(master_frames.min_frames); found: {seen}" + (f"; not used: {'; '.join(sorted(unused))}" if unused else "")
+    )
+
+
+def _missing_kinds(request: BuildRequest, groups: Sequence[Group]) -> list[str]:
+    kinds = {group.key.frame_type for group in groups}
+    places = ", ".join(request.input_dirs)
+    missing = []
+    if request.make_darks and not kinds & {FrameType.DARK, FrameType.BIAS}:
+        missing.append(f"no dark frames in {places}: no master dark is made")
+    if request.make_flats and FrameType.FLAT not in kinds:
+        missing.append(f"no flat frames in {places}: no master flat is made")
+    return missing
+
+
+def _plan_masters(
+    request: BuildRequest, groups: Sequence[Group], sources: dict[str, Source]
+) -> tuple[list[PlannedMaster], list[str], list[str]]:
+    """Turn groups into jobs: bias and darks first, then flats with the darks that fit them."""
+    named = _named_outputs(request, groups)
+    planned: list[PlannedMaster] = []
+    errors: list[str] = []
+    warnings: list[str] = []
+    on_disk = find_masters(request.output_dir) if request.use_masters_on_disk else []
+    for group, outputs in named:
+        if group.key.frame_type is not FrameType.FLAT:
+            planned.append(_planned(request, group, outputs, sources, None, None))
+    darks = list(planned)
+    for group, outputs in named:
+        if group.key.frame_type is not FrameType.FLAT:
+            continue
+        choice = _dark_for(request, group, darks, on_disk)
+        if isinstance(choice, NoDark):
+            errors.append(f"{outputs[0].name}: {choice.message}")
+            continue
+        if choice is not None and choice.kind == "bias":
+            warnings.append(f"{outputs[0].name}: no dark fits, {choice.description} is subtracted")
+        logger.info("%s: dark: %s", outputs[0].name, choice.description if choice else "already subtracted")
+        dark = None if choice is None else _dark_model(choice, darks, on_disk)
+        planned.append(_planned(request, group, outputs, sources, choice, dark))
+    return planned, errors, warnings
+
+
+def _named_outputs(request: BuildRequest, groups: Sequence[Group]) -> list[tuple[Group, list[Output]]]:
+    """Give each group the masters it becomes; a bias set is also the dark of its exposure."""
+    made_at = datetime.now(UTC).replace(microsecond=0)
+    while True:
+        named = _outputs_at(request, groups, made_at)
+        names = [output.name for _, outputs in named for output in outputs]
+        if not any(_is_taken(request, name) for name in names):
+            return named
+        made_at += timedelta(seconds=1)  # a run within the same second has these names
+
+
+def _is_taken(request: BuildRequest, name: str) -> bool:
+    return os.path.exists(os.path.join(request.output_dir, f"{name}.fits")) or MasterStore(
+        store_location(request.output_dir)
+    ).exists(name)
+
+
+def _outputs_at(
+    request: BuildRequest, groups: Sequence[Group], made_at: datetime
+) -> list[tuple[Group, list[Output]]]:
+    wanted: list[tuple[int, FrameType]] = []
+    for index, group in enumerate(groups):
+        kind = group.key.frame_type
+        if kind is FrameType.BIAS:
+            wanted += [(index, FrameType.BIAS)] if request.make_bias else []
+            wanted += [(index, FrameType.DARK)] if request.make_darks else []
+        else:
+            wanted.append((index, kind))
+    outputs: dict[int, list[Output]] = {}
+    for kind in FrameType:
+        members = [index for index, frame_type in wanted if frame_type is kind]
+        keys = [replace(groups[index].key, frame_type=kind) for index in members]
+        for index, name in zip(members, master_names(keys, made_at), strict=True):
+            outputs.setdefault(index, []).append(Output(name=name, frame_type=kind, made_at=made_at))
+    return [(groups[index], outputs[index]) for index in sorted(outputs)]
+
+
+def _planned(
+    request: BuildRequest,
+    group: Group,
+    outputs: list[Output],
+    sources: dict[str, Source],
+    choice: DarkChoice | None,
+    dark: DarkModel | None,
+) -> PlannedMaster:
+    members = [sources[frame.label] for frame in group.frames]
+    name = outputs[0].name
+    is_flat = group.key.frame_type is FrameType.FLAT
+    flat = None
+    if is_flat:
+        used = [c for c in (choice.first, choice.second) if c is not None] if choice is not None else []
+        flat = FlatTreatment(
+            exposure_times_s=tuple(frame.metadata.exposure_time_s or 0.0 for frame in group.frames),
+            dark=dark,
+            scaling=request.flat_scaling,
+            normalization=request.normalization,
+            bayer_pattern=group.key.bayer_pattern if request.bayer_normalization else None,
+            dark_jobs=tuple(c.name for c in used if c.from_this_run),
+        )
+    sink = StoreSink(store=store_location(request.output_dir), name=name)
+    return PlannedMaster(
+        job=MasterJob(name=name, stack=stack_of(members), method=request.method, sink=sink, flat=flat),
+        sink=sink,
+        group=group,
+        outputs=tuple(outputs),
+        provenance=Provenance(
+            frame_type=outputs[0].frame_type,
+            method=request.method,
+            calibration_id=str(uuid.uuid4()),
+            input_digest=input_digest(members),
+            made_at=outputs[0].made_at,
+            calibration_status=_calibration_status(group, choice),
+            dark_description=choice.description if choice is not None else "",
+            normalization=request.normalization if is_flat else "",
+            flat_scaling=request.flat_scaling if is_flat else "",
+        ),
+    )
+
+
+def _calibration_status(group: Group, choice: DarkChoice | None) -> str:
+    """Give the letters of CALSTAT: a dark holds the bias too."""
+    if choice is None:
+        return "BD" if group.key.dark_subtracted else ""
+    return "B" if choice.kind == "bias" else "BD"
+
+
+_RANK = {"matched": 0, "line": 1, "bias": 2}
+
+
+def _dark_for(
+    request: BuildRequest, flat: Group, darks: Sequence[PlannedMaster], on_disk: Sequence[LibraryMaster]
+) -> DarkChoice | NoDark | None:
+    """Choose a flat's dark from this run, else from disk; ``None`` where one was subtracted already."""
+    if flat.key.dark_subtracted:
+        return None
+    of_run = [DarkCandidate(name=master.job.name, key=master.group.key) for master in darks]
+    stored = [
+        DarkCandidate(name=m.record.name, key=m.key, made_at=m.record.made_at, from_this_run=False)
+        for m in on_disk
+        if m.key.frame_type is not FrameType.FLAT
+    ]
+    choices = [
+        choose_dark(
+            flat,
+            candidates,
+            exposure_tolerance=request.exposure_tolerance,
+            temperature_tolerance_c=request.rules.temperature_tolerance_c,
+        )
+        for candidates in (of_run, [*of_run, *stored])
+    ]
+    found = [choice for choice in choices if isinstance(choice, DarkChoice)]
+    return min(found, key=lambda choice: _RANK[choice.kind]) if found else choices[-1]
+
+
+def _dark_model(choice: DarkChoice, darks: Sequence[PlannedMaster], on_disk: Sequence[LibraryMaster]) -> DarkModel:
+    planes: dict[tuple[str, bool], PlaneReader] = {(m.job.name, True): m.job.sink for m in darks}
+    planes |= {(m.record.name, False): m.plane for m in on_disk}
+    first, second = choice.first, choice.second
+    return DarkModel(
+        first=planes[first.name, first.from_this_run],
+        first_exposure_s=first.key.exposure_time_s,
+        second=planes[second.name, second.from_this_run] if second is not None else None,
+        second_exposure_s=second.key.exposure_time_s if second is not None else 0.0,
+    )
+
+
+def _plan_work(request: BuildRequest, jobs: Sequence[MasterJob]) -> WorkPlan:
+    sizes = [
+        JobSize(
+            n_frames=job.n_frames,
+            height=job.height,
+            width=job.stack.shape[2],
+            sample_bytes={"uint16": 2, "float32": 4}.get(job.stack.encoding.dtype, 8),
+            row_step=job.stack.row_step,
+            float_path=job.float_path,
+        )
+        for job in jobs
+    ]
+    plan = plan_work(
+        sizes,
+        memory_limit_bytes=request.memory_limit_bytes,
+        workers=request.execution.workers,
+        processes=request.execution.scheduler != "threads",
+        strip_rows=request.strip_rows,
+    )
+    logger.debug(
+        "plan: %d workers, at most %.0f MiB, strips of %s rows",
+        plan.workers,
+        plan.peak_memory_bytes / 2**20,
+        sorted({strip.strip_rows for strip in plan.strips}),
+    )
+    return plan
+
+
+def _create_arrays(planned: Sequence[PlannedMaster], plan: WorkPlan) -> None:
+    for master, strips in zip(planned, plan.strips, strict=True):
+        _, height, width = master.job.stack.shape
+        master.sink.create((height, width), strips.strip_rows)
+
+
+def _discard_unfinished(
+    request: BuildRequest, planned: Sequence[PlannedMaster], results: Sequence[Made | Failure]
+) -> None:
+    finished = {result.name for result in results if isinstance(result, Made)}
+    store = MasterStore(store_location(request.output_dir))
+    for master in planned:
+        if master.job.name not in finished:
+            store.discard(master.job.name)

@@ -1,0 +1,220 @@
+"""`MasterFrameCreator`: masters from a configuration, for programs and for the command line."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from ostcal.config import Config, load_config
+from ostcal.engine.graph import Execution
+from ostcal.engine.rejection import Median, MinMax, NoRejection, RejectionMethod, SigmaClip, WinsorizedSigmaClip
+from ostcal.errors import OstcalError
+from ostcal.frames import FrameType
+from ostcal.masters.build import BuildReport, BuildRequest, Watcher, build_masters
+from ostcal.masters.finish import Made
+from ostcal.masters.grouping import GroupRules
+from ostcal.status import Level, Status
+
+ConfigSource = Config | str | os.PathLike[str] | Mapping[str, Any] | None
+
+
+class MasterFrameCreator:
+    """Make master bias, darks and flats from the frames that a configuration points to.
+
+    Parameters
+    ----------
+    config : None, path, dict or Config
+        ``None`` is the defaults: frames in ``darks`` and ``flats``, masters in ``master_frames``.
+    logger : logging.Logger, optional
+        Told the outcome; ``None`` is the logger ``ostcal``.
+    watcher : Watcher, optional
+        Told how a run goes on.
+
+    Raises
+    ------
+    ConfigError
+        If the configuration is wrong.
+
+    Examples
+    --------
+    >>> from ostcal import MasterFrameCreator
+    >>> status = MasterFrameCreator("config_calibration_frames.yaml").create_all_master_frames()  # doctest: +SKIP
+    >>> status.is_success, status.data["dark"]  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        config: ConfigSource = None,
+        logger: logging.Logger | None = None,
+        watcher: Watcher | None = None,
+    ) -> None:
+        self.config = load_config(config)
+        self._logger = logger or logging.getLogger("ostcal")
+        self._watcher = watcher
+        self._status = Status(level=Level.SUCCESS, message="nothing made yet")
+        self.report: BuildReport | None = None
+
+    def create_all_master_frames(self) -> Status:
+        """Make every master that the configuration asks for.
+
+        Returns
+        -------
+        Status
+            `is_error` when something asked could not be made, `is_warning` when something was left out.
+        """
+        wanted = self.config.master_frames
+        return self._create(
+            bias=wanted.create_master_bias, darks=wanted.create_master_darks, flats=wanted.create_master_flats
+        )
+
+    def create_master_darks(self) -> Status:
+        """Make the master bias and the master darks."""
+        return self._create(bias=self.config.master_frames.create_master_bias, darks=True, flats=False)
+
+    def create_master_flats(self) -> Status:
+        """Make the master flats, with darks from the masters on disk."""
+        return self._create(bias=False, darks=False, flats=True)
+
+    def get_status(self) -> dict[str, Any]:
+        """Give the outcome of the last call as a dictionary."""
+        return self._status.as_dict()
+
+    def _create(self, *, bias: bool, darks: bool, flats: bool) -> Status:
+        try:
+            self.report = build_masters(request_of(self.config, bias=bias, darks=darks, flats=flats), self._watcher)
+            self._status = _status_of(self.report, self.config.master_frames.output_dir)
+        except OstcalError as error:
+            self._logger.debug("traceback", exc_info=True)
+            self._status = Status(
+                level=Level.ERROR,
+                message=str(error),
+                data={"bias": [], "dark": [], "flat": []},
+                details={"errors": [str(error)], "warnings": [], "output_dir": self.config.master_frames.output_dir},
+            )
+        log = {Level.SUCCESS: logging.INFO, Level.WARNING: logging.WARNING, Level.ERROR: logging.ERROR}
+        for line in self._status.details["warnings"]:
+            self._logger.warning("%s", line)
+        for line in self._status.details["errors"]:
+            self._logger.error("%s", line)
+        if self.report is not None:
+            self._logger.log(log[self._status.level], "%s", self._status.message)
+        return self._status
+
+
+def request_of(config: Config, *, bias: bool, darks: bool, flats: bool) -> BuildRequest:
+    """Turn a configuration into the plain values of a run."""
+    m, compute = config.master_frames, config.compute
+    return BuildRequest(
+        input_dirs=(config.dark_capture.output_dir, config.flat_capture.output_dir),
+        output_dir=m.output_dir,
+        make_bias=bias,
+        make_darks=darks,
+        make_flats=flats,
+        method=method_of(config),
+        normalization=m.normalization_method,
+        flat_scaling=m.flat_scaling,
+        bayer_normalization=m.bayer_normalization,
+        rules=GroupRules(
+            min_frames=m.min_frames,
+            min_exposure_s=config.dark_capture.min_exposure,
+            temperature_tolerance_c=m.temperature_tolerance,
+            per_session=m.per_session,
+        ),
+        exposure_tolerance=m.calibration_tolerance,
+        use_masters_on_disk=m.auto_load_masters,
+        save_fits=m.save_individual_masters,
+        extensions=m.extensions,
+        quality_control=m.quality_control,
+        memory_limit_bytes=compute.memory_limit,
+        strip_rows=None if config.storage.strip_rows == "auto" else config.storage.strip_rows,
+        execution=Execution(
+            scheduler=compute.scheduler,
+            workers=compute.workers or os.cpu_count() or 1,
+            address=compute.address,
+        ),
+    )
+
+
+def method_of(config: Config) -> RejectionMethod:
+    """Give the rejection method that a configuration names."""
+    m = config.master_frames
+    low, high = m.sigma_low_exact, m.sigma_high_exact
+    methods: dict[str, RejectionMethod] = {
+        "sigma_clip": SigmaClip(
+            low=low,
+            high=high,
+            center=m.clip_center,
+            spread=m.clip_spread,
+            iterations=m.clip_iterations,
+            min_keep=m.min_keep,
+        ),
+        "winsorized_sigma_clip": WinsorizedSigmaClip(low=low, high=high, min_keep=m.min_keep),
+        "minmax": MinMax(n_low=m.n_low, n_high=m.n_high),
+        "median": Median(),
+        "none": NoRejection(),
+    }
+    return methods[m.rejection_method]
+
+
+def _status_of(report: BuildReport, output_dir: str) -> Status:
+    data: dict[str, list[str]] = {"bias": [], "dark": [], "flat": []}
+    for made in report.made:
+        for kind, path in made.files:
+            data[str(kind)].append(path)
+    counts = Counter({kind: len(files) for kind, files in data.items()})
+    n_made = sum(counts.values())
+    what = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count) or "none"
+    message = f"{n_made} master{'' if n_made == 1 else 's'} made ({what}) in {output_dir}"
+    level = Level.SUCCESS
+    if report.warnings:
+        level = Level.WARNING
+        message += f"; {len(report.warnings)} warning{'' if len(report.warnings) == 1 else 's'}"
+    if report.errors:
+        level = Level.ERROR
+        message += f"; {len(report.errors)} could not be made"
+    return Status(
+        level=level,
+        message=message,
+        data=dict(data),
+        details={
+            "counts": dict(counts),
+            "exposures": _exposures(report),
+            "masters": {made.name: _statistics(made) for made in report.made},
+            "output_dir": output_dir,
+            "warnings": list(report.warnings),
+            "errors": list(report.errors),
+            "seconds": report.seconds,
+        },
+    )
+
+
+def _exposures(report: BuildReport) -> dict[str, list[float]]:
+    exposures: dict[str, set[float]] = {"bias": set(), "dark": set(), "flat": set()}
+    for made in report.made:
+        for kind, _ in made.files:
+            exposures[str(kind)].add(made.group.key.exposure_time_s)
+    return {kind: sorted(values) for kind, values in exposures.items()}
+
+
+def _statistics(made: Made) -> dict[str, Any]:
+    key, result = made.group.key, made.result
+    return {
+        "kind": str(key.frame_type),
+        "files": [path for _, path in made.files],
+        "exposure_time_s": key.exposure_time_s,
+        "filter": key.filter_name,
+        "n_frames": len(made.group.frames),
+        "inputs": [frame.label for frame in made.group.frames],
+        "mean": result.mean,
+        "minimum": result.minimum,
+        "maximum": result.maximum,
+        "rejected_share": result.rejected_share,
+        "rejected_per_frame": list(result.rejected_per_frame),
+        "noise_adu": result.noise.noise_adu if result.noise_measured else None,
+        "normalization_levels_adu": result.normalization_levels,
+        "frame_levels_adu": list(result.levels.levels_adu) if result.levels is not None else None,
+        "is_flat": key.frame_type is FrameType.FLAT,
+    }

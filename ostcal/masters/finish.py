@@ -1,0 +1,165 @@
+"""The end of a master: its header, its FITS files, its record in the store."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ostcal.engine.tasks import JobResult, MasterJob
+from ostcal.frames import FrameType
+from ostcal.masters.grouping import Group
+from ostcal.masters.header import Provenance, history_lines, master_cards
+from ostcal.masters.records import attributes_of
+from ostcal.measure.frames import outlying_frames
+from ostcal.storage.fits_writer import ImagePlane, write_fits
+from ostcal.storage.master_store import MasterStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreSink:
+    """The planes of one master in the store; implements `ostcal.engine.tasks.StripSink`."""
+
+    store: str
+    name: str
+
+    def create(self, shape: tuple[int, int], chunk_rows: int) -> None:
+        """Create the arrays; a chunk is a strip, so that no two tasks write one chunk."""
+        MasterStore(self.store).create(self.name, shape, chunk_rows)
+
+    def write_rows(
+        self, start: int, *, master: NDArray[np.float32], n_used: NDArray[np.uint16], std: NDArray[np.float32]
+    ) -> None:
+        """Write the three planes of the rows that begin at ``start``."""
+        MasterStore(self.store).writer(self.name).write_rows(start, master=master, n_used=n_used, std=std)
+
+    def read_rows(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Give rows of the master plane."""
+        return MasterStore(self.store).writer(self.name).read_rows("master", start, stop)
+
+    def read_std(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Give rows of the plane of standard deviations."""
+        return MasterStore(self.store).writer(self.name).read_rows("std", start, stop)
+
+    def rewrite(self, start: int, *, master: NDArray[np.float32], std: NDArray[np.float32]) -> None:
+        """Replace rows of the master and of its standard deviation."""
+        MasterStore(self.store).writer(self.name).rewrite(start, master=master, std=std)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """A name that a combined group is published under."""
+
+    name: str
+    frame_type: FrameType
+    made_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedMaster:
+    """A group on its way to become one master, or two: a bias set is also the dark of its exposure."""
+
+    job: MasterJob
+    sink: StoreSink
+    group: Group
+    outputs: tuple[Output, ...]
+    provenance: Provenance
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """A finished master."""
+
+    name: str
+    outputs: tuple[Output, ...]
+    group: Group
+    result: JobResult
+    files: tuple[tuple[FrameType, str], ...]
+    """FITS files by kind; the place in the store where no FITS was asked for."""
+    warnings: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishMasters:
+    """Publish a combined master; picklable, for it runs where the graph runs."""
+
+    masters: dict[str, PlannedMaster]
+    output_dir: str
+    save_fits: bool
+    extensions: bool
+    quality_control: bool
+
+    def __call__(self, job: MasterJob, result: JobResult) -> Made:
+        """Write the FITS files, then the record that makes the master visible in the store."""
+        planned = self.masters[job.name]
+        files: list[tuple[FrameType, str]] = []
+        for output in planned.outputs:
+            provenance = replace(planned.provenance, frame_type=output.frame_type)
+            path = os.path.join(self.output_dir, f"{output.name}.fits")
+            if self.save_fits:
+                self._write(path, planned, result, provenance)
+            files.append((output.frame_type, path if self.save_fits else f"{planned.sink.store}/{job.name}"))
+        cards = master_cards(planned.group, result, planned.provenance)
+        history = history_lines(planned.group, planned.provenance)
+        attributes = attributes_of(planned.group, result, planned.provenance, cards, history)
+        MasterStore(planned.sink.store).commit(job.name, attributes)
+        return Made(
+            name=job.name,
+            outputs=planned.outputs,
+            group=planned.group,
+            result=result,
+            files=tuple(files),
+            warnings=self._warnings(planned, result),
+            seconds=sum(result.seconds.values()),
+        )
+
+    def _write(self, path: str, planned: PlannedMaster, result: JobResult, provenance: Provenance) -> None:
+        _, height, width = planned.job.stack.shape
+        writer = MasterStore(planned.sink.store).writer(planned.job.name)
+        cards = master_cards(planned.group, result, provenance)
+
+        def uncertainty(start: int, stop: int) -> NDArray[np.float32]:
+            used = writer.read_rows("n_used", start, stop)
+            return (writer.read_rows("std", start, stop) / np.sqrt(np.maximum(used, 1))).astype(np.float32)
+
+        def plane(name: str, start: int, stop: int) -> NDArray[np.float32]:
+            return writer.read_rows(name, start, stop)
+
+        size = {"height": height, "width": width}
+        unit = next(card for card in cards if card[0] == "BUNIT")
+        planes = [
+            ImagePlane(name=None, dtype="float32", cards=cards, read_rows=lambda a, b: plane("master", a, b), **size)
+        ]
+        if self.extensions:
+            used_cards = [("BUNIT", "", "samples kept")]
+            planes += [
+                ImagePlane(name="UNCERT", dtype="float32", cards=[unit], read_rows=uncertainty, **size),
+                ImagePlane(
+                    name="NUSED", dtype="uint16", cards=used_cards, read_rows=lambda a, b: plane("n_used", a, b), **size
+                ),
+            ]
+        write_fits(path, planes, history=history_lines(planned.group, provenance))
+
+    def _warnings(self, planned: PlannedMaster, result: JobResult) -> tuple[str, ...]:
+        labels = [frame.label for frame in planned.group.frames]
+        _, height, width = planned.job.stack.shape
+        lines = []
+        outlying = outlying_frames(result.rejected_per_frame, height * width) if self.quality_control else []
+        for index in outlying:
+            share = result.rejected_per_frame[index] / (height * width)
+            lines.append(f"{labels[index]}: {share:.1%} of its pixels were rejected in {planned.job.name}; look at it")
+        if result.levels is not None:
+            lines += [
+                f"{labels[index]}: left out of {planned.job.name}, its level after the dark is "
+                f"{result.levels.levels_adu[index]:.1f} ADU"
+                for index in result.levels.left_out
+            ]
+        if result.invalid and result.levels is None:
+            lines.append(f"{planned.job.name}: {result.invalid} samples are not finite numbers and were left out")
+        if result.empty_pixels:
+            lines.append(f"{planned.job.name}: {result.empty_pixels} pixels have no valid sample and are NaN")
+        return tuple(lines)

@@ -1,0 +1,257 @@
+"""Which frames belong together: pure functions on what is known of the frames."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from typing import TypeVar
+
+from ostcal.frames import CameraSettings, FrameMetadata, FrameType
+
+EXPOSURE_TOLERANCE = 1e-3
+"""Exposures within 0.1 % are one exposure: shutters report 60.001 s for one frame and 60.002 s for the next."""
+
+T = TypeVar("T", bound=Hashable)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """One frame of the input, wherever it is stored."""
+
+    label: str
+    """File, or series and index: what messages name."""
+    metadata: FrameMetadata
+    sample_dtype: str = "uint16"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupRules:
+    """What decides where one group ends and the next begins."""
+
+    min_frames: int = 3
+    min_exposure_s: float = 0.001
+    """Darks of this exposure or shorter are bias frames."""
+    temperature_tolerance_c: float = 2.0
+    per_session: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupKey:
+    """What the frames of a group have in common."""
+
+    frame_type: FrameType
+    settings: CameraSettings
+    width: int
+    height: int
+    exposure_time_s: float
+    """Median of the group's exposures."""
+    filter_name: str | None = None
+    temperature_c: float | None = None
+    bayer_pattern: str | None = None
+    dark_subtracted: bool = False
+    night: date | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Frames that become one master."""
+
+    key: GroupKey
+    frames: tuple[Frame, ...]
+    twilight: bool = False
+    """Flats whose exposures are nearly all different."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grouping:
+    """All groups, and what was left out with the reason."""
+
+    groups: tuple[Group, ...]
+    too_small: tuple[Group, ...]
+    unused: tuple[tuple[Frame, str], ...]
+
+
+def group_frames(frames: Iterable[Frame], rules: GroupRules) -> Grouping:
+    """Sort frames into groups that become masters.
+
+    Frames are grouped by kind, size, camera settings, filter (flats), temperature, exposure, and by night where
+    `rules.per_session` says so. The result does not depend on the order of `frames`.
+    """
+    usable: list[Frame] = []
+    unused: list[tuple[Frame, str]] = []
+    for frame in sorted(frames, key=_chronological):
+        reason = _why_unused(frame)
+        if reason:
+            unused.append((frame, reason))
+        else:
+            usable.append(_with_kind(frame, rules))
+    groups: list[Group] = []
+    for hard in _partition(usable, lambda frame: _hard_key(frame, rules)).values():
+        for cluster in _temperature_clusters(hard, rules.temperature_tolerance_c):
+            groups.extend(_by_exposure(cluster, rules))
+    groups.sort(key=_group_order)
+    return Grouping(
+        groups=tuple(group for group in groups if len(group.frames) >= rules.min_frames),
+        too_small=tuple(group for group in groups if len(group.frames) < rules.min_frames),
+        unused=tuple(unused),
+    )
+
+
+def _chronological(frame: Frame) -> tuple[str, str]:
+    when = frame.metadata.date_obs
+    return (when.isoformat() if when else "", frame.label)
+
+
+def _why_unused(frame: Frame) -> str:
+    metadata = frame.metadata
+    if metadata.is_master:
+        return "it is a master, not a raw frame"
+    if metadata.frame_type is None:
+        return "its kind is not known: neither IMAGETYP nor the file or directory name says bias, dark or flat"
+    if metadata.frame_type is FrameType.LIGHT:
+        return "it is a light frame"
+    if metadata.exposure_time_s is None and metadata.frame_type is not FrameType.BIAS:
+        return "its exposure is not known: neither EXPTIME nor the file or directory name says it"
+    if metadata.flat_divided:
+        return "it was already divided by a flat"
+    if metadata.frame_type is FrameType.DARK and metadata.dark_subtracted:
+        return "it is a dark from which a dark was already subtracted"
+    return ""
+
+
+def _with_kind(frame: Frame, rules: GroupRules) -> Frame:
+    """Turn darks of the shortest exposure into bias frames; a bias without an exposure has 0 s."""
+    metadata = frame.metadata
+    exposure_s = metadata.exposure_time_s or 0.0
+    # A little above min_exposure is still it: 0.001 s is written as 0.0010000000475 by 32-bit programs.
+    is_bias = metadata.frame_type is FrameType.DARK and exposure_s <= rules.min_exposure_s * (1 + EXPOSURE_TOLERANCE)
+    kind = FrameType.BIAS if is_bias else metadata.frame_type
+    return replace(frame, metadata=replace(metadata, frame_type=kind, exposure_time_s=exposure_s))
+
+
+def night_of(metadata: FrameMetadata) -> date | None:
+    """Give the night of a frame: the UTC date twelve hours before, so that a night is not cut at midnight."""
+    return (metadata.date_obs - timedelta(hours=12)).date() if metadata.date_obs else None
+
+
+def _hard_key(frame: Frame, rules: GroupRules) -> Hashable:
+    m = frame.metadata
+    is_flat = m.frame_type is FrameType.FLAT
+    return (
+        m.frame_type,
+        m.width,
+        m.height,
+        m.settings,
+        m.filter_name if is_flat else None,
+        m.bayer_pattern if is_flat else None,
+        m.dark_subtracted if is_flat else False,
+        night_of(m) if rules.per_session else None,
+    )
+
+
+def _partition(frames: Sequence[Frame], key: Callable[[Frame], Hashable]) -> dict[Hashable, list[Frame]]:
+    parts: dict[Hashable, list[Frame]] = defaultdict(list)
+    for frame in frames:
+        parts[key(frame)].append(frame)
+    return parts
+
+
+def _temperature_clusters(frames: list[Frame], tolerance_c: float) -> list[list[Frame]]:
+    """Split by set temperature; frames without one, or still far from it, by the temperature they had."""
+    parts: dict[Hashable, list[Frame]] = defaultdict(list)
+    measured: list[tuple[float, Frame]] = []
+    for frame in frames:
+        set_c, ccd_c = frame.metadata.set_temperature_c, frame.metadata.ccd_temperature_c
+        if set_c is not None and (ccd_c is None or abs(ccd_c - set_c) <= tolerance_c):
+            parts[round(set_c, 1)].append(frame)
+        elif ccd_c is not None:
+            measured.append((ccd_c, frame))
+        else:
+            parts[None].append(frame)
+    clusters = list(parts.values())
+    clusters.extend(_clusters(measured, lambda low, value: value - low <= tolerance_c))
+    return clusters
+
+
+def _clusters(values: list[tuple[float, Frame]], together: Callable[[float, float], bool]) -> list[list[Frame]]:
+    """Split sorted values where one is too far from the lowest of its cluster."""
+    clusters: list[list[Frame]] = []
+    lowest = 0.0
+    for value, frame in sorted(values, key=lambda pair: (pair[0], pair[1].label)):
+        if not clusters or not together(lowest, value):
+            clusters.append([])
+            lowest = value
+        clusters[-1].append(frame)
+    return clusters
+
+
+def _same_exposure(low_s: float, value_s: float) -> bool:
+    return value_s - low_s <= EXPOSURE_TOLERANCE * value_s
+
+
+def _by_exposure(frames: list[Frame], rules: GroupRules) -> list[Group]:
+    clusters = _clusters([(_exposure(frame), frame) for frame in frames], _same_exposure)
+    if frames[0].metadata.frame_type is not FrameType.FLAT:
+        return [_group(cluster) for cluster in clusters]
+    groups = [_group(cluster) for cluster in clusters if len(cluster) >= rules.min_frames]
+    rest = [cluster for cluster in clusters if len(cluster) < rules.min_frames]
+    n_rest = sum(len(cluster) for cluster in rest)
+    # Twilight: most exposures occur once. Two frames at each of two exposures are two (small) groups.
+    if len(rest) > 1 and 2 * len(rest) > n_rest:
+        groups.append(_group([frame for cluster in rest for frame in cluster], twilight=True))
+    else:
+        groups.extend(_group(cluster) for cluster in rest)
+    return groups
+
+
+def _exposure(frame: Frame) -> float:
+    return frame.metadata.exposure_time_s or 0.0
+
+
+def _group(frames: list[Frame], twilight: bool = False) -> Group:
+    frames = sorted(frames, key=_chronological)
+    first = frames[0].metadata
+    nights = {night_of(frame.metadata) for frame in frames}
+    is_flat = first.frame_type is FrameType.FLAT
+    key = GroupKey(
+        frame_type=first.frame_type or FrameType.LIGHT,
+        settings=first.settings,
+        width=first.width,
+        height=first.height,
+        exposure_time_s=statistics.median(_exposure(frame) for frame in frames),
+        filter_name=first.filter_name if is_flat else None,
+        temperature_c=_temperature(frames),
+        bayer_pattern=first.bayer_pattern,
+        dark_subtracted=is_flat and first.dark_subtracted,
+        night=nights.pop() if len(nights) == 1 else None,
+    )
+    return Group(key=key, frames=tuple(frames), twilight=twilight)
+
+
+def _temperature(frames: Sequence[Frame]) -> float | None:
+    """Give the set temperature where the frames are at it, else the median of what they had."""
+    set_c = {frame.metadata.set_temperature_c for frame in frames}
+    measured = [f.metadata.ccd_temperature_c for f in frames if f.metadata.ccd_temperature_c is not None]
+    if len(set_c) == 1 and None not in set_c:
+        value = set_c.pop()
+        # Far from the set point counts what was measured; 5 K is beyond any tolerance in use.
+        if value is not None and (not measured or abs(statistics.median(measured) - value) <= 5.0):
+            return value
+    return statistics.median(measured) if measured else None
+
+
+def _group_order(group: Group) -> tuple[object, ...]:
+    key = group.key
+    return (
+        list(FrameType).index(key.frame_type),
+        key.filter_name or "",
+        key.exposure_time_s,
+        key.width * key.height,
+        str(key.settings),
+        key.temperature_c if key.temperature_c is not None else 999.0,
+        str(key.night),
+        group.frames[0].label,
+    )

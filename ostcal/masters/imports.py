@@ -1,0 +1,74 @@
+"""FITS frames into zarr series: which frame goes into which series, and the copying."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ostcal.frames import FrameType
+from ostcal.masters.grouping import Group, GroupRules, group_frames
+from ostcal.masters.inputs import gather_inputs
+from ostcal.masters.naming import series_names
+from ostcal.storage.fits_files import FitsFrame
+from ostcal.storage.transfer import SeriesReport, import_frames
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeriesPlan:
+    """Frames that go into one series."""
+
+    location: str
+    frame_type: FrameType
+    frames: tuple[FitsFrame, ...]
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the frames' samples as 16-bit words."""
+        return sum(2 * frame.width * frame.height for frame in self.frames)
+
+
+def plan_imports(
+    directories: Sequence[str], *, rules: GroupRules, dark_dir: str, flat_dir: str, masters_dir: str
+) -> tuple[list[SeriesPlan], list[str]]:
+    """Sort the FITS frames below directories into series; gives the plans and a line for every frame left out.
+
+    Raises
+    ------
+    NoFramesError
+        If there is no file at all.
+    """
+    inputs = gather_inputs(directories, exclude=masters_dir)
+    fits = {label: source for label, source in inputs.sources.items() if source.fits is not None}
+    grouping = group_frames((source.frame for source in fits.values()), rules)
+    left_out = [*inputs.left_out, *(f"{frame.label}: left out, {reason}" for frame, reason in grouping.unused)]
+    plans = []
+    by_dir: dict[str, list[Group]] = defaultdict(list)
+    for group in (*grouping.groups, *grouping.too_small):
+        by_dir[flat_dir if group.key.frame_type is FrameType.FLAT else dark_dir].append(group)
+    for directory, groups in by_dir.items():
+        for group, name in zip(groups, series_names(groups), strict=True):
+            plans.append(
+                SeriesPlan(
+                    location=os.path.join(directory, f"{name}.zarr"),
+                    frame_type=group.key.frame_type,
+                    frames=tuple(f for frame in group.frames if (f := fits[frame.label].fits) is not None),
+                )
+            )
+    return plans, left_out
+
+
+def import_all(
+    plans: Sequence[SeriesPlan], *, compressor: str, on_frame: Callable[[SeriesPlan, int], None]
+) -> list[SeriesReport]:
+    """Copy all planned frames; `on_frame` is told of every frame with its bytes."""
+    reports = []
+    for plan in plans:
+        n_bytes = plan.n_bytes // max(1, len(plan.frames))
+        reports.append(
+            import_frames(
+                plan.frames, plan.location, compressor=compressor, on_frame=lambda p=plan, n=n_bytes: on_frame(p, n)
+            )
+        )
+    return reports

@@ -1,0 +1,197 @@
+"""The frames that a run starts from: FITS files and series below the input directories, each frame once."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ostcal.errors import InputError, NoFramesError, OstcalError
+from ostcal.frames import FrameStack
+from ostcal.masters.grouping import Frame
+from ostcal.storage.fits_files import FITS_ENDINGS, FitsFrame, FitsStack, find_fits, fingerprint, inspect_fits, unpack
+from ostcal.storage.frame_store import ZarrStack, find_series, open_series
+from ostcal.storage.stacks import ConcatenatedStack
+
+logger = logging.getLogger(__name__)
+
+_ROWS_AT_ONCE = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A frame and where its samples are: a FITS file, or an index in a series."""
+
+    frame: Frame
+    fingerprint: str
+    """Hash of three rows; "" where they are constant, which tells nothing."""
+    fits: FitsFrame | None = None
+    series: str = ""
+    index: int = 0
+
+    def stack(self) -> FrameStack:
+        """Give the stack of this frame alone."""
+        return FitsStack((self.fits,)) if self.fits is not None else ZarrStack(self.series, (self.index,))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """All usable frames, and a line for everything left out."""
+
+    sources: dict[str, Source]
+    """By the label of the frame."""
+    left_out: tuple[str, ...]
+    searched: tuple[str, ...]
+
+
+def gather_inputs(directories: Sequence[str], *, exclude: str) -> Inputs:
+    """Find all frames below `directories`, the directory `exclude` (the masters) aside.
+
+    Raises
+    ------
+    NoFramesError
+        If there is no file at all; the message says where and for which endings was looked.
+    """
+    searched = tuple(dict.fromkeys(os.path.normpath(directory) for directory in directories))
+    left_out: list[str] = []
+    sources: list[Source] = []
+    files = [path for path in find_fits(searched) if not _is_below(path, exclude)]
+    for path in files:
+        try:
+            sources.append(_fits_source(path))
+        except InputError as error:
+            left_out.append(str(error))
+    series = [location for location in find_series(searched) if not _is_below(location, exclude)]
+    for location in series:
+        try:
+            sources.extend(_series_sources(location))
+        except OstcalError as error:
+            left_out.append(str(error))
+    if not files and not series:
+        raise NoFramesError(
+            f"No input files found in {', '.join(_described(d) for d in searched)}; looked in all folders below for "
+            f"{' '.join(FITS_ENDINGS)} and for .zarr series; set dark_capture.output_dir and flat_capture.output_dir"
+        )
+    unique = _without_copies(sources, left_out)
+    return Inputs(sources={s.frame.label: s for s in unique}, left_out=tuple(left_out), searched=searched)
+
+
+def _described(directory: str) -> str:
+    return directory if os.path.isdir(directory) else f"{directory} (does not exist)"
+
+
+def _is_below(path: str, directory: str) -> bool:
+    try:
+        return Path(path).resolve().is_relative_to(Path(directory).resolve())
+    except OSError:
+        return False
+
+
+def _fits_source(path: str) -> Source:
+    fits = inspect_fits(path)
+    mark = fingerprint(fits) if fits.packed == "none" else ""
+    return Source(frame=Frame(label=path, metadata=fits.metadata), fingerprint=mark, fits=fits)
+
+
+def _series_sources(location: str) -> list[Source]:
+    series = open_series(location)
+    return [
+        Source(
+            frame=Frame(label=f"{location}#{record.index}", metadata=record.metadata(series.width, series.height)),
+            fingerprint=record.fingerprint or "",
+            series=location,
+            index=record.index,
+        )
+        for record in series.records
+    ]
+
+
+def unpacked(sources: dict[str, Source], directory: str, left_out: list[str]) -> dict[str, Source]:
+    """Unpack the compressed files among `sources` into `directory`; a damaged one is named in `left_out`.
+
+    Compressed files cannot be read strip by strip without unpacking all before; once into a scratch folder is the
+    price of one read and one write of the frame.
+    """
+    result: dict[str, Source] = {}
+    for label, source in sources.items():
+        if source.fits is None or source.fits.packed == "none":
+            result[label] = source
+            continue
+        os.makedirs(directory, exist_ok=True)
+        try:
+            fits = unpack(source.fits, directory)
+        except InputError as error:
+            left_out.append(str(error))
+            continue
+        result[label] = replace(source, fits=fits, fingerprint=fingerprint(fits))
+    kept = _without_copies(list(result.values()), left_out)
+    return {source.frame.label: source for source in kept}
+
+
+def _without_copies(sources: list[Source], left_out: list[str]) -> list[Source]:
+    """Keep the first of frames that are the same frame: same date and, compared in full, same samples."""
+    same: dict[tuple[str, object], list[Source]] = defaultdict(list)
+    kept: list[Source] = []
+    for source in sources:
+        candidates = same[source.fingerprint, source.frame.metadata.date_obs] if source.fingerprint else []
+        original = next((c for c in candidates if _same_samples(c.stack(), source.stack())), None)
+        if original is None:
+            candidates.append(source)
+            kept.append(source)
+        else:
+            left_out.append(f"{source.frame.label}: the same frame as {original.frame.label}; counted once")
+    return kept
+
+
+def _same_samples(a: FrameStack, b: FrameStack) -> bool:
+    if a.shape != b.shape:
+        return False
+    _, height, width = a.shape
+    for start in range(0, height, _ROWS_AT_ONCE):
+        stop = min(start + _ROWS_AT_ONCE, height)
+        blocks = []
+        for stack in (a, b):
+            block = np.empty((1, stop - start, width), stack.encoding.dtype)
+            stack.read_rows(start, stop, block)
+            blocks.append(stack.encoding.decode(block))
+        if not np.array_equal(blocks[0], blocks[1], equal_nan=bool(np.issubdtype(blocks[0].dtype, np.floating))):
+            return False
+    return True
+
+
+def stack_of(sources: Sequence[Source]) -> FrameStack:
+    """Give one stack of frames that may lie in files and in several series, in the order of `sources`."""
+    parts: list[FrameStack] = []
+    run: list[Source] = []
+    for source in sources:
+        if run and not _together(run[-1], source):
+            parts.append(_stack_of_run(run))
+            run = []
+        run.append(source)
+    parts.append(_stack_of_run(run))
+    return parts[0] if len(parts) == 1 else ConcatenatedStack(tuple(parts))
+
+
+def _together(a: Source, b: Source) -> bool:
+    return a.series == b.series and (a.fits is None) == (b.fits is None)
+
+
+def _stack_of_run(run: Sequence[Source]) -> FrameStack:
+    if run[0].fits is not None:
+        return FitsStack(tuple(source.fits for source in run if source.fits is not None))
+    return ZarrStack(run[0].series, tuple(source.index for source in run))
+
+
+def input_digest(sources: Sequence[Source]) -> str:
+    """Give the SHA-256 over what tells the frames apart, whatever their order."""
+    lines = sorted(
+        f"{source.fingerprint}|{source.frame.metadata.date_obs}|{os.path.basename(source.frame.label)}"
+        for source in sources
+    )
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -1,0 +1,104 @@
+"""The masters on disk: those in the zarr master store, and FITS masters beside it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ostcal.errors import InputError, OstcalError
+from ostcal.masters.grouping import GroupKey
+from ostcal.masters.records import MasterRecord, key_from_metadata, record_from_attributes
+from ostcal.storage.fits_files import FitsFrame, FitsStack, find_fits, inspect_fits
+from ostcal.storage.master_store import MasterStore
+
+logger = logging.getLogger(__name__)
+
+STORE_NAME = "masters.zarr"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StorePlane:
+    """The image of a master in the store; implements `ostcal.engine.levels.PlaneReader`."""
+
+    store: str
+    name: str
+
+    def read_rows(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Give rows ``start`` to ``stop``."""
+        return MasterStore(self.store).open(self.name).read_rows("master", start, stop)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitsPlane:
+    """The image of a FITS master; implements `ostcal.engine.levels.PlaneReader`."""
+
+    fits: FitsFrame
+
+    def read_rows(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Give rows ``start`` to ``stop``."""
+        stack = FitsStack((self.fits,))
+        block = np.empty((1, stop - start, self.fits.width), stack.encoding.dtype)
+        stack.read_rows(start, stop, block)
+        return stack.encoding.decode(block)[0].astype(np.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LibraryMaster:
+    """A master on disk and where its image is."""
+
+    record: MasterRecord
+    plane: StorePlane | FitsPlane
+
+    @property
+    def key(self) -> GroupKey:
+        """What a master is compared by."""
+        return self.record.key
+
+
+def store_location(output_dir: str) -> str:
+    """Give the place of the master store in the directory of the masters."""
+    return os.path.join(output_dir, STORE_NAME)
+
+
+def find_masters(output_dir: str) -> list[LibraryMaster]:
+    """Find all masters in a directory, newest first; a damaged one is logged and left out."""
+    if not os.path.isdir(output_dir):
+        return []
+    found = _stored_masters(output_dir)
+    known = {master.record.name for master in found}
+    for path in find_fits([output_dir]):
+        name = os.path.basename(path).split(".fit")[0].split(".fts")[0]
+        if name in known:
+            continue
+        try:
+            fits = inspect_fits(path)
+        except InputError as error:
+            logger.warning("%s", error)
+            continue
+        key = key_from_metadata(fits.metadata) if fits.metadata.is_master and fits.packed == "none" else None
+        if key is not None:
+            record = MasterRecord(name=name, key=key, made_at=None, calibration_id="")
+            found.append(LibraryMaster(record=record, plane=FitsPlane(fits=fits)))
+    return sorted(found, key=lambda master: (master.record.made_at is None, -_made(master), master.record.name))
+
+
+def _made(master: LibraryMaster) -> float:
+    return master.record.made_at.timestamp() if master.record.made_at else 0.0
+
+
+def _stored_masters(output_dir: str) -> list[LibraryMaster]:
+    location = store_location(output_dir)
+    store = MasterStore(location)
+    found = []
+    for name in store.names():
+        try:
+            record = record_from_attributes(name, store.attributes(name))
+        except OstcalError as error:
+            logger.warning("%s", error)
+            continue
+        found.append(LibraryMaster(record=record, plane=StorePlane(store=location, name=name)))
+    return found

@@ -1,0 +1,154 @@
+"""Which dark fits a flat: same settings, exposure within the tolerance, nearest first, then newest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from ostcal.frames import CameraSettings, FrameType
+from ostcal.masters.grouping import Group, GroupKey
+
+
+@dataclass(frozen=True, kw_only=True)
+class DarkCandidate:
+    """A master that can serve as a dark: of this run (``job``) or on disk (``location``)."""
+
+    name: str
+    key: GroupKey
+    made_at: datetime | None = None
+    """``None`` for masters of this run, which are the newest."""
+    from_this_run: bool = True
+
+
+DarkKind = Literal["matched", "line", "bias"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DarkChoice:
+    """The dark of a flat: one candidate, or two whose line over exposures gives it."""
+
+    kind: DarkKind
+    first: DarkCandidate
+    second: DarkCandidate | None = None
+
+    @property
+    def description(self) -> str:
+        """What was done, for the log and the header."""
+        if self.second is not None:
+            what = "bias + dark current" if self.first.key.frame_type is FrameType.BIAS else "line through two darks"
+            return (
+                f"{what}: {self.first.name} and {self.second.name} "
+                f"({self.first.key.exposure_time_s:g} s, {self.second.key.exposure_time_s:g} s)"
+            )
+        if self.kind == "bias":
+            return f"bias alone, no dark current: {self.first.name}"
+        return f"{self.first.name} ({self.first.key.exposure_time_s:g} s)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoDark:
+    """No dark fits; the message says which exposures there are and what differs."""
+
+    message: str
+
+
+def settings_differ(a: CameraSettings, b: CameraSettings) -> str:
+    """Name the first setting in which two differ, or "" where they fit; what one does not record fits anything."""
+    if a.binning != b.binning:
+        return f"binning {_binning(a)} against {_binning(b)}"
+    for name in ("camera", "gain", "offset", "readout_mode"):
+        x, y = getattr(a, name), getattr(b, name)
+        if x is not None and y is not None and x != y:
+            return f"{name.replace('_', ' ')} {x} against {y}"
+    return ""
+
+
+def _binning(settings: CameraSettings) -> str:
+    return f"{settings.binning[0]}x{settings.binning[1]}"
+
+
+def why_unfit(key: GroupKey, dark: GroupKey, temperature_tolerance_c: float) -> str:
+    """Say why a dark does not fit, exposure aside; "" where it fits."""
+    if (key.width, key.height) != (dark.width, dark.height):
+        return f"size {dark.width} x {dark.height} against {key.width} x {key.height}"
+    difference = settings_differ(dark.settings, key.settings)
+    if difference:
+        return difference
+    if key.temperature_c is not None and dark.temperature_c is not None:
+        delta_c = abs(key.temperature_c - dark.temperature_c)
+        if delta_c > temperature_tolerance_c:
+            return f"temperature {dark.temperature_c:g} C against {key.temperature_c:g} C"
+    return ""
+
+
+def _exposure_range(group: Group) -> tuple[float, float]:
+    times = [frame.metadata.exposure_time_s or 0.0 for frame in group.frames]
+    return min(times), max(times)
+
+
+def choose_dark(
+    flat: Group,
+    candidates: Sequence[DarkCandidate],
+    *,
+    exposure_tolerance: float,
+    temperature_tolerance_c: float,
+) -> DarkChoice | NoDark:
+    """Choose the dark of a group of flats.
+
+    First a dark within the relative `exposure_tolerance` of every exposure of the group, nearest first, then newest;
+    else bias plus dark current scaled to the exposure; else the line through two darks; else the bias alone.
+    """
+    reasons = [(c, why_unfit(flat.key, c.key, temperature_tolerance_c)) for c in candidates]
+    fitting = [c for c, reason in reasons if not reason]
+    shortest_s, longest_s = _exposure_range(flat)
+    target_s = flat.key.exposure_time_s
+    matched = [
+        c
+        for c in fitting
+        if all(abs(c.key.exposure_time_s - t) <= exposure_tolerance * t for t in (shortest_s, longest_s))
+    ]
+    if matched:
+        return DarkChoice(kind="matched", first=min(matched, key=lambda c: _preference(c, target_s)))
+    biases = sorted((c for c in fitting if c.key.frame_type is FrameType.BIAS), key=lambda c: _preference(c, 0.0))
+    darks = [c for c in fitting if c.key.frame_type is FrameType.DARK]
+    if biases and darks:
+        # A longer dark scaled down adds less noise than a shorter one scaled up.
+        longer = [c for c in darks if c.key.exposure_time_s >= target_s]
+        scaled = min(longer or darks, key=lambda c: _preference(c, target_s))
+        if scaled.key.exposure_time_s > biases[0].key.exposure_time_s:
+            return DarkChoice(kind="line", first=biases[0], second=scaled)
+    exposures = sorted({c.key.exposure_time_s for c in darks})
+    if len(exposures) >= 2:
+        pair = sorted(exposures, key=lambda t: (abs(t - target_s), t))[:2]
+        first, second = (
+            min((c for c in darks if c.key.exposure_time_s == t), key=lambda c: _preference(c, t)) for t in sorted(pair)
+        )
+        return DarkChoice(kind="line", first=first, second=second)
+    if biases:
+        return DarkChoice(kind="bias", first=biases[0])
+    return NoDark(message=_no_dark_message(flat, reasons))
+
+
+def _preference(candidate: DarkCandidate, exposure_s: float) -> tuple[float, bool, float, str]:
+    age = -candidate.made_at.timestamp() if candidate.made_at else 0.0
+    return (
+        abs(candidate.key.exposure_time_s - exposure_s),
+        not candidate.from_this_run,
+        age,
+        candidate.name,
+    )
+
+
+def _no_dark_message(flat: Group, reasons: Sequence[tuple[DarkCandidate, str]]) -> str:
+    shortest_s, longest_s = _exposure_range(flat)
+    asked = f"{shortest_s:g} s" if shortest_s == longest_s else f"{shortest_s:g} to {longest_s:g} s"
+    if not reasons:
+        there = "there are no darks and no bias at all"
+    else:
+        there = "there are: " + "; ".join(
+            f"{c.key.frame_type} {c.key.exposure_time_s:g} s ({reason or 'its exposure alone is not enough'})"
+            for c, reason in sorted(reasons, key=lambda pair: pair[0].key.exposure_time_s)
+        )
+    return f"no dark for the flat of {asked}: {there}; take darks of {flat.key.exposure_time_s:g} s or a bias"

@@ -1,0 +1,135 @@
+"""Names of masters: kind, exposure, what differs between the groups of a kind, and the time of the run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from ostcal.frames import FrameType
+from ostcal.masters.grouping import Group, GroupKey
+
+
+def exposure_text(exposure_s: float, others_s: Sequence[float] = ()) -> str:
+    """Write an exposure with three decimals, or with as many as tell it from the others: ``5.000s``."""
+    for decimals in range(3, 10):
+        text = f"{exposure_s:.{decimals}f}s"
+        if all(other == exposure_s or f"{other:.{decimals}f}s" != text for other in others_s):
+            return text
+    return text
+
+
+def master_names(keys: Sequence[GroupKey], made_at: datetime) -> list[str]:
+    """Name the masters of one kind, without an ending; no two are the same.
+
+    ``master_bias_20261121_204500``, ``master_dark_5.000s_...``, ``master_flat_1.000s_R_...``: a filter, gain, offset,
+    binning, readout mode, temperature, size, camera, colour pattern or night joins the name where it differs between
+    the groups.
+    """
+    stamp = made_at.strftime("%Y%m%d_%H%M%S")
+    exposures = [key.exposure_time_s for key in keys]
+    names: list[str] = []
+    for key in keys:
+        words = [f"master_{key.frame_type}"]
+        if key.frame_type is not FrameType.BIAS:
+            words.append(exposure_text(key.exposure_time_s, exposures))
+        words.extend(word(key) for word in _WORDS if len({word(other) for other in keys}) > 1 and word(key))
+        names.append("_".join([*words, stamp]))
+    return _told_apart(names, keys)
+
+
+def _told_apart(names: list[str], keys: Sequence[GroupKey]) -> list[str]:
+    """Add the exposure, and then a number, to names that are still the same."""
+    with_exposure = [
+        re.sub(r"^master_bias", f"master_bias_{exposure_text(key.exposure_time_s)}", name)
+        if names.count(name) > 1
+        else name
+        for name, key in zip(names, keys, strict=True)
+    ]
+    result: list[str] = []
+    for name in with_exposure:
+        numbered, number = name, 2
+        while numbered in result:
+            numbered, number = f"{name}_{number}", number + 1
+        result.append(numbered)
+    return result
+
+
+def _filter(key: GroupKey) -> str:
+    return safe_word(key.filter_name) if key.filter_name else ""
+
+
+def _gain(key: GroupKey) -> str:
+    return f"gain{key.settings.gain:g}" if key.settings.gain is not None else ""
+
+
+def _offset(key: GroupKey) -> str:
+    return f"offset{key.settings.offset:g}" if key.settings.offset is not None else ""
+
+
+def _binning(key: GroupKey) -> str:
+    return f"bin{key.settings.binning[0]}x{key.settings.binning[1]}"
+
+
+def _mode(key: GroupKey) -> str:
+    return safe_word(key.settings.readout_mode or "")
+
+
+def _temperature(key: GroupKey) -> str:
+    return f"{key.temperature_c:.1f}C" if key.temperature_c is not None else ""
+
+
+def _size(key: GroupKey) -> str:
+    return f"{key.width}x{key.height}"
+
+
+def _camera(key: GroupKey) -> str:
+    return safe_word(key.settings.camera or "")
+
+
+def _colours(key: GroupKey) -> str:
+    return (key.bayer_pattern or "mono") if key.frame_type is FrameType.FLAT else ""
+
+
+def _subtracted(key: GroupKey) -> str:
+    return "darksub" if key.dark_subtracted else ""
+
+
+def _night(key: GroupKey) -> str:
+    return f"night{key.night:%Y%m%d}" if key.night else ""
+
+
+_WORDS: tuple[Callable[[GroupKey], str], ...] = (
+    _filter, _gain, _offset, _binning, _mode, _temperature, _size, _camera, _colours, _subtracted, _night,
+)  # fmt: skip
+
+
+def safe_word(text: str) -> str:
+    """Make a header's text a part of a file name: no separators, no dots at its start, at most 40 characters."""
+    return re.sub(r"[^A-Za-z0-9+.-]+", "-", text).strip("-.")[:40]
+
+
+def series_names(groups: Sequence[Group]) -> list[str]:
+    """Name the series of groups that share a directory: ``exp_5.000s``, ``L_exp_1.000s``, ``L_twilight_20261121``.
+
+    What differs between groups of the same name joins it, and a number where that is not enough.
+    """
+    exposures = [group.key.exposure_time_s for group in groups]
+    plain = []
+    for group in groups:
+        prefix = f"{safe_word(group.key.filter_name)}_" if group.key.filter_name else ""
+        night = f"_{group.key.night:%Y%m%d}" if group.key.night else ""
+        plain.append(
+            f"{prefix}twilight{night}"
+            if group.twilight
+            else f"{prefix}exp_{exposure_text(group.key.exposure_time_s, exposures)}"
+        )
+    names: list[str] = []
+    for name, group in zip(plain, groups, strict=True):
+        same = [other.key for other, other_name in zip(groups, plain, strict=True) if other_name == name]
+        words = [word(group.key) for word in _WORDS[1:] if len({word(key) for key in same}) > 1 and word(group.key)]
+        full, number = "_".join([name, *words]), 2
+        while full in names:
+            full, number = f"{'_'.join([name, *words])}_{number}", number + 1
+        names.append(full)
+    return names

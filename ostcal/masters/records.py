@@ -1,0 +1,111 @@
+"""What is stored with a master in the zarr master store: enough to find it, match it and say what made it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any
+
+from ostcal.engine.tasks import JobResult
+from ostcal.errors import StorageError
+from ostcal.frames import CameraSettings, FrameMetadata, FrameType
+from ostcal.masters.grouping import Group, GroupKey
+from ostcal.masters.header import Card, Provenance
+
+
+@dataclass(frozen=True, kw_only=True)
+class MasterRecord:
+    """A master on disk, as far as matching needs it."""
+
+    name: str
+    key: GroupKey
+    made_at: datetime | None
+    calibration_id: str
+
+
+def attributes_of(
+    group: Group, result: JobResult, provenance: Provenance, cards: list[Card], history: list[str]
+) -> dict[str, Any]:
+    """Give a master's attributes as JSON values."""
+    key = group.key
+    return {
+        "frame_type": str(provenance.frame_type),
+        "width": key.width,
+        "height": key.height,
+        "exposure_time_s": key.exposure_time_s,
+        "camera": key.settings.camera,
+        "gain": key.settings.gain,
+        "offset": key.settings.offset,
+        "binning": list(key.settings.binning),
+        "readout_mode": key.settings.readout_mode,
+        "filter": key.filter_name,
+        "temperature_c": key.temperature_c,
+        "bayer_pattern": key.bayer_pattern,
+        "night": key.night.isoformat() if key.night else None,
+        "made_at": provenance.made_at.astimezone(UTC).isoformat(),
+        "calibration_id": provenance.calibration_id,
+        "input_digest": provenance.input_digest,
+        "inputs": [frame.label for frame in group.frames],
+        "rejected_per_frame": list(result.rejected_per_frame),
+        "n_samples": result.n_samples,
+        "noise_adu": result.noise.noise_adu if result.noise_measured else None,
+        "frame_levels_adu": list(result.levels.levels_adu) if result.levels is not None else None,
+        "normalization_levels_adu": result.normalization_levels,
+        "cards": [list(card) for card in cards],
+        "history": history,
+    }
+
+
+def record_from_attributes(name: str, attributes: dict[str, Any]) -> MasterRecord:
+    """Read back what `attributes_of` gave.
+
+    Raises
+    ------
+    StorageError
+        If something is missing or of a wrong kind.
+    """
+    try:
+        binning = attributes["binning"]
+        settings = CameraSettings(
+            camera=attributes["camera"],
+            gain=attributes["gain"],
+            offset=attributes["offset"],
+            binning=(int(binning[0]), int(binning[1])),
+            readout_mode=attributes["readout_mode"],
+        )
+        key = GroupKey(
+            frame_type=FrameType(attributes["frame_type"]),
+            settings=settings,
+            width=int(attributes["width"]),
+            height=int(attributes["height"]),
+            exposure_time_s=float(attributes["exposure_time_s"]),
+            filter_name=attributes["filter"],
+            temperature_c=attributes["temperature_c"],
+            bayer_pattern=attributes["bayer_pattern"],
+            night=date.fromisoformat(attributes["night"]) if attributes["night"] else None,
+        )
+        return MasterRecord(
+            name=name,
+            key=key,
+            made_at=datetime.fromisoformat(attributes["made_at"]),
+            calibration_id=str(attributes["calibration_id"]),
+        )
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise StorageError(f"master {name}: its attributes are damaged ({error!r}); delete it or make it again") from error
+
+
+def key_from_metadata(metadata: FrameMetadata) -> GroupKey | None:
+    """Give the key of a FITS master from its header, or nothing where it is not a bias, dark or flat."""
+    if metadata.frame_type in (None, FrameType.LIGHT):
+        return None
+    temperature_c = metadata.set_temperature_c
+    return GroupKey(
+        frame_type=metadata.frame_type or FrameType.LIGHT,
+        settings=metadata.settings,
+        width=metadata.width,
+        height=metadata.height,
+        exposure_time_s=metadata.exposure_time_s or 0.0,
+        filter_name=metadata.filter_name if metadata.frame_type is FrameType.FLAT else None,
+        temperature_c=temperature_c if temperature_c is not None else metadata.ccd_temperature_c,
+        bayer_pattern=metadata.bayer_pattern,
+    )

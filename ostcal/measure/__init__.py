@@ -1,0 +1,1 @@
+"""Numbers and verdicts on arrays and counts: pure functions."""
