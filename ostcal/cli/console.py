@@ -36,6 +36,16 @@ PLAIN_LINE_EVERY_S = 5.0
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
+PLAIN_WIDTH = 200
+"""Columns of a table that goes to a file or a pipe, so that paths stay in one piece."""
+
+
+def open_console(*, stderr: bool = False) -> Console:
+    """Give the console of a stream: as wide as the terminal, and wide where there is none."""
+    console = Console(stderr=stderr)
+    return console if console.is_terminal else Console(stderr=stderr, width=PLAIN_WIDTH)
+
+
 class ConsoleHandler(logging.Handler):
     """Log lines through the console that draws the progress bars, so that they do not tear each other."""
 

@@ -15,6 +15,7 @@ from ostcal.cli.console import (
     RunProgress,
     debug_option,
     errors_to_exit_codes,
+    open_console,
     start_log_file,
     start_logging,
 )
@@ -65,7 +66,7 @@ def masters(
     """
     if darks_only and flats_only:
         raise click.UsageError("--darks-only and --flats-only exclude each other; leave both out to make all masters")
-    console = Console(stderr=True)
+    console = open_console(stderr=True)
     start_logging(console, log_level, debug)
     overrides = {
         "master_frames.rejection_method": rejection_method,
@@ -109,7 +110,7 @@ def _make(config: Config, console: Console, darks_only: bool, flats_only: bool, 
     finally:
         progress.stop()
     if creator.report is not None and creator.report.made:
-        Console().print(_result_table(creator))
+        open_console().print(_result_table(creator))
     return EXIT_FAILED if status.is_error else 0
 
 

@@ -9,7 +9,14 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from ostcal.cli.console import EXIT_FAILED, RunProgress, debug_option, errors_to_exit_codes, start_logging
+from ostcal.cli.console import (
+    EXIT_FAILED,
+    RunProgress,
+    debug_option,
+    errors_to_exit_codes,
+    open_console,
+    start_logging,
+)
 from ostcal.config import Config, load_config
 
 logger = logging.getLogger("ostcal")
@@ -37,7 +44,7 @@ def import_command(directories: tuple[str, ...], config_path: str, debug: bool, 
     exposure. Frames that a series already holds are passed over, so that an interrupted import goes on when it is
     started again. The FITS files stay as they are.
     """
-    console = Console(stderr=True)
+    console = open_console(stderr=True)
     start_logging(console, log_level, debug)
     with errors_to_exit_codes(console, debug):
         failed = _import(directories, load_config(config_path), console)
@@ -72,7 +79,7 @@ def _import(directories: tuple[str, ...], config: Config, console: Console) -> b
         table.add_column(name, justify="right")
     for report in reports:
         table.add_row(report.location, str(report.imported), str(report.skipped), str(len(report.problems)))
-    Console().print(table)
+    open_console().print(table)
     for line in (*left_out, *(problem for report in reports for problem in report.problems)):
         logger.warning("%s", line)
     return not any(report.imported or report.skipped for report in reports)
@@ -84,7 +91,7 @@ def _import(directories: tuple[str, ...], config: Config, console: Console) -> b
 @debug_option
 def export_command(series: str, directory: str, debug: bool, log_level: str) -> None:
     """Write the frames of the zarr series SERIES as FITS files, bit for bit."""
-    console = Console(stderr=True)
+    console = open_console(stderr=True)
     start_logging(console, log_level, debug)
     with errors_to_exit_codes(console, debug):
         from ostcal.storage.transfer import export_series

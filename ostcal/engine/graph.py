@@ -186,6 +186,9 @@ def run_graph(
         if on_progress is not None and isinstance(key, tuple) and key in sizes:
             on_progress(Progress(job=str(key[1]), stage=str(key[0]), n_bytes=sizes[key]))
 
+    if execution.scheduler != "threads":
+        for job in {(job.stack.encoding, job.flat is None): job for job in jobs}.values():
+            tasks.warm_up(job)
     if execution.scheduler == "distributed":
         with cluster_client(execution.address, execution.workers, execution.memory_limit_bytes) as client:
             return _run_distributed(client, graph, keys, finished)

@@ -70,31 +70,38 @@ def _sort_columns(tile: Any, network: Any) -> None:
 
 @_kernel
 def _load_words(block: Any, first: int, width: int, swapped: bool, flip: Any, plain: Any) -> None:
-    """Copy `width` pixels of a raw 16-bit block into the tile as unsigned integers in the order of their values."""
+    """Copy `width` pixels of a raw 16-bit block into the tile as unsigned integers in the order of their values.
+
+    A slice and a constant number of pixels: with `row[first + x]` numba asks whether the index is negative, which
+    keeps LLVM from SIMD code (0.75 s instead of 0.06 s for 40 x 61 MP).
+    """
     for i in range(block.shape[0]):
-        row = block[i]
+        row = block[i, first : first + width]
         out = plain[i]
+        if width < TILE:
+            out[:width] = row
+            row = out
         if swapped:
-            for x in range(width):
-                word = row[first + x]
-                out[x] = np.uint16((word >> np.uint16(8)) | (word << np.uint16(8))) ^ flip
+            for x in range(TILE):
+                word = row[x]
+                out[x] = ((word >> np.uint16(8)) | (word << np.uint16(8))) ^ flip
         else:
-            for x in range(width):
-                out[x] = row[first + x] ^ flip
+            for x in range(TILE):
+                out[x] = row[x] ^ flip
 
 
 @_kernel
-def _sums(tile: Any, width: int, ref: Any, s1: Any, s2: Any) -> None:
+def _sums(tile: Any, ref: Any, s1: Any, s2: Any) -> None:
     """Sum d and d^2 of every pixel, d relative to its upper median `ref`; exact: |d| < 2^16, n < 2^15."""
     n = tile.shape[0]
     middle = tile[n // 2]
-    for x in range(width):
+    for x in range(TILE):
         ref[x] = middle[x]
         s1[x] = 0
         s2[x] = 0
     for i in range(n):
         row = tile[i]
-        for x in range(width):
+        for x in range(TILE):
             d = np.int64(row[x]) - ref[x]
             s1[x] += d
             s2[x] += d * d
@@ -134,24 +141,26 @@ def _doubled_mad(tile: Any, x: int, lo: int, hi: int, m2: int) -> int:
 
 
 @_kernel
-def _doubled_mads(tile: Any, width: int, m2: Any, best: Any, mad4: Any) -> None:
+def _doubled_mads(tile: Any, m2: Any, best: Any, mad4: Any) -> None:
     """Do `_doubled_mad` for all samples of all pixels of a tile at once (SIMD over the pixels)."""
     n = tile.shape[0]
-    for x in range(width):
-        m2[x] = np.int32(tile[(n - 1) // 2, x]) + np.int32(tile[n // 2, x])
+    lower = tile[(n - 1) // 2]
+    upper = tile[n // 2]
+    for x in range(TILE):
+        m2[x] = np.int32(lower[x]) + np.int32(upper[x])
         mad4[x] = 0
     for k in ((n - 1) // 2, n // 2):
-        for x in range(width):
+        for x in range(TILE):
             best[x] = np.int32(1) << 30
         for j in range(n - k):
             left = tile[j]
             right = tile[j + k]
-            for x in range(width):
+            for x in range(TILE):
                 below = m2[x] - 2 * np.int32(left[x])
                 above = 2 * np.int32(right[x]) - m2[x]
                 radius = below if below > above else above
                 best[x] = radius if radius < best[x] else best[x]
-        for x in range(width):
+        for x in range(TILE):
             mad4[x] += best[x]
 
 
@@ -206,15 +215,51 @@ def _trim_mad(
 
 
 @_kernel
+def _mark_std(tile: Any, ref: Any, s1: Any, s2: Any, k_low: float, k_high: float, todo: Any) -> None:
+    """Mark the pixels whose first pass of mean/std may reject something, so that the exact loop visits only them.
+
+    In float64 and with a margin of 1e-9 on the squares, of which n <= 65535 leaves errors of 1e-15.
+    """
+    n = tile.shape[0]
+    lowest = tile[0]
+    highest = tile[n - 1]
+    for x in range(TILE):
+        variance = np.float64(n * s2[x] - s1[x] * s1[x]) * (1.0 - 1e-9)
+        below = np.float64(s1[x] - n * (np.int64(lowest[x]) - ref[x]))
+        above = np.float64(n * (np.int64(highest[x]) - ref[x]) - s1[x])
+        todo[x] = (below * below > k_low * k_low * variance) | (above * above > k_high * k_high * variance)
+
+
+@_kernel
+def _mark_mad(
+    tile: Any, m2: Any, mad4: Any,
+    p_low: int, q_low: int, p_high: int, q_high: int, floor_micro: int, step_micro: int, todo: Any,
+) -> None:  # fmt: skip
+    """Mark the pixels whose first pass of median/MAD rejects something; exact, as `_trim_mad`."""
+    n = tile.shape[0]
+    lowest = tile[0]
+    highest = tile[n - 1]
+    for x in range(TILE):
+        spread = max(floor_micro, 370_650 * np.int64(mad4[x]))
+        limit_low = min(p_low * spread + q_low * (step_micro // 2), 65_536_000_000 * q_low)
+        limit_high = min(p_high * spread + q_high * (step_micro // 2), 65_536_000_000 * q_high)
+        below = (np.int64(m2[x]) - 2 * np.int64(lowest[x])) * (500_000 * q_low)
+        above = (2 * np.int64(highest[x]) - np.int64(m2[x])) * (500_000 * q_high)
+        todo[x] = (below > limit_low) | (above > limit_high)
+
+
+@_kernel
 def _clip_words(
-    tile: Any, width: int, ref: Any, s1: Any, s2: Any, lo: Any, hi: Any, m2: Any, mad4: Any,
+    tile: Any, todo: Any, ref: Any, s1: Any, s2: Any, lo: Any, hi: Any, mad4: Any,
     median: bool, mad: bool, iterations: int,
     p_low: int, q_low: int, p_high: int, q_high: int, min_keep: int, floor_micro: int, step_micro: int,
 ) -> None:  # fmt: skip
-    """Sigma-clip a sorted tile of integers; leaves the kept runs and their sums."""
+    """Sigma-clip the marked pixels of a sorted tile of integers; leaves the kept runs and their sums."""
     n = tile.shape[0]
     factor = 2 * n * max(max(p_low, q_low), max(p_high, q_high))
-    for x in range(width):
+    for x in range(TILE):
+        if not todo[x]:
+            continue
         first, last = 0, n
         small = (np.int64(tile[n - 1, x]) - np.int64(tile[0, x])) * factor < _INT_MAX_EXACT
         passes = 0
@@ -422,11 +467,14 @@ def _count_rejected(plain: Any, width: int, low: Any, high: Any, rejected: Any) 
     """Add to each frame's count the samples outside the kept range; NaN compares false and so counts as outside."""
     for i in range(plain.shape[0]):
         row = plain[i]
-        count = 0
-        for x in range(width):
-            inside = row[x] >= low[x] and row[x] <= high[x]
-            count += 0 if inside else 1
-        rejected[i] += count
+        inside = 0
+        if width == TILE:
+            for x in range(TILE):
+                inside += (row[x] >= low[x]) & (row[x] <= high[x])
+        else:
+            for x in range(width):
+                inside += (row[x] >= low[x]) & (row[x] <= high[x])
+        rejected[i] += width - inside
 
 
 @_kernel
@@ -445,6 +493,7 @@ def combine_words(
     n, size = block.shape
     plain = np.zeros((n, TILE), np.uint16)
     tile = np.zeros((n, TILE), np.uint16)
+    todo = np.ones(TILE, np.bool_)
     ref = np.zeros(TILE, np.int64)
     s1 = np.zeros(TILE, np.int64)
     s2 = np.zeros(TILE, np.int64)
@@ -455,48 +504,66 @@ def combine_words(
     hi = np.zeros(TILE, np.int64)
     low_word = np.zeros(TILE, np.uint16)
     high_word = np.zeros(TILE, np.uint16)
+    mean = np.zeros(TILE, np.float32)
+    spread = np.zeros(TILE, np.float32)
     valid = np.full(TILE, n, np.int64)
     for first in range(0, size, TILE):
         width = min(TILE, size - first)
         _load_words(block, first, width, swapped, flip, plain)
         tile[:] = plain
         _sort_columns(tile, network)
-        _sums(tile, width, ref, s1, s2)
+        _sums(tile, ref, s1, s2)
         lo[:] = 0
         hi[:] = n
         if code == 1:
             if mad:
-                _doubled_mads(tile, width, m2, best, mad4)
+                _doubled_mads(tile, m2, best, mad4)
+            if median and mad:
+                _mark_mad(tile, m2, mad4, p_low, q_low, p_high, q_high, floor_micro, step_micro, todo)
+            elif not (median or mad):
+                _mark_std(tile, ref, s1, s2, p_low / q_low, p_high / q_high, todo)
             _clip_words(
-                tile, width, ref, s1, s2, lo, hi, m2, mad4, median, mad, iterations,
+                tile, todo, ref, s1, s2, lo, hi, mad4, median, mad, iterations,
                 p_low, q_low, p_high, q_high, min_keep, floor_micro, step_micro,
             )  # fmt: skip
-        else:
-            if code == 2:
-                _winsorize(
-                    tile, width, valid, ref, lo, hi, p_low / q_low, p_high / q_high, min_keep,
-                    floor_micro / 1e6, step_micro / 2e6,
-                )  # fmt: skip
-            if code == 3:
-                _drop_extremes(width, valid, n_low, n_high, lo, hi)
-            if code > 1 and code < 4:
-                for x in range(width):
-                    _drop_words(tile, x, 0, n, lo[x], hi[x], ref, s1, s2)
-        for x in range(width):
-            count = hi[x] - lo[x]
+        elif code == 2:
+            _winsorize(
+                tile, TILE, valid, ref, lo, hi, p_low / q_low, p_high / q_high, min_keep,
+                floor_micro / 1e6, step_micro / 2e6,
+            )  # fmt: skip
+        elif code == 3:
+            _drop_extremes(TILE, valid, n_low, n_high, lo, hi)
+        if code == 2 or code == 3:
+            for x in range(TILE):
+                _drop_words(tile, x, 0, n, lo[x], hi[x], ref, s1, s2)
+        for x in range(TILE):
             low_word[x] = tile[lo[x], x]
             high_word[x] = tile[hi[x] - 1, x]
-            total = s1[x] + count * (ref[x] + zero)
-            v = count * s2[x] - s1[x] * s1[x]
-            value = total / count
-            if code == 4:
-                value = (np.int64(tile[(n - 1) // 2, x]) + np.int64(tile[n // 2, x]) + 2 * zero) / 2.0
-            master[first + x] = np.float32(value)
-            n_used[first + x] = count
-            std[first + x] = np.float32(np.sqrt(v / (count * (count - 1)))) if count > 1 else np.float32(0.0)
+        _finish_words(ref, s1, s2, lo, hi, zero, mean, spread)
+        if code == 4:
+            for x in range(TILE):
+                middles = np.int64(tile[(n - 1) // 2, x]) + np.int64(tile[n // 2, x])
+                mean[x] = np.float32((middles + 2 * zero) / 2.0)
+        master[first : first + width] = mean[:width]
+        std[first : first + width] = spread[:width]
+        for x in range(width):
+            n_used[first + x] = hi[x] - lo[x]
             low[first + x] = np.float32(np.int64(low_word[x]) + zero)
             high[first + x] = np.float32(np.int64(high_word[x]) + zero)
         _count_rejected(plain, width, low_word, high_word, rejected)
+
+
+@_kernel
+def _finish_words(ref: Any, s1: Any, s2: Any, lo: Any, hi: Any, zero: int, mean: Any, spread: Any) -> None:
+    """Give mean and sample standard deviation of the kept runs from their exact sums."""
+    for x in range(TILE):
+        count = hi[x] - lo[x]
+        total = s1[x] + count * (ref[x] + zero)
+        mean[x] = np.float32(np.float64(total) / np.float64(count))
+        v = np.float64(count * s2[x] - s1[x] * s1[x])
+        # One sample has no spread; its v is 0 and 0 / 1 is 0.
+        pairs = np.float64(max(count * (count - 1), 1))
+        spread[x] = np.float32(np.sqrt(v / pairs))
 
 
 @_kernel

@@ -160,6 +160,16 @@ def _reused_block(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
     return buffer[:n_bytes].view(dtype).reshape(shape)
 
 
+def warm_up(job: MasterJob) -> None:
+    """Compile what a job needs, or load it from numba's cache, on a block of one pixel.
+
+    Before worker processes start, so that they find the cache filled instead of all compiling the same for 8 s.
+    """
+    encoding = job.stack.encoding
+    correction = Correction(scale=np.ones(1), exposure_time_s=np.ones(1)) if job.flat is not None else None
+    combine_block(np.zeros((1, 1, 1), encoding.dtype), encoding, job.method, correction=correction)
+
+
 def noise_of_rows(job: MasterJob, rows: Sequence[int], levels: FrameLevels | None) -> list[NoiseCells]:
     """Measure sampled rows of a series."""
     n, _, width = job.stack.shape

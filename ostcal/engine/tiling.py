@@ -10,6 +10,9 @@ BLOCK_TARGET_BYTES = 16 * 2**20
 """A strip of all frames aims at this size: larger ones gain nothing (reads of 300 KB are already sequential) and
 leave the last-level cache."""
 
+LEAST_STRIPS = 16
+"""Strips of a small frame, so that all workers have something to do."""
+
 PROCESS_BYTES = 260 * 2**20
 """Resident size of a Python process with numpy, numba, astropy, zarr and Dask loaded and its kernels compiled."""
 
@@ -123,6 +126,8 @@ def _strip_rows(size: JobSize, budget: int, asked: int | None) -> int:
         return least
     per_row = max(1, size.n_frames * size.width * size.sample_bytes)
     target = max(1, BLOCK_TARGET_BYTES // (per_row * size.row_step)) * size.row_step
+    share = -(-size.height // (LEAST_STRIPS * size.row_step)) * size.row_step
+    target = min(target, share)
     while target > size.row_step and strip_memory_bytes(size, target) > budget:
         target = max(size.row_step, target // 2 // size.row_step * size.row_step)
     return min(target, -(-size.height // size.row_step) * size.row_step)

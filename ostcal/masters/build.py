@@ -22,7 +22,7 @@ from ostcal.frames import FrameType
 from ostcal.masters.finish import FinishMasters, Made, Output, PlannedMaster, StoreSink
 from ostcal.masters.grouping import Group, Grouping, GroupRules, group_frames
 from ostcal.masters.header import Provenance
-from ostcal.masters.inputs import Inputs, Source, gather_inputs, input_digest, stack_of, unpacked
+from ostcal.masters.inputs import Inputs, Source, gather_inputs, input_digest, marked_dark_subtracted, stack_of, unpacked
 from ostcal.masters.library import LibraryMaster, find_masters, store_location
 from ostcal.masters.matching import DarkCandidate, DarkChoice, NoDark, choose_dark
 from ostcal.masters.naming import master_names
@@ -99,6 +99,8 @@ def build_masters(request: BuildRequest, watcher: Watcher | None = None) -> Buil
     left_out = list(inputs.left_out)
     try:
         sources = unpacked(inputs.sources, scratch, left_out)
+        if request.make_flats:
+            sources = marked_dark_subtracted(sources, left_out)
         grouping = _group(replace(inputs, sources=sources), request)
         clock.lap("group")
         report = _build(request, sources, grouping, watcher, clock)
@@ -197,7 +199,7 @@ def _build(
     jobs = [master.job for master in planned]
     plan = _plan_work(request, jobs)
     clock.lap("plan")
-    if not watcher.planned([master.group for master in planned], total_bytes(jobs, plan.strips)):
+    if jobs and not watcher.planned([master.group for master in planned], total_bytes(jobs, plan.strips)):
         raise OstcalError("nothing made: the run was declined")
     clock.lap("confirm")
     finish = FinishMasters(

@@ -108,7 +108,7 @@ def request_of(config: Config, *, bias: bool, darks: bool, flats: bool) -> Build
     """Turn a configuration into the plain values of a run."""
     m, compute = config.master_frames, config.compute
     return BuildRequest(
-        input_dirs=(config.dark_capture.output_dir, config.flat_capture.output_dir),
+        input_dirs=tuple(dict.fromkeys((config.dark_capture.output_dir, config.flat_capture.output_dir))),
         output_dir=m.output_dir,
         make_bias=bias,
         make_darks=darks,

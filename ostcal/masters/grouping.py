@@ -53,6 +53,7 @@ class GroupKey:
     bayer_pattern: str | None = None
     dark_subtracted: bool = False
     night: date | None = None
+    """Where groups are made for each night."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,15 +196,15 @@ def _same_exposure(low_s: float, value_s: float) -> bool:
 def _by_exposure(frames: list[Frame], rules: GroupRules) -> list[Group]:
     clusters = _clusters([(_exposure(frame), frame) for frame in frames], _same_exposure)
     if frames[0].metadata.frame_type is not FrameType.FLAT:
-        return [_group(cluster) for cluster in clusters]
-    groups = [_group(cluster) for cluster in clusters if len(cluster) >= rules.min_frames]
+        return [_group(cluster, rules) for cluster in clusters]
+    groups = [_group(cluster, rules) for cluster in clusters if len(cluster) >= rules.min_frames]
     rest = [cluster for cluster in clusters if len(cluster) < rules.min_frames]
     n_rest = sum(len(cluster) for cluster in rest)
     # Twilight: most exposures occur once. Two frames at each of two exposures are two (small) groups.
     if len(rest) > 1 and 2 * len(rest) > n_rest:
-        groups.append(_group([frame for cluster in rest for frame in cluster], twilight=True))
+        groups.append(_group([frame for cluster in rest for frame in cluster], rules, twilight=True))
     else:
-        groups.extend(_group(cluster) for cluster in rest)
+        groups.extend(_group(cluster, rules) for cluster in rest)
     return groups
 
 
@@ -211,10 +212,9 @@ def _exposure(frame: Frame) -> float:
     return frame.metadata.exposure_time_s or 0.0
 
 
-def _group(frames: list[Frame], twilight: bool = False) -> Group:
+def _group(frames: list[Frame], rules: GroupRules, twilight: bool = False) -> Group:
     frames = sorted(frames, key=_chronological)
     first = frames[0].metadata
-    nights = {night_of(frame.metadata) for frame in frames}
     is_flat = first.frame_type is FrameType.FLAT
     key = GroupKey(
         frame_type=first.frame_type or FrameType.LIGHT,
@@ -226,7 +226,7 @@ def _group(frames: list[Frame], twilight: bool = False) -> Group:
         temperature_c=_temperature(frames),
         bayer_pattern=first.bayer_pattern,
         dark_subtracted=is_flat and first.dark_subtracted,
-        night=nights.pop() if len(nights) == 1 else None,
+        night=night_of(first) if rules.per_session else None,
     )
     return Group(key=key, frames=tuple(frames), twilight=twilight)
 

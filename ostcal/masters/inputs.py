@@ -15,6 +15,7 @@ import numpy as np
 from ostcal.errors import InputError, NoFramesError, OstcalError
 from ostcal.frames import FrameStack
 from ostcal.masters.grouping import Frame
+from ostcal.masters.subtracted import infer_dark_subtracted, needs_levels
 from ostcal.storage.fits_files import FITS_ENDINGS, FitsFrame, FitsStack, find_fits, fingerprint, inspect_fits, unpack
 from ostcal.storage.frame_store import ZarrStack, find_series, open_series
 from ostcal.storage.stacks import ConcatenatedStack
@@ -132,6 +133,36 @@ def unpacked(sources: dict[str, Source], directory: str, left_out: list[str]) ->
         result[label] = replace(source, fits=fits, fingerprint=fingerprint(fits))
     kept = _without_copies(list(result.values()), left_out)
     return {source.frame.label: source for source in kept}
+
+
+def low_level(source: Source) -> float:
+    """Give the first percentile in ADU of three rows of a frame."""
+    stack = source.stack()
+    _, height, width = stack.shape
+    block = np.empty((1, 1, width), stack.encoding.dtype)
+    rows = []
+    for row in (height // 4, height // 2, 3 * height // 4):
+        stack.read_rows(row, row + 1, block)
+        rows.append(stack.encoding.decode(block.copy())[0, 0])
+    return float(np.nanpercentile(np.concatenate(rows), 1))
+
+
+def marked_dark_subtracted(sources: dict[str, Source], warnings: list[str]) -> dict[str, Source]:
+    """Mark flats that must have been dark-subtracted although their headers do not say so, with a warning."""
+    frames = [source.frame for source in sources.values()]
+    low_adu = {frame.label: low_level(sources[frame.label]) for frame in needs_levels(frames)}
+    marked = dict(sources)
+    for inference in infer_dark_subtracted(frames, low_adu):
+        for label in inference.labels:
+            source = marked[label]
+            metadata = replace(source.frame.metadata, dark_subtracted=True)
+            marked[label] = replace(source, frame=replace(source.frame, metadata=metadata))
+        n = len(inference.labels)
+        warnings.append(
+            f"{inference.labels[0]}{f' and {n - 1} more' if n > 1 else ''}: taken as dark-subtracted already: "
+            f"{inference.reason}"
+        )
+    return marked
 
 
 def _without_copies(sources: list[Source], left_out: list[str]) -> list[Source]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from ostcal.frames import FrameType
-from ostcal.masters.grouping import Group, GroupKey
+from ostcal.masters.grouping import Group, GroupKey, night_of
 
 
 def exposure_text(exposure_s: float, others_s: Sequence[float] = ()) -> str:
@@ -22,9 +22,9 @@ def exposure_text(exposure_s: float, others_s: Sequence[float] = ()) -> str:
 def master_names(keys: Sequence[GroupKey], made_at: datetime) -> list[str]:
     """Name the masters of one kind, without an ending; no two are the same.
 
-    ``master_bias_20261121_204500``, ``master_dark_5.000s_...``, ``master_flat_1.000s_R_...``: a filter, gain, offset,
-    binning, readout mode, temperature, size, camera, colour pattern or night joins the name where it differs between
-    the groups.
+    ``master_bias_20261121_204500``, ``master_dark_5.000s_...``, ``master_flat_1.000s_R_...``: a filter, gain,
+    binning, temperature or night joins the name where it differs between the groups, and whatever else is needed to
+    tell two names apart.
     """
     stamp = made_at.strftime("%Y%m%d_%H%M%S")
     exposures = [key.exposure_time_s for key in keys]
@@ -34,20 +34,25 @@ def master_names(keys: Sequence[GroupKey], made_at: datetime) -> list[str]:
         if key.frame_type is not FrameType.BIAS:
             words.append(exposure_text(key.exposure_time_s, exposures))
         words.extend(word(key) for word in _WORDS if len({word(other) for other in keys}) > 1 and word(key))
-        names.append("_".join([*words, stamp]))
-    return _told_apart(names, keys)
+        names.append("_".join(words))
+    names = _with_rarer_words(names, keys)
+    return _numbered([f"{name}_{stamp}" for name in names])
 
 
-def _told_apart(names: list[str], keys: Sequence[GroupKey]) -> list[str]:
-    """Add the exposure, and then a number, to names that are still the same."""
-    with_exposure = [
-        re.sub(r"^master_bias", f"master_bias_{exposure_text(key.exposure_time_s)}", name)
-        if names.count(name) > 1
-        else name
-        for name, key in zip(names, keys, strict=True)
-    ]
+def _with_rarer_words(names: list[str], keys: Sequence[GroupKey]) -> list[str]:
+    """Add what else differs to names that are still the same."""
+    told_apart = []
+    for name, key in zip(names, keys, strict=True):
+        same = [other for other, other_name in zip(keys, names, strict=True) if other_name == name]
+        words = [word(key) for word in _RARER_WORDS if len({word(other) for other in same}) > 1 and word(key)]
+        told_apart.append("_".join([name, *words]))
+    return told_apart
+
+
+def _numbered(names: Sequence[str]) -> list[str]:
+    """Add a number to names that were there before."""
     result: list[str] = []
-    for name in with_exposure:
+    for name in names:
         numbered, number = name, 2
         while numbered in result:
             numbered, number = f"{name}_{number}", number + 1
@@ -99,9 +104,12 @@ def _night(key: GroupKey) -> str:
     return f"night{key.night:%Y%m%d}" if key.night else ""
 
 
-_WORDS: tuple[Callable[[GroupKey], str], ...] = (
-    _filter, _gain, _offset, _binning, _mode, _temperature, _size, _camera, _colours, _subtracted, _night,
-)  # fmt: skip
+def _exposure(key: GroupKey) -> str:
+    return exposure_text(key.exposure_time_s)
+
+
+_WORDS: tuple[Callable[[GroupKey], str], ...] = (_filter, _gain, _binning, _temperature, _night)
+_RARER_WORDS: tuple[Callable[[GroupKey], str], ...] = (_offset, _mode, _size, _camera, _colours, _subtracted, _exposure)
 
 
 def safe_word(text: str) -> str:
@@ -118,18 +126,17 @@ def series_names(groups: Sequence[Group]) -> list[str]:
     plain = []
     for group in groups:
         prefix = f"{safe_word(group.key.filter_name)}_" if group.key.filter_name else ""
-        night = f"_{group.key.night:%Y%m%d}" if group.key.night else ""
+        date = night_of(group.frames[0].metadata)
+        night = f"_{date:%Y%m%d}" if date else ""
         plain.append(
             f"{prefix}twilight{night}"
             if group.twilight
             else f"{prefix}exp_{exposure_text(group.key.exposure_time_s, exposures)}"
         )
-    names: list[str] = []
-    for name, group in zip(plain, groups, strict=True):
-        same = [other.key for other, other_name in zip(groups, plain, strict=True) if other_name == name]
-        words = [word(group.key) for word in _WORDS[1:] if len({word(key) for key in same}) > 1 and word(group.key)]
-        full, number = "_".join([name, *words]), 2
-        while full in names:
-            full, number = f"{'_'.join([name, *words])}_{number}", number + 1
-        names.append(full)
-    return names
+    keys = [group.key for group in groups]
+    told_apart = []
+    for name, key in zip(plain, keys, strict=True):
+        same = [other for other, other_name in zip(keys, plain, strict=True) if other_name == name]
+        words = [word(key) for word in _WORDS[1:] if len({word(other) for other in same}) > 1 and word(key)]
+        told_apart.append("_".join([name, *words]))
+    return _numbered(_with_rarer_words(told_apart, keys))
