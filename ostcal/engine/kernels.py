@@ -598,6 +598,49 @@ def correct_words(
 
 
 @_kernel
+def _load_floats(block: Any, first: int, width: int, plain: Any, tile: Any, valid: Any) -> None:
+    """Copy `width` pixels of a float block; what is not finite is NaN in `plain` and sorts last in `tile`."""
+    valid[:] = 0
+    for i in range(block.shape[0]):
+        row = block[i, first : first + width]
+        out = plain[i]
+        ordered = tile[i]
+        if width < TILE:
+            out[:] = 0
+            out[:width] = row
+            row = out
+        for x in range(TILE):
+            # No -0.0: which of two zeros comes first would depend on the order of the frames.
+            value = row[x] if row[x] != 0 else abs(row[x])
+            good = abs(value) < np.inf
+            out[x] = value if good else np.nan
+            ordered[x] = value if good else np.inf
+            valid[x] += good
+
+
+@_kernel
+def _all_float_sums(tile: Any, valid: Any, ref: Any, s1: Any, s2: Any) -> None:
+    """Do `_float_sums` for the valid samples of all pixels of a tile."""
+    s1[:] = 0.0
+    s2[:] = 0.0
+    n = tile.shape[0]
+    if valid.min() == n:
+        for i in range(n):
+            row = tile[i]
+            for x in range(TILE):
+                d = np.float64(row[x]) - ref[x]
+                s1[x] += d
+                s2[x] += d * d
+        return
+    for i in range(n):
+        for x in range(TILE):
+            if i < valid[x]:
+                d = np.float64(tile[i, x]) - ref[x]
+                s1[x] += d
+                s2[x] += d * d
+
+
+@_kernel
 def combine_floats(
     block: Any, network: Any,
     code: int, median: bool, mad: bool, iterations: int,
@@ -622,27 +665,11 @@ def combine_floats(
     high_value = np.zeros(TILE, block.dtype)
     for first in range(0, size, TILE):
         width = min(TILE, size - first)
-        valid[:] = 0
-        for i in range(n):
-            for x in range(width):
-                value = block[i, first + x]
-                if value == 0.0:
-                    value = abs(value)  # no -0.0: which of two zeros comes first depends on the order of the frames
-                good = abs(value) < np.inf
-                plain[i, x] = value if good else np.nan
-                tile[i, x] = value if good else np.inf
-                valid[x] += 1 if good else 0
+        _load_floats(block, first, width, plain, tile, valid)
         _sort_columns(tile, network)
-        for x in range(width):
-            ref[x] = tile[valid[x] // 2, x] if valid[x] > 0 else 0.0
-            s1[x] = 0.0
-            s2[x] = 0.0
-        for i in range(n):
-            for x in range(width):
-                if i < valid[x]:
-                    d = np.float64(tile[i, x]) - ref[x]
-                    s1[x] += d
-                    s2[x] += d * d
+        for x in range(TILE):
+            ref[x] = tile[min(valid[x] // 2, n - 1), x] if valid[x] > 0 else 0.0
+        _all_float_sums(tile, valid, ref, s1, s2)
         lo[:] = 0
         hi[:] = valid
         if code == 1:

@@ -1,0 +1,510 @@
+"""Raw frames in FITS files: found, inspected, read strip by strip, and unpacked where they are compressed.
+
+Only header blocks are read to inspect a file, with our own reader, which takes 0.13 to 0.25 ms per file;
+``astropy.io.fits``, whose import takes 0.4 s, is loaded for tile-compressed files alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import logging
+import os
+import re
+import stat
+import sys
+import warnings
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ostcal.errors import FrameError
+from ostcal.frames import FrameMetadata, SampleEncoding
+from ostcal.storage.fingerprint import fingerprint_rows, rows_fingerprint
+from ostcal.storage.fits_cards import (
+    BLOCK_LENGTH,
+    CARD_LENGTH,
+    Header,
+    card_keyword,
+    padded_length,
+    structural_cards,
+)
+from ostcal.storage.fits_headers import metadata_from_header
+from ostcal.storage.fits_layout import ImageLayout, decode_samples, layout_from_header
+from ostcal.storage.fits_writer import image_cards, write_stored
+
+logger = logging.getLogger(__name__)
+
+FITS_ENDINGS = tuple(base + packing for packing in ("", ".fz", ".gz") for base in (".fits", ".fit", ".fts"))
+"""Endings of files that are looked at, in any case."""
+
+_MAX_HEADER_LENGTH = 2**20
+_MAX_HDUS = 100
+_GZIP_MAGIC = b"\x1f\x8b"
+_UNPACKED_STRIP_BYTES = 4 * 2**20
+_TABLE_KEYWORD = re.compile(
+    r"TFIELDS|THEAP|FZALGOR|T(?:TYPE|FORM|NULL|SCAL|ZERO|UNIT)\d+"
+    r"|Z(?:IMAGE|CMPTYPE|BITPIX|NAXIS\d*|TILE\d+|NAME\d+|VAL\d+|QUANTIZ|DITHER0|BLANK|SCALE|ZERO|MASKCMP"
+    r"|SIMPLE|TENSION|EXTEND|BLOCKED|PCOUNT|GCOUNT|HECKSUM|DATASUM)"
+)
+"""Of the table that holds a tile-compressed image, not of the image."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitsPixels(ImageLayout):
+    """Where the samples of a frame lie: all that is needed to read them."""
+
+    path: str
+    data_offset: int
+    """Byte of the first sample in the file (in the unpacked stream of a packed one)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitsFrame(FitsPixels):
+    """A frame in a FITS file, inspected but not read."""
+
+    source: str
+    """The file that the user has: ``path`` itself, or the packed file that ``path`` was unpacked from."""
+    metadata: FrameMetadata
+    cards: tuple[str, ...]
+    """The header as that of a primary HDU, without END; for plain primary HDUs exactly as it stands in the file."""
+    hdu_index: int
+    packed: Literal["none", "gzip", "fz"]
+    """Whether samples can be read in place (``none``), or ``unpack`` comes first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Hdu:
+    """One header-data unit of a file."""
+
+    header: Header
+    index: int
+    data_offset: int
+    data_length: int
+
+    @property
+    def is_compressed_image(self) -> bool:
+        return self.header.value("ZIMAGE") is True and self.header.text("XTENSION") == "BINTABLE"
+
+    @property
+    def is_image(self) -> bool:
+        is_array = self.index == 0 or self.header.text("XTENSION") in ("IMAGE", "IUEIMAGE")
+        return is_array and self.header.value("GROUPS") is not True
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Finding
+
+
+def find_fits(directories: Iterable[str | os.PathLike[str]]) -> list[str]:
+    """Find FITS files in directories and below them, sorted; single files may be among the directories.
+
+    Hidden files and directories and zarr stores are passed over; a directory that is reached twice counts once.
+    """
+    found: list[str] = []
+    visited: set[str] = set()
+    for directory in directories:
+        root = os.fspath(directory)
+        if os.path.isfile(root):
+            found += [root] if _is_fits_name(os.path.basename(root)) else []
+            continue
+        for parent, below, names in os.walk(root, onerror=_log_unreadable, followlinks=True):
+            real = os.path.realpath(parent)
+            if real in visited:
+                below.clear()
+                continue
+            visited.add(real)
+            below[:] = [name for name in below if not name.startswith(".") and not name.lower().endswith(".zarr")]
+            found += [os.path.join(parent, name) for name in names if _is_fits_name(name)]
+    return sorted(set(found))
+
+
+def _is_fits_name(name: str) -> bool:
+    return name.lower().endswith(FITS_ENDINGS) and not name.startswith(".")
+
+
+def _log_unreadable(error: OSError) -> None:
+    logger.warning("%s: cannot be searched: %s", error.filename, error.strerror)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Inspecting
+
+
+def inspect_fits(path: str | os.PathLike[str]) -> FitsFrame:
+    """Read the headers of a file and say what frame it holds.
+
+    The frame is the first image of two axes: the primary HDU's, else an extension's; axes of one are dropped.
+
+    Raises
+    ------
+    FrameError
+        If the file is no FITS file, cannot be read, is cut short, or holds no image of one plane.
+    """
+    path = os.fspath(path)
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise FrameError(f"{path}: is not a file; leave it out or rename it")
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            packed = file.read(2) == _GZIP_MAGIC
+            file.seek(0)
+            if not packed:
+                return _inspect_stream(file, path, size)
+            with gzip.GzipFile(fileobj=file) as stream:
+                return _inspect_stream(stream, path, None)
+    except (OSError, EOFError, zlib.error) as error:
+        raise FrameError(f"{path}: cannot be read: {_reason(error)}; repair it or leave it out") from error
+
+
+def _reason(error: BaseException) -> str:
+    text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+    return " ".join(text.split())
+
+
+def _inspect_stream(stream: BinaryIO | gzip.GzipFile, path: str, size: int | None) -> FitsFrame:
+    """Inspect a file of known size, or (``None``) the unpacked stream of a gzip file."""
+    primary: Header | None = None
+    for hdu in _hdus(stream, path):
+        primary = primary or hdu.header
+        if hdu.is_compressed_image and size is None:
+            raise FrameError(f"{path}: is compressed twice (tiles and gzip); unpack it with gunzip first")
+        if not (hdu.is_image or hdu.is_compressed_image):
+            continue
+        layout = layout_from_header(hdu.header, path, prefix="Z" if hdu.is_compressed_image else "")
+        if layout is None:
+            continue
+        if size is not None and hdu.data_offset + hdu.data_length > size:
+            raise FrameError(
+                f"{path}: is cut short: {size} bytes are there of {hdu.data_offset + hdu.data_length}; "
+                "copy it again or leave it out"
+            )
+        return _frame(path, layout, hdu, primary, is_gzip=size is None)
+    raise FrameError(f"{path}: holds no image of two axes; leave it out")
+
+
+def _frame(path: str, layout: ImageLayout, hdu: _Hdu, primary: Header, *, is_gzip: bool) -> FitsFrame:
+    is_plain_primary = hdu.index == 0 and not hdu.is_compressed_image
+    cards = hdu.header.cards if is_plain_primary else _as_primary_cards(layout, hdu, primary)
+    metadata = metadata_from_header(
+        hdu.header if is_plain_primary else Header(cards),
+        width=layout.width,
+        height=layout.height,
+        path=os.path.abspath(path),
+    )
+    return FitsFrame(
+        **{f.name: getattr(layout, f.name) for f in fields(layout)},
+        path=path,
+        source=path,
+        data_offset=hdu.data_offset,
+        metadata=metadata,
+        cards=cards,
+        hdu_index=hdu.index,
+        packed="fz" if hdu.is_compressed_image else "gzip" if is_gzip else "none",
+    )
+
+
+def _as_primary_cards(layout: ImageLayout, hdu: _Hdu, primary: Header) -> tuple[str, ...]:
+    """Give an extension's header as that of a primary HDU, with the cards of the primary header that it lacks."""
+    own = image_cards(hdu.header.cards)
+    if hdu.is_compressed_image:
+        own = [card for card in own if not _TABLE_KEYWORD.fullmatch(card_keyword(card))]
+    about_samples = ("BZERO", "BSCALE", "BLANK", "BUNIT", "DATAMIN", "DATAMAX")
+    present = {card_keyword(card) for card in own} - {"HISTORY", "COMMENT", ""}
+    inherited = image_cards(primary.cards, without=present.union(about_samples))
+    return (*structural_cards(layout.bitpix, layout.height, layout.width), *inherited, *own)
+
+
+def _hdus(stream: BinaryIO | gzip.GzipFile, path: str) -> Iterator[_Hdu]:
+    """Give the header-data units of a file; what follows the last one is passed over."""
+    offset = 0
+    for index in range(_MAX_HDUS):
+        stream.seek(offset)
+        cards = _read_header(stream, path, is_primary=index == 0)
+        if cards is None:
+            return
+        header = Header(cards)
+        data_offset = offset + padded_length((len(cards) + 1) * CARD_LENGTH)
+        data_length = _data_length(header, path)
+        yield _Hdu(header=header, index=index, data_offset=data_offset, data_length=data_length)
+        offset = data_offset + padded_length(data_length)
+
+
+def _read_header(stream: BinaryIO | gzip.GzipFile, path: str, *, is_primary: bool) -> list[str] | None:
+    """Read cards up to END; ``None`` where no further extension follows."""
+    start = b"SIMPLE  " if is_primary else b"XTENSION"
+    cards: list[str] = []
+    while len(cards) * CARD_LENGTH < _MAX_HEADER_LENGTH:
+        block = stream.read(BLOCK_LENGTH)
+        if not cards and not block.startswith(start):
+            if not is_primary:
+                return None
+            what = "is empty" if not block else "is no FITS file (it does not begin with SIMPLE)"
+            raise FrameError(f"{path}: {what}; leave it out or copy it again")
+        text = block.decode("latin-1")
+        for position in range(0, len(text), CARD_LENGTH):
+            card = text[position : position + CARD_LENGTH]
+            if card[:8].rstrip() == "END":
+                return cards
+            cards.append(card)
+        if len(block) < BLOCK_LENGTH:
+            raise FrameError(f"{path}: is cut short inside its header; copy it again or leave it out")
+    raise FrameError(f"{path}: its header has no END within 1 MiB; the file is damaged, leave it out")
+
+
+def _data_length(header: Header, path: str) -> int:
+    """Give the bytes of a data unit: |BITPIX| / 8 * GCOUNT * (PCOUNT + product of the axes)."""
+    bitpix, count = (header.number(keyword, low=-64, high=999) or 0 for keyword in ("BITPIX", "NAXIS"))
+    if not count:
+        return 0
+    samples = 1
+    for number in range(1, int(count) + 1):
+        length = header.number(f"NAXIS{number}", low=0, high=2.0**48)
+        if length is None:
+            raise FrameError(f"{path}: NAXIS{number} is no length: the file is damaged, leave it out")
+        is_groups_mark = number == 1 and length == 0 and header.value("GROUPS") is True
+        samples *= 1 if is_groups_mark else int(length)
+    parameters = int(header.number("PCOUNT", low=0, high=2.0**48) or 0)
+    groups = int(header.number("GCOUNT", low=1, high=2.0**48) or 1)
+    length_bytes = abs(int(bitpix)) // 8 * groups * (parameters + samples)
+    if length_bytes > 2**60:
+        raise FrameError(f"{path}: its header promises {length_bytes} bytes: the file is damaged, leave it out")
+    return length_bytes
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Reading
+
+
+@dataclass(frozen=True)
+class FitsStack:
+    """Frames of one size in plain FITS files as one stack; implements ``ostcal.frames.FrameStack``.
+
+    Holds paths and offsets only (110 bytes a frame when pickled). Every strip opens its files anew: 1000 frames in
+    several groups would pass the system's limit of open files. Rows are read straight into the block with
+    ``readinto``, not mapped: mapped pages would count as the process's memory.
+
+    20 frames of 3000 x 4000 on one thread, warm, in GB of file per second: uint16 6.5 in strips of 16 rows (the cost
+    of opening shows) and 12 of 64 rows; float32 3.5; 32-bit integers to float64 4 to 4.7.
+
+    Raises
+    ------
+    FrameError
+        If a frame is packed, or of another size than the first.
+    """
+
+    frames: tuple[FitsPixels, ...]
+    encoding: SampleEncoding = field(init=False)
+    """How samples become ADU: 16-bit words untouched and floats where all frames agree, else float64."""
+
+    def __post_init__(self) -> None:
+        if not self.frames:
+            raise ValueError("a stack needs at least one frame")
+        first = self.frames[0]
+        for frame in self.frames:
+            if isinstance(frame, FitsFrame) and frame.packed != "none":
+                raise FrameError(f"{frame.path}: is compressed and must be unpacked before it is read")
+            if (frame.width, frame.height) != (first.width, first.height):
+                raise FrameError(
+                    f"{frame.path}: is {frame.width} x {frame.height}, the others are {first.width} x {first.height}; "
+                    "leave it out"
+                )
+        names = [f.name for f in fields(FitsPixels)]
+        slim = tuple(FitsPixels(**{name: getattr(frame, name) for name in names}) for frame in self.frames)
+        object.__setattr__(self, "frames", slim)
+        object.__setattr__(self, "encoding", _encoding(slim))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """``(n_frames, height, width)``."""
+        return len(self.frames), self.frames[0].height, self.frames[0].width
+
+    @property
+    def row_step(self) -> int:
+        """Rows that are read for the price of one."""
+        return 1
+
+    def read_rows(self, start: int, stop: int, out: NDArray[Any]) -> None:
+        """Fill ``out`` of shape ``(n_frames, stop - start, width)`` and the encoding's dtype with raw samples.
+
+        Samples that are not stored as they are delivered pass through a buffer of one frame's rows.
+
+        Raises
+        ------
+        FrameError
+            If a file has gone, or has become shorter than it was when it was inspected.
+        """
+        n_frames, height, width = self.shape
+        if not 0 <= start <= stop <= height or out.shape != (n_frames, stop - start, width):
+            raise ValueError(f"rows {start} to {stop} of {self.shape} do not fit a block of {out.shape}")
+        if out.dtype != np.dtype(self.encoding.dtype):
+            raise ValueError(f"a block of {self.encoding.dtype} is needed, not {out.dtype}")
+        if start == stop:
+            return
+        for frame, block in zip(self.frames, out, strict=True):
+            _read_rows(frame, start, block)
+
+    def select(self, indices: Sequence[int]) -> FitsStack:
+        """Give the stack of the frames at `indices` alone."""
+        return FitsStack(tuple(self.frames[index] for index in indices))
+
+
+def _encoding(frames: Sequence[FitsPixels]) -> SampleEncoding:
+    """Choose the encoding that costs least and loses nothing."""
+    first = frames[0]
+    codings = {(frame.bitpix, frame.bzero, frame.bscale, frame.blank) for frame in frames}
+    if len(codings) > 1:
+        return SampleEncoding(dtype="float64")
+    if first.is_whole and first.bitpix in (8, 16) and abs(first.bzero) < 2**30:
+        if first.bitpix == 8:
+            return SampleEncoding(dtype="uint16", zero_adu=int(first.bzero))
+        return SampleEncoding(
+            dtype="uint16",
+            byte_swapped=sys.byteorder == "little",
+            sign_flipped=True,
+            zero_adu=int(first.bzero) - 32768,  # the flipped sign adds 32768
+        )
+    is_plain_float = first.bitpix == -32 and first.bscale == 1.0 and first.bzero == 0.0
+    return SampleEncoding(dtype="float32" if is_plain_float else "float64")
+
+
+def _read_rows(frame: FitsPixels, start: int, block: NDArray[Any]) -> None:
+    """Fill the block of one frame, ``(n_rows, width)``, from row ``start`` on."""
+    stored = frame.stored_dtype
+    in_place = block.dtype.itemsize == stored.itemsize and block.dtype != np.float64 and block.flags.c_contiguous
+    samples = block if in_place else np.empty(block.shape, stored)
+    try:
+        with open(frame.path, "rb", buffering=0) as file:
+            file.seek(frame.data_offset + start * frame.width * stored.itemsize)
+            _fill(file.readinto, samples, frame.path)
+    except OSError as error:
+        raise FrameError(f"{frame.path}: cannot be read: {_reason(error)}; leave it out and run again") from error
+    if block.dtype == np.float64:
+        decode_samples(samples, frame, block)
+    elif block.dtype == np.float32:
+        if in_place and sys.byteorder == "little":
+            block.byteswap(inplace=True)
+        elif not in_place:
+            block[:] = samples
+    elif not in_place:
+        block[:] = samples if frame.bitpix == 8 else samples.view(np.uint16)
+
+
+def _fill(readinto: Callable[[memoryview], int | None], samples: NDArray[Any], path: str) -> None:
+    """Fill an array with bytes; one read may give less than was asked for."""
+    view = samples.view(np.uint8).reshape(-1).data
+    done = 0
+    while done < len(view):
+        count = readinto(view[done:])
+        if not count:
+            raise FrameError(f"{path}: ends {len(view) - done} bytes too early; copy it again or leave it out")
+        done += count
+
+
+def fingerprint(frame: FitsFrame) -> str:
+    """Give what identifies the pixels of a frame wherever it is stored (see ``rows_fingerprint``)."""
+    stack = FitsStack((frame,))
+    block = np.empty((1, 1, frame.width), stack.encoding.dtype)
+    rows = np.empty((3, frame.width))
+    for row, target in zip(fingerprint_rows(frame.height), rows, strict=True):
+        stack.read_rows(row, row + 1, block)
+        target[:] = stack.encoding.decode(block)[0, 0]
+    return rows_fingerprint(rows, height=frame.height)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Unpacking
+
+
+def unpack(frame: FitsFrame, directory: str | os.PathLike[str]) -> FitsFrame:
+    """Write the samples of a compressed file into a plain FITS file in a directory; give that frame.
+
+    Memory is a strip of 4 MiB (or one row of tiles of a tile-compressed image, where that is more); no more is
+    unpacked than the header promises. A frame that is not packed is given back as it is.
+
+    Raises
+    ------
+    FrameError
+        If the compressed data are damaged or end too early.
+    StorageError
+        If the file cannot be written.
+    """
+    if frame.packed == "none":
+        return frame
+    where = os.path.abspath(frame.path)
+    stem = os.path.basename(where).split(".", 1)[0]
+    # the hash keeps dark_001.fits.gz of two directories apart
+    name = f"{stem}-{hashlib.blake2b(where.encode('utf-8', 'surrogateescape'), digest_size=6).hexdigest()}.fits"
+    path = os.path.join(directory, name)
+    strips = _gzip_strips(frame) if frame.packed == "gzip" else _tile_strips(frame)
+    write_stored(path, frame.cards, strips, frame.data_length, overwrite=True)
+    data_offset = padded_length((len(frame.cards) + 1) * CARD_LENGTH)
+    return replace(frame, path=path, packed="none", hdu_index=0, data_offset=data_offset)
+
+
+def _damaged(frame: FitsFrame, error: BaseException) -> FrameError:
+    return FrameError(f"{frame.path}: cannot be unpacked: {_reason(error)}; copy it again or leave it out")
+
+
+def _gzip_strips(frame: FitsFrame) -> Iterator[NDArray[Any]]:
+    try:
+        with gzip.open(frame.path, "rb") as stream:
+            stream.seek(frame.data_offset)
+            for start in range(0, frame.data_length, _UNPACKED_STRIP_BYTES):
+                strip = np.empty(min(_UNPACKED_STRIP_BYTES, frame.data_length - start), np.uint8)
+                _fill(stream.readinto, strip, frame.path)
+                yield strip
+            stream.read(BLOCK_LENGTH)  # the padding, at whose end gzip compares its checksum
+    except (OSError, EOFError, zlib.error) as error:
+        raise _damaged(frame, error) from error
+
+
+def _tile_strips(frame: FitsFrame) -> Iterator[NDArray[Any]]:
+    """Give strips of a tile-compressed image as stored samples, in whole rows of tiles."""
+    from astropy.io import fits  # here, because its import takes 0.4 s and few runs need it
+
+    with contextlib.ExitStack() as opened:
+        with _decoding(frame):
+            file = opened.enter_context(open(frame.path, "rb"))  # astropy leaves its own open when it fails
+            hdus = opened.enter_context(fits.open(file, memmap=False, do_not_scale_image_data=True))
+            hdu = hdus[frame.hdu_index]
+            section, shape, tile_shape = hdu.section, hdu.section.shape, hdu.tile_shape
+        row_axis = _row_axis(shape, frame)
+        tile_rows = max(1, tile_shape[row_axis])
+        rows = max(1, _UNPACKED_STRIP_BYTES // (frame.width * frame.stored_dtype.itemsize))
+        rows = -(-rows // tile_rows) * tile_rows
+        for start in range(0, frame.height, rows):
+            index = [slice(None)] * len(shape)
+            index[row_axis] = slice(start, min(start + rows, frame.height))
+            with _decoding(frame):
+                strip = np.asarray(section[tuple(index)]).reshape(-1, frame.width).astype(frame.stored_dtype)
+            yield strip
+
+
+@contextlib.contextmanager
+def _decoding(frame: FitsFrame) -> Iterator[None]:
+    """Turn whatever astropy makes of damaged tiles into a FrameError, and keep its remarks on odd cards to itself.
+
+    Its decoders check nothing beforehand: index, type, value, memory and zlib errors come up, and an exception of
+    cfitsio that derives from ``Exception`` alone and has no public name. Hence the broad ``except``.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except Exception as error:
+        raise _damaged(frame, error) from error
+
+
+def _row_axis(shape: tuple[int, ...], frame: FitsFrame) -> int:
+    """Find the axis of rows among axes of one."""
+    lengths = (frame.height, frame.width)
+    for axis in range(len(shape)):
+        if (shape[axis], int(np.prod(shape[axis + 1 :]))) == lengths:
+            return axis
+    raise FrameError(f"{frame.path}: its tiles make {shape}, its header promises {lengths}; leave it out")

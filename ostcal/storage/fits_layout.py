@@ -1,0 +1,169 @@
+"""How the samples of a FITS image lie in the file, and what they mean in ADU."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ostcal.errors import FrameError, StorageError
+from ostcal.storage.fits_cards import Header
+
+_STORED_DTYPES = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
+_MAX_PIXELS = 2**31
+"""20 times the largest sensors in use; more is a damaged header, or a file made to fill memory."""
+_MAX_AXES = 999
+_LARGEST_ZERO = 2.0**53
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageLayout:
+    """Size and coding of an image: ``value = bzero + bscale * stored``."""
+
+    width: int
+    height: int
+    bitpix: int
+    bzero: float = 0.0
+    bscale: float = 1.0
+    blank: int | None = None
+    """The stored integer that means "no value"; ``None`` too where the header names one that cannot occur."""
+
+    @property
+    def stored_dtype(self) -> np.dtype[Any]:
+        """The dtype of the samples in the file, big-endian."""
+        return np.dtype(_STORED_DTYPES[self.bitpix])
+
+    @property
+    def data_length(self) -> int:
+        """Bytes of the samples, without padding."""
+        return self.width * self.height * abs(self.bitpix) // 8
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every stored integer is a whole number of ADU that is always a value."""
+        return self.bitpix > 0 and self.bscale == 1.0 and self.bzero.is_integer() and self.blank is None
+
+
+def layout_from_header(header: Header, path: str, *, prefix: str = "") -> ImageLayout | None:
+    """Read the layout of an image; ``None`` where a header describes no image of two axes.
+
+    Parameters
+    ----------
+    header : Header
+        Of a primary HDU, an IMAGE extension, or (``prefix="Z"``) of a table that holds a tile-compressed image.
+    path : str
+        For messages.
+    prefix : str
+        What stands before BITPIX and NAXIS.
+
+    Raises
+    ------
+    FrameError
+        If there are more than two axes longer than one, or the numbers make no sense.
+    """
+    axes = _axes(header, path, prefix)
+    if len(axes) < 2 or 0 in axes:
+        return None
+    width, height = _two_axes(axes, path)
+    bitpix = header.value(f"{prefix}BITPIX")
+    if not isinstance(bitpix, int) or bitpix not in _STORED_DTYPES:
+        raise FrameError(f"{path}: BITPIX is {bitpix!r}, none of 8, 16, 32, 64, -32, -64: damaged, leave it out")
+    bzero = _scale_value(header, path, "BZERO", default=0.0)
+    bscale = _scale_value(header, path, "BSCALE", default=1.0)
+    if bscale == 0.0 or abs(bzero) > _LARGEST_ZERO:
+        raise FrameError(f"{path}: BSCALE {bscale:g} with BZERO {bzero:g} makes no values: repair or leave it out")
+    blank = _blank(header, bitpix)
+    return ImageLayout(width=width, height=height, bitpix=bitpix, bzero=bzero, bscale=bscale, blank=blank)
+
+
+def _axes(header: Header, path: str, prefix: str) -> list[int]:
+    count = header.value(f"{prefix}NAXIS")
+    if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= _MAX_AXES:
+        raise FrameError(f"{path}: {prefix}NAXIS is {count!r}: the file is damaged, leave it out")
+    axes = []
+    for number in range(1, count + 1):
+        length = header.value(f"{prefix}NAXIS{number}")
+        if isinstance(length, bool) or not isinstance(length, int) or length < 0:
+            raise FrameError(f"{path}: {prefix}NAXIS{number} is {length!r}: the file is damaged, leave it out")
+        axes.append(length)
+    return axes
+
+
+def _two_axes(axes: list[int], path: str) -> tuple[int, int]:
+    """Drop axes of one, wherever they stand, until two are left: the order of the samples stays the same."""
+    kept = list(axes)
+    while len(kept) > 2 and kept[-1] == 1:
+        kept.pop()
+    while len(kept) > 2 and 1 in kept:
+        kept.remove(1)
+    size = " x ".join(map(str, axes))
+    if len(kept) > 2:
+        raise FrameError(
+            f"{path}: the image has {len(kept)} axes ({size}): a colour picture or a cube is no raw frame; "
+            "convert it to frames of one plane or leave it out"
+        )
+    if math.prod(kept) > _MAX_PIXELS:
+        raise FrameError(f"{path}: {size} pixels are more than 2^31: the header is damaged, leave it out")
+    return kept[0], kept[1]
+
+
+def _scale_value(header: Header, path: str, keyword: str, *, default: float) -> float:
+    if header.value(keyword) is None:
+        return default
+    number = header.number(keyword)
+    if number is None:
+        raise FrameError(f"{path}: {keyword} is {header.value(keyword)!r}, not a number: repair it or leave it out")
+    return number
+
+
+def _blank(header: Header, bitpix: int) -> int | None:
+    blank = header.number("BLANK") if bitpix > 0 else None
+    if blank is None or not blank.is_integer():
+        return None
+    limits = np.iinfo(_STORED_DTYPES[bitpix])
+    return int(blank) if limits.min <= blank <= limits.max else None
+
+
+def decode_samples(stored: NDArray[Any], layout: ImageLayout, out: NDArray[np.float64]) -> None:
+    """Convert stored samples to ADU in float64; blank samples become NaN."""
+    np.multiply(stored, layout.bscale, out=out)
+    if layout.bzero:
+        out += layout.bzero
+    if layout.blank is not None:
+        out[stored == layout.blank] = np.nan
+
+
+def encode_samples(values: NDArray[Any], layout: ImageLayout, path: str) -> NDArray[Any]:
+    """Convert ADU back to the stored samples, exactly: the opposite of ``decode_samples``.
+
+    Raises
+    ------
+    StorageError
+        If a value cannot be stored in this layout.
+    """
+    if layout.bitpix < 0 and layout.bscale == 1.0 and layout.bzero == 0.0:
+        return values.astype(layout.stored_dtype, copy=False)
+    if layout.is_whole and layout.bzero == 32768.0 and layout.bitpix == 16 and values.dtype == np.uint16:
+        return (values ^ np.uint16(0x8000)).view(np.int16).astype(">i2", copy=False)
+    if layout.is_whole and np.issubdtype(values.dtype, np.integer) and abs(layout.bzero) <= 2.0**32:
+        return _checked(values.astype(np.int64) - int(layout.bzero), layout, path)
+    stored = (values.astype(np.float64) - layout.bzero) / layout.bscale
+    if layout.bitpix < 0:
+        return stored.astype(layout.stored_dtype)
+    stored = np.rint(stored)
+    if layout.blank is not None:
+        stored[np.isnan(stored)] = layout.blank
+    return _checked(stored, layout, path)
+
+
+def _checked(stored: NDArray[Any], layout: ImageLayout, path: str) -> NDArray[Any]:
+    limits = np.iinfo(layout.stored_dtype)
+    if not (stored.min() >= limits.min and stored.max() <= limits.max):
+        raise StorageError(
+            f"{path}: values from {stored.min()} to {stored.max()} do not fit samples of {layout.bitpix} bits with "
+            f"BZERO {layout.bzero:g} and BSCALE {layout.bscale:g}: export with the frame's own header"
+        )
+    return stored.astype(layout.stored_dtype)

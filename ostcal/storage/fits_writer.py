@@ -1,0 +1,399 @@
+"""FITS files written strip by strip: masters from cards and rows, raw frames bit for bit.
+
+A file appears under its name only when it is complete: it is written to ``NAME.partial`` beside it, synced and renamed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ostcal.errors import StorageError
+from ostcal.storage.fits_cards import (
+    Card,
+    Header,
+    card_keyword,
+    format_card,
+    header_bytes,
+    is_structural,
+    padded_length,
+    structural_cards,
+)
+from ostcal.storage.fits_layout import ImageLayout, encode_samples, layout_from_header
+
+PARTIAL_ENDING = ".partial"
+RowReader = Callable[[int, int], NDArray[Any]]
+"""Gives the rows from start to stop as an array ``(stop - start, width)``."""
+
+_ROWS_PER_WRITE = 256
+"""10 MB of float32 at 9576 columns: large enough for the disk, small beside any memory limit."""
+_LAYOUTS = {
+    "uint8": (8, 0.0), "int16": (16, 0.0), "uint16": (16, 32768.0), "int32": (32, 0.0),
+    "float32": (-32, 0.0), "float64": (-64, 0.0),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImagePlane:
+    """One image of a file that is made from cards and rows.
+
+    Attributes
+    ----------
+    name : str or None
+        EXTNAME.
+    dtype : str
+        Of the array that ``read_rows`` gives.
+    height, width : int
+        Pixels.
+    cards : sequence of (keyword, value, comment)
+        Cards without those that describe the file's structure; values of ``None`` and NaN make no card.
+    read_rows : callable
+        ``read_rows(start, stop)`` gives ``(stop - start, width)`` of ``dtype``; called once per strip, in order.
+    """
+
+    name: str | None = None
+    dtype: Literal["float32", "int32", "int16", "uint16"]
+    height: int
+    width: int
+    cards: Sequence[Card] = ()
+    read_rows: RowReader
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawFrame:
+    """A raw frame on its way back into a FITS file.
+
+    Attributes
+    ----------
+    cards : sequence of str
+        The original header, cards of 80 characters without END; empty, or without SIMPLE, for a frame that never was
+        a FITS file.
+    dtype : str
+        Of the values, for frames whose cards do not say how samples are stored.
+    height, width : int
+        Pixels.
+    read_rows : callable
+        ``read_rows(start, stop)`` gives the values in ADU, ``(stop - start, width)``, NaN for blank samples.
+    """
+
+    cards: Sequence[str] = ()
+    dtype: str
+    height: int
+    width: int
+    read_rows: RowReader
+
+
+def write_fits(
+    path: str | os.PathLike[str],
+    planes: Sequence[ImagePlane],
+    *,
+    history: Sequence[str] = (),
+    rows_per_write: int = _ROWS_PER_WRITE,
+    overwrite: bool = False,
+) -> None:
+    """Write images to one file, the first as its primary HDU, the others as IMAGE extensions, with checksums.
+
+    Memory is one strip and its big-endian copy. 9576 x 6388 float32 (245 MB) take 0.26 to 0.38 s on a warm disk,
+    checksums and sync included.
+
+    Parameters
+    ----------
+    path : path
+        Of the new file; its directory must exist.
+    planes : sequence of ImagePlane
+        At least one.
+    history : sequence of str
+        Texts for HISTORY cards of the primary header, of any length.
+    rows_per_write : int
+        Height of a strip.
+    overwrite : bool
+        Whether an existing file of that name may be replaced.
+
+    Raises
+    ------
+    StorageError
+        If the file exists already or cannot be written; nothing is left behind then.
+    """
+    path = os.fspath(path)
+    if not planes or rows_per_write < 1:
+        raise ValueError(f"{path}: {len(planes)} planes in strips of {rows_per_write} rows: at least one is needed")
+    with _new_file(path, overwrite=overwrite) as file:
+        for index, plane in enumerate(planes):
+            cards = _plane_cards(plane, extension=index > 0, extend=index == 0 and len(planes) > 1)
+            if index == 0:
+                cards += [image for text in history for image in format_card("HISTORY", text)]
+            _write_hdu(file, cards, _plane_strips(plane, rows_per_write, path), plane_length(plane))
+
+
+def write_raw_frame(
+    path: str | os.PathLike[str], frame: RawFrame, *, rows_per_write: int = _ROWS_PER_WRITE, overwrite: bool = False
+) -> None:
+    """Write a raw frame with its original header: where that came from a plain FITS file, the same bytes come back.
+
+    Cards are kept in order and unread. Only where they do not describe an image of this size as a primary HDU are
+    those of the structure made anew (and CHECKSUM left out, because it would not fit).
+
+    Raises
+    ------
+    StorageError
+        If the file exists already, cannot be written, or a value does not fit the samples the header describes.
+    """
+    path = os.fspath(path)
+    cards, layout = _raw_cards(frame, path)
+    strips = (
+        encode_samples(_rows(frame, start, stop, path), layout, path)
+        for start, stop in _strip_bounds(frame.height, rows_per_write)
+    )
+    write_stored(path, cards, strips, layout.data_length, overwrite=overwrite)
+
+
+def write_stored(
+    path: str, cards: Sequence[str], strips: Iterable[NDArray[Any]], data_length: int, *, overwrite: bool = False
+) -> None:
+    """Write one HDU from finished cards (without END) and arrays of samples exactly as they are to be stored.
+
+    Raises
+    ------
+    StorageError
+        If the file exists already or cannot be written, or the strips are not ``data_length`` bytes together.
+    """
+    with _new_file(path, overwrite=overwrite) as file:
+        file.write(header_bytes(cards))
+        written = sum(_write_all(file, strip) for strip in strips)
+        if written != data_length:
+            raise StorageError(f"{path}: {written} bytes of samples were given for an image of {data_length}")
+        file.write(bytes(padded_length(written) - written))
+
+
+def remove_partial_files(directory: str | os.PathLike[str]) -> list[str]:
+    """Remove what interrupted writers left in a directory (not below it); give the paths of what was removed.
+
+    Only for directories that no other process is writing to.
+    """
+    removed = []
+    with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.name.lower().endswith((f".fits{PARTIAL_ENDING}", f".fit{PARTIAL_ENDING}")) and entry.is_file():
+                with contextlib.suppress(FileNotFoundError):
+                    os.remove(entry.path)
+                    removed.append(entry.path)
+    return sorted(removed)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Cards and strips
+
+
+def plane_length(plane: ImagePlane) -> int:
+    """Give the bytes of a plane's samples, without padding."""
+    return plane.height * plane.width * np.dtype(plane.dtype).itemsize
+
+
+def _plane_cards(plane: ImagePlane, *, extension: bool, extend: bool) -> list[str]:
+    bitpix, bzero = _LAYOUTS[plane.dtype]
+    cards = structural_cards(bitpix, plane.height, plane.width, extension=extension)
+    made: list[Card] = [("EXTEND", True, "extensions follow")] if extend else []
+    made.append(("EXTNAME", plane.name, "what this image is"))
+    if bzero:
+        made += [("BZERO", int(bzero), "value = BZERO + stored sample"), ("BSCALE", 1, "")]
+    for keyword, _, _ in plane.cards:
+        if is_structural(keyword) or keyword in ("BZERO", "BSCALE"):
+            raise ValueError(f"{keyword} is made by the writer and cannot be among the cards of a plane")
+    made += plane.cards
+    cards += [image for card in made for image in format_card(*card)]
+    if any(card_keyword(card) == "CONTINUE" for card in cards):  # fitsverify warns where this card is missing
+        cards += format_card("LONGSTRN", "OGIP 1.0", "long strings go on in CONTINUE cards")
+    return cards
+
+
+def _plane_strips(plane: ImagePlane, rows_per_write: int, path: str) -> Iterator[NDArray[Any]]:
+    """Give strips in big-endian order; one buffer serves them all (a fresh one costs 4 times the swap itself)."""
+    bitpix, bzero = _LAYOUTS[plane.dtype]
+    layout = ImageLayout(width=plane.width, height=plane.height, bitpix=bitpix, bzero=bzero)
+    buffer = np.empty((min(rows_per_write, plane.height), plane.width), layout.stored_dtype)
+    for start, stop in _strip_bounds(plane.height, rows_per_write):
+        rows = _rows(plane, start, stop, path)
+        if rows.dtype != np.dtype(plane.dtype):
+            raise ValueError(f"{path}: rows {start} to {stop} are {rows.dtype}, not {plane.dtype}")
+        strip = buffer[: stop - start]
+        np.copyto(strip, encode_samples(rows, layout, path) if bzero else rows)
+        yield strip
+
+
+def _rows(image: ImagePlane | RawFrame, start: int, stop: int, path: str) -> NDArray[Any]:
+    rows = image.read_rows(start, stop)
+    if rows.shape != (stop - start, image.width):
+        raise ValueError(f"{path}: rows {start} to {stop} are {rows.shape}, not {(stop - start, image.width)}")
+    return rows
+
+
+def _strip_bounds(height: int, rows: int) -> list[tuple[int, int]]:
+    return [(start, min(start + rows, height)) for start in range(0, height, rows)]
+
+
+def _raw_cards(frame: RawFrame, path: str) -> tuple[list[str], ImageLayout]:
+    """Give the cards of a raw frame and the layout they describe: the original ones where they fit."""
+    header = Header(frame.cards)
+    if frame.cards and card_keyword(frame.cards[0]) == "SIMPLE":
+        layout = layout_from_header(header, path)
+        if layout is not None and (layout.width, layout.height) == (frame.width, frame.height):
+            return list(frame.cards), layout
+    bitpix, bzero = _LAYOUTS[frame.dtype]
+    cards = structural_cards(bitpix, frame.height, frame.width)
+    if bzero:
+        cards += format_card("BZERO", int(bzero), "value = BZERO + stored sample") + format_card("BSCALE", 1)
+    cards += image_cards(frame.cards, without=("BZERO", "BSCALE", "BLANK"))
+    return cards, ImageLayout(width=frame.width, height=frame.height, bitpix=bitpix, bzero=bzero)
+
+
+def image_cards(cards: Sequence[str], *, without: Iterable[str] = ()) -> list[str]:
+    """Give the cards that say what a frame is: without those of the structure and those named."""
+    left_out = frozenset(without)
+    kept: list[str] = []
+    keeping = True
+    for card in cards:
+        keyword = card_keyword(card)
+        if keyword != "CONTINUE":  # a continuation goes with its card
+            keeping = not is_structural(keyword) and keyword not in left_out
+        if keeping:
+            kept.append(card)
+    return kept
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The file
+
+
+@contextlib.contextmanager
+def _new_file(path: str, *, overwrite: bool) -> Iterator[BinaryIO]:
+    """Open ``path.partial`` for a new file; on success it is synced and gets its name, else it is removed."""
+    _refuse_existing(path, overwrite)
+    partial = path + PARTIAL_ENDING
+    try:
+        try:
+            with open(partial, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            _refuse_existing(path, overwrite)
+            os.replace(partial, path)
+        except OSError as error:
+            raise StorageError(_write_failure(path, error)) from error
+    finally:
+        with contextlib.suppress(OSError):
+            os.remove(partial)
+    _sync_directory(os.path.dirname(path) or ".")
+
+
+def _refuse_existing(path: str, overwrite: bool) -> None:
+    if not overwrite and os.path.lexists(path):
+        raise StorageError(f"{path}: exists already and is not overwritten; move it away or choose another name")
+
+
+def _write_failure(path: str, error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
+        return f"{path}: the disk is full ({error.strerror}); free space or choose another output directory"
+    return f"{path}: cannot be written: {error.strerror or error}; check the directory and its permissions"
+
+
+def _sync_directory(directory: str) -> None:
+    """Make the new name itself durable, where the system can do that (Windows cannot open directories)."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _write_all(file: BinaryIO, strip: NDArray[Any]) -> int:
+    strip = np.ascontiguousarray(strip)
+    file.write(strip.reshape(-1).view(np.uint8).data)
+    return strip.nbytes
+
+
+def _write_hdu(file: BinaryIO, cards: list[str], strips: Iterable[NDArray[Any]], data_length: int) -> None:
+    """Write one HDU and, when its samples are known, go back and fill in DATASUM and CHECKSUM."""
+    start = file.tell()
+    file.write(header_bytes(cards + _checksum_cards("0" * 16, 0)))
+    data_sum = OnesSum()
+    written = 0
+    for strip in strips:
+        data_sum.add(strip.reshape(-1).view(np.uint8))
+        written += _write_all(file, strip)
+    if written != data_length:
+        raise ValueError(f"{written} bytes of samples for an image of {data_length}")
+    file.write(bytes(padded_length(written) - written))
+    end = file.tell()
+    whole = OnesSum()
+    whole.add(np.frombuffer(header_bytes(cards + _checksum_cards("0" * 16, data_sum.value)), np.uint8))
+    whole.add_number(data_sum.value)
+    file.seek(start)
+    file.write(header_bytes(cards + _checksum_cards(_checksum_text(whole.value), data_sum.value)))
+    file.seek(end)
+
+
+def _checksum_cards(checksum: str, data_sum: int) -> list[str]:
+    # comments without the usual date: two equal runs write equal files
+    return format_card("CHECKSUM", checksum, "HDU checksum") + format_card(
+        "DATASUM", f"{data_sum:<10}", "data unit checksum"
+    )
+
+
+class OnesSum:
+    """The running sum of FITS checksums: big-endian 32-bit words in ones' complement."""
+
+    def __init__(self) -> None:
+        self._sum = 0
+        self._rest = b""  # the start of an unfinished word: a strip of 16-bit samples may end inside one
+
+    def add(self, samples: NDArray[np.uint8]) -> None:
+        """Add bytes."""
+        if self._rest:
+            head = samples[: 4 - len(self._rest)]
+            samples = samples[len(head) :]
+            self._rest += head.tobytes()
+            if len(self._rest) < 4:
+                return
+            self.add_number(int.from_bytes(self._rest, "big"))
+        whole = len(samples) // 4 * 4
+        self.add_number(int(np.add.reduce(samples[:whole].view(">u4"), dtype=np.uint64)))
+        self._rest = samples[whole:].tobytes()
+
+    def add_number(self, number: int) -> None:
+        """Add a number with end-around carry."""
+        total = self._sum + number
+        while total >> 32:
+            total = (total & 0xFFFFFFFF) + (total >> 32)
+        self._sum = total
+
+    @property
+    def value(self) -> int:
+        """The sum so far; an unfinished word counts as if zeros followed, as they do in the file."""
+        total = self._sum + int.from_bytes(self._rest.ljust(4, b"\0"), "big")
+        return (total & 0xFFFFFFFF) + (total >> 32)
+
+
+def _checksum_text(ones_sum: int) -> str:
+    """Encode the complement of a sum as 16 letters and digits that make the whole sum zero (FITS standard, J.2)."""
+    complement = 0xFFFFFFFF - ones_sum
+    letters = [[0] * 4 for _ in range(4)]
+    for position in range(4):
+        byte = complement >> (24 - 8 * position) & 0xFF
+        parts = [byte // 4 + byte % 4 + 0x30, byte // 4 + 0x30, byte // 4 + 0x30, byte // 4 + 0x30]
+        while any(0x3A <= part <= 0x40 or 0x5B <= part <= 0x60 for part in parts):
+            for pair in (0, 2):
+                if any(0x3A <= part <= 0x40 or 0x5B <= part <= 0x60 for part in parts[pair : pair + 2]):
+                    parts[pair] += 1
+                    parts[pair + 1] -= 1
+        for row, part in enumerate(parts):
+            letters[row][position] = part
+    text = "".join(chr(code) for row in letters for code in row)
+    return text[-1] + text[:-1]  # the string begins at column 12 of a card: one byte off the words
