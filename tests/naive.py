@@ -312,7 +312,7 @@ def combine_stack(stack: NDArray[np.generic], combine_pixel: Callable[[list[Samp
 # --- the noise of a series ---
 
 SAMPLED_ROWS = 64
-CELL_PIXELS = 64
+CELL_PIXELS = 8
 
 
 def sampled_rows(height: int) -> list[int]:
@@ -330,7 +330,7 @@ def cells_of_row(width: int) -> list[range]:
 
 
 def series_noise(stack: NDArray[np.generic]) -> Noise:
-    """Measure the noise of a series: the lower median over cells of 64 pixels of their scatter along the frames."""
+    """Measure the noise of a series: the lower median over cells of 8 pixels of their scatter along the frames."""
     n_frames, height, width = stack.shape
     exact = stack.dtype.kind in "iu"
     rows = sampled_rows(height)

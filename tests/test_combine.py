@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from ostcal.engine.combine import BlockResult, Correction, combine_block
 from ostcal.engine.noise import merge_cells, row_cells, sampled_rows
 from ostcal.engine.rejection import (
+    Center,
     Median,
     MinMax,
     NoRejection,
     RejectionMethod,
     SeriesNoise,
     SigmaClip,
+    Spread,
     WinsorizedSigmaClip,
 )
 from ostcal.frames import SampleEncoding
@@ -173,6 +175,18 @@ def test_a_sample_exactly_on_the_mad_limit_stays() -> None:
         assert assert_equals_reference(adu, NATIVE, method, noise).n_used[0, 0] == kept
 
 
+@pytest.mark.parametrize(
+    ("mad", "k", "distance", "kept"),
+    [(1000, "2.5", 3707, 5), (1000, "2.5", 3708, 4), (10652, "1.1001", 17373, 5), (10652, "1.1001", 17374, 4)],
+)
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_limits_of_a_large_mad_are_exact(mad: int, k: str, distance: int, kept: int, sign: int) -> None:
+    """2.5 * 1482.6 + 0.5 is 3707 ADU exactly, and 1.1001 * 1.4826 * 10652 + 0.5 is 17374 - 0.000014 ADU."""
+    adu = 32000 + pixel_stack(0, -sign * 10, sign * mad, -sign * mad, sign * distance, dtype="int32")
+    method = SigmaClip(center="median", spread="mad", iterations=1, low=Fraction(k), high=Fraction(k))
+    assert assert_equals_reference(adu, NATIVE, method, SeriesNoise()).n_used[0, 0] == kept
+
+
 # --- what clipping promises ---
 
 
@@ -308,13 +322,33 @@ def test_hundreds_of_frames_of_the_full_range_equal_the_reference(n: int, method
 @pytest.mark.parametrize("k", ["0.0001", "0.9999", "1", "1.0001", "2.9999", "17.3205", "29.9999", "1000"])
 @pytest.mark.parametrize("center", ["mean", "median"])
 @pytest.mark.parametrize("spread", ["std", "mad"])
-def test_every_threshold_on_the_full_range_equals_the_reference(k: str, center: str, spread: str) -> None:
+def test_every_threshold_on_the_full_range_equals_the_reference(k: str, center: Center, spread: Spread) -> None:
     method = SigmaClip(center=center, spread=spread, iterations=None, low=Fraction(k), high=Fraction(k))
     generator = np.random.default_rng(7)
     adu = generator.integers(0, 65536, (400, 1, 4)).astype(np.int32)
     adu[:, 0, 1] = np.where(np.arange(400) % 2, 65535, 0)
     adu[:, 0, 2] = np.where(np.arange(400) == 17, 65535, 0)
     assert_equals_reference(adu, NATIVE, method, NOISE)
+
+
+@pytest.mark.parametrize("k", range(100, 1001, 100))
+@pytest.mark.parametrize("center", ["mean", "median"])
+def test_a_huge_threshold_keeps_the_full_range_on_its_side(k: int, center: Center) -> None:
+    """Its square times V leaves 64 bits for 400 frames of the full range."""
+    adu = np.random.default_rng(k).integers(0, 65536, (400, 1, 5)).astype(np.int32)
+    for low, high in ((Fraction(k), Fraction(1)), (Fraction(1), Fraction(k))):
+        method = SigmaClip(center=center, spread="std", iterations=1, low=low, high=high)
+        result = assert_equals_reference(adu, NATIVE, method, NOISE)
+        lowest, highest = adu.min(axis=0), adu.max(axis=0)
+        assert np.array_equal(result.low, lowest) == (low == k)
+        assert np.array_equal(result.high, highest) == (high == k)
+
+
+def test_a_limit_beyond_the_range_of_16_bits_keeps_the_full_range() -> None:
+    method = SigmaClip(center="median", spread="mad", iterations=1, low=Fraction(1000), high=Fraction(1000))
+    adu = pixel_stack(*[0] * 399, 65535, dtype="int32")
+    loud = SeriesNoise(noise_adu=500.0, step_adu=1.0)
+    assert assert_equals_reference(adu, NATIVE, method, loud).n_used[0, 0] == 400
 
 
 def test_two_frames_and_less_are_never_trimmed_by_minmax() -> None:

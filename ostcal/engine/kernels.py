@@ -7,7 +7,6 @@ owns the threads. Exact definitions: ``docs/methods.md``; literal reference: ``t
 """
 
 # The loops write out what numpy would say in one line, since that is what compiles to SIMD code.
-# ruff: noqa: SIM108
 
 from __future__ import annotations
 
@@ -121,13 +120,13 @@ def _beyond(a: int, v: int, p: int, q: int, small: bool) -> bool:
 
 
 @_kernel
-def _doubled_mad(tile: Any, x: int, lo: int, hi: int, m2: int) -> int:
+def _doubled_mad(tile: Any, x: int, lo: int, hi: int, m2: int) -> Any:
     """Give four times the MAD of the run: the sum of the two middle values of |2 x - m2|.
 
     The k-th smallest distance is the smallest radius that holds k + 1 samples, which are neighbours when sorted.
     """
     n = hi - lo
-    total = 0
+    total: Any = 0
     for k in ((n - 1) // 2, n // 2):
         best = np.int64(1) << 62
         for j in range(lo, hi - k):
@@ -166,7 +165,7 @@ def _doubled_mads(tile: Any, m2: Any, best: Any, mad4: Any) -> None:
 
 @_kernel
 def _trim_std(
-    tile: Any, x: int, lo: int, hi: int, ref: int, s1: int, s2: int,
+    tile: Any, x: int, lo: int, hi: int, ref: Any, s1: Any, s2: Any,
     median: bool, p_low: int, q_low: int, p_high: int, q_high: int, small: bool,
 ) -> tuple[int, int]:  # fmt: skip
     """Give the run that one pass with the standard deviation leaves, exactly."""
@@ -174,7 +173,7 @@ def _trim_std(
     v = n * s2 - s1 * s1
     if median:
         scale = 2 * n
-        center = n * (np.int64(tile[lo + (n - 1) // 2, x]) + np.int64(tile[lo + n // 2, x]) - 2 * ref)
+        center: Any = n * (np.int64(tile[lo + (n - 1) // 2, x]) + np.int64(tile[lo + n // 2, x]) - 2 * ref)
         v *= 4
     else:
         scale = n
@@ -188,7 +187,7 @@ def _trim_std(
 
 @_kernel
 def _trim_mad(
-    tile: Any, x: int, lo: int, hi: int, ref: int, s1: int, mad4: int,
+    tile: Any, x: int, lo: int, hi: int, ref: Any, s1: Any, mad4: Any,
     median: bool, p_low: int, q_low: int, p_high: int, q_high: int, floor_micro: int, step_micro: int,
 ) -> tuple[int, int]:  # fmt: skip
     """Give the run that one pass with the MAD leaves, exactly, in units of 1e-6 ADU (1.4826 MAD = 370650 mad4)."""
@@ -199,7 +198,7 @@ def _trim_mad(
     limit_high = min(p_high * spread + q_high * (step_micro // 2), 65_536_000_000 * q_high)
     if median:
         scale = 2
-        center = np.int64(tile[lo + (n - 1) // 2, x]) + np.int64(tile[lo + n // 2, x]) - 2 * ref
+        center: Any = np.int64(tile[lo + (n - 1) // 2, x]) + np.int64(tile[lo + n // 2, x]) - 2 * ref
         unit_low, unit_high = 500_000 * q_low, 500_000 * q_high
     else:
         scale = n
@@ -240,7 +239,7 @@ def _mark_mad(
     lowest = tile[0]
     highest = tile[n - 1]
     for x in range(TILE):
-        spread = max(floor_micro, 370_650 * np.int64(mad4[x]))
+        spread: Any = max(floor_micro, 370_650 * np.int64(mad4[x]))
         limit_low = min(p_low * spread + q_low * (step_micro // 2), 65_536_000_000 * q_low)
         limit_high = min(p_high * spread + q_high * (step_micro // 2), 65_536_000_000 * q_high)
         below = (np.int64(m2[x]) - 2 * np.int64(lowest[x])) * (500_000 * q_low)
@@ -341,7 +340,8 @@ def _float_mad(tile: Any, x: int, lo: int, hi: int, ref: float, center: float) -
 @_kernel
 def _clip_floats(
     tile: Any, width: int, valid: Any, ref: Any, s1: Any, s2: Any, lo: Any, hi: Any,
-    median: bool, mad: bool, iterations: int, k_low: float, k_high: float, min_keep: int, floor: float, half_step: float,
+    median: bool, mad: bool, iterations: int, k_low: float, k_high: float, min_keep: int,
+    floor: float, half_step: float,
 ) -> None:  # fmt: skip
     """Sigma-clip a sorted tile of floats; limits are widened by 1e-9, so that exact ties of scaled data stay."""
     slack = 1.0 + 1e-9
@@ -397,7 +397,7 @@ def _trim_float_std(
 
 
 @_kernel
-def _winsorized_sigma(tile: Any, x: int, lo: int, hi: int, ref: float, m: float, floor: float) -> float:
+def _winsorized_sigma(tile: Any, x: int, lo: int, hi: int, ref: float, m: float, floor: float) -> Any:
     """Give the spread of the run by winsorization about its median `m` (relative to `ref`)."""
     n = hi - lo
     s1, s2 = _float_sums(tile, x, lo, hi, ref)
@@ -567,9 +567,9 @@ def _finish_words(ref: Any, s1: Any, s2: Any, lo: Any, hi: Any, zero: int, mean:
 
 
 @_kernel
-def sum_words(block: Any, swapped: bool, flip: Any) -> int:
+def sum_words(block: Any, swapped: bool, flip: Any) -> Any:
     """Sum the unsigned words of a raw 16-bit block of shape (n_pixels,), exactly."""
-    total = 0
+    total: Any = 0
     for x in range(block.size):
         word = block[x]
         if swapped:

@@ -153,7 +153,5 @@ def common_scales(levels_adu: Sequence[float], scaling: FlatScaling) -> FrameLev
             "check the frames' kind and that the dark fits them"
         )
     common = math.fsum(lit) / len(lit)
-    scales = tuple(
-        common / level if level > 0 and level >= DARK_FRAME_SHARE * median else math.nan for level in levels
-    )
+    scales = tuple(common / level if level > 0 and level >= DARK_FRAME_SHARE * median else math.nan for level in levels)
     return FrameLevels(levels_adu=levels, scales=scales)

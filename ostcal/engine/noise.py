@@ -1,8 +1,9 @@
 """The noise of a series, measured once on the series itself, exactly and independent of strips and frame order.
 
-Sampled rows are cut into cells of 64 neighbouring pixels. A cell's variance is the mean of its pixels' variances over
-the frames; the series' variance is the median over all cells, so that stars, cosmic rays and hot pixels in a minority
-of cells change nothing, and 64 pixels smooth the few values that a quantised variance of five frames can take.
+Sampled rows are cut into cells of 8 neighbouring pixels. A cell's variance is the mean of its pixels' variances over
+the frames; the series' variance is the median over all cells. 8 pixels smooth the few values that a quantised variance
+of five frames can take (bias at most 1 % from five frames on, 4 % for two), and half of the cells may hold a star, a
+cosmic ray or a hot pixel: with cells of 64, hits on 0.3 % of the pixels of each of 14 frames gave 14 ADU, not 0.9.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from numpy.typing import NDArray
 from ostcal.engine.rejection import SeriesNoise
 
 SAMPLED_ROWS = 64
-CELL_PIXELS = 64
-_COLUMNS_AT_ONCE = 32 * CELL_PIXELS
+CELL_PIXELS = 8
+_COLUMNS_AT_ONCE = 256 * CELL_PIXELS
 """Columns measured at once: 400 frames of 2048 columns in int64 are 6.5 MB."""
 
 
@@ -48,7 +49,7 @@ def row_cells(samples: NDArray[Any]) -> NoiseCells:
     samples : (n_frames, width) int32 or float
         ADU; cells with a sample that is not finite are left out.
     """
-    n, width = samples.shape
+    width = samples.shape[1]
     cell = min(CELL_PIXELS, width)
     usable = width - width % cell
     parts = [

@@ -77,7 +77,8 @@ def divide_by_levels(
     cell = np.array([levels[colour] for colour in bayer_pattern]).reshape(2, 2)
     y = (np.arange(rows.shape[0]) + start) % 2
     x = np.arange(rows.shape[1]) % 2
-    return (rows / cell[y[:, None], x[None, :]]).astype(np.float32)
+    divided: NDArray[np.float64] = rows / cell[y[:, None], x[None, :]]
+    return divided.astype(np.float32)
 
 
 def _pixels_of(rows: NDArray[Any], offsets: list[tuple[int, int]]) -> Iterator[NDArray[Any]]:

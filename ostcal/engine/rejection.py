@@ -75,7 +75,7 @@ def exact_threshold(value: Fraction | float | int | str) -> Fraction:
     in_range = 0 < exact <= MAX_THRESHOLD and exact * exact.denominator**2 <= 3_000_000_000
     if not in_range or 10**MAX_DECIMALS % exact.denominator:
         raise PlanError(
-            f"sigma threshold {value}: must be above 0, at most {MAX_THRESHOLD} and have at most {MAX_DECIMALS} decimals"
+            f"sigma threshold {value}: must be above 0, at most {MAX_THRESHOLD}, with at most {MAX_DECIMALS} decimals"
         )
     return exact
 

@@ -272,9 +272,7 @@ def _correction(flat: FlatTreatment, start: int, stop: int, levels: FrameLevels 
     )
 
 
-def _combine(
-    job: MasterJob, block: NDArray[Any], noise: SeriesNoise, correction: Correction | None
-) -> BlockResult:
+def _combine(job: MasterJob, block: NDArray[Any], noise: SeriesNoise, correction: Correction | None) -> BlockResult:
     """Combine a strip; where samples become floats row by row, which keeps them in the cache and out of the memory."""
     if not job.float_path:
         return combine_block(block, job.stack.encoding, job.method, noise=noise)

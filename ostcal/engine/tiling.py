@@ -98,9 +98,7 @@ def plan_work(
         budget = (memory_limit_bytes - base) // count
         rows = [_strip_rows(size, budget, strip_rows) for size in sizes]
         if all(rows):
-            strips = tuple(
-                StripPlan(height=size.height, strip_rows=row) for size, row in zip(sizes, rows, strict=True)
-            )
+            strips = tuple(StripPlan(height=size.height, strip_rows=row) for size, row in zip(sizes, rows, strict=True))
             peak = max((strip_memory_bytes(size, row) for size, row in zip(sizes, rows, strict=True)), default=0)
             return WorkPlan(workers=count, strips=strips, peak_memory_bytes=base + count * peak)
     least = [strip_memory_bytes(size, _least_rows(size, strip_rows)) for size in sizes]

@@ -22,7 +22,15 @@ from ostcal.frames import FrameType
 from ostcal.masters.finish import FinishMasters, Made, Output, PlannedMaster, StoreSink
 from ostcal.masters.grouping import Group, Grouping, GroupRules, group_frames
 from ostcal.masters.header import Provenance
-from ostcal.masters.inputs import Inputs, Source, gather_inputs, input_digest, marked_dark_subtracted, stack_of, unpacked
+from ostcal.masters.inputs import (
+    Inputs,
+    Source,
+    gather_inputs,
+    input_digest,
+    marked_dark_subtracted,
+    stack_of,
+    unpacked,
+)
 from ostcal.masters.library import LibraryMaster, find_masters, store_location
 from ostcal.masters.matching import DarkCandidate, DarkChoice, NoDark, choose_dark
 from ostcal.masters.naming import master_names
@@ -300,9 +308,7 @@ def _is_taken(request: BuildRequest, name: str) -> bool:
     ).exists(name)
 
 
-def _outputs_at(
-    request: BuildRequest, groups: Sequence[Group], made_at: datetime
-) -> list[tuple[Group, list[Output]]]:
+def _outputs_at(request: BuildRequest, groups: Sequence[Group], made_at: datetime) -> list[tuple[Group, list[Output]]]:
     wanted: list[tuple[int, FrameType]] = []
     for index, group in enumerate(groups):
         kind = group.key.frame_type

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,22 +125,25 @@ class FinishMasters:
 
         def uncertainty(start: int, stop: int) -> NDArray[np.float32]:
             used = writer.read_rows("n_used", start, stop)
-            return (writer.read_rows("std", start, stop) / np.sqrt(np.maximum(used, 1))).astype(np.float32)
-
-        def plane(name: str, start: int, stop: int) -> NDArray[np.float32]:
-            return writer.read_rows(name, start, stop)
+            std: NDArray[np.float32] = writer.read_rows("std", start, stop)
+            error: NDArray[np.float32] = (std / np.sqrt(np.maximum(used, 1))).astype(np.float32)
+            return error
 
         size = {"height": height, "width": width}
         unit = next(card for card in cards if card[0] == "BUNIT")
         planes = [
-            ImagePlane(name=None, dtype="float32", cards=cards, read_rows=lambda a, b: plane("master", a, b), **size)
+            ImagePlane(name=None, dtype="float32", cards=cards, read_rows=partial(writer.read_rows, "master"), **size)
         ]
         if self.extensions:
             used_cards = [("BUNIT", "", "samples kept")]
             planes += [
                 ImagePlane(name="UNCERT", dtype="float32", cards=[unit], read_rows=uncertainty, **size),
                 ImagePlane(
-                    name="NUSED", dtype="uint16", cards=used_cards, read_rows=lambda a, b: plane("n_used", a, b), **size
+                    name="NUSED",
+                    dtype="uint16",
+                    cards=used_cards,
+                    read_rows=partial(writer.read_rows, "n_used"),
+                    **size,
                 ),
             ]
         write_fits(path, planes, history=history_lines(planned.group, provenance))

@@ -6,6 +6,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from ostcal.frames import FrameType
 from ostcal.masters.grouping import Group, GroupRules, group_frames
@@ -68,7 +69,11 @@ def import_all(
         n_bytes = plan.n_bytes // max(1, len(plan.frames))
         reports.append(
             import_frames(
-                plan.frames, plan.location, compressor=compressor, on_frame=lambda p=plan, n=n_bytes: on_frame(p, n)
+                plan.frames,
+                plan.location,
+                compressor=compressor,
+                frame_type=plan.frame_type,
+                on_frame=partial(on_frame, plan, n_bytes),
             )
         )
     return reports

@@ -17,7 +17,7 @@ from ostcal.frames import FrameStack
 from ostcal.masters.grouping import Frame
 from ostcal.masters.subtracted import infer_dark_subtracted, needs_levels
 from ostcal.storage.fits_files import FITS_ENDINGS, FitsFrame, FitsStack, find_fits, fingerprint, inspect_fits, unpack
-from ostcal.storage.frame_store import ZarrStack, find_series, open_series
+from ostcal.storage.frame_store import Series, ZarrStack, find_series, open_series
 from ostcal.storage.stacks import ConcatenatedStack
 
 logger = logging.getLogger(__name__)
@@ -71,7 +71,9 @@ def gather_inputs(directories: Sequence[str], *, exclude: str) -> Inputs:
     series = [location for location in find_series(searched) if not _is_below(location, exclude)]
     for location in series:
         try:
-            sources.extend(_series_sources(location))
+            opened = open_series(location)
+            left_out.extend(opened.problems)
+            sources.extend(_series_sources(opened))
         except OstcalError as error:
             left_out.append(str(error))
     if not files and not series:
@@ -100,13 +102,12 @@ def _fits_source(path: str) -> Source:
     return Source(frame=Frame(label=path, metadata=fits.metadata), fingerprint=mark, fits=fits)
 
 
-def _series_sources(location: str) -> list[Source]:
-    series = open_series(location)
+def _series_sources(series: Series) -> list[Source]:
     return [
         Source(
-            frame=Frame(label=f"{location}#{record.index}", metadata=record.metadata(series.width, series.height)),
-            fingerprint=record.fingerprint or "",
-            series=location,
+            frame=Frame(label=f"{series.location}#{record.index}", metadata=record.metadata),
+            fingerprint=record.pixels.fingerprint,
+            series=series.location,
             index=record.index,
         )
         for record in series.records

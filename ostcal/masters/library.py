@@ -43,7 +43,8 @@ class FitsPlane:
         stack = FitsStack((self.fits,))
         block = np.empty((1, stop - start, self.fits.width), stack.encoding.dtype)
         stack.read_rows(start, stop, block)
-        return stack.encoding.decode(block)[0].astype(np.float32)
+        rows: NDArray[np.float32] = stack.encoding.decode(block)[0].astype(np.float32)
+        return rows
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -91,7 +91,9 @@ def record_from_attributes(name: str, attributes: dict[str, Any]) -> MasterRecor
             calibration_id=str(attributes["calibration_id"]),
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise StorageError(f"master {name}: its attributes are damaged ({error!r}); delete it or make it again") from error
+        raise StorageError(
+            f"master {name}: its attributes are damaged ({error!r}); delete it or make it again"
+        ) from error
 
 
 def key_from_metadata(metadata: FrameMetadata) -> GroupKey | None:

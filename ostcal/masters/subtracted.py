@@ -74,9 +74,14 @@ def infer_dark_subtracted(frames: Sequence[Frame], low_adu: Mapping[str, float])
 
 def _is_declared_mate(mate: Frame, flat: Frame) -> bool:
     a, b = mate.metadata, flat.metadata
-    return a.dark_subtracted and _comparable(a, b) and (a.exposure_time_s, a.filter_name) == (
-        b.exposure_time_s,
-        b.filter_name,
+    return (
+        a.dark_subtracted
+        and _comparable(a, b)
+        and (a.exposure_time_s, a.filter_name)
+        == (
+            b.exposure_time_s,
+            b.filter_name,
+        )
     )
 
 
