@@ -10,6 +10,9 @@ BLOCK_TARGET_BYTES = 16 * 2**20
 """A strip of all frames aims at this size: larger ones gain nothing (reads of 300 KB are already sequential) and
 leave the last-level cache."""
 
+MAX_FRAMES = 10_000
+"""Up to here the exact comparisons of the kernels stay within 64-bit integers, whatever the samples and thresholds."""
+
 LEAST_STRIPS = 16
 """Strips of a small frame, so that all workers have something to do."""
 
@@ -93,6 +96,9 @@ def plan_work(
     PlanError
         If not even one worker with the smallest strips fits; the message says what would.
     """
+    crowded = max((size.n_frames for size in sizes), default=0)
+    if crowded > MAX_FRAMES:
+        raise PlanError(f"{crowded} frames in one group: at most {MAX_FRAMES} can be combined; split the folder")
     for count in range(max(1, workers), 0, -1):
         base = PROCESS_BYTES * (count + 1 if processes else 1)
         budget = (memory_limit_bytes - base) // count
