@@ -66,7 +66,8 @@ class Shot:
 
 def night() -> Iterator[Shot]:
     """Give the frames of the night in the order in which they are taken."""
-    series = [("bias", BIAS_EXPOSURE_S, None), *(("dark", time_s, None) for time_s in DARK_EXPOSURES_S)]
+    series: list[tuple[str, float, str | None]] = [("bias", BIAS_EXPOSURE_S, None)]
+    series += [("dark", time_s, None) for time_s in DARK_EXPOSURES_S]
     series += [("flat", time_s, name) for name, time_s in FLAT_EXPOSURES_S.items()]
     started = DUSK
     for kind, time_s, filter_name in series:
@@ -95,8 +96,8 @@ def write_night(folder: Path) -> None:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         sizes = list(pool.map(lambda numbered: _write_shot(folder, *numbered), enumerate(shots)))
     print(f"{len(shots)} frames of {SENSOR.width} x {SENSOR.height} pixels, {sum(sizes) / 1e6:.0f} MB, in {folder}:")
-    for room in dict.fromkeys(shot.path.parent for shot in shots):
-        print(f"  {FRAMES} in {room.as_posix()}")
+    for directory in dict.fromkeys(shot.path.parent for shot in shots):
+        print(f"  {FRAMES} in {directory.as_posix()}")
 
 
 def _write_shot(folder: Path, index: int, shot: Shot) -> int:
@@ -126,7 +127,7 @@ class Comparison:
     name: str
     measured: NDArray[np.float32]
     truth: NDArray[np.float32]
-    allowed: NDArray[np.float32]
+    allowed: NDArray[np.floating]
     """Standard deviation that a plain mean of the frames has in each pixel."""
 
     @property
