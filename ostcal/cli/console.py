@@ -129,7 +129,6 @@ class RunProgress:
         self._began = time.monotonic()
         self._last_line = self._began
         self._bar: Progress | None = None
-        self._task = None
 
     def start(self, total_bytes: int) -> None:
         """Begin with the bytes that are to be read."""
@@ -153,6 +152,10 @@ class RunProgress:
     def advance(self, n_bytes: int, what: str) -> None:
         """Count bytes that were read."""
         with self._lock:
+            if self._done == 0:  # what comes before, such as compiling kernels on the first run, is no rate of reading
+                self._began = time.monotonic()
+                self._total = max(1, self._total - n_bytes)
+                n_bytes = min(n_bytes, 1)
             self._done += n_bytes
             if self._bar is not None:
                 self._bar.update(self._bar.task_ids[0], advance=n_bytes, description=what)

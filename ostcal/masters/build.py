@@ -231,8 +231,33 @@ def _build(
     ]
     for master in made:
         warnings += master.warnings
+        _log_statistics(master)
     return BuildReport(
         made=made, warnings=tuple(warnings), errors=tuple(errors), groups=tuple(groups), seconds=clock.seconds
+    )
+
+
+def _log_statistics(made: Made) -> None:
+    result = made.result
+    logger.debug(
+        "statistics: %s: %d frames, mean %.6g, range %.6g to %.6g, %.4f %% rejected, noise %.4g ADU, per frame %s",
+        made.name,
+        len(made.group.frames),
+        result.mean,
+        result.minimum,
+        result.maximum,
+        100 * result.rejected_share,
+        result.noise.noise_adu,
+        list(result.rejected_per_frame),
+    )
+    if result.levels is not None:
+        logger.debug("statistics: %s: levels of the frames %s ADU", made.name, list(result.levels.levels_adu))
+    logger.debug(
+        "timing: %s: read %.3f s, combine %.3f s, write %.3f s, summed over the workers",
+        made.name,
+        result.seconds["read"],
+        result.seconds["combine"],
+        result.seconds["write"],
     )
 
 
