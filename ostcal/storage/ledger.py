@@ -1,0 +1,500 @@
+"""The ledger of a series: one small JSON object per committed frame, written after the frame's samples.
+
+A frame whose record does not exist does not exist. Records are written to a temporary name, fsync'ed and renamed,
+so that each is complete or absent; that part (`write_atomically` and its neighbours) serves the other zarr stores too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import json
+import math
+import os
+import re
+import shutil
+import sys
+import time
+import uuid
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ostcal.errors import StorageError
+from ostcal.frames import CameraSettings, FrameMetadata, FrameType
+from ostcal.storage.fingerprint import fingerprint_rows, rows_fingerprint
+
+MAX_RECORD_BYTES = 1 << 20
+MAX_INDEX = 999_999
+MAX_SIDE = 1_000_000
+"""Longest width or height that a record or a store may claim, in pixels."""
+PARTIAL_ENDING = ".partial"
+"""Ending of everything that is being written; zarr-python's own temporary files have it too."""
+
+_RENAMES_ON_WINDOWS = 20
+_RENAME_PAUSE_S = 0.01
+_RECORD_NAME = re.compile(r"\d{6}\.json")
+_HISTOGRAM_BLOCK = 1 << 20
+"""Samples that are counted at once: 61 MP take 0.08 s in such blocks, 0.4 s in blocks of 65,536, and never 0.5 GB."""
+_CARD = re.compile(r"[\x00-\xff]{80}")
+"""Real headers hold characters that FITS forbids; they are kept as the bytes that they are (Latin-1)."""
+
+_T = TypeVar("_T")
+_Check = Callable[[Any], Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameStatistics:
+    """Statistics of the finite samples of one frame, in ADU; ``None`` where there is none."""
+
+    mean: float | None
+    median: float | None
+    std: float | None
+    """Population standard deviation."""
+    minimum: float | None
+    maximum: float | None
+    saturated: int
+    """Samples at or above the saturation level."""
+    not_finite: int
+    """NaN and infinite samples, which the others leave out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FramePixels:
+    """What a record says of the samples themselves."""
+
+    checksum: str
+    """``crc32:`` and eight hexadecimal digits: CRC-32 of the samples as stored, little-endian, row by row."""
+    fingerprint: str
+    """See `ostcal.storage.fingerprint`: recognises the same frame in FITS and in zarr; empty where it cannot."""
+    statistics: FrameStatistics
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameRecord:
+    """The ledger's record of one committed frame."""
+
+    index: int
+    metadata: FrameMetadata
+    pixels: FramePixels
+    date_end: datetime | None = None
+    """End of the exposure, UTC, timezone-aware."""
+    requested_exposure_time_s: float | None = None
+    cooler_power_percent: float | None = None
+    source: str | None = None
+    """Name of the file from which the frame was imported."""
+    header: tuple[str, ...] = ()
+    """Every card of the FITS header it was imported with, 80 characters each, without END."""
+
+    def to_json(self) -> bytes:
+        """Give the record as the bytes of its JSON object; ValueError where they exceed `MAX_RECORD_BYTES`."""
+        text = json.dumps(dataclasses.asdict(self), default=_json_value, allow_nan=False, indent=1)
+        if len(text) >= MAX_RECORD_BYTES:
+            raise ValueError(
+                f"the record has {len(text)} bytes, {MAX_RECORD_BYTES} are possible: its header is too long"
+            )
+        return (text + "\n").encode("ascii")
+
+    @classmethod
+    def from_json(cls, data: bytes) -> FrameRecord:
+        """Read a record; keys that are not known are left out.
+
+        Raises
+        ------
+        ValueError
+            With the key, its value and what it should be.
+        """
+        return _build(FrameRecord, parse_json(data), _RECORD)
+
+
+def describe_pixels(frame: NDArray[Any], *, saturation_adu: float | None = None) -> FramePixels:
+    """Measure the samples of a frame for its record.
+
+    Parameters
+    ----------
+    frame : (height, width) array of uint8, int16, uint16, int32, float32 or float64
+        ADU in native byte order.
+    saturation_adu : float, optional
+        Samples at or above it count as saturated. By default the largest value of an integer dtype; floating-point
+        samples then count none.
+    """
+    plain = np.ascontiguousarray(frame)
+    if saturation_adu is None and plain.dtype.kind in "iu":
+        saturation_adu = float(np.iinfo(plain.dtype).max)
+    return FramePixels(
+        checksum=checksum(plain),
+        fingerprint=rows_fingerprint(plain[list(fingerprint_rows(len(plain)))], height=len(plain)),
+        statistics=frame_statistics(plain, saturation_adu=saturation_adu),
+    )
+
+
+def checksum(frame: NDArray[Any]) -> str:
+    """Give the CRC-32 of a frame's samples, little-endian and row by row (0.02 s for 61 MP of uint16)."""
+    plain = np.ascontiguousarray(frame, dtype=frame.dtype.newbyteorder("<"))
+    return f"crc32:{zlib.crc32(plain.reshape(-1).view(np.uint8).data):08x}"
+
+
+def frame_statistics(frame: NDArray[Any], *, saturation_adu: float | None) -> FrameStatistics:
+    """Measure a frame of any real dtype; exact for integers of 8 and 16 bits."""
+    if frame.dtype.kind in "iu" and frame.dtype.itemsize <= 2:
+        return _statistics_of_counts(_histogram(frame), int(np.iinfo(frame.dtype).min), saturation_adu)
+    finite = frame[np.isfinite(frame)] if frame.dtype.kind == "f" else frame.ravel()
+    not_finite = frame.size - finite.size
+    if finite.size == 0:
+        return FrameStatistics(
+            mean=None, median=None, std=None, minimum=None, maximum=None, saturated=0, not_finite=not_finite
+        )
+    return FrameStatistics(
+        mean=_finite_or_none(finite.mean(dtype=np.float64)),
+        median=_finite_or_none(np.median(finite)),
+        std=_finite_or_none(finite.std(dtype=np.float64)),
+        minimum=float(finite.min()),
+        maximum=float(finite.max()),
+        saturated=0 if saturation_adu is None else int(np.count_nonzero(finite >= saturation_adu)),
+        not_finite=not_finite,
+    )
+
+
+def _histogram(frame: NDArray[Any]) -> NDArray[np.int64]:
+    """Count the values of an 8- or 16-bit frame, from the lowest value of the dtype on."""
+    words = frame.reshape(-1).view(f"u{frame.dtype.itemsize}")
+    n_values = 1 << (8 * frame.dtype.itemsize)
+    counts = np.zeros(n_values, np.int64)
+    for start in range(0, words.size, _HISTOGRAM_BLOCK):
+        counts += np.bincount(words[start : start + _HISTOGRAM_BLOCK], minlength=n_values)
+    return np.roll(counts, n_values // 2) if frame.dtype.kind == "i" else counts
+
+
+def _statistics_of_counts(counts: NDArray[np.int64], lowest_adu: int, saturation_adu: float | None) -> FrameStatistics:
+    """Measure exactly, in whole numbers: values are the positions in `counts` plus `lowest_adu`."""
+    steps = np.arange(counts.size)
+    n, step_sum = int(counts.sum()), int(counts @ steps)
+    square_sum = int(counts @ steps**2)  # below 2**63 for frames of fewer than 2**31 pixels
+    lower, upper = np.searchsorted(np.cumsum(counts), [(n - 1) // 2, n // 2], side="right")
+    present = np.flatnonzero(counts) + lowest_adu
+    return FrameStatistics(
+        mean=step_sum / n + lowest_adu,
+        median=(int(lower) + int(upper)) / 2 + lowest_adu,
+        std=math.sqrt(n * square_sum - step_sum**2) / n,
+        minimum=float(present[0]),
+        maximum=float(present[-1]),
+        saturated=0 if saturation_adu is None else int(counts[steps + lowest_adu >= saturation_adu].sum()),
+        not_finite=0,
+    )
+
+
+def _finite_or_none(value: Any) -> float | None:
+    """Give a statistic that overflowed as ``None``: JSON has no infinity."""
+    return float(value) if math.isfinite(value) else None
+
+
+# ---- the ledger as files ----
+
+
+def record_path(directory: Path, index: int) -> Path:
+    """Give where the record of a frame lies."""
+    return directory / f"{index:06d}.json"
+
+
+def write_record(directory: Path, record: FrameRecord) -> None:
+    """Commit a frame: write its record so that it is complete on disk, or absent; OSError where that fails."""
+    write_atomically(record_path(directory, record.index), record.to_json(), durable=True)
+
+
+def read_ledger(directory: Path) -> tuple[tuple[FrameRecord, ...], tuple[str, ...]]:
+    """Read all records of a series.
+
+    Returns
+    -------
+    records : tuple of FrameRecord
+        Sorted by index.
+    problems : tuple of str
+        One line for each record that cannot be used, naming it and what to do.
+
+    Raises
+    ------
+    StorageError
+        If the directory cannot be listed.
+    """
+    try:
+        names = sorted(name for name in os.listdir(directory) if _RECORD_NAME.fullmatch(name))
+    except OSError as error:
+        raise StorageError(f"{directory}: the ledger of the series cannot be read: {os_reason(error)}") from error
+    records: list[FrameRecord] = []
+    problems: list[str] = []
+    for name in names:
+        path = directory / name
+        try:
+            records.append(_read_record(path))
+        except (ValueError, OSError) as error:
+            reason = os_reason(error) if isinstance(error, OSError) else str(error)
+            problems.append(
+                f"{path}: this frame is left out, its record cannot be used: {reason};"
+                " restore the record from a copy, or delete it to have the frame taken again"
+            )
+    return tuple(records), tuple(problems)
+
+
+def _read_record(path: Path) -> FrameRecord:
+    record = FrameRecord.from_json(read_bounded(path, MAX_RECORD_BYTES))
+    if record.index != int(path.stem):
+        raise ValueError(f"it is of frame {record.index}, not of frame {int(path.stem)} as its name says")
+    return record
+
+
+# ---- files that are complete or absent ----
+
+
+def os_reason(error: OSError) -> str:
+    """Give the system's word for what went wrong, without the path that the message names already."""
+    return error.strerror or str(error)
+
+
+def read_bounded(path: Path, limit_bytes: int) -> bytes:
+    """Read a small file; ValueError where it is larger than it may be."""
+    with path.open("rb") as file:
+        data = file.read(limit_bytes + 1)
+    if len(data) > limit_bytes:
+        raise ValueError(f"it is larger than {limit_bytes} bytes")
+    return data
+
+
+def write_atomically(path: Path, data: bytes | memoryview, *, durable: bool) -> None:
+    """Write a file under a temporary name and rename it.
+
+    Parameters
+    ----------
+    durable : bool
+        Also wait until file and name are on the disk, so that not even a power cut loses them.
+    """
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL_ENDING}")
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        _rename(partial, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
+    if durable:
+        sync_directory(path.parent)
+
+
+def _rename(source: Path, target: Path) -> None:
+    """Rename over an existing file; Windows refuses that for a moment now and then (4 % of 4000 times)."""
+    for _ in range(_RENAMES_ON_WINDOWS if os.name == "nt" else 0):
+        try:
+            source.replace(target)
+            return
+        except PermissionError:
+            time.sleep(_RENAME_PAUSE_S)
+    source.replace(target)
+
+
+def sync_file(path: Path) -> None:
+    """Wait until the contents of a file that somebody else wrote are on the disk."""
+    with path.open("r+b") as file:  # Windows syncs only what is open for writing
+        os.fsync(file.fileno())
+
+
+def sync_directory(path: Path) -> None:
+    """Wait until the names in a directory are on the disk; nothing where a system cannot do it (Windows)."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems know no such thing
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def sweep_partials(directory: Path) -> list[Path]:
+    """Delete what a killed process left half-written below a directory; give what was deleted."""
+    stray = sorted(directory.rglob(f"*{PARTIAL_ENDING}"))
+    for path in stray:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    return stray
+
+
+def parse_json(data: bytes) -> Any:
+    """Read JSON of unknown origin: ValueError for whatever is wrong with it, NaN and endless nesting included."""
+    try:
+        return json.loads(data, parse_constant=_refuse_constant)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"it holds {name}, which is no JSON")
+
+
+def _json_value(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    raise TypeError(f"a record cannot hold {value!r}")
+
+
+# ---- checks of what a record holds ----
+
+
+def _build(kind: type[_T], values: object, checks: Mapping[str, _Check]) -> _T:
+    """Make a value of a dataclass from a JSON object: known keys checked, others left out."""
+    if not isinstance(values, dict):
+        raise ValueError("it is not a JSON object")
+    known: dict[str, Any] = {}
+    for key, check in checks.items():
+        if key in values:
+            try:
+                known[key] = check(values[key])
+            except ValueError as error:
+                raise ValueError(f"{key}: {error}") from error
+    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
+        needed = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if needed and field.name not in known:
+            raise ValueError(f"{field.name} is missing")
+    return kind(**known)
+
+
+def _optional(check: _Check) -> _Check:
+    return lambda value: None if value is None else check(value)
+
+
+def _nested(kind: type[Any], checks: Mapping[str, _Check]) -> _Check:
+    return lambda value: _build(kind, value, checks)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{_shown(value)} is not a text")
+    return value
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
+        raise ValueError(f"{_shown(value)} is not a finite number")
+    return float(value)
+
+
+def _whole(lowest: int, highest: int) -> _Check:
+    def check(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
+            raise ValueError(f"{_shown(value)} is not a whole number from {lowest} to {highest}")
+        return value
+
+    return check
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{_shown(value)} is neither true nor false")
+    return value
+
+
+def _moment(value: object) -> datetime:
+    moment = datetime.fromisoformat(_text(value))
+    if moment.tzinfo is None:
+        raise ValueError(f"{_shown(value)} has no time zone; write UTC with a Z")
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(f"{_shown(value)} is out of range") from error
+
+
+def _pair(check: _Check) -> _Check:
+    def check_pair(value: object) -> tuple[Any, Any]:
+        if not isinstance(value, list) or len(value) != 2:
+            raise ValueError(f"{_shown(value)} is not a pair of numbers")
+        return check(value[0]), check(value[1])
+
+    return check_pair
+
+
+def _cards(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(card, str) and _CARD.fullmatch(card) for card in value):
+        raise ValueError("it is not a list of FITS cards of 80 characters")
+    return tuple(value)
+
+
+def _matching(pattern: str, meaning: str) -> _Check:
+    def check(value: object) -> str:
+        if not isinstance(value, str) or not re.fullmatch(pattern, value):
+            raise ValueError(f"{_shown(value)} is not {meaning}")
+        return value
+
+    return check
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+_COUNT = _whole(0, 2**63 - 1)
+_SIDE = _whole(1, MAX_SIDE)
+
+_SETTINGS: Mapping[str, _Check] = {
+    "camera": _optional(_text),
+    "gain": _optional(_number),
+    "offset": _optional(_number),
+    "binning": _pair(_whole(1, 1000)),
+    "readout_mode": _optional(_text),
+}
+_METADATA: Mapping[str, _Check] = {
+    "frame_type": _optional(FrameType),
+    "exposure_time_s": _optional(_number),
+    "width": _SIDE,
+    "height": _SIDE,
+    "settings": _nested(CameraSettings, _SETTINGS),
+    "filter_name": _optional(_text),
+    "set_temperature_c": _optional(_number),
+    "ccd_temperature_c": _optional(_number),
+    "date_obs": _optional(_moment),
+    "bayer_pattern": _optional(_text),
+    "row_order": _optional(_text),
+    "pixel_size_um": _optional(_pair(_number)),
+    "egain_e_per_adu": _optional(_number),
+    "dark_subtracted": _flag,
+    "bias_subtracted": _flag,
+    "flat_divided": _flag,
+    "is_master": _flag,
+}
+_STATISTICS: Mapping[str, _Check] = {
+    "mean": _optional(_number),
+    "median": _optional(_number),
+    "std": _optional(_number),
+    "minimum": _optional(_number),
+    "maximum": _optional(_number),
+    "saturated": _COUNT,
+    "not_finite": _COUNT,
+}
+_PIXELS: Mapping[str, _Check] = {
+    "checksum": _matching("crc32:[0-9a-f]{8}", "a checksum such as crc32:0123abcd"),
+    "fingerprint": _matching("([0-9a-f]{40})?", "a fingerprint of 40 hexadecimal digits"),
+    "statistics": _nested(FrameStatistics, _STATISTICS),
+}
+_RECORD: Mapping[str, _Check] = {
+    "index": _whole(0, MAX_INDEX),
+    "metadata": _nested(FrameMetadata, _METADATA),
+    "pixels": _nested(FramePixels, _PIXELS),
+    "date_end": _optional(_moment),
+    "requested_exposure_time_s": _optional(_number),
+    "cooler_power_percent": _optional(_number),
+    "source": _optional(_text),
+    "header": _cards,
+}

@@ -1,0 +1,328 @@
+"""Frames from FITS files into series, and back: what comes out is bit for bit what went in."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ostcal.errors import FrameError, InputError, NoFramesError, StorageError
+from ostcal.frames import FrameMetadata, FrameType
+from ostcal.storage.fits_cards import Card, format_card
+from ostcal.storage.fits_files import FitsFrame, FitsStack, unpack
+from ostcal.storage.fits_layout import encode_samples
+from ostcal.storage.fits_writer import RawFrame, write_raw_frame
+from ostcal.storage.frame_store import (
+    Location,
+    Series,
+    SeriesWriter,
+    create_series,
+    open_series,
+    open_series_for_writing,
+)
+from ostcal.storage.ledger import PARTIAL_ENDING, FrameRecord, describe_pixels, os_reason
+
+_ROWS_AT_ONCE = 256
+"""Rows that are converted at once: 20 MB of float64 at 9576 columns beside the frame itself."""
+_FrameKey = tuple[datetime | None, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeriesReport:
+    """What became of the frames that were to be imported into one series."""
+
+    location: str
+    imported: int
+    """Frames that are new in the series."""
+    skipped: int
+    """Frames that it held already."""
+    problems: tuple[str, ...]
+    """One line for each file that was left out."""
+
+
+def import_frames(
+    frames: Sequence[FitsFrame],
+    location: Location,
+    *,
+    compressor: str = "auto",
+    frame_type: FrameType | None = None,
+    on_frame: Callable[[], None] | None = None,
+) -> SeriesReport:
+    """Copy FITS frames into a series, one after the other, in memory for about one and a half frames.
+
+    The series is made where there is none, and made longer where it is too short. Frames that it holds already (same
+    start and same samples) are passed over, so that an interrupted import can be run again.
+
+    Parameters
+    ----------
+    frames : sequence of FitsFrame
+        Of one size and sample type; others than the series holds are left out and named.
+    location : path
+        Of the series.
+    compressor : {"auto", "lz4", "zstd", "none"}
+        For a new series.
+    frame_type : FrameType, optional
+        For a new series, and for frames that do not say what they are; by default what the first frame says.
+    on_frame : callable, optional
+        Called after each frame.
+
+    Raises
+    ------
+    NoFramesError
+        If there is no frame.
+    InputError
+        If nobody says what the frames are.
+    StorageError
+        If the series is none, or cannot be written.
+    """
+    if not frames:
+        raise NoFramesError(f"{location}: there are no frames to import")
+    writer = _writer_for(frames, Path(location), compressor, frame_type or frames[0].metadata.frame_type)
+    known = {_key(record) for record in writer.records}
+    free = writer.free_indices()
+    n_known = len(known)
+    skipped = 0
+    problems: list[str] = []
+    for position, frame in enumerate(frames):
+        try:
+            record, samples = _read_frame(frame, writer, free[0] if free else writer.n_planned)
+            if _key(record) in known:
+                skipped += 1
+            else:
+                if not free:
+                    writer.extend(writer.n_planned + len(frames) - position)
+                    free = writer.free_indices()
+                writer.write_frame(free.pop(0), samples, record)
+                known.add(_key(record))
+        except FrameError as error:
+            problems.append(str(error))
+        if on_frame is not None:
+            on_frame()
+    return SeriesReport(
+        location=writer.location, imported=len(known) - n_known, skipped=skipped, problems=tuple(problems)
+    )
+
+
+def export_series(
+    location: Location, directory: str | os.PathLike[str], *, on_frame: Callable[[], None] | None = None
+) -> list[str]:
+    """Write all frames of a series as FITS files named ``dark_YYYYMMDD_HHMMSS_NNN.fits`` (start in UTC, index).
+
+    Imported frames get their own header back; frames from a camera get one from their record.
+
+    Parameters
+    ----------
+    location : path
+        Of the series.
+    directory : path
+        Where the files go; made where it does not exist. No file is overwritten.
+    on_frame : callable, optional
+        Called after each frame.
+
+    Returns
+    -------
+    list of str
+        The files.
+
+    Raises
+    ------
+    StorageError
+        If the series is none, or a file exists or cannot be written.
+    FrameError
+        When all the others are written, if frames of the series are damaged; the message names them.
+    """
+    series = open_series(location)
+    target = Path(directory)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{target}: the directory cannot be made: {os_reason(error)}") from error
+    files: list[str] = []
+    problems = list(series.problems)
+    for record in series.records:
+        path = str(target / export_name(record, series.frame_type))
+        try:
+            _export_frame(series, record, path)
+            files.append(path)
+        except FrameError as error:
+            problems.append(str(error))
+        if on_frame is not None:
+            on_frame()
+    if problems:
+        raise FrameError(f"{len(files)} frames were written to {target}, {len(problems)} not: {'; '.join(problems)}")
+    return files
+
+
+def export_name(record: FrameRecord, frame_type: FrameType) -> str:
+    """Give the file name of an exported frame: kind, start in UTC, index of at least three digits."""
+    date_obs = record.metadata.date_obs
+    when = date_obs.astimezone(UTC).strftime("%Y%m%d_%H%M%S") if date_obs is not None else "undated"
+    return f"{record.metadata.frame_type or frame_type}_{when}_{record.index:03d}.fits"
+
+
+# ---- into a series ----
+
+
+def _writer_for(frames: Sequence[FitsFrame], path: Path, compressor: str, frame_type: FrameType | None) -> SeriesWriter:
+    if path.exists():
+        return open_series_for_writing(path)
+    first = frames[0]
+    if frame_type is None:
+        raise InputError(
+            f"{first.source}: it does not say what it shows (IMAGETYP); say whether it is bias, dark or flat"
+        )
+    return create_series(
+        path,
+        n_frames=len(frames),
+        height=first.height,
+        width=first.width,
+        dtype=_sample_dtype(first),
+        frame_type=frame_type,
+        compressor=compressor,
+        attributes=_series_settings(first.metadata),
+    )
+
+
+def _series_settings(metadata: FrameMetadata) -> dict[str, Any]:
+    settings = metadata.settings
+    return {
+        "exposure_time_s": metadata.exposure_time_s,
+        "camera": settings.camera,
+        "gain": settings.gain,
+        "offset": settings.offset,
+        "binning": list(settings.binning),
+        "readout_mode": settings.readout_mode,
+        "filter_name": metadata.filter_name,
+        "set_temperature_c": metadata.set_temperature_c,
+    }
+
+
+def _key(record: FrameRecord) -> _FrameKey:
+    """Give what tells frames apart: two of one start and of equal samples are copies."""
+    return record.metadata.date_obs, record.pixels.checksum
+
+
+def _sample_dtype(frame: FitsFrame) -> str:
+    """Give the narrowest dtype that holds a frame's ADU exactly."""
+    layout = (frame.bitpix, frame.bzero) if frame.is_whole or frame.bitpix < 0 else None
+    if layout == (-32, 0.0) and frame.bscale == 1.0:
+        return "float32"
+    whole = {(8, 0.0): "uint8", (16, 0.0): "int16", (16, 32768.0): "uint16", (32, 0.0): "int32"}
+    return whole.get(layout, "float64") if layout is not None else "float64"
+
+
+def _read_frame(frame: FitsFrame, writer: SeriesWriter, index: int) -> tuple[FrameRecord, NDArray[Any]]:
+    """Read a frame and make its record; FrameError where it does not belong into the series."""
+    dtype = _sample_dtype(frame)
+    height, width = writer.frame_shape
+    if (frame.height, frame.width) != (height, width) or dtype != writer.dtype:
+        raise FrameError(
+            f"{frame.source}: is {frame.width} x {frame.height} of {dtype}, but {writer.location} holds"
+            f" {width} x {height} of {writer.dtype}; import it into a series of its own"
+        )
+    if frame.packed == "none":
+        samples = _read_samples(frame, dtype)
+    else:
+        samples = _read_packed(frame, dtype, Path(writer.location))
+    metadata = replace(frame.metadata, frame_type=frame.metadata.frame_type or writer.frame_type)
+    record = FrameRecord(
+        index=index,
+        metadata=metadata,
+        pixels=describe_pixels(samples),
+        source=os.path.basename(frame.source),
+        header=frame.cards,
+    )
+    try:
+        record.to_json()
+    except ValueError as error:
+        raise FrameError(f"{frame.source}: cannot be imported: {error}; shorten it or leave the frame out") from error
+    return record, samples
+
+
+def _read_packed(frame: FitsFrame, dtype: str, series: Path) -> NDArray[Any]:
+    """Read a compressed file by way of an unpacked copy inside the series, where a killed import's copy is swept."""
+    scratch = series / f"unpacked.{uuid.uuid4().hex}{PARTIAL_ENDING}"
+    try:
+        scratch.mkdir()
+    except OSError as error:
+        raise StorageError(f"{series}: no room to unpack {frame.source}: {os_reason(error)}") from error
+    try:
+        return _read_samples(unpack(frame, scratch), dtype)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _read_samples(frame: FitsFrame, dtype: str) -> NDArray[Any]:
+    """Read a frame in ADU as `dtype`, and see that nothing is lost by it."""
+    stack = FitsStack((frame,))
+    samples = np.empty((frame.height, frame.width), dtype)
+    for start in range(0, frame.height, _ROWS_AT_ONCE):
+        rows = samples[start : start + _ROWS_AT_ONCE]
+        block = np.empty((1, *rows.shape), stack.encoding.dtype)
+        stack.read_rows(start, start + len(rows), block)
+        rows[...] = stack.encoding.decode(block)[0]
+        if dtype == "float64" and frame.bitpix != -64:
+            _check_reversible(frame, start, rows)
+    return samples
+
+
+def _check_reversible(frame: FitsFrame, start: int, rows: NDArray[Any]) -> None:
+    """Refuse samples that float64 cannot give back: 64-bit integers, and some with BSCALE."""
+    offset = frame.data_offset + start * frame.width * frame.stored_dtype.itemsize
+    stored = np.fromfile(frame.path, frame.stored_dtype, rows.size, offset=offset).reshape(rows.shape)
+    if not np.array_equal(encode_samples(rows, frame, frame.path), stored, equal_nan=frame.bitpix < 0):
+        raise FrameError(
+            f"{frame.source}: its samples (BITPIX {frame.bitpix}, BSCALE {frame.bscale:g}, BZERO {frame.bzero:g})"
+            " cannot be kept exactly in a series; use the FITS file itself"
+        )
+
+
+# ---- out of a series ----
+
+
+def _export_frame(series: Series, record: FrameRecord, path: str) -> None:
+    samples = series.read_frame(record.index)
+    raw = RawFrame(
+        cards=record.header or _cards_of(record),
+        dtype=series.dtype,
+        height=series.height,
+        width=series.width,
+        read_rows=lambda start, stop: samples[start:stop],
+    )
+    write_raw_frame(path, raw)
+
+
+def _cards_of(record: FrameRecord) -> list[str]:
+    """Make the header of a frame that never was a FITS file."""
+    metadata, settings = record.metadata, record.metadata.settings
+    pixel_size_um = metadata.pixel_size_um or (None, None)
+    cards: list[Card] = [
+        ("IMAGETYP", f"{metadata.frame_type.title()} Frame" if metadata.frame_type else None, "kind of frame"),
+        ("EXPTIME", metadata.exposure_time_s, "[s] exposure"),
+        ("DATE-OBS", metadata.date_obs, "start of the exposure, UTC"),
+        ("DATE-END", record.date_end, "end of the exposure, UTC"),
+        ("CCD-TEMP", metadata.ccd_temperature_c, "[degC] sensor"),
+        ("SET-TEMP", metadata.set_temperature_c, "[degC] set point of the cooler"),
+        ("COOLPOWR", record.cooler_power_percent, "[%] power of the cooler"),
+        ("INSTRUME", settings.camera, "camera"),
+        ("GAIN", settings.gain, "setting of the camera"),
+        ("OFFSET", settings.offset, "setting of the camera"),
+        ("EGAIN", metadata.egain_e_per_adu, "[e-/ADU] gain"),
+        ("XBINNING", settings.binning[0], "columns binned"),
+        ("YBINNING", settings.binning[1], "rows binned"),
+        ("READOUTM", settings.readout_mode, "readout mode"),
+        ("FILTER", metadata.filter_name, "filter"),
+        ("BAYERPAT", metadata.bayer_pattern, "colours of the first pixels"),
+        ("ROWORDER", metadata.row_order, "order of the rows"),
+        ("XPIXSZ", pixel_size_um[0], "[um] width of a pixel"),
+        ("YPIXSZ", pixel_size_um[1], "[um] height of a pixel"),
+    ]
+    return [image for card in cards for image in format_card(*card)]

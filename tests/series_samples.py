@@ -1,0 +1,37 @@
+"""Frames and records for tests of the zarr stores."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ostcal.frames import CameraSettings, FrameMetadata, FrameType
+from ostcal.storage.ledger import FrameRecord, describe_pixels
+
+FIRST_EXPOSURE = datetime(2026, 11, 21, 8, 42, tzinfo=UTC)
+
+
+def samples(shape: tuple[int, ...], dtype: str = "uint16", *, seed: int = 1) -> NDArray[Any]:
+    """Give values over the whole range of an integer dtype, or any values of a floating-point one."""
+    rng = np.random.default_rng(seed)
+    if np.dtype(dtype).kind == "f":
+        return (1000 * rng.standard_normal(shape)).astype(dtype)
+    limits = np.iinfo(dtype)
+    return rng.integers(limits.min, limits.max, shape, dtype=dtype, endpoint=True)
+
+
+def record_of(index: int, frame: NDArray[Any], **metadata: Any) -> FrameRecord:
+    """Give the record of a dark, one a second."""
+    height, width = frame.shape
+    values: dict[str, Any] = {
+        "frame_type": FrameType.DARK,
+        "exposure_time_s": 5.0,
+        "width": width,
+        "height": height,
+        "settings": CameraSettings(camera="Demo", gain=100.0, offset=30.0),
+        "date_obs": FIRST_EXPOSURE + timedelta(seconds=index),
+    }
+    return FrameRecord(index=index, metadata=FrameMetadata(**values | metadata), pixels=describe_pixels(frame))
