@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ostcal.engine import kernels
 from ostcal.engine.combine import Correction, corrected
 from ostcal.engine.normalization import measure_levels
+from ostcal.engine.tiling import WHOLE_ROWS
 from ostcal.errors import CombineError
 from ostcal.frames import FrameStack
 
@@ -20,8 +21,6 @@ FlatScaling = Literal["mean", "median", "none"]
 
 DARK_FRAME_SHARE = 0.02
 """A flat below this share of the series' median level shows no light: scaling it up would only add its noise."""
-
-_ROWS_AT_ONCE = 128
 
 
 class PlaneReader(Protocol):
@@ -77,20 +76,33 @@ class FrameLevels:
 
 
 def dark_means(dark: DarkModel | None, height: int) -> DarkMeans:
-    """Average a dark model over all pixels, row by row, independent of strips."""
+    """Average a dark model over all pixels that have a value, row by row, independent of strips."""
     if dark is None:
         return DarkMeans()
-    offsets: list[float] = []
-    rates: list[float] = []
-    width = 1
-    for start in range(0, height, _ROWS_AT_ONCE):
-        offset, rate = dark.read(start, min(start + _ROWS_AT_ONCE, height))
-        width = offset.shape[1]
-        offsets.extend(np.sum(offset, axis=1, dtype=np.float64))
+    offsets = _RowSums()
+    rates = _RowSums()
+    for start in range(0, height, WHOLE_ROWS):
+        offset, rate = dark.read(start, min(start + WHOLE_ROWS, height))
+        offsets.add(offset)
         if rate is not None:
-            rates.extend(np.sum(rate, axis=1, dtype=np.float64))
-    pixels = height * width
-    return DarkMeans(offset_adu=math.fsum(offsets) / pixels, rate_adu_per_s=math.fsum(rates) / pixels)
+            rates.add(rate)
+    return DarkMeans(offset_adu=offsets.mean(), rate_adu_per_s=rates.mean())
+
+
+class _RowSums:
+    """Exact sum over rows of the pixels that are finite."""
+
+    def __init__(self) -> None:
+        self._sums: list[float] = []
+        self._count = 0
+
+    def add(self, rows: NDArray[np.float32]) -> None:
+        finite = np.isfinite(rows)
+        self._sums.extend(np.sum(rows, axis=1, dtype=np.float64, where=finite))
+        self._count += int(np.count_nonzero(finite))
+
+    def mean(self) -> float:
+        return math.fsum(self._sums) / self._count if self._count else 0.0
 
 
 def frame_level(
@@ -125,9 +137,9 @@ def _exact_mean(frame: FrameStack) -> float:
     encoding = frame.encoding
     flip = np.uint16(0x8000 if encoding.sign_flipped else 0)
     total = 0
-    block = np.empty((1, min(_ROWS_AT_ONCE, height), width), encoding.dtype)
-    for start in range(0, height, _ROWS_AT_ONCE):
-        stop = min(start + _ROWS_AT_ONCE, height)
+    block = np.empty((1, min(WHOLE_ROWS, height), width), encoding.dtype)
+    for start in range(0, height, WHOLE_ROWS):
+        stop = min(start + WHOLE_ROWS, height)
         part = block[:, : stop - start]
         frame.read_rows(start, stop, part)
         total += int(kernels.sum_words(part.reshape(-1), encoding.byte_swapped, flip))

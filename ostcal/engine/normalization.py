@@ -13,11 +13,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ostcal.engine.tiling import WHOLE_ROWS
 from ostcal.errors import CombineError
 
 NormalizationMethod = Literal["mean", "median", "max"]
 RowReader = Callable[[int, int], NDArray[np.float32]]
-_ROWS_AT_ONCE = 128
 
 
 def colour_planes(bayer_pattern: str | None) -> dict[str, list[tuple[int, int]]]:
@@ -55,8 +55,8 @@ def measure_levels(
     for colour, offsets in colour_planes(bayer_pattern).items():
 
         def strips(offsets: list[tuple[int, int]] = offsets) -> Iterator[NDArray[np.float32]]:
-            for start in range(0, height, _ROWS_AT_ONCE):  # an even number, so that colours stay in step
-                yield from _pixels_of(read_rows(start, min(start + _ROWS_AT_ONCE, height)), offsets)
+            for start in range(0, height, WHOLE_ROWS):
+                yield from _pixels_of(read_rows(start, min(start + WHOLE_ROWS, height)), offsets)
 
         level = _METHODS[method](strips)
         if not level > 0 or math.isinf(level):
