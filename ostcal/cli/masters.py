@@ -111,13 +111,17 @@ def _make(config: Config, console: Console, darks_only: bool, flats_only: bool, 
         progress.stop()
     if creator.report is not None and creator.report.made:
         open_console().print(_result_table(creator))
+        logger.info("finished in %.1f s", sum(creator.report.seconds.values()) - creator.report.seconds["confirm"])
     return EXIT_FAILED if status.is_error else 0
 
 
 def _plan_table(groups: Sequence[Group], total_bytes: int) -> Table:
     from ostcal.masters.build import describe
 
-    table = Table(title=f"{len(groups)} groups of frames, {total_bytes / 1e9:.2f} GB to read", title_justify="left")
+    table = Table(
+        title=f"{len(groups)} group{'' if len(groups) == 1 else 's'} of frames, {total_bytes / 1e9:.2f} GB to read",
+        title_justify="left",
+    )
     table.add_column("group")
     table.add_column("first frame", overflow="fold")
     for group in groups:

@@ -64,6 +64,8 @@ class BuildRequest:
     memory_limit_bytes: int = 4 * 2**30
     strip_rows: int | None = None
     execution: Execution = field(default_factory=Execution)
+    config_digest: str = ""
+    """Of the configuration behind these values, for the headers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -374,8 +376,9 @@ def _planned(
             dark_jobs=tuple(c.name for c in used if c.from_this_run),
         )
     sink = StoreSink(store=store_location(request.output_dir), name=name)
+    stack = stack_of(members)
     return PlannedMaster(
-        job=MasterJob(name=name, stack=stack_of(members), method=request.method, sink=sink, flat=flat),
+        job=MasterJob(name=name, stack=stack, method=request.method, sink=sink, flat=flat),
         sink=sink,
         group=group,
         outputs=tuple(outputs),
@@ -389,6 +392,8 @@ def _planned(
             dark_description=choice.description if choice is not None else "",
             normalization=request.normalization if is_flat else "",
             flat_scaling=request.flat_scaling if is_flat else "",
+            config_digest=request.config_digest,
+            saturation_adu=float(stack.encoding.zero_adu + 65535) if stack.encoding.is_integer else None,
         ),
     )
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from ostcal.config import Config, load_config
+from ostcal.config import Config, digest, load_config
 from ostcal.engine.graph import Execution
 from ostcal.engine.rejection import Median, MinMax, NoRejection, RejectionMethod, SigmaClip, WinsorizedSigmaClip
 from ostcal.errors import OstcalError
@@ -135,6 +135,7 @@ def request_of(config: Config, *, bias: bool, darks: bool, flats: bool) -> Build
             workers=compute.workers or os.cpu_count() or 1,
             address=compute.address,
         ),
+        config_digest=digest(config),
     )
 
 

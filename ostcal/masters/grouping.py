@@ -7,14 +7,15 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
-from typing import TypeVar
 
 from ostcal.frames import CameraSettings, FrameMetadata, FrameType
 
 EXPOSURE_TOLERANCE = 1e-3
 """Exposures within 0.1 % are one exposure: shutters report 60.001 s for one frame and 60.002 s for the next."""
 
-T = TypeVar("T", bound=Hashable)
+TWILIGHT_SHARE = 2 / 3
+"""Flats with so many exposures to a frame are twilight flats, although the first few of an evening share the shortest
+exposure there is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,20 +161,25 @@ def _partition(frames: Sequence[Frame], key: Callable[[Frame], Hashable]) -> dic
     return parts
 
 
+def same_temperature(a_c: float, b_c: float, tolerance_c: float) -> bool:
+    """Whether two temperatures are within the tolerance; -33.7 and -31.7 are within 2, whatever floats make of it."""
+    return abs(a_c - b_c) <= tolerance_c + 1e-6
+
+
 def _temperature_clusters(frames: list[Frame], tolerance_c: float) -> list[list[Frame]]:
     """Split by set temperature; frames without one, or still far from it, by the temperature they had."""
     parts: dict[Hashable, list[Frame]] = defaultdict(list)
     measured: list[tuple[float, Frame]] = []
     for frame in frames:
         set_c, ccd_c = frame.metadata.set_temperature_c, frame.metadata.ccd_temperature_c
-        if set_c is not None and (ccd_c is None or abs(ccd_c - set_c) <= tolerance_c):
+        if set_c is not None and (ccd_c is None or same_temperature(ccd_c, set_c, tolerance_c)):
             parts[round(set_c, 1)].append(frame)
         elif ccd_c is not None:
             measured.append((ccd_c, frame))
         else:
             parts[None].append(frame)
     clusters = list(parts.values())
-    clusters.extend(_clusters(measured, lambda low, value: value - low <= tolerance_c))
+    clusters.extend(_clusters(measured, lambda low, value: same_temperature(low, value, tolerance_c)))
     return clusters
 
 
@@ -197,6 +203,8 @@ def _by_exposure(frames: list[Frame], rules: GroupRules) -> list[Group]:
     clusters = _clusters([(_exposure(frame), frame) for frame in frames], _same_exposure)
     if frames[0].metadata.frame_type is not FrameType.FLAT:
         return [_group(cluster, rules) for cluster in clusters]
+    if len(clusters) > 1 and len(clusters) >= TWILIGHT_SHARE * len(frames):
+        return [_group(frames, rules, twilight=True)]
     groups = [_group(cluster, rules) for cluster in clusters if len(cluster) >= rules.min_frames]
     rest = [cluster for cluster in clusters if len(cluster) < rules.min_frames]
     n_rest = sum(len(cluster) for cluster in rest)
@@ -223,7 +231,7 @@ def _group(frames: list[Frame], rules: GroupRules, twilight: bool = False) -> Gr
         height=first.height,
         exposure_time_s=statistics.median(_exposure(frame) for frame in frames),
         filter_name=first.filter_name if is_flat else None,
-        temperature_c=_temperature(frames),
+        temperature_c=_temperature(frames, rules.temperature_tolerance_c),
         bayer_pattern=first.bayer_pattern,
         dark_subtracted=is_flat and first.dark_subtracted,
         night=night_of(first) if rules.per_session else None,
@@ -231,14 +239,13 @@ def _group(frames: list[Frame], rules: GroupRules, twilight: bool = False) -> Gr
     return Group(key=key, frames=tuple(frames), twilight=twilight)
 
 
-def _temperature(frames: Sequence[Frame]) -> float | None:
+def _temperature(frames: Sequence[Frame], tolerance_c: float) -> float | None:
     """Give the set temperature where the frames are at it, else the median of what they had."""
     set_c = {frame.metadata.set_temperature_c for frame in frames}
     measured = [f.metadata.ccd_temperature_c for f in frames if f.metadata.ccd_temperature_c is not None]
     if len(set_c) == 1 and None not in set_c:
         value = set_c.pop()
-        # Far from the set point counts what was measured; 5 K is beyond any tolerance in use.
-        if value is not None and (not measured or abs(statistics.median(measured) - value) <= 5.0):
+        if value is not None and (not measured or same_temperature(statistics.median(measured), value, tolerance_c)):
             return value
     return statistics.median(measured) if measured else None
 

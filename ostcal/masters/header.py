@@ -42,6 +42,10 @@ class Provenance:
     dark_description: str = ""
     normalization: str = ""
     flat_scaling: str = ""
+    config_digest: str = ""
+    """SHA-256 of the configuration, where one was used."""
+    saturation_adu: float | None = None
+    """Highest value that a 16-bit sample can hold; the sensor may saturate below it."""
 
 
 def julian_date(when: datetime) -> float:
@@ -148,6 +152,7 @@ def _data_cards(result: JobResult, provenance: Provenance) -> list[Card]:
         ("BUNIT", "" if is_flat else "adu", "normalised to 1" if is_flat else "unit of the pixel values"),
         ("DATAMIN", result.minimum if finite else None, "lowest pixel value"),
         ("DATAMAX", result.maximum if finite else None, "highest pixel value"),
+        ("SATURATE", None if is_flat else provenance.saturation_adu, "[adu] highest value a sample can hold"),
         ("NANPIX", result.empty_pixels or None, "pixels without a valid sample (NaN)"),
     ]
     if is_flat:
@@ -192,6 +197,8 @@ def history_lines(group: Group, provenance: Provenance) -> list[str]:
     """Give the HISTORY of a master: its inputs and what was subtracted."""
     labels = [frame.label for frame in group.frames]
     lines = [f"combined from {len(labels)} frames"]
+    if provenance.config_digest:
+        lines.append(f"configuration SHA-256 {provenance.config_digest}")
     if provenance.dark_description:
         lines.append(f"dark: {provenance.dark_description}")
     if len(labels) > HISTORY_NAMES:

@@ -60,15 +60,22 @@ def gather_inputs(directories: Sequence[str], *, exclude: str) -> Inputs:
         If there is no file at all; the message says where and for which endings was looked.
     """
     searched = tuple(dict.fromkeys(os.path.normpath(directory) for directory in directories))
+    there = [directory for directory in searched if os.path.exists(directory)]
+    # Masters may lie among or above the frames; then the header alone tells them from frames.
+    is_shared = any(_is_below(directory, exclude) for directory in there)
     left_out: list[str] = []
     sources: list[Source] = []
-    files = [path for path in find_fits(searched) if not _is_below(path, exclude)]
+    files = [path for path in find_fits(there) if is_shared or not _is_below(path, exclude)]
     for path in files:
         try:
-            sources.append(_fits_source(path))
+            source = _fits_source(path)
         except InputError as error:
             left_out.append(str(error))
-    series = [location for location in find_series(searched) if not _is_below(location, exclude)]
+            logger.debug("%s: traceback", path, exc_info=True)
+            continue
+        if not (is_shared and source.frame.metadata.is_master and _is_below(path, exclude)):
+            sources.append(source)
+    series = [location for location in find_series(there) if is_shared or not _is_below(location, exclude)]
     for location in series:
         try:
             opened = open_series(location)
@@ -76,6 +83,7 @@ def gather_inputs(directories: Sequence[str], *, exclude: str) -> Inputs:
             sources.extend(_series_sources(opened))
         except OstcalError as error:
             left_out.append(str(error))
+            logger.debug("%s: traceback", location, exc_info=True)
     if not files and not series:
         raise NoFramesError(
             f"No input files found in {', '.join(_described(d) for d in searched)}; looked in all folders below for "
@@ -130,6 +138,7 @@ def unpacked(sources: dict[str, Source], directory: str, left_out: list[str]) ->
             fits = unpack(source.fits, directory)
         except InputError as error:
             left_out.append(str(error))
+            logger.debug("%s: traceback", label, exc_info=True)
             continue
         result[label] = replace(source, fits=fits, fingerprint=fingerprint(fits))
     kept = _without_copies(list(result.values()), left_out)

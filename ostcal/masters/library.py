@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from ostcal.errors import InputError, OstcalError
 from ostcal.masters.grouping import GroupKey
 from ostcal.masters.records import MasterRecord, key_from_metadata, record_from_attributes
+from ostcal.storage.fits_cards import Header
 from ostcal.storage.fits_files import FitsFrame, FitsStack, find_fits, inspect_fits
 from ostcal.storage.master_store import MasterStore
 
@@ -82,9 +84,18 @@ def find_masters(output_dir: str) -> list[LibraryMaster]:
             continue
         key = key_from_metadata(fits.metadata) if fits.metadata.is_master and fits.packed == "none" else None
         if key is not None:
-            record = MasterRecord(name=name, key=key, made_at=None, calibration_id="")
+            record = MasterRecord(name=name, key=key, made_at=_date_of(fits), calibration_id="")
             found.append(LibraryMaster(record=record, plane=FitsPlane(fits=fits)))
     return sorted(found, key=lambda master: (master.record.made_at is None, -_made(master), master.record.name))
+
+
+def _date_of(fits: FitsFrame) -> datetime | None:
+    """Give the time when a FITS master was made, UTC, as its header says."""
+    try:
+        when = datetime.fromisoformat(Header(fits.cards).text("DATE") or "")
+    except ValueError:
+        return None
+    return when if when.tzinfo else when.replace(tzinfo=UTC)
 
 
 def _made(master: LibraryMaster) -> float:

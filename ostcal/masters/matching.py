@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
 from ostcal.frames import CameraSettings, FrameType
-from ostcal.masters.grouping import Group, GroupKey
+from ostcal.masters.grouping import Group, GroupKey, same_temperature
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +21,11 @@ class DarkCandidate:
     made_at: datetime | None = None
     """``None`` for masters of this run, which are the newest."""
     from_this_run: bool = True
+
+    @property
+    def label(self) -> str:
+        """Its name; of a master of this run without the time, so that equal runs write equal headers."""
+        return re.sub(r"_\d{8}_\d{6}", "", self.name) if self.from_this_run else self.name
 
 
 DarkKind = Literal["matched", "line", "bias"]
@@ -39,12 +45,12 @@ class DarkChoice:
         if self.second is not None:
             what = "bias + dark current" if self.first.key.frame_type is FrameType.BIAS else "line through two darks"
             return (
-                f"{what}: {self.first.name} and {self.second.name} "
+                f"{what}: {self.first.label} and {self.second.label} "
                 f"({self.first.key.exposure_time_s:g} s, {self.second.key.exposure_time_s:g} s)"
             )
         if self.kind == "bias":
-            return f"bias alone, no dark current: {self.first.name}"
-        return f"{self.first.name} ({self.first.key.exposure_time_s:g} s)"
+            return f"bias alone, no dark current: {self.first.label}"
+        return f"{self.first.label} ({self.first.key.exposure_time_s:g} s)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,10 +82,9 @@ def why_unfit(key: GroupKey, dark: GroupKey, temperature_tolerance_c: float) -> 
     difference = settings_differ(dark.settings, key.settings)
     if difference:
         return difference
-    if key.temperature_c is not None and dark.temperature_c is not None:
-        delta_c = abs(key.temperature_c - dark.temperature_c)
-        if delta_c > temperature_tolerance_c:
-            return f"temperature {dark.temperature_c:g} C against {key.temperature_c:g} C"
+    a_c, b_c = dark.temperature_c, key.temperature_c
+    if a_c is not None and b_c is not None and not same_temperature(a_c, b_c, temperature_tolerance_c):
+        return f"temperature {a_c:g} C against {b_c:g} C"
     return ""
 
 
@@ -107,28 +112,43 @@ def choose_dark(
     matched = [
         c
         for c in fitting
-        if all(abs(c.key.exposure_time_s - t) <= exposure_tolerance * t for t in (shortest_s, longest_s))
+        if all(_same_exposure(c.key.exposure_time_s, t, exposure_tolerance) for t in (shortest_s, longest_s))
     ]
     if matched:
         return DarkChoice(kind="matched", first=min(matched, key=lambda c: _preference(c, target_s)))
     biases = sorted((c for c in fitting if c.key.frame_type is FrameType.BIAS), key=lambda c: _preference(c, 0.0))
     darks = [c for c in fitting if c.key.frame_type is FrameType.DARK]
-    if biases and darks:
+    pairs = [
+        (a, b)
+        for a in (*biases, *darks)
+        for b in darks
+        if a.key.exposure_time_s < b.key.exposure_time_s and not why_unfit(a.key, b.key, 2 * temperature_tolerance_c)
+    ]
+    with_bias = [pair for pair in pairs if pair[0].key.frame_type is FrameType.BIAS]
+    if with_bias:
         # A longer dark scaled down adds less noise than a shorter one scaled up.
-        longer = [c for c in darks if c.key.exposure_time_s >= target_s]
-        scaled = min(longer or darks, key=lambda c: _preference(c, target_s))
-        if scaled.key.exposure_time_s > biases[0].key.exposure_time_s:
-            return DarkChoice(kind="line", first=biases[0], second=scaled)
-    exposures = sorted({c.key.exposure_time_s for c in darks})
-    if len(exposures) >= 2:
-        pair = sorted(exposures, key=lambda t: (abs(t - target_s), t))[:2]
-        first, second = (
-            min((c for c in darks if c.key.exposure_time_s == t), key=lambda c: _preference(c, t)) for t in sorted(pair)
+        longer = [pair for pair in with_bias if pair[1].key.exposure_time_s >= target_s]
+        first, second = min(
+            longer or with_bias, key=lambda pair: (_preference(pair[1], target_s), _preference(pair[0], 0.0))
         )
+        return DarkChoice(kind="line", first=first, second=second)
+    # Two darks of nearly one exposure say nothing of the dark current: their line is their noise, stretched.
+    lines = [
+        (a, b)
+        for a, b in pairs
+        if not _same_exposure(a.key.exposure_time_s, b.key.exposure_time_s, exposure_tolerance)
+    ]
+    if lines:
+        first, second = min(lines, key=lambda pair: sorted(_preference(c, target_s) for c in pair))
         return DarkChoice(kind="line", first=first, second=second)
     if biases:
         return DarkChoice(kind="bias", first=biases[0])
     return NoDark(message=_no_dark_message(flat, reasons))
+
+
+def _same_exposure(dark_s: float, exposure_s: float, tolerance: float) -> bool:
+    """Whether a dark is within the relative tolerance; 1.1 s is within 10 % of 1 s, whatever floats make of it."""
+    return abs(dark_s - exposure_s) <= (tolerance + 1e-9) * exposure_s
 
 
 def _preference(candidate: DarkCandidate, exposure_s: float) -> tuple[float, bool, float, str]:
