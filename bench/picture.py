@@ -1,6 +1,6 @@
 """Make the picture of the README from a folder that `scripts/demo` made: one frame beside its master.
 
-    python bench/picture.py demo docs/images/demo.png
+python bench/picture.py demo docs/images/demo.png
 """
 
 import sys
@@ -11,7 +11,7 @@ import numpy as np
 from astropy.io import fits
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402  (the backend is chosen first)
+from matplotlib import pyplot as plt
 
 CUT_OUT = (slice(300, 600), slice(400, 800))
 

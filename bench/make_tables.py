@@ -1,0 +1,132 @@
+"""Write the tables of the stored benchmark results into README.md and docs/performance.md.
+
+A table replaces what stands between ``<!-- bench:NAME -->`` and ``<!-- /bench -->``; NAME is masters, memory or stages.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = ("README.md", "docs/performance.md")
+
+
+def masters_table(result: dict[str, Any]) -> str:
+    """Render the comparison of programs, ratios to ostcal's warm run."""
+    own = next((program["wall_s"] for program in result["programs"] if program["name"] == "ostcal"), None)
+    rows = []
+    for program in result["programs"]:
+        ratio = f"{program['wall_s'] / own:.1f} x" if own else "-"
+        rows.append(_masters_row(program, program["method"], program, ratio))
+        if program["cold"]:
+            ratio = f"{program['cold']['wall_s'] / own:.1f} x" if own else "-"
+            rows.append(
+                _masters_row(program, "the same, very first run (compiles its kernels)", program["cold"], ratio)
+            )
+    head = ("program", "rejection", "time", "time / ostcal", "CPU time", "peak memory", "master agrees")
+    frames = result["frames"]
+    megapixels = frames["width"] * frames["height"] / 1e6
+    caption = (
+        f"{frames['frames']} dark frames of {frames['width']} x {frames['height']} ({megapixels:.1f} MP, uint16 FITS,"
+        f" in the page cache) to one master dark in FITS, whole command. {_machine(result)}"
+    )
+    return f"{_markdown(head, rows)}\n\n{caption}"
+
+
+def memory_table(result: dict[str, Any]) -> str:
+    """Render the memory of the process tree against the limit that was set."""
+    rows = [
+        (
+            str(case["frames"]),
+            f"{case['width']} x {case['height']}",
+            case["scheduler"],
+            f"{case['wall_s']:.1f} s",
+            str(case["processes"]),
+            f"{case['sum_of_peaks_bytes'] / 2**20:.0f} MiB",
+            f"{case['memory_limit_bytes'] / 2**20:.0f} MiB",
+        )
+        for case in result["cases"]
+    ]
+    head = ("frames", "size", "scheduler", "time", "processes", "sum of peak memory", "memory_limit")
+    return f"{_markdown(head, rows)}\n\n{_machine(result)}"
+
+
+def stages_table(result: dict[str, Any]) -> str:
+    """Render the time per stage of one run."""
+    rows = [
+        (name, f"{seconds:.3f} s", f"{100 * seconds / result['wall_s']:.0f} %")
+        for name, seconds in result["stages"].items()
+    ]
+    rows.append(("whole command", f"{result['wall_s']:.3f} s", "100 %"))
+    frames = result["frames"]
+    caption = f"{frames['frames']} dark frames of {frames['width']} x {frames['height']}, kernels compiled before."
+    return f"{_markdown(('stage', 'time', 'share'), rows)}\n\n{caption} {_machine(result)}"
+
+
+TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "masters": masters_table,
+    "memory": memory_table,
+    "stages": stages_table,
+}
+
+
+def _masters_row(program: dict[str, Any], method: str, usage: dict[str, Any], ratio: str) -> tuple[str, ...]:
+    return (
+        f"{program['title']} {program['version']}",
+        method,
+        f"{usage['wall_s']:.1f} s",
+        ratio,
+        f"{usage['cpu_s']:.1f} s",
+        f"{usage['peak_rss_bytes'] / 1e9:.2f} GB",
+        "yes" if program["agrees"] else "NO",
+    )
+
+
+def _machine(result: dict[str, Any]) -> str:
+    machine = result["machine"]
+    memory_gib = machine["memory_bytes"] / 2**30
+    return f"{machine['processor']}, {machine['cores']} cores, {memory_gib:.0f} GiB, {machine['date'][:10]}."
+
+
+def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    lines += [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join(lines)
+
+
+def insert_table(text: str, name: str, table: str) -> str:
+    """Replace what stands between the markers of a table; text without them is returned as it is."""
+    pattern = re.compile(rf"(<!-- bench:{name} -->\n).*?(<!-- /bench -->)", re.DOTALL)
+    return pattern.sub(lambda match: f"{match[1]}{table}\n{match[2]}", text)
+
+
+def main() -> None:
+    """Update the documents from the results that are there."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, default=ROOT / "bench" / "results")
+    parser.add_argument("--root", type=Path, default=ROOT, help="directory of README.md and docs/")
+    arguments = parser.parse_args()
+    for name, render in TABLES.items():
+        path = arguments.results / f"{name}.json"
+        if not path.is_file():
+            print(f"{path} is missing: its table stays as it is", file=sys.stderr)
+            continue
+        table = render(json.loads(path.read_text()))
+        for document in (arguments.root / relative for relative in DOCUMENTS):
+            if not document.is_file():
+                continue
+            before = document.read_text(encoding="utf-8")
+            after = insert_table(before, name, table)
+            if after != before:
+                document.write_text(after, encoding="utf-8")
+                print(f"{document}: table {name} updated")
+
+
+if __name__ == "__main__":
+    main()
