@@ -8,6 +8,7 @@
     ``StorageError``      a store or file cannot be read or written
     ``PlanError``         the work cannot fit what it was given (memory)
     ``CombineError``      a master could not be made
+    ``DeviceError``       a camera or another device refused, failed or fell silent
 
 Each carries one line that names the file, key or device, the value, the limit and what to do.
 """
@@ -43,3 +44,7 @@ class PlanError(OstcalError):
 
 class CombineError(OstcalError):
     """A master could not be made."""
+
+
+class DeviceError(OstcalError):
+    """A camera or another device refused, failed or fell silent."""

@@ -20,6 +20,7 @@ from ostcal.cli.console import (
     start_logging,
 )
 from ostcal.config import Config, dump, load_config, with_overrides
+from ostcal.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,19 +69,28 @@ def masters(
         raise click.UsageError("--darks-only and --flats-only exclude each other; leave both out to make all masters")
     console = open_console(stderr=True)
     start_logging(console, log_level, debug)
-    overrides = {
-        "master_frames.rejection_method": rejection_method,
-        "master_frames.sigma_threshold": sigma_threshold,
-        "master_frames.normalization_method": normalization_method,
-    }
     with errors_to_exit_codes(console, debug):
         config = load_config(config_path)
-        config = with_overrides(config, {key: value for key, value in overrides.items() if value is not None})
+        config = _overridden(config, "--rejection-method", {"rejection_method": rejection_method})
+        # The option counts for both sides, whatever the file says of one of them.
+        thresholds = {"sigma_threshold": sigma_threshold, "sigma_low": None, "sigma_high": None}
+        config = _overridden(config, "--sigma-threshold", thresholds)
+        config = _overridden(config, "--normalization-method", {"normalization_method": normalization_method})
         log_path = start_log_file(config.master_frames.output_dir, "master_frames", debug)
         logger.debug("configuration as loaded from %s:\n%s", config_path, dump(config))
         code = _make(config, console, darks_only, flats_only, ask=not no_confirm and sys.stdin.isatty())
         logger.info("log: %s", log_path)
     sys.exit(code)
+
+
+def _overridden(config: Config, option: str, values: dict[str, str | None]) -> Config:
+    """Replace values of `master_frames` where the option is given; what is wrong is said in the option's name."""
+    if not any(value is not None for value in values.values()):
+        return config
+    try:
+        return with_overrides(config, {f"master_frames.{key}": value for key, value in values.items()})
+    except ConfigError as error:
+        raise ConfigError(f"{option}: {str(error).removeprefix('option: ')}") from error
 
 
 def _make(config: Config, console: Console, darks_only: bool, flats_only: bool, ask: bool) -> int:

@@ -34,7 +34,7 @@ def cluster_client(address: str | None, workers: int, memory_limit_bytes: int | 
     if address is not None:
         try:
             client = Client(address, timeout=CONNECT_TIMEOUT_S)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: an address of an unknown kind
             raise OstcalError(
                 f"compute.address {address}: no Dask scheduler answered within {CONNECT_TIMEOUT_S} s ({error}); "
                 "check the address and that the scheduler runs"

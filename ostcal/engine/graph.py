@@ -7,7 +7,9 @@ and `finish` makes the result visible. A flat waits for the darks it names. A ta
 
 from __future__ import annotations
 
+import signal
 import threading
+import traceback
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -37,6 +39,7 @@ class Failure:
 
     job: str
     message: str
+    traceback: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +58,7 @@ class Progress:
 
     job: str
     stage: str
-    """``noise``, ``level``, ``combine``, ``normalise`` or ``finish``."""
+    """``level``, ``combine``, ``normalise`` or ``finish``."""
     n_bytes: int
     """Bytes of frames that the task read, as they are in memory."""
 
@@ -72,7 +75,8 @@ def _guarded(job_name: str, function: Callable[..., Any], *arguments: Any) -> An
     try:
         return function(*arguments)
     except (OstcalError, OSError, MemoryError) as error:
-        return Failure(job=job_name, message=str(error) or type(error).__name__)
+        message = str(error) or type(error).__name__
+        return Failure(job=job_name, message=message, traceback=traceback.format_exc())
 
 
 def build_graph(jobs: Sequence[MasterJob], plans: Sequence[StripPlan], finish: Finish) -> tuple[Graph, list[Hashable]]:
@@ -200,7 +204,7 @@ def _task_bytes(jobs: Sequence[MasterJob], plans: Sequence[StripPlan]) -> dict[H
     sizes: dict[Hashable, int] = {}
     for job, plan in zip(jobs, plans, strict=True):
         n, height, width = job.stack.shape
-        row_bytes = n * width * (2 if job.stack.encoding.is_integer else 4)
+        row_bytes = n * width * {"uint16": 2, "float32": 4}.get(job.stack.encoding.dtype, 8)
         for start, stop in plan.strips:
             sizes["combine", job.name, start] = row_bytes * (stop - start)
             if job.flat is not None:
@@ -215,6 +219,11 @@ def _task_bytes(jobs: Sequence[MasterJob], plans: Sequence[StripPlan]) -> dict[H
 def total_bytes(jobs: Sequence[MasterJob], plans: Sequence[StripPlan]) -> int:
     """Give the bytes of frames that a run reads, for a progress bar."""
     return sum(_task_bytes(jobs, plans).values())
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    """Ignore Ctrl-C, which the terminal sends to all processes: only one of them ends the run and says so."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _run_local(
@@ -234,7 +243,14 @@ def _run_local(
     with Report():
         if execution.scheduler == "processes":
             return list(
-                dask.multiprocessing.get(graph, keys, num_workers=execution.workers, optimize_graph=False, chunksize=1)
+                dask.multiprocessing.get(
+                    graph,
+                    keys,
+                    num_workers=execution.workers,
+                    optimize_graph=False,
+                    chunksize=1,
+                    initializer=_leave_interrupts_to_the_parent,
+                )
             )
         with ThreadPoolExecutor(execution.workers, thread_name_prefix="ostcal") as pool:
             return list(dask.threaded.get(graph, keys, pool=pool))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import socket
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -33,9 +34,9 @@ from ostcal.masters.inputs import (
 )
 from ostcal.masters.library import LibraryMaster, find_masters, store_location
 from ostcal.masters.matching import DarkCandidate, DarkChoice, NoDark, choose_dark
-from ostcal.masters.naming import master_names
+from ostcal.masters.naming import master_names, safe_word
 from ostcal.storage.fits_writer import remove_partial_files
-from ostcal.storage.master_store import MasterStore
+from ostcal.storage.master_store import PROCESS_MARK, MasterStore, is_running
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +106,7 @@ def build_masters(request: BuildRequest, watcher: Watcher | None = None) -> Buil
     _prepare_output(request.output_dir)
     inputs = gather_inputs(request.input_dirs, exclude=request.output_dir)
     clock.lap("inspect")
-    scratch = os.path.join(request.output_dir, f"{SCRATCH_PREFIX}{os.getpid()}")
+    scratch = os.path.join(request.output_dir, f"{_scratch_prefix()}{os.getpid()}-{PROCESS_MARK}-{uuid.uuid4().hex}")
     left_out = list(inputs.left_out)
     try:
         sources = unpacked(inputs.sources, scratch, left_out)
@@ -114,6 +115,10 @@ def build_masters(request: BuildRequest, watcher: Watcher | None = None) -> Buil
         grouping = _group(replace(inputs, sources=sources), request)
         clock.lap("group")
         report = _build(request, sources, grouping, watcher, clock)
+    except OstcalError:
+        for line in left_out:  # often the reason why nothing can be made
+            logger.warning("%s", line)
+        raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return replace(report, warnings=(*left_out, *_left_out_groups(grouping, request), *report.warnings))
@@ -148,7 +153,22 @@ def _prepare_output(output_dir: str) -> None:
             "set master_frames.output_dir to a directory that you may write"
         ) from error
     remove_partial_files(output_dir)
+    _sweep_scratch(output_dir)
     MasterStore(store_location(output_dir)).sweep()
+
+
+def _scratch_prefix() -> str:
+    return f"{SCRATCH_PREFIX}{safe_word(socket.gethostname())}-"
+
+
+def _sweep_scratch(output_dir: str) -> None:
+    """Remove the frames that killed runs of this computer unpacked: gigabytes that nobody would look for."""
+    prefix = _scratch_prefix()
+    with os.scandir(output_dir) as entries:
+        for entry in entries:
+            pid, _, mark = entry.name.removeprefix(prefix).partition("-")
+            if entry.name.startswith(prefix) and pid.isdecimal() and not is_running(int(pid), mark.partition("-")[0]):
+                shutil.rmtree(entry.path, ignore_errors=True)
 
 
 def _group(inputs: Inputs, request: BuildRequest) -> Grouping:
@@ -229,7 +249,9 @@ def _build(
     clock.lap("combine")
     made = tuple(result for result in results if isinstance(result, Made))
     errors += [
-        f"{failure.job}: {failure.message}" for failure in dict.fromkeys(r for r in results if isinstance(r, Failure))
+        _failure_line(master.job.name, result)
+        for master, result in zip(planned, results, strict=True)
+        if isinstance(result, Failure)
     ]
     for master in made:
         warnings += master.warnings
@@ -261,6 +283,15 @@ def _log_statistics(made: Made) -> None:
         result.seconds["combine"],
         result.seconds["write"],
     )
+
+
+def _failure_line(name: str, failure: Failure) -> str:
+    """Say why a master could not be made: for its own reason, or because its dark could not."""
+    if failure.job != name:
+        return f"{name}: its dark {failure.job} could not be made"
+    if failure.traceback:
+        logger.debug("%s: %s", name, failure.traceback)
+    return f"{name}: {failure.message}"
 
 
 def _nothing_to_make(request: BuildRequest, grouping: Grouping) -> str:

@@ -83,6 +83,7 @@ class MasterFrameCreator:
         return self._status.as_dict()
 
     def _create(self, *, bias: bool, darks: bool, flats: bool) -> Status:
+        self.report = None
         try:
             self.report = build_masters(request_of(self.config, bias=bias, darks=darks, flats=flats), self._watcher)
             self._status = _status_of(self.report, self.config.master_frames.output_dir)

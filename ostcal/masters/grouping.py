@@ -241,11 +241,11 @@ def _group(frames: list[Frame], rules: GroupRules, twilight: bool = False) -> Gr
 
 def _temperature(frames: Sequence[Frame], tolerance_c: float) -> float | None:
     """Give the set temperature where the frames are at it, else the median of what they had."""
-    set_c = {frame.metadata.set_temperature_c for frame in frames}
+    set_c = [f.metadata.set_temperature_c for f in frames if f.metadata.set_temperature_c is not None]
     measured = [f.metadata.ccd_temperature_c for f in frames if f.metadata.ccd_temperature_c is not None]
-    if len(set_c) == 1 and None not in set_c:
-        value = set_c.pop()
-        if value is not None and (not measured or same_temperature(statistics.median(measured), value, tolerance_c)):
+    if len(set_c) == len(frames) and len({round(value, 1) for value in set_c}) == 1:
+        value = statistics.median(set_c)
+        if not measured or same_temperature(statistics.median(measured), value, tolerance_c):
             return value
     return statistics.median(measured) if measured else None
 

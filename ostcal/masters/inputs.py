@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
 from collections import defaultdict
 from collections.abc import Sequence
@@ -146,7 +147,7 @@ def unpacked(sources: dict[str, Source], directory: str, left_out: list[str]) ->
 
 
 def low_level(source: Source) -> float:
-    """Give the first percentile in ADU of three rows of a frame."""
+    """Give the first percentile in ADU of three rows of a frame, NaN where they hold no finite sample."""
     stack = source.stack()
     _, height, width = stack.shape
     block = np.empty((1, 1, width), stack.encoding.dtype)
@@ -154,7 +155,9 @@ def low_level(source: Source) -> float:
     for row in (height // 4, height // 2, 3 * height // 4):
         stack.read_rows(row, row + 1, block)
         rows.append(stack.encoding.decode(block.copy())[0, 0])
-    return float(np.nanpercentile(np.concatenate(rows), 1))
+    samples = np.concatenate(rows)
+    finite = samples[np.isfinite(samples)]
+    return float(np.percentile(finite, 1)) if finite.size else math.nan
 
 
 def marked_dark_subtracted(sources: dict[str, Source], warnings: list[str]) -> dict[str, Source]:

@@ -116,34 +116,44 @@ def choose_dark(
     ]
     if matched:
         return DarkChoice(kind="matched", first=min(matched, key=lambda c: _preference(c, target_s)))
-    biases = sorted((c for c in fitting if c.key.frame_type is FrameType.BIAS), key=lambda c: _preference(c, 0.0))
-    darks = [c for c in fitting if c.key.frame_type is FrameType.DARK]
+    line = _line(fitting, target_s, exposure_tolerance, temperature_tolerance_c)
+    if line is not None:
+        return line
+    biases = [c for c in fitting if c.key.frame_type is FrameType.BIAS]
+    if biases:
+        return DarkChoice(kind="bias", first=min(biases, key=lambda c: _preference(c, 0.0)))
+    return NoDark(message=_no_dark_message(flat, reasons))
+
+
+def _line(
+    fitting: Sequence[DarkCandidate], target_s: float, exposure_tolerance: float, temperature_tolerance_c: float
+) -> DarkChoice | None:
+    """Choose the two masters whose line gives the dark of any exposure: bias and a dark, else two darks.
+
+    Both must fit each other too: a flat that records no gain fits masters of any gain, which are no pair.
+    """
     pairs = [
         (a, b)
-        for a in (*biases, *darks)
-        for b in darks
-        if a.key.exposure_time_s < b.key.exposure_time_s and not why_unfit(a.key, b.key, 2 * temperature_tolerance_c)
+        for a in fitting
+        for b in fitting
+        if a.key.exposure_time_s < b.key.exposure_time_s
+        and b.key.frame_type is FrameType.DARK
+        and not why_unfit(a.key, b.key, 2 * temperature_tolerance_c)
     ]
     with_bias = [pair for pair in pairs if pair[0].key.frame_type is FrameType.BIAS]
+    # A longer dark scaled down adds less noise than a shorter one scaled up.
+    longer = [pair for pair in with_bias if pair[1].key.exposure_time_s >= target_s]
     if with_bias:
-        # A longer dark scaled down adds less noise than a shorter one scaled up.
-        longer = [pair for pair in with_bias if pair[1].key.exposure_time_s >= target_s]
-        first, second = min(
-            longer or with_bias, key=lambda pair: (_preference(pair[1], target_s), _preference(pair[0], 0.0))
-        )
+        first, second = min(longer or with_bias, key=lambda p: (_preference(p[1], target_s), _preference(p[0], 0.0)))
         return DarkChoice(kind="line", first=first, second=second)
     # Two darks of nearly one exposure say nothing of the dark current: their line is their noise, stretched.
-    lines = [
-        (a, b)
-        for a, b in pairs
-        if not _same_exposure(a.key.exposure_time_s, b.key.exposure_time_s, exposure_tolerance)
+    apart = [
+        (a, b) for a, b in pairs if not _same_exposure(a.key.exposure_time_s, b.key.exposure_time_s, exposure_tolerance)
     ]
-    if lines:
-        first, second = min(lines, key=lambda pair: sorted(_preference(c, target_s) for c in pair))
+    if apart:
+        first, second = min(apart, key=lambda p: sorted(_preference(c, target_s) for c in p))
         return DarkChoice(kind="line", first=first, second=second)
-    if biases:
-        return DarkChoice(kind="bias", first=biases[0])
-    return NoDark(message=_no_dark_message(flat, reasons))
+    return None
 
 
 def _same_exposure(dark_s: float, exposure_s: float, tolerance: float) -> bool:
@@ -169,6 +179,6 @@ def _no_dark_message(flat: Group, reasons: Sequence[tuple[DarkCandidate, str]]) 
     else:
         there = "there are: " + "; ".join(
             f"{c.key.frame_type} {c.key.exposure_time_s:g} s ({reason or 'its exposure alone is not enough'})"
-            for c, reason in sorted(reasons, key=lambda pair: pair[0].key.exposure_time_s)
+            for c, reason in sorted(reasons, key=lambda p: (p[0].key.exposure_time_s, p[0].key.frame_type, p[1]))
         )
     return f"no dark for the flat of {asked}: {there}; take darks of {flat.key.exposure_time_s:g} s or a bias"

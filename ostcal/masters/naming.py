@@ -50,14 +50,14 @@ def _with_rarer_words(names: list[str], keys: Sequence[GroupKey]) -> list[str]:
 
 
 def _numbered(names: Sequence[str]) -> list[str]:
-    """Add a number to names that were there before."""
-    result: list[str] = []
+    """Add a number to names that were there before; filters r and R are one file on Windows and macOS."""
+    taken: dict[str, str] = {}
     for name in names:
         numbered, number = name, 2
-        while numbered in result:
+        while numbered.casefold() in taken:
             numbered, number = f"{name}_{number}", number + 1
-        result.append(numbered)
-    return result
+        taken[numbered.casefold()] = numbered
+    return list(taken.values())
 
 
 def _filter(key: GroupKey) -> str:

@@ -7,6 +7,7 @@ pixels of a flat cannot be darker than a dark, and frames of one series have the
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -96,4 +97,5 @@ def _same_level(a: Frame, b: Frame, low_adu: Mapping[str, float]) -> bool:
 
 def _is_below_darks(flat: Frame, darks: Sequence[Frame], low_adu: Mapping[str, float]) -> bool:
     levels = [low_adu[dark.label] for dark in darks if _comparable(dark.metadata, flat.metadata)]
+    levels = [level for level in levels if not math.isnan(level)]
     return bool(levels) and low_adu[flat.label] < BELOW_DARK_SHARE * min(levels)

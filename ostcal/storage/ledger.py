@@ -78,6 +78,16 @@ class FramePixels:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FrameCheck:
+    """One check of a frame while it was captured: what was measured, and the limit that it was compared with."""
+
+    name: str
+    value: float
+    limit: float
+    passed: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class FrameRecord:
     """The ledger's record of one committed frame."""
 
@@ -88,6 +98,8 @@ class FrameRecord:
     """End of the exposure, UTC, timezone-aware."""
     requested_exposure_time_s: float | None = None
     cooler_power_percent: float | None = None
+    checks: tuple[FrameCheck, ...] = ()
+    """What was checked while it was captured."""
     source: str | None = None
     """Name of the file from which the frame was imported."""
     header: tuple[str, ...] = ()
@@ -425,6 +437,15 @@ def _pair(check: _Check) -> _Check:
     return check_pair
 
 
+def _list_of(check: _Check) -> _Check:
+    def check_list(value: object) -> tuple[Any, ...]:
+        if not isinstance(value, list):
+            raise ValueError(f"{_shown(value)} is not a list")
+        return tuple(check(item) for item in value)
+
+    return check_list
+
+
 def _cards(value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(card, str) and _CARD.fullmatch(card) for card in value):
         raise ValueError("it is not a list of FITS cards of 80 characters")
@@ -488,6 +509,7 @@ _PIXELS: Mapping[str, _Check] = {
     "fingerprint": _matching("([0-9a-f]{40})?", "a fingerprint of 40 hexadecimal digits"),
     "statistics": _nested(FrameStatistics, _STATISTICS),
 }
+_CHECK: Mapping[str, _Check] = {"name": _text, "value": _number, "limit": _number, "passed": _flag}
 _RECORD: Mapping[str, _Check] = {
     "index": _whole(0, MAX_INDEX),
     "metadata": _nested(FrameMetadata, _METADATA),
@@ -495,6 +517,7 @@ _RECORD: Mapping[str, _Check] = {
     "date_end": _optional(_moment),
     "requested_exposure_time_s": _optional(_number),
     "cooler_power_percent": _optional(_number),
+    "checks": _list_of(_nested(FrameCheck, _CHECK)),
     "source": _optional(_text),
     "header": _cards,
 }

@@ -58,7 +58,7 @@ _UNMARKED_AGE_S = 60.0
 """Age from which a directory without any mark counts as left behind: its maker marks it within milliseconds."""
 _SYNC_THREADS = 8
 _NAME = re.compile(r"[^.\s/\\:*?\"<>|\x00-\x1f][^/\\:*?\"<>|\x00-\x1f]{0,199}")
-_PROCESS_MARK = uuid.uuid4().hex
+PROCESS_MARK = uuid.uuid4().hex
 """Tells this process from an earlier one of the same number, as it is usual in containers."""
 
 # Mean of 40 frames with 3.3 ADU of noise, 9576 columns in strips of 64 rows, all three planes of 61 MP (607 MB), one
@@ -472,7 +472,7 @@ def _read_grid(location: str, stamp: int) -> _Grid:
 
 
 def _writer_mark() -> dict[str, Any]:
-    return {"pid": os.getpid(), "host": socket.gethostname(), "process": _PROCESS_MARK, "time": time.time()}
+    return {"pid": os.getpid(), "host": socket.gethostname(), "process": PROCESS_MARK, "time": time.time()}
 
 
 def _is_left_behind(path: Path) -> bool:
@@ -489,7 +489,7 @@ def _is_left_behind(path: Path) -> bool:
         } if pid > 0:  # fmt: skip
             if time.time() - since > _MAX_AGE_S:
                 return True
-            return host == socket.gethostname() and not _is_running(pid, process)
+            return host == socket.gethostname() and not is_running(pid, process)
     return _age_s(path) > _UNMARKED_AGE_S
 
 
@@ -500,9 +500,10 @@ def _age_s(path: Path) -> float:
         return 0.0
 
 
-def _is_running(pid: int, process: str) -> bool:
+def is_running(pid: int, process: str) -> bool:
+    """Whether a process of this computer lives, by its number and the `PROCESS_MARK` it had."""
     if pid == os.getpid():
-        return process == _PROCESS_MARK
+        return process == PROCESS_MARK
     if sys.platform == "win32":  # os.kill would end the process there
         import ctypes
 

@@ -22,7 +22,6 @@ from ostcal.storage.fits_layout import encode_samples
 from ostcal.storage.fits_writer import RawFrame, write_raw_frame
 from ostcal.storage.frame_store import (
     Location,
-    Series,
     SeriesWriter,
     create_series,
     open_series,
@@ -148,10 +147,8 @@ def export_series(
     files: list[str] = []
     problems = list(series.problems)
     for record in series.records:
-        path = str(target / export_name(record, series.frame_type))
         try:
-            _export_frame(series, record, path)
-            files.append(path)
+            files.append(export_frame(record, series.read_frame(record.index), target, series.frame_type))
         except FrameError as error:
             problems.append(str(error))
         if on_frame is not None:
@@ -159,6 +156,39 @@ def export_series(
     if problems:
         raise FrameError(f"{len(files)} frames were written to {target}, {len(problems)} not: {'; '.join(problems)}")
     return files
+
+
+def export_frame(
+    record: FrameRecord, samples: NDArray[Any], directory: str | os.PathLike[str], frame_type: FrameType
+) -> str:
+    """Write one frame of a series as a FITS file into a directory that exists; give its path.
+
+    Parameters
+    ----------
+    record : FrameRecord
+        Of the frame; it gives the name and the header.
+    samples : (height, width) array
+        Of the frame, in the dtype of the series.
+    directory : path
+        Where the file goes.
+    frame_type : FrameType
+        Of the series, where the record does not say it.
+
+    Raises
+    ------
+    StorageError
+        If the file exists or cannot be written.
+    """
+    path = os.path.join(directory, export_name(record, frame_type))
+    raw = RawFrame(
+        cards=record.header or _cards_of(record),
+        dtype=samples.dtype.name,
+        height=samples.shape[0],
+        width=samples.shape[1],
+        read_rows=lambda start, stop: samples[start:stop],
+    )
+    write_raw_frame(path, raw)
+    return path
 
 
 def export_name(record: FrameRecord, frame_type: FrameType) -> str:
@@ -286,18 +316,6 @@ def _check_reversible(frame: FitsFrame, start: int, rows: NDArray[Any]) -> None:
 
 
 # ---- out of a series ----
-
-
-def _export_frame(series: Series, record: FrameRecord, path: str) -> None:
-    samples = series.read_frame(record.index)
-    raw = RawFrame(
-        cards=record.header or _cards_of(record),
-        dtype=series.dtype,
-        height=series.height,
-        width=series.width,
-        read_rows=lambda start, stop: samples[start:stop],
-    )
-    write_raw_frame(path, raw)
 
 
 def _cards_of(record: FrameRecord) -> list[str]:
