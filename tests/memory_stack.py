@@ -116,8 +116,8 @@ class NpySink:
     def read_std(self, start: int, stop: int) -> NDArray[np.float32]:
         return np.array(np.load(Path(self.folder, "std.npy"), mmap_mode="r")[start:stop])
 
-    def rewrite(self, start: int, *, master: NDArray[np.float32], std: NDArray[np.float32]) -> None:
-        self._write(start, master=master, std=std)
+    def read_counts(self, start: int, stop: int) -> NDArray[np.uint16]:
+        return np.array(np.load(Path(self.folder, "n_used.npy"), mmap_mode="r")[start:stop])
 
     def _write(self, start: int, **planes: NDArray[Any]) -> None:
         for name, rows in planes.items():

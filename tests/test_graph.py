@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 from memory_stack import BrokenStack, MemoryStack, NpySink, RefuseToFinish, keep_result
 from numpy.typing import NDArray
 
+from ostcal.engine import tasks
 from ostcal.engine.cluster import cluster_client
 from ostcal.engine.graph import Execution, Failure, Progress, build_graph, run_graph, total_bytes
 from ostcal.engine.levels import DarkModel
 from ostcal.engine.rejection import RejectionMethod, SeriesNoise, SigmaClip, WinsorizedSigmaClip
-from ostcal.engine.tasks import FlatTreatment, JobResult, MasterJob
+from ostcal.engine.tasks import FlatTreatment, JobResult, MasterJob, Prepared
 from ostcal.engine.tiling import StripPlan
 from ostcal.errors import OstcalError
 
@@ -104,6 +105,7 @@ class Bench:
                 method=method,
                 sink=sinks[name],
                 flat=FlatTreatment(**treatment | flat) if name == "flat" else None,
+                staging=NpySink.create(folder / "combined", (HEIGHT, WIDTH)) if name == "flat" else None,
             )
             for name in NAMES
         ]
@@ -397,3 +399,28 @@ def test_an_address_that_is_none_is_one_clear_line() -> None:
         cluster_client("nonsense://x", 1, None),
     ):
         pass
+
+
+def test_tasks_of_a_flat_may_run_again_when_it_is_done(bench: Bench) -> None:
+    """As on a cluster when a worker dies: combining and normalising a strip twice changes nothing."""
+    jobs = bench.jobs()
+    done = run(jobs)
+    flat = next(job for job in jobs if job.name == "flat")
+    levels = done.results["flat"].normalization_levels
+    before = flat.sink.read_rows(0, HEIGHT)
+    prepared = Prepared(noise=done.results["flat"].noise, levels=done.results["flat"].levels)
+    tasks.normalise_strip(flat, 0, 16, levels)
+    tasks.combine_strip(flat, 0, 16, prepared)
+    tasks.normalise_strip(flat, 0, 16, levels)
+    assert flat.sink.read_rows(0, HEIGHT).tobytes() == before.tobytes()
+
+
+def test_flats_without_light_are_refused(bench: Bench) -> None:
+    jobs = bench.jobs()
+    flat = next(job for job in jobs if job.name == "flat")
+    bias = next(job for job in jobs if job.name == "bias")
+    treatment = replace(flat.flat, exposure_times_s=(0.0,) * bias.n_frames)
+    dark_flats = [replace(job, stack=bias.stack, flat=treatment) if job.name == "flat" else job for job in jobs]
+    failure = run(dark_flats).results["flat"]
+    assert isinstance(failure, Failure)
+    assert "light" in failure.message

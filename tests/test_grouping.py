@@ -319,6 +319,15 @@ def test_frames_without_any_temperature_are_a_group() -> None:
 # --- nights ---
 
 
+def test_nights_are_cut_where_no_frames_are_wherever_the_observatory_is() -> None:
+    # Sydney: 12:00 UTC is ten in the evening, in the middle of both nights.
+    first = darks(6, date_obs=datetime(2026, 11, 21, 11, 57, tzinfo=UTC))
+    second = darks(6, date_obs=datetime(2026, 11, 22, 11, 57, tzinfo=UTC))
+    parted = group_frames(first + second, replace(RULES, per_session=True))
+    assert [len(group.frames) for group in parted.groups] == [6, 6]
+    assert [group.key.night for group in parted.groups] == [date(2026, 11, 21), date(2026, 11, 22)]
+
+
 def test_a_night_is_not_cut_at_midnight() -> None:
     through_midnight = darks(6, date_obs=datetime(2026, 11, 21, 23, 57, tzinfo=UTC))
     group = only(group_frames(through_midnight, replace(RULES, per_session=True)))

@@ -131,7 +131,7 @@ def _darks(job: MasterJob) -> list[Hashable]:
 
 
 def _add_noise(graph: Graph, job: MasterJob, level_key: Hashable | None) -> list[Hashable]:
-    if not job.method.resolved(job.n_frames).needs_noise:
+    if job.flat is None and not job.method.resolved(job.n_frames).needs_noise:
         return []
     rows = sampled_rows(job.height)
     keys: list[Hashable] = []
@@ -156,13 +156,15 @@ def _prepare(job: MasterJob, parts: list[Any], levels: frame_levels.FrameLevels 
     noise = SeriesNoise() if not parts else merge_cells([cells for part in parts for cells in part], lit)
     if job.flat is not None and job.stack.encoding.is_integer:
         noise = SeriesNoise(noise_adu=noise.noise_adu, step_adu=1.0)
+    if levels is not None:
+        frame_levels.check_light(levels, noise)
     return Prepared(noise=noise, levels=levels)
 
 
 def _normalization_levels(job: MasterJob, strips: list[Any]) -> dict[str, float]:
     if job.flat is None:
         return {}
-    return measure_levels(job.sink.read_rows, job.height, job.flat.normalization, job.flat.bayer_pattern)
+    return measure_levels(job.combined.read_rows, job.height, job.flat.normalization, job.flat.bayer_pattern)
 
 
 def run_graph(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ostcal.engine import kernels
 from ostcal.engine.combine import Correction, corrected
 from ostcal.engine.normalization import measure_levels
+from ostcal.engine.rejection import SeriesNoise
 from ostcal.engine.tiling import WHOLE_ROWS
 from ostcal.errors import CombineError
 from ostcal.frames import FrameStack
@@ -21,6 +22,10 @@ FlatScaling = Literal["mean", "median", "none"]
 
 DARK_FRAME_SHARE = 0.02
 """A flat below this share of the series' median level shows no light: scaling it up would only add its noise."""
+
+LEAST_LEVEL_IN_NOISE = 3.0
+"""Flats whose level is below this many times the noise of a sample show no light: photon noise alone is the square
+root of the electrons, so that 3 is a flat of 9 electrons."""
 
 
 class PlaneReader(Protocol):
@@ -167,3 +172,20 @@ def common_scales(levels_adu: Sequence[float], scaling: FlatScaling) -> FrameLev
     common = math.fsum(lit) / len(lit)
     scales = tuple(common / level if level > 0 and level >= DARK_FRAME_SHARE * median else math.nan for level in levels)
     return FrameLevels(levels_adu=levels, scales=scales)
+
+
+def check_light(levels: FrameLevels, noise: SeriesNoise) -> None:
+    """Refuse flats whose levels are within their noise, such as bias frames in a folder of flats.
+
+    Raises
+    ------
+    CombineError
+        With the level and the noise.
+    """
+    lit = sorted(level for level, scale in zip(levels.levels_adu, levels.scales, strict=True) if not math.isnan(scale))
+    level = lit[len(lit) // 2]
+    if any(lit) and level < LEAST_LEVEL_IN_NOISE * noise.noise_adu:
+        raise CombineError(
+            f"the flats hold no light: their level after the dark is {level:.3g} ADU with a noise of "
+            f"{noise.noise_adu:.3g} ADU; check the frames' kind and that the dark fits them"
+        )

@@ -31,11 +31,11 @@ class StripSink(PlaneReader, Protocol):
     ) -> None:
         """Write the three planes of the rows that begin at ``start``."""
 
+    def read_counts(self, start: int, stop: int) -> NDArray[np.uint16]:
+        """Give rows of ``n_used`` that were written before."""
+
     def read_std(self, start: int, stop: int) -> NDArray[np.float32]:
         """Give rows of the standard deviation that were written before."""
-
-    def rewrite(self, start: int, *, master: NDArray[np.float32], std: NDArray[np.float32]) -> None:
-        """Replace the master and the standard deviation of rows that were written before."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +60,14 @@ class MasterJob:
     method: RejectionMethod
     sink: StripSink
     flat: FlatTreatment | None = None
+    staging: StripSink | None = None
+    """Where flats are combined before they are normalised into `sink`: a cluster runs tasks again when a worker dies,
+    and dividing in place would then divide twice."""
+
+    @property
+    def combined(self) -> StripSink:
+        """Where strips are combined to."""
+        return self.sink if self.staging is None else self.staging
 
     @property
     def n_frames(self) -> int:
@@ -203,7 +211,7 @@ def combine_strip(job: MasterJob, start: int, stop: int, prepared: Prepared) -> 
     correction = None if job.flat is None else _correction(job.flat, start, stop, prepared.levels)
     result = _combine(job, block, prepared.noise, correction)
     combined = time.perf_counter()
-    job.sink.write_rows(start, master=result.master, n_used=result.n_used, std=result.std)
+    job.combined.write_rows(start, master=result.master, n_used=result.n_used, std=result.std)
     return StripResult(
         rejected_per_frame=result.rejected_per_frame,
         n_samples=block.size,
@@ -218,10 +226,10 @@ def combine_strip(job: MasterJob, start: int, stop: int, prepared: Prepared) -> 
 
 def normalise_strip(job: MasterJob, start: int, stop: int, levels: dict[str, float]) -> PixelRange:
     """Divide a strip of a combined flat by its level."""
-    pattern = _flat(job).bayer_pattern
-    rows = divide_by_levels(job.sink.read_rows(start, stop), start, levels, pattern)
-    std = divide_by_levels(job.sink.read_std(start, stop), start, levels, pattern)
-    job.sink.rewrite(start, master=rows, std=std)
+    pattern, source = _flat(job).bayer_pattern, job.combined
+    rows = divide_by_levels(source.read_rows(start, stop), start, levels, pattern)
+    std = divide_by_levels(source.read_std(start, stop), start, levels, pattern)
+    job.sink.write_rows(start, master=rows, n_used=source.read_counts(start, stop), std=std)
     return PixelRange.of(rows)
 
 

@@ -40,6 +40,7 @@ from ostcal.storage.master_store import PROCESS_MARK, MasterStore, is_running
 
 logger = logging.getLogger(__name__)
 
+STAGING_ENDING = ".combined"
 SCRATCH_PREFIX = ".unpacked-"
 
 
@@ -407,10 +408,12 @@ def _planned(
             dark_jobs=tuple(c.name for c in used if c.from_this_run),
         )
     sink = StoreSink(store=store_location(request.output_dir), name=name)
+    staging = replace(sink, name=f"{name}{STAGING_ENDING}") if is_flat else None
     stack = stack_of(members)
     return PlannedMaster(
-        job=MasterJob(name=name, stack=stack, method=request.method, sink=sink, flat=flat),
+        job=MasterJob(name=name, stack=stack, method=request.method, sink=sink, flat=flat, staging=staging),
         sink=sink,
+        staging=staging,
         group=group,
         outputs=tuple(outputs),
         provenance=Provenance(
@@ -432,7 +435,9 @@ def _planned(
 def _calibration_status(group: Group, choice: DarkChoice | None) -> str:
     """Give the letters of CALSTAT: a dark holds the bias too."""
     if choice is None:
-        return "BD" if group.key.dark_subtracted else ""
+        if group.key.dark_subtracted:
+            return "BD"
+        return "B" if group.key.bias_subtracted else ""
     return "B" if choice.kind == "bias" else "BD"
 
 
@@ -507,7 +512,9 @@ def _plan_work(request: BuildRequest, jobs: Sequence[MasterJob]) -> WorkPlan:
 def _create_arrays(planned: Sequence[PlannedMaster], plan: WorkPlan) -> None:
     for master, strips in zip(planned, plan.strips, strict=True):
         _, height, width = master.job.stack.shape
-        master.sink.create((height, width), strips.strip_rows)
+        for sink in (master.sink, master.staging):
+            if sink is not None:
+                sink.create((height, width), strips.strip_rows)
 
 
 def _discard_unfinished(
@@ -518,3 +525,5 @@ def _discard_unfinished(
     for master in planned:
         if master.job.name not in finished:
             store.discard(master.job.name)
+        if master.staging is not None:
+            store.discard(master.staging.name)

@@ -45,9 +45,9 @@ class StoreSink:
         """Give rows of the plane of standard deviations."""
         return MasterStore(self.store).writer(self.name).read_rows("std", start, stop)
 
-    def rewrite(self, start: int, *, master: NDArray[np.float32], std: NDArray[np.float32]) -> None:
-        """Replace rows of the master and of its standard deviation."""
-        MasterStore(self.store).writer(self.name).rewrite(start, master=master, std=std)
+    def read_counts(self, start: int, stop: int) -> NDArray[np.uint16]:
+        """Give rows of the plane of sample counts."""
+        return MasterStore(self.store).writer(self.name).read_rows("n_used", start, stop)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +65,8 @@ class PlannedMaster:
 
     job: MasterJob
     sink: StoreSink
+    staging: StoreSink | None
+    """Where flats are combined before they are normalised."""
     group: Group
     outputs: tuple[Output, ...]
     provenance: Provenance
@@ -146,7 +148,8 @@ class FinishMasters:
                     **size,
                 ),
             ]
-        write_fits(path, planes, history=history_lines(planned.group, provenance))
+        # A cluster may run this task again; the names were free when the run began.
+        write_fits(path, planes, history=history_lines(planned.group, provenance), overwrite=True)
 
     def _warnings(self, planned: PlannedMaster, result: JobResult) -> tuple[str, ...]:
         labels = [frame.label for frame in planned.group.frames]

@@ -6,9 +6,12 @@ import statistics
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 from ostcal.frames import CameraSettings, FrameMetadata, FrameType
+
+QUIET_S = 7200.0
+"""A noon without frames for two hours before and after is taken as the end of a night."""
 
 EXPOSURE_TOLERANCE = 1e-3
 """Exposures within 0.1 % are one exposure: shutters report 60.001 s for one frame and 60.002 s for the next."""
@@ -37,6 +40,8 @@ class GroupRules:
     """Darks of this exposure or shorter are bias frames."""
     temperature_tolerance_c: float = 2.0
     per_session: bool = False
+    noon_utc_s: float = 43200.0
+    """Time of day in seconds at which one night ends and the next begins."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +58,7 @@ class GroupKey:
     temperature_c: float | None = None
     bayer_pattern: str | None = None
     dark_subtracted: bool = False
+    bias_subtracted: bool = False
     night: date | None = None
     """Where groups are made for each night."""
 
@@ -90,6 +96,8 @@ def group_frames(frames: Iterable[Frame], rules: GroupRules) -> Grouping:
             unused.append((frame, reason))
         else:
             usable.append(_with_kind(frame, rules))
+    if rules.per_session:
+        rules = replace(rules, noon_utc_s=_quiet_time_of_day(usable, rules.noon_utc_s))
     groups: list[Group] = []
     for hard in _partition(usable, lambda frame: _hard_key(frame, rules)).values():
         for cluster in _temperature_clusters(hard, rules.temperature_tolerance_c):
@@ -134,9 +142,32 @@ def _with_kind(frame: Frame, rules: GroupRules) -> Frame:
     return replace(frame, metadata=replace(metadata, frame_type=kind, exposure_time_s=exposure_s))
 
 
-def night_of(metadata: FrameMetadata) -> date | None:
-    """Give the night of a frame: the UTC date twelve hours before, so that a night is not cut at midnight."""
-    return (metadata.date_obs - timedelta(hours=12)).date() if metadata.date_obs else None
+def night_of(metadata: FrameMetadata, noon_utc_s: float = 43200.0) -> date | None:
+    """Give the night of a frame: the UTC date six hours after the noon before it, that is of its evening."""
+    when = metadata.date_obs
+    if when is None:
+        return None
+    since_noon_s = (_time_of_day_s(when) - noon_utc_s) % 86400.0
+    return (when - timedelta(seconds=since_noon_s) + timedelta(hours=6)).date()
+
+
+def _time_of_day_s(when: datetime) -> float:
+    return when.hour * 3600.0 + when.minute * 60.0 + when.second
+
+
+def _quiet_time_of_day(frames: Sequence[Frame], noon_utc_s: float) -> float:
+    """Give a time of day at which no frame was taken: 12:00 UTC if it is quiet, else the middle of the largest gap.
+
+    12:00 UTC is ten in the evening in Sydney; where the observatory is, the frames themselves tell best.
+    """
+    day_s = 86400.0
+    dates = [frame.metadata.date_obs for frame in frames if frame.metadata.date_obs is not None]
+    times = sorted({_time_of_day_s(when) for when in dates})
+    if all(min((t - noon_utc_s) % day_s, (noon_utc_s - t) % day_s) > QUIET_S for t in times):
+        return noon_utc_s
+    gaps = [((later - time) % day_s or day_s, time) for time, later in zip(times, times[1:] + times[:1], strict=True)]
+    length_s, start_s = max(gaps)
+    return (start_s + length_s / 2) % day_s
 
 
 def _hard_key(frame: Frame, rules: GroupRules) -> Hashable:
@@ -150,7 +181,8 @@ def _hard_key(frame: Frame, rules: GroupRules) -> Hashable:
         m.filter_name if is_flat else None,
         m.bayer_pattern if is_flat else None,
         m.dark_subtracted if is_flat else False,
-        night_of(m) if rules.per_session else None,
+        m.bias_subtracted,
+        night_of(m, rules.noon_utc_s) if rules.per_session else None,
     )
 
 
@@ -234,7 +266,8 @@ def _group(frames: list[Frame], rules: GroupRules, twilight: bool = False) -> Gr
         temperature_c=_temperature(frames, rules.temperature_tolerance_c),
         bayer_pattern=first.bayer_pattern,
         dark_subtracted=is_flat and first.dark_subtracted,
-        night=night_of(first) if rules.per_session else None,
+        bias_subtracted=first.bias_subtracted,
+        night=night_of(first, rules.noon_utc_s) if rules.per_session else None,
     )
     return Group(key=key, frames=tuple(frames), twilight=twilight)
 

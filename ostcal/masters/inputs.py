@@ -248,4 +248,4 @@ def input_digest(sources: Sequence[Source]) -> str:
         f"{source.fingerprint}|{source.frame.metadata.date_obs}|{os.path.basename(source.frame.label)}"
         for source in sources
     )
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()

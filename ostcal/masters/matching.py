@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +28,10 @@ class DarkCandidate:
         """Its name; of a master of this run without the time, so that equal runs write equal headers."""
         return re.sub(r"_\d{8}_\d{6}", "", self.name) if self.from_this_run else self.name
 
+
+MAX_STRETCH = 10.0
+"""Dark current is scaled up at most this many times: ten times the exposure is ten times the noise of the dark, where
+the bias alone is the smaller error."""
 
 DarkKind = Literal["matched", "line", "bias"]
 
@@ -79,6 +84,8 @@ def why_unfit(key: GroupKey, dark: GroupKey, temperature_tolerance_c: float) -> 
     """Say why a dark does not fit, exposure aside; "" where it fits."""
     if (key.width, key.height) != (dark.width, dark.height):
         return f"size {dark.width} x {dark.height} against {key.width} x {key.height}"
+    if dark.bias_subtracted != key.bias_subtracted:
+        return "its bias is subtracted" if dark.bias_subtracted else "its bias is not subtracted, the flat's is"
     difference = settings_differ(dark.settings, key.settings)
     if difference:
         return difference
@@ -140,6 +147,8 @@ def _line(
         and b.key.frame_type is FrameType.DARK
         and not why_unfit(a.key, b.key, 2 * temperature_tolerance_c)
     ]
+    if any(c.key.frame_type is FrameType.BIAS for c in fitting):  # without one, a noisy line is better than nothing
+        pairs = [(a, b) for a, b in pairs if _stretch(a, b, target_s) <= MAX_STRETCH]
     with_bias = [pair for pair in pairs if pair[0].key.frame_type is FrameType.BIAS]
     # A longer dark scaled down adds less noise than a shorter one scaled up.
     longer = [pair for pair in with_bias if pair[1].key.exposure_time_s >= target_s]
@@ -151,9 +160,22 @@ def _line(
         (a, b) for a, b in pairs if not _same_exposure(a.key.exposure_time_s, b.key.exposure_time_s, exposure_tolerance)
     ]
     if apart:
-        first, second = min(apart, key=lambda p: sorted(_preference(c, target_s) for c in p))
+        first, second = min(
+            apart, key=lambda p: (_line_noise(p[0], p[1], target_s), sorted(_preference(c, target_s) for c in p))
+        )
         return DarkChoice(kind="line", first=first, second=second)
     return None
+
+
+def _stretch(a: DarkCandidate, b: DarkCandidate, target_s: float) -> float:
+    """Give how many times the difference of two masters is taken to reach an exposure."""
+    return (target_s - a.key.exposure_time_s) / (b.key.exposure_time_s - a.key.exposure_time_s)
+
+
+def _line_noise(a: DarkCandidate, b: DarkCandidate, target_s: float) -> float:
+    """Give the noise of the line through two masters at an exposure, in that of a master; to 1 %, for ties."""
+    stretch = _stretch(a, b, target_s)
+    return round(math.hypot(1 - stretch, stretch), 2)
 
 
 def _same_exposure(dark_s: float, exposure_s: float, tolerance: float) -> bool:

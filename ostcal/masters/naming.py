@@ -97,7 +97,7 @@ def _colours(key: GroupKey) -> str:
 
 
 def _subtracted(key: GroupKey) -> str:
-    return "darksub" if key.dark_subtracted else ""
+    return "darksub" if key.dark_subtracted else "biassub" if key.bias_subtracted else ""
 
 
 def _night(key: GroupKey) -> str:

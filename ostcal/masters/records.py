@@ -41,6 +41,7 @@ def attributes_of(
         "filter": key.filter_name,
         "temperature_c": key.temperature_c,
         "bayer_pattern": key.bayer_pattern,
+        "bias_subtracted": key.bias_subtracted,
         "night": key.night.isoformat() if key.night else None,
         "made_at": provenance.made_at.astimezone(UTC).isoformat(),
         "calibration_id": provenance.calibration_id,
@@ -82,6 +83,7 @@ def record_from_attributes(name: str, attributes: dict[str, Any]) -> MasterRecor
             filter_name=attributes["filter"],
             temperature_c=attributes["temperature_c"],
             bayer_pattern=attributes["bayer_pattern"],
+            bias_subtracted=bool(attributes["bias_subtracted"]),
             night=date.fromisoformat(attributes["night"]) if attributes["night"] else None,
         )
         return MasterRecord(
@@ -110,4 +112,5 @@ def key_from_metadata(metadata: FrameMetadata) -> GroupKey | None:
         filter_name=metadata.filter_name if metadata.frame_type is FrameType.FLAT else None,
         temperature_c=temperature_c if temperature_c is not None else metadata.ccd_temperature_c,
         bayer_pattern=metadata.bayer_pattern,
+        bias_subtracted=metadata.bias_subtracted and metadata.frame_type is not FrameType.FLAT,
     )

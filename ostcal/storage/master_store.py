@@ -343,12 +343,6 @@ class MasterWriter(_Planes):
         self._write("n_used", start, n_used)
         self._write("std", start, std)
 
-    def rewrite(self, start: int, *, master: NDArray[np.float32], std: NDArray[np.float32] | None = None) -> None:
-        """Replace one strip of the master, and of the standard deviation where it is given."""
-        self._write("master", start, master)
-        if std is not None:
-            self._write("std", start, std)
-
     def _write(self, plane: Plane, start: int, rows: NDArray[Any]) -> None:
         grid = self.grid
         n_rows = min(grid.chunk_rows, grid.height - start)
