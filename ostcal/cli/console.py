@@ -84,7 +84,8 @@ def start_log_file(directory: str, prefix: str, debug: bool) -> str:
     path = os.path.join(directory, f"{prefix}_{datetime.now(UTC):%Y%m%d}.log")
     try:
         os.makedirs(directory, exist_ok=True)
-        handler = logging.FileHandler(path, encoding="utf-8")
+        # File names may hold bytes that are no text.
+        handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise OstcalError(
             f"{path}: the log file cannot be written ({error.strerror or error}); "
@@ -136,7 +137,7 @@ class RunProgress:
         self._began = self._last_line = time.monotonic()
         if self._console.is_terminal:
             self._bar = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=None),
                 TaskProgressColumn(),
                 TransferSpeedColumn(),
@@ -161,7 +162,7 @@ class RunProgress:
                 self._bar.update(self._bar.task_ids[0], advance=n_bytes, description=what)
             elif time.monotonic() - self._last_line >= PLAIN_LINE_EVERY_S:
                 self._last_line = time.monotonic()
-                self._console.print(self._line(what), highlight=False, soft_wrap=True)
+                self._console.print(self._line(what), markup=False, highlight=False, soft_wrap=True)
 
     def _line(self, what: str) -> str:
         elapsed_s = time.monotonic() - self._began

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ostcal.cli.console import (
     EXIT_FAILED,
@@ -135,7 +136,7 @@ def _plan_table(groups: Sequence[Group], total_bytes: int) -> Table:
     table.add_column("group")
     table.add_column("first frame", overflow="fold")
     for group in groups:
-        table.add_row(describe(group), group.frames[0].label)
+        table.add_row(Text(describe(group)), Text(group.frames[0].label))
     return table
 
 
@@ -159,5 +160,5 @@ def _result_table(creator: MasterFrameCreator) -> Table:
                 f"{result.mean:.6g}",
                 path,
             ]
-            table.add_row(*(str(value) for value in row))
+            table.add_row(*(Text(str(value)) for value in row))
     return table

@@ -8,6 +8,7 @@ import sys
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ostcal.cli.console import (
     EXIT_FAILED,
@@ -78,7 +79,7 @@ def _import(directories: tuple[str, ...], config: Config, console: Console) -> b
     for name in ("frames copied", "already there", "left out"):
         table.add_column(name, justify="right")
     for report in reports:
-        table.add_row(report.location, str(report.imported), str(report.skipped), str(len(report.problems)))
+        table.add_row(Text(report.location), str(report.imported), str(report.skipped), str(len(report.problems)))
     open_console().print(table)
     for line in (*left_out, *(problem for report in reports for problem in report.problems)):
         logger.warning("%s", line)
