@@ -27,7 +27,17 @@ class InputError(OstcalError):
 
 
 class FrameError(InputError):
-    """One frame cannot be used; it is left out and named, the others go on."""
+    """One frame cannot be used; it is left out and named, the others go on.
+
+    Attributes
+    ----------
+    place : str
+        Where the frame is, file or ``series#index``, if it was found out while frames were combined; else empty.
+    """
+
+    def __init__(self, message: str, *, place: str = "") -> None:
+        super().__init__(message)
+        self.place = place
 
 
 class NoFramesError(InputError):

@@ -23,7 +23,7 @@ from ostcal.engine.normalization import measure_levels
 from ostcal.engine.rejection import SeriesNoise
 from ostcal.engine.tasks import JobResult, MasterJob, Prepared
 from ostcal.engine.tiling import StripPlan
-from ostcal.errors import OstcalError
+from ostcal.errors import FrameError, OstcalError
 
 Scheduler = Literal["threads", "processes", "distributed"]
 Finish = Callable[[MasterJob, JobResult], Any]
@@ -40,6 +40,8 @@ class Failure:
     job: str
     message: str
     traceback: str = ""
+    bad_frame: str = ""
+    """Place of the frame that could not be read, if that was the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +78,8 @@ def _guarded(job_name: str, function: Callable[..., Any], *arguments: Any) -> An
         return function(*arguments)
     except (OstcalError, OSError, MemoryError) as error:
         message = str(error) or type(error).__name__
-        return Failure(job=job_name, message=message, traceback=traceback.format_exc())
+        place = error.place if isinstance(error, FrameError) else ""
+        return Failure(job=job_name, message=message, traceback=traceback.format_exc(), bad_frame=place)
 
 
 def build_graph(jobs: Sequence[MasterJob], plans: Sequence[StripPlan], finish: Finish) -> tuple[Graph, list[Hashable]]:

@@ -8,7 +8,7 @@ import shutil
 import socket
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -233,6 +233,57 @@ def _build(
     if jobs and not watcher.planned([master.group for master in planned], total_bytes(jobs, plan.strips)):
         raise OstcalError("nothing made: the run was declined")
     clock.lap("confirm")
+    combined = _combine(request, planned, sources, watcher)
+    clock.lap("combine")
+    for master in combined.made:
+        warnings += master.warnings
+        _log_statistics(master)
+    return BuildReport(
+        made=tuple(combined.made),
+        warnings=(*combined.left_out, *warnings),
+        errors=(*errors, *combined.errors),
+        groups=tuple(groups),
+        seconds=clock.seconds,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Combined:
+    """What came out of combining: masters, lines for frames left out on the way, lines for what failed."""
+
+    made: list[Made] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+
+def _combine(
+    request: BuildRequest, planned: Sequence[PlannedMaster], sources: dict[str, Source], watcher: Watcher
+) -> _Combined:
+    """Combine all masters; where a frame turns out to be unreadable, once more without it what it spoiled."""
+    places = {s.fits.path if s.fits is not None else label: label for label, s in sources.items()}
+    outcome = _Combined()
+    todo = list(planned)
+    while todo:
+        results = _run_once(request, todo, watcher)
+        outcome.made.extend(result for result in results if isinstance(result, Made))
+        failed = [(m, r) for m, r in zip(todo, results, strict=True) if isinstance(r, Failure)]
+        spoiled = {places[r.bad_frame]: r.message for _, r in failed if r.bad_frame in places}
+        outcome.left_out.extend(spoiled.values())
+        todo = []
+        for master, failure in failed:
+            smaller = _without(master, sources, spoiled) if failure.bad_frame in places else None
+            if smaller is not None and len(smaller.group.frames) >= request.rules.min_frames:
+                todo.append(smaller)
+            else:
+                outcome.errors.append(_failure_line(master.job.name, failure))
+        made = {master.name for master in outcome.made}
+        todo = [_waiting_for(master, todo) for master in todo if _has_its_darks(master, todo, made, outcome)]
+    return outcome
+
+
+def _run_once(request: BuildRequest, planned: Sequence[PlannedMaster], watcher: Watcher) -> Sequence[Made | Failure]:
+    jobs = [master.job for master in planned]
+    plan = _plan_work(request, jobs)
     finish = FinishMasters(
         masters={master.job.name: master for master in planned},
         output_dir=request.output_dir,
@@ -247,18 +298,44 @@ def _build(
         results = run_graph(jobs, plan.strips, finish, execution, watcher.progressed)
     finally:
         _discard_unfinished(request, planned, results)
-    clock.lap("combine")
-    made = tuple(result for result in results if isinstance(result, Made))
-    errors += [
-        _failure_line(master.job.name, result)
-        for master, result in zip(planned, results, strict=True)
-        if isinstance(result, Failure)
-    ]
-    for master in made:
-        warnings += master.warnings
-        _log_statistics(master)
-    return BuildReport(
-        made=made, warnings=tuple(warnings), errors=tuple(errors), groups=tuple(groups), seconds=clock.seconds
+    return results
+
+
+def _without(master: PlannedMaster, sources: dict[str, Source], spoiled: Mapping[str, str]) -> PlannedMaster:
+    """Give a planned master without the frames in `spoiled`."""
+    kept = [i for i, frame in enumerate(master.group.frames) if frame.label not in spoiled]
+    frames = tuple(master.group.frames[i] for i in kept)
+    flat = master.job.flat
+    if flat is not None:
+        flat = replace(flat, exposure_times_s=tuple(flat.exposure_times_s[i] for i in kept))
+    return replace(
+        master,
+        job=replace(master.job, stack=master.job.stack.select(kept), flat=flat),
+        group=replace(master.group, frames=frames),
+        provenance=replace(master.provenance, input_digest=input_digest([sources[f.label] for f in frames])),
+    )
+
+
+def _has_its_darks(
+    master: PlannedMaster, todo: Sequence[PlannedMaster], made: Container[str], outcome: _Combined
+) -> bool:
+    names = {other.job.name for other in todo}
+    needed = master.job.flat.dark_jobs if master.job.flat is not None else ()
+    missing = [name for name in needed if name not in names and name not in made]
+    if missing:
+        outcome.errors.append(f"{master.job.name}: its dark {missing[0]} could not be made")
+    return not missing
+
+
+def _waiting_for(master: PlannedMaster, todo: Sequence[PlannedMaster]) -> PlannedMaster:
+    """Let a flat wait only for the darks that are still to be made."""
+    flat = master.job.flat
+    if flat is None:
+        return master
+    names = {other.job.name for other in todo}
+    return replace(
+        master,
+        job=replace(master.job, flat=replace(flat, dark_jobs=tuple(name for name in flat.dark_jobs if name in names))),
     )
 
 

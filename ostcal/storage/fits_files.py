@@ -383,7 +383,7 @@ def _read_rows(frame: FitsPixels, start: int, block: NDArray[Any]) -> None:
             file.seek(frame.data_offset + start * frame.width * stored.itemsize)
             _fill(file.readinto, samples, frame.path)
     except OSError as error:
-        raise FrameError(f"{frame.path}: cannot be read: {_reason(error)}; leave it out and run again") from error
+        raise FrameError(f"{frame.path}: cannot be read: {_reason(error)}; left out", place=frame.path) from error
     if block.dtype == np.float64:
         decode_samples(samples, frame, block)
     elif block.dtype == np.float32:
@@ -402,7 +402,7 @@ def _fill(readinto: Callable[[memoryview], int | None], samples: NDArray[Any], p
     while done < len(view):
         count = readinto(view[done:])
         if not count:
-            raise FrameError(f"{path}: ends {len(view) - done} bytes too early; copy it again or leave it out")
+            raise FrameError(f"{path}: ends {len(view) - done} bytes too early; copy it again", place=path)
         done += count
 
 

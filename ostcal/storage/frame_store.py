@@ -663,7 +663,8 @@ def _read_metadata(path: Path, location: str) -> dict[str, Any]:
 def _unusable(location: str, index: int, reason: str) -> FrameError:
     return FrameError(
         f"{location}: frame {index} cannot be used: {reason}; restore the shard from a copy, or discard the frame"
-        f" by deleting {record_path(Path(location) / LEDGER, index)}"
+        f" by deleting {record_path(Path(location) / LEDGER, index)}",
+        place=f"{location}#{index}",
     )
 
 
