@@ -544,9 +544,7 @@ def test_a_full_disk_is_named_and_nothing_half_written_stays(night: Night, small
 
 @pytest.mark.parametrize("change", [cut_short, os.remove], ids=["truncated", "vanished"])
 @pytest.mark.parametrize("scheduler", ["threads", "processes"])
-def test_a_frame_lost_during_the_run_is_left_out(
-    night: Night, change: Callable[[Path], None], scheduler: str
-) -> None:
+def test_a_frame_lost_during_the_run_is_left_out(night: Night, change: Callable[[Path], None], scheduler: str) -> None:
     n.write_darks(night, 5.0)
     n.write_darks(night, 2.0)
     n.write_flats(night, 2.0)
