@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal, Self
 
 from ostcal.errors import PlanError
 
@@ -80,6 +80,31 @@ def exact_threshold(value: Fraction | float | int | str) -> Fraction:
     return exact
 
 
+class _Method:
+    """What most methods share: nothing depends on the number of frames, and no noise is needed."""
+
+    needs_noise = False
+
+    def resolved(self, n_frames: int) -> Self:
+        """Give itself: nothing depends on the number of frames."""
+        return self
+
+
+def _clipping(low: Fraction, high: Fraction, min_keep: int, noise: SeriesNoise, **others: Any) -> KernelParameters:
+    """Give the numbers that the clipping methods share, and `others`."""
+    low, high = exact_threshold(low), exact_threshold(high)
+    return KernelParameters(
+        low_numerator=low.numerator,
+        low_denominator=low.denominator,
+        high_numerator=high.numerator,
+        high_denominator=high.denominator,
+        min_keep=max(1, min_keep),
+        floor_micro_adu=noise.floor_micro_adu,
+        step_micro_adu=round(noise.step_adu * MICRO),
+        **others,
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class SigmaClip:
     """Keep samples within k spreads of the centre, pass after pass (mean/std, median/MAD or mixed).
@@ -117,24 +142,20 @@ class SigmaClip:
 
     def parameters(self, noise: SeriesNoise) -> KernelParameters:
         """Give the numbers for the kernel."""
-        low, high = exact_threshold(self.low), exact_threshold(self.high)
-        return KernelParameters(
+        return _clipping(
+            self.low,
+            self.high,
+            self.min_keep,
+            noise,
             code=1,
             center_is_median=self.center == "median",
             spread_is_mad=self.spread == "mad",
             iterations=-1 if self.iterations is None else self.iterations,
-            low_numerator=low.numerator,
-            low_denominator=low.denominator,
-            high_numerator=high.numerator,
-            high_denominator=high.denominator,
-            min_keep=max(1, self.min_keep),
-            floor_micro_adu=noise.floor_micro_adu,
-            step_micro_adu=round(noise.step_adu * MICRO),
         )
 
 
 @dataclass(frozen=True, kw_only=True)
-class WinsorizedSigmaClip:
+class WinsorizedSigmaClip(_Method):
     """Sigma clip about the median with a spread of winsorized samples, to convergence.
 
     Source: the winsorization of Huber's estimator as PixInsight's ImageIntegration documents it (clamp at 1.5 sigma,
@@ -149,39 +170,20 @@ class WinsorizedSigmaClip:
     needs_noise = True
     label = "winsorized_sigma_clip"
 
-    def resolved(self, n_frames: int) -> WinsorizedSigmaClip:
-        """Give itself: nothing depends on the number of frames."""
-        return self
-
     def parameters(self, noise: SeriesNoise) -> KernelParameters:
         """Give the numbers for the kernel."""
-        low, high = exact_threshold(self.low), exact_threshold(self.high)
-        return KernelParameters(
-            code=2,
-            low_numerator=low.numerator,
-            low_denominator=low.denominator,
-            high_numerator=high.numerator,
-            high_denominator=high.denominator,
-            min_keep=max(1, self.min_keep),
-            floor_micro_adu=noise.floor_micro_adu,
-            step_micro_adu=round(noise.step_adu * MICRO),
-        )
+        return _clipping(self.low, self.high, self.min_keep, noise, code=2)
 
 
 @dataclass(frozen=True, kw_only=True)
-class MinMax:
+class MinMax(_Method):
     """Drop the lowest and the highest samples; plain mean for two samples or where nothing would be left."""
 
     n_low: int = 1
     n_high: int = 1
 
     name = "minmax"
-    needs_noise = False
     label = "minmax"
-
-    def resolved(self, n_frames: int) -> MinMax:
-        """Give itself: nothing depends on the number of frames."""
-        return self
 
     def parameters(self, noise: SeriesNoise) -> KernelParameters:
         """Give the numbers for the kernel."""
@@ -189,16 +191,11 @@ class MinMax:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Median:
+class Median(_Method):
     """The median of all samples."""
 
     name = "median"
-    needs_noise = False
     label = "median"
-
-    def resolved(self, n_frames: int) -> Median:
-        """Give itself: nothing depends on the number of frames."""
-        return self
 
     def parameters(self, noise: SeriesNoise) -> KernelParameters:
         """Give the numbers for the kernel."""
@@ -206,16 +203,11 @@ class Median:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NoRejection:
+class NoRejection(_Method):
     """The plain mean of all samples."""
 
     name = "none"
-    needs_noise = False
     label = "none"
-
-    def resolved(self, n_frames: int) -> NoRejection:
-        """Give itself: nothing depends on the number of frames."""
-        return self
 
     def parameters(self, noise: SeriesNoise) -> KernelParameters:
         """Give the numbers for the kernel."""
