@@ -19,6 +19,7 @@ from ostcal.errors import StorageError
 from ostcal.frames import CameraSettings, FrameMetadata, FrameType
 from ostcal.storage.ledger import (
     MAX_RECORD_BYTES,
+    FrameCheck,
     FrameRecord,
     checksum,
     describe_pixels,
@@ -54,6 +55,7 @@ FULL = FrameRecord(
     date_end=datetime(2026, 11, 21, 8, 42, 1, tzinfo=UTC),
     requested_exposure_time_s=1.4,
     cooler_power_percent=40.0,
+    checks=(FrameCheck(name="saturation", value=0.25, limit=0.001, passed=False),),
     source="flat (1).fits",
     header=("SIMPLE  =                    T".ljust(80), "COMMENT \x00\xe9\t".ljust(80)),
 )
