@@ -14,7 +14,7 @@ another version may draw other numbers from the same seed, which makes another s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from types import MappingProxyType
@@ -259,9 +259,23 @@ class SensorModel:
         ndarray, (height, width) uint16
             What the converter gives, in ADU.
         """
+        frame = np.empty((self.height, self.width), dtype=np.uint16)
+        for top, rows in self.expose_blocks(exposure, rng):
+            frame[top : top + rows.shape[0]] = rows
+        return frame
+
+    def expose_blocks(self, exposure: Exposure, rng: np.random.Generator) -> Iterator[tuple[int, FloatMap]]:
+        """Take a frame as `expose` does, block after block, so that it can be given up in between.
+
+        Yields
+        ------
+        int
+            The first row of the block.
+        ndarray, (rows, width) float32
+            What the converter gives, in ADU: whole numbers.
+        """
         rays, *generators = rng.spawn(1 + self._blocks)
         hits = self._cosmic_rays(exposure.exposure_time_s, rays)
-        frame = np.empty((self.height, self.width), dtype=np.uint16)
         for block, generator in enumerate(generators):
             top = block * BLOCK_ROWS
             mean = self._mean_block(block, exposure)
@@ -274,8 +288,7 @@ class SensorModel:
             electrons += np.multiply(noise, np.float32(self.read_noise_e), out=noise)
             electrons /= np.float32(self.gain_e_per_adu)
             electrons += self._bias_block(block)
-            frame[top : top + BLOCK_ROWS] = self._convert(electrons)
-        return frame
+            yield top, self._convert(electrons)
 
     def _convert(self, level_adu: FloatMap) -> FloatMap:
         """Round to the steps of the converter and clip to its range."""

@@ -1,0 +1,138 @@
+"""`ostcal simulate`: an observatory without hardware."""
+
+from __future__ import annotations
+
+import signal
+import time
+from types import FrameType
+
+import click
+
+from ostcal.cli.console import debug_option, errors_to_exit_codes, open_console, start_logging
+from ostcal.simulator.faults import FAULTS
+from ostcal.simulator.options import CoverKind, GainMode, ImageElement, Light, SimulatorOptions, Twilight
+from ostcal.simulator.sensor import SENSORS
+from ostcal.simulator.server import SimulatedObservatory
+
+ALPACA_PORT = 11111
+"""What Alpaca servers use by custom."""
+
+EPILOG = f"""\b
+Faults, each as NAME, NAME:WHEN, and for drop, http500 and silence NAME@METHOD:WHEN
+(WHEN: a probability from 0 to 1, once, or afterN; METHOD: startexposure, any, ...):
+  {(chr(10) + "  ").join(f"{name:16} {what}" for name, what in FAULTS.items())}
+
+\b
+Examples:
+  ostcal simulate --time-scale 60
+  ostcal simulate --sensor bayer --port 0 --fault drop:0.1 --fault late-ready:once
+"""
+
+
+@click.command("simulate", epilog=EPILOG)
+@click.option(
+    "--sensor", type=click.Choice(list(SENSORS)), default="demo", show_default=True, help="What is simulated."
+)
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=ALPACA_PORT, show_default=True, help="Port; 0 takes a free one."
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; by default this machine.")
+@click.option("--time-scale", default=1.0, show_default=True, help="How much faster time passes than in reality.")
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Of the noise and the faults.")
+@click.option("--fault", "faults", multiple=True, metavar="NAME[:WHEN]", help="What goes wrong; may be repeated.")
+@click.option("--no-discovery", is_flag=True, help="Do not answer searches for Alpaca servers (UDP 32227).")
+@click.option(
+    "--gain-mode",
+    type=click.Choice([mode.value for mode in GainMode]),
+    default=GainMode.VALUE.value,
+    show_default=True,
+    help="Whether gain and offset are numbers or places in a list.",
+)
+@click.option(
+    "--image-element",
+    type=click.Choice([element.value for element in ImageElement]),
+    default=ImageElement.UINT16.value,
+    show_default=True,
+    help="Type of the pixels on the wire; int16 and byte drop the lowest bits.",
+)
+@click.option("--no-shutter", is_flag=True, help="A camera whose darks need a cover.")
+@click.option(
+    "--cover",
+    type=click.Choice([kind.value for kind in CoverKind]),
+    default=CoverKind.FLIP_FLAT.value,
+    show_default=True,
+    help="What stands before the telescope.",
+)
+@click.option(
+    "--light", default=20_000.0, show_default=True, help="Steady sky, electrons per second in a pixel of response 1."
+)
+@click.option(
+    "--twilight",
+    type=click.Choice([kind.value for kind in Twilight]),
+    is_flag=False,
+    flag_value=Twilight.DUSK.value,
+    help="A sky that changes, from the first frame exposed to it; dusk where nothing is said.",
+)
+@click.option("--fast", is_flag=True, help="Frames from a stock of noise: 61 MP in 0.2 s instead of 3 s.")
+@click.option("--interface-version", type=click.IntRange(1, 4), default=4, show_default=True, help="ICamera version.")
+@debug_option
+def simulate(
+    sensor: str,
+    port: int,
+    host: str,
+    time_scale: float,
+    seed: int,
+    faults: tuple[str, ...],
+    no_discovery: bool,
+    gain_mode: str,
+    image_element: str,
+    no_shutter: bool,
+    cover: str,
+    light: float,
+    twilight: str | None,
+    fast: bool,
+    interface_version: int,
+    debug: bool,
+    log_level: str,
+) -> None:
+    """Run a simulated observatory: camera, filter wheel and flat panel behind a real Alpaca server.
+
+    Its frames follow a sensor whose truth is known. It runs until Ctrl-C.
+    """
+    console = open_console(stderr=True)
+    start_logging(console, log_level, debug)
+    with errors_to_exit_codes(console, debug):
+        options = SimulatorOptions(
+            sensor=sensor,
+            host=host,
+            port=port,
+            discovery=not no_discovery,
+            time_scale=time_scale,
+            seed=seed,
+            faults=faults,
+            gain_mode=GainMode(gain_mode),
+            image_element=ImageElement(image_element),
+            shutter=not no_shutter,
+            cover=CoverKind(cover),
+            light=Light(sky_e_per_s=light, twilight=Twilight(twilight) if twilight else None),
+            fast=fast,
+            interface_version=interface_version,
+        )
+        _serve(SimulatedObservatory(options))
+
+
+def _serve(observatory: SimulatedObservatory) -> None:
+    """Serve until the process is interrupted or told to end."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with observatory:
+            sensor = observatory.options.sensor_model()
+            click.echo(f"simulated observatory at {observatory.url} ({sensor.name}, {sensor.width} x {sensor.height})")
+            while True:
+                time.sleep(0.5)
+    except KeyboardInterrupt:
+        click.echo("simulated observatory ended")
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

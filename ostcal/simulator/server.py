@@ -1,0 +1,233 @@
+"""A simulated observatory: an Alpaca server with camera, filter wheel and cover calibrator, in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Mapping
+from types import MappingProxyType, TracebackType
+from typing import Self
+
+import numpy as np
+import uvicorn
+from numpy.typing import NDArray
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from ostcal.errors import DeviceError
+from ostcal.simulator.alpaca_api import AlpacaServer, ServerParts
+from ostcal.simulator.alpaca_device import Device, Identity
+from ostcal.simulator.camera import SimulatedCamera, Surroundings
+from ostcal.simulator.clock import SimulationClock
+from ostcal.simulator.cover_calibrator import SimulatedCoverCalibrator
+from ostcal.simulator.discovery import DiscoveryResponder
+from ostcal.simulator.exposing import DeliveredFrame
+from ostcal.simulator.faults import FaultPlan, FaultRule
+from ostcal.simulator.filter_wheel import SimulatedFilterWheel
+from ostcal.simulator.light import LightPath
+from ostcal.simulator.options import CoverKind, SimulatorOptions
+from ostcal.simulator.sensor import SensorModel
+
+START_TIMEOUT_S = 10.0
+STOP_TIMEOUT_S = 1.0
+"""What an answer under way gets before its connection is cut."""
+
+_UNIQUE = uuid.UUID("9a4e0f4c-6f57-5d3e-9a57-0b7f3c1d2e4a")
+
+logger = logging.getLogger(__name__)
+
+
+class Protocol(H11Protocol):
+    """HTTP that lets the application break the connection, which some faults are made of."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Put the connection where the application finds it."""
+        super().connection_made(transport)
+        self.app_state = {**self.app_state, "transport": transport}
+
+
+class SimulatedObservatory:
+    """An observatory that runs from `start` to `stop`, or as long as a ``with`` block.
+
+    Parameters
+    ----------
+    options : SimulatorOptions, optional
+        What it is made of.
+
+    Raises
+    ------
+    ConfigError
+        For a fault that does not exist or a time scale that cannot be.
+    """
+
+    def __init__(self, options: SimulatorOptions | None = None) -> None:
+        self.options = options or SimulatorOptions()
+        self._clock = SimulationClock(self.options.time_scale)
+        self._faults = FaultPlan([FaultRule.parse(text) for text in self.options.faults], self.options.seed)
+        wheel, cover = self._make_wheel(), self._make_cover()
+        light = LightPath(self.options.light, cover, wheel)
+        surroundings = Surroundings(clock=self._clock, faults=self._faults, light=light)
+        camera_identity = self._identity("Camera", "camera", self.options.interface_version, connect_since=4)
+        self._camera = SimulatedCamera(camera_identity, self.options, surroundings)
+        others: list[Device | None] = [wheel, cover]
+        self._devices: list[Device] = [self._camera, *(device for device in others if device is not None)]
+        self._socket: socket.socket | None = None
+        self._server: uvicorn.Server | None = None
+        self._thread: threading.Thread | None = None
+        self._discovery: DiscoveryResponder | None = None
+        self._ending = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def _make_wheel(self) -> SimulatedFilterWheel | None:
+        filters = self.options.sensor_model().filters
+        identity = self._identity("FilterWheel", "filter wheel", 3, connect_since=3)
+        return SimulatedFilterWheel(identity, self._clock, filters) if filters else None
+
+    def _make_cover(self) -> SimulatedCoverCalibrator | None:
+        if self.options.cover is CoverKind.NONE:
+            return None
+        identity = self._identity("CoverCalibrator", "cover calibrator", 2, connect_since=2)
+        return SimulatedCoverCalibrator(identity, self._clock, self.options.cover)
+
+    def _identity(self, device_type: str, words: str, interface_version: int, connect_since: int) -> Identity:
+        sensor = self.options.sensor_model().name
+        return Identity(
+            device_type=device_type,
+            name=f"Simulated {words} ({sensor})",
+            description=f"Simulated {words} of ostcal, sensor {sensor}",
+            unique_id=str(uuid.uuid5(_UNIQUE, f"{device_type} {sensor} {self.options.seed}")),
+            interface_version=interface_version,
+            connect_since=connect_since,
+        )
+
+    # Running
+
+    def start(self) -> str:
+        """Begin to serve, and give the address, such as ``http://127.0.0.1:11111``.
+
+        Raises
+        ------
+        DeviceError
+            If the port is taken or the address is not this machine's.
+        """
+        self._socket = _listen(self.options.host, self.options.port)
+        self._ending = asyncio.Event()
+        config = uvicorn.Config(
+            AlpacaServer(
+                ServerParts(devices=self._devices, clock=self._clock, faults=self._faults, ending=self._ending)
+            ).application(),
+            http=Protocol,
+            ws="none",
+            loop="asyncio",
+            lifespan="off",
+            log_config=None,
+            log_level="error",
+            access_log=False,
+            timeout_keep_alive=60,
+            timeout_graceful_shutdown=int(STOP_TIMEOUT_S),
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._serve, args=(self._server, self._socket), daemon=True)
+        self._thread.start()
+        self._wait_until_started()
+        if self.options.discovery:
+            self._discovery = DiscoveryResponder(self.options.host, self.options.discovery_port, self.port)
+        logger.debug("simulated observatory at %s", self.url)
+        return self.url
+
+    def _serve(self, server: uvicorn.Server, listening: socket.socket) -> None:
+        async def serve() -> None:
+            self._loop = asyncio.get_running_loop()
+            await server.serve(sockets=[listening])
+
+        asyncio.run(serve())
+
+    def _wait_until_started(self) -> None:
+        deadline_s = time.monotonic() + START_TIMEOUT_S
+        while self._server is not None and not self._server.started:
+            if self._thread is None or not self._thread.is_alive() or time.monotonic() > deadline_s:
+                raise DeviceError(f"the simulated observatory did not start on {self.options.host}")
+            time.sleep(0.005)
+
+    def stop(self) -> None:
+        """End: answers under way get a second, then connections are cut. Nothing happens where it does not run."""
+        if self._discovery is not None:
+            self._discovery.close()
+            self._discovery = None
+        if self._server is not None and self._thread is not None and self._loop is not None:
+            self._server.should_exit = True
+            self._loop.call_soon_threadsafe(self._ending.set)
+            self._thread.join(START_TIMEOUT_S)
+            self._camera.close(STOP_TIMEOUT_S / 2)
+        if self._socket is not None:
+            self._socket.close()
+        self._server = self._thread = self._socket = self._loop = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        if self._socket is None:
+            raise DeviceError("the simulated observatory does not run; call start() first")
+        return int(self._socket.getsockname()[1])
+
+    @property
+    def address(self) -> str:
+        """Host and port as Alpaca clients want them: ``127.0.0.1:11111``."""
+        return f"{self.options.host}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """The base address: ``http://127.0.0.1:11111``."""
+        return f"http://{self.address}"
+
+    # What only a simulation can tell
+
+    @property
+    def delivered_frames(self) -> Mapping[int, DeliveredFrame]:
+        """Frames whose download has begun, by their number from 0: checksum, shape, exposure; the last 10 000."""
+        return MappingProxyType(self._camera.delivered.copy())
+
+    @property
+    def faults_happened(self) -> Counter[str]:
+        """How often each fault has happened."""
+        return Counter(self._faults.happened)
+
+    def last_frame(self) -> NDArray[np.uint16]:
+        """Give the pixels of the camera's present image: (height, width) uint16, whatever type the wire has."""
+        return self._camera.image().image.frame()
+
+    def sensor(self) -> SensorModel:
+        """Give the sensor whose truth the frames follow, at the gain, offset and mode that are set now."""
+        return self._camera.setup.sensor()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # The protocol is named because asyncio sends small answers at once (TCP_NODELAY) only then; else each takes 40 ms.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        if os.name != "nt":  # where it would let two servers share a port
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(128)
+    except OSError as error:
+        listening.close()
+        raise DeviceError(
+            f"cannot listen on {host} port {port}: {error.strerror or error}; choose another port with --port, "
+            "or 0 for a free one"
+        ) from error
+    return listening
