@@ -1,0 +1,1 @@
+"""Cameras, filter wheels and covers: one protocol for each, whatever drives it."""

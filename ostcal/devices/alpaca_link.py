@@ -1,0 +1,355 @@
+"""An Alpaca device over HTTP: alpyca's classes with our own transport below them.
+
+alpyca 3.1.3 holds one lock for all devices of the process during every request, has no timeout for images, and raises
+exceptions without a common base; its Connect for older interfaces is a fake that can be used once. All of that is in
+two methods and the connecting, which are replaced here; the properties and methods of the devices stay alpyca's.
+"""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import logging
+import random
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import urlencode
+
+from alpaca.camera import Camera as AlpycaCamera
+from alpaca.covercalibrator import CoverCalibrator as AlpycaCoverCalibrator
+from alpaca.filterwheel import FilterWheel as AlpycaFilterWheel
+from numpy.typing import NDArray
+
+from ostcal.devices.clock import Clock
+from ostcal.devices.connection import HttpConnection, Patience
+from ostcal.devices.failures import (
+    NOT_CONNECTED,
+    RefusedError,
+    ReplyError,
+    UnreachableError,
+    one_line,
+)
+from ostcal.devices.image_bytes import HEADER, read_image_bytes, read_up_to
+from ostcal.devices.image_json import read_json_image
+from ostcal.devices.replies import check_reply, parse_reply
+from ostcal.errors import DeviceError
+
+logger = logging.getLogger(__name__)
+
+CLIENT_ID = random.randint(1, 65535)
+"""Who asks: one number for the process, as the protocol wants it."""
+
+_MAX_REPLY_BYTES = 1 << 20
+_CONNECT_POLL_S = 0.1
+_ASYNC_SINCE = {"camera": 4, "covercalibrator": 2, "filterwheel": 3}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timeouts:
+    """Longest waits, in seconds."""
+
+    tcp_s: float = 5.0
+    """For the TCP connection to the server."""
+    reply_s: float = 10.0
+    """For the answer to one control call."""
+    connect_s: float = 60.0
+    """For the device to connect: some cameras load firmware."""
+    silence_s: float = 60.0
+    """Without a byte of an image: servers that convert the image send nothing until they are done."""
+    download_s: float = 600.0
+    """For a whole image: 150 MP over a 20 Mbit/s radio link take 120 s, JSON three times as long."""
+    moving_s: float = 120.0
+    """For a filter wheel, a cover or a lamp to be where it was told."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlpacaAddress:
+    """Where a device is."""
+
+    host: str
+    port: int
+    device_type: str
+    """``camera``, ``filterwheel`` or ``covercalibrator``."""
+    device_id: int
+
+    @property
+    def server(self) -> str:
+        """``host:port``."""
+        return server_name(self.host, self.port)
+
+
+def server_name(host: str, port: int) -> str:
+    """Give ``host:port``, with brackets around IPv6 addresses."""
+    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
+
+
+class AlpacaDriver:
+    """One Alpaca device; control calls of one device take turns, those of two do not know of each other.
+
+    Images travel on a connection of their own, so that status can be read meanwhile.
+
+    Parameters
+    ----------
+    address
+        The device.
+    timeouts
+        Longest waits.
+    clock
+        Waits while the device connects.
+    """
+
+    def __init__(self, address: AlpacaAddress, timeouts: Timeouts, clock: Clock) -> None:
+        self.address = address
+        self.timeouts = timeouts
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._transactions = itertools.count(1)
+        self._control = self._new_connection()
+        self._name = ""
+        self._interface_version = 1
+        self._device = _DEVICE_CLASSES[address.device_type](address.server, address.device_id)
+        self._device.exchange_by(self._get, self._put)
+
+    @property
+    def label(self) -> str:
+        """Kind, number, address and, once connected, name."""
+        name = f" ({self._name})" if self._name else ""
+        return f"{self.address.device_type} {self.address.device_id} at {self.address.server}{name}"
+
+    @property
+    def interface_version(self) -> int:
+        """Version of the device's interface, 1 where it does not say."""
+        return self._interface_version
+
+    def connect(self) -> None:
+        """Connect the device and wait until it is; then read its name and interface version."""
+        try:
+            self._connect()
+        except DeviceError:
+            self.renew()
+            raise
+
+    def disconnect(self) -> None:
+        """Disconnect the device; failures are logged, not raised."""
+        try:
+            self.write("Connected", False)
+        except DeviceError as error:
+            logger.warning("Could not disconnect: %s", error)
+        self.renew()
+
+    def _connect(self) -> None:
+        self._interface_version = self._read_version()
+        if self._interface_version < _ASYNC_SINCE[self.address.device_type] or not self._connect_async():
+            self.write("Connected", True)
+        if self.read("Connected") is not True:
+            raise ReplyError(f"{self.label}: it was told to connect and says that it is not connected; see its server")
+        # Some drivers know their version only once they are connected.
+        self._interface_version = self._read_version()
+        try:
+            self._name = one_line(str(self.read("Name")), 60)
+        except RefusedError:
+            logger.debug("%s does not say its name", self.label)
+
+    def renew(self) -> None:
+        """Close the connection to the server; the next use makes a new one."""
+        with self._lock:
+            self._control.close()
+
+    def read(self, name: str) -> object:
+        """Read a property through alpyca."""
+        with self._explained(f"reading {name}"):
+            return getattr(self._device, name)
+
+    def write(self, name: str, value: object) -> None:
+        """Set a property through alpyca."""
+        with self._explained(f"setting {name} to {value}"):
+            setattr(self._device, name, value)
+
+    def call(self, name: str, *arguments: object) -> None:
+        """Call a method through alpyca."""
+        with self._explained(f"{name}({', '.join(map(str, arguments))})"):
+            getattr(self._device, name)(*arguments)
+
+    def image(self, shape: tuple[int, int]) -> NDArray[Any]:
+        """Download the image, (height, width) in C order, uint16 or int32."""
+        patience = Patience(total_s=self.timeouts.download_s, silence_s=self.timeouts.silence_s)
+        headers = {**self._headers(), "Accept": "application/imagebytes"}
+        connection = self._new_connection()
+        with self._explained("downloading the image"):
+            try:
+                with connection.get(self._path("imagearray", {}), headers, patience) as response:
+                    return _read_image(response, shape)
+            finally:
+                connection.close()
+
+    def _connect_async(self) -> bool:
+        """Connect as interfaces since Platform 7 do; false where the device has it not after all."""
+        try:
+            with self._explained("Connect()"):
+                self._put("connect")
+        except RefusedError as error:
+            logger.debug("%s; trying Connected instead", error)
+            return False
+        deadline_s = self._clock.now_s() + self.timeouts.connect_s
+        while self.read("Connecting"):
+            if self._clock.now_s() > deadline_s:
+                raise UnreachableError(
+                    f"{self.label}: still connecting after {self.timeouts.connect_s:g} s; see its server"
+                )
+            self._clock.sleep(_CONNECT_POLL_S)
+        return True
+
+    def _read_version(self) -> int:
+        # alpyca takes any failure, the network's too, for version 1, and keeps it.
+        try:
+            with self._explained("reading InterfaceVersion"):
+                version = self._get("interfaceversion")
+        except RefusedError:
+            version = 1
+        if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+            version = 1
+        self._device.driver_interface_version = version
+        return version
+
+    # alpyca's transport, replaced
+
+    def _get(self, attribute: str, **data: object) -> Any:
+        path = self._path(attribute, data)
+        reply = self._exchange(
+            lambda patience: self._control.get(path, self._headers(), patience), self.timeouts.reply_s
+        )
+        if "Value" not in reply:
+            raise ReplyError("the answer has no Value; is this an Alpaca server?")
+        return reply["Value"]
+
+    def _put(self, attribute: str, **data: object) -> dict[str, Any]:
+        body = urlencode({**data, **self._identity()}).encode()
+        headers = {**self._headers(), "Content-Type": "application/x-www-form-urlencoded"}
+        path = f"{self._root()}/{attribute}"
+        # Old interfaces connect within the call; nothing else may take its time.
+        limit_s = self.timeouts.connect_s if data.get("Connected") is True else self.timeouts.reply_s
+        return self._exchange(lambda patience: self._control.put(path, body, headers, patience), limit_s)
+
+    def _exchange(self, send: Callable[[Patience], http.client.HTTPResponse], total_s: float) -> dict[str, Any]:
+        with self._lock:
+            try:
+                with send(Patience(total_s=total_s, silence_s=total_s)) as response:
+                    text = response.read(_MAX_REPLY_BYTES)
+                    is_whole = response.isclosed()
+            except (OSError, http.client.HTTPException):
+                self._control.close()
+                raise
+            if not is_whole:
+                self._control.close()
+                raise UnreachableError(f"the answer ended after {len(text)} bytes, or has no end")
+        return _checked(response.status, text)
+
+    def _root(self) -> str:
+        return f"/api/v1/{self.address.device_type}/{self.address.device_id}"
+
+    def _path(self, attribute: str, data: Mapping[str, object]) -> str:
+        return f"{self._root()}/{attribute}?{urlencode({**data, **self._identity()})}"
+
+    def _identity(self) -> dict[str, int]:
+        return {"ClientID": CLIENT_ID, "ClientTransactionID": next(self._transactions)}
+
+    @staticmethod
+    def _headers() -> dict[str, str]:
+        return {"Accept-Encoding": "identity"}
+
+    def _new_connection(self) -> HttpConnection:
+        return HttpConnection(self.address.host, self.address.port, connect_timeout_s=self.timeouts.tcp_s)
+
+    @contextmanager
+    def _explained(self, doing: str) -> Iterator[None]:
+        """Turn every failure into one line that names device, address, what was done, and what to do."""
+        where = f"{self.label}: {doing}"
+        try:
+            yield
+        except RefusedError as error:
+            raise RefusedError(f"{where}: {error}{_cure(error)}", number=error.number) from error
+        except (ReplyError, UnreachableError) as error:
+            raise type(error)(f"{where}: {error}") from error
+        except TimeoutError as error:
+            raise UnreachableError(f"{where}: no answer in time; check that the server still runs") from error
+        except ConnectionRefusedError as error:
+            raise UnreachableError(
+                f"{where}: nothing listens there; start the Alpaca server or correct host and port "
+                "(ostcal cameras lists what answers)"
+            ) from error
+        except OSError as error:
+            text = one_line(str(error)) or type(error).__name__
+            raise UnreachableError(f"{where}: the connection failed ({text}); check host, port and network") from error
+        except (http.client.HTTPException, ValueError) as error:
+            text = one_line(f"{type(error).__name__}: {error}", 120)
+            raise ReplyError(f"{where}: the answer makes no sense ({text}); is this an Alpaca server?") from error
+
+
+def _cure(error: RefusedError) -> str:
+    if error.number == NOT_CONNECTED:
+        return "; connect it again, another program may have disconnected it"
+    return ""
+
+
+def _checked(status: int, text: bytes) -> dict[str, Any]:
+    """Give a good answer; raise for HTTP errors and for errors of the device, whichever way they are told."""
+    if status == 200:
+        reply = parse_reply(text)
+        check_reply(reply)
+        return reply
+    # INDI's server tells ASCOM errors with HTTP 400.
+    if text.lstrip()[:1] == b"{":
+        check_reply(parse_reply(text))
+    said = one_line(text.decode("utf-8", errors="replace"), 160)
+    if 400 <= status < 500:
+        raise RefusedError(f"refused with HTTP {status}: {said}")
+    raise ReplyError(f"the server failed with HTTP {status}: {said}")
+
+
+def _read_image(response: http.client.HTTPResponse, shape: tuple[int, int]) -> NDArray[Any]:
+    if response.status != 200:
+        _checked(response.status, response.read(_MAX_REPLY_BYTES))
+    encoding = response.getheader("Content-Encoding", "identity")
+    if encoding.lower() not in ("", "identity"):
+        raise ReplyError(f"the image is sent with encoding {encoding}, which was not asked for")
+    # The first bytes decide, not the content type: there are servers that send one and say the other.
+    length = response.length
+    head = read_up_to(response, HEADER.size)
+    if head.lstrip()[:1] == b"{":
+        return read_json_image(head, response, shape)
+    return read_image_bytes(head, response, shape, length)
+
+
+class _Transport:
+    """What every request of alpyca's devices goes through, in place of alpyca's own."""
+
+    def exchange_by(self, get: Callable[..., Any], put: Callable[..., dict[str, Any]]) -> None:
+        """Set what sends the requests."""
+        self._send_get, self._send_put = get, put
+
+    def _get(self, attribute: str, tmo: float = 0.0, **data: object) -> Any:
+        return self._send_get(attribute, **data)
+
+    def _put(self, attribute: str, tmo: float = 0.0, **data: object) -> dict[str, Any]:
+        return self._send_put(attribute, **data)
+
+
+class _Camera(_Transport, AlpycaCamera):  # type: ignore[misc]
+    """alpyca's camera over our transport."""
+
+
+class _CoverCalibrator(_Transport, AlpycaCoverCalibrator):  # type: ignore[misc]
+    """alpyca's cover calibrator over our transport."""
+
+
+class _FilterWheel(_Transport, AlpycaFilterWheel):  # type: ignore[misc]
+    """alpyca's filter wheel over our transport."""
+
+
+_DEVICE_CLASSES: Mapping[str, type[Any]] = MappingProxyType(
+    {"camera": _Camera, "covercalibrator": _CoverCalibrator, "filterwheel": _FilterWheel}
+)

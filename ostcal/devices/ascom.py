@@ -1,0 +1,171 @@
+"""A camera through an ASCOM driver of this Windows machine, by COM.
+
+COM hands an image over as nested tuples of Python integers: 61 MP become some gigabytes and minutes. ASCOM Remote,
+which serves the same driver as an Alpaca device, hands it over as bytes, and is what is recommended.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import platform
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ostcal.devices.adapter import AscomInterfaceCamera
+from ostcal.devices.clock import Clock, SystemClock
+from ostcal.devices.failures import RefusedError, ReplyError, one_line
+from ostcal.devices.image_bytes import COLUMNS_AT_ONCE, RowMajorImage, check_rank, check_shape
+from ostcal.errors import DeviceError
+
+logger = logging.getLogger(__name__)
+
+_NEEDED_MODULE = "win32com.client"
+_SLOW_PIXELS = 10_000_000
+_COM_ERRORS_START = 0x80040000
+"""ASCOM's error numbers are the low 16 bits of COM's: 0x80040400 is "not implemented"."""
+_ADVICE = (
+    "run ASCOM Remote on the Windows machine, set camera_type: alpaca and give its host, port (11111) and device_id "
+    "in video.alpaca"
+)
+
+
+class ComDriver:
+    """A device behind an object with ASCOM members.
+
+    Parameters
+    ----------
+    label
+        What it is called in messages.
+    device
+        The object: a COM dispatch, or anything with the same members.
+    error_types
+        What it raises.
+    """
+
+    def __init__(self, label: str, device: Any, error_types: tuple[type[Exception], ...]) -> None:
+        self.label = label
+        self.interface_version = 1
+        self._device = device
+        self._error_types = error_types
+
+    def connect(self) -> None:
+        """Connect the device."""
+        self.write("Connected", True)
+        try:
+            self.interface_version = int(str(self.read("InterfaceVersion")))
+        except RefusedError:
+            self.interface_version = 1
+
+    def disconnect(self) -> None:
+        """Disconnect the device; failures are logged, not raised."""
+        try:
+            self.write("Connected", False)
+        except DeviceError as error:
+            logger.warning("Could not disconnect: %s", error)
+
+    def renew(self) -> None:
+        """Nothing stands between this program and the driver."""
+
+    def read(self, name: str) -> object:
+        """Read a property."""
+        try:
+            return getattr(self._device, name)
+        except self._error_types as error:
+            raise self._explained(f"reading {name}", error) from error
+
+    def write(self, name: str, value: object) -> None:
+        """Set a property."""
+        try:
+            setattr(self._device, name, value)
+        except self._error_types as error:
+            raise self._explained(f"setting {name} to {value}", error) from error
+
+    def call(self, name: str, *arguments: object) -> None:
+        """Call a method."""
+        try:
+            getattr(self._device, name)(*arguments)
+        except self._error_types as error:
+            raise self._explained(f"{name}({', '.join(map(str, arguments))})", error) from error
+
+    def image(self, shape: tuple[int, int]) -> NDArray[Any]:
+        """Convert the image, (height, width) in C order, uint16 or int32."""
+        if shape[0] * shape[1] > _SLOW_PIXELS:
+            logger.warning("%s: an image of this size takes minutes through COM; better %s", self.label, _ADVICE)
+        columns = self.read("ImageArray")
+        try:
+            return _row_major(columns, shape)
+        except (ReplyError, TypeError, ValueError, LookupError) as error:
+            raise ReplyError(f"{self.label}: reading the image: {error}") from error
+
+    def _explained(self, doing: str, error: Exception) -> RefusedError:
+        if isinstance(error, AttributeError):
+            return RefusedError(f"{self.label}: {doing}: the driver has no such member", number=0x400)
+        number = _ascom_number(error)
+        text = f" (ASCOM error 0x{number:X})" if number is not None else ""
+        return RefusedError(f"{self.label}: {doing}: {one_line(str(error))}{text}", number=number)
+
+
+def open_ascom_camera(camera_name: str | None, *, clock: Clock | None = None) -> AscomInterfaceCamera:
+    """Connect a camera through its ASCOM driver.
+
+    Parameters
+    ----------
+    camera_name
+        ProgID of the driver, such as ``ASCOM.Simulator.Camera``; ``None`` opens ASCOM's chooser.
+    clock
+        Waits for what has no end of its own; the clock of the machine by default.
+
+    Raises
+    ------
+    DeviceError
+        This is not Windows, pywin32 is missing, or the driver does not connect.
+    """
+    if platform.system() != "Windows":
+        raise DeviceError(f"camera_type ascom works on Windows only, this is {platform.system()}; {_ADVICE}")
+    try:
+        client = importlib.import_module(_NEEDED_MODULE)
+        com_error: type[Exception] = importlib.import_module("pywintypes").com_error
+    except ImportError as error:
+        raise DeviceError(f"camera_type ascom needs pywin32 (pip install pywin32), or else {_ADVICE}") from error
+    try:
+        name = camera_name or _choose(client)
+        device = client.Dispatch(name)
+    except com_error as error:
+        raise DeviceError(
+            f"ASCOM driver {camera_name or 'chooser'} does not start: {one_line(str(error))}; is the ASCOM Platform "
+            f"installed and video.ascom.camera_name right? Or else {_ADVICE}"
+        ) from error
+    return AscomInterfaceCamera(ComDriver(name, device, (com_error, AttributeError)), clock or SystemClock())
+
+
+def _choose(client: Any) -> str:
+    chooser = client.Dispatch("ASCOM.Utilities.Chooser")
+    chooser.DeviceType = "Camera"
+    name = chooser.Choose("")
+    if not name:
+        raise DeviceError("no ASCOM camera was chosen; choose one, or set video.ascom.camera_name")
+    return str(name)
+
+
+def _ascom_number(error: Exception) -> int | None:
+    """Find ASCOM's number in a COM error: its own code, or the one of the exception it wraps."""
+    details = error.args[2] if len(error.args) > 2 and isinstance(error.args[2], tuple) else ()
+    for code in (*error.args[:1], *details[5:6]):
+        if isinstance(code, int) and (code & 0xFFFF0000) == _COM_ERRORS_START and 0x400 <= (code & 0xFFFF) <= 0xFFF:
+            return code & 0xFFFF
+    return None
+
+
+def _row_major(columns: Any, shape: tuple[int, int]) -> NDArray[Any]:
+    """Turn columns, nested tuples or an array, into rows; a strip at a time, for the numbers are big objects."""
+    sent = (len(columns[0]), len(columns))
+    check_shape(sent, shape)
+    image = RowMajorImage(shape)
+    for first in range(0, sent[1], COLUMNS_AT_ONCE):
+        strip = np.asarray(columns[first : first + COLUMNS_AT_ONCE])
+        check_rank(strip.ndim)
+        image.put(first, strip)
+    return image.pixels

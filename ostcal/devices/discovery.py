@@ -1,0 +1,230 @@
+"""Finding Alpaca servers: a broadcast asks, and each server's management interface says what it has.
+
+alpyca's search sleeps for seconds per network interface and drops answers from the machine's own addresses; this one
+asks on all interfaces at once, waits once, and keeps them.
+"""
+
+from __future__ import annotations
+
+import http.client
+import ipaddress
+import json
+import logging
+import socket
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import ifaddr
+
+from ostcal.devices.alpaca_link import AlpacaAddress, server_name
+from ostcal.devices.connection import HttpConnection, Patience
+from ostcal.devices.failures import RefusedError, ReplyError, UnreachableError, one_line
+from ostcal.devices.replies import parse_reply
+from ostcal.errors import DeviceError
+
+logger = logging.getLogger(__name__)
+
+DISCOVERY_PORT = 32227
+QUESTION = b"alpacadiscovery1"
+LOOPBACK = "127.0.0.1"
+
+_ASKED_TIMES = 2  # UDP may lose one
+_MAX_ANSWER_BYTES = 1024
+_MAX_REPLY_BYTES = 1 << 20
+_MAX_SERVERS = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlpacaDevice:
+    """A device of a server, as its management interface lists it."""
+
+    name: str
+    device_type: str
+    """As the server spells it: ``Camera``, ``FilterWheel``, ``CoverCalibrator``..."""
+    device_id: int
+    unique_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlpacaServer:
+    """A server that answered."""
+
+    host: str
+    port: int
+    name: str
+    devices: tuple[AlpacaDevice, ...]
+    problem: str | None = None
+    """Why the devices are not known, where it answered the broadcast and then not."""
+
+
+def discover(timeout_s: float = 2.0, *, port: int = DISCOVERY_PORT) -> list[AlpacaServer]:
+    """Find the Alpaca servers of this machine and its networks, with their devices.
+
+    Parameters
+    ----------
+    timeout_s
+        How long answers are waited for, and then each server's list of devices: it takes at most twice this time.
+    port
+        UDP port on which servers listen.
+
+    Returns
+    -------
+    list of AlpacaServer
+        In order of address; empty where none answers.
+    """
+    found = sorted(_ask_around(timeout_s, port))[:_MAX_SERVERS]
+    if not found:
+        return []
+    with ThreadPoolExecutor(max_workers=min(len(found), 16)) as pool:
+        return list(pool.map(lambda place: _describe(place, timeout_s), found))
+
+
+def list_devices(host: str, port: int, timeout_s: float = 10.0) -> tuple[AlpacaDevice, ...]:
+    """Give the devices of a server.
+
+    Raises
+    ------
+    DeviceError
+        Nothing answers there, or it is no Alpaca server.
+    """
+    items = _management(host, port, "v1/configureddevices", timeout_s)
+    if not isinstance(items, list):
+        raise ReplyError(f"{server_name(host, port)}: its list of devices is no list; is this an Alpaca server?")
+    return tuple(_device(item) for item in items if isinstance(item, dict))
+
+
+def require_device(address: AlpacaAddress, timeout_s: float = 10.0) -> None:
+    """Raise `DeviceError` where the server answers and says that it has no such device.
+
+    A server without a management interface is believed to have what it is asked for.
+    """
+    try:
+        devices = list_devices(address.host, address.port, timeout_s)
+    except (RefusedError, ReplyError) as error:
+        logger.debug("%s", error)
+        return
+    kind = address.device_type
+    numbers = {item.device_id: item.name for item in devices if item.device_type.lower() == kind}
+    if not devices or address.device_id in numbers:
+        return
+    has = ", ".join(f"{number} ({name})" for number, name in sorted(numbers.items()))
+    raise RefusedError(
+        f"{kind} {address.device_id} at {address.server}: the server has no such device; "
+        + (f"its {kind} numbers are {has}" if has else f"it has no {kind} at all")
+    )
+
+
+def _ask_around(timeout_s: float, port: int) -> set[tuple[str, int]]:
+    """Broadcast the question and give (host, port) of all that answer."""
+    own = _own_networks()
+    places: set[tuple[str, int]] = set()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
+        asker.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        asker.bind(("", 0))
+        for turn in range(_ASKED_TIMES):
+            _ask(asker, [str(network.broadcast_address) for network in own.values()], port)
+            places |= _answers(asker, timeout_s / _ASKED_TIMES)
+            logger.debug("Discovery, turn %d: %d servers", turn + 1, len(places))
+    # A server of this machine answers once for each interface; loopback is what it surely listens on.
+    local_ports = {number for host, number in places if host == LOOPBACK}
+    return {place for place in places if place[0] == LOOPBACK or not (place[0] in own and place[1] in local_ports)}
+
+
+def _ask(asker: socket.socket, broadcasts: Iterable[str], port: int) -> None:
+    for target in dict.fromkeys([LOOPBACK, "255.255.255.255", *broadcasts]):
+        try:
+            asker.sendto(QUESTION, (target, port))
+        except OSError as error:
+            logger.debug("Discovery cannot ask %s: %s", target, error)
+
+
+def _answers(asker: socket.socket, wait_s: float) -> set[tuple[str, int]]:
+    places: set[tuple[str, int]] = set()
+    deadline_s = time.monotonic() + wait_s
+    while (left_s := deadline_s - time.monotonic()) > 0 and len(places) < _MAX_SERVERS:
+        asker.settimeout(left_s)
+        try:
+            answer, (host, _) = asker.recvfrom(_MAX_ANSWER_BYTES)
+        except TimeoutError:
+            break
+        except ConnectionError:
+            continue  # Windows: somebody's "port unreachable" to the question
+        port = _answered_port(answer)
+        if port is None:
+            logger.debug("Discovery: %s answered %r", host, answer[:80])
+        else:
+            places.add((host, port))
+    return places
+
+
+def _answered_port(answer: bytes) -> int | None:
+    try:
+        reply = json.loads(answer)
+    except ValueError:
+        return None
+    if not isinstance(reply, dict):
+        return None
+    port = next((value for key, value in reply.items() if key.lower() == "alpacaport"), None)
+    if isinstance(port, str) and port.isdecimal():
+        port = int(port)
+    return port if isinstance(port, int) and 0 < port < 65536 else None
+
+
+def _own_networks() -> dict[str, ipaddress.IPv4Network]:
+    """Give the networks that this machine is in, by its own addresses."""
+    networks: dict[str, ipaddress.IPv4Network] = {}
+    for adapter in ifaddr.get_adapters():
+        for ip in adapter.ips:
+            if isinstance(ip.ip, str):
+                networks[ip.ip] = ipaddress.IPv4Network(f"{ip.ip}/{ip.network_prefix}", strict=False)
+    return networks
+
+
+def _describe(place: tuple[str, int], timeout_s: float) -> AlpacaServer:
+    host, port = place
+    deadline_s = time.monotonic() + timeout_s
+    try:
+        devices = list_devices(host, port, timeout_s)
+        left_s = max(deadline_s - time.monotonic(), 0.05)
+        description = _management(host, port, "v1/description", left_s)
+    except DeviceError as error:
+        return AlpacaServer(host=host, port=port, name="", devices=(), problem=str(error))
+    name = description.get("ServerName", "") if isinstance(description, dict) else ""
+    return AlpacaServer(host=host, port=port, name=one_line(str(name), 80), devices=devices)
+
+
+def _device(item: dict[str, Any]) -> AlpacaDevice:
+    number = item.get("DeviceNumber", 0)
+    return AlpacaDevice(
+        name=one_line(str(item.get("DeviceName", "")), 80),
+        device_type=str(item.get("DeviceType", "")),
+        device_id=number if isinstance(number, int) else 0,
+        unique_id=str(item.get("UniqueID", "")),
+    )
+
+
+def _management(host: str, port: int, path: str, timeout_s: float) -> Any:
+    """Read from the management interface, which has no error numbers of its own."""
+    where = server_name(host, port)
+    connection = HttpConnection(host, port, connect_timeout_s=min(timeout_s, 5.0))
+    try:
+        patience = Patience(total_s=timeout_s, silence_s=timeout_s)
+        with connection.get(f"/management/{path}", {"Accept-Encoding": "identity"}, patience) as response:
+            text = response.read(_MAX_REPLY_BYTES)
+    except TimeoutError as error:
+        raise UnreachableError(f"{where}: no answer in {timeout_s:g} s; check host, port and network") from error
+    except OSError as error:
+        raise UnreachableError(
+            f"{where}: no Alpaca server answers ({one_line(str(error))}); start it, or correct host and port "
+            "(ostcal cameras lists what answers)"
+        ) from error
+    except http.client.HTTPException as error:
+        raise ReplyError(f"{where}: the answer makes no sense ({error!r}); is this an Alpaca server?") from error
+    finally:
+        connection.close()
+    if response.status != 200:
+        raise RefusedError(f"{where}: /management/{path} refused with HTTP {response.status}")
+    return parse_reply(text).get("Value")
