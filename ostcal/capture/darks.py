@@ -1,0 +1,244 @@
+"""Bias frames and darks: which exposures, what they cost, and the way through all of them."""
+
+from __future__ import annotations
+
+import logging
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from ostcal.capture.budget import SeriesCost, check_room, series_cost
+from ostcal.capture.covering import make_dark
+from ostcal.capture.exposing import Exposer
+from ostcal.capture.naming import dark_name
+from ostcal.capture.place import find_place
+from ostcal.capture.plan import Equipment, RetryRules, SeriesEnd, SeriesOutcome, SeriesPlan, SeriesSink
+from ostcal.capture.series import capture_series
+from ostcal.devices.protocols import CameraInfo
+from ostcal.errors import InputError, StorageError
+from ostcal.frames import CameraSettings, FrameMetadata, FrameType
+from ostcal.measure.live import LiveLimits
+from ostcal.storage.fits_files import find_fits, inspect_fits
+from ostcal.storage.frame_store import Location, find_series, open_series
+
+logger = logging.getLogger(__name__)
+
+SAME_EXPOSURE = 1e-3
+"""Exposures within 0.1 % are one; masters are grouped with the same tolerance."""
+
+DEFAULT_FLAT_EXPOSURE_S = 1.0
+_FEWEST_FLATS = 2
+"""Flats of one exposure that make it one to take darks for; twilight flats all differ."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DarkRules:
+    """Which darks are wanted."""
+
+    n_frames: int = 40
+    science_exposure_s: float = 5.0
+    factors: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
+    flat_exposures_s: tuple[float, ...] = (DEFAULT_FLAT_EXPOSURE_S,)
+    """See `flat_exposures`."""
+    min_exposure_s: float = 0.001
+    max_exposure_s: float = 60.0
+    limits: LiveLimits = field(default_factory=LiveLimits)
+    retry: RetryRules = field(default_factory=RetryRules)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DarkExposures:
+    """The exposures to take, and what was left out."""
+
+    exposures_s: tuple[float, ...]
+    """Rising; the first is that of the bias frames."""
+    left_out: tuple[str, ...]
+    """One line for each exposure outside the limits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlatExposures:
+    """The exposures of the flats, which need darks of their own."""
+
+    exposures_s: tuple[float, ...]
+    source: str
+    """Where they come from, for a person."""
+    is_guess: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DarkPlan:
+    """What is to be taken and what it costs: the table that comes before the first frame."""
+
+    series: tuple[SeriesPlan, ...]
+    costs: tuple[SeriesCost, ...]
+    """One for each series."""
+    left_out: tuple[str, ...]
+
+    @property
+    def time_s(self) -> float:
+        """Seconds that the missing frames take."""
+        return sum(cost.time_s for cost in self.costs)
+
+    @property
+    def n_bytes(self) -> int:
+        """Disk that the missing frames need."""
+        return sum(cost.n_bytes for cost in self.costs)
+
+
+def flat_exposures(configured_s: float | None, directories: Iterable[Location]) -> FlatExposures:
+    """Find the exposures of the flats: as configured, else of the flats that there are, else 1 s with a warning.
+
+    Parameters
+    ----------
+    configured_s : float or None
+        ``dark_capture.flat_exposure_time``.
+    directories : iterable of paths
+        Where flats may be, as series or as FITS files; those of each filter may have exposures of their own.
+    """
+    if configured_s is not None:
+        return FlatExposures(exposures_s=(configured_s,), source="dark_capture.flat_exposure_time")
+    places = list(directories)
+    found = sorted(_existing_flats(places))
+    groups = [group for group in _groups(found) if len(group) >= _FEWEST_FLATS] or ([found] if found else [])
+    where = ", ".join(map(str, places))
+    if groups:
+        exposures_s = tuple(statistics.median(group) for group in groups)
+        return FlatExposures(exposures_s=exposures_s, source=f"{len(found)} flats in {where}")
+    logger.warning(
+        "no flats in %s: darks for them are taken with %g s; set dark_capture.flat_exposure_time, or take flats first",
+        where,
+        DEFAULT_FLAT_EXPOSURE_S,
+    )
+    return FlatExposures(exposures_s=(DEFAULT_FLAT_EXPOSURE_S,), source="a guess", is_guess=True)
+
+
+def find_bias_level(directories: Iterable[Location], settings: CameraSettings, shape: tuple[int, int]) -> float | None:
+    """Give the level of the bias frames of these settings and this size in series on disk; ``None`` without any."""
+    levels: list[float] = []
+    for location in find_series(directories):
+        try:
+            series = open_series(location)
+        except StorageError as error:
+            logger.debug("%s", error)
+            continue
+        if series.frame_type is FrameType.BIAS and (series.height, series.width) == shape:
+            of_settings = [record for record in series.records if record.metadata.settings == settings]
+            medians = [record.pixels.statistics.median for record in of_settings]
+            levels += [median for median in medians if median is not None]
+    return statistics.median(levels) if levels else None
+
+
+def dark_exposures(rules: DarkRules, info: CameraInfo) -> DarkExposures:
+    """List the exposures to take: the shortest (bias), those of the flats, and of the science frames, each once."""
+    shortest_s = max(rules.min_exposure_s, info.exposure_min_s)
+    longest_s = min(rules.max_exposure_s, info.exposure_max_s)
+    wanted = [(exposure_s, "flats") for exposure_s in rules.flat_exposures_s]
+    wanted += [(rules.science_exposure_s * factor, f"science frames x {factor:g}") for factor in rules.factors]
+    chosen = [shortest_s]
+    left_out = []
+    for exposure_s, purpose in sorted(wanted):
+        if not shortest_s * (1 - SAME_EXPOSURE) <= exposure_s <= longest_s * (1 + SAME_EXPOSURE):
+            left_out.append(
+                f"{exposure_s:g} s ({purpose}) is left out: {shortest_s:g} s to {longest_s:g} s are possible"
+                " (dark_capture.min_exposure, dark_capture.max_exposure and the camera)"
+            )
+        elif exposure_s - chosen[-1] > SAME_EXPOSURE * exposure_s:
+            chosen.append(min(exposure_s, longest_s))
+    return DarkExposures(exposures_s=tuple(chosen), left_out=tuple(left_out))
+
+
+def plan_darks(equipment: Equipment, settings: CameraSettings, rules: DarkRules, sink: SeriesSink) -> DarkPlan:
+    """Plan all series: what is there, what is missing, and what it costs.
+
+    Raises
+    ------
+    DeviceError
+        If the camera does not answer.
+    """
+    exposer = Exposer(equipment.camera, equipment.clock, rules.retry)
+    exposures = dark_exposures(rules, equipment.camera.info)
+    plans = []
+    costs = []
+    for number, exposure_s in enumerate(exposures.exposures_s):
+        plan = SeriesPlan(
+            name=dark_name(exposure_s),
+            frame_type=FrameType.DARK if number else FrameType.BIAS,
+            exposure_time_s=exposure_s,
+            n_frames=rules.n_frames,
+            settings=settings,
+            light=False,
+            limits=rules.limits,
+            retry=rules.retry,
+        )
+        place = find_place(plan, sink, exposer.shape, exposer.set_point_c)
+        plans.append(plan)
+        costs.append(series_cost(plan, sink, place, exposer.shape))
+    return DarkPlan(series=tuple(plans), costs=tuple(costs), left_out=exposures.left_out)
+
+
+def capture_darks(equipment: Equipment, plan: DarkPlan, sink: SeriesSink) -> tuple[SeriesOutcome, ...]:
+    """Take the bias frames and darks of a plan that are missing, the shortest first.
+
+    A series that cannot be finished keeps what it has, and the next is tried; a disk that is full ends the run.
+
+    Raises
+    ------
+    StorageError
+        If the disk has too little room, before the first frame.
+    DeviceError
+        If it cannot be made dark.
+    """
+    for line in plan.left_out:
+        logger.warning("darks of %s", line)
+    check_room(sink, plan.costs)
+    todo = [series for series, cost in zip(plan.series, plan.costs, strict=True) if cost.missing]
+    if todo:
+        exposures_s = tuple(series.exposure_time_s or 0.0 for series in plan.series)
+        make_dark(equipment, exposures_s, todo[0].limits, todo[0].retry)
+    outcomes: list[SeriesOutcome] = []
+    bias_adu = None
+    for series in plan.series:
+        outcome = capture_series(
+            equipment.camera, replace(series, bias_level_adu=bias_adu), sink, equipment.clock, equipment.watcher
+        )
+        outcomes.append(outcome)
+        if series.frame_type is FrameType.BIAS:
+            bias_adu = outcome.level_adu
+        if outcome.end is SeriesEnd.STORAGE_FAILED:
+            break
+    return tuple(outcomes)
+
+
+def _groups(sorted_s: Sequence[float]) -> list[list[float]]:
+    """Put sorted exposures together that are one."""
+    groups: list[list[float]] = []
+    for exposure_s in sorted_s:
+        if not groups or exposure_s - groups[-1][0] > SAME_EXPOSURE * exposure_s:
+            groups.append([])
+        groups[-1].append(exposure_s)
+    return groups
+
+
+def _existing_flats(directories: Sequence[Location]) -> list[float]:
+    """Give the exposure of every flat in series and FITS files."""
+    found: list[float] = []
+    for location in find_series(directories):
+        try:
+            found += _flat_exposures_of(record.metadata for record in open_series(location).records)
+        except StorageError as error:
+            logger.warning("%s", error)
+    for path in find_fits(directories):
+        try:
+            found += _flat_exposures_of([inspect_fits(path).metadata])
+        except InputError as error:
+            logger.debug("%s", error)
+    return found
+
+
+def _flat_exposures_of(frames: Iterable[FrameMetadata]) -> list[float]:
+    return [
+        frame.exposure_time_s
+        for frame in frames
+        if frame.frame_type is FrameType.FLAT and not frame.is_master and frame.exposure_time_s
+    ]

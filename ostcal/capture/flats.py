@@ -1,0 +1,392 @@
+"""Flats: the exposure that gives the wanted level is found, then the series is taken, for each filter.
+
+Steady light (a panel, a screen) has one exposure for the series; where that would be beyond the limits, the panel is
+made brighter or darker. The twilight sky has an exposure for each frame (`ostcal.capture.twilight`).
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ostcal.capture.auto_exposure import (
+    Accept,
+    ExposureRules,
+    GiveUp,
+    Light,
+    Trial,
+    Try,
+    decide,
+    rounded,
+)
+from ostcal.capture.budget import SeriesCost, check_room, series_cost
+from ostcal.capture.covering import open_cover
+from ostcal.capture.exposing import Exposer
+from ostcal.capture.naming import flat_name, safe_word, twilight_name
+from ostcal.capture.place import SeriesPlace, differences, find_place
+from ostcal.capture.plan import Equipment, RetryRules, SeriesEnd, SeriesOutcome, SeriesPlan, SeriesSink
+from ostcal.capture.series import capture_series
+from ostcal.capture.twilight import TwilightControl, TwilightRules
+from ostcal.devices.protocols import CameraInfo, CoverState
+from ostcal.errors import DeviceError, StorageError
+from ostcal.frames import CameraSettings, FrameType
+from ostcal.measure.live import SATURATED_FROM, LiveLimits, colour_level
+from ostcal.storage.frame_store import Series, find_series, open_series
+
+logger = logging.getLogger(__name__)
+
+_MOST_BRIGHTNESSES = 12
+"""Brightnesses of a panel that are tried: halving 4096 steps takes twelve."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlatRules:
+    """Which flats are wanted."""
+
+    exposure: ExposureRules
+    n_frames: int = 40
+    start_exposure_s: float = 1.0
+    twilight: bool = False
+    filters: tuple[str, ...] = ()
+    """A series for each; empty takes one with the filter that is in the light."""
+    brightness: int | None = None
+    """Of the panel to start with; ``None`` is half of what it can."""
+    bias_level_adu: float | None = None
+    """Level of bias frames where it is known; else a frame of the shortest exposure is taken."""
+    limits: LiveLimits = field(default_factory=lambda: LiveLimits(saturated_share=0.001))
+    retry: RetryRules = field(default_factory=RetryRules)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlatFailure:
+    """A filter of which no flats could be taken."""
+
+    filter_name: str | None
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlatReport:
+    """What became of the flats."""
+
+    outcomes: tuple[SeriesOutcome, ...]
+    failures: tuple[FlatFailure, ...]
+
+
+def plan_flats(
+    equipment: Equipment, settings: CameraSettings, rules: FlatRules, sink: SeriesSink
+) -> tuple[SeriesCost, ...]:
+    """Say what is there, what is missing and what it costs, for each filter; exposures are not known before the trials.
+
+    Raises
+    ------
+    DeviceError
+        If a filter is not in the wheel, or the camera does not answer.
+    """
+    work = _FlatWork(equipment, settings, rules, sink)
+    return tuple(work.cost(filter_name) for filter_name in _filters(equipment, rules))
+
+
+def capture_flats(equipment: Equipment, settings: CameraSettings, rules: FlatRules, sink: SeriesSink) -> FlatReport:
+    """Take the flats that are missing, filter by filter.
+
+    A filter that fails is named and the next is tried; a disk that is full ends the run. The panel is switched off at
+    the end, whatever happens.
+
+    Raises
+    ------
+    DeviceError
+        If a filter is not in the wheel, or the cover does not move; before the first frame.
+    StorageError
+        If the disk has too little room; before the first frame.
+    """
+    filters = _filters(equipment, rules)
+    work = _FlatWork(equipment, settings, rules, sink)
+    check_room(sink, [work.cost(filter_name) for filter_name in filters])
+    outcomes: list[SeriesOutcome] = []
+    failures: list[FlatFailure] = []
+    try:
+        work.prepare_light()
+        for filter_name in filters:
+            try:
+                outcomes.append(work.capture(filter_name))
+            except DeviceError as error:
+                logger.warning("flats%s: %s", f" with filter {filter_name}" if filter_name else "", error)
+                failures.append(FlatFailure(filter_name=filter_name, reason=str(error)))
+            if outcomes and outcomes[-1].end is SeriesEnd.STORAGE_FAILED:
+                break
+    finally:
+        work.end_light()
+    return FlatReport(outcomes=tuple(outcomes), failures=tuple(failures))
+
+
+def find_exposure(exposer: Exposer, rules: FlatRules, equipment: Equipment, start_s: float) -> Accept | GiveUp:
+    """Take trial frames until one has the wanted level, or none can.
+
+    Parameters
+    ----------
+    exposer : Exposer
+        Takes the frames; none of them is kept.
+    rules : FlatRules
+        What is wanted.
+    equipment : Equipment
+        Camera and who is told.
+    start_s : float
+        The exposure that is tried first.
+
+    Raises
+    ------
+    DeviceError
+        If a frame cannot be taken.
+    """
+    info = equipment.camera.info
+    bias = (
+        Trial(exposure_s=0.0, level_adu=rules.bias_level_adu)
+        if rules.bias_level_adu is not None
+        else _trial(exposer, rules.exposure.min_exposure_s, info)
+    )
+    dead_share = min(bias.saturated_share, 0.05)
+    exposure = replace(rules.exposure, saturated_share=rules.exposure.saturated_share + dead_share)
+    trials: list[Trial] = []
+    while True:
+        choice = decide(exposure, bias, trials, start_s)
+        if not isinstance(choice, Try):
+            return choice
+        trial = _trial(exposer, choice.exposure_s, info)
+        share = 100 * trial.level_adu / info.max_adu
+        count = f"trial {len(trials) + 1} of {exposure.max_attempts}"
+        line = f"{count}: {choice.exposure_s:g} s gives {share:.1f} % of full scale"
+        logger.info("%s", line)
+        equipment.watcher.notice(line)
+        trials.append(trial)
+
+
+def _trial(exposer: Exposer, exposure_s: float, info: CameraInfo) -> Trial:
+    """Take a frame and measure its level; the exposure is the one asked for, which the series will ask for too."""
+    pixels = exposer.take(exposure_s, light=True).result.pixels
+    is_bayer = info.bayer_pattern is not None and pixels.shape == (info.height, info.width)
+    level = colour_level(pixels, is_bayer=is_bayer, saturation_adu=SATURATED_FROM * info.max_adu)
+    return Trial(exposure_s=exposure_s, level_adu=level.mean_adu, saturated_share=level.saturated_share)
+
+
+def _filters(equipment: Equipment, rules: FlatRules) -> tuple[str | None, ...]:
+    """Give the filters to take flats with; refuse those that the wheel does not have."""
+    if equipment.wheel is None:
+        if rules.filters:
+            raise DeviceError(
+                f"flat_capture.filters names {', '.join(rules.filters)}, but there is no filter wheel; name one in"
+                " video.alpaca, or leave filters out"
+            )
+        return (None,)
+    unknown = [name for name in rules.filters if name not in equipment.wheel.names]
+    if unknown:
+        raise DeviceError(
+            f"flat_capture.filters names {', '.join(unknown)}, but the wheel has {', '.join(equipment.wheel.names)}"
+        )
+    return tuple(dict.fromkeys(rules.filters)) or (equipment.wheel.current(),)
+
+
+def _within_camera(rules: FlatRules, info: CameraInfo) -> FlatRules:
+    """Give the rules with exposures that the camera can make, and its full scale."""
+    shortest_s = max(rules.exposure.min_exposure_s, info.exposure_min_s)
+    longest_s = min(rules.exposure.max_exposure_s, info.exposure_max_s)
+    if shortest_s > longest_s:
+        raise DeviceError(
+            f"{info.name}: it exposes {info.exposure_min_s:g} s to {info.exposure_max_s:g} s, and"
+            f" {rules.exposure.min_exposure_s:g} s to {rules.exposure.max_exposure_s:g} s are wanted; change"
+            " flat_capture.min_exposure and max_exposure"
+        )
+    exposure = replace(rules.exposure, min_exposure_s=shortest_s, max_exposure_s=longest_s, max_adu=info.max_adu)
+    return replace(rules, exposure=exposure)
+
+
+class _FlatWork:
+    """One run over the filters: the light, the trials, the series."""
+
+    def __init__(self, equipment: Equipment, settings: CameraSettings, rules: FlatRules, sink: SeriesSink) -> None:
+        self._equipment = equipment
+        self._settings = settings
+        self._rules = _within_camera(rules, equipment.camera.info)
+        self._sink = sink
+        self._exposer = Exposer(equipment.camera, equipment.clock, rules.retry)
+        self._first_brightness = 0
+        """Brightness that each filter begins with; 0 where there is no panel."""
+        self._brightness = 0
+
+    def cost(self, filter_name: str | None) -> SeriesCost:
+        """Estimate what the missing flats of one filter cost."""
+        plan = self._sky_plan(filter_name) if self._rules.twilight else self._plan("exp", None, filter_name)
+        if self._rules.twilight:
+            place = find_place(plan, self._sink, self._exposer.shape, self._exposer.set_point_c)
+        else:
+            begun = self._begun_series(filter_name)
+            place = SeriesPlace(location=begun.location if begun else str(self._sink.directory), series=begun)
+            plan = replace(plan, exposure_time_s=_exposure_of(begun) if begun else self._rules.start_exposure_s)
+        return series_cost(plan, self._sink, place, self._exposer.shape)
+
+    def prepare_light(self) -> None:
+        """Close the cover and switch its panel on; or open it, for the sky and for light of other sources."""
+        cover = self._equipment.cover
+        if cover is None:
+            return
+        if self._rules.twilight or cover.max_brightness <= 0:
+            open_cover(cover)
+            return
+        if cover.cover_state() is not CoverState.NOT_PRESENT:
+            cover.close_cover()
+        wanted = self._rules.brightness if self._rules.brightness is not None else (cover.max_brightness + 1) // 2
+        self._first_brightness = min(max(wanted, 1), cover.max_brightness)
+        self._switch(self._first_brightness)
+
+    def end_light(self) -> None:
+        """Switch the panel off; what goes wrong then is no reason to lose the flats."""
+        cover = self._equipment.cover
+        if cover is not None and self._brightness:
+            try:
+                cover.light_off()
+            except DeviceError as error:
+                logger.warning("the panel could not be switched off: %s", error)
+
+    def capture(self, filter_name: str | None) -> SeriesOutcome:
+        """Take the flats of one filter."""
+        if filter_name is not None and self._equipment.wheel is not None:
+            self._equipment.wheel.select(filter_name)
+        if self._rules.twilight:
+            return self._capture_sky(filter_name)
+        begun = self._begun_series(filter_name)
+        if begun is not None and len(begun.records) >= self._rules.n_frames:
+            logger.info("%s: complete; move it away to take the flats anew", begun.location)
+            exposure_s = _exposure_of(begun)
+        else:
+            exposure_s = self._steady_exposure(begun)
+        plan = self._plan(flat_name(exposure_s, filter_name), exposure_s, filter_name)
+        return self._capture(plan)
+
+    def _capture(self, plan: SeriesPlan, control: TwilightControl | None = None) -> SeriesOutcome:
+        equipment = self._equipment
+        return capture_series(equipment.camera, plan, self._sink, equipment.clock, equipment.watcher, control=control)
+
+    def _capture_sky(self, filter_name: str | None) -> SeriesOutcome:
+        rules, clock = self._rules, self._equipment.clock
+        info = self._equipment.camera.info
+        bias_adu = rules.bias_level_adu
+        if bias_adu is None:
+            bias_adu = self._sky_bias()
+        control = TwilightControl(
+            TwilightRules(
+                exposure=rules.exposure,
+                bias_level_adu=bias_adu,
+                is_bayer=info.bayer_pattern is not None and self._settings.binning == (1, 1),
+                start_exposure_s=rules.start_exposure_s,
+            ),
+            clock,
+            self._equipment.watcher.notice,
+        )
+        return self._capture(self._sky_plan(filter_name), control)
+
+    def _sky_plan(self, filter_name: str | None) -> SeriesPlan:
+        """Plan a series under a sky whose level may be anywhere in the window: only what is far outside is a jump."""
+        limits, exposure = self._rules.limits, self._rules.exposure
+        plan = self._plan(twilight_name(self._equipment.clock.utc(), filter_name), None, filter_name)
+        jump_share = max(limits.jump_share, 2.5 * exposure.tolerance / exposure.target_rate)
+        return replace(plan, limits=replace(limits, jump_share=jump_share))
+
+    def _sky_bias(self) -> float:
+        """Estimate the bias level: with the shutter closed where there is one, else from the shortest exposure."""
+        info = self._equipment.camera.info
+        pixels = self._exposer.take(self._rules.exposure.min_exposure_s, light=False).result.pixels
+        level_adu = float(pixels.min()) if not info.has_shutter else float(pixels.mean())
+        return min(level_adu, 0.1 * info.max_adu)
+
+    def _steady_exposure(self, begun: Series | None) -> float:
+        """Find the exposure of a series, changing the panel where the limits are hit.
+
+        A series that was begun sets the exposure that is tried first, with every brightness of the same row of them:
+        so an interrupted run comes back to the exposure that it had.
+        """
+        start_s = self._rules.start_exposure_s
+        if begun is not None:
+            start_s = _exposure_of(begun)
+        self._switch(self._first_brightness)
+        tried: dict[int, Light] = {}
+        while True:
+            found = find_exposure(self._exposer, self._rules, self._equipment, start_s)
+            if isinstance(found, Accept):
+                return found.exposure_s
+            brightness = self._other_brightness(found, tried)
+            if brightness is None:
+                raise DeviceError(found.reason)
+            self._switch(brightness)
+            if begun is None:
+                start_s = self._start_after(found.light)
+
+    def _start_after(self, light: Light) -> float:
+        """Give the exposure to begin with at another brightness: a little inside the limit that was hit."""
+        limits = self._rules.exposure
+        is_faint = light is Light.TOO_FAINT
+        return rounded(limits, limits.max_exposure_s / 2 if is_faint else limits.min_exposure_s * 2)
+
+    def _other_brightness(self, found: GiveUp, tried: dict[int, Light]) -> int | None:
+        """Give the next brightness of the panel to try; ``None`` where there is no panel or none is left."""
+        cover = self._equipment.cover
+        if cover is None or not self._first_brightness or len(tried) >= _MOST_BRIGHTNESSES:
+            return None
+        tried[self._brightness] = found.light
+        too_dark = max((level for level, light in tried.items() if light is Light.TOO_FAINT), default=0)
+        too_bright = min(
+            (level for level, light in tried.items() if light is Light.TOO_BRIGHT), default=cover.max_brightness + 1
+        )
+        if found.light is Light.TOO_FAINT:
+            wanted = min(self._brightness * 4, cover.max_brightness)
+        else:
+            wanted = max(self._brightness // 4, 1)
+        if not too_dark < wanted < too_bright:
+            wanted = (too_dark + too_bright) // 2
+        return wanted if too_dark < wanted < too_bright else None
+
+    def _switch(self, brightness: int) -> None:
+        """Set the panel, where there is one."""
+        cover = self._equipment.cover
+        if cover is None or not brightness or brightness == self._brightness:
+            return
+        line = f"panel at {brightness} of {cover.max_brightness}"
+        logger.info("%s", line)
+        self._equipment.watcher.notice(line)
+        self._brightness = brightness  # first: it is switched off at the end even where this fails half-way
+        cover.light_on(brightness)
+
+    def _begun_series(self, filter_name: str | None) -> Series | None:
+        """Find a series of these settings that was begun, the one with most frames, whatever its exposure."""
+        fitting: list[Series] = []
+        for location in find_series([self._sink.directory]):
+            try:
+                series = open_series(location)
+            except StorageError as error:
+                logger.debug("%s", error)
+                continue
+            exposure_s = series.settings.get("exposure_time_s")
+            if not isinstance(exposure_s, (int, float)) or Path(location).parent != Path(self._sink.directory):
+                continue
+            plan = self._plan(safe_word(location), float(exposure_s), filter_name)
+            if not differences(series, plan, self._exposer.shape, self._exposer.set_point_c):
+                fitting.append(series)
+        return max(fitting, key=lambda series: len(series.records), default=None)
+
+    def _plan(self, name: str, exposure_s: float | None, filter_name: str | None) -> SeriesPlan:
+        return SeriesPlan(
+            name=name,
+            frame_type=FrameType.FLAT,
+            exposure_time_s=exposure_s,
+            n_frames=self._rules.n_frames,
+            settings=self._settings,
+            light=True,
+            filter_name=filter_name,
+            limits=self._rules.limits,
+            bias_level_adu=self._rules.bias_level_adu,
+            retry=self._rules.retry,
+        )
+
+
+def _exposure_of(series: Series) -> float:
+    return float(series.settings["exposure_time_s"])

@@ -1,0 +1,129 @@
+"""Where a series goes: into the one that was begun with the same settings, or into a new one beside it."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ostcal.capture.plan import SeriesPlan, SeriesSink
+from ostcal.errors import StorageError
+from ostcal.storage.frame_store import STORE_ENDING, Series, open_series
+
+logger = logging.getLogger(__name__)
+
+_SAME_EXPOSURE = 1e-6
+_SETTING_WORDS = {
+    "camera": "camera",
+    "gain": "gain",
+    "offset": "offset",
+    "binning": "binning",
+    "readout_mode": "readout mode",
+    "filter_name": "filter",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeriesPlace:
+    """Where a series is or will be."""
+
+    location: str
+    series: Series | None
+    """What is there already."""
+    notices: tuple[str, ...] = ()
+    """One line for each series of this name that has other settings."""
+
+    @property
+    def present(self) -> int:
+        """Frames that are there."""
+        return len(self.series.records) if self.series is not None else 0
+
+
+def find_place(plan: SeriesPlan, sink: SeriesSink, shape: tuple[int, int], set_point_c: float | None) -> SeriesPlace:
+    """Choose the directory of a series: ``NAME.zarr``, or ``NAME_2.zarr`` where that was taken with other settings.
+
+    Parameters
+    ----------
+    plan, sink : SeriesPlan, SeriesSink
+        What is to be captured, and where to.
+    shape : (height, width)
+        Of the frames.
+    set_point_c : float or None
+        Of the cooler.
+    """
+    notices: list[str] = []
+    for path in _names(Path(sink.directory), plan.name):
+        if not os.path.lexists(path):
+            return SeriesPlace(location=str(path), series=None, notices=_ending(notices, path))
+        try:
+            series = open_series(path)
+        except StorageError as error:
+            notices.append(f"{error}; it is left as it is")
+            continue
+        changes = differences(series, plan, shape, set_point_c)
+        if not changes:
+            return SeriesPlace(location=str(path), series=series, notices=_ending(notices, path))
+        notices.append(f"{path} was taken with other settings ({'; '.join(changes)}) and is left as it is")
+    raise AssertionError("there is always a next number")
+
+
+def differences(series: Series, plan: SeriesPlan, shape: tuple[int, int], set_point_c: float | None) -> list[str]:
+    """Say what keeps the frames of a plan out of a series, each as ``gain 100, now 200``; nothing where they fit."""
+    there = series.settings
+    now = series_settings(plan, set_point_c)
+    changes = []
+    if series.frame_type is not plan.frame_type:
+        changes.append(f"{series.frame_type} frames, now {plan.frame_type}")
+    if (series.height, series.width) != shape:
+        changes.append(f"{series.width} x {series.height} pixels, now {shape[1]} x {shape[0]}")
+    for key, word in _SETTING_WORDS.items():
+        if there.get(key) != now[key]:
+            changes.append(f"{word} {_shown(there.get(key))}, now {_shown(now[key])}")
+    if not _close(there.get("exposure_time_s"), plan.exposure_time_s, _SAME_EXPOSURE * (plan.exposure_time_s or 0.0)):
+        changes.append(f"exposure {_shown(there.get('exposure_time_s'))} s, now {_shown(plan.exposure_time_s)} s")
+    if not _close(there.get("set_temperature_c"), set_point_c, plan.set_point_tolerance_c):
+        changes.append(f"set point {_shown(there.get('set_temperature_c'))} C, now {_shown(set_point_c)} C")
+    return changes
+
+
+def series_settings(plan: SeriesPlan, set_point_c: float | None) -> dict[str, Any]:
+    """Give what all frames of a series share, as its attributes hold it."""
+    return {
+        "exposure_time_s": plan.exposure_time_s,
+        "camera": plan.settings.camera,
+        "gain": plan.settings.gain,
+        "offset": plan.settings.offset,
+        "binning": list(plan.settings.binning),
+        "readout_mode": plan.settings.readout_mode,
+        "filter_name": plan.filter_name,
+        "set_temperature_c": set_point_c,
+    }
+
+
+def _names(directory: Path, name: str) -> Iterator[Path]:
+    yield directory / f"{name}{STORE_ENDING}"
+    number = 2
+    while True:
+        yield directory / f"{name}_{number}{STORE_ENDING}"
+        number += 1
+
+
+def _ending(notices: list[str], path: Path) -> tuple[str, ...]:
+    return tuple(f"{notice}; frames go to {path}" for notice in notices)
+
+
+def _close(a: object, b: float | None, tolerance: float) -> bool:
+    """Compare numbers of which the first was read from a file."""
+    if not isinstance(a, (int, float)) or b is None:
+        return a is None and b is None
+    return math.isfinite(a) and abs(a - b) <= tolerance + 1e-9
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, list):
+        return "x".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str("not set" if value is None else value)

@@ -1,0 +1,264 @@
+"""From a downloaded frame to a committed one: measured, checked, written, exported; and the one thread that does it."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ostcal.capture.exposing import TakenFrame, finite
+from ostcal.capture.place import SeriesPlace, series_settings
+from ostcal.capture.plan import FrameDone, SeriesPlan, SeriesSink
+from ostcal.devices.protocols import CameraInfo
+from ostcal.errors import FrameError, StorageError
+from ostcal.frames import FrameMetadata, FrameType
+from ostcal.measure import live
+from ostcal.storage.fits_writer import remove_partial_files
+from ostcal.storage.frame_store import SeriesWriter, create_series, open_series, open_series_for_writing
+from ostcal.storage.ledger import FrameCheck, FramePixels, FrameRecord, describe_pixels, os_reason
+from ostcal.storage.transfer import export_frame, export_name
+
+logger = logging.getLogger(__name__)
+
+_MOST_WAITING: Final = 2
+"""Frames given to the writer and not committed yet; with the one that is being downloaded there are three."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedSeries:
+    """What a recorder needs to know of its series."""
+
+    plan: SeriesPlan
+    sink: SeriesSink
+    place: SeriesPlace
+    info: CameraInfo
+    set_point_c: float | None
+
+
+class SeriesRecorder:
+    """Commits the frames of one series, one after the other; used by one thread at a time.
+
+    A series that does not exist is made with its first frame, so that a camera which gives none leaves none.
+
+    Raises
+    ------
+    StorageError
+        When made, if the series that is there cannot be written.
+    """
+
+    def __init__(self, series: RecordedSeries) -> None:
+        self._series = series
+        self._place = series.place
+        self._plan = series.plan
+        self._writer: SeriesWriter | None = None
+        self._levels_adu: list[float] = []
+        self._bayer = bayer_pattern(series.info, series.plan)
+        self.present = series.place.present
+        if series.place.series is not None:
+            self._writer = open_series_for_writing(series.place.location)
+            records = sorted(series.place.series.records, key=lambda record: str(record.metadata.date_obs))
+            medians = [record.pixels.statistics.median for record in records]
+            self._levels_adu = [median for median in medians if median is not None]
+
+    @property
+    def levels_adu(self) -> tuple[float, ...]:
+        """Levels (medians) of the frames of the series, oldest first."""
+        return tuple(self._levels_adu)
+
+    def commit(self, taken: TakenFrame) -> FrameDone:
+        """Measure, check and write a frame; when this returns, it is on the disk.
+
+        Raises
+        ------
+        StorageError
+            If it cannot be written; then it is absent.
+        """
+        writer = self._writer or self._create(taken.result.pixels)
+        pixels = _as_stored(taken.result.pixels, writer)
+        measured = describe_pixels(pixels, saturation_adu=live.SATURATED_FROM * self._series.info.max_adu)
+        verdicts = self._judge(taken, pixels, measured)
+        record = FrameRecord(
+            index=self._next_index(writer),
+            metadata=self._metadata(taken),
+            pixels=measured,
+            date_end=taken.end_utc,
+            requested_exposure_time_s=taken.requested_s,
+            cooler_power_percent=finite(taken.status.cooler_power_percent),
+            checks=tuple(
+                FrameCheck(name=verdict.check, value=verdict.value, limit=verdict.limit, passed=verdict.passed)
+                for verdict in verdicts
+            ),
+        )
+        writer.write_frame(record.index, pixels, record)
+        self.present += 1
+        if measured.statistics.median is not None:
+            self._levels_adu.append(measured.statistics.median)
+        if self._series.sink.export_frames:
+            export_frame(record, pixels, self._export_directory(), self._plan.frame_type)
+        return FrameDone(plan=self._plan, record=record, verdicts=verdicts, present=self.present)
+
+    def export_missing(self) -> None:
+        """Write the FITS files of committed frames that have none, as after a kill between record and file."""
+        if not self._series.sink.export_frames or self._place.series is None:
+            return
+        directory = self._export_directory()
+        remove_partial_files(directory)
+        series = open_series(self._place.location)
+        for record in series.records:
+            if not (directory / export_name(record, self._plan.frame_type)).exists():
+                try:
+                    export_frame(record, series.read_frame(record.index), directory, self._plan.frame_type)
+                except FrameError as error:
+                    logger.warning("%s", error)
+
+    def _create(self, pixels: NDArray[Any]) -> SeriesWriter:
+        height, width = pixels.shape
+        directory = Path(self._series.sink.directory)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"{directory}: the directory cannot be made: {os_reason(error)}") from error
+        self._writer = create_series(
+            self._place.location,
+            n_frames=self._plan.n_frames,
+            height=height,
+            width=width,
+            dtype="int32" if self._series.info.max_adu > np.iinfo(np.uint16).max else pixels.dtype,
+            frame_type=self._plan.frame_type,
+            compressor=self._series.sink.compressor,
+            attributes=series_settings(self._plan, self._series.set_point_c),
+        )
+        return self._writer
+
+    def _next_index(self, writer: SeriesWriter) -> int:
+        """Give the first free index; frames whose records are damaged keep theirs, and the series grows."""
+        free = writer.free_indices()
+        if not free:
+            writer.extend(max(writer.n_planned + 1, self._plan.n_frames))
+            free = writer.free_indices()
+        return free[0]
+
+    def _metadata(self, taken: TakenFrame) -> FrameMetadata:
+        height, width = taken.result.pixels.shape
+        binning = self._plan.settings.binning
+        size_um = self._series.info.pixel_size_um
+        return FrameMetadata(
+            frame_type=self._plan.frame_type,
+            exposure_time_s=taken.result.exposure_time_s,
+            width=width,
+            height=height,
+            settings=self._plan.settings,
+            filter_name=self._plan.filter_name,
+            set_temperature_c=self._series.set_point_c,
+            ccd_temperature_c=finite(taken.status.ccd_temperature_c),
+            date_obs=taken.start_utc,
+            bayer_pattern=self._bayer,
+            row_order="TOP-DOWN",
+            pixel_size_um=(size_um[0] * binning[0], size_um[1] * binning[1]) if size_um else None,
+        )
+
+    def _judge(self, taken: TakenFrame, pixels: NDArray[Any], measured: FramePixels) -> tuple[live.Verdict, ...]:
+        limits, max_adu = self._plan.limits, self._series.info.max_adu
+        statistics = measured.statistics
+        level = statistics.median or 0.0
+        ccd_c = finite(taken.status.ccd_temperature_c)
+        verdicts = [live.saturation(statistics.saturated, pixels.size, limits.saturated_share)]
+        if ccd_c is not None and self._series.set_point_c is not None:
+            verdicts.append(live.temperature(ccd_c, self._series.set_point_c, limits.temperature_c))
+        jump = live.level_jump(level, self._levels_adu, limits, self._plan.bias_level_adu or 0.0)
+        verdicts += [jump] if jump else []
+        if self._plan.frame_type in (FrameType.BIAS, FrameType.DARK):
+            exposure_s = taken.result.exposure_time_s
+            above = live.light_above_bias(level, self._plan.bias_level_adu, exposure_s, limits, max_adu)
+            since = live.light_since_start(level, self._levels_adu, limits, max_adu)
+            verdicts += [verdict for verdict in (above, since) if verdict]
+            verdicts.append(live.light_gradient(live.gradient_adu(pixels), exposure_s, limits, max_adu))
+        return tuple(verdicts)
+
+    def _export_directory(self) -> Path:
+        directory = Path(self._place.location).with_suffix("")
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"{directory}: the directory cannot be made: {os_reason(error)}") from error
+        return directory
+
+
+class WriterThread:
+    """The one thread that commits frames while the camera exposes the next; a context manager that waits for it.
+
+    Parameters
+    ----------
+    commit : callable
+        Commits one frame.
+    """
+
+    def __init__(self, commit: Callable[[TakenFrame], FrameDone]) -> None:
+        self._commit = commit
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ostcal-writer")
+        self._waiting: deque[Future[FrameDone]] = deque()
+
+    def __enter__(self) -> WriterThread:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(wait=True)
+
+    def submit(self, taken: TakenFrame) -> list[FrameDone]:
+        """Hand over a frame, waiting until there is room; give the frames that were committed meanwhile.
+
+        Raises
+        ------
+        StorageError
+            If an earlier frame could not be written.
+        """
+        done = self.committed(leave=_MOST_WAITING - 1)
+        self._waiting.append(self._pool.submit(self._commit, taken))
+        return done
+
+    def committed(self, *, leave: int | None = None) -> list[FrameDone]:
+        """Give the frames that were committed since the last call.
+
+        Parameters
+        ----------
+        leave : int, optional
+            Wait until no more than this many frames are not committed yet.
+
+        Raises
+        ------
+        StorageError
+            If one of them could not be written.
+        """
+        done = []
+        while self._waiting and (self._waiting[0].done() or (leave is not None and len(self._waiting) > leave)):
+            done.append(self._waiting.popleft().result())
+        return done
+
+
+def bayer_pattern(info: CameraInfo, plan: SeriesPlan) -> str | None:
+    """Give the colours of the first pixels; binned frames have none."""
+    return info.bayer_pattern if plan.settings.binning == (1, 1) else None
+
+
+def _as_stored(pixels: NDArray[Any], writer: SeriesWriter) -> NDArray[Any]:
+    """Give a frame in the dtype of its series, where its values fit.
+
+    Cameras may give one frame as 32-bit and the next as 16-bit integers.
+    """
+    if pixels.dtype == writer.dtype:
+        return pixels
+    limits = np.iinfo(writer.dtype)
+    lowest, highest = int(pixels.min()), int(pixels.max())
+    if not limits.min <= lowest <= highest <= limits.max:
+        raise StorageError(
+            f"{writer.location}: a frame with values from {lowest} to {highest} does not fit its {writer.dtype};"
+            " move the series away to begin a new one"
+        )
+    return pixels.astype(writer.dtype)

@@ -1,0 +1,252 @@
+"""A series of frames: only what is missing, each committed or absent, writing one while the next is exposed.
+
+The order for each frame: start its exposure, hand the frame before it to the writer, wait, download. So the image is
+always downloaded before the next exposure starts, and at most three frames are in memory: one being downloaded, one
+waiting, one being written.
+"""
+
+from __future__ import annotations
+
+import logging
+import statistics
+from collections.abc import Iterable
+from pathlib import Path
+
+from ostcal.capture.clock import Clock
+from ostcal.capture.exposing import Exposer, Meanwhile, TakenFrame
+from ostcal.capture.place import SeriesPlace, find_place
+from ostcal.capture.plan import (
+    CaptureWatcher,
+    ExposureControl,
+    FrameDone,
+    SeriesEnd,
+    SeriesOutcome,
+    SeriesPlan,
+    SeriesSink,
+)
+from ostcal.capture.recording import RecordedSeries, SeriesRecorder, WriterThread
+from ostcal.devices.protocols import Camera
+from ostcal.errors import DeviceError, OstcalError, StorageError
+from ostcal.storage.frame_store import STORE_ENDING
+
+logger = logging.getLogger(__name__)
+
+
+def capture_series(
+    camera: Camera,
+    plan: SeriesPlan,
+    sink: SeriesSink,
+    clock: Clock,
+    watcher: CaptureWatcher,
+    *,
+    control: ExposureControl | None = None,
+) -> SeriesOutcome:
+    """Take the frames of a series that are missing.
+
+    Parameters
+    ----------
+    camera : Camera
+        Connected, with the settings of the plan applied.
+    plan : SeriesPlan
+        What to take.
+    sink : SeriesSink
+        Where it goes.
+    clock : Clock
+        Waits, and dates the frames.
+    watcher : CaptureWatcher
+        Is told how it goes on.
+    control : ExposureControl, optional
+        Chooses each exposure where the plan has none.
+
+    Returns
+    -------
+    SeriesOutcome
+        Also where the camera failed or the disk is full: the series keeps what it has, and the outcome says why it
+        ended.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        After the running exposure was aborted and the frames that were downloaded are committed.
+    """
+    try:
+        exposer = Exposer(camera, clock, plan.retry)
+    except DeviceError as error:
+        location = str(Path(sink.directory) / f"{plan.name}{STORE_ENDING}")
+        return _told(_untouched(plan, location, SeriesEnd.CAMERA_FAILED, error), watcher)
+    place = find_place(plan, sink, exposer.shape, exposer.set_point_c)
+    missing = max(0, plan.n_frames - place.present)
+    _log_place(place, plan, missing)
+    watcher.series_started(plan, place.location, missing)
+    series = RecordedSeries(plan=plan, sink=sink, place=place, info=camera.info, set_point_c=exposer.set_point_c)
+    try:
+        recorder = SeriesRecorder(series)
+        recorder.export_missing()
+    except StorageError as error:
+        return _told(_untouched(plan, place.location, SeriesEnd.STORAGE_FAILED, error, place.present), watcher)
+    run = _Run(series, recorder, exposer, watcher, control or _Fixed(plan))
+    end, reason = run.take(missing)
+    return _told(run.outcome(end, reason), watcher)
+
+
+class _Fixed:
+    """The control of a series whose frames all have the exposure of the plan."""
+
+    reason = ""
+
+    def __init__(self, plan: SeriesPlan) -> None:
+        if plan.exposure_time_s is None:
+            raise ValueError(f"{plan.name}: a series whose exposures change needs a control")
+        self._exposure_s = plan.exposure_time_s
+
+    def next_exposure_s(self) -> float:
+        return self._exposure_s
+
+    def judge(self, *_: object) -> bool:
+        return True
+
+
+class _Run:
+    """One pass over the missing frames of a series."""
+
+    def __init__(
+        self,
+        series: RecordedSeries,
+        recorder: SeriesRecorder,
+        exposer: Exposer,
+        watcher: CaptureWatcher,
+        control: ExposureControl,
+    ) -> None:
+        self._plan = series.plan
+        self._place = series.place
+        self._recorder = recorder
+        self._exposer = exposer
+        self._watcher = watcher
+        self._control = control
+        self._writer = WriterThread(recorder.commit)
+        self._meanwhile = Meanwhile(started=self._hand_over, waiting=self._while_exposing)
+        self._downloaded: TakenFrame | None = None
+        self._refused = 0
+        self._warnings: list[str] = list(series.place.notices)
+
+    def take(self, missing: int) -> tuple[SeriesEnd, str]:
+        """Take frames until none is missing or something ends the series; give why it ended."""
+        with self._writer:
+            try:
+                return self._take_and_settle(missing)
+            except StorageError as error:
+                self._exposer.abort()
+                return SeriesEnd.STORAGE_FAILED, str(error)
+            except KeyboardInterrupt:
+                self._interrupt()
+                raise
+
+    def outcome(self, end: SeriesEnd, reason: str) -> SeriesOutcome:
+        """Sum up."""
+        levels = self._recorder.levels_adu
+        return SeriesOutcome(
+            plan=self._plan,
+            location=self._place.location,
+            end=end,
+            message=_message(self._plan, self._place.location, self._recorder.present, end, reason),
+            present=self._recorder.present,
+            taken=self._recorder.present - self._place.present,
+            refused=self._refused,
+            warnings=tuple(self._warnings),
+            level_adu=statistics.median(levels) if levels else None,
+        )
+
+    def _interrupt(self) -> None:
+        """End with every frame that was downloaded; the exposer has aborted the exposure."""
+        try:
+            self._settle()
+        except StorageError as error:
+            logger.warning("%s", error)
+        logger.warning(
+            "%s: interrupted; %d of %d frames are kept, and starting again takes the others",
+            self._place.location,
+            self._recorder.present,
+            self._plan.n_frames,
+        )
+
+    def _take_and_settle(self, missing: int) -> tuple[SeriesEnd, str]:
+        try:
+            end = self._take(missing)
+        except DeviceError as error:
+            self._exposer.abort()
+            self._settle()
+            return SeriesEnd.CAMERA_FAILED, str(error)
+        self._settle()
+        return end
+
+    def _take(self, missing: int) -> tuple[SeriesEnd, str]:
+        kept = 0
+        while kept < missing:
+            exposure_s = self._control.next_exposure_s()
+            if exposure_s is None:
+                return SeriesEnd.STOPPED, self._control.reason
+            taken = self._exposer.take(exposure_s, light=self._plan.light, meanwhile=self._meanwhile)
+            if self._control.judge(taken.result, taken.started_s):
+                self._downloaded = taken
+                kept += 1
+            else:
+                self._refused += 1
+        return SeriesEnd.COMPLETE, ""
+
+    def _hand_over(self) -> None:
+        """Give the frame that was downloaded last to the writer; the camera is busy with the next one meanwhile."""
+        if self._downloaded is not None:
+            taken, self._downloaded = self._downloaded, None
+            self._tell(self._writer.submit(taken))
+
+    def _settle(self) -> None:
+        """Wait until all downloaded frames are committed."""
+        self._hand_over()
+        self._tell(self._writer.committed(leave=0))
+
+    def _while_exposing(self, exposure_s: float, elapsed_s: float) -> None:
+        """Tell of progress; a frame that could not be written ends the exposure at once."""
+        self._tell(self._writer.committed())
+        self._watcher.exposing(exposure_s, elapsed_s)
+
+    def _tell(self, frames: Iterable[FrameDone]) -> None:
+        for done in frames:
+            frame = f"{self._place.location}: frame {done.record.index}"
+            logger.debug("%s of %g s: %s", frame, done.record.metadata.exposure_time_s, done.record.pixels.statistics)
+            for verdict in done.verdicts:
+                if not verdict.passed:
+                    self._warnings.append(f"{frame}: {verdict.text}")
+                    logger.warning("%s: %s", frame, verdict.text)
+            self._watcher.frame_done(done)
+
+
+def _log_place(place: SeriesPlace, plan: SeriesPlan, missing: int) -> None:
+    for line in (*place.notices, *(place.series.problems if place.series is not None else ())):
+        logger.warning("%s", line)
+    logger.info("%s: %d of %d frames are there, %d to take", place.location, place.present, plan.n_frames, missing)
+
+
+def _untouched(plan: SeriesPlan, location: str, end: SeriesEnd, error: OstcalError, present: int = 0) -> SeriesOutcome:
+    """Give the outcome of a series of which no frame was begun."""
+    return SeriesOutcome(
+        plan=plan,
+        location=location,
+        end=end,
+        message=_message(plan, location, present, end, str(error)),
+        present=present,
+        taken=0,
+    )
+
+
+def _message(plan: SeriesPlan, location: str, present: int, end: SeriesEnd, reason: str) -> str:
+    count = f"{location}: {present} of {plan.n_frames} frames"
+    if end is SeriesEnd.COMPLETE:
+        return count
+    return f"{count}; {reason}; starting again takes the others"
+
+
+def _told(outcome: SeriesOutcome, watcher: CaptureWatcher) -> SeriesOutcome:
+    """Log the outcome and tell the watcher."""
+    logger.log(logging.INFO if outcome.is_complete else logging.WARNING, "%s", outcome.message)
+    watcher.series_ended(outcome)
+    return outcome
