@@ -12,9 +12,13 @@ if TYPE_CHECKING:
     from ostcal.masters.creator import MasterFrameCreator
     from ostcal.masters.loading import load_master_bias, load_master_dark, load_master_flat
     from ostcal.status import Status
+    from ostcal.workflow import CalibrationWorkflow, DarkCapture, FlatCapture, open_camera
 
 __all__ = [
+    "CalibrationWorkflow",
     "Config",
+    "DarkCapture",
+    "FlatCapture",
     "MasterFrameCreator",
     "OstcalError",
     "Status",
@@ -23,10 +27,14 @@ __all__ = [
     "load_master_bias",
     "load_master_dark",
     "load_master_flat",
+    "open_camera",
 ]
 
 _HOMES = {
+    "CalibrationWorkflow": "ostcal.workflow",
     "Config": "ostcal.config",
+    "DarkCapture": "ostcal.workflow",
+    "FlatCapture": "ostcal.workflow",
     "MasterFrameCreator": "ostcal.masters.creator",
     "OstcalError": "ostcal.errors",
     "Status": "ostcal.status",
@@ -34,6 +42,7 @@ _HOMES = {
     "load_master_bias": "ostcal.masters.loading",
     "load_master_dark": "ostcal.masters.loading",
     "load_master_flat": "ostcal.masters.loading",
+    "open_camera": "ostcal.workflow",
 }
 
 

@@ -213,6 +213,7 @@ Factors = Annotated[
 Text = Annotated[
     str, BeforeValidator(_text), Strict(), AfterValidator(_check_text), Allowed("text on one line, not empty")
 ]
+Texts = Annotated[tuple[Text, ...], BeforeValidator(_tuple), PlainSerializer(list), Allowed("a list of texts")]
 MemorySize = Annotated[
     int,
     BeforeValidator(parse_size),
@@ -323,6 +324,11 @@ class FlatCapture(_Section):
     )
     max_adjustment_attempts: Count = _key(10, "Exposures tried before giving up on the level.", "exposures")
     output_dir: Text = _key("flats", "Directory of the flat series, and where masters look for them.")
+    filters: Texts = _key((), "Names of filters, as the wheel has them; a series of flats is taken with each.")
+    twilight: Switch = _key(False, "Follow the sky of dusk or dawn, frame by frame, instead of a steady light.")
+    panel_brightness: CountOrZero | None = _key(
+        None, "Brightness of a flat panel to start with, in its own steps; null is half of what it can."
+    )
 
     _order = field_validator("max_exposure")(_above_min_exposure)
 
@@ -411,6 +417,10 @@ class _AlpacaDevice(_OpenSection):
     host: Text = _key("127.0.0.1", "Name or address of the Alpaca server.")
     port: Port = _key(11111, "Port of the Alpaca server.")
     device_id: CountOrZero = _key(0, "Number of the camera on that server.")
+    filter_wheel_id: CountOrZero | None = _key(None, "Number of the filter wheel on that server; null is none.")
+    cover_calibrator_id: CountOrZero | None = _key(
+        None, "Number of the cover or flat panel on that server; null is none."
+    )
 
 
 class AscomCamera(CameraValues, _AscomDriver):
@@ -419,6 +429,15 @@ class AscomCamera(CameraValues, _AscomDriver):
 
 class AlpacaCamera(CameraValues, _AlpacaDevice):
     """The camera where camera_type is alpaca (any system, over the network)."""
+
+
+class Simulator(_OpenSection):
+    """The camera where camera_type is simulator: started inside the run, over loopback HTTP."""
+
+    sensor: Text = _key("demo", "What is simulated: demo (1 MP), bayer (colour) or qhy600m (61 MP).")
+    time_scale: Positive = _key(1.0, "How much faster time passes than in reality.")
+    seed: CountOrZero = _key(1, "Of the noise and the faults.")
+    faults: Texts = _key((), "What goes wrong, as ostcal simulate --help lists it.")
 
 
 class Cooling(_OpenSection):
@@ -445,6 +464,7 @@ class Video(_OpenSection):
     camera_type: CameraType = _key("alpaca", "What drives the camera.")
     ascom: Annotated[AscomCamera, BeforeValidator(_empty_is_default)] = AscomCamera()
     alpaca: Annotated[AlpacaCamera, BeforeValidator(_empty_is_default)] = AlpacaCamera()
+    simulator: Annotated[Simulator, BeforeValidator(_empty_is_default)] = Simulator()
     cooling: Annotated[Cooling, BeforeValidator(_empty_is_default)] = Cooling()
 
 
@@ -464,6 +484,7 @@ class Compute(_Section):
 class Storage(_Section):
     """How series and masters are stored."""
 
+    export_frames: Switch = _key(False, "Write each captured frame as a FITS file too, beside its series.")
     strip_rows: StripRows = _key("auto", "Rows of an inner chunk; auto is 16 to 32 by the size of the frame.", "rows")
     compressor: Compressor = _key(
         "auto",

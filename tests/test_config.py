@@ -54,6 +54,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "exposure_step_factor": 1.5,
         "max_adjustment_attempts": 10,
         "output_dir": "flats",
+        "filters": [],
+        "twilight": False,
+        "panel_brightness": None,
     },
     "master_frames": {
         "output_dir": "master_frames",
@@ -97,12 +100,15 @@ DEFAULTS: dict[str, dict[str, Any]] = {
             "host": "127.0.0.1",
             "port": 11111,
             "device_id": 0,
+            "filter_wheel_id": None,
+            "cover_calibrator_id": None,
             "exposure_time": 1.0,
             "gain": None,
             "offset": None,
             "binning": 1,
             "readout_mode": None,
         },
+        "simulator": {"sensor": "demo", "time_scale": 1.0, "seed": 1, "faults": []},
         "cooling": {
             "enable_cooling": False,
             "target_temperature": -10.0,
@@ -113,7 +119,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         },
     },
     "compute": {"scheduler": "threads", "workers": None, "memory_limit": "4GiB", "address": None},
-    "storage": {"strip_rows": "auto", "compressor": "auto"},
+    "storage": {"export_frames": False, "strip_rows": "auto", "compressor": "auto"},
 }
 
 
@@ -347,7 +353,8 @@ def test_values_that_are_probably_not_meant_are_pointed_out(load: Load) -> None:
          " flat_capture and master_frames"),
         ("storage: {sigma_treshold: a}", "line 1: storage.sigma_treshold: unknown key; did you mean"
          " master_frames.sigma_threshold?"),
-        ("storage: {xyz: a}", "line 1: storage.xyz: unknown key; the keys here are strip_rows and compressor"),
+        ("storage: {xyz: a}", "line 1: storage.xyz: unknown key; the keys here are export_frames, strip_rows and"
+         " compressor"),
         ("master_frames: {rejection_method: sigmaclip}", "line 1: master_frames.rejection_method: sigmaclip is not"
          " allowed; write sigma_clip, minmax, winsorized_sigma_clip, median or none; did you mean sigma_clip?"),
         ("\n\ndark_capture:\n\n  num_darks: 0", "line 5: dark_capture.num_darks: 0 is not allowed; write a whole number"

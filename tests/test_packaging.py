@@ -20,7 +20,7 @@ from ostcal._version import __version__
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "ostcal"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-DISTRIBUTIONS = {"pydantic_core": "pydantic", "yaml": "pyyaml"}
+DISTRIBUTIONS = {"alpaca": "alpyca", "pydantic_core": "pydantic", "yaml": "pyyaml"}
 """What to install for a module of another name; pydantic pins the core that it brings."""
 
 
@@ -90,9 +90,18 @@ def run_python(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_runner_takes_the_options_of_the_command() -> None:
-    runner = run_python(str(ROOT / "scripts" / "master_frame_runner.py"), "--help")
-    command = run_python("-c", "from ostcal.cli import main; main(['masters', '--help'], prog_name='ostcal')")
+@pytest.mark.parametrize(
+    ("script", "name"),
+    [
+        ("master_frame_runner", "masters"),
+        ("calibration_workflow", "workflow"),
+        ("dark_capture_runner", "darks"),
+        ("flat_capture_runner", "flats"),
+    ],
+)
+def test_the_runners_take_the_options_of_their_commands(script: str, name: str) -> None:
+    runner = run_python(str(ROOT / "scripts" / f"{script}.py"), "--help")
+    command = run_python("-c", f"from ostcal.cli import main; main(['{name}', '--help'], prog_name='ostcal')")
     assert runner.returncode == 0, runner.stderr
     assert runner.stdout == command.stdout
     assert "--config" in runner.stdout

@@ -6,14 +6,27 @@ Exit codes: 0 everything asked was made (frames left out are warnings), 1 someth
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import click
 
 from ostcal._version import __version__
-from ostcal.cli.masters import masters
-from ostcal.cli.transfer import export_command, import_command
+
+COMMANDS = {
+    "workflow": ("ostcal.cli.capture:workflow_command", "Take darks and flats and make masters of them."),
+    "darks": ("ostcal.cli.capture:darks_command", "Take bias frames and darks."),
+    "flats": ("ostcal.cli.capture:flats_command", "Take flats at the exposure that gives the wanted level."),
+    "masters": ("ostcal.cli.masters:masters", "Combine bias, dark and flat frames into masters."),
+    "import": ("ostcal.cli.transfer:import_command", "Copy FITS frames into zarr series."),
+    "export": ("ostcal.cli.transfer:export_command", "Write a zarr series as FITS files, bit for bit."),
+    "cameras": ("ostcal.cli.capture:cameras_command", "Find Alpaca servers and list their devices."),
+    "simulate": ("ostcal.cli.simulate:simulate", "Run a simulated observatory (an Alpaca server)."),
+}
+"""Where each command is, and its line in the help: a command is imported when it is called."""
 
 EXAMPLES = """\b
 Examples:
+  ostcal workflow --config night.yaml                  (camera, darks, flats, masters)
   ostcal masters --config config_calibration_frames.yaml
   ostcal masters --config night.yaml --flats-only --normalization-method median
   ostcal import darks flats --config night.yaml
@@ -27,12 +40,32 @@ Exit codes: 0 everything asked was made, 1 something could not be made, 2 wrong 
 """
 
 
-@click.group(epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class _LazyGroup(click.Group):
+    """Commands that are imported when they are called, so that help and completion come at once."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Give the names, in the order of an evening."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(
+    cls=_LazyGroup,
+    epilog=EXAMPLES,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(__version__, prog_name="ostcal")
 def main() -> None:
-    """Calibration frames of astronomical cameras: master bias, darks and flats from frames of any size."""
-
-
-main.add_command(masters)
-main.add_command(import_command)
-main.add_command(export_command)
+    """Calibration frames of astronomical cameras: from the camera to master bias, darks and flats."""

@@ -68,6 +68,8 @@ def start_logging(console: Console, level: str, debug: bool) -> None:
     handler = ConsoleHandler(console)
     handler.setLevel(logging.DEBUG if debug else level.upper())
     logger = logging.getLogger("ostcal")
+    for old in logger.handlers:
+        old.close()
     logger.handlers = [handler]
     logger.setLevel(logging.DEBUG)
     logger.propagate = False

@@ -1,0 +1,417 @@
+"""The evening in one call: cool, darks, flats, the darks that the flats still miss, masters.
+
+The public classes here are the only ones that put a configuration, devices, capture and masters together.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from ostcal.capture.auto_exposure import ExposureRules
+from ostcal.capture.clock import Clock, SystemClock
+from ostcal.capture.cooling import CoolingRules, cool, warm_up
+from ostcal.capture.darks import DarkPlan, DarkRules, capture_darks, find_bias_level, flat_exposures, plan_darks
+from ostcal.capture.flats import FlatReport, FlatRules, capture_flats, plan_flats
+from ostcal.capture.plan import CaptureWatcher, Equipment, RetryRules, SeriesOutcome, SeriesSink
+from ostcal.config import Config, load_config
+from ostcal.devices.opening import open_alpaca_camera, open_alpaca_cover, open_alpaca_filter_wheel
+from ostcal.devices.protocols import Camera, CameraRequest
+from ostcal.errors import DeviceError, OstcalError
+from ostcal.frames import CameraSettings
+from ostcal.masters.build import Watcher
+from ostcal.masters.creator import ConfigSource, MasterFrameCreator
+from ostcal.measure.live import LiveLimits
+from ostcal.status import Level, Status
+
+Ask = Callable[[str], bool]
+Planned = Callable[[DarkPlan], bool]
+"""Told of the darks that are to be taken and what they cost, before the first frame; false ends the run."""
+
+Step = Literal["darks", "flats", "masters", "all"]
+
+
+@dataclass(frozen=True)
+class FastClock:
+    """A clock whose seconds pass faster, as those of a simulated observatory do."""
+
+    scale: float
+
+    def now_s(self) -> float:
+        """Give seconds since some moment."""
+        return time.monotonic() * self.scale
+
+    def utc(self) -> datetime:
+        """Give the time of day."""
+        return datetime.now(UTC)
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(seconds / self.scale)
+
+
+@contextmanager
+def open_equipment(
+    config: Config, watcher: CaptureWatcher | None = None, ask: Ask | None = None
+) -> Iterator[Equipment]:
+    """Connect camera, filter wheel and cover as the configuration says, and disconnect them at the end.
+
+    With ``camera_type: simulator`` a simulated observatory is started for as long as the context lives.
+
+    Raises
+    ------
+    DeviceError
+        If a device does not answer or does not connect.
+    """
+    camera = open_camera(config)
+    opened: list[Any] = [camera]
+    try:
+        video = config.video
+        host, port, wheel_id, cover_id = _addresses(config, camera)
+        wheel = open_alpaca_filter_wheel(host, port, wheel_id) if wheel_id is not None else None
+        opened += [wheel] if wheel is not None else []
+        cover = open_alpaca_cover(host, port, cover_id) if cover_id is not None else None
+        opened += [cover] if cover is not None else []
+        simulated = video.camera_type == "simulator"
+        clock: Clock = FastClock(video.simulator.time_scale) if simulated else SystemClock()
+        yield Equipment(
+            camera=camera, clock=clock, watcher=watcher or CaptureWatcher(), wheel=wheel, cover=cover, ask=ask
+        )
+    finally:
+        for device in reversed(opened):
+            device.close()
+
+
+_simulated: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+"""The simulated observatory behind a camera, which stops when the camera is gone."""
+
+
+def open_camera(config: ConfigSource = None) -> Camera:
+    """Connect the camera of a configuration.
+
+    Parameters
+    ----------
+    config : None, path, dict or Config
+
+    Returns
+    -------
+    Camera
+        Connected; a context manager. A simulated observatory that was started for it ends with it.
+
+    Raises
+    ------
+    DeviceError
+        If it does not answer or does not connect.
+    """
+    video = load_config(config).video
+    if video.camera_type == "alpaca":
+        return open_alpaca_camera(video.alpaca.host, video.alpaca.port, video.alpaca.device_id)
+    if video.camera_type == "ascom":
+        from ostcal.devices.ascom import open_ascom_camera
+
+        return open_ascom_camera(video.ascom.camera_name)
+    from ostcal.simulator.options import SimulatorOptions
+    from ostcal.simulator.server import SimulatedObservatory
+
+    settings = video.simulator
+    observatory = SimulatedObservatory(
+        SimulatorOptions(
+            sensor=settings.sensor, time_scale=settings.time_scale, seed=settings.seed, faults=settings.faults
+        )
+    )
+    observatory.start()
+    try:
+        camera = open_alpaca_camera("127.0.0.1", observatory.port)
+    except OstcalError:
+        observatory.stop()
+        raise
+    weakref.finalize(camera, observatory.stop)
+    _simulated[camera] = observatory
+    return camera
+
+
+def _addresses(config: Config, camera: Camera) -> tuple[str, int, int | None, int | None]:
+    """Give host and port of the server, and the numbers of wheel and cover where there are any."""
+    alpaca = config.video.alpaca
+    if camera in _simulated:
+        return "127.0.0.1", _simulated[camera].port, 0, 0
+    return alpaca.host, alpaca.port, alpaca.filter_wheel_id, alpaca.cover_calibrator_id
+
+
+def _request(config: Config) -> CameraRequest:
+    video = config.video
+    values = video.ascom if video.camera_type == "ascom" else video.alpaca
+    return CameraRequest(
+        gain=values.gain, offset=values.offset, binning=values.binning, readout_mode=values.readout_mode
+    )
+
+
+def _retry(config: Config) -> RetryRules:
+    """Give the patience with a frame: a simulated observatory makes its frames in real time, whatever its scale."""
+    rules = RetryRules()
+    if config.video.camera_type != "simulator":
+        return rules
+    return replace(rules, ready_margin_s=rules.ready_margin_s * max(1.0, config.video.simulator.time_scale))
+
+
+def _limits(config: Config, **others: Any) -> LiveLimits:
+    return LiveLimits(temperature_c=config.master_frames.temperature_tolerance, **others)
+
+
+def _sink(config: Config, directory: str) -> SeriesSink:
+    return SeriesSink(
+        directory=directory, compressor=config.storage.compressor, export_frames=config.storage.export_frames
+    )
+
+
+class _Capture:
+    """What the capture of darks and of flats share: a configuration, devices, and the outcome of the last call."""
+
+    def __init__(
+        self,
+        config: ConfigSource = None,
+        logger: logging.Logger | None = None,
+        watcher: CaptureWatcher | None = None,
+        ask: Ask | None = None,
+        planned: Planned | None = None,
+    ) -> None:
+        self.config = load_config(config)
+        self._logger = logger or logging.getLogger("ostcal")
+        self._watcher = watcher or CaptureWatcher()
+        self._ask = ask
+        self._planned = planned or (lambda plan: True)
+        self._equipment: Equipment | None = None
+        self._settings: CameraSettings | None = None
+        self._status = Status(level=Level.SUCCESS, message="nothing captured yet")
+
+    def initialize(self, camera: Camera | Equipment) -> Status:
+        """Take a connected camera, or camera, wheel and cover together, and apply the configured settings."""
+        if isinstance(camera, Equipment):
+            self._equipment = camera
+        else:
+            simulated = self.config.video.camera_type == "simulator"
+            clock: Clock = FastClock(self.config.video.simulator.time_scale) if simulated else SystemClock()
+            self._equipment = Equipment(camera=camera, clock=clock, watcher=self._watcher, ask=self._ask)
+        return self._guarded(self._apply)
+
+    def get_status(self) -> dict[str, Any]:
+        """Give the outcome of the last call as a dictionary."""
+        return self._status.as_dict()
+
+    def _apply(self) -> Status:
+        equipment, _ = self._ready(settled=False)
+        self._settings = equipment.camera.apply(_request(self.config))
+        name = equipment.camera.info.name
+        return Status(level=Level.SUCCESS, message=f"{name} is connected", details={"settings": self._settings})
+
+    def _ready(self, *, settled: bool = True) -> tuple[Equipment, CameraSettings]:
+        if self._equipment is None or (settled and self._settings is None):
+            raise DeviceError("no camera yet: call initialize(open_camera(config)) first")
+        return self._equipment, self._settings or CameraSettings()
+
+    def _guarded(self, work: Callable[[], Status]) -> Status:
+        try:
+            self._status = work()
+        except OstcalError as error:
+            self._logger.debug("traceback", exc_info=True)
+            self._status = Status(
+                level=Level.ERROR, message=str(error), details={"errors": [str(error)], "warnings": []}
+            )
+        return self._status
+
+
+class DarkCapture(_Capture):
+    """Take bias frames and darks of all exposures that a configuration asks for.
+
+    Parameters
+    ----------
+    config : None, path, dict or Config
+    logger : logging.Logger, optional
+    watcher : CaptureWatcher, optional
+        Told how the capture goes on.
+    ask : callable (str) -> bool, optional
+        Asks a person to do something by hand.
+    planned : callable (DarkPlan) -> bool, optional
+        Told what is to be taken and what it costs, before the first frame; false ends the run.
+    """
+
+    def plan(self, flat_exposures_s: Sequence[float] = ()) -> DarkPlan:
+        """Give what is to be taken and what it costs in time and space."""
+        equipment, settings = self._ready()
+        return plan_darks(equipment, settings, self._rules(flat_exposures_s), self._dark_sink())
+
+    def capture_darks(self, flat_exposures_s: Sequence[float] = ()) -> Status:
+        """Take the darks that are missing; of the flats' exposures as given, configured, or found on disk."""
+        return self._guarded(lambda: self._capture(flat_exposures_s))
+
+    def _dark_sink(self) -> SeriesSink:
+        return _sink(self.config, self.config.dark_capture.output_dir)
+
+    def _capture(self, flat_exposures_s: Sequence[float]) -> Status:
+        equipment, _ = self._ready()
+        plan = self.plan(flat_exposures_s)
+        if not self._planned(plan):
+            raise DeviceError("no darks taken: the run was declined")
+        outcomes = capture_darks(equipment, plan, self._dark_sink())
+        return _status_of(outcomes, [], self.config.dark_capture.output_dir)
+
+    def _rules(self, flat_exposures_s: Sequence[float]) -> DarkRules:
+        d = self.config.dark_capture
+        exposures = tuple(flat_exposures_s)
+        if not exposures:
+            found = flat_exposures(d.flat_exposure_time, [self.config.flat_capture.output_dir])
+            exposures = found.exposures_s
+        return DarkRules(
+            n_frames=d.num_darks,
+            science_exposure_s=d.science_exposure_time,
+            factors=d.exposure_factors,
+            flat_exposures_s=exposures,
+            min_exposure_s=d.min_exposure,
+            max_exposure_s=d.max_exposure,
+            limits=_limits(self.config),
+            retry=_retry(self.config),
+        )
+
+
+class FlatCapture(_Capture):
+    """Take flats at the exposure that gives the wanted level; parameters as for `DarkCapture`."""
+
+    def capture_flats(self) -> Status:
+        """Take the flats that are missing, filter by filter."""
+        return self._guarded(self._capture)
+
+    def _capture(self) -> Status:
+        equipment, settings = self._ready()
+        f = self.config.flat_capture
+        rules, sink = self._rules(equipment, settings), _sink(self.config, f.output_dir)
+        if not any(cost.missing for cost in plan_flats(equipment, settings, rules, sink)):
+            return Status(level=Level.SUCCESS, message=f"no flats are missing in {f.output_dir}")
+        report: FlatReport = capture_flats(equipment, settings, rules, sink)
+        failures = [
+            f"flats{f' with filter {failure.filter_name}' if failure.filter_name else ''}: {failure.reason}"
+            for failure in report.failures
+        ]
+        return _status_of(report.outcomes, failures, f.output_dir)
+
+    def _rules(self, equipment: Equipment, settings: CameraSettings) -> FlatRules:
+        f, video = self.config.flat_capture, self.config.video
+        values = video.ascom if video.camera_type == "ascom" else video.alpaca
+        return FlatRules(
+            exposure=ExposureRules(
+                target_rate=f.target_count_rate,
+                tolerance=f.count_tolerance,
+                min_exposure_s=f.min_exposure,
+                max_exposure_s=f.max_exposure,
+                step_factor=f.exposure_step_factor,
+                max_attempts=f.max_adjustment_attempts,
+                max_adu=equipment.camera.info.max_adu,
+            ),
+            n_frames=f.num_flats,
+            start_exposure_s=values.exposure_time,
+            twilight=f.twilight,
+            filters=f.filters,
+            brightness=f.panel_brightness,
+            bias_level_adu=find_bias_level(
+                [self.config.dark_capture.output_dir], settings, equipment.camera.frame_shape()
+            ),
+            limits=_limits(self.config, saturated_share=0.001),
+            retry=_retry(self.config),
+        )
+
+
+def _status_of(outcomes: Sequence[SeriesOutcome], failures: Sequence[str], directory: str) -> Status:
+    """Say what became of the series of a step."""
+    warnings = [line for outcome in outcomes for line in outcome.warnings]
+    errors = [outcome.message for outcome in outcomes if not outcome.is_complete] + list(failures)
+    taken = sum(outcome.taken for outcome in outcomes)
+    message = f"{taken} frames taken, {sum(outcome.is_complete for outcome in outcomes)} series complete in {directory}"
+    level = Level.ERROR if errors else Level.WARNING if warnings else Level.SUCCESS
+    return Status(
+        level=level,
+        message=f"{message}; {errors[0]}" if errors else message,
+        data={"series": [outcome.location for outcome in outcomes]},
+        details={
+            "frames": {outcome.location: outcome.present for outcome in outcomes},
+            "taken": taken,
+            "exposures": sorted({o.plan.exposure_time_s for o in outcomes if o.plan.exposure_time_s is not None}),
+            "output_dir": directory,
+            "warnings": warnings,
+            "errors": errors,
+        },
+    )
+
+
+class CalibrationWorkflow:
+    """Darks, flats, the darks that the flats still miss, masters; parameters as for `DarkCapture`."""
+
+    def __init__(
+        self,
+        config: ConfigSource = None,
+        logger: logging.Logger | None = None,
+        watcher: CaptureWatcher | None = None,
+        ask: Ask | None = None,
+        masters_watcher: Watcher | None = None,
+        planned: Planned | None = None,
+    ) -> None:
+        self.config = load_config(config)
+        self._logger = logger or logging.getLogger("ostcal")
+        self._watcher = watcher
+        self._ask = ask
+        self._planned = planned
+        self.creator = MasterFrameCreator(self.config, self._logger, masters_watcher)
+        self.statuses: dict[str, Status] = {}
+
+    def run(self, step: Step = "all", *, wait_for_cooling: bool | None = None) -> dict[str, Status]:
+        """Do one step, or all in their order; gives the outcome of each.
+
+        Parameters
+        ----------
+        step : {"darks", "flats", "masters", "all"}
+        wait_for_cooling : bool, optional
+            In place of the configured value.
+        """
+        self.statuses = {}
+        if step != "masters":
+            with open_equipment(self.config, self._watcher, self._ask) as equipment:
+                try:
+                    self._cool(equipment, wait_for_cooling)
+                    self._capture(equipment, step)
+                finally:
+                    if self.config.video.cooling.enable_cooling and self.config.video.cooling.warmup_at_end:
+                        warm_up(equipment)
+        if step in ("masters", "all"):
+            self.statuses["masters"] = self.creator.create_all_master_frames()
+        return self.statuses
+
+    def _cool(self, equipment: Equipment, wait: bool | None) -> None:
+        c = self.config.video.cooling
+        if not c.enable_cooling:
+            return
+        rules = CoolingRules(
+            target_c=c.target_temperature, tolerance_c=c.stabilization_tolerance, timeout_s=c.cooling_timeout
+        )
+        outcome = cool(equipment, rules, wait=c.wait_for_cooling if wait is None else wait)
+        if not outcome.reached:
+            self._logger.warning("%s", outcome.message)
+
+    def _capture(self, equipment: Equipment, step: Step) -> None:
+        darks = DarkCapture(self.config, self._logger, planned=self._planned)
+        flats = FlatCapture(self.config, self._logger)
+        if step in ("darks", "all"):
+            self._do("darks", equipment, darks, darks.capture_darks)
+        if step in ("flats", "all"):
+            self._do("flats", equipment, flats, flats.capture_flats)
+        taken = self.statuses.get("flats")
+        exposures_s = taken.details.get("exposures", []) if taken is not None else []
+        if step == "all" and exposures_s:
+            self._do("flat darks", equipment, darks, lambda: darks.capture_darks(exposures_s))
+
+    def _do(self, name: str, equipment: Equipment, capture: _Capture, work: Callable[[], Status]) -> None:
+        status = capture.initialize(equipment)
+        self.statuses[name] = status if status.is_error else work()
