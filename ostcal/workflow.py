@@ -401,6 +401,8 @@ class CalibrationWorkflow:
             self._logger.warning("%s", outcome.message)
 
     def _capture(self, equipment: Equipment, step: Step) -> None:
+        if step != "darks":
+            self._check_filters(equipment)
         darks = DarkCapture(self.config, self._logger, planned=self._planned)
         flats = FlatCapture(self.config, self._logger)
         if step in ("darks", "all"):
@@ -411,6 +413,14 @@ class CalibrationWorkflow:
         exposures_s = taken.details.get("exposures", []) if taken is not None else []
         if step == "all" and exposures_s:
             self._do("flat darks", equipment, darks, lambda: darks.capture_darks(exposures_s))
+
+    def _check_filters(self, equipment: Equipment) -> None:
+        """Refuse filters that are not in the wheel before the first dark: hours may lie between it and the flats."""
+        names = equipment.wheel.names if equipment.wheel is not None else ()
+        missing = [name for name in self.config.flat_capture.filters if name not in names]
+        if missing:
+            there = ", ".join(names) or "no filter: no wheel is connected"
+            raise DeviceError(f"flat_capture.filters names {', '.join(missing)}, but the wheel has {there}")
 
     def _do(self, name: str, equipment: Equipment, capture: _Capture, work: Callable[[], Status]) -> None:
         status = capture.initialize(equipment)

@@ -219,7 +219,10 @@ def test_progress_without_a_terminal_is_a_line_with_rate_and_time_left() -> None
     console = Console(file=sys.stderr, width=200)
     line = RunProgress(console, "masters")
     line.start(1000)
-    assert re.fullmatch(r"x: 0 %, 0 MB/s, 0 s left", line._line("x"))
+    assert line._line("x") == "x: 0 %"  # no rate yet
+    line.advance(100, "x")
+    line.advance(450, "x")
+    assert re.fullmatch(r"x: 50 %, \d+ MB/s, \d+ s left", line._line("x"))
 
 
 def test_the_log_level_chooses_what_is_on_the_screen(darks: Night) -> None:

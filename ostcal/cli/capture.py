@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -107,11 +108,7 @@ def _capture(config: Config, console: Console, step: Any, ask: Callable[[str], b
         return ask is None or not plan.n_bytes or ask("Take these darks?")
 
     workflow = CalibrationWorkflow(config, logger, watcher, ask, planned=planned)
-    try:
-        statuses = workflow.run(step, wait_for_cooling=wait)
-    except KeyboardInterrupt:
-        console.print("interrupted; all frames taken so far are kept, the same command goes on", style="red")
-        raise
+    statuses = workflow.run(step, wait_for_cooling=wait)
     if outcomes:
         open_console().print(_series_table(outcomes))
     for name, status in statuses.items():
@@ -166,9 +163,12 @@ def _series_table(outcomes: list[SeriesOutcome]) -> Table:
     for name in ("frames", "taken now", "level"):
         table.add_column(name, justify="right")
     table.add_column("end")
+    taken = Counter[str]()
     for outcome in outcomes:
+        taken[outcome.location] += outcome.taken
+    for outcome in {outcome.location: outcome for outcome in outcomes}.values():
         level = "" if outcome.level_adu is None else f"{outcome.level_adu:.1f}"
-        table.add_row(outcome.location, str(outcome.present), str(outcome.taken), level, str(outcome.end))
+        table.add_row(outcome.location, str(outcome.present), str(taken[outcome.location]), level, str(outcome.end))
     return table
 
 
@@ -188,7 +188,8 @@ def cameras_command(timeout_s: float, debug: bool, log_level: str) -> None:
         for server in discover(timeout_s):
             for device in server.devices:
                 table.add_row(server.host, str(server.port), device.device_type, str(device.device_id), device.name)
-        open_console().print(table)
-        if not table.row_count:
+        if table.row_count:
+            open_console().print(table)
+        else:
             logger.warning("no Alpaca server answered within %g s; is it running, and in this network?", timeout_s)
     sys.exit(0 if table.row_count else EXIT_FAILED)

@@ -33,6 +33,9 @@ EXIT_INTERRUPTED = 130
 PLAIN_LINE_EVERY_S = 5.0
 """Where there is no terminal, progress is a line now and then."""
 
+LEAST_SHARE = 0.02
+"""Before this share of the work is done its rate says nothing: on the first run kernels are compiled."""
+
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -110,8 +113,10 @@ def errors_to_exit_codes(console: Console, debug: bool) -> Iterator[None]:
         _fail(console, error, debug, EXIT_USAGE)
     except OstcalError as error:
         _fail(console, error, debug, EXIT_FAILED)
-    except KeyboardInterrupt:
-        console.print("interrupted; finished masters are kept, unfinished ones were removed", style="red")
+    except (KeyboardInterrupt, click.Abort):  # Abort: Ctrl-C at a question
+        logging.getLogger("ostcal").error(
+            "interrupted; what is finished is kept; the same command goes on or begins anew"
+        )
         sys.exit(EXIT_INTERRUPTED)
 
 
@@ -169,8 +174,11 @@ class RunProgress:
     def _line(self, what: str) -> str:
         elapsed_s = time.monotonic() - self._began
         rate = self._done / elapsed_s if elapsed_s > 0 else 0.0
+        share = self._done / self._total
+        if share < LEAST_SHARE:
+            return f"{what}: {100 * share:.0f} %"
         left_s = (self._total - self._done) / rate if rate else 0.0
-        return f"{what}: {100 * self._done / self._total:.0f} %, {rate / 1e6:.0f} MB/s, {left_s:.0f} s left"
+        return f"{what}: {100 * share:.0f} %, {rate / 1e6:.0f} MB/s, {left_s:.0f} s left"
 
     def stop(self) -> None:
         """End the bar."""

@@ -26,6 +26,7 @@ from ostcal.masters.header import Provenance
 from ostcal.masters.inputs import (
     Inputs,
     Source,
+    described,
     gather_inputs,
     input_digest,
     marked_dark_subtracted,
@@ -185,7 +186,7 @@ def describe(group: Group) -> str:
     key = group.key
     words = [str(key.frame_type)]
     if key.frame_type is not FrameType.BIAS:
-        words.append(f"{key.exposure_time_s:g} s{' (twilight)' if group.twilight else ''}")
+        words.append(f"{key.exposure_time_s:g} s{' (exposures vary)' if group.twilight else ''}")
     if key.filter_name:
         words.append(key.filter_name)
     words.append(f"{key.width} x {key.height}")
@@ -390,7 +391,7 @@ def _nothing_to_make(request: BuildRequest, grouping: Grouping) -> str:
 
 def _missing_kinds(request: BuildRequest, groups: Sequence[Group]) -> list[str]:
     kinds = {group.key.frame_type for group in groups}
-    places = ", ".join(request.input_dirs)
+    places = ", ".join(described(directory) for directory in request.input_dirs)
     missing = []
     if request.make_darks and not kinds & {FrameType.DARK, FrameType.BIAS}:
         missing.append(f"no dark frames in {places}: no master dark is made")

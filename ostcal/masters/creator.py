@@ -95,7 +95,7 @@ class MasterFrameCreator:
                 data={"bias": [], "dark": [], "flat": []},
                 details={"errors": [str(error)], "warnings": [], "output_dir": self.config.master_frames.output_dir},
             )
-        log = {Level.SUCCESS: logging.INFO, Level.WARNING: logging.WARNING, Level.ERROR: logging.ERROR}
+        log = {Level.SUCCESS: logging.INFO, Level.WARNING: logging.INFO, Level.ERROR: logging.ERROR}
         for line in self._status.details["warnings"]:
             self._logger.warning("%s", line)
         for line in self._status.details["errors"]:

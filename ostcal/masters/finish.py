@@ -158,7 +158,10 @@ class FinishMasters:
         outlying = outlying_frames(result.rejected_per_frame, height * width) if self.quality_control else []
         for index in outlying:
             share = result.rejected_per_frame[index] / (height * width)
-            lines.append(f"{labels[index]}: {share:.1%} of its pixels were rejected in {planned.job.name}; look at it")
+            lines.append(
+                f"{labels[index]}: {share:.1%} of its pixels were rejected in {planned.job.name}, the rest is in it; "
+                "look at it, and take it out of the folder if it does not belong there"
+            )
         if result.levels is not None:
             lines += [
                 f"{labels[index]}: left out of {planned.job.name}, its level after the dark is "

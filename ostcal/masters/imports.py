@@ -40,7 +40,7 @@ def plan_imports(
     NoFramesError
         If there is no file at all.
     """
-    inputs = gather_inputs(directories, exclude=masters_dir)
+    inputs = gather_inputs(directories, exclude=masters_dir, advice="name a folder that holds frames")
     fits = {label: source for label, source in inputs.sources.items() if source.fits is not None}
     grouping = group_frames((source.frame for source in fits.values()), rules)
     left_out = [*inputs.left_out, *(f"{frame.label}: left out, {reason}" for frame, reason in grouping.unused)]

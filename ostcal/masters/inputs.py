@@ -52,7 +52,10 @@ class Inputs:
     searched: tuple[str, ...]
 
 
-def gather_inputs(directories: Sequence[str], *, exclude: str) -> Inputs:
+SET_FOLDERS = "set dark_capture.output_dir and flat_capture.output_dir"
+
+
+def gather_inputs(directories: Sequence[str], *, exclude: str, advice: str = SET_FOLDERS) -> Inputs:
     """Find all frames below `directories`, the directory `exclude` (the masters) aside.
 
     Raises
@@ -87,14 +90,15 @@ def gather_inputs(directories: Sequence[str], *, exclude: str) -> Inputs:
             logger.debug("%s: traceback", location, exc_info=True)
     if not files and not series:
         raise NoFramesError(
-            f"No input files found in {', '.join(_described(d) for d in searched)}; looked in all folders below for "
-            f"{' '.join(FITS_ENDINGS)} and for .zarr series; set dark_capture.output_dir and flat_capture.output_dir"
+            f"No input files found in {', '.join(described(d) for d in searched)}; looked in all folders below for "
+            f"{' '.join(FITS_ENDINGS)} and for .zarr series; {advice}"
         )
     unique = _without_copies(sources, left_out)
     return Inputs(sources={s.frame.label: s for s in unique}, left_out=tuple(left_out), searched=searched)
 
 
-def _described(directory: str) -> str:
+def described(directory: str) -> str:
+    """Name a directory, and say so where it does not exist."""
     return directory if os.path.isdir(directory) else f"{directory} (does not exist)"
 
 

@@ -9,6 +9,9 @@ from datetime import datetime
 from ostcal.frames import FrameType
 from ostcal.masters.grouping import Group, GroupKey, night_of
 
+DRIFT_C = 1.0
+"""Temperatures nearer than this are one temperature in a name; where names are then the same, they are added."""
+
 
 def exposure_text(exposure_s: float, others_s: Sequence[float] = ()) -> str:
     """Write an exposure with three decimals, or with as many as tell it from the others: ``5.000s``."""
@@ -27,16 +30,23 @@ def master_names(keys: Sequence[GroupKey], made_at: datetime) -> list[str]:
     tell two names apart.
     """
     stamp = made_at.strftime("%Y%m%d_%H%M%S")
+    frequent = _WORDS if _temperatures_differ(keys) else tuple(word for word in _WORDS if word is not _temperature)
     exposures = [key.exposure_time_s for key in keys]
     names: list[str] = []
     for key in keys:
         words = [f"master_{key.frame_type}"]
         if key.frame_type is not FrameType.BIAS:
             words.append(exposure_text(key.exposure_time_s, exposures))
-        words.extend(word(key) for word in _WORDS if len({word(other) for other in keys}) > 1 and word(key))
+        words.extend(word(key) for word in frequent if len({word(other) for other in keys}) > 1 and word(key))
         names.append("_".join(words))
     names = _with_rarer_words(names, keys)
     return _numbered([f"{name}_{stamp}" for name in names])
+
+
+def _temperatures_differ(keys: Sequence[GroupKey]) -> bool:
+    """Whether temperatures differ by more than the drift of a sensor without a cooler during a series."""
+    known = [key.temperature_c for key in keys if key.temperature_c is not None]
+    return bool(known) and (len(known) < len(keys) or max(known) - min(known) > DRIFT_C)
 
 
 def _with_rarer_words(names: list[str], keys: Sequence[GroupKey]) -> list[str]:
@@ -109,7 +119,16 @@ def _exposure(key: GroupKey) -> str:
 
 
 _WORDS: tuple[Callable[[GroupKey], str], ...] = (_filter, _gain, _binning, _temperature, _night)
-_RARER_WORDS: tuple[Callable[[GroupKey], str], ...] = (_offset, _mode, _size, _camera, _colours, _subtracted, _exposure)
+_RARER_WORDS: tuple[Callable[[GroupKey], str], ...] = (
+    _temperature,
+    _offset,
+    _mode,
+    _size,
+    _camera,
+    _colours,
+    _subtracted,
+    _exposure,
+)
 
 
 def safe_word(text: str) -> str:

@@ -129,7 +129,8 @@ def _is_fits_name(name: str) -> bool:
 
 
 def _log_unreadable(error: OSError) -> None:
-    logger.warning("%s: cannot be searched: %s", error.filename, error.strerror)
+    if not isinstance(error, FileNotFoundError):  # a folder that is not there yet is for the caller to judge
+        logger.warning("%s: cannot be searched: %s", error.filename, error.strerror)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

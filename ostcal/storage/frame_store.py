@@ -13,6 +13,7 @@ import json
 import math
 import os
 import shutil
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -580,8 +581,11 @@ def _open_to_write(location: str) -> Any:
 
 def _open_array(location: str, mode: Literal["r", "r+"]) -> Any:
     try:
-        return zarr.open_array(Path(location) / FRAMES, mode=mode)
-    except _ZARR_ERRORS as error:
+        # zarr from 3.4 on reads metadata that make no sense as something else, with a warning: no guesses here.
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            return zarr.open_array(Path(location) / FRAMES, mode=mode)
+    except (*_ZARR_ERRORS, UserWarning) as error:
         reason = " ".join(str(error).split())
         raise StorageError(f"{location}: the array {FRAMES!r} cannot be opened: {reason}") from error
 
