@@ -5,6 +5,7 @@ Pure values without any input or output; every other room may use them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -114,3 +115,8 @@ class FrameStack(Protocol):
 
     def select(self, indices: Sequence[int]) -> FrameStack:
         """Give the stack of the frames at `indices` alone."""
+
+
+def safe_word(text: str) -> str:
+    """Make a header's text a part of a file name: no separators, no dots at its start, at most 40 characters."""
+    return re.sub(r"[^A-Za-z0-9+.-]+", "-", text).strip("-.")[:40]

@@ -25,7 +25,7 @@ from ostcal.capture.darks import (
     flat_exposures,
     plan_darks,
 )
-from ostcal.capture.naming import dark_name, exposure_text, flat_name, safe_word, twilight_name
+from ostcal.capture.naming import dark_name, exposure_text, flat_name, twilight_name
 from ostcal.capture.plan import Equipment, RetryRules, SeriesEnd, SeriesOutcome, SeriesPlan, SeriesSink
 from ostcal.capture.series import capture_series
 from ostcal.devices.protocols import CoverState
@@ -301,11 +301,6 @@ def test_exposures_are_written_with_the_decimals_they_have(exposure_s: float, te
 @given(st.integers(0, 10**7))
 def test_names_agree_with_those_of_masters_and_imports(thousandths: int) -> None:
     assert exposure_text(thousandths / 1000) == names_of_masters.exposure_text(thousandths / 1000)
-
-
-@given(st.text())
-def test_words_agree_with_those_of_masters_and_imports(text: str) -> None:
-    assert safe_word(text) == names_of_masters.safe_word(text)
 
 
 def test_names_of_series() -> None:

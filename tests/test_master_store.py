@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import shutil
 import subprocess
 import sys
@@ -123,19 +122,6 @@ def test_strips_can_be_read_and_replaced_before_the_commit(store: MasterStore) -
     write_strip(store.writer(NAME), content, 16)
     store.commit(NAME, ATTRIBUTES)
     assert_equal(store, NAME, content)
-
-
-def test_a_master_reads_as_a_stack_of_one_frame(store: MasterStore) -> None:
-    content = planes((50, 30))
-    complete(store, NAME, content)
-    stack = pickle.loads(pickle.dumps(store.open(NAME).stack()))
-    assert (stack.shape, stack.encoding.dtype, stack.row_step) == ((1, 50, 30), "float32", 16)
-    block = np.empty((1, 21, 30), np.float32)
-    stack.read_rows(7, 28, block)
-    assert block.tobytes() == content["master"][7:28].tobytes()
-    assert stack.select([0]) == stack
-    with pytest.raises(ValueError, match="a master has one frame"):
-        stack.select([1])
 
 
 def test_threads_write_different_strips(store: MasterStore) -> None:

@@ -23,14 +23,14 @@ from ostcal.capture.auto_exposure import (
 from ostcal.capture.budget import SeriesCost, check_room, series_cost
 from ostcal.capture.covering import open_cover
 from ostcal.capture.exposing import Exposer
-from ostcal.capture.naming import flat_name, safe_word, twilight_name
+from ostcal.capture.naming import flat_name, twilight_name
 from ostcal.capture.place import SeriesPlace, differences, find_place
 from ostcal.capture.plan import Equipment, RetryRules, SeriesEnd, SeriesOutcome, SeriesPlan, SeriesSink
 from ostcal.capture.series import capture_series
 from ostcal.capture.twilight import TwilightControl, TwilightRules
 from ostcal.devices.protocols import CameraInfo, CoverState
 from ostcal.errors import DeviceError, StorageError
-from ostcal.frames import CameraSettings, FrameType
+from ostcal.frames import CameraSettings, FrameType, safe_word
 from ostcal.measure.live import SATURATED_FROM, LiveLimits, colour_level
 from ostcal.storage.frame_store import Series, find_series, open_series
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from datetime import date, datetime, timedelta
+
+from ostcal.frames import safe_word
 
 _MOST_DECIMALS = 6
 """A microsecond: cameras expose from some 10 microseconds on."""
@@ -34,11 +35,6 @@ def twilight_name(now_utc: datetime, filter_name: str | None) -> str:
 def night_of(now_utc: datetime) -> date:
     """Give the night: the UTC date twelve hours before, so that a night is not cut at midnight."""
     return (now_utc - timedelta(hours=12)).date()
-
-
-def safe_word(text: str) -> str:
-    """Make a filter's name a part of a file name: no separators, no dots at its start, at most 40 characters."""
-    return re.sub(r"[^A-Za-z0-9+.-]+", "-", text).strip("-.")[:40]
 
 
 def _prefix(filter_name: str | None) -> str:

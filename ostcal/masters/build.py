@@ -19,7 +19,7 @@ from ostcal.engine.rejection import RejectionMethod
 from ostcal.engine.tasks import FlatTreatment, MasterJob
 from ostcal.engine.tiling import JobSize, WorkPlan, plan_work
 from ostcal.errors import NoFramesError, OstcalError, StorageError
-from ostcal.frames import FrameType
+from ostcal.frames import FrameType, safe_word
 from ostcal.masters.finish import FinishMasters, Made, Output, PlannedMaster, StoreSink
 from ostcal.masters.grouping import Group, Grouping, GroupRules, group_frames
 from ostcal.masters.header import Provenance
@@ -35,7 +35,7 @@ from ostcal.masters.inputs import (
 )
 from ostcal.masters.library import LibraryMaster, find_masters, store_location
 from ostcal.masters.matching import DarkCandidate, DarkChoice, NoDark, choose_dark
-from ostcal.masters.naming import master_names, safe_word
+from ostcal.masters.naming import master_names
 from ostcal.storage.fits_writer import remove_partial_files
 from ostcal.storage.master_store import PROCESS_MARK, MasterStore, is_running
 

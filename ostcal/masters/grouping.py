@@ -28,7 +28,6 @@ class Frame:
     label: str
     """File, or series and index: what messages name."""
     metadata: FrameMetadata
-    sample_dtype: str = "uint16"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from ostcal.frames import FrameType
+from ostcal.frames import FrameType, safe_word
 from ostcal.masters.grouping import Group, GroupKey, night_of
 
 DRIFT_C = 1.0
@@ -129,11 +128,6 @@ _RARER_WORDS: tuple[Callable[[GroupKey], str], ...] = (
     _subtracted,
     _exposure,
 )
-
-
-def safe_word(text: str) -> str:
-    """Make a header's text a part of a file name: no separators, no dots at its start, at most 40 characters."""
-    return re.sub(r"[^A-Za-z0-9+.-]+", "-", text).strip("-.")[:40]
 
 
 def series_names(groups: Sequence[Group]) -> list[str]:

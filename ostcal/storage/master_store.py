@@ -15,7 +15,7 @@ import socket
 import sys
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -29,7 +29,6 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, BytesCodec
 
 from ostcal.errors import StorageError
-from ostcal.frames import SampleEncoding
 from ostcal.storage.ledger import (
     MAX_SIDE,
     os_reason,
@@ -370,42 +369,6 @@ class StoredMaster(_Planes):
     def array(self, plane: Plane = "master") -> NDArray[Any]:
         """Read a whole plane: (height, width) float32, uint16 for ``n_used``."""
         return self.read_rows(plane, 0, self.grid.height)
-
-    def stack(self) -> MasterStack:
-        """Give the plane ``master`` as a stack of one frame."""
-        return MasterStack(self)
-
-
-@dataclass(frozen=True)
-class MasterStack:
-    """The plane ``master`` as a stack of one float32 frame; implements `ostcal.frames.FrameStack`."""
-
-    master: StoredMaster
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """``(1, height, width)``."""
-        return (1, *self.master.shape)
-
-    @property
-    def encoding(self) -> SampleEncoding:
-        """Native float32."""
-        return SampleEncoding(dtype="float32")
-
-    @property
-    def row_step(self) -> int:
-        """Rows of a chunk."""
-        return self.master.chunk_rows
-
-    def read_rows(self, start: int, stop: int, out: NDArray[Any]) -> None:
-        """Fill `out` of shape ``(1, stop - start, width)`` and dtype float32."""
-        out[0] = self.master.read_rows("master", start, stop)
-
-    def select(self, indices: Sequence[int]) -> MasterStack:
-        """Give the stack of the frames at `indices`, which can only be ``[0]``."""
-        if list(indices) != [0]:
-            raise ValueError(f"a master has one frame, not the frames {list(indices)}")
-        return self
 
 
 # ---- planes ----
