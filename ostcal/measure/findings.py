@@ -1,0 +1,85 @@
+"""What a check found: an outcome with its number and its limit, about a master, a series or one frame of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class Outcome(StrEnum):
+    """How a check ended; the order is that of severity."""
+
+    PASS = "pass"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+_SEVERITY = {outcome: rank for rank, outcome in enumerate(Outcome)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """The outcome of one check."""
+
+    check: str
+    """Its word, such as ``level jump``: the same in reports, files and limits."""
+    outcome: Outcome
+    value: float | None
+    """What was measured; ``None`` where there is no number."""
+    limit: float | None
+    """The limit that decided: that of a warning for `PASS` and `WARN`, that of a failure for `FAIL`."""
+    unit: str = ""
+    text: str
+    """One line with number and limit, for a person."""
+    frame: int | None = None
+    """Index of the frame in its series; ``None`` where it is about all of them or about the master."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give it as JSON values; numbers that are not finite become ``None``."""
+        return {
+            "check": self.check,
+            "outcome": str(self.outcome),
+            "value": _finite(self.value),
+            "limit": _finite(self.limit),
+            "unit": self.unit,
+            "text": self.text,
+            "frame": self.frame,
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Finding:
+        """Read back what `as_dict` gave.
+
+        Raises
+        ------
+        KeyError, ValueError
+            If something is missing or of an unknown kind.
+        """
+        return cls(
+            check=str(values["check"]),
+            outcome=Outcome(values["outcome"]),
+            value=values["value"],
+            limit=values["limit"],
+            unit=str(values["unit"]),
+            text=str(values["text"]),
+            frame=values["frame"],
+        )
+
+
+def worst(findings: Iterable[Finding]) -> Outcome:
+    """Give the most severe outcome; `PASS` where nothing was found."""
+    return max((finding.outcome for finding in findings), key=_SEVERITY.__getitem__, default=Outcome.PASS)
+
+
+def outcome_above(value: float, warn_above: float, fail_above: float = math.inf) -> tuple[Outcome, float]:
+    """Judge a value that should be small; gives the outcome and the limit that decided."""
+    if value > fail_above:
+        return Outcome.FAIL, fail_above
+    return (Outcome.WARN if value > warn_above else Outcome.PASS), warn_above
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
