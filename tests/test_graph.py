@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from ostcal.engine import tasks
 from ostcal.engine.cluster import cluster_client
-from ostcal.engine.graph import Execution, Failure, Progress, build_graph, run_graph, total_bytes
+from ostcal.engine.graph import Execution, Failure, Progress, build_graph, run_graph, run_tasks, total_bytes
 from ostcal.engine.levels import DarkModel
 from ostcal.engine.rejection import RejectionMethod, SeriesNoise, SigmaClip, WinsorizedSigmaClip
 from ostcal.engine.tasks import FlatTreatment, JobResult, MasterJob, Prepared
@@ -424,3 +424,25 @@ def test_flats_without_light_are_refused(bench: Bench) -> None:
     failure = run(dark_flats).results["flat"]
     assert isinstance(failure, Failure)
     assert "light" in failure.message
+
+
+def reciprocal_of(item: tuple[str, float]) -> float:
+    """Fail on purpose where the item is zero."""
+    name, value = item
+    if value == 0:
+        raise OstcalError(f"{name} is zero")
+    return 1 / value
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    ["threads", pytest.param("processes", marks=pytest.mark.slow), pytest.param("distributed", marks=pytest.mark.slow)],
+)
+def test_independent_tasks_come_back_in_order_and_fail_alone(scheduler: Any) -> None:
+    done: list[int] = []
+    items = [("a", 2.0), ("b", 0.0), ("c", 4.0)]  # names that could be keys of the graph
+    results = run_tasks(reciprocal_of, items, Execution(scheduler=scheduler, workers=2), done.append)
+    assert [results[0], results[2]] == [0.5, 0.25]
+    assert isinstance(results[1], Failure)
+    assert results[1].message == "b is zero"
+    assert sorted(done) == [0, 1, 2]

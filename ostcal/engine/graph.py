@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from ostcal.engine import levels as frame_levels
@@ -198,6 +199,13 @@ def run_graph(
     if execution.scheduler != "threads":
         for job in {(job.stack.encoding, job.flat is None): job for job in jobs}.values():
             tasks.warm_up(job)
+    return _execute(graph, keys, execution, finished)
+
+
+def _execute(
+    graph: Graph, keys: list[Hashable], execution: Execution, finished: Callable[[Hashable], None]
+) -> list[Any]:
+    """Run a graph where `execution` says."""
     if execution.scheduler == "distributed":
         with cluster_client(execution.address, execution.workers, execution.memory_limit_bytes) as client:
             return _run_distributed(client, graph, keys, finished)
@@ -224,6 +232,36 @@ def _task_bytes(jobs: Sequence[MasterJob], plans: Sequence[StripPlan]) -> dict[H
 def total_bytes(jobs: Sequence[MasterJob], plans: Sequence[StripPlan]) -> int:
     """Give the bytes of frames that a run reads, for a progress bar."""
     return sum(_task_bytes(jobs, plans).values())
+
+
+def run_tasks(
+    function: Callable[[Any], Any],
+    items: Sequence[Any],
+    execution: Execution,
+    on_done: Callable[[int], None] | None = None,
+) -> list[Any]:
+    """Call a function for each item, independently; gives for each its result, or the `Failure`.
+
+    Parameters
+    ----------
+    function : callable (item) -> Any
+        Must be picklable, as items and results must.
+    items : sequence
+    execution : Execution
+    on_done : callable (index), optional
+        Called for every item that is done, in any order.
+    """
+    keys: list[Hashable] = [("item", index) for index in range(len(items))]
+    graph: Graph = {
+        key: (_guarded, str(index), partial(function, item))
+        for index, (key, item) in enumerate(zip(keys, items, strict=True))
+    }
+
+    def finished(key: Hashable) -> None:
+        if on_done is not None and isinstance(key, tuple):
+            on_done(key[1])
+
+    return _execute(graph, keys, execution, finished)
 
 
 def _leave_interrupts_to_the_parent() -> None:
