@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 Sample = int | float
 Center = Literal["mean", "median"]
-Spread = Literal["std", "mad"]
+Spread = Literal["std", "mad", "noise"]
 
 TIE_TOLERANCE = 1 + 1e-9
 MAD_TO_STD = Fraction(14826, 10000)
@@ -41,6 +41,20 @@ class Noise:
     @property
     def half_step(self) -> Fraction:
         return Fraction(self.step_adu) / 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """What a camera adds to a sample: variance = read noise^2 + signal / gain."""
+
+    read_noise_adu: float
+    gain_e_per_adu: float
+    bias_level_adu: float = 0.0
+
+    def spread(self, median: float, step_adu: float) -> float:
+        signal = max(0.0, median - self.bias_level_adu)
+        read_variance = self.read_noise_adu**2 + step_adu**2 / 12
+        return math.sqrt(read_variance + signal * (1.0 / self.gain_e_per_adu))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,18 +168,23 @@ def sigma_clip(
     high: Fraction,
     min_keep: int = 1,
     noise: Noise,
+    model: Model | None = None,
 ) -> PixelResult:
     """Drop what is farther than ``low`` or ``high`` spreads from the centre, again and again."""
     run = everything = valid_sorted(samples)
     if not everything:
         return result_of_nothing()
     reference = everything[len(everything) // 2]
+    modelled = None
+    if spread == "noise" and model is not None:
+        median = float(exact_middle(run)) if is_exact(run) else reference + middle([x - reference for x in run])
+        modelled = model.spread(median, noise.step_adu)
     passes = 0
     while iterations is None or passes < iterations:
         if is_exact(run):
-            kept = one_exact_pass(run, center, spread, low, high, noise)
+            kept = one_exact_pass(run, center, spread, low, high, noise, modelled)
         else:
-            kept = one_float_pass(run, reference, center, spread, low, high, noise)
+            kept = one_float_pass(run, reference, center, spread, low, high, noise, modelled)
         if len(kept) < max(1, min_keep) or kept == run:
             break
         run = kept
@@ -174,7 +193,13 @@ def sigma_clip(
 
 
 def one_exact_pass(
-    run: Sequence[int], center: Center, spread: Spread, k_low: Fraction, k_high: Fraction, noise: Noise
+    run: Sequence[int],
+    center: Center,
+    spread: Spread,
+    k_low: Fraction,
+    k_high: Fraction,
+    noise: Noise,
+    modelled: float | None = None,
 ) -> list[int]:
     """Give the integers within the limits, a sample on a limit included."""
     n = len(run)
@@ -184,7 +209,7 @@ def one_exact_pass(
         variance = Fraction(exact_scatter(run), n * n)
         return [x for x in run if (x - c) ** 2 <= (k_low if x < c else k_high) ** 2 * variance]
     mad = exact_middle(sorted(abs(x - median) for x in run))
-    s = max(noise.floor, MAD_TO_STD * mad)
+    s = max(noise.floor, MAD_TO_STD * mad) if modelled is None else Fraction(round(modelled * 1e6), 10**6)
     return [x for x in run if c - (k_low * s + noise.half_step) <= x <= c + (k_high * s + noise.half_step)]
 
 
@@ -196,6 +221,7 @@ def one_float_pass(
     k_low: Fraction,
     k_high: Fraction,
     noise: Noise,
+    modelled: float | None = None,
 ) -> list[float]:
     """Give the floats within the limits, which are wider by 1e-9 of themselves so that ties of scaled data stay."""
     n = len(run)
@@ -212,7 +238,7 @@ def one_float_pass(
             return distance * distance <= k * k * v * TIE_TOLERANCE
         distance = d - (total / n if center == "mean" else median)
         k = float(k_low if distance < 0 else k_high)
-        s = max(float(noise.floor), float(MAD_TO_STD) * mad)
+        s = max(float(noise.floor), float(MAD_TO_STD) * mad) if modelled is None else modelled
         return abs(distance) <= (k * s + float(noise.half_step)) * TIE_TOLERANCE
 
     return [x for x, d in zip(run, differences, strict=True) if is_kept(d)]

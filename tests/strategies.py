@@ -16,6 +16,7 @@ from ostcal.engine.combine import BlockResult
 from ostcal.engine.rejection import Median as MedianMethod
 from ostcal.engine.rejection import (
     MinMax,
+    NoiseModel,
     NoRejection,
     RejectionMethod,
     SeriesNoise,
@@ -48,6 +49,15 @@ METHODS: dict[str, RejectionMethod] = {
     "median/mad to convergence": SigmaClip(center="median", spread="mad", iterations=None, low=Fraction("1.3")),
     "median/mad that keeps five": SigmaClip(
         center="median", spread="mad", iterations=None, low=Fraction("0.1"), high=Fraction("0.1"), min_keep=5
+    ),
+    "median/noise": SigmaClip(
+        center="median",
+        spread="noise",
+        iterations=None,
+        model=NoiseModel(read_noise_adu=1.2, gain_e_per_adu=0.8, bias_level_adu=995.0),
+    ),
+    "mean/noise": SigmaClip(
+        center="mean", spread="noise", iterations=3, model=NoiseModel(read_noise_adu=0.3, gain_e_per_adu=100.0)
     ),
     "auto": SigmaClip(),
     "winsorized": WinsorizedSigmaClip(low=Fraction("2.2"), high=Fraction("2.5")),
@@ -83,6 +93,13 @@ def reference_of(
             high=method.high,
             min_keep=method.min_keep,
             noise=floor,
+            model=None
+            if method.model is None
+            else naive.Model(
+                read_noise_adu=method.model.read_noise_adu,
+                gain_e_per_adu=method.model.gain_e_per_adu,
+                bias_level_adu=method.model.bias_level_adu,
+            ),
         )
     if isinstance(method, WinsorizedSigmaClip):
         return lambda samples: naive.winsorized_sigma_clip(
@@ -193,7 +210,13 @@ allowed_thresholds = usual_thresholds | thresholds().filter(_is_allowed)
 sigma_clips = st.builds(
     SigmaClip,
     center=st.sampled_from(["mean", "median"]),
-    spread=st.sampled_from(["std", "mad"]),
+    spread=st.sampled_from(["std", "mad", "noise"]),
+    model=st.builds(
+        NoiseModel,
+        read_noise_adu=st.sampled_from([0.0, 0.3, 1.2, 10.0]),
+        gain_e_per_adu=st.sampled_from([0.05, 0.8, 100.0]),
+        bias_level_adu=st.sampled_from([-100.0, 0.0, 495.0, 70000.0]),
+    ),
     iterations=st.sampled_from([1, 2, 5, None]),
     low=allowed_thresholds,
     high=allowed_thresholds,

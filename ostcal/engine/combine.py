@@ -132,7 +132,8 @@ def _combine_words(
         block, encoding.byte_swapped, flip, encoding.zero_adu, kernels.sorting_network(block.shape[0]),
         p.code, p.center_is_median, p.spread_is_mad, p.iterations,
         p.low_numerator, p.low_denominator, p.high_numerator, p.high_denominator, p.min_keep, p.n_low, p.n_high,
-        p.floor_micro_adu, p.step_micro_adu, *outputs,
+        p.floor_micro_adu, p.step_micro_adu, p.is_modelled, p.variance_adu2, p.signal_zero_adu, p.variance_per_adu,
+        *outputs,
     )  # fmt: skip
 
 
@@ -141,5 +142,6 @@ def _combine_floats(block: NDArray[Any], p: KernelParameters, outputs: tuple[NDA
         block, kernels.sorting_network(block.shape[0]),
         p.code, p.center_is_median, p.spread_is_mad, p.iterations,
         p.low_numerator / p.low_denominator, p.high_numerator / p.high_denominator, p.min_keep, p.n_low, p.n_high,
-        p.floor_micro_adu / 1e6, p.step_micro_adu / 2e6, *outputs,
+        p.floor_micro_adu / 1e6, p.step_micro_adu / 2e6,
+        p.is_modelled, p.variance_adu2, p.signal_zero_adu, p.variance_per_adu, *outputs,
     )  # fmt: skip

@@ -232,14 +232,14 @@ def _mark_std(tile: Any, ref: Any, s1: Any, s2: Any, k_low: float, k_high: float
 @_kernel
 def _mark_mad(
     tile: Any, m2: Any, mad4: Any,
-    p_low: int, q_low: int, p_high: int, q_high: int, floor_micro: int, step_micro: int, todo: Any,
+    p_low: int, q_low: int, p_high: int, q_high: int, floors: Any, step_micro: int, todo: Any,
 ) -> None:  # fmt: skip
     """Mark the pixels whose first pass of median/MAD rejects something; exact, as `_trim_mad`."""
     n = tile.shape[0]
     lowest = tile[0]
     highest = tile[n - 1]
     for x in range(TILE):
-        spread: Any = max(floor_micro, 370_650 * np.int64(mad4[x]))
+        spread: Any = max(floors[x], 370_650 * np.int64(mad4[x]))
         limit_low = min(p_low * spread + q_low * (step_micro // 2), 65_536_000_000 * q_low)
         limit_high = min(p_high * spread + q_high * (step_micro // 2), 65_536_000_000 * q_high)
         below = (np.int64(m2[x]) - 2 * np.int64(lowest[x])) * (500_000 * q_low)
@@ -248,10 +248,27 @@ def _mark_mad(
 
 
 @_kernel
+def _model_floors(
+    tile: Any, zero: int, variance: float, signal_zero: float, variance_per_adu: float, m2: Any, floors: Any
+) -> None:
+    """Give the spread that the noise model says of each pixel, in 1e-6 ADU, and twice the medians in `m2`.
+
+    The signal is the median of all samples, which no outlier moves.
+    """
+    n = tile.shape[0]
+    lower = tile[(n - 1) // 2]
+    upper = tile[n // 2]
+    for x in range(TILE):
+        m2[x] = np.int32(lower[x]) + np.int32(upper[x])
+        signal = max(0.0, (m2[x] + 2 * zero) / 2.0 - signal_zero)
+        floors[x] = np.int64(np.rint(np.sqrt(variance + signal * variance_per_adu) * 1e6))
+
+
+@_kernel
 def _clip_words(
     tile: Any, todo: Any, ref: Any, s1: Any, s2: Any, lo: Any, hi: Any, mad4: Any,
-    median: bool, mad: bool, iterations: int,
-    p_low: int, q_low: int, p_high: int, q_high: int, min_keep: int, floor_micro: int, step_micro: int,
+    median: bool, mad: bool, modelled: bool, iterations: int,
+    p_low: int, q_low: int, p_high: int, q_high: int, min_keep: int, floors: Any, step_micro: int,
 ) -> None:  # fmt: skip
     """Sigma-clip the marked pixels of a sorted tile of integers; leaves the kept runs and their sums."""
     n = tile.shape[0]
@@ -263,15 +280,15 @@ def _clip_words(
         small = (np.int64(tile[n - 1, x]) - np.int64(tile[0, x])) * factor < _INT_MAX_EXACT
         passes = 0
         while passes != iterations:
-            if mad:
+            if mad or modelled:
                 fourfold = np.int64(mad4[x])
-                if passes > 0:
+                if passes > 0 and mad:
                     count = last - first
                     middle = np.int64(tile[first + (count - 1) // 2, x]) + np.int64(tile[first + count // 2, x])
                     fourfold = _doubled_mad(tile, x, first, last, middle)
                 a, b = _trim_mad(
                     tile, x, first, last, ref[x], s1[x], fourfold,
-                    median, p_low, q_low, p_high, q_high, floor_micro, step_micro,
+                    median, p_low, q_low, p_high, q_high, floors[x], step_micro,
                 )  # fmt: skip
             else:
                 a, b = _trim_std(
@@ -340,19 +357,24 @@ def _float_mad(tile: Any, x: int, lo: int, hi: int, ref: float, center: float) -
 @_kernel
 def _clip_floats(
     tile: Any, width: int, valid: Any, ref: Any, s1: Any, s2: Any, lo: Any, hi: Any,
-    median: bool, mad: bool, iterations: int, k_low: float, k_high: float, min_keep: int,
-    floor: float, half_step: float,
+    median: bool, mad: bool, modelled: bool, iterations: int, k_low: float, k_high: float, min_keep: int,
+    floor: float, half_step: float, variance: float, signal_zero: float, variance_per_adu: float,
 ) -> None:  # fmt: skip
     """Sigma-clip a sorted tile of floats; limits are widened by 1e-9, so that exact ties of scaled data stay."""
     slack = 1.0 + 1e-9
     for x in range(width):
         first, last = 0, valid[x]
         passes = 0
+        spread = 0.0
         while passes != iterations and last > first:
             n = last - first
             center = _float_median(tile, x, first, last, ref[x])
-            if mad:
-                spread = max(floor, 1.4826 * _float_mad(tile, x, first, last, ref[x], center))
+            if mad or modelled:
+                if mad:
+                    spread = max(floor, 1.4826 * _float_mad(tile, x, first, last, ref[x], center))
+                elif passes == 0:
+                    signal = max(0.0, (ref[x] + center) - signal_zero)
+                    spread = np.sqrt(variance + signal * variance_per_adu)
                 low = (k_low * spread + half_step) * slack
                 high = (k_high * spread + half_step) * slack
                 if not median:
@@ -482,7 +504,7 @@ def combine_words(
     block: Any, swapped: bool, flip: Any, zero: int, network: Any,
     code: int, median: bool, mad: bool, iterations: int,
     p_low: int, q_low: int, p_high: int, q_high: int, min_keep: int, n_low: int, n_high: int,
-    floor_micro: int, step_micro: int,
+    floor_micro: int, step_micro: int, modelled: bool, variance: float, signal_zero: float, variance_per_adu: float,
     master: Any, n_used: Any, std: Any, low: Any, high: Any, rejected: Any,
 ) -> None:  # fmt: skip
     """Combine a raw 16-bit block of shape (n_frames, n_pixels); see `KernelParameters` for the numbers.
@@ -500,6 +522,7 @@ def combine_words(
     m2 = np.zeros(TILE, np.int32)
     best = np.zeros(TILE, np.int32)
     mad4 = np.zeros(TILE, np.int32)
+    floors = np.full(TILE, floor_micro, np.int64)
     lo = np.zeros(TILE, np.int64)
     hi = np.zeros(TILE, np.int64)
     low_word = np.zeros(TILE, np.uint16)
@@ -518,13 +541,15 @@ def combine_words(
         if code == 1:
             if mad:
                 _doubled_mads(tile, m2, best, mad4)
-            if median and mad:
-                _mark_mad(tile, m2, mad4, p_low, q_low, p_high, q_high, floor_micro, step_micro, todo)
-            elif not (median or mad):
+            if modelled:
+                _model_floors(tile, zero, variance, signal_zero, variance_per_adu, m2, floors)
+            if median and (mad or modelled):
+                _mark_mad(tile, m2, mad4, p_low, q_low, p_high, q_high, floors, step_micro, todo)
+            elif not (median or mad or modelled):
                 _mark_std(tile, ref, s1, s2, p_low / q_low, p_high / q_high, todo)
             _clip_words(
-                tile, todo, ref, s1, s2, lo, hi, mad4, median, mad, iterations,
-                p_low, q_low, p_high, q_high, min_keep, floor_micro, step_micro,
+                tile, todo, ref, s1, s2, lo, hi, mad4, median, mad, modelled, iterations,
+                p_low, q_low, p_high, q_high, min_keep, floors, step_micro,
             )  # fmt: skip
         elif code == 2:
             _winsorize(
@@ -645,6 +670,7 @@ def combine_floats(
     block: Any, network: Any,
     code: int, median: bool, mad: bool, iterations: int,
     k_low: float, k_high: float, min_keep: int, n_low: int, n_high: int, floor: float, half_step: float,
+    modelled: bool, variance: float, signal_zero: float, variance_per_adu: float,
     master: Any, n_used: Any, std: Any, low: Any, high: Any, rejected: Any,
 ) -> None:  # fmt: skip
     """Combine a float32 or float64 block of shape (n_frames, n_pixels); NaN and infinite samples are dropped.
@@ -674,8 +700,8 @@ def combine_floats(
         hi[:] = valid
         if code == 1:
             _clip_floats(
-                tile, width, valid, ref, s1, s2, lo, hi, median, mad, iterations, k_low, k_high,
-                min_keep, floor, half_step,
+                tile, width, valid, ref, s1, s2, lo, hi, median, mad, modelled, iterations, k_low, k_high,
+                min_keep, floor, half_step, variance, signal_zero, variance_per_adu,
             )  # fmt: skip
         elif code == 2:
             _winsorize(tile, width, valid, ref, lo, hi, k_low, k_high, min_keep, floor, half_step)

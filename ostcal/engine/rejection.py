@@ -15,7 +15,7 @@ from typing import Any, Literal, Self
 from ostcal.errors import PlanError
 
 Center = Literal["mean", "median", "auto"]
-Spread = Literal["std", "mad", "auto"]
+Spread = Literal["std", "mad", "noise", "auto"]
 
 AUTO_MEAN_STD_FRAMES = 21
 """From this many frames on `auto` is mean and standard deviation; mean/std at 3 sigma can reject nothing of ten
@@ -46,6 +46,21 @@ class KernelParameters:
     n_high: int = 0
     floor_micro_adu: int = 0
     step_micro_adu: int = MICRO
+    is_modelled: bool = False
+    """Whether the spread of a pixel is ``sqrt(variance + max(0, median - signal_zero) * variance_per_adu)``."""
+    variance_adu2: float = 0.0
+    signal_zero_adu: float = 0.0
+    variance_per_adu: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseModel:
+    """The noise that a camera adds to a sample: variance = read noise^2 + signal / gain."""
+
+    read_noise_adu: float
+    gain_e_per_adu: float
+    bias_level_adu: float = 0.0
+    """Level without signal; 0 for flats, whose dark is subtracted before rejection."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +135,8 @@ class SigmaClip:
     iterations: int | None = 1
     """Passes at the most; ``None`` is to convergence."""
     min_keep: int = 1
+    model: NoiseModel | None = None
+    """Of the camera, for the spread ``noise``; without it that spread is ``auto``."""
 
     name = "sigma_clip"
 
@@ -127,7 +144,8 @@ class SigmaClip:
         """Replace ``auto`` by what it means for `n_frames`."""
         many = n_frames >= AUTO_MEAN_STD_FRAMES
         center: Center = ("mean" if many else "median") if self.center == "auto" else self.center
-        spread: Spread = ("std" if many else "mad") if self.spread == "auto" else self.spread
+        is_open = self.spread == "auto" or (self.spread == "noise" and self.model is None)
+        spread: Spread = ("std" if many else "mad") if is_open else self.spread
         return replace(self, center=center, spread=spread)
 
     @property
@@ -151,7 +169,19 @@ class SigmaClip:
             center_is_median=self.center == "median",
             spread_is_mad=self.spread == "mad",
             iterations=-1 if self.iterations is None else self.iterations,
+            **self._modelled(noise),
         )
+
+    def _modelled(self, noise: SeriesNoise) -> dict[str, Any]:
+        """Give the numbers of the noise model where the spread comes from it."""
+        if self.spread != "noise" or self.model is None:
+            return {}
+        return {
+            "is_modelled": True,
+            "variance_adu2": self.model.read_noise_adu**2 + noise.step_adu**2 / 12,
+            "signal_zero_adu": self.model.bias_level_adu,
+            "variance_per_adu": 1.0 / self.model.gain_e_per_adu,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
