@@ -101,6 +101,41 @@ def test_a_master_appears_when_it_is_committed(store: MasterStore) -> None:
     assert zarr.open_group(store.location, mode="r")[NAME].attrs["exposure_time_s"] == 5.0
 
 
+def test_a_plane_of_defects_may_be_added_before_the_commit(store: MasterStore) -> None:
+    content = planes((50, 30))
+    writer = store.create(NAME, (50, 30), 16)
+    for start in range(0, 50, 16):
+        write_strip(writer, content, start)
+    defects = np.random.default_rng(2).integers(0, 256, (50, 30), dtype=np.uint8)
+    assert not writer.has("dq")
+    writer.write_defects(np.zeros_like(defects))
+    writer.write_defects(defects)  # as a task that runs twice
+    store.commit(NAME, ATTRIBUTES)
+    opened = store.open(NAME)
+    assert opened.has("dq")
+    assert opened.array("dq").tobytes() == defects.tobytes()
+    assert zarr.open_group(store.location, mode="r")[f"{NAME}/dq"][:].tobytes() == defects.tobytes()
+    assert_equal(store, NAME, content)
+
+
+def test_a_master_with_half_a_plane_of_defects_cannot_be_committed(store: MasterStore) -> None:
+    content = planes((50, 30))
+    writer = store.create(NAME, (50, 30), 16)
+    for start in range(0, 50, 16):
+        write_strip(writer, content, start)
+    writer.write_defects(np.zeros((50, 30), np.uint8))
+    Path(writer.location, "dq", "c.1.0").unlink()
+    with pytest.raises(StorageError, match=r"not complete, .*dq.c\.1\.0 was not written"):
+        store.commit(NAME, ATTRIBUTES)
+
+
+def test_a_master_without_defects_says_so(store: MasterStore) -> None:
+    complete(store, NAME, planes((50, 30)))
+    assert not store.open(NAME).has("dq")
+    with pytest.raises(StorageError, match="dq"):
+        store.open(NAME).array("dq")
+
+
 def test_a_master_with_a_strip_missing_cannot_be_committed(store: MasterStore) -> None:
     writer = store.create(NAME, (50, 30), 16)
     for start in (0, 16, 48):

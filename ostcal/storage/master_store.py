@@ -1,5 +1,7 @@
 """Masters in zarr: three planes per master, written strip by strip by any number of tasks, complete or absent.
 
+A fourth plane, of defect bits, may be added before the master is committed.
+
 ``master_frames/masters.zarr`` is a zarr v3 group with one subgroup per master, named like its FITS file. A chunk is
 one task's strip, so that tasks in threads, processes and on other machines never share one. The attributes of the
 subgroup are written last; a subgroup without them does not exist. docs/formats.md has the details.
@@ -42,9 +44,11 @@ from ostcal.storage.ledger import (
 from ostcal.storage.shard_reader import blosc_only, decode_chunk
 
 Location = str | os.PathLike[str]
-Plane = Literal["master", "n_used", "std"]
+Plane = Literal["master", "n_used", "std", "dq"]
 
 PLANES: Final[Mapping[Plane, str]] = {"master": "float32", "n_used": "uint16", "std": "float32"}
+"""The planes that every master has."""
+DTYPES: Final[Mapping[Plane, str]] = {**PLANES, "dq": "uint8"}
 FORMAT = "ostcal-master"
 FORMAT_VERSION = 1
 
@@ -139,7 +143,8 @@ class MasterStore:
         """
         path = self._subgroup(name)
         grid = _grid(path)
-        files = [path / plane / grid.chunk_name(chunk) for plane in PLANES for chunk in range(grid.n_chunks)]
+        planes = [plane for plane in DTYPES if plane in PLANES or (path / plane).exists()]
+        files = [path / plane / grid.chunk_name(chunk) for plane in planes for chunk in range(grid.n_chunks)]
         missing = next((file for file in files if not file.exists()), None)
         if missing is not None:
             raise StorageError(f"{path}: the master is not complete, {missing} was not written; build it again")
@@ -149,7 +154,7 @@ class MasterStore:
             sweep_partials(path)
             with ThreadPoolExecutor(_SYNC_THREADS) as pool:  # the disk orders what waits; one after the other is slower
                 list(pool.map(sync_file, files))
-            for directory in (*(path / plane for plane in PLANES), path, self._path):
+            for directory in (*(path / plane for plane in planes), path, self._path):
                 sync_directory(directory)
             write_atomically(path / _METADATA_FILE, _as_json(group), durable=True)
             (path / _WRITING_FILE).unlink(missing_ok=True)
@@ -276,6 +281,10 @@ class _Planes:
         """Rows of a strip; the last one may have fewer."""
         return self.grid.chunk_rows
 
+    def has(self, plane: Plane) -> bool:
+        """Whether there is such a plane."""
+        return os.path.exists(os.path.join(self.location, plane, _METADATA_FILE))
+
     def read_rows(self, plane: Plane, start: int, stop: int) -> NDArray[Any]:
         """Read rows of a plane.
 
@@ -288,7 +297,7 @@ class _Planes:
         StorageError
             If the rows were not written, or are damaged.
         """
-        out = np.empty((stop - start, self.grid.width), PLANES[plane])
+        out = np.empty((stop - start, self.grid.width), DTYPES[plane])
         self._read_into(plane, start, out)
         return out
 
@@ -342,10 +351,31 @@ class MasterWriter(_Planes):
         self._write("n_used", start, n_used)
         self._write("std", start, std)
 
+    def write_defects(self, dq: NDArray[np.uint8]) -> None:
+        """Add the plane of defect bits.
+
+        Parameters
+        ----------
+        dq : (height, width) uint8
+
+        Raises
+        ------
+        StorageError
+            If it cannot be written.
+        """
+        path = Path(self.location, "dq")
+        if not self.has("dq"):  # a cluster may run a task again
+            try:
+                _create_plane(path, self.grid, DTYPES["dq"])
+            except OSError as error:
+                raise StorageError(f"{path}: the plane of defects cannot be created: {os_reason(error)}") from error
+        for start in range(0, self.grid.height, self.grid.chunk_rows):
+            self._write("dq", start, dq[start : start + self.grid.chunk_rows])
+
     def _write(self, plane: Plane, start: int, rows: NDArray[Any]) -> None:
         grid = self.grid
         n_rows = min(grid.chunk_rows, grid.height - start)
-        if start < 0 or start % grid.chunk_rows or rows.shape != (n_rows, grid.width) or rows.dtype != PLANES[plane]:
+        if start < 0 or start % grid.chunk_rows or rows.shape != (n_rows, grid.width) or rows.dtype != DTYPES[plane]:
             raise ValueError(f"{plane}: {rows.dtype} {rows.shape} at row {start} is no strip of {grid}")
         if n_rows < grid.chunk_rows:  # zarr's chunks have one size; the last one is filled up
             rows = np.concatenate([rows, np.zeros((grid.chunk_rows - n_rows, grid.width), rows.dtype)])
@@ -367,7 +397,7 @@ class StoredMaster(_Planes):
         return os.path.basename(self.location)
 
     def array(self, plane: Plane = "master") -> NDArray[Any]:
-        """Read a whole plane: (height, width) float32, uint16 for ``n_used``."""
+        """Read a whole plane: (height, width) float32, uint16 for ``n_used``, uint8 for ``dq``."""
         return self.read_rows(plane, 0, self.grid.height)
 
 
