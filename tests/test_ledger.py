@@ -17,6 +17,7 @@ from series_samples import record_of, samples
 
 from ostcal.errors import StorageError
 from ostcal.frames import CameraSettings, FrameMetadata, FrameType
+from ostcal.storage.durable import sweep_partials, write_atomically
 from ostcal.storage.ledger import (
     MAX_RECORD_BYTES,
     FrameCheck,
@@ -25,8 +26,6 @@ from ostcal.storage.ledger import (
     describe_pixels,
     frame_statistics,
     read_ledger,
-    sweep_partials,
-    write_atomically,
     write_record,
 )
 

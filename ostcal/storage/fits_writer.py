@@ -59,7 +59,7 @@ class ImagePlane:
     """
 
     name: str | None = None
-    dtype: Literal["float32", "int32", "int16", "uint16"]
+    dtype: Literal["float32", "int32", "int16", "uint16", "uint8"]
     height: int
     width: int
     cards: Sequence[Card] = ()

@@ -29,23 +29,17 @@ from zarr.codecs import BloscCodec, BytesCodec
 from ostcal._version import __version__
 from ostcal.errors import FrameError, StorageError
 from ostcal.frames import FrameType, SampleEncoding
-from ostcal.storage.ledger import (
-    MAX_INDEX,
-    MAX_SIDE,
+from ostcal.storage.durable import (
     PARTIAL_ENDING,
-    FrameRecord,
-    checksum,
     os_reason,
     parse_json,
     read_bounded,
-    read_ledger,
-    record_path,
     sweep_partials,
     sync_directory,
     sync_file,
     write_atomically,
-    write_record,
 )
+from ostcal.storage.ledger import MAX_INDEX, MAX_SIDE, FrameRecord, checksum, read_ledger, record_path, write_record
 from ostcal.storage.shard_reader import ShardLayout, read_shard_rows, shard_layout
 
 Location = str | os.PathLike[str]

@@ -31,8 +31,7 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, BytesCodec
 
 from ostcal.errors import StorageError
-from ostcal.storage.ledger import (
-    MAX_SIDE,
+from ostcal.storage.durable import (
     os_reason,
     parse_json,
     read_bounded,
@@ -41,6 +40,7 @@ from ostcal.storage.ledger import (
     sync_file,
     write_atomically,
 )
+from ostcal.storage.ledger import MAX_SIDE
 from ostcal.storage.shard_reader import blosc_only, decode_chunk
 
 Location = str | os.PathLike[str]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ostcal.errors import FrameError, InputError, NoFramesError, StorageError
 from ostcal.frames import FrameMetadata, FrameType
+from ostcal.storage.durable import PARTIAL_ENDING, os_reason
 from ostcal.storage.fits_cards import Card, format_card
 from ostcal.storage.fits_files import FitsFrame, FitsStack, unpack
 from ostcal.storage.fits_layout import encode_samples
@@ -27,7 +28,7 @@ from ostcal.storage.frame_store import (
     open_series,
     open_series_for_writing,
 )
-from ostcal.storage.ledger import PARTIAL_ENDING, FrameRecord, describe_pixels, os_reason
+from ostcal.storage.ledger import FrameRecord, describe_pixels
 
 _ROWS_AT_ONCE = 256
 """Rows that are converted at once: 20 MB of float64 at 9576 columns beside the frame itself."""
