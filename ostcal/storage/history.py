@@ -1,0 +1,69 @@
+"""A file that only grows: one JSON object a line, for numbers that are followed over years."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ostcal.errors import StorageError
+from ostcal.storage.durable import os_reason, parse_json
+
+MAX_BYTES = 64 << 20
+"""Of the file's end that is read: 50,000 masters."""
+
+
+def append_history(path: str | os.PathLike[str], entries: Sequence[dict[str, Any]]) -> None:
+    """Add entries, all with one write, and wait until they are on the disk.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be written.
+    """
+    lines = "".join(json.dumps(entry, allow_nan=False, separators=(",", ":")) + "\n" for entry in entries)
+    try:
+        with open(path, "ab") as file:
+            if file.tell() and not _ends_with_line(Path(path)):
+                file.write(b"\n")  # a run that was killed left half a line
+            file.write(lines.encode())
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise StorageError(f"{os.fspath(path)}: the history cannot be written: {os_reason(error)}") from error
+
+
+def read_history(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Give the entries, oldest first; a line that is no JSON object is passed over, no file is no entries.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - MAX_BYTES))
+            lines = file.read(MAX_BYTES).splitlines()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise StorageError(f"{os.fspath(path)}: the history cannot be read: {os_reason(error)}") from error
+    return [entry for line in lines if (entry := _entry(line)) is not None]
+
+
+def _entry(line: bytes) -> dict[str, Any] | None:
+    try:
+        value = parse_json(line)
+    except ValueError:  # half a line of a killed run
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _ends_with_line(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
