@@ -36,6 +36,8 @@ class Answer:
     """Bytes after which nothing more comes."""
     trickle_s: float | None = None
     """Seconds between single bytes."""
+    piece_every_s: float | None = None
+    """Seconds between sixty-fourths."""
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -283,17 +285,22 @@ class _Handler(BaseHTTPRequestHandler):
         lines.append(f"Content-Length: {length}" if length >= 0 else "Connection: close")
         data = "\r\n".join([*lines, "", ""]).encode() + answer.body
         if answer.trickle_s is not None:
-            for byte in data:
-                self.wfile.write(bytes([byte]))
-                if self.server_owner.over.wait(answer.trickle_s):
-                    self.close_connection = True
-                    return
+            self._send_slowly(data, 1, answer.trickle_s)
+        elif answer.piece_every_s is not None:
+            self._send_slowly(data, len(data) // 64, answer.piece_every_s)
         elif answer.silent_after is not None:
             self.wfile.write(data[: len(data) - len(answer.body) + answer.silent_after])
             self.server_owner.over.wait()
         else:
             self.wfile.write(data)
-        self.close_connection = answer.claimed_length is not None or answer.silent_after is not None
+        lies = answer.claimed_length is not None or answer.silent_after is not None
+        self.close_connection = lies or self.server_owner.over.is_set()
+
+    def _send_slowly(self, data: bytes, step: int, pause_s: float) -> None:
+        for start in range(0, len(data), step):
+            self.wfile.write(data[start : start + step])
+            if self.server_owner.over.wait(pause_s):
+                break
 
 
 def _as_answer(value: Member) -> Answer:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 import socket
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -440,6 +444,19 @@ def test_before_version_4_connecting_is_a_property_and_state_is_not_asked() -> N
         assert device.gets("DeviceState") == 0
 
 
+def test_a_camera_of_version_1_is_driven_with_what_version_1_has() -> None:
+    options = SimulatorOptions(time_scale=50.0, fast=True, interface_version=1)
+    with SimulatedObservatory(options) as simulator, AlpacaCamera("127.0.0.1", simulator.port) as camera:
+        assert camera.info.interface_version == 1
+        settings = camera.apply(CameraRequest(binning=(2, 2)))
+        assert (settings.gain, settings.offset, settings.readout_mode) == (None, None, None)
+        assert take(camera).pixels.shape == (450, 600)
+        camera.cool(-5.0)
+        assert camera.status().cooler_on is True
+        with pytest.raises(DeviceError, match="gain cannot be set"):
+            camera.apply(CameraRequest(gain=1))
+
+
 def test_connecting_takes_its_time_and_is_bounded() -> None:
     countdown = [True, True, False]
     device = odd_camera(InterfaceVersion=4, Connect=None)
@@ -569,6 +586,19 @@ def test_no_server() -> None:
         AlpacaCamera("127.0.0.1", port)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems answer for a listener whose queue is full")
+def test_a_server_that_does_not_even_take_the_connection() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, ExitStack() as queue:
+        for _ in range(3):  # so many wait for a listener that never looks; the next gets no answer at all
+            waiting = queue.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        begun_s = time.monotonic()
+        with pytest.raises(UnreachableError, match=r"127\.0\.0\.1:\d+: no answer in 0\.4 s"):
+            AlpacaCamera("127.0.0.1", listener.getsockname()[1], timeouts=HASTY)
+        assert time.monotonic() - begun_s < 5 * HASTY.reply_s
+
+
 def test_a_host_that_does_not_exist() -> None:
     with pytest.raises(UnreachableError, match=r"no-such-host\.invalid:11111"):
         AlpacaCamera("no-such-host.invalid", 11111)
@@ -597,7 +627,8 @@ def test_a_server_that_lists_no_devices_is_asked_for_the_camera() -> None:
 
 def test_a_camera_that_another_program_holds() -> None:
     held = Refusal(number=0x500, text="camera is in use by another program")
-    with pytest.raises(RefusedError, match=r"setting Connected to True: camera is in use .*0x500, error of the driver"):
+    said = r"setting Connected to True: camera is in use .*0x500, error of the driver\); end the program that holds it"
+    with pytest.raises(RefusedError, match=said):
         opened(odd_camera(Connected=held)).__enter__()
 
 
@@ -801,6 +832,59 @@ def test_a_camera_that_hangs_does_not_hold_up_another() -> None:
             second.close()
 
 
+SERVER = """
+    import sys, time
+    from odd_servers import Answer, OddServer, image_bytes, odd_camera, pattern
+
+    big = pattern(4000, 3000)
+    slow = Answer(body=image_bytes(big).body, piece_every_s=0.02)
+    with OddServer({"camera/0": odd_camera(big, ImageArray=slow), "camera/1": odd_camera()}) as server:
+        print(server.port, flush=True)
+        sys.stdin.read()
+"""
+
+
+def test_two_cameras_do_not_slow_each_other_s_control_calls() -> None:
+    """One downloads 24 MB for more than a second while the other is polled; the server has a process of its own."""
+    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n" + textwrap.dedent(SERVER)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], text=True, **pipes) as server:
+        assert server.stdout is not None
+        port = int(server.stdout.readline())
+        with AlpacaCamera("127.0.0.1", port, 0) as slow, AlpacaCamera("127.0.0.1", port, 1) as quick:
+            alone_s = [polled_s(quick) for _ in range(300)]
+            download = DownloadTime(slow)
+            download.start()
+            together_s = []
+            while download.is_alive():
+                together_s.append(polled_s(quick))
+            download.join()
+    assert download.took_s > 1.0
+    assert len(together_s) > 100
+    assert np.median(together_s) < 3 * np.median(alone_s) + 0.002
+    assert max(together_s) < download.took_s / 4
+
+
+def polled_s(camera: AlpacaCamera) -> float:
+    began_s = time.monotonic()
+    assert not camera.image_ready()
+    return time.monotonic() - began_s
+
+
+class DownloadTime(threading.Thread):
+    """Downloads an image, and says how long it took."""
+
+    def __init__(self, camera: AlpacaCamera) -> None:
+        super().__init__()
+        self.camera = camera
+        self.took_s = 0.0
+
+    def run(self) -> None:
+        began_s = time.monotonic()
+        np.testing.assert_array_equal(self.camera.download().pixels, pattern(4000, 3000))
+        self.took_s = time.monotonic() - began_s
+
+
 def test_the_status_can_be_read_during_a_download() -> None:
     asked = threading.Event()
 
@@ -821,3 +905,33 @@ def _ignoring(work: object) -> None:
     assert callable(work)
     with pytest.raises(DeviceError):
         work()
+
+
+def test_the_image_of_an_aborted_exposure_is_not_taken_for_that_of_the_next() -> None:
+    clock = QuickClock()
+    ends_s: list[float] = []
+    device = odd_camera(CameraState=lambda _request: 2 if len(ends_s) == 1 and not device.puts("AbortExposure") else 0)
+    device.set(
+        StartExposure=lambda request: ends_s.append(clock.slept_s + float(request.values["duration"])),
+        AbortExposure=lambda _request: None,
+        ImageReady=lambda _request: any(clock.slept_s >= end_s for end_s in ends_s),
+    )
+    with opened(device, clock=clock) as camera:
+        camera.start_exposure(8.0, light=False)
+        clock.sleep(1.0)
+        camera.abort()
+        camera.start_exposure(20.0, light=False)
+        while not camera.image_ready():
+            clock.sleep(0.5)
+        assert clock.slept_s >= 21.0
+
+
+def test_a_failed_exposure_of_version_4_says_why() -> None:
+    state = [{"Name": "ImageReady", "Value": False}, {"Name": "CameraState", "Value": 5}]
+    device = odd_camera(InterfaceVersion=4, DeviceState=state, StartExposure=lambda _request: None)
+    device.set(Connecting=False, Connect=lambda _request: device.set(Connected=True) and None)
+    with opened(device) as camera:
+        camera.start_exposure(1.0, light=False)
+        device.set(ImageReady=Refusal(number=0x500, text="USB lost"))
+        with pytest.raises(RefusedError, match=r"USB lost \(ASCOM error 0x500"):
+            camera.image_ready()

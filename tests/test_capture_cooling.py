@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 from direct_camera import AMBIENT_C, DirectCamera, FakeClock, Faults, small_sensor
 
@@ -77,16 +79,40 @@ def test_a_camera_without_a_cooler_is_an_error() -> None:
         cool(Equipment(camera=camera, clock=clock), RULES)
 
 
-def test_the_sensor_warms_up_in_steps_and_the_cooler_ends_off() -> None:
+def test_the_sensor_warms_up_in_steps_and_the_cooler_ends_off(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     camera, clock, equipment, notices = room()
     cool(equipment, RULES)
     began_s = clock.now_s()
     warm_up(equipment, WarmingRules(step_c=5.0, step_s=60.0))
     assert not camera.status().cooler_on
     assert notices[-1] == "warming up to 10 C"
+    assert "warming up from -10.0 C by 5 C every 60 s: 5 minutes" in caplog.text
     assert 4 * 60 <= clock.now_s() - began_s <= 6 * 60
     clock.sleep(600)
     assert camera.status().ccd_temperature_c == AMBIENT_C
+
+
+def test_an_interrupt_of_the_warm_up_leaves_the_cooler_on(caplog: pytest.LogCaptureFixture) -> None:
+    camera, clock, equipment, _ = room()
+    cool(equipment, RULES)
+
+    def press() -> None:
+        raise KeyboardInterrupt
+
+    clock.alarms.append((clock.now_s() + 70, press))
+    with pytest.raises(KeyboardInterrupt):
+        warm_up(equipment)
+    assert camera.status().cooler_on
+    assert camera.status().set_temperature_c == pytest.approx(0.0, abs=0.1)
+
+
+def test_what_is_told_while_it_cools_is_logged_too(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    _, _, equipment, notices = room()
+    cool(equipment, RULES)
+    warm_up(equipment)
+    assert all(notice in caplog.text for notice in notices)
 
 
 def test_a_cooler_that_is_off_stays_off_at_once() -> None:

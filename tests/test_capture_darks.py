@@ -176,6 +176,24 @@ def test_too_little_disk_is_an_error_before_the_first_frame(tmp_path: Path) -> N
     assert camera.calls["start_exposure"] == 0
 
 
+def test_a_plan_of_what_is_incomplete_knows_the_bias_level_of_the_series_on_disk(tmp_path: Path) -> None:
+    clock = FakeClock()
+    scene = Scene()
+    equipment = equipment_of(DirectCamera(small_sensor(), clock, scene, has_shutter=False), clock)
+    sink = SeriesSink(directory=tmp_path)
+    capture_darks(equipment, plan_darks(equipment, SETTINGS, RULES, sink), sink)
+    more = replace(RULES, flat_exposures_s=(1.0, 3.0), factors=())
+    plan = plan_darks(equipment, SETTINGS, more, sink)
+    assert [cost.missing for cost in plan.costs] == [0, 0, 3]
+    missing = plan.incomplete()
+    assert [series.exposure_time_s for series in missing.series] == [3.0]
+    assert [cost.missing for cost in missing.costs] == [3]
+    (outcome,) = capture_darks(equipment, missing, sink)
+    assert outcome.is_complete
+    checks = open_series(tmp_path / "exp_3.000s.zarr").records[0].checks
+    assert "light above bias" in {check.name for check in checks}
+
+
 def test_nothing_to_take_needs_no_room(tmp_path: Path) -> None:
     check_room(SeriesSink(directory=tmp_path), [])
 
@@ -265,6 +283,12 @@ def test_a_cover_that_was_forgotten_is_found_out_and_asked_for_again(tmp_path: P
     _, outcomes = take(tmp_path, scene=scene, ask=late, has_shutter=False)
     assert "There is light" in questions[1]
     assert all(outcome.is_complete for outcome in outcomes)
+
+
+def test_with_nobody_to_ask_it_is_said_what_must_be_ready(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    _, outcomes = take(tmp_path, has_shutter=False)
+    assert all(outcome.is_complete for outcome in outcomes)
+    assert "nobody is asked: the telescope or the camera must be covered now" in caplog.text
 
 
 def test_light_with_nobody_to_ask_is_an_error_before_the_first_dark(tmp_path: Path) -> None:

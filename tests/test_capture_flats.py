@@ -375,6 +375,51 @@ def test_twilight_without_a_known_bias_level(tmp_path: Path) -> None:
     assert room.camera.lights[0] is False
 
 
+@pytest.mark.parametrize(
+    ("steps", "has_cover", "twilight", "asked"),
+    [
+        (None, False, False, "the telescope must be uncovered and the flat light must be on"),
+        (None, False, True, "the telescope must be uncovered and it must point at the twilight sky"),
+        (0, True, False, "the flat light must be on"),
+        (0, True, True, None),
+        (255, True, False, None),
+        (255, True, True, None),
+        (255, False, False, "the telescope must be uncovered"),
+        (255, False, True, "the telescope must be uncovered and it must point at the twilight sky"),
+    ],
+)
+def test_a_person_is_asked_for_what_no_device_does(
+    tmp_path: Path, steps: int | None, has_cover: bool, twilight: bool, asked: str | None
+) -> None:
+    room = Room(tmp_path, sky(30_000.0, -150.0) if twilight else 30_000.0)
+    if steps is not None:
+        room.panel = DirectPanel(room.scene, steps=steps, has_cover=has_cover)
+    questions: list[str] = []
+
+    def no(question: str) -> bool:
+        questions.append(question)
+        return False
+
+    rules = replace(TWILIGHT if twilight else RULES, n_frames=2)
+    equipment = Equipment(camera=room.camera, clock=room.clock, cover=room.panel, ask=no)
+    if asked is None:
+        capture_flats(equipment, SETTINGS, rules, SeriesSink(directory=tmp_path))
+        assert questions == []
+        return
+    with pytest.raises(DeviceError, match=f"flats were not taken: {asked}"):
+        capture_flats(equipment, SETTINGS, rules, SeriesSink(directory=tmp_path))
+    assert questions == [f"For flats {asked}. Is it ready?"]
+    assert room.camera.calls["start_exposure"] == 0
+
+
+def test_nobody_is_asked_for_the_light_of_flats_that_are_there(tmp_path: Path) -> None:
+    room = Room(tmp_path)
+    room.take()
+    equipment = Equipment(camera=room.camera, clock=room.clock, ask=lambda question: False)
+    report = capture_flats(equipment, SETTINGS, RULES, SeriesSink(directory=tmp_path))
+    assert report.outcomes[0].is_complete
+
+
 @given(
     rate=st.floats(100, 1e6), slope=st.floats(-0.01, 0.01), signal=st.floats(1e3, 5e4), ahead_s=st.floats(0, 60),
     spacing_s=st.floats(5, 60),

@@ -29,12 +29,40 @@ class SeriesCost:
 
     location: str
     exposure_time_s: float | None
+    filter_name: str | None
     frames: int
     """Wanted in all."""
     missing: int
     time_s: float
     n_bytes: int
     """At most, of the missing frames, FITS copies included."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepPlan:
+    """What a step takes and what it costs: the table that comes before its first frame."""
+
+    step: str
+    """``darks``, ``flats``, or ``flat darks`` for the darks that the flats still miss."""
+    costs: tuple[SeriesCost, ...]
+    """Of each series, in the order in which they are taken."""
+    is_estimate: bool = False
+    """Whether the exposures are found only by trials, as those of flats are."""
+
+    @property
+    def missing(self) -> int:
+        """Frames that are to be taken."""
+        return sum(cost.missing for cost in self.costs)
+
+    @property
+    def time_s(self) -> float:
+        """Seconds that the missing frames take."""
+        return sum(cost.time_s for cost in self.costs)
+
+    @property
+    def n_bytes(self) -> int:
+        """Disk that the missing frames need."""
+        return sum(cost.n_bytes for cost in self.costs)
 
 
 def series_cost(plan: SeriesPlan, sink: SeriesSink, place: SeriesPlace, shape: tuple[int, int]) -> SeriesCost:
@@ -47,6 +75,7 @@ def series_cost(plan: SeriesPlan, sink: SeriesSink, place: SeriesPlace, shape: t
     return SeriesCost(
         location=place.location,
         exposure_time_s=plan.exposure_time_s,
+        filter_name=plan.filter_name,
         frames=plan.n_frames,
         missing=missing,
         time_s=missing * frame_s,

@@ -93,6 +93,8 @@ def cool(equipment: Equipment, rules: CoolingRules, *, wait: bool = True) -> Coo
 def warm_up(equipment: Equipment, rules: WarmingRules | None = None) -> None:
     """Let the sensor warm up in steps, then switch the cooler off; nothing where it does not cool.
 
+    An interrupt leaves the cooler on at the set point that it has.
+
     Raises
     ------
     DeviceError
@@ -106,6 +108,11 @@ def warm_up(equipment: Equipment, rules: WarmingRules | None = None) -> None:
     if status.cooler_on is False:
         return
     set_c = temperature_c
+    if set_c is not None and camera.info.can_set_temperature:
+        minutes = max(0.0, (rules.until_c - set_c) // rules.step_c * rules.step_s / 60)
+        logger.info(
+            "warming up from %.1f C by %g C every %g s: %.0f minutes", set_c, rules.step_c, rules.step_s, minutes
+        )
     while (
         camera.info.can_set_temperature
         and set_c is not None
@@ -114,7 +121,7 @@ def warm_up(equipment: Equipment, rules: WarmingRules | None = None) -> None:
         and clock.now_s() - began_s < rules.timeout_s
     ):
         set_c += rules.step_c
-        equipment.watcher.notice(f"warming up to {set_c:.0f} C")
+        _tell(equipment, f"warming up to {set_c:.0f} C")
         camera.cool(set_c)
         clock.sleep(rules.step_s)
         status = camera.status()
@@ -150,7 +157,7 @@ def _wait(equipment: Equipment, rules: CoolingRules) -> CoolingOutcome:
             return end
         if now_s - progress.noticed_s >= _NOTICE_EVERY_S:
             progress.noticed_s = now_s
-            equipment.watcher.notice(f"cooling: {temperature_c:.1f} C, target {rules.target_c:.1f} C{_power(status)}")
+            _tell(equipment, f"cooling: {temperature_c:.1f} C, target {rules.target_c:.1f} C{_power(status)}")
         clock.sleep(rules.poll_s)
 
 
@@ -191,6 +198,11 @@ def _outcome(reached: bool, temperature_c: float, elapsed_s: float, message: str
 def _is_idle(status: CameraStatus, rules: WarmingRules) -> bool:
     power = finite(status.cooler_power_percent)
     return power is not None and power <= rules.idle_power_percent
+
+
+def _tell(equipment: Equipment, line: str) -> None:
+    logger.info("%s", line)
+    equipment.watcher.notice(line)
 
 
 def _power(status: CameraStatus) -> str:

@@ -50,7 +50,7 @@ def make_dark(equipment: Equipment, exposures_s: tuple[float, ...], limits: Live
         return
     question = "Cover the telescope or the camera so that no light reaches the sensor. Is it covered?"
     for _ in range(_MOST_QUESTIONS):
-        if equipment.ask is not None and not equipment.ask(question):
+        if not _is_ready(equipment, question, "the telescope or the camera must be covered"):
             raise DeviceError("darks were not taken: the camera is not covered")
         found = _light_found(equipment, exposures_s, limits, retry)
         if found is None:
@@ -60,6 +60,38 @@ def make_dark(equipment: Equipment, exposures_s: tuple[float, ...], limits: Live
         if equipment.ask is None:
             break
     raise DeviceError(f"darks were not taken: {found}; cover the telescope or the camera and start again")
+
+
+def ask_for_light(equipment: Equipment, *, twilight: bool) -> None:
+    """Ask a person for the light of flats where no device makes it.
+
+    A cover that opens needs no hand for the sky, and one with a panel in it none at all; a panel without a cover still
+    shines on whatever cap is on the telescope.
+
+    Raises
+    ------
+    DeviceError
+        If the person says no.
+    """
+    cover = equipment.cover
+    has_cover = cover is not None and cover.cover_state() is not CoverState.NOT_PRESENT
+    has_panel = cover is not None and cover.max_brightness > 0 and not twilight
+    needs = [] if has_cover else ["the telescope must be uncovered"]
+    if not has_panel and not (twilight and has_cover):
+        needs.append("it must point at the twilight sky" if twilight else "the flat light must be on")
+    if not needs:
+        return
+    need = " and ".join(needs)
+    if not _is_ready(equipment, f"For flats {need}. Is it ready?", need):
+        raise DeviceError(f"flats were not taken: {need}")
+
+
+def _is_ready(equipment: Equipment, question: str, need: str) -> bool:
+    """Ask a person; where nobody can be asked, say what is taken for granted."""
+    if equipment.ask is not None:
+        return equipment.ask(question)
+    logger.warning("nobody is asked: %s now", need)
+    return True
 
 
 def close_cover(cover: CoverCalibrator) -> None:
@@ -92,7 +124,9 @@ def _light_found(
     short_s = min(exposures_s)
     long_s = min(max(max(exposures_s), short_s), max(_TEST_EXPOSURE_S, short_s))
     exposer = Exposer(equipment.camera, equipment.clock, retry)
-    equipment.watcher.notice(f"a test frame of {long_s:g} s is taken to see whether it is dark")
+    line = f"a test frame of {long_s:g} s is taken to see whether it is dark"
+    logger.info("%s", line)
+    equipment.watcher.notice(line)
     bias_adu = _level(exposer, short_s)[0] if long_s > short_s else None
     level_adu, gradient = _level(exposer, long_s)
     above = light_above_bias(level_adu, bias_adu, long_s, limits, info.max_adu)

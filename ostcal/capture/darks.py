@@ -85,6 +85,11 @@ class DarkPlan:
         """Disk that the missing frames need."""
         return sum(cost.n_bytes for cost in self.costs)
 
+    def incomplete(self) -> DarkPlan:
+        """Give the same plan without the series that are complete."""
+        todo = [(series, cost) for series, cost in zip(self.series, self.costs, strict=True) if cost.missing]
+        return replace(self, series=tuple(series for series, _ in todo), costs=tuple(cost for _, cost in todo))
+
 
 def flat_exposures(configured_s: float | None, directories: Iterable[Location]) -> FlatExposures:
     """Find the exposures of the flats: as configured, else of the flats that there are, else 1 s with a warning.
@@ -197,7 +202,7 @@ def capture_darks(equipment: Equipment, plan: DarkPlan, sink: SeriesSink) -> tup
         exposures_s = tuple(series.exposure_time_s or 0.0 for series in plan.series)
         make_dark(equipment, exposures_s, todo[0].limits, todo[0].retry)
     outcomes: list[SeriesOutcome] = []
-    bias_adu = None
+    bias_adu = _known_bias(equipment, plan, sink)
     for series in plan.series:
         outcome = capture_series(
             equipment.camera, replace(series, bias_level_adu=bias_adu), sink, equipment.clock, equipment.watcher
@@ -208,6 +213,13 @@ def capture_darks(equipment: Equipment, plan: DarkPlan, sink: SeriesSink) -> tup
         if outcome.end is SeriesEnd.STORAGE_FAILED:
             break
     return tuple(outcomes)
+
+
+def _known_bias(equipment: Equipment, plan: DarkPlan, sink: SeriesSink) -> float | None:
+    """Give the level of the bias frames on disk where the plan has none of its own."""
+    if not plan.series or plan.series[0].frame_type is FrameType.BIAS:
+        return None
+    return find_bias_level([sink.directory], plan.series[0].settings, equipment.camera.frame_shape())
 
 
 def _groups(sorted_s: Sequence[float]) -> list[list[float]]:

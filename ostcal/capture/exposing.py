@@ -13,6 +13,7 @@ from ostcal.capture.clock import Clock
 from ostcal.capture.plan import RetryRules
 from ostcal.devices.protocols import Camera, CameraStatus, ExposureResult
 from ostcal.errors import DeviceError
+from ostcal.measure.live import median_adu
 
 logger = logging.getLogger(__name__)
 
@@ -150,6 +151,7 @@ class Exposer:
 
     def _finish(self, started: _Started, work: Meanwhile) -> TakenFrame:
         self._wait(started, work)
+        ready_s = self._clock.now_s()
         status = self._status_or_unknown()
         result = self._camera.download()
         if result.pixels.shape != self._shape:
@@ -159,9 +161,22 @@ class Exposer:
                 f" {self._shape[1]} x {self._shape[0]} were asked for"
             )
         start_utc = _start_utc(result, started.at_utc)
-        logger.debug("exposure of %g s downloaded after %.2f s", started.exposure_s, self._clock.now_s() - started.at_s)
+        self._log_download(started, ready_s, result)
         return TakenFrame(
             result=result, requested_s=started.exposure_s, started_s=started.at_s, start_utc=start_utc, status=status
+        )
+
+    def _log_download(self, started: _Started, ready_s: float, result: ExposureResult) -> None:
+        if not logger.isEnabledFor(logging.DEBUG):
+            return  # the median of a frame takes 10 ms
+        logger.debug(
+            "exposure of %g s: made %g s, ready after %.2f s, %d bytes downloaded in %.2f s, level %.1f ADU",
+            started.exposure_s,
+            result.exposure_time_s,
+            ready_s - started.at_s,
+            result.pixels.nbytes,
+            self._clock.now_s() - ready_s,
+            median_adu(result.pixels),
         )
 
     def _wait(self, started: _Started, work: Meanwhile) -> None:

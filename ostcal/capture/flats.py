@@ -21,7 +21,7 @@ from ostcal.capture.auto_exposure import (
     rounded,
 )
 from ostcal.capture.budget import SeriesCost, check_room, series_cost
-from ostcal.capture.covering import open_cover
+from ostcal.capture.covering import ask_for_light, open_cover
 from ostcal.capture.exposing import Exposer
 from ostcal.capture.naming import flat_name, twilight_name
 from ostcal.capture.place import SeriesPlace, differences, find_place
@@ -91,19 +91,22 @@ def plan_flats(
 def capture_flats(equipment: Equipment, settings: CameraSettings, rules: FlatRules, sink: SeriesSink) -> FlatReport:
     """Take the flats that are missing, filter by filter.
 
-    A filter that fails is named and the next is tried; a disk that is full ends the run. The panel is switched off at
-    the end, whatever happens.
+    Where no device makes the light, a person is asked for it. A filter that fails is named and the next is tried; a
+    disk that is full ends the run. The panel is switched off at the end, whatever happens.
 
     Raises
     ------
     DeviceError
-        If a filter is not in the wheel, or the cover does not move; before the first frame.
+        If a filter is not in the wheel, the person says no, or the cover does not move; before the first frame.
     StorageError
         If the disk has too little room; before the first frame.
     """
     filters = _filters(equipment, rules)
     work = _FlatWork(equipment, settings, rules, sink)
-    check_room(sink, [work.cost(filter_name) for filter_name in filters])
+    costs = [work.cost(filter_name) for filter_name in filters]
+    check_room(sink, costs)
+    if any(cost.missing for cost in costs):
+        ask_for_light(equipment, twilight=rules.twilight)
     outcomes: list[SeriesOutcome] = []
     failures: list[FlatFailure] = []
     try:

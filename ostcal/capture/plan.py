@@ -123,7 +123,7 @@ class CaptureWatcher:
     frame_done: Callable[[FrameDone], None] = _tell_nobody
     series_ended: Callable[[SeriesOutcome], None] = _tell_nobody
     notice: Callable[[str], None] = _tell_nobody
-    """What happens between series, for a person: cooling, trial exposures, waiting for the sky."""
+    """What happens between series, for a person: cooling, trial exposures, waiting for the sky. It is logged too."""
 
 
 class ExposureControl(Protocol):

@@ -20,9 +20,10 @@ from ostcal.devices.protocols import CameraInfo
 from ostcal.errors import FrameError, StorageError
 from ostcal.frames import FrameMetadata, FrameType
 from ostcal.measure import live
+from ostcal.storage.durable import os_reason
 from ostcal.storage.fits_writer import remove_partial_files
 from ostcal.storage.frame_store import SeriesWriter, create_series, open_series, open_series_for_writing
-from ostcal.storage.ledger import FrameCheck, FramePixels, FrameRecord, describe_pixels, os_reason
+from ostcal.storage.ledger import FrameCheck, FramePixels, FrameRecord, describe_pixels
 from ostcal.storage.transfer import export_frame, export_name
 
 logger = logging.getLogger(__name__)
@@ -162,6 +163,7 @@ class SeriesRecorder:
             bayer_pattern=self._bayer,
             row_order="TOP-DOWN",
             pixel_size_um=(size_um[0] * binning[0], size_um[1] * binning[1]) if size_um else None,
+            egain_e_per_adu=self._series.info.electrons_per_adu,
         )
 
     def _judge(self, taken: TakenFrame, pixels: NDArray[Any], measured: FramePixels) -> tuple[live.Verdict, ...]:

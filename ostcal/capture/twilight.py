@@ -126,7 +126,9 @@ class TwilightControl:
     def _wait(self, is_bright: bool) -> None:
         if self._clock.now_s() - self._last_notice_s >= _NOTICE_EVERY_S:
             self._last_notice_s = self._clock.now_s()
-            self._notice(f"the sky is still too {'bright' if is_bright else 'faint'} for flats; waiting")
+            line = f"the sky is still too {'bright' if is_bright else 'faint'} for flats; waiting"
+            logger.info("%s", line)
+            self._notice(line)
         self._clock.sleep(self._rules.wait_s)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from types import TracebackType
 
@@ -69,18 +69,22 @@ class AscomInterfaceCamera:
         self._target_c: float | None = None
         self._asked_s = 0.0
         self._abandoned_until_s: float | None = None
+        self._begun_s = self._old_end_s = -math.inf
         self._failed_before = False
         self._has_device_state = True
+        self._info: CameraInfo
+        logger.debug("%s: connecting", driver.label)
         driver.connect()
         try:
             self._connected()
+            _log_camera(driver, self._info)
         except DeviceError:
             driver.disconnect()
             raise
 
     @property
     def info(self) -> CameraInfo:
-        """What it says of itself, read once when it was connected."""
+        """What it says of itself, read when it was connected; what depends on the settings, when they were applied."""
         return self._info
 
     def apply(self, request: CameraRequest) -> CameraSettings:
@@ -105,6 +109,8 @@ class AscomInterfaceCamera:
             readout_mode=mode,
         )
         self._request = request
+        self._info = _with_settings(self._info, self._properties)
+        logger.debug("%s: settings applied: %s; %s", self._label, settings, _dependent(self._info))
         return settings
 
     def frame_shape(self) -> tuple[int, int]:
@@ -130,7 +136,9 @@ class AscomInterfaceCamera:
         """Whether the frame can be downloaded; raises `DeviceError` where the exposure failed."""
         ready, state = self._ready_and_state()
         if ready:
-            return True
+            return not self._may_be_old()
+        if state == _FAILED:
+            self._properties.flag("ImageReady")  # says why, with number and text, where the device tells it
         if state == _FAILED and not self._failed_before:
             raise RefusedError(f"{self._label}: the exposure of {self._asked_s:g} s failed (CameraState is Error)")
         # An error that was there before the exposure means nothing until the camera has said something else.
@@ -151,6 +159,7 @@ class AscomInterfaceCamera:
         if state not in _BUSY and state != _UNKNOWN:
             return
         self._abandoned_until_s = self._clock.now_s() + self._asked_s + _ABORT_MARGIN_S
+        self._old_end_s = self._begun_s + self._asked_s
         if not self._info.can_abort:
             return
         try:
@@ -179,9 +188,10 @@ class AscomInterfaceCamera:
         """Switch the cooler on, with a set point."""
         if not self._info.can_set_temperature:
             raise RefusedError(f"{self._label}: its temperature cannot be set; switch cooling off in the configuration")
-        self._driver.write("SetCCDTemperature", float(target_c))
-        self._driver.write("CoolerOn", True)
+        self._set("SetCCDTemperature", float(target_c))
+        self._set("CoolerOn", True)
         said_c = self._properties.maybe(self._properties.number, "SetCCDTemperature")
+        logger.debug("%s: SetCCDTemperature reads back %s", self._label, said_c)
         if said_c is not None and abs(said_c - target_c) > _TEMPERATURE_STEP_C:
             raise ReplyError(f"{self._label}: it was told to cool to {target_c:g} C and reads back {said_c:g} C")
         self._target_c = target_c
@@ -190,7 +200,7 @@ class AscomInterfaceCamera:
         """Switch the cooler off; nothing happens where there is none."""
         self._target_c = None
         if self._properties.maybe(self._properties.flag, "CoolerOn"):
-            self._driver.write("CoolerOn", False)
+            self._set("CoolerOn", False)
 
     def reconnect(self) -> None:
         """Connect anew after an error, with the settings applied before.
@@ -251,8 +261,9 @@ class AscomInterfaceCamera:
             index = _index_of(wanted, modes)
             if index is None:
                 raise RefusedError(f"{self._label}: it has no readout mode {wanted!r}; it has {_listed(modes)}")
-            self._driver.write("ReadoutMode", index)
+            self._set("ReadoutMode", index)
         now = self._properties.maybe(self._driver.read, "ReadoutMode") if modes else None
+        logger.debug("%s: ReadoutMode reads back %s", self._label, now)
         index_now = _index_of(now, modes)
         if wanted is not None and index_now != _index_of(wanted, modes):
             raise ReplyError(f"{self._label}: readout mode was set to {wanted!r} and reads back {now!r}")
@@ -266,7 +277,7 @@ class AscomInterfaceCamera:
         if binning[0] != binning[1] and not self._properties.maybe(self._properties.flag, "CanAsymmetricBin"):
             raise RefusedError(f"{self._label}: it cannot bin {binning[0]} x {binning[1]}; give both the same number")
         for axis, count in zip("XY", binning, strict=True):
-            self._driver.write(f"Bin{axis}", count)
+            self._set(f"Bin{axis}", count)
         for axis, count in zip("XY", binning, strict=True):
             self._compare(f"Bin{axis}", count)
 
@@ -275,7 +286,7 @@ class AscomInterfaceCamera:
         width, height = (self._properties.integer(f"Camera{axis}Size") for axis in "XY")
         wanted = {"StartX": 0, "StartY": 0, "NumX": width // binning[0], "NumY": height // binning[1]}
         for name, value in wanted.items():
-            self._driver.write(name, value)
+            self._set(name, value)
         for name, value in wanted.items():
             self._compare(name, value)
         self._shape = (wanted["NumY"], wanted["NumX"])
@@ -283,10 +294,11 @@ class AscomInterfaceCamera:
     def _set_level(self, level: _Level, wanted: float | str | None) -> float | None:
         """Set gain or offset, and give what reads back: a value, or an index."""
         if wanted is not None:
-            self._driver.write(level.name, self._level_value(level, wanted))
+            self._set(level.name, self._level_value(level, wanted))
         if not level.present:
             return None
         now = self._driver.read(level.name)
+        logger.debug("%s: %s reads back %s", self._label, level.name, now)
         index = _index_of(now, level.labels)
         value = float(now) if isinstance(now, int | float) else None if index is None else float(index)
         if value is None:
@@ -311,8 +323,13 @@ class AscomInterfaceCamera:
             raise RefusedError(f"{self._label}: {word} {wanted:g} is outside {low} to {high}")
         return int(wanted)
 
+    def _set(self, name: str, value: object) -> None:
+        logger.debug("%s: %s is set to %s", self._label, name, value)
+        self._driver.write(name, value)
+
     def _compare(self, name: str, wanted: int) -> None:
         now = self._properties.integer(name)
+        logger.debug("%s: %s reads back %s", self._label, name, now)
         if now != wanted:
             raise ReplyError(f"{self._label}: {name} was set to {wanted} and reads back {now}")
 
@@ -327,6 +344,7 @@ class AscomInterfaceCamera:
     def _begin(self, exposure_time_s: float, light: bool, state: int) -> None:
         """Start an exposure in the camera; `state` is CameraState before it."""
         self._asked_s, self._failed_before = exposure_time_s, state == _FAILED
+        self._begun_s = self._clock.now_s()
         try:
             self._driver.call("StartExposure", exposure_time_s, light)
         except UnreachableError as error:
@@ -341,6 +359,11 @@ class AscomInterfaceCamera:
                 raise
             logger.warning("%s; exposing for its shortest time, %g s, instead", error, shortest_s)
             self._begin(shortest_s, light, self._camera_state())
+
+    def _may_be_old(self) -> bool:
+        """Whether the image that is ready may be that of an aborted exposure: some cameras make it at its old time."""
+        now_s = self._clock.now_s()
+        return self._begun_s < self._old_end_s <= now_s < self._begun_s + self._asked_s
 
     def _wait_for_abandoned(self) -> None:
         """Wait for an exposure that goes on after it was aborted, so that its image is not taken for the next one."""
@@ -432,6 +455,59 @@ def _read_info(driver: Driver, properties: Properties, *, can_abort: bool) -> Ca
         offset_labels=_read_level(properties, "Offset").labels,
         interface_version=driver.interface_version,
     )
+
+
+def _with_settings(info: CameraInfo, properties: Properties) -> CameraInfo:
+    """Read anew what gain, binning and readout mode change: 0.25 e-/ADU at gain 100 are 0.08 at gain 200.
+
+    What the camera does not say now, but said when it was connected, stays.
+    """
+    maybe, number = properties.maybe, properties.number
+    return replace(
+        info,
+        max_adu=int(_positive(maybe(number, "MaxADU")) or info.max_adu),
+        exposure_min_s=_or(_finite(maybe(number, "ExposureMin")), info.exposure_min_s),
+        exposure_max_s=_positive(maybe(number, "ExposureMax")) or info.exposure_max_s,
+        electrons_per_adu=_positive(maybe(number, "ElectronsPerADU")),
+        full_well_e=_positive(maybe(number, "FullWellCapacity")),
+    )
+
+
+def _or(value: float | None, otherwise: float) -> float:
+    return otherwise if value is None else value
+
+
+def _dependent(info: CameraInfo) -> str:
+    """Say what depends on the settings."""
+    return (
+        f"MaxADU {info.max_adu}, exposures {info.exposure_min_s:g} s to {info.exposure_max_s:g} s,"
+        f" {info.electrons_per_adu} e-/ADU, full well {info.full_well_e} e-"
+    )
+
+
+_SHOWN = (
+    "Name", "Description", "DriverInfo", "DriverVersion", "SensorName", "SensorType", "BayerOffsetX", "BayerOffsetY",
+    "CameraXSize", "CameraYSize", "PixelSizeX", "PixelSizeY", "BinX", "BinY", "MaxBinX", "MaxBinY", "CanAsymmetricBin",
+    "Gain", "Gains", "GainMin", "GainMax", "Offset", "Offsets", "OffsetMin", "OffsetMax", "ReadoutMode", "ReadoutModes",
+    "HasShutter", "CanAbortExposure", "CanStopExposure", "CanSetCCDTemperature", "CanGetCoolerPower", "CoolerOn",
+    "CCDTemperature", "SetCCDTemperature",
+)  # fmt: skip
+"""What the log of ``--debug`` has of a camera that was just connected."""
+
+
+def _log_camera(driver: Driver, info: CameraInfo) -> None:
+    """Log what a camera says of itself, member by member; nothing is asked where nobody would read it."""
+    if not logger.isEnabledFor(logging.DEBUG):
+        return
+    logger.debug("%s: connected, interface version %d", driver.label, driver.interface_version)
+    for name in _SHOWN:
+        try:
+            logger.debug("%s: %s is %s", driver.label, name, driver.read(name))
+        except DeviceError as error:
+            logger.debug("%s: %s is not told (%s)", driver.label, name, error)
+    for word, labels in (("gain", info.gain_labels), ("offset", info.offset_labels)):
+        logger.debug("%s: %s is set by %s", driver.label, word, "index" if labels else "value")
+    logger.debug("%s: %s", driver.label, _dependent(info))
 
 
 def _read_level(properties: Properties, name: str) -> _Level:

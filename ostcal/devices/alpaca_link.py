@@ -111,6 +111,7 @@ class AlpacaDriver:
         self._control = self._new_connection()
         self._name = ""
         self._interface_version = 1
+        self._was_connected = False
         self._device = _DEVICE_CLASSES[address.device_type](address.server, address.device_id)
         self._device.exchange_by(self._get, self._put)
 
@@ -127,6 +128,7 @@ class AlpacaDriver:
 
     def connect(self) -> None:
         """Connect the device and wait until it is; then read its name and interface version."""
+        self._was_connected = False
         try:
             self._connect()
         except DeviceError:
@@ -145,6 +147,7 @@ class AlpacaDriver:
         self._interface_version = self._read_version()
         if self._interface_version < _ASYNC_SINCE[self.address.device_type] or not self._connect_async():
             self.write("Connected", True)
+        self._was_connected = True
         if self.read("Connected") is not True:
             raise ReplyError(f"{self.label}: it was told to connect and says that it is not connected; see its server")
         # Some drivers know their version only once they are connected.
@@ -215,6 +218,14 @@ class AlpacaDriver:
         self._device.driver_interface_version = version
         return version
 
+    def _cure(self, error: RefusedError) -> str:
+        """Say what to do about a refusal, where that is known."""
+        if error.number is None:
+            return ""
+        if not self._was_connected:
+            return "; end the program that holds it, or see its server"
+        return "; connect it again, another program may have disconnected it" if error.number == NOT_CONNECTED else ""
+
     # alpyca's transport, replaced
 
     def _get(self, attribute: str, **data: object) -> Any:
@@ -240,7 +251,7 @@ class AlpacaDriver:
                 with send(Patience(total_s=total_s, silence_s=total_s)) as response:
                     text = response.read(_MAX_REPLY_BYTES)
                     is_whole = response.isclosed()
-            except (OSError, http.client.HTTPException):
+            except BaseException:  # Ctrl-C too: the answer that is on its way is not that of the next request
                 self._control.close()
                 raise
             if not is_whole:
@@ -271,7 +282,7 @@ class AlpacaDriver:
         try:
             yield
         except RefusedError as error:
-            raise RefusedError(f"{where}: {error}{_cure(error)}", number=error.number) from error
+            raise RefusedError(f"{where}: {error}{self._cure(error)}", number=error.number) from error
         except (ReplyError, UnreachableError) as error:
             raise type(error)(f"{where}: {error}") from error
         except TimeoutError as error:
@@ -287,12 +298,6 @@ class AlpacaDriver:
         except (http.client.HTTPException, ValueError) as error:
             text = one_line(f"{type(error).__name__}: {error}", 120)
             raise ReplyError(f"{where}: the answer makes no sense ({text}); is this an Alpaca server?") from error
-
-
-def _cure(error: RefusedError) -> str:
-    if error.number == NOT_CONNECTED:
-        return "; connect it again, another program may have disconnected it"
-    return ""
 
 
 def _checked(status: int, text: bytes) -> dict[str, Any]:
