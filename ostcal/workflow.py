@@ -15,8 +15,9 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from ostcal.capture.auto_exposure import ExposureRules
+from ostcal.capture.budget import StepPlan
 from ostcal.capture.clock import Clock, SystemClock
-from ostcal.capture.cooling import CoolingRules, cool, warm_up
+from ostcal.capture.cooling import CoolingOutcome, CoolingRules, cool, warm_up
 from ostcal.capture.darks import DarkPlan, DarkRules, capture_darks, find_bias_level, flat_exposures, plan_darks
 from ostcal.capture.flats import FlatReport, FlatRules, capture_flats, plan_flats
 from ostcal.capture.plan import CaptureWatcher, Equipment, RetryRules, SeriesOutcome, SeriesSink
@@ -30,9 +31,11 @@ from ostcal.masters.creator import ConfigSource, MasterFrameCreator
 from ostcal.measure.live import LiveLimits
 from ostcal.status import Level, Status
 
+logger = logging.getLogger(__name__)
+
 Ask = Callable[[str], bool]
-Planned = Callable[[DarkPlan], bool]
-"""Told of the darks that are to be taken and what they cost, before the first frame; false ends the run."""
+Planned = Callable[[StepPlan], bool]
+"""Told of the frames of a step that are to be taken and what they cost, before the first; false ends the step."""
 
 Step = Literal["darks", "flats", "masters", "all"]
 
@@ -219,6 +222,7 @@ class _Capture:
         try:
             self._status = work()
         except OstcalError as error:
+            self._logger.error("%s", error)
             self._logger.debug("traceback", exc_info=True)
             self._status = Status(
                 level=Level.ERROR, message=str(error), details={"errors": [str(error)], "warnings": []}
@@ -237,8 +241,8 @@ class DarkCapture(_Capture):
         Told how the capture goes on.
     ask : callable (str) -> bool, optional
         Asks a person to do something by hand.
-    planned : callable (DarkPlan) -> bool, optional
-        Told what is to be taken and what it costs, before the first frame; false ends the run.
+    planned : callable (StepPlan) -> bool, optional
+        Told what is to be taken and what it costs, before the first frame; false ends the step.
     """
 
     def plan(self, flat_exposures_s: Sequence[float] = ()) -> DarkPlan:
@@ -248,16 +252,28 @@ class DarkCapture(_Capture):
 
     def capture_darks(self, flat_exposures_s: Sequence[float] = ()) -> Status:
         """Take the darks that are missing; of the flats' exposures as given, configured, or found on disk."""
-        return self._guarded(lambda: self._capture(flat_exposures_s))
+        return self._guarded(lambda: self._capture("darks", self.plan(flat_exposures_s)))
+
+    def capture_flat_darks(self, flat_exposures_s: Sequence[float]) -> Status:
+        """Take the darks of the exposures of flats that are missing, and bias frames where they are, nothing else."""
+        return self._guarded(lambda: self._capture_flat_darks(flat_exposures_s))
+
+    def _capture_flat_darks(self, flat_exposures_s: Sequence[float]) -> Status:
+        equipment, settings = self._ready()
+        rules = replace(self._rules(flat_exposures_s), factors=())
+        plan = plan_darks(equipment, settings, rules, self._dark_sink()).incomplete()
+        if not plan.series and not plan.left_out:
+            directory = self.config.dark_capture.output_dir
+            return Status(level=Level.SUCCESS, message=f"no darks of the flats are missing in {directory}")
+        return self._capture("flat darks", plan)
 
     def _dark_sink(self) -> SeriesSink:
         return _sink(self.config, self.config.dark_capture.output_dir)
 
-    def _capture(self, flat_exposures_s: Sequence[float]) -> Status:
+    def _capture(self, step: str, plan: DarkPlan) -> Status:
         equipment, _ = self._ready()
-        plan = self.plan(flat_exposures_s)
-        if not self._planned(plan):
-            raise DeviceError("no darks taken: the run was declined")
+        if not self._planned(StepPlan(step=step, costs=plan.costs)):
+            raise DeviceError(f"{step} were not taken: they were declined")
         outcomes = capture_darks(equipment, plan, self._dark_sink())
         return _status_of(outcomes, [], self.config.dark_capture.output_dir)
 
@@ -290,8 +306,11 @@ class FlatCapture(_Capture):
         equipment, settings = self._ready()
         f = self.config.flat_capture
         rules, sink = self._rules(equipment, settings), _sink(self.config, f.output_dir)
-        if not any(cost.missing for cost in plan_flats(equipment, settings, rules, sink)):
-            return Status(level=Level.SUCCESS, message=f"no flats are missing in {f.output_dir}")
+        plan = StepPlan(step="flats", costs=plan_flats(equipment, settings, rules, sink), is_estimate=True)
+        if not plan.missing:
+            return _nothing_missing(plan, f.output_dir)
+        if not self._planned(plan):
+            raise DeviceError("flats were not taken: they were declined")
         report: FlatReport = capture_flats(equipment, settings, rules, sink)
         failures = [
             f"flats{f' with filter {failure.filter_name}' if failure.filter_name else ''}: {failure.reason}"
@@ -325,6 +344,22 @@ class FlatCapture(_Capture):
         )
 
 
+def _nothing_missing(plan: StepPlan, directory: str) -> Status:
+    """Give the outcome of flats that are all there: their exposures may still lack darks."""
+    return Status(
+        level=Level.SUCCESS,
+        message=f"no flats are missing in {directory}",
+        details={
+            "frames": {cost.location: cost.frames for cost in plan.costs},
+            "taken": 0,
+            "exposures": sorted({cost.exposure_time_s for cost in plan.costs if cost.exposure_time_s is not None}),
+            "output_dir": directory,
+            "warnings": [],
+            "errors": [],
+        },
+    )
+
+
 def _status_of(outcomes: Sequence[SeriesOutcome], failures: Sequence[str], directory: str) -> Status:
     """Say what became of the series of a step."""
     warnings = [line for outcome in outcomes for line in outcome.warnings]
@@ -345,6 +380,14 @@ def _status_of(outcomes: Sequence[SeriesOutcome], failures: Sequence[str], direc
             "errors": errors,
         },
     )
+
+
+def _abort(equipment: Equipment) -> None:
+    """See that nothing is exposed, wherever an interrupt came; it may have cut a request to the camera in two."""
+    try:
+        equipment.camera.abort()
+    except DeviceError as error:
+        logger.debug("the exposure could not be aborted: %s", error)
 
 
 class CalibrationWorkflow:
@@ -373,8 +416,20 @@ class CalibrationWorkflow:
         Parameters
         ----------
         step : {"darks", "flats", "masters", "all"}
+            ``all`` is darks, flats, the darks of the flats' exposure where they are missing, masters. The first darks
+            have the flat exposure of the configuration, else those of flats on disk, else 1.0 s with a warning: it is
+            not known yet which the flats will have, and a configured one spares these frames.
         wait_for_cooling : bool, optional
             In place of the configured value.
+
+        Raises
+        ------
+        DeviceError
+            If a device does not answer, a filter is not in the wheel, or a person does not want frames at the
+            temperature that the cooler reached.
+        KeyboardInterrupt
+            After the exposure was aborted, the frames that were downloaded are committed, and the sensor has warmed up
+            where that is configured; a second interrupt leaves the cooler as it is.
         """
         self.statuses = {}
         if step != "masters":
@@ -382,9 +437,13 @@ class CalibrationWorkflow:
                 try:
                     self._cool(equipment, wait_for_cooling)
                     self._capture(equipment, step)
+                except KeyboardInterrupt:
+                    _abort(equipment)
+                    if self._warms_up():
+                        self._logger.warning("interrupted; the sensor warms up first, another Ctrl-C skips that")
+                    raise
                 finally:
-                    if self.config.video.cooling.enable_cooling and self.config.video.cooling.warmup_at_end:
-                        warm_up(equipment)
+                    self._warm_up(equipment)
         if step in ("masters", "all"):
             self.statuses["masters"] = self.creator.create_all_master_frames()
         return self.statuses
@@ -396,23 +455,50 @@ class CalibrationWorkflow:
         rules = CoolingRules(
             target_c=c.target_temperature, tolerance_c=c.stabilization_tolerance, timeout_s=c.cooling_timeout
         )
-        outcome = cool(equipment, rules, wait=c.wait_for_cooling if wait is None else wait)
-        if not outcome.reached:
-            self._logger.warning("%s", outcome.message)
+        waits = c.wait_for_cooling if wait is None else wait
+        outcome = cool(equipment, rules, wait=waits)
+        if waits and not outcome.reached:
+            self._accept_temperature(equipment, outcome)
+
+    def _accept_temperature(self, equipment: Equipment, outcome: CoolingOutcome) -> None:
+        """Ask whether frames at another temperature are wanted; with nobody to ask, the night is not thrown away.
+
+        Each record says what temperature its frame had, and masters are grouped and named by it.
+        """
+        temperature = f"{outcome.temperature_c:.1f} C"
+        if equipment.ask is None:
+            self._logger.warning("going on at %s: frames and masters say the temperature that they had", temperature)
+        elif not equipment.ask(f"The target temperature was not reached. Go on at {temperature}?"):
+            raise DeviceError(f"no frames were taken: {outcome.message}")
+
+    def _warms_up(self) -> bool:
+        return self.config.video.cooling.enable_cooling and self.config.video.cooling.warmup_at_end
+
+    def _warm_up(self, equipment: Equipment) -> None:
+        """Warm up where that is configured; the frames are safe whatever the camera does now."""
+        if not self._warms_up():
+            return
+        try:
+            warm_up(equipment)
+        except DeviceError as error:
+            self._logger.warning("the sensor could not be warmed up: %s", error)
+        except KeyboardInterrupt:
+            self._logger.warning("the warm-up was ended; the cooler is left as it is, switched on")
+            raise
 
     def _capture(self, equipment: Equipment, step: Step) -> None:
         if step != "darks":
             self._check_filters(equipment)
         darks = DarkCapture(self.config, self._logger, planned=self._planned)
-        flats = FlatCapture(self.config, self._logger)
-        if step in ("darks", "all"):
-            self._do("darks", equipment, darks, darks.capture_darks)
-        if step in ("flats", "all"):
-            self._do("flats", equipment, flats, flats.capture_flats)
+        flats = FlatCapture(self.config, self._logger, planned=self._planned)
+        if step in ("darks", "all") and not self._do("darks", equipment, darks, darks.capture_darks):
+            return
+        if step in ("flats", "all") and not self._do("flats", equipment, flats, flats.capture_flats):
+            return
         taken = self.statuses.get("flats")
         exposures_s = taken.details.get("exposures", []) if taken is not None else []
         if step == "all" and exposures_s:
-            self._do("flat darks", equipment, darks, lambda: darks.capture_darks(exposures_s))
+            self._do("flat darks", equipment, darks, lambda: darks.capture_flat_darks(exposures_s))
 
     def _check_filters(self, equipment: Equipment) -> None:
         """Refuse filters that are not in the wheel before the first dark: hours may lie between it and the flats."""
@@ -422,6 +508,10 @@ class CalibrationWorkflow:
             there = ", ".join(names) or "no filter: no wheel is connected"
             raise DeviceError(f"flat_capture.filters names {', '.join(missing)}, but the wheel has {there}")
 
-    def _do(self, name: str, equipment: Equipment, capture: _Capture, work: Callable[[], Status]) -> None:
-        status = capture.initialize(equipment)
-        self.statuses[name] = status if status.is_error else work()
+    def _do(self, name: str, equipment: Equipment, capture: _Capture, work: Callable[[], Status]) -> bool:
+        """Do a step; whether the camera took its settings, without which no other step can do more."""
+        initialized = capture.initialize(equipment)
+        self.statuses[name] = status = initialized if initialized.is_error else work()
+        if not status.is_error and not status.details.get("taken"):
+            self._logger.info("%s: %s", name, status.message)
+        return not initialized.is_error

@@ -10,8 +10,12 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner, Result
+from direct_camera import DirectCamera, FakeClock, Faults, small_sensor
+from fits_samples import read_with_astropy
 
 from ostcal import CalibrationWorkflow, DarkCapture, FlatCapture, load_master_bias, load_master_dark, load_master_flat
+from ostcal.capture.budget import StepPlan
+from ostcal.capture.plan import Equipment
 from ostcal.cli import main
 from ostcal.errors import DeviceError
 from ostcal.simulator.sensor import SENSORS
@@ -105,6 +109,81 @@ def test_the_public_classes_take_a_camera(evening: dict[str, Any], caplog: pytes
     assert not darks.capture_darks([1.0]).is_error
     assert darks.get_status()["details"]["exposures"] == [0.001, 1.0, 20.0]
     camera.close()
+
+
+def test_flats_from_python(evening: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    evening["flat_capture"] |= {"filters": [], "num_flats": 2}
+    camera = open_camera(evening)
+    flats = FlatCapture(evening, logging.getLogger("mine"))
+    assert flats.initialize(camera).is_success
+    status = flats.capture_flats()
+    assert not status.is_error, status.message
+    assert flats.get_status() == status.as_dict()
+    assert status.details["taken"] == 2
+    assert len(status.data["series"]) == 1
+    again = flats.capture_flats()
+    assert (again.is_success, again.details["taken"]) == (True, 0)
+    assert again.details["exposures"] == status.details["exposures"]
+    camera.close()
+    assert FlatCapture(evening, logging.getLogger("mine")).capture_flats().is_error
+    assert [record.name for record in caplog.records if record.levelno == logging.ERROR] == ["mine"]
+
+
+def test_masters_from_python_without_a_camera(evening: dict[str, Any]) -> None:
+    evening["video"] = {"camera_type": "alpaca", "alpaca": {"host": "127.0.0.1", "port": 9}}
+    statuses = CalibrationWorkflow(evening).run("masters")
+    assert list(statuses) == ["masters"]
+    assert statuses["masters"].is_error  # there are no frames, and no camera was needed to find out
+
+
+@pytest.mark.parametrize("gain", [100, 200])
+def test_frames_say_the_electrons_per_adu_of_their_gain(evening: dict[str, Any], tmp_path: Path, gain: int) -> None:
+    evening["video"]["alpaca"] = {"gain": gain}
+    evening["video"]["cooling"]["enable_cooling"] = False
+    evening["dark_capture"] |= {"num_darks": 1, "exposure_factors": [0.1], "flat_exposure_time": 2.0}
+    evening["storage"] = {"export_frames": True}
+    expected = SENSORS["demo"].gain_e_per_adu * 10 ** ((100 - gain) / 200)  # 0.1 dB a step
+    camera = open_camera(evening)
+    darks = DarkCapture(evening)
+    assert camera.info.electrons_per_adu == pytest.approx(SENSORS["demo"].gain_e_per_adu)
+    assert darks.initialize(camera).is_success
+    assert camera.info.electrons_per_adu == pytest.approx(expected)
+    assert not darks.capture_darks().is_error
+    camera.close()
+    (record,) = open_series(tmp_path / "darks" / "exp_2.000s.zarr").records
+    assert record.metadata.egain_e_per_adu == pytest.approx(expected)
+    (exported,) = (tmp_path / "darks" / "exp_2.000s").glob("*.fits")
+    _, header = read_with_astropy(exported)
+    assert (header["EGAIN"], header["GAIN"]) == (pytest.approx(expected), gain)
+
+
+def test_a_run_that_is_declined_takes_nothing(evening: dict[str, Any], tmp_path: Path) -> None:
+    evening["video"]["cooling"]["enable_cooling"] = False
+    plans: list[StepPlan] = []
+
+    def no(plan: StepPlan) -> bool:
+        plans.append(plan)
+        return False
+
+    workflow = CalibrationWorkflow(evening, planned=no)
+    statuses = workflow.run("flats") | workflow.run("darks")
+    assert [plan.step for plan in plans] == ["flats", "darks"]
+    assert [status.message for status in statuses.values()] == [
+        "flats were not taken: they were declined", "darks were not taken: they were declined",
+    ]  # fmt: skip
+    assert plans[0].missing == N_FRAMES
+    assert plans[0].costs[0].filter_name == "L"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_camera_that_is_gone_before_the_warm_up_costs_no_frames(
+    evening: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    evening["video"]["cooling"] = {"enable_cooling": True, "warmup_at_end": True}
+    clock = FakeClock()
+    camera = DirectCamera(small_sensor(), clock, faults=Faults().fail("status", 1))
+    CalibrationWorkflow(evening)._warm_up(Equipment(camera=camera, clock=clock))
+    assert "the sensor could not be warmed up: direct: status 1 failed" in caplog.text
 
 
 def test_ascom_elsewhere_than_on_windows_is_explained(evening: dict[str, Any]) -> None:

@@ -28,6 +28,8 @@ from ostcal.errors import ConfigError, OstcalError
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+EXIT_QUALITY = 3
+"""Everything was made, but a master failed its quality control."""
 EXIT_INTERRUPTED = 130
 
 PLAIN_LINE_EVERY_S = 5.0
@@ -74,7 +76,7 @@ def start_logging(console: Console, level: str, debug: bool) -> None:
     for old in logger.handlers:
         old.close()
     logger.handlers = [handler]
-    logger.setLevel(logging.DEBUG)
+    logger.setLevel(min(handler.level, logging.INFO))  # the log file has the information, whatever the screen shows
     logger.propagate = False
 
 
@@ -105,8 +107,18 @@ def start_log_file(directory: str, prefix: str, debug: bool) -> str:
 
 
 @contextlib.contextmanager
-def errors_to_exit_codes(console: Console, debug: bool) -> Iterator[None]:
-    """Turn errors raised on purpose into one line and an exit code; the traceback only with ``--debug``."""
+def errors_to_exit_codes(console: Console, debug: bool, go_on: str = "") -> Iterator[None]:
+    """Turn errors raised on purpose into one line and an exit code; the traceback only with ``--debug``.
+
+    Parameters
+    ----------
+    console : Console
+        Where the command writes.
+    debug : bool
+        Whether a traceback is wanted.
+    go_on : str
+        The command that goes on after an interrupt; empty where the same command may begin anew.
+    """
     try:
         yield
     except ConfigError as error:
@@ -114,9 +126,10 @@ def errors_to_exit_codes(console: Console, debug: bool) -> Iterator[None]:
     except OstcalError as error:
         _fail(console, error, debug, EXIT_FAILED)
     except (KeyboardInterrupt, click.Abort):  # Abort: Ctrl-C at a question
-        logging.getLogger("ostcal").error(
-            "interrupted; what is finished is kept; the same command goes on or begins anew"
-        )
+        if console.is_terminal:
+            console.print()  # the terminal shows ^C
+        how = f"to go on: {go_on}" if go_on else "the same command goes on or begins anew"
+        logging.getLogger("ostcal").error("interrupted; what is finished is kept; %s", how)
         sys.exit(EXIT_INTERRUPTED)
 
 

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from ostcal.cli.console import (
     EXIT_FAILED,
+    EXIT_QUALITY,
     RunProgress,
     debug_option,
     errors_to_exit_codes,
@@ -20,6 +21,7 @@ from ostcal.cli.console import (
     start_log_file,
     start_logging,
 )
+from ostcal.cli.report import write_report_of
 from ostcal.config import Config, dump, load_config, with_overrides
 from ostcal.errors import ConfigError
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from ostcal.engine.graph import Progress
     from ostcal.masters.creator import MasterFrameCreator
     from ostcal.masters.grouping import Group
+    from ostcal.status import Status
 
 logger = logging.getLogger("ostcal")
 
@@ -123,7 +126,23 @@ def _make(config: Config, console: Console, darks_only: bool, flats_only: bool, 
     if creator.report is not None and creator.report.made:
         open_console().print(_result_table(creator))
         logger.info("finished in %.1f s", sum(creator.report.seconds.values()) - creator.report.seconds["confirm"])
-    return EXIT_FAILED if status.is_error else 0
+        report_of_run(creator)
+    return exit_code_of(status)
+
+
+def exit_code_of(status: Status) -> int:
+    """Give the exit code of a run that made masters."""
+    if status.is_error:
+        return EXIT_FAILED
+    return EXIT_QUALITY if status.details.get("failed_quality") else 0
+
+
+def report_of_run(creator: MasterFrameCreator) -> None:
+    """Write the report of the masters that a run has made, where quality control is on; say where it is."""
+    made = [made.name for made in creator.report.made] if creator.report is not None else []
+    if not (made and creator.config.master_frames.quality_control and creator.config.quality.report):
+        return
+    write_report_of(creator.config, made, creator.report.warnings if creator.report is not None else ())
 
 
 def _plan_table(groups: Sequence[Group], total_bytes: int) -> Table:
@@ -147,6 +166,7 @@ def _result_table(creator: MasterFrameCreator) -> Table:
         table.add_column(name)
     for name in ("frames", "rejected", "mean"):
         table.add_column(name, justify="right")
+    table.add_column("quality")
     table.add_column("where", overflow="fold")
     for made in report.made if report is not None else ():
         key, result = made.group.key, made.result
@@ -158,6 +178,7 @@ def _result_table(creator: MasterFrameCreator) -> Table:
                 len(made.group.frames),
                 f"{result.rejected_share:.3%}",
                 f"{result.mean:.6g}",
+                made.verdict or "",
                 path,
             ]
             table.add_row(*(Text(str(value)) for value in row))
