@@ -1,6 +1,6 @@
 """Write the tables of the stored benchmark results into README.md and docs/performance.md.
 
-A table replaces what stands between ``<!-- bench:NAME -->`` and ``<!-- /bench -->``; NAME is masters, memory or stages.
+A table replaces what stands between ``<!-- bench:NAME -->`` and ``<!-- /bench -->``; NAME is one of `TABLES`.
 """
 
 from __future__ import annotations
@@ -69,10 +69,51 @@ def stages_table(result: dict[str, Any]) -> str:
     return f"{_markdown(('stage', 'time', 'share'), rows)}\n\n{caption} {_machine(result)}"
 
 
+def capture_table(result: dict[str, Any]) -> str:
+    """Render what a frame costs on its way from the camera to the disk, beside what it may cost."""
+    series = result["series"]
+    rows = [
+        *(
+            (
+                f"download as {name}, request to row-major array",
+                f"{each['row_major']['median_s']:.3f} s, {each['ratio_of_medians']:.2f} x the plain socket",
+                f"{each['plain_socket']['median_s']:.3f} s from a plain socket; 1.7 x",
+            )
+            for name, each in result["download"].items()
+        ),
+        *(
+            (
+                f"processor time to store a {kind}",
+                f"{store['cpu_s']:.2f} s",
+                "0.40 s",
+            )
+            for kind, store in result["store"].items()
+        ),
+        *(
+            (
+                f"from one {kind} of {series['exposure_s'][kind]:g} s to the next",
+                f"{series['cadence_s'][kind]:.2f} s",
+                f"{series['bare_cadence_s'][kind]:.2f} s without storing",
+            )
+            for kind in series["cadence_s"]
+        ),
+        ("memory beyond that of 1 MP frames", f"{series['frames_in_memory']:.1f} frames", "3 frames"),
+        (
+            "control call while another camera downloads",
+            f"{result['control_call']['beside_a_download_median_ms']:.1f} ms",
+            f"{result['control_call']['alone_median_ms']:.1f} ms alone",
+        ),
+    ]
+    megapixels = result["width"] * result["height"] / 1e6
+    caption = f"Frames of {result['width']} x {result['height']} ({megapixels:.1f} MP, 16 bits). {_machine(result)}"
+    return f"{_markdown(('what', 'measured', 'limit or rival'), rows)}\n\n{caption}"
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "masters": masters_table,
     "memory": memory_table,
     "stages": stages_table,
+    "capture": capture_table,
 }
 
 

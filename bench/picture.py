@@ -9,20 +9,24 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from astropy.io import fits
+from PIL import Image
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+
+from ostcal.storage.frame_store import open_series
 
 CUT_OUT = (slice(300, 600), slice(400, 800))
 
 
 def panels(demo: Path) -> list[tuple[str, np.ndarray]]:
-    """Give title and pixels of each panel: raw frame and master, dark and flat."""
+    """Give title and pixels of each panel: frame and master, dark and flat."""
+    (flats,) = (demo / "flats").glob("L_exp_*.zarr")
+    dark = open_series(demo / "darks" / "exp_20.000s.zarr").read_frame(0).astype(float)
+    flat = open_series(flats).read_frame(0).astype(float)
     masters = demo / "master_frames"
-    dark = fits.getdata(sorted((demo / "darks" / "exp_20.000s").glob("*.fits"))[0]).astype(float)
-    flat = fits.getdata(sorted((demo / "flats" / "L" / "exp_1.000s").glob("*.fits"))[0]).astype(float)
     master_dark = fits.getdata(sorted(masters.glob("master_dark_20.000s_*.fits"))[-1])
-    master_flat = fits.getdata(sorted(masters.glob("master_flat_1.000s_L_*.fits"))[-1])
+    master_flat = fits.getdata(sorted(masters.glob("master_flat_*_L_*.fits"))[-1])
     return [
         ("one dark of 20 s", dark[CUT_OUT]),
         ("master dark, 15 frames", master_dark[CUT_OUT]),
@@ -44,6 +48,7 @@ def main(demo: Path, target: Path) -> None:
         axis.set_yticks([])
     target.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(target, dpi=80)
+    Image.open(target).convert("L").save(target, optimize=True)  # a third of the size
 
 
 if __name__ == "__main__":

@@ -1,123 +1,73 @@
-"""Frames of a night whose truth is known, and the comparison of their masters with it.
+"""How far the masters of a simulated night are from the truth: ``python scripts/demo_night.py FOLDER``.
 
-``python scripts/demo_night.py write FOLDER`` makes bias, dark and flat frames and a configuration;
-``python scripts/demo_night.py compare FOLDER`` reads the masters that were made of them, prints how far they are from
-the truth beside how far the noise of so many frames allows, and ends with 1 where one is further.
+FOLDER holds ``night.yaml`` with ``camera_type: simulator`` and what ``ostcal workflow`` made of it. That camera is a
+sensor whose bias, dark current and flat field are known. Each master is printed beside them, with the noise that a mean
+of so many frames allows; one that is further off ends the program with 1.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-import os
-import shutil
 import sys
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from ostcal.simulator.sensor import SENSORS, Exposure
+from ostcal import Config, load_config
+from ostcal.simulator.sensor import SENSORS, Exposure, SensorModel
 
-SENSOR = SENSORS["demo"]
-TEMPERATURE_C = -10.0
-BIAS_EXPOSURE_S = 0.001
-DARK_EXPOSURES_S = (1.0, 3.0, 20.0)
-FLAT_EXPOSURES_S = {"L": 1.0, "R": 3.0}
-PANEL_E_PER_S = 36_000.0
-FRAMES = 15
-DUSK = datetime(2026, 11, 7, 18, 0, 0, tzinfo=UTC)
+CONFIG_NAME = "night.yaml"
 HOT_LIMIT_E_PER_S = 5.0
 """Above what the glow of the amplifier adds, so that only hot pixels are above."""
 
-CONFIG = """\
-# What the demo needs beyond the defaults: nothing but the folders, which are relative to the working directory.
-dark_capture:
-  output_dir: darks
-flat_capture:
-  output_dir: flats
-master_frames:
-  output_dir: master_frames
-"""
+
+@dataclass(frozen=True, kw_only=True)
+class Master:
+    """A master as its file says it is."""
+
+    path: Path
+    kind: str
+    exposure_time_s: float
+    filter_name: str | None
+    n_frames: int
+    level_adu: float
+    """Of a flat: the level that became 1."""
+
+    @property
+    def name(self) -> str:
+        """Give what it is called in the table."""
+        return " ".join(["master", self.kind, self.filter_name or "", f"{self.exposure_time_s:g} s"]).replace("  ", " ")
+
+    def pixels(self) -> NDArray[np.float32]:
+        """Read the image."""
+        return np.asarray(fits.getdata(self.path), dtype=np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shot:
-    """One frame of the night."""
+class Truth:
+    """The simulated sensor at the temperature of the night."""
 
-    kind: str
-    exposure: Exposure
-    number: int
-    started: datetime
+    sensor: SensorModel
+    temperature_c: float
 
-    @property
-    def path(self) -> Path:
-        """Give its place in the folder of the night."""
-        name = f"{self.kind}_{self.started:%Y%m%d_%H%M%S}_{self.number:03d}.fits"
-        filters = [self.exposure.filter_name] if self.exposure.filter_name else []
-        room = "flats" if self.kind == "flat" else "darks"
-        return Path(room, *filters, f"exp_{self.exposure.exposure_time_s:.3f}s", name)
+    def unlit(self, exposure_time_s: float) -> Exposure:
+        """Give an exposure in the dark."""
+        return Exposure(exposure_time_s=exposure_time_s, temperature_c=self.temperature_c)
 
-
-def night() -> Iterator[Shot]:
-    """Give the frames of the night in the order in which they are taken."""
-    series: list[tuple[str, float, str | None]] = [("bias", BIAS_EXPOSURE_S, None)]
-    series += [("dark", time_s, None) for time_s in DARK_EXPOSURES_S]
-    series += [("flat", time_s, name) for name, time_s in FLAT_EXPOSURES_S.items()]
-    started = DUSK
-    for kind, time_s, filter_name in series:
-        for number in range(1, FRAMES + 1):
-            yield Shot(kind=kind, exposure=_exposure(time_s, filter_name), number=number, started=started)
-            started += timedelta(seconds=time_s + 2)
-
-
-def _exposure(time_s: float, filter_name: str | None) -> Exposure:
-    return Exposure(
-        exposure_time_s=time_s,
-        temperature_c=TEMPERATURE_C,
-        illumination_e_per_s=PANEL_E_PER_S if filter_name else 0.0,
-        filter_name=filter_name,
-    )
-
-
-def write_night(folder: Path) -> None:
-    """Write all frames and the configuration; what an earlier demo left there is removed."""
-    for room in ("darks", "flats", "master_frames"):
-        shutil.rmtree(folder / room, ignore_errors=True)
-    shots = list(night())
-    for directory in {(folder / shot.path).parent for shot in shots}:
-        directory.mkdir(parents=True)
-    (folder / "config.yaml").write_text(CONFIG, encoding="utf-8")
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        sizes = list(pool.map(lambda numbered: _write_shot(folder, *numbered), enumerate(shots)))
-    print(f"{len(shots)} frames of {SENSOR.width} x {SENSOR.height} pixels, {sum(sizes) / 1e6:.0f} MB, in {folder}:")
-    for directory in dict.fromkeys(shot.path.parent for shot in shots):
-        print(f"  {FRAMES} in {directory.as_posix()}")
-
-
-def _write_shot(folder: Path, index: int, shot: Shot) -> int:
-    """Expose one frame and write it as a camera program does; give the bytes written."""
-    frame = SENSOR.expose(shot.exposure, np.random.default_rng([2026, index]))
-    header = fits.Header()
-    header["IMAGETYP"] = {"bias": "Bias Frame", "dark": "Dark Frame", "flat": "Flat Field"}[shot.kind]
-    header["EXPTIME"] = (shot.exposure.exposure_time_s, "[s]")
-    header["DATE-OBS"] = (shot.started.strftime("%Y-%m-%dT%H:%M:%S.000"), "UTC start")
-    header["INSTRUME"] = f"ostcal sensor model {SENSOR.name}"
-    header["EGAIN"] = (SENSOR.gain_e_per_adu, "[e-/ADU]")
-    header["GAIN"], header["OFFSET"] = 0, 10
-    header["XBINNING"], header["YBINNING"] = 1, 1
-    header["SET-TEMP"], header["CCD-TEMP"] = (TEMPERATURE_C, "[degC]"), (TEMPERATURE_C, "[degC]")
-    header["XPIXSZ"], header["YPIXSZ"] = (SENSOR.pixel_size_um, "[um]"), (SENSOR.pixel_size_um, "[um]")
-    if shot.exposure.filter_name:
-        header["FILTER"] = shot.exposure.filter_name
-    path = folder / shot.path
-    fits.PrimaryHDU(frame, header).writeto(path)
-    return path.stat().st_size
+    def lit(self, master: Master) -> Exposure:
+        """Give the exposure of flats: the light is what their level says."""
+        response = float(np.mean(self.sensor.response(master.filter_name), dtype=np.float64))
+        return Exposure(
+            exposure_time_s=master.exposure_time_s,
+            temperature_c=self.temperature_c,
+            illumination_e_per_s=master.level_adu * self.sensor.gain_e_per_adu / (master.exposure_time_s * response),
+            filter_name=master.filter_name,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,76 +121,95 @@ class Comparison:
         return float(np.median(self.allowed))
 
 
-def masters_of(folder: Path) -> dict[tuple[str, float, str], Path]:
+def masters_of(folder: Path) -> list[Master]:
     """Give the newest master of each kind, exposure and filter; the headers say which is which."""
-    found: dict[tuple[str, float, str], Path] = {}
-    for path in sorted((folder / "master_frames").glob("master_*.fits")):
-        header = fits.getheader(path)
-        kind = str(header["IMAGETYP"]).split()[-1].lower()
-        found[kind, float(header["EXPTIME"]), str(header.get("FILTER", ""))] = path
-    return found
+    found: dict[tuple[str, float, str | None], Master] = {}
+    for path in sorted(folder.glob("master_*.fits")):
+        master = _master_of(path, fits.getheader(path))
+        found[master.kind, master.exposure_time_s, master.filter_name] = master
+    return sorted(found.values(), key=lambda one: (one.kind, one.exposure_time_s))
+
+
+def _master_of(path: Path, header: Any) -> Master:
+    return Master(
+        path=path,
+        kind=str(header["IMAGETYP"]).split()[-1].lower(),
+        exposure_time_s=float(header["EXPTIME"]),
+        filter_name=header.get("FILTER"),
+        n_frames=int(header["NCOMBINE"]),
+        level_adu=float(header.get("NORMLV", 0.0)),
+    )
 
 
 def compare_night(folder: Path) -> bool:
     """Print masters beside the truth; give whether all are as the noise allows."""
-    masters = masters_of(folder)
-    comparisons = [_compare_unlit("bias", BIAS_EXPOSURE_S, masters)]
-    comparisons += [_compare_unlit("dark", time_s, masters) for time_s in DARK_EXPOSURES_S]
-    comparisons += [_compare_flat(name, time_s, masters) for name, time_s in FLAT_EXPOSURES_S.items()]
-    current = _compare_dark_current(masters)
+    config = load_config(folder / CONFIG_NAME)
+    truth = Truth(sensor=SENSORS[config.video.simulator.sensor], temperature_c=config.video.cooling.target_temperature)
+    masters = masters_of(folder / config.master_frames.output_dir)
+    _require_all(config, masters)
+    comparisons = [
+        _compare_flat(truth, master) if master.kind == "flat" else _compare_unlit(truth, master) for master in masters
+    ]
+    current = _compare_dark_current(truth, masters)
     print(f"{'':26s}{'mean level':>24s}{'noise of a pixel':>24s}")
     print(f"{'':26s}{'truth':>12s}{'master':>12s}{'allowed':>12s}{'found':>12s}{'ratio':>8s}")
     for comparison in (*comparisons, current):
         print(comparison.line())
     print(
-        f"allowed: what a plain mean of {FRAMES} frames has; cosmic rays would make it more, rejection a few per cent"
+        f"allowed: what a plain mean of {masters[0].n_frames} frames has;"
+        " cosmic rays would make it more, rejection a few per cent"
     )
     hot_pixels_are_found = _report_hot_pixels(current)
-    print(f"\n{len(masters)} masters, all in {(folder / 'master_frames').as_posix()}:")
-    for path in sorted(masters.values()):
-        print(f"  {path.name}")
+    print(f"\n{len(masters)} masters, all in {(folder / config.master_frames.output_dir).as_posix()}:")
+    for master in masters:
+        print(f"  {master.path.name}")
     return hot_pixels_are_found and all(one.is_as_expected for one in (*comparisons, current))
 
 
-def _read(masters: dict[tuple[str, float, str], Path], kind: str, time_s: float, name: str = "") -> NDArray[np.float32]:
-    path = masters.get((kind, time_s, name))
-    if path is None:
-        sys.exit(f"there is no master {kind} of {time_s:g} s {name}: ostcal masters did not make it, see its log")
-    return np.asarray(fits.getdata(path), dtype=np.float32)
+def _require_all(config: Config, masters: list[Master]) -> None:
+    """End where a master is missing: bias, a dark for each flat, a flat for each filter."""
+    made = {(master.kind, master.exposure_time_s) for master in masters}
+    flats = {master.filter_name: master for master in masters if master.kind == "flat"}
+    missing = [] if "bias" in {kind for kind, _ in made} else ["master bias"]
+    missing += [f"master flat of {name}" for name in config.flat_capture.filters if name not in flats]
+    missing += [f"dark for {flat.name}" for flat in flats.values() if ("dark", flat.exposure_time_s) not in made]
+    if missing:
+        sys.exit(f"there is no {', no '.join(missing)}: see the log in {config.master_frames.output_dir}")
 
 
-def _compare_unlit(kind: str, time_s: float, masters: dict[tuple[str, float, str], Path]) -> Comparison:
-    exposure = _exposure(time_s, None)
+def _compare_unlit(truth: Truth, master: Master) -> Comparison:
+    exposure = truth.unlit(master.exposure_time_s)
     return Comparison(
-        name=f"master {kind} {time_s:g} s, ADU",
-        measured=_read(masters, kind, time_s),
-        truth=SENSOR.expected_adu(exposure),
-        allowed=SENSOR.noise_adu(exposure) / np.float32(math.sqrt(FRAMES)),
+        name=f"{master.name}, ADU",
+        measured=master.pixels(),
+        truth=truth.sensor.expected_adu(exposure),
+        allowed=truth.sensor.noise_adu(exposure) / np.float32(math.sqrt(master.n_frames)),
     )
 
 
-def _compare_flat(name: str, time_s: float, masters: dict[tuple[str, float, str], Path]) -> Comparison:
-    lit, unlit = _exposure(time_s, name), _exposure(time_s, None)
-    signal_adu = float(np.mean(SENSOR.expected_adu(lit) - SENSOR.expected_adu(unlit), dtype=np.float64))
-    noise_adu = np.hypot(SENSOR.noise_adu(lit), SENSOR.noise_adu(unlit))
+def _compare_flat(truth: Truth, master: Master) -> Comparison:
+    """Compare a flat with the response of the sensor; its dark has as many frames and adds its noise."""
+    unlit = truth.unlit(master.exposure_time_s)
+    noise_adu = np.hypot(truth.sensor.noise_adu(truth.lit(master)), truth.sensor.noise_adu(unlit))
     return Comparison(
-        name=f"master flat {name} {time_s:g} s",
-        measured=_read(masters, "flat", time_s, name),
-        truth=SENSOR.flat_field(name),
-        allowed=noise_adu / np.float32(signal_adu * math.sqrt(FRAMES)),
+        name=master.name,
+        measured=master.pixels(),
+        truth=truth.sensor.flat_field(master.filter_name),
+        allowed=noise_adu / np.float32(master.level_adu * math.sqrt(master.n_frames)),
     )
 
 
-def _compare_dark_current(masters: dict[tuple[str, float, str], Path]) -> Comparison:
+def _compare_dark_current(truth: Truth, masters: list[Master]) -> Comparison:
     """Compare the slope between the longest dark and the bias with the dark current."""
-    time_s = max(DARK_EXPOSURES_S)
-    per_second = np.float32(SENSOR.gain_e_per_adu / (time_s - BIAS_EXPOSURE_S))
-    noise_adu = np.hypot(SENSOR.noise_adu(_exposure(time_s, None)), SENSOR.noise_adu(_exposure(BIAS_EXPOSURE_S, None)))
+    bias = next(master for master in masters if master.kind == "bias")
+    dark = max((master for master in masters if master.kind == "dark"), key=lambda one: one.exposure_time_s)
+    per_second = np.float32(truth.sensor.gain_e_per_adu / (dark.exposure_time_s - bias.exposure_time_s))
+    noises = [truth.sensor.noise_adu(truth.unlit(one.exposure_time_s)) for one in (dark, bias)]
     return Comparison(
         name="dark current, e-/s",
-        measured=(_read(masters, "dark", time_s) - _read(masters, "bias", BIAS_EXPOSURE_S)) * per_second,
-        truth=SENSOR.dark_current_e_per_s(TEMPERATURE_C),
-        allowed=noise_adu * per_second / np.float32(math.sqrt(FRAMES)),
+        measured=(dark.pixels() - bias.pixels()) * per_second,
+        truth=truth.sensor.dark_current_e_per_s(truth.temperature_c),
+        allowed=np.hypot(*noises) * per_second / np.float32(math.sqrt(dark.n_frames)),
     )
 
 
@@ -260,12 +229,8 @@ def _report_hot_pixels(current: Comparison) -> bool:
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("action", choices=("write", "compare"))
     parser.add_argument("folder", type=Path)
-    arguments = parser.parse_args()
-    if arguments.action == "write":
-        write_night(arguments.folder)
-    elif not compare_night(arguments.folder):
+    if not compare_night(parser.parse_args().folder):
         sys.exit("a master is further from the truth than its noise allows: see the table above")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -161,6 +162,36 @@ def test_tables_replace_only_what_stands_between_their_markers(tmp_path: Path, q
     assert text.endswith("\n<!-- /bench -->\nafter\n")
     assert "plain numpy" in text
     assert "old" not in text
+
+
+@pytest.fixture(scope="module")
+def quick_capture(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Run the benchmark of capture with 1 MP and few frames."""
+    directory = tmp_path_factory.mktemp("capture")
+    out = directory / "capture.json"
+    command = [sys.executable, str(BENCH / "capture.py"), "--quick", f"--work={directory / 'work'}", f"--out={out}"]
+    environment = {**os.environ, "PYTHONPATH": str(BENCH.parent)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240, env=environment)
+    assert done.returncode == 0, done.stderr
+    result: dict[str, Any] = json.loads(out.read_text())
+    assert bench_module("make_tables").capture_table(result) in done.stdout
+    return result
+
+
+def test_the_capture_benchmark_measures_download_storing_and_cadence(quick_capture: dict[str, Any]) -> None:
+    for each in quick_capture["download"].values():
+        assert 0.3 < each["ratio_of_medians"] < 30
+    frame_bytes = quick_capture["series"]["frame_bytes"]
+    for store in quick_capture["store"].values():
+        assert 0 < store["statistics_cpu_s"] < store["cpu_s"] < 2
+        assert 0.1 * frame_bytes < store["stored_bytes"] < frame_bytes
+    readout_s = 0.5 / bench_module("capture").QUICK.time_scale
+    for cadence_s in (
+        *quick_capture["series"]["cadence_s"].values(),
+        *quick_capture["series"]["bare_cadence_s"].values(),
+    ):
+        assert readout_s < cadence_s < 5
+    assert 30e6 < quick_capture["series"]["peak_rss_of_1_mp_bytes"] < 500e6
 
 
 def test_timing_lines_of_a_log_are_added_up_per_stage() -> None:

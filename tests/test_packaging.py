@@ -124,3 +124,17 @@ def test_shell_scripts_are_whole(script: str) -> None:
 @pytest.mark.parametrize("script", ["scripts/test", "scripts/demo", ".ci/run"])
 def test_commands_are_executable(script: str) -> None:
     assert os.access(ROOT / script, os.X_OK)
+
+
+def test_the_demo_leaves_a_folder_alone_that_it_did_not_make(tmp_path: Path) -> None:
+    bash = shutil.which("bash")
+    if bash is None:
+        pytest.skip("no bash on this machine")
+    frame = tmp_path / "darks" / "mine.fits"
+    frame.parent.mkdir()
+    frame.write_bytes(b"somebody's night")
+    environment = {**os.environ, "OSTCAL_DEMO": str(tmp_path)}
+    done = subprocess.run([bash, "scripts/demo"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "not made by scripts/demo" in done.stderr
+    assert frame.read_bytes() == b"somebody's night"

@@ -1,17 +1,12 @@
 """How fast an image comes from an Alpaca server: request to row-major array, against the same bytes from a socket.
 
 The rival reads the bytes of the body from a plain socket into memory and leaves them as they are: columns. Both read
-from another process on loopback, in turns, into new memory each time. Then one camera downloads on and on while the
-status of another, on another server, is read. Prints JSON.
-
-    python bench/bench_download.py [--size 9576x6388] [--rounds 15]
+from another process on loopback, in turns, into new memory each time. `capture.py` runs this.
 """
 
 from __future__ import annotations
 
-import argparse
 import http.client
-import json
 import multiprocessing
 import socket
 import statistics
@@ -26,8 +21,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dark_frames import parse_size
-from machine import machine_facts
 from ostcal.devices.alpaca_link import AlpacaAddress, AlpacaDriver, Timeouts
 from ostcal.devices.clock import SystemClock
 from ostcal.devices.image_bytes import HEADER
@@ -43,23 +36,6 @@ class Timing:
     median_s: float
     best_s: float
     median_cpu_s: float
-
-
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", type=parse_size, default="9576x6388", help="width x height")
-    parser.add_argument("--rounds", type=int, default=15)
-    options = parser.parse_args()
-    width, height = options.size
-    result = {
-        "machine": machine_facts(),
-        "width": width,
-        "height": height,
-        "transmitted_as": {dtype: compare(width, height, dtype, options.rounds) for dtype in WIRE_TYPES},
-        "control_call": control_calls(width, height),
-    }
-    print(json.dumps(result, indent=2))
 
 
 def compare(width: int, height: int, dtype: str, rounds: int) -> dict[str, Any]:
@@ -181,7 +157,3 @@ def checksum(pixels: NDArray[Any]) -> int:
     rows = np.arange(1, pixels.shape[0] + 1, dtype=np.uint64)
     columns = np.arange(1, pixels.shape[1] + 1, dtype=np.uint64)
     return sum(int((row * columns) @ line.astype(np.uint64)) for row, line in zip(rows, pixels, strict=True)) % 2**64
-
-
-if __name__ == "__main__":
-    main()
