@@ -243,7 +243,7 @@ RejectionMethod = Literal["sigma_clip", "minmax", "winsorized_sigma_clip", "medi
 NormalizationMethod = Literal["mean", "median", "max"]
 FlatScaling = Literal["mean", "median", "none"]
 ClipCenter = Literal["auto", "mean", "median"]
-ClipSpread = Literal["auto", "std", "mad"]
+ClipSpread = Literal["auto", "std", "mad", "noise"]
 CameraType = Literal["ascom", "alpaca", "simulator"]
 Scheduler = Literal["threads", "processes", "distributed"]
 Compressor = Literal["auto", "lz4", "zstd", "none"]
@@ -273,6 +273,11 @@ class _OpenSection(_Section):
     def extras(self) -> dict[str, object]:
         """The keys that are not ours; values from a file are text as written."""
         return {name: _portable(value) for name, value in (self.model_extra or {}).items()}
+
+
+def _empty_is_default(value: object) -> object:
+    """Take a group of which all keys are commented out as the group of defaults."""
+    return {} if value is None else value
 
 
 def _above_min_exposure(value: float, info: ValidationInfo) -> float:
@@ -349,7 +354,8 @@ class MasterFrames(_Section):
     clip_spread: ClipSpread = _key(
         "auto",
         "Spread of the samples for sigma_clip; auto is the standard deviation from 21 frames on and the median absolute"
-        " deviation below, where one outlier inflates the standard deviation so much that it hides itself.",
+        " deviation below, where one outlier inflates the standard deviation so much that it hides itself; noise is"
+        " what the camera's read noise and gain, measured on the same frames, make of the pixel's signal.",
     )
     clip_iterations: Count | None = _key(1, "Passes of sigma clipping; null repeats until nothing changes.", "passes")
     min_keep: Count = _key(1, "Samples of a pixel that clipping leaves at least.", "samples")
@@ -395,6 +401,208 @@ class MasterFrames(_Section):
     def sigma_high_exact(self) -> Fraction:
         """The threshold above the centre as the decimal that was written."""
         return self.sigma_threshold_exact if self.sigma_high is None else Fraction(repr(self.sigma_high))
+
+
+class FrameQuality(_Section):
+    """Limits of the checks of single frames and of a series."""
+
+    saturated_share: NotNegative = _key(0.01, "Saturated pixels of a frame: warning above.", "share of the pixels")
+    saturated_share_fail: NotNegative = _key(0.1, "The same: failure above.", "share of the pixels")
+    zero_share: NotNegative = _key(
+        0.001,
+        "Pixels of a frame at 0: warning above; the offset is too low, or rows were not read.",
+        "share of the pixels",
+    )
+    zero_share_fail: NotNegative = _key(0.05, "The same: failure above.", "share of the pixels")
+    missing_share: NotNegative = _key(
+        0.01, "Pixels of a frame that are no numbers: warning above.", "share of the pixels"
+    )
+    dark_level_share: NotNegative = _key(0.25, "Level of a bias or dark: warning above.", "share of full scale")
+    temperature_c: NotNegative = _key(
+        1.0, "Distance of a frame from the median temperature of its series: warning above.", "degrees C"
+    )
+    set_point_c: NotNegative = _key(1.0, "Distance of a frame from the set point: warning above.", "degrees C")
+    drift_noises: NotNegative = _key(
+        0.5, "Change of the level of darks over the series: warning above.", "noise of a sample"
+    )
+    jump_noises: NotNegative = _key(
+        1.0, "Jump of the level of darks, of one frame or from one frame on: warning above.", "noise of a sample"
+    )
+    least_adu: NotNegative = _key(1.0, "No change of a level below this counts.", "ADU")
+    leak_share: NotNegative = _key(
+        0.001,
+        "Light in a whole series of darks: warning above this, plus leak_share_per_s for each second.",
+        "share of full scale",
+    )
+    leak_share_per_s: NotNegative = _key(
+        0.0001, "Added to leak_share for each second of exposure.", "share of full scale"
+    )
+    gradient_share: NotNegative = _key(
+        0.0005,
+        "Slope across a series of darks: warning above this, plus gradient_share_per_s for each second.",
+        "share of full scale",
+    )
+    gradient_share_per_s: NotNegative = _key(
+        2e-05, "Added to gradient_share for each second of exposure.", "share of full scale"
+    )
+    rise_share: NotNegative = _key(
+        0.0005, "A dark brighter than the others by this share is said to have seen light.", "share of full scale"
+    )
+    flat_low_share: NotNegative = _key(0.2, "Level of a flat: warning below.", "share of full scale")
+    flat_high_share: NotNegative = _key(0.8, "Level of a flat: warning above.", "share of full scale")
+    lamp_drift_share: NotNegative = _key(
+        0.02, "Change of the level of flats of one exposure over the series: warning above.", "share of the level"
+    )
+    lamp_jump_share: NotNegative = _key(
+        0.02, "Jump of the level of flats of one exposure: warning above.", "share of the level"
+    )
+    lamp_scatter_share: NotNegative = _key(
+        0.01, "Scatter of the levels of flats of one exposure about their trend: warning above.", "share of the level"
+    )
+    twilight_share: NotNegative = _key(
+        0.25,
+        "A smooth change of the level of flats by more is taken as that of the sky, and the lamp is not judged.",
+        "share of the level",
+    )
+    flat_shape_share: NotNegative = _key(
+        0.01,
+        "A part of a flat against the others of its series (condensation, clouds): warning above.",
+        "share of the level",
+    )
+    flat_gradient_share: NotNegative = _key(
+        0.05, "Slope of a flat against the others of its series: warning above.", "share of the level"
+    )
+    dark_shape_noises: NotNegative = _key(
+        0.5, "Parts of a dark against the others of its series: warning above.", "noise of a sample"
+    )
+    residual_factor: NotNegative = _key(1.3, "Noise of a frame over that of the median frame: warning above.", "times")
+    outlying_share: NotNegative = _key(
+        0.001, "Pixels of a frame further than 5 noises from the other frames: warning above.", "share of the pixels"
+    )
+    outlying_factor: NotNegative = _key(4.0, "And above this many times those of the median frame.", "times")
+    flat_outlying_share_fail: NotNegative = _key(
+        0.25, "Pixels of a flat that differ from the other frames: failure above.", "share of the pixels"
+    )
+    dark_outlying_share_fail: NotNegative = _key(
+        0.02, "Pixels of a bias or dark that differ from the other frames: failure above.", "share of the pixels"
+    )
+
+
+class MasterQuality(_Section):
+    """Limits of the checks of masters."""
+
+    frames: Count = _key(20, "Frames of a master: warning below.", "frames")
+    rejected_share: NotNegative = _key(0.05, "Samples rejected in all: warning above.", "share of the samples")
+    rejected_share_fail: NotNegative = _key(0.3, "The same: failure above.", "share of the samples")
+    rejected_region_share: NotNegative = _key(
+        0.1, "Samples rejected in one region more than in the median region: warning above.", "share of the samples"
+    )
+    sample_noise_factor: NotNegative = _key(
+        1.3, "Scatter of the samples of a pixel over the noise from frame to frame (drift): warning above.", "times"
+    )
+    noise_factor_low: NotNegative = _key(
+        0.6, "Noise from pixel to pixel over what the samples predict: warning below.", "times"
+    )
+    hot_share: NotNegative = _key(0.03, "Hot pixels: warning above.", "share of the pixels")
+    hot_share_fail: NotNegative = _key(0.2, "The same: failure above.", "share of the pixels")
+    cold_share: NotNegative = _key(0.01, "Cold pixels: warning above.", "share of the pixels")
+    dead_share: NotNegative = _key(0.002, "Dead pixels: warning above.", "share of the pixels")
+    noisy_share: NotNegative = _key(0.02, "Noisy pixels: warning above.", "share of the pixels")
+    telegraph_share: NotNegative = _key(0.01, "Pixels with telegraph noise: warning above.", "share of the pixels")
+    saturated_share: NotNegative = _key(
+        0.005, "Saturated pixels of a bias or dark: warning above.", "share of the pixels"
+    )
+    bad_column_share: NotNegative = _key(0.01, "Bad columns: warning above.", "share of the columns")
+    no_data_share_fail: NotNegative = _key(
+        0.01, "Pixels without data: failure above; any is a warning.", "share of the pixels"
+    )
+    glow_noise_factor: NotNegative = _key(
+        8.0,
+        "Noise of the brightest corner or edge over that of the median region (amplifier glow): warning above.",
+        "times",
+    )
+    dark_structure_noise: NotNegative = _key(
+        20.0,
+        "Difference of bright and dim parts of a bias or dark: warning above this and dark_structure_adu.",
+        "noise of a frame",
+    )
+    dark_structure_adu: NotNegative = _key(66.0, "See dark_structure_noise.", "ADU")
+    dark_light_noise: NotNegative = _key(
+        1.0,
+        "Inner parts of a dark above the brightest border (light): warning above this and dark_light_adu.",
+        "noise of a frame",
+    )
+    dark_light_adu: NotNegative = _key(5.0, "See dark_light_noise.", "ADU")
+    flat_level_low: NotNegative = _key(0.05, "Level of a flat: warning below.", "share of full scale")
+    flat_level_high: NotNegative = _key(
+        0.85, "Level of the brightest parts of a flat: warning above.", "share of full scale"
+    )
+    flat_level_fail: NotNegative = _key(0.95, "The same: failure above.", "share of full scale")
+    flat_saturated_share: NotNegative = _key(0.001, "Saturated pixels of a flat: warning above.", "share of the pixels")
+    flat_saturated_share_fail: NotNegative = _key(0.05, "The same: failure above.", "share of the pixels")
+    flat_not_positive_share_fail: NotNegative = _key(
+        0.01, "Pixels of a flat at or below zero: failure above; any is a warning.", "share of the pixels"
+    )
+    flat_signal_to_noise: NotNegative = _key(100.0, "Signal to noise of a pixel of a master flat: warning below.")
+    flat_signal_to_noise_fail: NotNegative = _key(10.0, "The same: failure below.")
+    vignetting: NotNegative = _key(
+        0.3, "Darkest corner of a flat over its centre: warning below.", "share of the level"
+    )
+    flat_tilt: NotNegative = _key(0.3, "Difference of opposite sides of a flat: warning above.", "share of the level")
+    dust_depth: NotNegative = _key(0.3, "Depth of the deepest shadow of dust: warning above.", "share of the level")
+    level_shift_adu: NotNegative = _key(
+        5.0, "Change of the level against the previous master, and above the noise of a frame: warning above.", "ADU"
+    )
+    changed_noise_factor: NotNegative = _key(
+        2.0, "Difference from the previous master over what the noise of both predicts: warning above.", "times"
+    )
+    new_hot_share: NotNegative = _key(
+        0.005, "Pixels that became hot since the previous master: warning above.", "share of the pixels"
+    )
+    changed_share: NotNegative = _key(
+        0.02, "Area of a flat that changed by more than 1 % since the previous one: warning above.", "share of the area"
+    )
+
+
+class PixelQuality(_Section):
+    """From where on a pixel counts as a defect."""
+
+    hot_sigma: NotNegative = _key(
+        10.0, "Hot and cold pixels: distance from their neighbours in sigma of the master's own noise.", "sigma"
+    )
+    neighbour_spreads: NotNegative = _key(
+        6.0, "And in spreads of the pixels around, fixed pattern included.", "spreads"
+    )
+    own_sigma: NotNegative = _key(3.0, "And in sigma of the pixel's own mean.", "sigma")
+    low_response: NotNegative = _key(0.8, "Response of a pixel of a flat against its neighbours: cold below.", "share")
+    dead_response: NotNegative = _key(0.5, "The same: dead below.", "share")
+    high_response: NotNegative = _key(1.2, "The same: hot above.", "share")
+    noisy_factor: NotNegative = _key(
+        2.0, "Scatter of the samples of a pixel over what is expected: noisy above.", "times"
+    )
+    noisy_sigma: NotNegative = _key(6.0, "And above what chance may do, in sigma.", "sigma")
+    telegraph_samples: Count = _key(
+        3, "Samples of a pixel rejected more than around it: telegraph noise from this on.", "samples"
+    )
+    telegraph_share: NotNegative = _key(0.1, "And at least this share of its samples.", "share of the samples")
+    column_spreads: NotNegative = _key(
+        8.0, "Offset of a column from its neighbours in spreads of such offsets: bad above.", "spreads"
+    )
+    column_noise: NotNegative = _key(1.0, "And in spreads of the pixels.", "spreads")
+    column_response: NotNegative = _key(0.03, "And in a flat by this share of the level.", "share of the level")
+    column_share: NotNegative = _key(
+        0.5, "Or this share of the pixels of a column differs from the neighbours.", "share of the pixels"
+    )
+
+
+class Quality(_Section):
+    """When frames and masters are worth a warning, and when a master fails its quality control."""
+
+    report: Switch = _key(True, "Write a report beside the masters after each run that has quality_control.")
+    use_failed: Switch = _key(False, "Use masters that failed their quality control as if they had not.")
+    frames: Annotated[FrameQuality, BeforeValidator(_empty_is_default)] = FrameQuality()
+    masters: Annotated[MasterQuality, BeforeValidator(_empty_is_default)] = MasterQuality()
+    pixels: Annotated[PixelQuality, BeforeValidator(_empty_is_default)] = PixelQuality()
 
 
 class CameraValues(_OpenSection):
@@ -453,11 +661,6 @@ class Cooling(_OpenSection):
     warmup_at_end: Switch = _key(False, "Let the sensor warm up slowly after the last frame.")
 
 
-def _empty_is_default(value: object) -> object:
-    """Take a group of which all keys are commented out as the group of defaults."""
-    return {} if value is None else value
-
-
 class Video(_OpenSection):
     """The camera. The section may also be called camera; keys it does not know pass with a warning."""
 
@@ -498,6 +701,7 @@ SECTIONS: Mapping[str, type[_Section]] = types.MappingProxyType(
         "dark_capture": DarkCapture,
         "flat_capture": FlatCapture,
         "master_frames": MasterFrames,
+        "quality": Quality,
         "video": Video,
         "compute": Compute,
         "storage": Storage,
@@ -513,7 +717,7 @@ class Config:
 
     Attributes
     ----------
-    dark_capture, flat_capture, master_frames, video, compute, storage
+    dark_capture, flat_capture, master_frames, quality, video, compute, storage
         The sections; ``memory_limit`` is in bytes, ``binning`` is ``(x, y)``, directories are text as written and
         relative to the working directory.
     source : str or None
@@ -525,6 +729,7 @@ class Config:
     dark_capture: DarkCapture = field(default_factory=DarkCapture)
     flat_capture: FlatCapture = field(default_factory=FlatCapture)
     master_frames: MasterFrames = field(default_factory=MasterFrames)
+    quality: Quality = field(default_factory=Quality)
     video: Video = field(default_factory=Video)
     compute: Compute = field(default_factory=Compute)
     storage: Storage = field(default_factory=Storage)

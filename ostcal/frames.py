@@ -85,14 +85,19 @@ class SampleEncoding:
         """Whether decisions can be made in integers."""
         return self.dtype == "uint16"
 
-    def decode(self, block: NDArray[Any]) -> NDArray[Any]:
-        """Give a block of raw samples as native ADU: int32 for 16-bit samples, else the block itself."""
+    def plain(self, block: NDArray[Any]) -> tuple[NDArray[Any], int]:
+        """Give a block of raw samples as native numbers, and what to add to them for ADU; 16 bits stay 16 bits."""
         if not self.is_integer:
-            return block
+            return block, 0
         words = block.byteswap() if self.byte_swapped else block
         if self.sign_flipped:
             words = words ^ np.uint16(0x8000)
-        return words.astype(np.int32) + np.int32(self.zero_adu)
+        return words, self.zero_adu
+
+    def decode(self, block: NDArray[Any]) -> NDArray[Any]:
+        """Give a block of raw samples as native ADU: int32 for 16-bit samples, else the block itself."""
+        words, zero_adu = self.plain(block)
+        return words.astype(np.int32) + np.int32(zero_adu) if self.is_integer else words
 
 
 class FrameStack(Protocol):

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,9 @@ from ostcal.config import (
     with_overrides,
 )
 from ostcal.errors import ConfigError
+from ostcal.measure.defects import DefectLimits
+from ostcal.measure.frame_checks import FrameLimits
+from ostcal.measure.master_checks import MasterLimits
 
 Load = Callable[[str | bytes], Config]
 
@@ -117,6 +121,13 @@ DEFAULTS: dict[str, dict[str, Any]] = {
             "stabilization_tolerance": 1.0,
             "warmup_at_end": False,
         },
+    },
+    "quality": {
+        "report": True,
+        "use_failed": False,
+        "frames": asdict(FrameLimits()),
+        "masters": asdict(MasterLimits()),
+        "pixels": asdict(DefectLimits()),
     },
     "compute": {"scheduler": "threads", "workers": None, "memory_limit": "4GiB", "address": None},
     "storage": {"export_frames": False, "strip_rows": "auto", "compressor": "auto"},

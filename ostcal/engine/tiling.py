@@ -36,6 +36,8 @@ class JobSize:
     """Strips start at multiples of it: 1 for FITS, the chunk height for stored series."""
     float_path: bool
     """Whether samples become floats before rejection (flats, float frames)."""
+    judged: bool = False
+    """Whether the master is gone through once more for its defects."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +75,25 @@ def strip_memory_bytes(size: JobSize, rows: int) -> int:
     noise = row * (size.sample_bytes + 12) + size.n_frames * min(size.width, 2048) * 32
     # Levels: 50 bytes a pixel of one frame (float64 samples, a line through two darks, a median) and the histograms.
     levels = 50 * min(WHOLE_ROWS, size.height) * size.width + 2 * 2**20 if size.float_path else 0
-    return samples + max(planes + row_of_floats + tiles, noise, levels)
+    return max(samples + max(planes + row_of_floats + tiles, noise, levels), _judging_bytes(size))
+
+
+def _judging_bytes(size: JobSize) -> int:
+    """Give the memory in bytes that going through a master for its defects takes.
+
+    A byte for each pixel, and bands of the master: 57 MiB at 5000 columns, 77 MiB at 9576, measured.
+    """
+    if not size.judged:
+        return 0
+    n_pixels = size.height * size.width
+    return n_pixels + min(2**24 + 9 * 2**10 * size.width, 100 * n_pixels)
+
+
+def workers_for(task_bytes: int, memory_limit_bytes: int, workers: int) -> tuple[int, int]:
+    """Give how many threads may hold `task_bytes` each, at least one, and the bytes that are there for each."""
+    free = max(0, memory_limit_bytes - PROCESS_BYTES)
+    count = min(max(1, workers), max(1, free // max(1, task_bytes)))
+    return count, free // count
 
 
 def plan_work(

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from ostcal.engine.graph import Execution, Failure, Progress, run_graph, total_bytes
 from ostcal.engine.levels import DarkModel, FlatScaling, PlaneReader
 from ostcal.engine.normalization import NormalizationMethod
-from ostcal.engine.rejection import RejectionMethod
+from ostcal.engine.rejection import RejectionMethod, SigmaClip
 from ostcal.engine.tasks import FlatTreatment, MasterJob
 from ostcal.engine.tiling import JobSize, WorkPlan, plan_work
 from ostcal.errors import NoFramesError, OstcalError, StorageError
@@ -35,7 +35,13 @@ from ostcal.masters.inputs import (
 )
 from ostcal.masters.library import LibraryMaster, find_masters, store_location
 from ostcal.masters.matching import DarkCandidate, DarkChoice, NoDark, choose_dark
+from ostcal.masters.metrics import subject_of
 from ostcal.masters.naming import master_names
+from ostcal.masters.properties import CameraRecord, SurveyedGroup, camera_for, measure_cameras
+from ostcal.masters.quality import QualityRules
+from ostcal.masters.surveying import SurveyRequest, full_scale_adu, survey_all
+from ostcal.measure.findings import Outcome
+from ostcal.measure.survey import SeriesSurvey
 from ostcal.storage.fits_writer import remove_partial_files
 from ostcal.storage.master_store import PROCESS_MARK, MasterStore, is_running
 
@@ -63,7 +69,10 @@ class BuildRequest:
     use_masters_on_disk: bool = True
     save_fits: bool = True
     extensions: bool = False
-    quality_control: bool = True
+    quality: QualityRules | None = field(default_factory=QualityRules)
+    """``None`` without quality control."""
+    use_failed: bool = False
+    """Whether masters on disk that failed their quality control are used."""
     memory_limit_bytes: int = 4 * 2**30
     strip_rows: int | None = None
     execution: Execution = field(default_factory=Execution)
@@ -234,6 +243,12 @@ def _build(
     if jobs and not watcher.planned([master.group for master in planned], total_bytes(jobs, plan.strips)):
         raise OstcalError("nothing made: the run was declined")
     clock.lap("confirm")
+    if request.quality is not None or _needs_camera(request.method):
+        planned = _surveyed(request, planned, warnings)
+        clock.lap("survey")
+    if request.quality is not None:
+        older = {subject_of(master.key): master for master in reversed(find_masters(request.output_dir))}
+        planned = [replace(master, previous=older.get(subject_of(master.group.key))) for master in planned]
     combined = _combine(request, planned, sources, watcher)
     clock.lap("combine")
     for master in combined.made:
@@ -246,6 +261,63 @@ def _build(
         groups=tuple(groups),
         seconds=clock.seconds,
     )
+
+
+def _needs_camera(method: RejectionMethod) -> bool:
+    return isinstance(method, SigmaClip) and method.spread == "noise"
+
+
+def _surveyed(request: BuildRequest, planned: Sequence[PlannedMaster], warnings: list[str]) -> list[PlannedMaster]:
+    """Survey the frames of all masters and measure their cameras; gives the masters with both."""
+    surveys = _surveys(request, planned)
+    known = [
+        SurveyedGroup(group=master.group, survey=survey)
+        for master, survey in zip(planned, surveys, strict=True)
+        if survey is not None
+    ]
+    cameras = measure_cameras(known, max(_full_scales(planned), default=None))
+    surveyed = []
+    for master, survey in zip(planned, surveys, strict=True):
+        camera = camera_for(cameras, master.group.key)
+        job = replace(master.job, method=_method_for(request, master, camera, warnings))
+        provenance = replace(
+            master.provenance,
+            method=job.method,
+            camera=None if camera is None else camera.properties,
+        )
+        surveyed.append(replace(master, job=job, survey=survey, camera=camera, provenance=provenance))
+    return surveyed
+
+
+def _surveys(request: BuildRequest, planned: Sequence[PlannedMaster]) -> list[SeriesSurvey | None]:
+    requests = [
+        SurveyRequest(stack=master.job.stack, common_level=master.group.key.frame_type is FrameType.FLAT)
+        for master in planned
+    ]
+    return survey_all(requests, request.execution, request.memory_limit_bytes)
+
+
+def _full_scales(planned: Sequence[PlannedMaster]) -> list[float]:
+    scales = [master.provenance.saturation_adu for master in planned]
+    return [scale for scale in scales if scale is not None]
+
+
+def _method_for(
+    request: BuildRequest, master: PlannedMaster, camera: CameraRecord | None, warnings: list[str]
+) -> RejectionMethod:
+    """Give the method of a master: with the noise of its camera, where the method asks for it."""
+    method = request.method
+    if not (isinstance(method, SigmaClip) and method.spread == "noise"):
+        return method
+    model = camera.noise_model(master.group.key.frame_type) if camera is not None else None
+    if model is None:
+        reasons = camera.properties.reasons if camera is not None else {}
+        why = "; ".join(f"{name}: {reasons[name]}" for name in ("gain_e_per_adu", "read_noise_adu") if name in reasons)
+        warnings.append(
+            f"{master.job.name}: clip_spread is noise, but read noise or gain of the camera is not known"
+            f"{f' ({why})' if why else ''}; auto is used instead"
+        )
+    return replace(method, model=model)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -277,6 +349,8 @@ def _combine(
                 todo.append(smaller)
             else:
                 outcome.errors.append(_failure_line(master.job.name, failure))
+        if todo and request.quality is not None:
+            todo = [replace(m, survey=s) for m, s in zip(todo, _surveys(request, todo), strict=True)]
         made = {master.name for master in outcome.made}
         todo = [_waiting_for(master, todo) for master in todo if _has_its_darks(master, todo, made, outcome)]
     return outcome
@@ -290,7 +364,7 @@ def _run_once(request: BuildRequest, planned: Sequence[PlannedMaster], watcher: 
         output_dir=request.output_dir,
         save_fits=request.save_fits,
         extensions=request.extensions,
-        quality_control=request.quality_control,
+        quality=request.quality,
     )
     results: Sequence[Made | Failure] = ()
     try:
@@ -409,6 +483,8 @@ def _plan_masters(
     errors: list[str] = []
     warnings: list[str] = []
     on_disk = find_masters(request.output_dir) if request.use_masters_on_disk else []
+    if not request.use_failed:
+        on_disk = [master for master in on_disk if master.record.verdict != str(Outcome.FAIL)]
     for group, outputs in named:
         if group.key.frame_type is not FrameType.FLAT:
             planned.append(_planned(request, group, outputs, sources, None, None))
@@ -505,7 +581,7 @@ def _planned(
             normalization=request.normalization if is_flat else "",
             flat_scaling=request.flat_scaling if is_flat else "",
             config_digest=request.config_digest,
-            saturation_adu=float(stack.encoding.zero_adu + 65535) if stack.encoding.is_integer else None,
+            saturation_adu=full_scale_adu(stack.encoding),
         ),
     )
 
@@ -568,6 +644,7 @@ def _plan_work(request: BuildRequest, jobs: Sequence[MasterJob]) -> WorkPlan:
             sample_bytes={"uint16": 2, "float32": 4}.get(job.stack.encoding.dtype, 8),
             row_step=job.stack.row_step,
             float_path=job.float_path,
+            judged=request.quality is not None,
         )
         for job in jobs
     ]

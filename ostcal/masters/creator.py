@@ -8,14 +8,20 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from ostcal.config import Config, digest, load_config
+from ostcal.config import Config, Quality, digest, load_config
 from ostcal.engine.graph import Execution
 from ostcal.engine.rejection import Median, MinMax, NoRejection, RejectionMethod, SigmaClip, WinsorizedSigmaClip
-from ostcal.errors import OstcalError
+from ostcal.errors import OstcalError, StorageError
 from ostcal.frames import FrameType
 from ostcal.masters.build import BuildReport, BuildRequest, Watcher, build_masters
 from ostcal.masters.finish import Made
 from ostcal.masters.grouping import GroupRules
+from ostcal.masters.metrics import HistoryEntry, add_to_history, subject_of
+from ostcal.masters.quality import QualityRules
+from ostcal.measure.defects import DefectLimits
+from ostcal.measure.findings import Outcome
+from ostcal.measure.frame_checks import FrameLimits
+from ostcal.measure.master_checks import MasterLimits
 from ostcal.status import Level, Status
 
 ConfigSource = Config | str | os.PathLike[str] | Mapping[str, Any] | None
@@ -96,6 +102,8 @@ class MasterFrameCreator:
                 details={"errors": [str(error)], "warnings": [], "output_dir": self.config.master_frames.output_dir},
             )
         log = {Level.SUCCESS: logging.INFO, Level.WARNING: logging.INFO, Level.ERROR: logging.ERROR}
+        if self.report is not None:
+            self._follow(self.report)
         for line in self._status.details["warnings"]:
             self._logger.warning("%s", line)
         for line in self._status.details["errors"]:
@@ -103,6 +111,25 @@ class MasterFrameCreator:
         if self.report is not None:
             self._logger.log(log[self._status.level], "%s", self._status.message)
         return self._status
+
+    def _follow(self, report: BuildReport) -> None:
+        """Add the numbers of the masters to the history; masters are no worse without it."""
+        judged = [made for made in report.made if made.verdict is not None]
+        entries = [
+            HistoryEntry(
+                made_at=made.outputs[0].made_at,
+                name=made.name,
+                subject=subject_of(made.group.key),
+                verdict=made.verdict,
+                metrics=made.metrics,
+            )
+            for made in judged
+            if made.verdict is not None
+        ]
+        try:
+            add_to_history(self.config.master_frames.output_dir, entries)
+        except StorageError as error:
+            self._logger.warning("%s", error)
 
 
 def request_of(config: Config, *, bias: bool, darks: bool, flats: bool) -> BuildRequest:
@@ -128,7 +155,8 @@ def request_of(config: Config, *, bias: bool, darks: bool, flats: bool) -> Build
         use_masters_on_disk=m.auto_load_masters,
         save_fits=m.save_individual_masters,
         extensions=m.extensions,
-        quality_control=m.quality_control,
+        quality=_quality_rules(config.quality) if m.quality_control else None,
+        use_failed=config.quality.use_failed,
         memory_limit_bytes=compute.memory_limit,
         strip_rows=None if config.storage.strip_rows == "auto" else config.storage.strip_rows,
         execution=Execution(
@@ -137,6 +165,15 @@ def request_of(config: Config, *, bias: bool, darks: bool, flats: bool) -> Build
             address=compute.address,
         ),
         config_digest=digest(config),
+    )
+
+
+def _quality_rules(quality: Quality) -> QualityRules:
+    """Turn the limits of a configuration, whose keys are their names, into plain values."""
+    return QualityRules(
+        frames=FrameLimits(**quality.frames.model_dump()),
+        masters=MasterLimits(**quality.masters.model_dump()),
+        defects=DefectLimits(**quality.pixels.model_dump()),
     )
 
 
@@ -171,9 +208,13 @@ def _status_of(report: BuildReport, output_dir: str) -> Status:
     what = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count) or "none"
     message = f"{n_made} master{'' if n_made == 1 else 's'} made ({what}) in {output_dir}"
     level = Level.SUCCESS
-    if report.warnings:
+    warnings = [*report.warnings, *(line for made in report.made for line in quality_lines(made))]
+    if warnings:
         level = Level.WARNING
-        message += f"; {len(report.warnings)} warning{'' if len(report.warnings) == 1 else 's'}"
+        message += f"; {len(warnings)} warning{'' if len(warnings) == 1 else 's'}"
+    failed = [made.name for made in report.made if made.verdict is Outcome.FAIL]
+    if failed:
+        message += f"; {len(failed)} failed quality control"
     if report.errors:
         level = Level.ERROR
         message += f"; {len(report.errors)} could not be made"
@@ -186,11 +227,26 @@ def _status_of(report: BuildReport, output_dir: str) -> Status:
             "exposures": _exposures(report),
             "masters": {made.name: _statistics(made) for made in report.made},
             "output_dir": output_dir,
-            "warnings": list(report.warnings),
+            "failed_quality": failed,
+            "warnings": warnings,
             "errors": list(report.errors),
             "seconds": report.seconds,
         },
     )
+
+
+def quality_lines(made: Made) -> list[str]:
+    """Give a line for each finding that a person should see: failures, and what is odd about single frames.
+
+    What only warns of a master as a whole, such as a number of frames below twenty, is in the report and the log.
+    """
+    lines = []
+    for finding in made.findings:
+        if finding.outcome is Outcome.PASS or (finding.frame is None and finding.outcome is Outcome.WARN):
+            continue
+        about = made.name if finding.frame is None else f"{made.group.frames[finding.frame].label} in {made.name}"
+        lines.append(f"{about}: {finding.check}: {finding.text}")
+    return lines
 
 
 def _exposures(report: BuildReport) -> dict[str, list[float]]:
@@ -219,4 +275,6 @@ def _statistics(made: Made) -> dict[str, Any]:
         "normalization_levels_adu": result.normalization_levels,
         "frame_levels_adu": list(result.levels.levels_adu) if result.levels is not None else None,
         "is_flat": key.frame_type is FrameType.FLAT,
+        "verdict": str(made.verdict) if made.verdict is not None else None,
+        "findings": [finding.as_dict() for finding in made.findings],
     }

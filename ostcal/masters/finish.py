@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 
@@ -13,9 +14,13 @@ from numpy.typing import NDArray
 from ostcal.engine.tasks import JobResult, MasterJob
 from ostcal.frames import FrameType
 from ostcal.masters.grouping import Group
-from ostcal.masters.header import Provenance, history_lines, master_cards
+from ostcal.masters.header import Provenance, defect_cards, history_lines, master_cards
+from ostcal.masters.library import LibraryMaster
+from ostcal.masters.properties import CameraRecord, camera_document
+from ostcal.masters.quality import MasterQuality, QualityRules, Subject, judge_master
 from ostcal.masters.records import attributes_of
-from ostcal.measure.frames import outlying_frames
+from ostcal.measure.findings import Finding, Outcome
+from ostcal.measure.survey import SeriesSurvey
 from ostcal.storage.fits_writer import ImagePlane, write_fits
 from ostcal.storage.master_store import MasterStore
 
@@ -70,6 +75,11 @@ class PlannedMaster:
     group: Group
     outputs: tuple[Output, ...]
     provenance: Provenance
+    survey: SeriesSurvey | None = None
+    """Of its frames; ``None`` where quality control is off or they could not be read."""
+    camera: CameraRecord | None = None
+    previous: LibraryMaster | None = None
+    """The newest older master of the same key."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +94,11 @@ class Made:
     """FITS files by kind; the place in the store where no FITS was asked for."""
     warnings: tuple[str, ...]
     seconds: float
+    verdict: Outcome | None = None
+    """``None`` without quality control."""
+    findings: tuple[Finding, ...] = ()
+    metrics: Mapping[str, tuple[float | None, str]] = field(default_factory=dict)
+    """Numbers to be followed over the years: value and unit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,21 +109,29 @@ class FinishMasters:
     output_dir: str
     save_fits: bool
     extensions: bool
-    quality_control: bool
+    quality: QualityRules | None
+    """``None`` without quality control."""
 
     def __call__(self, job: MasterJob, result: JobResult) -> Made:
-        """Write the FITS files, then the record that makes the master visible in the store."""
+        """Judge the master, write the FITS files, then the record that makes it visible in the store."""
         planned = self.masters[job.name]
+        quality = self._judge(planned, result)
+        provenance = replace(planned.provenance, verdict=quality.verdict if quality is not None else None)
         files: list[tuple[FrameType, str]] = []
         for output in planned.outputs:
-            provenance = replace(planned.provenance, frame_type=output.frame_type)
             path = os.path.join(self.output_dir, f"{output.name}.fits")
             if self.save_fits:
-                self._write(path, planned, result, provenance)
+                self._write(path, planned, result, replace(provenance, frame_type=output.frame_type))
             files.append((output.frame_type, path if self.save_fits else f"{planned.sink.store}/{job.name}"))
-        cards = master_cards(planned.group, result, planned.provenance)
-        history = history_lines(planned.group, planned.provenance)
-        attributes = attributes_of(planned.group, result, planned.provenance, cards, history)
+        attributes = attributes_of(
+            planned.group,
+            result,
+            provenance,
+            master_cards(planned.group, result, provenance),
+            history_lines(planned.group, provenance),
+            quality.document if quality is not None else None,
+            camera_document(planned.camera) if planned.camera is not None else None,
+        )
         MasterStore(planned.sink.store).commit(job.name, attributes)
         return Made(
             name=job.name,
@@ -118,7 +141,35 @@ class FinishMasters:
             files=tuple(files),
             warnings=self._warnings(planned, result),
             seconds=sum(result.seconds.values()),
+            verdict=quality.verdict if quality is not None else None,
+            findings=quality.findings if quality is not None else (),
+            metrics=quality.metrics if quality is not None else {},
         )
+
+    def _judge(self, planned: PlannedMaster, result: JobResult) -> MasterQuality | None:
+        """Judge a master and add its plane of defects to the store."""
+        if self.quality is None:
+            return None
+        store = MasterStore(planned.sink.store)
+        writer = store.writer(planned.job.name)
+        _, height, width = planned.job.stack.shape
+        quality = judge_master(
+            Subject(
+                group=planned.group,
+                result=result,
+                read_rows=writer.read_rows,
+                shape=(height, width),
+                method=planned.provenance.method,
+                survey=planned.survey,
+                camera=planned.camera,
+                full_scale_adu=planned.provenance.saturation_adu,
+                previous=planned.previous,
+                failed_darks=tuple(name for name in _darks_of(planned.job) if _has_failed(store, name)),
+            ),
+            self.quality,
+        )
+        writer.write_defects(quality.scan.dq)
+        return quality
 
     def _write(self, path: str, planned: PlannedMaster, result: JobResult, provenance: Provenance) -> None:
         _, height, width = planned.job.stack.shape
@@ -148,20 +199,23 @@ class FinishMasters:
                     **size,
                 ),
             ]
+        if self.extensions and writer.has("dq"):
+            cards_of_bits = [("BUNIT", "", "bits of defects"), *defect_cards()]
+            planes.append(
+                ImagePlane(
+                    name="DQ",
+                    dtype="uint8",
+                    cards=cards_of_bits,
+                    read_rows=partial(writer.read_rows, "dq"),
+                    **size,
+                )
+            )
         # A cluster may run this task again; the names were free when the run began.
         write_fits(path, planes, history=history_lines(planned.group, provenance), overwrite=True)
 
     def _warnings(self, planned: PlannedMaster, result: JobResult) -> tuple[str, ...]:
         labels = [frame.label for frame in planned.group.frames]
-        _, height, width = planned.job.stack.shape
         lines = []
-        outlying = outlying_frames(result.rejected_per_frame, height * width) if self.quality_control else []
-        for index in outlying:
-            share = result.rejected_per_frame[index] / (height * width)
-            lines.append(
-                f"{labels[index]}: {share:.1%} of its pixels were rejected in {planned.job.name}, the rest is in it; "
-                "look at it, and take it out of the folder if it does not belong there"
-            )
         if result.levels is not None:
             lines += [
                 f"{labels[index]}: left out of {planned.job.name}, its level after the dark is "
@@ -173,3 +227,11 @@ class FinishMasters:
         if result.empty_pixels:
             lines.append(f"{planned.job.name}: {result.empty_pixels} pixels have no valid sample and are NaN")
         return tuple(lines)
+
+
+def _darks_of(job: MasterJob) -> tuple[str, ...]:
+    return job.flat.dark_jobs if job.flat is not None else ()
+
+
+def _has_failed(store: MasterStore, name: str) -> bool:
+    return store.attributes(name).get("verdict") == str(Outcome.FAIL)

@@ -17,6 +17,9 @@ from ostcal.engine.rejection import MinMax, RejectionMethod, SigmaClip, Winsoriz
 from ostcal.engine.tasks import JobResult
 from ostcal.frames import FrameType
 from ostcal.masters.grouping import Group
+from ostcal.measure.camera import CameraProperties, Measured
+from ostcal.measure.defects import Defect
+from ostcal.measure.findings import Outcome
 
 CardValue = str | int | float | bool | None
 Card = tuple[str, CardValue, str]
@@ -44,6 +47,10 @@ class Provenance:
     flat_scaling: str = ""
     config_digest: str = ""
     """SHA-256 of the configuration, where one was used."""
+    verdict: Outcome | None = None
+    """Of quality control; ``None`` where there was none."""
+    camera: CameraProperties | None = None
+    """As measured on the frames of the run."""
     saturation_adu: float | None = None
     """Highest value that a 16-bit sample can hold; the sensor may saturate below it."""
 
@@ -58,10 +65,11 @@ def master_cards(group: Group, result: JobResult, provenance: Provenance) -> lis
     return [
         *_kind_cards(group, provenance),
         *_time_cards(group, provenance),
-        *_camera_cards(group),
+        *_camera_cards(group, provenance.camera),
         *_temperature_cards(group),
         *_data_cards(result, provenance),
         *_method_cards(group, result, provenance),
+        ("QCVERD", str(provenance.verdict).upper() if provenance.verdict else None, "verdict of quality control"),
         ("PROGRAM", f"ostcal {__version__}", "program that made this file"),
         ("SWCREATE", f"ostcal {__version__}", "program that made this file"),
         ("CALID", provenance.calibration_id, "identity of this master"),
@@ -111,7 +119,7 @@ def _fits_time(when: datetime | None) -> str | None:
     return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] if when else None
 
 
-def _camera_cards(group: Group) -> list[Card]:
+def _camera_cards(group: Group, measured: CameraProperties | None) -> list[Card]:
     key, metadata = group.key, group.frames[0].metadata
     settings = key.settings
     pixel = metadata.pixel_size_um
@@ -120,7 +128,7 @@ def _camera_cards(group: Group) -> list[Card]:
         ("INSTRUME", settings.camera, "camera"),
         ("GAIN", _whole(settings.gain), "gain setting of the camera"),
         ("OFFSET", _whole(settings.offset), "offset setting of the camera"),
-        ("EGAIN", _common([f.metadata.egain_e_per_adu for f in group.frames]), "[e-/ADU] gain the frames state"),
+        *_gain_cards(_common([f.metadata.egain_e_per_adu for f in group.frames]), measured),
         ("READOUTM", settings.readout_mode, "readout mode"),
         ("XBINNING", settings.binning[0], "binning along a row"),
         ("YBINNING", settings.binning[1], "binning along a column"),
@@ -132,6 +140,35 @@ def _camera_cards(group: Group) -> list[Card]:
         ("YBAYROFF", 0 if pattern else None, "row offset of BAYERPAT"),
         ("ROWORDER", metadata.row_order, "order of the rows"),
     ]
+
+
+def _gain_cards(stated_e_per_adu: float | None, measured: CameraProperties | None) -> list[Card]:
+    """Give gain and read noise; the stated gain goes first, for programs match frames by the text of EGAIN."""
+    gain = measured.gain_e_per_adu if measured is not None else None
+    noise_adu = measured.read_noise_adu if measured is not None else None
+    noise_e = measured.read_noise_e if measured is not None else None
+    if noise_e is None and noise_adu is not None and stated_e_per_adu:
+        noise_e = Measured(
+            value=noise_adu.value * stated_e_per_adu, uncertainty=noise_adu.uncertainty * stated_e_per_adu
+        )
+    if stated_e_per_adu is not None:
+        egain: Card = ("EGAIN", stated_e_per_adu, "[e-/ADU] gain the frames state")
+    else:
+        egain = ("EGAIN", _rounded(gain), "[e-/ADU] gain as measured")
+    return [
+        egain,
+        ("GAINMEAS", _rounded(gain), "[e-/ADU] gain measured on pairs of flats"),
+        ("GAINERR", _rounded(gain, error=True), "[e-/ADU] its standard deviation"),
+        ("RDNOISE", _rounded(noise_e), "[e-] read noise as measured"),
+        ("RDNERR", _rounded(noise_e, error=True), "[e-] its standard deviation"),
+        ("RDNADU", _rounded(noise_adu), "[adu] read noise as measured"),
+    ]
+
+
+def _rounded(measured: Measured | None, *, error: bool = False) -> float | None:
+    if measured is None:
+        return None
+    return float(f"{measured.uncertainty if error else measured.value:.6g}")
 
 
 def _temperature_cards(group: Group) -> list[Card]:
@@ -191,6 +228,14 @@ def _method_cards(group: Group, result: JobResult, provenance: Provenance) -> li
         ("FLATSCAL", provenance.flat_scaling or None, "level brought to be common before rejection"),
     ]
     return cards
+
+
+def defect_cards() -> list[Card]:
+    """Give a card for each bit of the DQ extension."""
+    return [
+        (f"DQBIT{index}", str(defect.name), f"meaning of bit {index}, value {int(defect)}")
+        for index, defect in enumerate(Defect)
+    ]
 
 
 def history_lines(group: Group, provenance: Provenance) -> list[str]:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from ostcal.errors import InputError, OstcalError
 from ostcal.masters.grouping import GroupKey
-from ostcal.masters.records import MasterRecord, key_from_metadata, record_from_attributes
+from ostcal.masters.records import MasterRecord, key_from_metadata, known_verdict, record_from_attributes
 from ostcal.storage.fits_cards import Header
-from ostcal.storage.fits_files import FitsFrame, FitsStack, find_fits, inspect_fits
+from ostcal.storage.fits_files import FitsFrame, FitsPixels, FitsStack, find_fits, inspect_fits
 from ostcal.storage.master_store import MasterStore
 
 logger = logging.getLogger(__name__)
@@ -36,9 +36,9 @@ class StorePlane:
 
 @dataclass(frozen=True, kw_only=True)
 class FitsPlane:
-    """The image of a FITS master; implements `ostcal.engine.levels.PlaneReader`."""
+    """An image in a FITS file; implements `ostcal.engine.levels.PlaneReader`."""
 
-    fits: FitsFrame
+    fits: FitsPixels
 
     def read_rows(self, start: int, stop: int) -> NDArray[np.float32]:
         """Give rows ``start`` to ``stop``."""
@@ -84,9 +84,23 @@ def find_masters(output_dir: str) -> list[LibraryMaster]:
             continue
         key = key_from_metadata(fits.metadata) if fits.metadata.is_master and fits.packed == "none" else None
         if key is not None:
-            record = MasterRecord(name=name, key=key, made_at=_date_of(fits), calibration_id="")
-            found.append(LibraryMaster(record=record, plane=FitsPlane(fits=fits)))
+            found.append(fits_master(name, key, fits))
     return sorted(found, key=lambda master: (master.record.made_at is None, -_made(master), master.record.name))
+
+
+def fits_master(name: str, key: GroupKey, fits: FitsFrame) -> LibraryMaster:
+    """Give the master in a FITS file."""
+    header = Header(fits.cards)
+    n_frames = header.number("NCOMBINE", "STACKCNT", low=1, high=1e6)
+    record = MasterRecord(
+        name=name,
+        key=key,
+        made_at=_date_of(fits),
+        calibration_id=header.text("CALID") or "",
+        verdict=known_verdict(header.text("QCVERD")),
+        n_frames=int(n_frames) if n_frames is not None else None,
+    )
+    return LibraryMaster(record=record, plane=FitsPlane(fits=fits))
 
 
 def _date_of(fits: FitsFrame) -> datetime | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
@@ -21,10 +22,20 @@ class MasterRecord:
     key: GroupKey
     made_at: datetime | None
     calibration_id: str
+    verdict: str | None = None
+    """``pass``, ``warn`` or ``fail`` of its quality control; ``None`` where there was none."""
+    n_frames: int | None = None
+    """Frames combined; ``None`` where it is not recorded."""
 
 
 def attributes_of(
-    group: Group, result: JobResult, provenance: Provenance, cards: list[Card], history: list[str]
+    group: Group,
+    result: JobResult,
+    provenance: Provenance,
+    cards: list[Card],
+    history: list[str],
+    quality: Mapping[str, Any] | None,
+    camera: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Give a master's attributes as JSON values."""
     key = group.key
@@ -54,6 +65,9 @@ def attributes_of(
         "normalization_levels_adu": result.normalization_levels,
         "cards": [list(card) for card in cards],
         "history": history,
+        "verdict": None if quality is None else quality["verdict"],
+        "quality": quality,
+        "camera_properties": camera,
     }
 
 
@@ -91,11 +105,19 @@ def record_from_attributes(name: str, attributes: dict[str, Any]) -> MasterRecor
             key=key,
             made_at=datetime.fromisoformat(attributes["made_at"]),
             calibration_id=str(attributes["calibration_id"]),
+            verdict=known_verdict(attributes.get("verdict")),
+            n_frames=len(attributes["inputs"]) if "inputs" in attributes else None,
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise StorageError(
             f"master {name}: its attributes are damaged ({error!r}); delete it or make it again"
         ) from error
+
+
+def known_verdict(value: object) -> str | None:
+    """Give a verdict in lower case; ``None`` where it is none of the three."""
+    word = value.strip().lower() if isinstance(value, str) else ""
+    return word if word in ("pass", "warn", "fail") else None
 
 
 def key_from_metadata(metadata: FrameMetadata) -> GroupKey | None:

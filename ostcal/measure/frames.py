@@ -24,6 +24,11 @@ def outlying_frames(rejected_per_frame: Sequence[int], n_pixels: int) -> list[in
     """
     if len(rejected_per_frame) < 3 or n_pixels == 0:
         return []
-    typical = statistics.median(rejected_per_frame)
-    limit = max(OUTLYING_SHARE * n_pixels, OUTLYING_FACTOR * typical)
+    limit = rejected_limit(rejected_per_frame, n_pixels)
     return [index for index, count in enumerate(rejected_per_frame) if count > limit]
+
+
+def rejected_limit(rejected_per_frame: Sequence[int], n_pixels: int) -> float:
+    """Give the rejected samples of a frame up to which it is like the others; see `outlying_frames`."""
+    typical = statistics.median(rejected_per_frame) if rejected_per_frame else 0.0
+    return max(OUTLYING_SHARE * n_pixels, OUTLYING_FACTOR * typical)

@@ -1,0 +1,116 @@
+"""The survey of all groups before they are combined: sampled rows of all frames, read once."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ostcal.engine.graph import Execution, Failure, run_tasks
+from ostcal.engine.tiling import workers_for
+from ostcal.frames import FrameStack, SampleEncoding
+from ostcal.measure.live import SATURATED_FROM
+from ostcal.measure.survey import BlockSurvey, SeriesSurvey, band_rows, merge_blocks, sampled_blocks, survey_block
+
+logger = logging.getLogger(__name__)
+
+FULL_SCALE_ADU = 65535
+"""Of 16-bit samples; what cameras of fewer bits can hold is not in their headers."""
+
+_BYTES_PER_SAMPLE = 12
+"""Memory of a block: the samples as they are stored, and pieces of them as floats."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SurveyRequest:
+    """A series to be surveyed."""
+
+    stack: FrameStack
+    common_level: bool
+    """Whether frames are compared at one level, as flats are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """Rows of one series; small and picklable."""
+
+    series: int
+    request: SurveyRequest
+    start: int
+    stop: int
+
+
+def full_scale_adu(encoding: SampleEncoding) -> float | None:
+    """Give the highest value that a sample can hold; ``None`` for floats."""
+    return float(encoding.zero_adu + FULL_SCALE_ADU) if encoding.is_integer else None
+
+
+def survey_all(
+    requests: Sequence[SurveyRequest], execution: Execution, memory_limit_bytes: int
+) -> list[SeriesSurvey | None]:
+    """Survey series, all at once; ``None`` for one that cannot be read, which combining will name.
+
+    Parameters
+    ----------
+    requests : sequence of SurveyRequest
+    execution : Execution
+    memory_limit_bytes : int
+        For all workers together.
+    """
+    if execution.address is None:  # a second of numpy is not worth starting processes for
+        execution = replace(execution, scheduler="threads")
+    least = max((_band_bytes(request.stack) for request in requests), default=0)
+    workers, budget = workers_for(least, memory_limit_bytes, execution.workers)
+    execution = replace(execution, workers=workers)
+    parts = [
+        _Part(series=series, request=request, start=start, stop=stop)
+        for series, request in enumerate(requests)
+        for start, stop in _blocks(request.stack, budget)
+    ]
+    by_series: defaultdict[int, list[BlockSurvey]] = defaultdict(list)
+    unread: set[int] = set()
+    for part, result in zip(parts, run_tasks(_survey_part, parts, execution), strict=True):
+        if isinstance(result, Failure):
+            unread.add(part.series)
+            logger.debug("no survey: %s", result.message)
+        else:
+            by_series[part.series].append(result)
+    return [None if i in unread else merge_blocks(by_series[i]) for i in range(len(requests))]
+
+
+def _blocks(stack: FrameStack, budget_bytes: int) -> list[tuple[int, int]]:
+    """Give the rows to read, in pieces that the memory allows; whole bands, so that these do not show."""
+    _, height, width = stack.shape
+    most = max(1, budget_bytes // _band_bytes(stack)) * band_rows(height, width)
+    return [
+        (first, min(first + most, stop))
+        for start, stop in sampled_blocks(height, width, stack.row_step)
+        for first in range(start, stop, most)
+    ]
+
+
+def _band_bytes(stack: FrameStack) -> int:
+    n, height, width = stack.shape
+    return n * width * band_rows(height, width) * _BYTES_PER_SAMPLE
+
+
+def _survey_part(part: _Part) -> BlockSurvey:
+    stack = part.request.stack
+    n, height, width = stack.shape
+    block = np.empty((n, part.stop - part.start, width), stack.encoding.dtype)
+    stack.read_rows(part.start, part.stop, block)
+    samples, zero_adu = stack.encoding.plain(block)
+    if zero_adu:
+        samples = samples.astype(np.int32) + np.int32(zero_adu)
+    full_scale = full_scale_adu(stack.encoding)
+    return survey_block(
+        samples,
+        part.start,
+        (height, width),
+        saturation_adu=math.inf if full_scale is None else SATURATED_FROM * full_scale,
+        scale_to_common=part.request.common_level,
+    )

@@ -1,0 +1,426 @@
+"""The document of a report as values: what the page shows and the JSON file holds.
+
+Everything that an old master may lack is optional. Numbers that are not finite become ``null`` in JSON and a dash on
+the page. Values come in measured; nothing is computed here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ostcal.errors import StorageError
+from ostcal.frames import FrameType
+from ostcal.measure.findings import Finding, Outcome, worst
+from ostcal.report.codec import decode, encode, json_text
+
+FORMAT = "ostcal-report"
+SCHEMA_VERSION = 1
+"""Raised when a key changes its meaning or is taken away; new keys do not raise it."""
+
+Number = float | None
+Numbers = tuple[float | None, ...]
+
+
+def as_numbers(values: ArrayLike) -> Numbers:
+    """Give an array of any numeric dtype, flattened, as the numbers of a document: ``None`` where not finite.
+
+    They are rounded to the 8 digits that float32 has at most: long profiles are half of a file.
+    """
+    flat = np.asarray(values, dtype=np.float64).ravel()
+    return tuple(float(f"{value:.8g}") if np.isfinite(value) else None for value in flat)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A named value as text: a setting, a card of a header."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """A number that has no field of its own, such as the glow of the amplifier in one master."""
+
+    key: str
+    """Its word in files, such as ``amplifier_glow_adu``."""
+    label: str
+    """Its words for a person."""
+    value: Number
+    uncertainty: Number = None
+    """One standard deviation."""
+    unit: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Histogram:
+    """Counts in equal bins."""
+
+    start: float
+    """Lower edge of the first bin."""
+    step: float
+    """Width of a bin."""
+    counts: tuple[int, ...]
+    unit: str = "ADU"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """Levels along an axis of the sensor, at equal distances."""
+
+    start: float
+    """Row or column of the first value, from 0."""
+    step: float
+    """Rows or columns from one value to the next."""
+    values: Numbers
+    unit: str = "ADU"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameRow:
+    """One frame of a master."""
+
+    position: int
+    """Its place among the frames of the master, from 0: what a finding's ``frame`` counts."""
+    label: str
+    """The file, or series and index."""
+    series: str | None = None
+    """The series it is stored in, where it is no file."""
+    index: int | None = None
+    """Its index in that series."""
+    outcome: Outcome = Outcome.PASS
+    """The worst finding about this frame."""
+    date_obs: datetime | None = None
+    exposure_time_s: Number = None
+    ccd_temperature_c: Number = None
+    level_adu: Number = None
+    std_adu: Number = None
+    minimum_adu: Number = None
+    maximum_adu: Number = None
+    saturated: int | None = None
+    """Saturated pixels among those looked at."""
+    rejected_share: Number = None
+    """Share of its samples that the combination did not keep, from 0 to 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DefectCount:
+    """Pixels that carry one bit of the DQ plane."""
+
+    name: str
+    """Its word, such as ``hot``."""
+    bit: int
+    """Value of the bit in the plane: 1, 2, 4, ..."""
+    pixels: int
+    share: Number = None
+    """Of all pixels, from 0 to 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MasterSettings:
+    """What the frames of a master have in common."""
+
+    camera: str | None = None
+    width: int | None = None
+    height: int | None = None
+    exposure_time_s: Number = None
+    filter_name: str | None = None
+    temperature_c: Number = None
+    gain: Number = None
+    offset: Number = None
+    binning: tuple[int, ...] | None = None
+    """Horizontal and vertical."""
+    readout_mode: str | None = None
+    bayer_pattern: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statistics:
+    """Numbers of a master's pixels, in `unit`."""
+
+    unit: str = "ADU"
+    """Empty for a flat, which is divided by its level."""
+    median: Number = None
+    mean: Number = None
+    std: Number = None
+    minimum: Number = None
+    maximum: Number = None
+    noise: Number = None
+    """Noise of one pixel of the master."""
+    empty_pixels: int | None = None
+    """Pixels without a valid sample."""
+    rejected_share: Number = None
+    """Share of the samples that were not kept, from 0 to 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """What made a master."""
+
+    software: str | None = None
+    method: str | None = None
+    """How the samples were combined and rejected, in words."""
+    dark: str | None = None
+    """What was subtracted, in words."""
+    normalization: str | None = None
+    calibration_status: str | None = None
+    calibration_id: str | None = None
+    input_digest: str | None = None
+    config_digest: str | None = None
+    inputs: tuple[str, ...] = ()
+    """Every frame, by file or series and index."""
+    cards: tuple[Entry, ...] = ()
+    """Cards of the FITS header."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MasterReport:
+    """Everything about one master."""
+
+    name: str
+    """Of its group in the master store; its FITS file has the same."""
+    kind: FrameType
+    verdict: Outcome | None = None
+    """``None`` where it was never checked."""
+    findings: tuple[Finding, ...] = ()
+    files: tuple[str, ...] = ()
+    """FITS files, beside the report."""
+    made_at: datetime | None = None
+    n_frames: int | None = None
+    settings: MasterSettings = MasterSettings()
+    statistics: Statistics | None = None
+    measures: tuple[Measure, ...] = ()
+    histogram: Histogram | None = None
+    """Of the pixels of the master."""
+    frame_histogram: Histogram | None = None
+    """Of the samples of its frames."""
+    row_profile: Profile | None = None
+    """Mean of each row, along the rows."""
+    column_profile: Profile | None = None
+    """Mean of each column, along the columns."""
+    frames: tuple[FrameRow, ...] = ()
+    defects: tuple[DefectCount, ...] = ()
+    provenance: Provenance = Provenance()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotonTransfer:
+    """Variance against signal of pairs of flats; a point for each pair and cell or exposure."""
+
+    signal_adu: Numbers
+    variance_adu2: Numbers
+    used: tuple[bool, ...] = ()
+    """Which points the fit used; empty: all."""
+    fit_signal_adu: Numbers = ()
+    """Points of the fitted curve."""
+    fit_variance_adu2: Numbers = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DarkLadder:
+    """Level of the dark masters against their exposure."""
+
+    exposure_time_s: Numbers
+    level_adu: Numbers
+    uncertainty_adu: Numbers = ()
+    fit_exposure_time_s: Numbers = ()
+    fit_level_adu: Numbers = ()
+    reduced_chi_square: Number = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Linearity:
+    """How far the flats are from a straight line through their signal against exposure."""
+
+    signal_adu: Numbers
+    deviation_percent: Numbers
+
+
+@dataclass(frozen=True, kw_only=True)
+class CameraReport:
+    """Properties of the camera at one setting, measured on the frames of the run; uncertainties are one sigma."""
+
+    camera: str | None = None
+    gain_setting: Number = None
+    offset_setting: Number = None
+    binning: tuple[int, ...] | None = None
+    readout_mode: str | None = None
+    temperature_c: Number = None
+    """Of the frames that gave the dark current."""
+    gain_e_per_adu: Number = None
+    gain_e_per_adu_uncertainty: Number = None
+    read_noise_adu: Number = None
+    read_noise_adu_uncertainty: Number = None
+    read_noise_spread_adu: Number = None
+    """The same from the spread of the pixels, a cross-check."""
+    read_noise_e: Number = None
+    read_noise_e_uncertainty: Number = None
+    dark_current_adu_per_s: Number = None
+    """Of the median pixel."""
+    dark_current_adu_per_s_uncertainty: Number = None
+    dark_current_e_per_s: Number = None
+    """Of the median pixel."""
+    dark_current_e_per_s_uncertainty: Number = None
+    full_well_adu: Number = None
+    full_well_e: Number = None
+    full_well_e_uncertainty: Number = None
+    bias_level_adu: Number = None
+    saturation_adu: Number = None
+    linearity_percent: Number = None
+    """Largest deviation from a straight line, below saturation."""
+    linearity_percent_uncertainty: Number = None
+    step_adu: Number = None
+    """Step of the converter: 4 for 14 bits shifted to 16."""
+    bits_used: int | None = None
+    measures: tuple[Measure, ...] = ()
+    reasons: tuple[Entry, ...] = ()
+    """Why a property was not measured, by its key."""
+    notes: tuple[str, ...] = ()
+    """What to know of those that were."""
+    findings: tuple[Finding, ...] = ()
+    photon_transfer: PhotonTransfer | None = None
+    dark_ladder: DarkLadder | None = None
+    linearity: Linearity | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class HistoryPoint:
+    """A value at a time."""
+
+    made_at: datetime
+    value: Number
+    master: str | None = None
+    outcome: Outcome | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class HistorySeries:
+    """One number over the runs, oldest first."""
+
+    subject: str
+    """What it is about: `Dark 5 s, -10 C, gain 100` or a camera."""
+    key: str
+    """Its word in files, such as ``read_noise_e``."""
+    label: str
+    unit: str = ""
+    points: tuple[HistoryPoint, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlaggedFrame:
+    """A frame that a check named."""
+
+    master: str
+    frame: str
+    """The file, or series and index."""
+    series: str | None
+    index: int | None
+    position: int
+    """Its place among the frames of the master."""
+    check: str
+    outcome: Outcome
+    value: Number
+    limit: Number
+    unit: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """The whole document."""
+
+    made_at: datetime
+    """UTC, timezone-aware."""
+    software: str
+    """Program and version."""
+    title: str = "Calibration masters"
+    config_file: str | None = None
+    masters: tuple[MasterReport, ...] = ()
+    camera: CameraReport | None = None
+    """The camera at the setting of most frames."""
+    other_cameras: tuple[CameraReport, ...] = ()
+    """The other settings of the run, where there are some."""
+    findings: tuple[Finding, ...] = ()
+    """About the run as a whole."""
+    left_out: tuple[str, ...] = ()
+    """Frames and series that became no part of a master, with the reason."""
+    history: tuple[HistorySeries, ...] = ()
+    settings: tuple[Entry, ...] = ()
+    """The configuration of the run."""
+
+    @property
+    def verdict(self) -> Outcome | None:
+        """The worst verdict of all masters; ``None`` where none was checked."""
+        outcomes = [master.verdict for master in self.masters if master.verdict is not None]
+        return worst_of(outcomes) if outcomes else None
+
+    @property
+    def flagged_frames(self) -> tuple[FlaggedFrame, ...]:
+        """Every finding that names a frame and is not a pass, in the order of the masters."""
+        return tuple(
+            _flagged(master, finding, finding.frame)
+            for master in self.masters
+            for finding in master.findings
+            if finding.frame is not None and finding.outcome is not Outcome.PASS
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Give it as JSON values, with what follows from the masters: the verdict and the flagged frames."""
+        values: dict[str, Any] = encode(self)
+        return {
+            "format": FORMAT,
+            "schema_version": SCHEMA_VERSION,
+            "verdict": encode(self.verdict),
+            "flagged_frames": encode(self.flagged_frames),
+            **values,
+        }
+
+    def json_text(self) -> str:
+        """Give it as the text of a JSON file: no NaN, no Infinity."""
+        return json_text(self.as_json()) + "\n"
+
+    @classmethod
+    def from_json(cls, values: Any) -> Report:
+        """Read back what `as_json` gave; keys that are not known are passed over.
+
+        Raises
+        ------
+        StorageError
+            If it is no report, one of a later version, or a value is missing or of a wrong kind.
+        """
+        if not isinstance(values, dict) or values.get("format") != FORMAT:
+            raise StorageError(f'not a report of ostcal: "format" is not {FORMAT!r}')
+        version = values.get("schema_version")
+        if not isinstance(version, int) or version > SCHEMA_VERSION:
+            raise StorageError(
+                f"report of schema version {version}, and this ostcal reads up to {SCHEMA_VERSION}; use a later ostcal"
+            )
+        return decode(cls, values, "report")
+
+
+def worst_of(outcomes: Iterable[Outcome]) -> Outcome:
+    """Give the most severe of some outcomes; `PASS` of none."""
+    return worst(Finding(check="", outcome=outcome, value=None, limit=None, text="") for outcome in outcomes)
+
+
+def _flagged(master: MasterReport, finding: Finding, position: int) -> FlaggedFrame:
+    row = next((frame for frame in master.frames if frame.position == position), None)
+    return FlaggedFrame(
+        master=master.name,
+        frame=row.label if row else f"frame {position}",
+        series=row.series if row else None,
+        index=row.index if row else None,
+        position=position,
+        check=finding.check,
+        outcome=finding.outcome,
+        value=finding.value,
+        limit=finding.limit,
+        unit=finding.unit,
+        text=finding.text,
+    )

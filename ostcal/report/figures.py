@@ -1,0 +1,202 @@
+"""The plots of a report: which numbers go on which axes, and the sentence that says them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from ostcal.measure.findings import Outcome
+from ostcal.report.document import (
+    CameraReport,
+    DarkLadder,
+    FrameRow,
+    Histogram,
+    HistorySeries,
+    Linearity,
+    MasterReport,
+    PhotonTransfer,
+    Profile,
+)
+from ostcal.report.plots import Axis, Bars, Line, Plot, Points, has_data
+from ostcal.report.wording import DASH, celsius, count, number, percent, plural, span, when, with_unit
+
+E_UNIT = "e⁻"
+
+
+def master_plots(master: MasterReport) -> list[Plot]:
+    """Give the plots of a master's pixels: those for which there are numbers."""
+    found = [
+        _histogram(master.histogram, "Histogram of the pixels", "pixels") if master.histogram else None,
+        _profile(master.row_profile, "Row profile", "Row") if master.row_profile else None,
+        _profile(master.column_profile, "Column profile", "Column") if master.column_profile else None,
+    ]
+    return _drawable(found)
+
+
+def frame_plots(master: MasterReport) -> list[Plot]:
+    """Give the plots of a master's frames: those for which there are numbers."""
+    rows = master.frames
+    found = [
+        _by_frame(rows, "Level by frame", Axis(label="Mean", unit="ADU"), [row.level_adu for row in rows]),
+        _by_frame(
+            rows, "Temperature by frame", Axis(label="Sensor", unit="°C"), [row.ccd_temperature_c for row in rows]
+        ),
+        _by_frame(
+            rows,
+            "Samples rejected by frame",
+            Axis(label="Rejected", unit="%", from_zero=True),
+            [None if row.rejected_share is None else 100 * row.rejected_share for row in rows],
+        ),
+        _histogram(master.frame_histogram, "Histogram of the frames", "samples") if master.frame_histogram else None,
+    ]
+    return _drawable(found)
+
+
+def camera_plots(camera: CameraReport) -> list[Plot]:
+    """Give the plots of a camera's properties: those for which there are numbers."""
+    found = [
+        _photon_transfer(camera, camera.photon_transfer) if camera.photon_transfer else None,
+        _dark_ladder(camera, camera.dark_ladder) if camera.dark_ladder else None,
+        _linearity(camera.linearity) if camera.linearity else None,
+    ]
+    return _drawable(found)
+
+
+def history_plot(series: HistorySeries) -> Plot:
+    """Give the plot of a number over the runs."""
+    points = series.points
+    values = [point.value for point in points]
+    return Plot(
+        title=f"{series.label}: {series.subject}",
+        description=f"{plural(len(points), 'run')}, {_range(values, series.unit)}; "
+        f"last {with_unit(_last(values), series.unit)}.",
+        x=Axis(label="Date", is_time=True),
+        y=Axis(label=series.label, unit=series.unit),
+        marks=[
+            Line(x=[point.made_at.timestamp() for point in points], y=values, style="faint"),
+            Points(
+                x=[point.made_at.timestamp() for point in points],
+                y=values,
+                outcomes=[point.outcome for point in points],
+                names=[f"{when(point.made_at)}: {with_unit(point.value, series.unit)}" for point in points],
+            ),
+        ],
+    )
+
+
+def history_caption(series: HistorySeries) -> str:
+    """Give the last value and the one before."""
+    values = [point.value for point in series.points]
+    last = f"Last {with_unit(_last(values), series.unit)}"
+    return last + (f", before {with_unit(values[-2], series.unit)}" if len(values) > 1 else "")
+
+
+def _drawable(plots: Iterable[Plot | None]) -> list[Plot]:
+    return [plot for plot in plots if plot is not None and has_data(plot)]
+
+
+def _histogram(histogram: Histogram, title: str, counted: str) -> Plot:
+    counts = histogram.counts
+    stop = histogram.start + histogram.step * len(counts)
+    most = max(range(len(counts)), key=counts.__getitem__) if counts else 0
+    peak = histogram.start + histogram.step * most
+    return Plot(
+        title=title,
+        description=f"{count(sum(counts))} {counted} from {span(histogram.start, stop, histogram.unit)}; "
+        f"the fullest bin is {span(peak, peak + histogram.step, histogram.unit)}.",
+        x=Axis(label="Value", unit=histogram.unit),
+        y=Axis(label=counted.capitalize(), log=True),
+        marks=[Bars(start=histogram.start, step=histogram.step, counts=counts)],
+    )
+
+
+def _profile(profile: Profile, title: str, label: str) -> Plot:
+    places = [profile.start + profile.step * i for i in range(len(profile.values))]
+    return Plot(
+        title=title,
+        description=f"Mean of each {label.lower()}: {_range(profile.values, profile.unit)}.",
+        x=Axis(label=label),
+        y=Axis(label="Mean", unit=profile.unit),
+        marks=[Line(x=places, y=profile.values)],
+    )
+
+
+def _by_frame(rows: Sequence[FrameRow], title: str, axis: Axis, values: list[float | None]) -> Plot:
+    flagged = [row for row in rows if row.outcome is not Outcome.PASS]
+    told = f" {plural(len(flagged), 'frame')} marked." if flagged else ""
+    positions = [float(row.position) for row in rows]
+    return Plot(
+        title=title,
+        description=f"{plural(len(rows), 'frame')}: {_range(values, axis.unit)}.{told}",
+        x=Axis(label="Frame", whole=True),
+        y=axis,
+        marks=[
+            Line(x=positions, y=values, style="faint"),
+            Points(
+                x=positions,
+                y=values,
+                outcomes=[row.outcome for row in rows],
+                names=[f"{row.label}: {with_unit(value, axis.unit)}" for row, value in zip(rows, values, strict=True)],
+            ),
+        ],
+    )
+
+
+def _photon_transfer(camera: CameraReport, data: PhotonTransfer) -> Plot:
+    told = f" Gain {number(camera.gain_e_per_adu)} {E_UNIT}/ADU." if camera.gain_e_per_adu is not None else ""
+    return Plot(
+        title="Photon transfer",
+        description=f"{plural(len(data.signal_adu), 'point')}: signal {_range(data.signal_adu, 'ADU')}, "
+        f"variance {_range(data.variance_adu2, 'ADU²')}.{told}",
+        x=Axis(label="Signal", unit="ADU", log=True),
+        y=Axis(label="Variance", unit="ADU²", log=True),
+        marks=[
+            Points(x=data.signal_adu, y=data.variance_adu2, faint=[not used for used in data.used]),
+            Line(x=data.fit_signal_adu, y=data.fit_variance_adu2, style="fit"),
+        ],
+    )
+
+
+def _dark_ladder(camera: CameraReport, data: DarkLadder) -> Plot:
+    rate, warmth = camera.dark_current_e_per_s, camera.temperature_c
+    told = f" Dark current {number(rate)} {E_UNIT}/s" + (f" at {celsius(warmth)}." if warmth is not None else ".")
+    return Plot(
+        title="Dark current",
+        description=f"{plural(len(data.exposure_time_s), 'dark master')} of {_range(data.exposure_time_s, 's')}: "
+        f"level {_range(data.level_adu, 'ADU')}.{told if rate is not None else ''}",
+        x=Axis(label="Exposure", unit="s", from_zero=True),
+        y=Axis(label="Level", unit="ADU"),
+        marks=[
+            Line(x=data.fit_exposure_time_s, y=data.fit_level_adu, style="fit"),
+            Points(x=data.exposure_time_s, y=data.level_adu, error=data.uncertainty_adu),
+        ],
+    )
+
+
+def _linearity(data: Linearity) -> Plot:
+    return Plot(
+        title="Linearity",
+        description=f"Deviation from a straight line: {_range(data.deviation_percent, '%')}, "
+        f"signal {_range(data.signal_adu, 'ADU')}.",
+        x=Axis(label="Signal", unit="ADU", from_zero=True),
+        y=Axis(label="Deviation", unit="%", from_zero=True),
+        marks=[
+            Line(x=data.signal_adu, y=data.deviation_percent, style="faint"),
+            Points(x=data.signal_adu, y=data.deviation_percent),
+        ],
+    )
+
+
+def rejection_words(share: float | None, highest: float | None) -> str:
+    """Give what a rejection map shows: the share of all samples and that of the cell with most."""
+    lost = f"{percent(share)} of the samples were not kept" if share is not None else "Samples that were not kept"
+    return f"{lost}; {percent(highest)} in the fullest cell." if highest is not None else f"{lost}."
+
+
+def _range(values: Sequence[float | None], unit: str = "") -> str:
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    return span(min(known), max(known), unit) if known else DASH
+
+
+def _last(values: Sequence[float | None]) -> float | None:
+    return values[-1] if values else None

@@ -1,0 +1,376 @@
+"""Small SVG plots: lines, points and bars on axes with round ticks; colours come from the page's style sheet.
+
+A plot is drawn for a width of 360: on a phone its letters are 11 pixels high, in a column of a desktop 13.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from html import escape
+
+from ostcal.measure.findings import Outcome
+from ostcal.report.wording import MINUS, fixed, number
+
+WIDTH, HEIGHT = 360, 210
+RIGHT, TOP, BOTTOM = 10, 10, 38
+_LABEL_SPACE, _DIGIT_WIDTH = 26, 6.4
+"""Units of width for the label of the vertical axis and for one digit of its ticks."""
+_MOST_POINTS = 720
+"""Two for each unit of width; more are drawn as their lowest and highest."""
+_DAY_STEPS = (1, 2, 5, 7, 14)
+_HOUR_STEPS = (1, 2, 3, 6, 12)
+_MONTH_STEPS = (1, 2, 3, 6, 12, 24, 60, 120)
+
+Number = float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """What an axis says; a logarithmic one leaves out what is not above 0."""
+
+    label: str
+    unit: str = ""
+    log: bool = False
+    is_time: bool = False
+    """Values are seconds since 1970."""
+    from_zero: bool = False
+    whole: bool = False
+    """Only whole numbers make sense, such as the number of a frame."""
+
+    @property
+    def text(self) -> str:
+        """Label and unit."""
+        return f"{self.label} ({self.unit})" if self.unit else self.label
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """A curve; a missing value breaks it."""
+
+    x: Sequence[Number]
+    y: Sequence[Number]
+    style: str = "line"
+    """``line``, ``fit`` or ``faint``: a class of the style sheet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Points:
+    """Points, each with a shape for its outcome."""
+
+    x: Sequence[Number]
+    y: Sequence[Number]
+    error: Sequence[Number] = ()
+    """One standard deviation, drawn as a bar."""
+    outcomes: Sequence[Outcome | None] = ()
+    names: Sequence[str] = ()
+    """What a pointer over a flagged point shows."""
+    faint: Sequence[bool] = ()
+    """Points that a fit left out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bars:
+    """A histogram: counts in equal bins, as one filled outline."""
+
+    start: float
+    step: float
+    counts: Sequence[int]
+
+
+Mark = Line | Points | Bars
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plot:
+    """One plot; `title` and `description` are for those who cannot see it."""
+
+    title: str
+    description: str
+    x: Axis
+    y: Axis
+    marks: Sequence[Mark]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Scale:
+    """From values to positions along an axis."""
+
+    low: float
+    high: float
+    start: float
+    stop: float
+    log: bool
+
+    def at(self, value: float) -> float:
+        low, high = (math.log10(self.low), math.log10(self.high)) if self.log else (self.low, self.high)
+        place = math.log10(value) if self.log else value
+        return self.start + (place - low) / (high - low) * (self.stop - self.start)
+
+    def shows(self, value: Number) -> bool:
+        return value is not None and math.isfinite(value) and (value > 0 or not self.log)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tick:
+    """A place on an axis and its words."""
+
+    value: float
+    text: str
+
+
+def has_data(plot: Plot) -> bool:
+    """Say whether anything of a plot can be drawn."""
+    return bool(_values(plot, 0)) and bool(_values(plot, 1))
+
+
+def draw(plot: Plot, ident: str) -> str:
+    """Give a plot as an ``<svg>`` element.
+
+    Parameters
+    ----------
+    ident : str
+        An id that no other element of the page has.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to draw; ask `has_data` before.
+    """
+    if not has_data(plot):
+        raise ValueError(f"plot {plot.title!r} has no point that can be drawn")
+    y = _scale(plot.y, _values(plot, 1), HEIGHT - BOTTOM, TOP)
+    y_ticks = ticks(plot.y, y.low, y.high)
+    left = _LABEL_SPACE + _DIGIT_WIDTH * max((len(tick.text) for tick in y_ticks), default=0)
+    x = _scale(plot.x, _values(plot, 0), round(left, 1), WIDTH - RIGHT)
+    parts = [
+        f'<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="{ident}-t {ident}-d">',
+        f'<title id="{ident}-t">{escape(plot.title)}</title><desc id="{ident}-d">{escape(plot.description)}</desc>',
+        _axes(plot, x, y, y_ticks),
+        *(_mark(mark, x, y) for mark in plot.marks),
+        "</svg>",
+    ]
+    return "".join(parts)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Axes
+
+
+def _values(plot: Plot, axis: int) -> list[float]:
+    """Give every value that an axis must reach."""
+    log = (plot.x, plot.y)[axis].log
+    found: list[float] = []
+    for mark in plot.marks:
+        if isinstance(mark, Bars):
+            values: Sequence[Number] = (
+                (mark.start, mark.start + mark.step * len(mark.counts)) if axis == 0 else (0, *mark.counts)
+            )
+        else:
+            values = (mark.x, mark.y)[axis]
+            if isinstance(mark, Points) and axis == 1:
+                values = [*values, *_error_ends(mark)]
+        found += [v for v in values if v is not None and math.isfinite(v) and (v > 0 or not log)]
+    return found
+
+
+def _error_ends(points: Points) -> list[float]:
+    return [
+        end
+        for value, error in zip(points.y, points.error, strict=False)
+        if value is not None and error is not None and math.isfinite(value + error)
+        for end in (value - error, value + error)
+    ]
+
+
+def _scale(axis: Axis, values: Sequence[float], start: float, stop: float) -> _Scale:
+    low, high = min(values), max(values)
+    if axis.log:
+        low, high = (low / 1.3, high * 1.3) if high / low < 1e12 else (high / 1e12, high * 1.3)
+        return _Scale(low=low, high=high, start=start, stop=stop, log=True)
+    if axis.from_zero:
+        low, high = min(low, 0.0), max(high, 0.0)
+    # Equal values and those that differ in rounding only get a span of their own.
+    margin = 0.06 * (high - low)
+    if margin <= 1e-9 * max(abs(low), abs(high)):
+        margin = 0.5 if axis.whole or low == 0 else max(abs(low) * 1e-3, 1e-12)
+    low = low if axis.from_zero and low == 0 else low - margin
+    return _Scale(low=low, high=high + margin, start=start, stop=stop, log=False)
+
+
+def ticks(axis: Axis, low: float, high: float, most: int = 5) -> list[Tick]:
+    """Give round ticks within a range: decades, round times, or steps of 1, 2 or 5."""
+    if axis.is_time:
+        return _time_ticks(low, high, most)
+    if axis.log:
+        return _log_ticks(low, high, most)
+    return _linear_ticks(low, high, most, whole=axis.whole)
+
+
+def _linear_ticks(low: float, high: float, most: int, *, whole: bool) -> list[Tick]:
+    step = nice_step((high - low) / most)
+    step = max(1.0, step) if whole else step
+    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [Tick(value=i * step, text=fixed(i * step, decimals)) for i in range(first, last + 1)]
+
+
+def nice_step(least: float) -> float:
+    """Give the smallest of 1, 2, 5, 10, ... times a power of ten that is not below `least`."""
+    power = 10.0 ** math.floor(math.log10(least))
+    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= least * (1 - 1e-9))
+
+
+def _log_ticks(low: float, high: float, most: int) -> list[Tick]:
+    first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
+    if last - first < 1:  # less than a decade between two ticks
+        return _linear_ticks(low, high, most, whole=False) if high / low < 5 else _log_parts(low, high)
+    step = max(1, math.ceil((last - first + 1) / most))
+    return [Tick(value=10.0**power, text=_power(power)) for power in range(first, last + 1, step)]
+
+
+def _log_parts(low: float, high: float) -> list[Tick]:
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    values = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
+    return [Tick(value=value, text=number(value)) for value in values if low <= value <= high]
+
+
+def _power(power: int) -> str:
+    if 0 <= power <= 4:
+        return fixed(10.0**power, 0)
+    if -3 <= power < 0:
+        return fixed(10.0**power, -power)
+    return "10" + str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")).replace("-", MINUS)
+
+
+def _time_ticks(low: float, high: float, most: int) -> list[Tick]:
+    most = min(most, 4)  # dates are long words
+    first, last = datetime.fromtimestamp(low, UTC), datetime.fromtimestamp(high, UTC)
+    days = (last - first).total_seconds() / 86400
+    midnight = first.replace(hour=0, minute=0, second=0, microsecond=0)
+    if days < most / 2 and days * 24 >= 1:
+        hours = next((step for step in _HOUR_STEPS if days * 24 / step <= most), 12)
+        moments = [midnight + timedelta(hours=hours * i) for i in range(int(48 + days * 24) // hours)]
+        texts = "%d %b %H:%M"
+    elif days <= most * _DAY_STEPS[-1]:
+        step = next((step for step in _DAY_STEPS if days / step <= most), 14)
+        moments = [midnight + timedelta(days=step * i) for i in range(int(days / step) + 2)]
+        texts = "%d %b"
+    else:
+        months = next((step for step in _MONTH_STEPS if days / 30.4 / step <= most), _MONTH_STEPS[-1])
+        moments = _month_starts(midnight, last, months)
+        texts = "%b %Y"
+    return [Tick(value=m.timestamp(), text=m.strftime(texts)) for m in moments if low <= m.timestamp() <= high]
+
+
+def _month_starts(first: datetime, last: datetime, step: int) -> list[datetime]:
+    start = first.year * 12 + first.month - 1
+    start -= start % step
+    stop = last.year * 12 + last.month - 1
+    return [datetime(month // 12, month % 12 + 1, 1, tzinfo=UTC) for month in range(start, stop + 1, step)]
+
+
+def _axes(plot: Plot, x: _Scale, y: _Scale, y_ticks: Sequence[Tick]) -> str:
+    left, bottom, right = x.start, HEIGHT - BOTTOM, WIDTH - RIGHT
+    parts = ['<g class="grid">']
+    x_ticks = ticks(plot.x, x.low, x.high, most=6)
+    parts += [f'<path d="M{left} {y.at(t.value):.1f}H{right}"/>' for t in y_ticks]
+    parts += [f'<path d="M{x.at(t.value):.1f} {bottom}v4"/>' for t in x_ticks]
+    parts.append(f'<path class="base" d="M{left} {bottom}H{right}"/></g><g class="ticks">')
+    for tick in y_ticks:
+        parts.append(f'<text x="{left - 6}" y="{y.at(tick.value) + 3.5:.1f}" class="end">{escape(tick.text)}</text>')
+    for tick in x_ticks:
+        place = min(max(x.at(tick.value), left + 4), right - 8)
+        parts.append(f'<text x="{place:.1f}" y="{bottom + 15}" class="mid">{escape(tick.text)}</text>')
+    middle = (TOP + bottom) / 2
+    parts.append(f'</g><g class="labels"><text x="{(left + right) / 2}" y="{HEIGHT - 5}">{escape(plot.x.text)}</text>')
+    parts.append(f'<text x="11" y="{middle}" transform="rotate(-90 11 {middle})">{escape(plot.y.text)}</text></g>')
+    return "".join(parts)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Marks
+
+
+def _mark(mark: Mark, x: _Scale, y: _Scale) -> str:
+    if isinstance(mark, Bars):
+        return _bars(mark, x, y)
+    return _line(mark, x, y) if isinstance(mark, Line) else _points(mark, x, y)
+
+
+def _line(line: Line, x: _Scale, y: _Scale) -> str:
+    places: list[tuple[float, float] | None] = []
+    for value_x, value_y in zip(line.x, line.y, strict=False):
+        if value_x is not None and value_y is not None and x.shows(value_x) and y.shows(value_y):
+            places.append((x.at(value_x), y.at(value_y)))
+        else:
+            places.append(None)
+    path, pen_down = [], False
+    for place in thinned(places):
+        if place is not None:
+            path.append(f"{'L' if pen_down else 'M'}{place[0]:.1f} {place[1]:.1f}")
+        pen_down = place is not None
+    return f'<path class="{line.style}" d="{"".join(path)}"/>'
+
+
+def thinned(places: Sequence[tuple[float, float] | None]) -> list[tuple[float, float] | None]:
+    """Give at most `_MOST_POINTS` places, the highest and the lowest of each run: no spike goes."""
+    if len(places) <= _MOST_POINTS:
+        return list(places)
+    run = math.ceil(2 * len(places) / _MOST_POINTS)
+    kept: list[tuple[float, float] | None] = []
+    for start in range(0, len(places), run):
+        some = [place for place in places[start : start + run] if place is not None]
+        if not some:
+            kept.append(None)
+            continue
+        kept += sorted([min(some, key=_down), max(some, key=_down)])
+    return kept
+
+
+def _down(place: tuple[float, float]) -> float:
+    return place[1]
+
+
+def _points(points: Points, x: _Scale, y: _Scale) -> str:
+    parts = []
+    small = len(points.x) > 60
+    for i, (value_x, value_y) in enumerate(zip(points.x, points.y, strict=False)):
+        if value_x is None or value_y is None or not (x.shows(value_x) and y.shows(value_y)):
+            continue
+        across, down = x.at(value_x), y.at(value_y)
+        error = points.error[i] if i < len(points.error) else None
+        if error:
+            ends = [y.at(end) if y.shows(end) else y.start for end in (value_y - error, value_y + error)]
+            parts.append(f'<path class="error" d="M{across:.1f} {ends[0]:.1f}V{ends[1]:.1f}"/>')
+        outcome = points.outcomes[i] if i < len(points.outcomes) else None
+        faint = i < len(points.faint) and points.faint[i]
+        name = points.names[i] if i < len(points.names) and outcome in (Outcome.WARN, Outcome.FAIL) else ""
+        parts.append(_shape(across, down, outcome, small=small, faint=faint, name=name))
+    return "".join(parts)
+
+
+def _shape(x: float, y: float, outcome: Outcome | None, *, small: bool, faint: bool, name: str) -> str:
+    """Draw a point: a dot, a triangle for a warning, a cross for a failure."""
+    title = f"<title>{escape(name)}</title>" if name else ""
+    if outcome is Outcome.FAIL:
+        return f'<path class="fail" d="M{x - 4:.1f} {y - 4:.1f}l8 8m0 -8l-8 8">{title}</path>'
+    if outcome is Outcome.WARN:
+        return f'<path class="warn" d="M{x:.1f} {y - 5:.1f}l5 8.5h-10z">{title}</path>'
+    style = "dot faint" if faint else "dot"
+    return f'<circle class="{style}" cx="{x:.1f}" cy="{y:.1f}" r="{1.6 if small else 2.6}">{title}</circle>'
+
+
+def _bars(bars: Bars, x: _Scale, y: _Scale) -> str:
+    """Draw the outline of a histogram, bins narrower than half a unit of width by their highest."""
+    bottom = y.start
+    run = max(1, math.ceil(len(bars.counts) / _MOST_POINTS))
+    path = [f"M{x.at(bars.start):.1f} {bottom:.1f}"]
+    for first in range(0, len(bars.counts), run):
+        some = bars.counts[first : first + run]
+        top = max(some)
+        down = y.at(top) if y.shows(top) else bottom
+        path.append(f"V{down:.1f}H{x.at(bars.start + bars.step * (first + len(some))):.1f}")
+    return f'<path class="bars" d="{"".join(path)}V{bottom:.1f}z"/>'

@@ -1,0 +1,66 @@
+"""Write a report: the page and the numbers, each complete or absent."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from pathlib import Path
+
+from ostcal.errors import StorageError
+from ostcal.report.document import Report
+from ostcal.report.page import render
+from ostcal.report.pictures import ReportPictures
+
+_log = logging.getLogger(__name__)
+
+PARTIAL_ENDING = ".partial"
+
+
+def write_report(
+    report: Report, pictures: ReportPictures, directory: str | os.PathLike[str], stamp: str
+) -> tuple[Path, Path]:
+    """Write ``report_STAMP.html`` and ``report_STAMP.json``; files of these names are replaced.
+
+    Parameters
+    ----------
+    directory : path
+        Where the masters are; it must exist.
+    stamp : str
+        The time of the run, ``YYYYMMDD_HHMMSS``.
+
+    Returns
+    -------
+    html_path, json_path : Path
+
+    Raises
+    ------
+    StorageError
+        If a file cannot be written; what was there before stays.
+    """
+    html_path = Path(directory) / f"report_{stamp}.html"
+    json_path = html_path.with_suffix(".json")
+    page = render(report, pictures, json_name=json_path.name).encode("utf-8", errors="replace")
+    numbers = report.json_text().encode("utf-8", errors="replace")
+    _write(json_path, numbers)  # first: the page links to it
+    _write(html_path, page)
+    _log.info("%s: %.1f MB", html_path, len(page) / 1e6)
+    return html_path, json_path
+
+
+def _write(path: Path, content: bytes) -> None:
+    partial = path.with_name(path.name + PARTIAL_ENDING)
+    try:
+        try:
+            with open(partial, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        finally:
+            with contextlib.suppress(OSError):
+                os.remove(partial)
+    except OSError as error:
+        raise StorageError(
+            f"{path}: cannot be written: {error.strerror or error}; check the directory, its space and permissions"
+        ) from error
