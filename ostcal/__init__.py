@@ -9,12 +9,14 @@ from ostcal._version import __version__
 if TYPE_CHECKING:
     from ostcal.config import Config, load_config
     from ostcal.errors import OstcalError
+    from ostcal.masters.apply import CalibrationApplier, calibrate
     from ostcal.masters.creator import MasterFrameCreator
     from ostcal.masters.loading import load_master_bias, load_master_dark, load_master_flat
     from ostcal.status import Status
     from ostcal.workflow import CalibrationWorkflow, DarkCapture, FlatCapture, open_camera
 
 __all__ = [
+    "CalibrationApplier",
     "CalibrationWorkflow",
     "Config",
     "DarkCapture",
@@ -23,6 +25,7 @@ __all__ = [
     "OstcalError",
     "Status",
     "__version__",
+    "calibrate",
     "load_config",
     "load_master_bias",
     "load_master_dark",
@@ -31,6 +34,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "CalibrationApplier": "ostcal.masters.apply",
     "CalibrationWorkflow": "ostcal.workflow",
     "Config": "ostcal.config",
     "DarkCapture": "ostcal.workflow",
@@ -38,6 +42,7 @@ _HOMES = {
     "MasterFrameCreator": "ostcal.masters.creator",
     "OstcalError": "ostcal.errors",
     "Status": "ostcal.status",
+    "calibrate": "ostcal.masters.apply",
     "load_config": "ostcal.config",
     "load_master_bias": "ostcal.masters.loading",
     "load_master_dark": "ostcal.masters.loading",

@@ -244,6 +244,7 @@ NormalizationMethod = Literal["mean", "median", "max"]
 FlatScaling = Literal["mean", "median", "none"]
 ClipCenter = Literal["auto", "mean", "median"]
 ClipSpread = Literal["auto", "std", "mad", "noise"]
+Flavour = Literal["adu", "pixinsight"]
 CameraType = Literal["ascom", "alpaca", "simulator"]
 Scheduler = Literal["threads", "processes", "distributed"]
 Compressor = Literal["auto", "lz4", "zstd", "none"]
@@ -385,7 +386,12 @@ class MasterFrames(_Section):
         2.0, "How far sensor temperatures may differ within a group and between a dark and a flat.", "degrees C"
     )
     per_session: Switch = _key(False, "Make masters for each night on its own.")
-    extensions: Switch = _key(False, "Add the extensions UNCERT (uncertainty) and NUSED (samples used) to the masters.")
+    extensions: Switch = _key(
+        False, "Add the extensions UNCERT (uncertainty), NUSED (samples used) and DQ (bits of defects) to the masters."
+    )
+    flavour: Flavour = _key(
+        "adu", "Values of the FITS masters: adu for all programs, or 0 to 1 and names that PixInsight's scripts know."
+    )
 
     @property
     def sigma_threshold_exact(self) -> Fraction:

@@ -89,6 +89,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "temperature_tolerance": 2.0,
         "per_session": False,
         "extensions": False,
+        "flavour": "adu",
     },
     "video": {
         "camera_type": "alpaca",

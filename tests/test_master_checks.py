@@ -91,14 +91,12 @@ def test_rejected_samples_are_judged_but_not_of_minmax() -> None:
         assert "rejected samples" not in findings_of(master, "minmax")
 
 
-def test_a_frame_and_a_region_that_lost_far_more_are_named() -> None:
+def test_a_region_that_lost_far_more_is_named() -> None:
     sensor = small(DEMO, 1)
     stack = frames_of(sensor, FrameType.DARK, 5)
     stack[3, 100:200, 100:250] += 500
     found = findings_of(combined(sensor, FrameType.DARK, stack))
-    frame, region = found["rejected in a frame"], found["rejected region"]
-    assert (frame.outcome, frame.frame) == (Outcome.WARN, 3)
-    assert frame.value == pytest.approx(100 * 150 / (300 * 410), rel=0.05)
+    region = found["rejected region"]
     assert region.outcome is Outcome.WARN
     assert region.value == pytest.approx(0.2, abs=0.02)
 

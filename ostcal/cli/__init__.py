@@ -17,6 +17,9 @@ COMMANDS = {
     "darks": ("ostcal.cli.capture:darks_command", "Take bias frames and darks."),
     "flats": ("ostcal.cli.capture:flats_command", "Take flats at the exposure that gives the wanted level."),
     "masters": ("ostcal.cli.masters:masters", "Combine bias, dark and flat frames into masters."),
+    "report": ("ostcal.cli.report:report_command", "Write the report of the masters once more."),
+    "library": ("ostcal.cli.library:library_command", "List the masters there are."),
+    "calibrate": ("ostcal.cli.calibrate:calibrate_command", "Calibrate science frames with the masters that fit."),
     "import": ("ostcal.cli.transfer:import_command", "Copy FITS frames into zarr series."),
     "export": ("ostcal.cli.transfer:export_command", "Write a zarr series as FITS files, bit for bit."),
     "cameras": ("ostcal.cli.capture:cameras_command", "Find Alpaca servers and list their devices."),
@@ -29,6 +32,7 @@ Examples:
   ostcal workflow --config night.yaml                  (camera, darks, flats, masters)
   ostcal masters --config config_calibration_frames.yaml
   ostcal masters --config night.yaml --flats-only --normalization-method median
+  ostcal calibrate lights --config night.yaml
   ostcal import darks flats --config night.yaml
   ostcal export darks/exp_5.000s.zarr --to exported
 

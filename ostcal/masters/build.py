@@ -36,7 +36,7 @@ from ostcal.masters.inputs import (
 from ostcal.masters.library import LibraryMaster, find_masters, store_location
 from ostcal.masters.matching import DarkCandidate, DarkChoice, NoDark, choose_dark
 from ostcal.masters.metrics import subject_of
-from ostcal.masters.naming import master_names
+from ostcal.masters.naming import Flavour, file_name, master_names
 from ostcal.masters.properties import CameraRecord, SurveyedGroup, camera_for, measure_cameras
 from ostcal.masters.quality import QualityRules
 from ostcal.masters.surveying import SurveyRequest, full_scale_adu, survey_all
@@ -69,6 +69,7 @@ class BuildRequest:
     use_masters_on_disk: bool = True
     save_fits: bool = True
     extensions: bool = False
+    flavour: Flavour = "adu"
     quality: QualityRules | None = field(default_factory=QualityRules)
     """``None`` without quality control."""
     use_failed: bool = False
@@ -364,6 +365,7 @@ def _run_once(request: BuildRequest, planned: Sequence[PlannedMaster], watcher: 
         output_dir=request.output_dir,
         save_fits=request.save_fits,
         extensions=request.extensions,
+        flavour=request.flavour,
         quality=request.quality,
     )
     results: Sequence[Made | Failure] = ()
@@ -516,7 +518,7 @@ def _named_outputs(request: BuildRequest, groups: Sequence[Group]) -> list[tuple
 
 
 def _is_taken(request: BuildRequest, name: str) -> bool:
-    return os.path.exists(os.path.join(request.output_dir, f"{name}.fits")) or MasterStore(
+    return os.path.exists(os.path.join(request.output_dir, file_name(name, request.flavour))) or MasterStore(
         store_location(request.output_dir)
     ).exists(name)
 

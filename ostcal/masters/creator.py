@@ -155,6 +155,7 @@ def request_of(config: Config, *, bias: bool, darks: bool, flats: bool) -> Build
         use_masters_on_disk=m.auto_load_masters,
         save_fits=m.save_individual_masters,
         extensions=m.extensions,
+        flavour=m.flavour,
         quality=_quality_rules(config.quality) if m.quality_control else None,
         use_failed=config.quality.use_failed,
         memory_limit_bytes=compute.memory_limit,

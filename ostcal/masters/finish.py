@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from ostcal.engine.tasks import JobResult, MasterJob
 from ostcal.frames import FrameType
 from ostcal.masters.grouping import Group
-from ostcal.masters.header import Provenance, defect_cards, history_lines, master_cards
+from ostcal.masters.header import Provenance, defect_cards, history_lines, master_cards, scaled_cards
 from ostcal.masters.library import LibraryMaster
+from ostcal.masters.naming import Flavour, file_name
 from ostcal.masters.properties import CameraRecord, camera_document
 from ostcal.masters.quality import MasterQuality, QualityRules, Subject, judge_master
 from ostcal.masters.records import attributes_of
+from ostcal.masters.surveying import FULL_SCALE_ADU
 from ostcal.measure.findings import Finding, Outcome
 from ostcal.measure.survey import SeriesSurvey
 from ostcal.storage.fits_writer import ImagePlane, write_fits
@@ -109,6 +111,7 @@ class FinishMasters:
     output_dir: str
     save_fits: bool
     extensions: bool
+    flavour: Flavour
     quality: QualityRules | None
     """``None`` without quality control."""
 
@@ -119,7 +122,7 @@ class FinishMasters:
         provenance = replace(planned.provenance, verdict=quality.verdict if quality is not None else None)
         files: list[tuple[FrameType, str]] = []
         for output in planned.outputs:
-            path = os.path.join(self.output_dir, f"{output.name}.fits")
+            path = os.path.join(self.output_dir, file_name(output.name, self.flavour))
             if self.save_fits:
                 self._write(path, planned, result, replace(provenance, frame_type=output.frame_type))
             files.append((output.frame_type, path if self.save_fits else f"{planned.sink.store}/{job.name}"))
@@ -175,18 +178,23 @@ class FinishMasters:
         _, height, width = planned.job.stack.shape
         writer = MasterStore(planned.sink.store).writer(planned.job.name)
         cards = master_cards(planned.group, result, provenance)
+        factor = self._factor(result)
+        if factor != 1.0:
+            cards = scaled_cards(cards, factor)
+
+        def image(start: int, stop: int) -> NDArray[np.float32]:
+            rows: NDArray[np.float32] = writer.read_rows("master", start, stop)
+            return rows if factor == 1.0 else rows * np.float32(factor)
 
         def uncertainty(start: int, stop: int) -> NDArray[np.float32]:
             used = writer.read_rows("n_used", start, stop)
             std: NDArray[np.float32] = writer.read_rows("std", start, stop)
-            error: NDArray[np.float32] = (std / np.sqrt(np.maximum(used, 1))).astype(np.float32)
+            error: NDArray[np.float32] = (factor * std / np.sqrt(np.maximum(used, 1))).astype(np.float32)
             return error
 
         size = {"height": height, "width": width}
         unit = next(card for card in cards if card[0] == "BUNIT")
-        planes = [
-            ImagePlane(name=None, dtype="float32", cards=cards, read_rows=partial(writer.read_rows, "master"), **size)
-        ]
+        planes = [ImagePlane(name=None, dtype="float32", cards=cards, read_rows=image, **size)]
         if self.extensions:
             used_cards = [("BUNIT", "", "samples kept")]
             planes += [
@@ -212,6 +220,16 @@ class FinishMasters:
             )
         # A cluster may run this task again; the names were free when the run began.
         write_fits(path, planes, history=history_lines(planned.group, provenance), overwrite=True)
+
+    def _factor(self, result: JobResult) -> float:
+        """Give what the values of a FITS file are multiplied by.
+
+        For PixInsight full scale is 1; a flat comes to the level that it had, and never above 1, which would be cut.
+        """
+        if self.flavour == "adu":
+            return 1.0
+        level_adu = max(result.normalization_levels.values(), default=1.0)
+        return min(level_adu / FULL_SCALE_ADU, 1 / max(result.maximum, 1e-30))
 
     def _warnings(self, planned: PlannedMaster, result: JobResult) -> tuple[str, ...]:
         labels = [frame.label for frame in planned.group.frames]

@@ -24,6 +24,9 @@ from ostcal.measure.findings import Outcome
 CardValue = str | int | float | bool | None
 Card = tuple[str, CardValue, str]
 
+SCALE_CARD = "ADUSCALE"
+"""Says what a value of 1 stands for, in masters whose values are between 0 and 1."""
+
 HISTORY_NAMES = 100
 """Inputs named one by one in HISTORY; of more, the first and last are, and the store holds all."""
 
@@ -228,6 +231,19 @@ def _method_cards(group: Group, result: JobResult, provenance: Provenance) -> li
         ("FLATSCAL", provenance.flat_scaling or None, "level brought to be common before rejection"),
     ]
     return cards
+
+
+def scaled_cards(cards: Sequence[Card], factor: float) -> list[Card]:
+    """Give the cards of a master whose values are multiplied by a factor: between 0 and 1, as PixInsight has them."""
+    scaled: list[Card] = []
+    for keyword, value, comment in cards:
+        if keyword in ("DATAMIN", "DATAMAX", "SATURATE") and isinstance(value, int | float):
+            scaled.append((keyword, value * factor, comment.replace("[adu] ", "")))
+        elif keyword == "BUNIT":
+            scaled.append((keyword, "", "values are between 0 and 1"))
+        else:
+            scaled.append((keyword, value, comment))
+    return [*scaled, (SCALE_CARD, 1 / factor, "multiply values by this for ADU, and a flat for 1")]
 
 
 def defect_cards() -> list[Card]:

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from ostcal.errors import InputError, OstcalError
 from ostcal.masters.grouping import GroupKey
+from ostcal.masters.header import SCALE_CARD
+from ostcal.masters.naming import name_of_file
 from ostcal.masters.records import MasterRecord, key_from_metadata, known_verdict, record_from_attributes
 from ostcal.storage.fits_cards import Header
 from ostcal.storage.fits_files import FitsFrame, FitsPixels, FitsStack, find_fits, inspect_fits
@@ -39,6 +41,8 @@ class FitsPlane:
     """An image in a FITS file; implements `ostcal.engine.levels.PlaneReader`."""
 
     fits: FitsPixels
+    scale: float = 1.0
+    """ADU that a value of 1 stands for; 65535 in masters for PixInsight."""
 
     def read_rows(self, start: int, stop: int) -> NDArray[np.float32]:
         """Give rows ``start`` to ``stop``."""
@@ -46,7 +50,7 @@ class FitsPlane:
         block = np.empty((1, stop - start, self.fits.width), stack.encoding.dtype)
         stack.read_rows(start, stop, block)
         rows: NDArray[np.float32] = stack.encoding.decode(block)[0].astype(np.float32)
-        return rows
+        return rows if self.scale == 1.0 else rows * np.float32(self.scale)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +78,7 @@ def find_masters(output_dir: str) -> list[LibraryMaster]:
     found = _stored_masters(output_dir)
     known = {master.record.name for master in found}
     for path in find_fits([output_dir]):
-        name = os.path.basename(path).split(".fit")[0].split(".fts")[0]
+        name = name_of_file(path)
         if name in known:
             continue
         try:
@@ -100,7 +104,8 @@ def fits_master(name: str, key: GroupKey, fits: FitsFrame) -> LibraryMaster:
         verdict=known_verdict(header.text("QCVERD")),
         n_frames=int(n_frames) if n_frames is not None else None,
     )
-    return LibraryMaster(record=record, plane=FitsPlane(fits=fits))
+    scale = header.number(SCALE_CARD, low=1e-6, high=1e9)
+    return LibraryMaster(record=record, plane=FitsPlane(fits=fits, scale=1.0 if scale is None else scale))
 
 
 def _date_of(fits: FitsFrame) -> datetime | None:

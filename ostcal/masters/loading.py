@@ -98,11 +98,14 @@ def _fitting(config: ConfigSource, kinds: Sequence[FrameType], settings: dict[st
     unknown = sorted(set(settings) - set(SETTINGS))
     if unknown:
         raise InputError(f"{', '.join(unknown)}: not a setting of masters; known are {', '.join(SETTINGS)}")
-    m = load_config(config).master_frames
+    loaded = load_config(config)
+    m = loaded.master_frames
     if not os.path.isdir(m.output_dir):
         raise InputError(f"{m.output_dir}: there is no such directory of masters; set master_frames.output_dir")
     checks = [_check(name, value, m.temperature_tolerance) for name, value in settings.items() if value is not None]
     masters = [master for master in find_masters(m.output_dir) if master.key.frame_type in kinds]
+    if not loaded.quality.use_failed:
+        masters = [master for master in masters if master.record.verdict != "fail"]
     return [master for master in masters if all(check(master.key) for check in checks)]
 
 

@@ -85,7 +85,7 @@ def why_unfit(key: GroupKey, dark: GroupKey, temperature_tolerance_c: float) -> 
     if (key.width, key.height) != (dark.width, dark.height):
         return f"size {dark.width} x {dark.height} against {key.width} x {key.height}"
     if dark.bias_subtracted != key.bias_subtracted:
-        return "its bias is subtracted" if dark.bias_subtracted else "its bias is not subtracted, the flat's is"
+        return "its bias is subtracted" if dark.bias_subtracted else "its bias is not subtracted, the frame's is"
     difference = settings_differ(dark.settings, key.settings)
     if difference:
         return difference

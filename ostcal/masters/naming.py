@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import Literal
 
 from ostcal.frames import FrameType, safe_word
 from ostcal.masters.grouping import Group, GroupKey, night_of
+
+Flavour = Literal["adu", "pixinsight"]
+"""For which programs FITS masters are written: values in ADU for all, or between 0 and 1 for PixInsight."""
 
 DRIFT_C = 1.0
 """Temperatures nearer than this are one temperature in a name; where names are then the same, they are added."""
@@ -40,6 +46,20 @@ def master_names(keys: Sequence[GroupKey], made_at: datetime) -> list[str]:
         names.append("_".join(words))
     names = _with_rarer_words(names, keys)
     return _numbered([f"{name}_{stamp}" for name in names])
+
+
+def file_name(name: str, flavour: Flavour) -> str:
+    """Give the name of a master's FITS file: PixInsight's scripts know masters by names that begin with ``Master``."""
+    if flavour == "pixinsight":
+        _, kind, rest = name.split("_", 2)
+        name = f"Master{kind.capitalize()}_{rest}"
+    return f"{name}.fits"
+
+
+def name_of_file(path: str) -> str:
+    """Give the name of a master from that of its FITS file, whatever its flavour."""
+    name = os.path.basename(path).split(".fit")[0].split(".fts")[0]
+    return re.sub(r"^Master(Bias|Dark|Flat)_", lambda found: f"master_{found[1].lower()}_", name)
 
 
 def _temperatures_differ(keys: Sequence[GroupKey]) -> bool:

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from ostcal.frames import FrameType
 from ostcal.measure.defects import Defect, chi_square_bound, chi_square_median
 from ostcal.measure.findings import Finding, Outcome, outcome_above
-from ostcal.measure.frames import outlying_frames
 from ostcal.measure.master_scan import FINE, MasterScan, PlaneReader, cell_rectangles
 
 CLIPPING_METHODS = ("sigma_clip", "winsorized_sigma_clip")
@@ -122,7 +121,7 @@ def check_master(scan: MasterScan, facts: MasterFacts, limits: MasterLimits = DE
     Returns
     -------
     list of Finding
-        One of each check that applies; of ``rejected in a frame`` one for each frame that is out of line.
+        One of each check that applies.
     """
     findings = [_frames(facts, limits), *_rejection(scan, facts, limits), *_noise(scan, facts, limits)]
     findings += [*_defects(scan, limits), _no_data(scan, limits)]
@@ -163,15 +162,6 @@ def _rejection(scan: MasterScan, facts: MasterFacts, limits: MasterLimits) -> It
         text = f"{100 * share:.2f} % of the samples were rejected (limit {100 * limits.rejected_share:.3g} %)"
         yield _above("rejected samples", share, limits.rejected_share, limits.rejected_share_fail, text)
     yield _rejected_region(scan, limits)
-    odd = outlying_frames(facts.rejected_per_frame, scan.n_pixels)
-    for frame in odd:
-        lost = facts.rejected_per_frame[frame] / scan.n_pixels
-        text = f"frame {frame} lost {100 * lost:.1f} % of its pixels to rejection, far more than the others"
-        yield Finding(check="rejected in a frame", outcome=Outcome.WARN, value=lost, limit=None, text=text, frame=frame)
-    if not odd:
-        most = max(facts.rejected_per_frame, default=0) / scan.n_pixels
-        text = f"no frame lost far more than the others; the most is {100 * most:.2f} % of its pixels"
-        yield Finding(check="rejected in a frame", outcome=Outcome.PASS, value=most, limit=None, text=text)
 
 
 def _rejected_region(scan: MasterScan, limits: MasterLimits) -> Finding:

@@ -282,6 +282,33 @@ def _data_length(header: Header, path: str) -> int:
 # Reading
 
 
+def inspect_extension(path: str | os.PathLike[str], name: str) -> FitsPixels | None:
+    """Find the image extension of a name (EXTNAME) in a plain FITS file; ``None`` where there is none.
+
+    Raises
+    ------
+    FrameError
+        If the file cannot be read, or is cut short.
+    """
+    path = os.fspath(path)
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            for hdu in _hdus(file, path):
+                if not hdu.is_image or (hdu.header.text("EXTNAME") or "").upper() != name.upper():
+                    continue
+                layout = layout_from_header(hdu.header, path)
+                if layout is None:
+                    return None
+                if hdu.data_offset + hdu.data_length > size:
+                    raise FrameError(f"{path}: is cut short inside its extension {name}; copy it again or make it anew")
+                values = {field.name: getattr(layout, field.name) for field in fields(ImageLayout)}
+                return FitsPixels(path=path, data_offset=hdu.data_offset, **values)
+    except OSError as error:
+        raise FrameError(f"{path}: cannot be read: {error.strerror or error}; repair it or leave it out") from error
+    return None
+
+
 @dataclass(frozen=True)
 class FitsStack:
     """Frames of one size in plain FITS files as one stack; implements ``ostcal.frames.FrameStack``.

@@ -34,6 +34,8 @@ RowReader = Callable[[int, int], NDArray[Any]]
 
 _ROWS_PER_WRITE = 256
 """10 MB of float32 at 9576 columns: large enough for the disk, small beside any memory limit."""
+_ABOUT_SAMPLES = ("BZERO", "BSCALE", "BLANK", "DATAMIN", "DATAMAX")
+"""True of the raw samples only."""
 _LAYOUTS = {
     "uint8": (8, 0.0), "int16": (16, 0.0), "uint16": (16, 32768.0), "int32": (32, 0.0),
     "float32": (-32, 0.0), "float64": (-64, 0.0),
@@ -94,6 +96,7 @@ def write_fits(
     path: str | os.PathLike[str],
     planes: Sequence[ImagePlane],
     *,
+    kept_cards: Sequence[str] = (),
     history: Sequence[str] = (),
     rows_per_write: int = _ROWS_PER_WRITE,
     overwrite: bool = False,
@@ -109,6 +112,9 @@ def write_fits(
         Of the new file; its directory must exist.
     planes : sequence of ImagePlane
         At least one.
+    kept_cards : sequence of str
+        Cards of 80 characters of the raw frame that the first image was made of: WCS, HISTORY and all that nobody here
+        knows stay as they stand, where the image has no card of its own.
     history : sequence of str
         Texts for HISTORY cards of the primary header, of any length.
     rows_per_write : int
@@ -128,6 +134,8 @@ def write_fits(
         for index, plane in enumerate(planes):
             cards = _plane_cards(plane, extension=index > 0, extend=index == 0 and len(planes) > 1)
             if index == 0:
+                made = {card_keyword(card) for card in cards}
+                cards += image_cards(kept_cards, without=made.union(_ABOUT_SAMPLES))
                 cards += [image for text in history for image in format_card("HISTORY", text)]
             _write_hdu(file, cards, _plane_strips(plane, rows_per_write, path), plane_length(plane))
 

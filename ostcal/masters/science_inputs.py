@@ -1,0 +1,133 @@
+"""Science frames: found, inspected, refused where they cannot be calibrated, and the files they become."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Sequence
+
+from ostcal.errors import FrameError, StorageError
+from ostcal.frames import FrameType
+from ostcal.storage.fits_cards import Header
+from ostcal.storage.fits_files import FITS_ENDINGS, FitsFrame, find_fits, inspect_fits
+
+ENDING = "_cal.fits"
+
+_NUMBERS = {
+    "exposure": ("EXPTIME", "EXPOSURE"),
+    "gain": ("GAIN",),
+    "offset": ("OFFSET",),
+    "binning": ("XBINNING", "YBINNING"),
+    "temperature": ("SET-TEMP", "CCD-TEMP"),
+}
+"""Cards that masters are matched by: one that holds no number must not pass for one that is missing."""
+
+
+def science_frames(
+    paths: Sequence[str | os.PathLike[str]], output_dir: str
+) -> tuple[list[FitsFrame], list[str], list[str]]:
+    """Find and inspect science frames; gives them, warnings, and an error line for each that cannot be used.
+
+    Files named one by one are taken whatever their header calls them, with a warning; from directories and patterns
+    calibration frames, masters, calibrated frames and what lies in `output_dir` are left out.
+    """
+    frames: list[FitsFrame] = []
+    warnings: list[str] = []
+    errors: list[str] = []
+    passed_over: list[str] = []
+    for path, was_named in _found_files(paths, output_dir, errors):
+        try:
+            frame = inspect_fits(path)
+        except FrameError as error:
+            errors.append(str(error))
+            continue
+        metadata = frame.metadata
+        kind = metadata.frame_type
+        is_calibration = kind in (FrameType.BIAS, FrameType.DARK, FrameType.FLAT)
+        is_done = metadata.is_master or metadata.dark_subtracted or metadata.flat_divided
+        if not was_named and (is_calibration or is_done):
+            passed_over.append(path)
+            continue
+        reason = why_unusable(frame)
+        if reason:
+            errors.append(f"{path}: {reason}")
+            continue
+        if is_calibration:
+            warnings.append(f"{path}: its header or name calls it a {kind}, it is calibrated as it was named")
+        frames.append(frame)
+    if passed_over:
+        more = f" and {len(passed_over) - 1} more" if len(passed_over) > 1 else ""
+        warnings.append(f"{passed_over[0]}{more}: left out: bias, dark, flat, master or calibrated frames")
+    if not frames and not errors:
+        places = ", ".join(os.fspath(path) for path in paths) or "nothing"
+        errors.append(f"no science frames in {places}; name files or folders")
+    return frames, warnings, errors
+
+
+def _found_files(paths: Sequence[str | os.PathLike[str]], output_dir: str, errors: list[str]) -> list[tuple[str, bool]]:
+    """Give the files, each once, and whether it was named itself."""
+    found: dict[str, bool] = {}
+    for path in [os.fspath(path) for path in paths]:
+        if os.path.isfile(path):
+            found[path] = True
+            continue
+        matches = [path] if os.path.isdir(path) else sorted(glob.glob(path, recursive=True))
+        files = [file for file in find_fits(matches) if not _is_in(file, output_dir)]
+        if not files:
+            what = "holds no FITS files" if matches else "does not exist"
+            errors.append(f"{path}: {what} ({' '.join(FITS_ENDINGS)}); name files, folders or patterns")
+        for file in files:
+            found.setdefault(file, False)
+    return list(found.items())
+
+
+def _is_in(file: str, directory: str) -> bool:
+    return os.path.realpath(os.path.dirname(file)) == os.path.realpath(directory)
+
+
+def why_unusable(frame: FitsFrame) -> str:
+    """Say why a frame cannot be calibrated; "" where it can."""
+    metadata, header = frame.metadata, Header(frame.cards)
+    if metadata.is_master:
+        return "it is a master or a stack of frames, not a raw frame; calibrate the frames it was made of"
+    if metadata.dark_subtracted or metadata.flat_divided:
+        said = header.text("CALSTAT") or "HISTORY"
+        return f"it is calibrated already ({said}); take the raw frame"
+    for quantity, keywords in _NUMBERS.items():
+        if header.number(*keywords) is not None:
+            continue
+        for keyword in keywords:
+            value = header.value(keyword)
+            if value is not None and value != "":
+                return f"{keyword} is {value!r}, no number: its {quantity} is not known; repair the header"
+    return ""
+
+
+def output_files(frames: Sequence[FitsFrame], output_dir: str, overwrite: bool) -> list[str]:
+    """Name the files that will be made.
+
+    Raises
+    ------
+    StorageError
+        If two frames would become one file, or a file exists and is not to be replaced.
+    """
+    targets: dict[str, str] = {}
+    for frame in frames:
+        name = os.path.basename(frame.source)
+        ending = next((e for e in sorted(FITS_ENDINGS, key=len, reverse=True) if name.lower().endswith(e)), "")
+        target = os.path.join(output_dir, name[: len(name) - len(ending)] + ENDING)
+        other = targets.get(target)
+        if other is not None:
+            raise StorageError(f"{other} and {frame.source} would both become {target}; calibrate them one by one")
+        targets[target] = frame.source
+    existing = [target for target in targets if os.path.lexists(target)]
+    if existing and not overwrite:
+        more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
+        raise StorageError(
+            f"{existing[0]}{more}: exists already and nothing was begun; replace it with --overwrite "
+            "or choose another --output-dir"
+        )
+    same = [target for target, source in targets.items() if os.path.realpath(target) == os.path.realpath(source)]
+    if same:
+        raise StorageError(f"{same[0]}: a frame cannot be calibrated into itself; choose another --output-dir")
+    return list(targets)

@@ -1,0 +1,120 @@
+"""Masters of simulated frames, with what is known of them, for the tests of their quality."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ostcal.engine.combine import combine_block
+from ostcal.engine.rejection import SeriesNoise, SigmaClip
+from ostcal.frames import FrameType, SampleEncoding
+from ostcal.measure.defects import NoiseModel
+from ostcal.measure.master_checks import MasterFacts
+from ostcal.measure.master_scan import MasterScan, plane_reader, scan_master
+from ostcal.simulator.sensor import SENSORS, BiasPattern, DarkCurrent, Exposure, SensorModel
+
+QUIET = replace(
+    SENSORS["demo"],
+    name="quiet",
+    width=640,
+    height=512,
+    read_noise_e=0.5,
+    gain_e_per_adu=1.0,
+    bias_pattern=BiasPattern(),
+    dark=DarkCurrent(rate_e_per_s=0.01, hot_fraction=0.001, hot_median_e_per_s=5.0),
+)
+
+
+def small(sensor: SensorModel, seed: int) -> SensorModel:
+    """Give a cut-out of a sensor: a tenth of its pixels, no multiple of a cell."""
+    return replace(sensor, width=410, height=300, seed=seed)
+
+
+def exposure_of(kind: FrameType, sensor: SensorModel) -> Exposure:
+    light = 0.5 * sensor.full_well_e if kind is FrameType.FLAT else 0.0
+    time_s = {FrameType.BIAS: 0.0, FrameType.DARK: 60.0, FrameType.FLAT: 1.0}[kind]
+    return Exposure(exposure_time_s=time_s, illumination_e_per_s=light)
+
+
+def frames_of(sensor: SensorModel, kind: FrameType, n_frames: int, seed: int = 7) -> NDArray[np.uint16]:
+    rng = np.random.default_rng(seed)
+    return np.stack([sensor.expose(exposure_of(kind, sensor), rng) for _ in range(n_frames)])
+
+
+@dataclass(kw_only=True)
+class Master:
+    """The planes of a master; tests may change them."""
+
+    kind: FrameType
+    sensor: SensorModel
+    master: NDArray[np.float32]
+    std: NDArray[np.float32]
+    n_used: NDArray[np.uint16]
+    rejected_per_frame: tuple[int, ...]
+    series_noise_adu: float
+    adu_per_unit: float
+
+    def model(self, gain_e_per_adu: float | None = None) -> NoiseModel:
+        return NoiseModel(
+            n_frames=len(self.rejected_per_frame),
+            adu_per_unit=self.adu_per_unit,
+            gain_e_per_adu=gain_e_per_adu,
+            step_adu=self.sensor.adu_step,
+            saturation_adu=self.sensor.max_adu,
+            pedestal_adu=self.sensor.bias_level_adu if self.kind is FrameType.FLAT else 0.0,
+        )
+
+    def scan(self, gain_e_per_adu: float | None = None, step_rows: int = 128) -> MasterScan:
+        return scan_master(
+            plane_reader(self.master, self.std, self.n_used),
+            self.master.shape,
+            self.kind,
+            self.model(gain_e_per_adu),
+            bayer=self.sensor.bayer is not None,
+            step_rows=step_rows,
+        )
+
+    def facts(self, method_name: str = "sigma_clip") -> MasterFacts:
+        return MasterFacts(
+            method_name=method_name,
+            rejected_per_frame=self.rejected_per_frame,
+            series_noise_adu=self.series_noise_adu,
+            full_scale_adu=self.sensor.max_adu,
+        )
+
+
+def pair_noise(stack: NDArray[np.uint16]) -> float:
+    """Give the noise of a sample from differences of frames that follow each other; 1 where there is one frame."""
+    if len(stack) < 2:
+        return 1.0
+    difference = stack[1:].astype(np.float64) - stack[:-1]
+    low, high = np.quantile(difference, (0.001, 0.999))
+    return float(np.std(difference, where=(difference >= low) & (difference <= high)) / np.sqrt(2))
+
+
+def combined(sensor: SensorModel, kind: FrameType, stack: NDArray[np.uint16]) -> Master:
+    """Combine frames with the engine; flats lose the bias level and are divided by their mean."""
+    noise = pair_noise(stack)
+    method = SigmaClip().resolved(len(stack))
+    block = combine_block(stack, SampleEncoding(dtype="uint16"), method, noise=SeriesNoise(noise_adu=noise))
+    master, std, level = block.master, block.std, 1.0
+    if kind is FrameType.FLAT:
+        level = float(np.mean(master, dtype=np.float64)) - sensor.bias_level_adu
+        master = ((master - np.float32(sensor.bias_level_adu)) / np.float32(level)).astype(np.float32)
+        std = (std / np.float32(level)).astype(np.float32)
+    return Master(
+        kind=kind,
+        sensor=sensor,
+        master=master,
+        std=std,
+        n_used=block.n_used,
+        rejected_per_frame=tuple(int(count) for count in block.rejected_per_frame),
+        series_noise_adu=noise,
+        adu_per_unit=level,
+    )
+
+
+def master_of(sensor: SensorModel, kind: FrameType, n_frames: int, seed: int = 7) -> Master:
+    return combined(sensor, kind, frames_of(sensor, kind, n_frames, seed))
