@@ -109,11 +109,39 @@ def capture_table(result: dict[str, Any]) -> str:
     return f"{_markdown(('what', 'measured', 'limit or rival'), rows)}\n\n{caption}"
 
 
+def quality_table(result: dict[str, Any]) -> str:
+    """Render what quality control adds to the time of one master."""
+    without = result["median_s"]["without"]
+    words = {
+        "without": "without quality control",
+        "with": "with it",
+        "with report": "with it and the report",
+    }
+    rows = [
+        (
+            words[name],
+            f"{seconds:.2f} s",
+            f"{result['median_cpu_s'][name]:.2f} s",
+            f"{result['peak_bytes'][name] / 2**20:.0f} MiB",
+            f"{100 * (seconds / without - 1):+.0f} %",
+        )
+        for name, seconds in result["median_s"].items()
+    ]
+    frames = result["frames"]
+    caption = (
+        f"One master dark of {frames['frames']} frames of {frames['width']} x {frames['height']}, whole command,"
+        f" medians of {result['runs']} runs in turn; at most {100 * result['limit']:.0f} % is allowed, report excluded."
+        f" {_machine(result)}"
+    )
+    return f"{_markdown(('one master dark', 'time', 'CPU time', 'peak memory', 'time added'), rows)}\n\n{caption}"
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "masters": masters_table,
     "memory": memory_table,
     "stages": stages_table,
     "capture": capture_table,
+    "quality": quality_table,
 }
 
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from machine import package_version
 from process_tree import Command
@@ -50,7 +51,7 @@ class Program:
 
 def ostcal_command(job: Job) -> Command:
     """``ostcal masters`` with sigma clipping to convergence; mean/std is the default centre and spread at 40 frames."""
-    config = {
+    config: dict[str, Any] = {
         "dark_capture": {"output_dir": str(job.frames[0].parents[1])},
         "master_frames": {
             "output_dir": str(job.directory / "masters"),
@@ -59,9 +60,11 @@ def ostcal_command(job: Job) -> Command:
             "clip_iterations": None,
             "create_master_bias": False,
             "create_master_flats": False,
+            "quality_control": False,  # no other program has it; bench/quality.py says what it costs
         },
-        **job.settings,
     }
+    for section, values in job.settings.items():
+        config[section] = {**config.get(section, {}), **values}
     path = job.directory / "config.yaml"
     path.write_text(json.dumps(config, indent=2))  # JSON is YAML
     return Command(

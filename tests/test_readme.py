@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -15,9 +16,11 @@ from pathlib import Path
 import click
 import pytest
 from astropy.io import fits
+from light_frames import write_light
 
 from ostcal.cli import main
 from ostcal.config import load_config
+from ostcal.simulator.sensor import SENSORS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -58,6 +61,9 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> Walk:
     steps = []
     for part in "".join(blocks("console")).split("$ ")[1:]:
         command, *shown = part.splitlines()
+        if command.startswith("ostcal calibrate"):
+            (dark,) = (folder / "master_frames").glob("master_dark_20*.fits")
+            write_light(folder / "lights" / "m31_001.fits", like=dark)
         steps.append(Step(command=command, shown=tuple(shown), printed=run(shlex.split(command), folder)))
     return Walk(folder=folder, steps=tuple(steps))
 
@@ -72,7 +78,7 @@ def run(arguments: list[str], cwd: Path) -> str:
 
 
 def test_the_walk_prints_what_the_readme_shows(walk: Walk) -> None:
-    assert [step.command.split()[1] for step in walk.steps] == ["workflow", "export", "export", "masters"]
+    assert [step.command.split()[1] for step in walk.steps] == ["workflow", "export", "export", "calibrate", "masters"]
     for step in walk.steps:
         for line in step.shown:
             assert STAMP.sub("STAMP", line) in step.printed, step.command
@@ -108,6 +114,15 @@ def test_the_demo_refuses_a_master_that_is_a_little_off(walk: Walk, tmp_path: Pa
 def test_the_python_lines_run(tmp_path: Path) -> None:
     (code,) = blocks("python")
     assert "5 masters made" in run([sys.executable, "-c", code], tmp_path)
+
+
+def test_the_report_of_the_walk_says_what_the_readme_says_of_the_camera(walk: Walk) -> None:
+    (path,) = (walk.folder / "master_frames").glob("report_*.json")
+    camera = json.loads(path.read_text(encoding="utf-8"))["camera"]
+    sensor = SENSORS["demo"]
+    assert camera["gain_e_per_adu"] == pytest.approx(sensor.gain_e_per_adu, rel=0.002)
+    assert camera["read_noise_e"] == pytest.approx(sensor.read_noise_e, rel=0.002)
+    assert camera["dark_current_e_per_s"] == pytest.approx(0.300, abs=0.006)
 
 
 def test_the_demo_is_the_night_of_the_readme() -> None:

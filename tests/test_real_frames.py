@@ -134,10 +134,12 @@ def test_arcsat_twilight_flats_are_one_group_with_scaled_dark_current(made: dict
     assert "bias + dark current" in " ".join(map(str, header["HISTORY"]))
 
 
-def test_a_picture_of_the_sky_among_the_darks_is_named(made: dict[str, Status]) -> None:
+def test_a_picture_of_the_sky_among_the_darks_is_named_and_fails_its_master(made: dict[str, Status]) -> None:
     status = made["atik"]
-    (line,) = [line for line in status.details["warnings"] if "JupiterandIo.fit" in line]
-    assert "rejected" in line
+    lines = [line for line in status.details["warnings"] if "JupiterandIo.fit" in line]
+    assert any("rejected" in line for line in lines)
+    assert any("unlike others" in line for line in lines)
+    assert [name for name in status.details["failed_quality"] if "master_dark_10.000s" in name]
     with_it = read_with_astropy(file_named(status, "master_dark_10.000s"))[0]
     assert abs(np.median(with_it) - 276.75) < 2.5
 

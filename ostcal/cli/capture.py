@@ -24,7 +24,7 @@ from ostcal.cli.console import (
     start_log_file,
     start_logging,
 )
-from ostcal.cli.masters import exit_code_of, report_of_run
+from ostcal.cli.masters import exit_code_of, show_masters
 from ostcal.config import Config, dump, load_config
 
 if TYPE_CHECKING:
@@ -166,9 +166,7 @@ def _finish(workflow: CalibrationWorkflow, statuses: Mapping[str, Status], outco
         open_console().print(_series_table(outcomes))
     _say_what_failed(statuses)
     if "masters" in statuses:
-        report_of_run(workflow.creator)
-    for path in [path for files in workflow.creator.get_status()["data"].values() for path in files]:
-        click.echo(path)
+        show_masters(workflow.creator)
     if any(status.is_error for status in statuses.values()):
         return EXIT_FAILED
     return exit_code_of(statuses["masters"]) if "masters" in statuses else 0

@@ -190,7 +190,7 @@ class RunProgress:
         share = self._done / self._total
         if share < LEAST_SHARE:
             return f"{what}: {100 * share:.0f} %"
-        left_s = (self._total - self._done) / rate if rate else 0.0
+        left_s = max(0.0, (self._total - self._done) / rate) if rate else 0.0
         return f"{what}: {100 * share:.0f} %, {rate / 1e6:.0f} MB/s, {left_s:.0f} s left"
 
     def stop(self) -> None:

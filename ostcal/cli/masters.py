@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ostcal.engine.graph import Progress
+    from ostcal.masters.build import BuildReport
     from ostcal.masters.creator import MasterFrameCreator
     from ostcal.masters.grouping import Group
     from ostcal.status import Status
@@ -123,10 +124,7 @@ def _make(config: Config, console: Console, darks_only: bool, flats_only: bool, 
             status = creator.create_all_master_frames()
     finally:
         progress.stop()
-    if creator.report is not None and creator.report.made:
-        open_console().print(_result_table(creator))
-        logger.info("finished in %.1f s", sum(creator.report.seconds.values()) - creator.report.seconds["confirm"])
-        report_of_run(creator)
+    show_masters(creator)
     return exit_code_of(status)
 
 
@@ -137,12 +135,15 @@ def exit_code_of(status: Status) -> int:
     return EXIT_QUALITY if status.details.get("failed_quality") else 0
 
 
-def report_of_run(creator: MasterFrameCreator) -> None:
-    """Write the report of the masters that a run has made, where quality control is on; say where it is."""
-    made = [made.name for made in creator.report.made] if creator.report is not None else []
-    if not (made and creator.config.master_frames.quality_control and creator.config.quality.report):
+def show_masters(creator: MasterFrameCreator) -> None:
+    """Show the table of the masters that a run has made, and write their report where quality control is on."""
+    report = creator.report
+    if report is None or not report.made:
         return
-    write_report_of(creator.config, made, creator.report.warnings if creator.report is not None else ())
+    open_console().print(_result_table(report))
+    logger.info("finished in %.1f s", sum(report.seconds.values()) - report.seconds["confirm"])
+    if creator.config.master_frames.quality_control and creator.config.quality.report:
+        write_report_of(creator.config, [made.name for made in report.made], report.warnings)
 
 
 def _plan_table(groups: Sequence[Group], total_bytes: int) -> Table:
@@ -159,8 +160,7 @@ def _plan_table(groups: Sequence[Group], total_bytes: int) -> Table:
     return table
 
 
-def _result_table(creator: MasterFrameCreator) -> Table:
-    report = creator.report
+def _result_table(report: BuildReport) -> Table:
     table = Table(title="Masters", title_justify="left")
     for name in ("kind", "exposure", "filter"):
         table.add_column(name)
@@ -168,7 +168,7 @@ def _result_table(creator: MasterFrameCreator) -> Table:
         table.add_column(name, justify="right")
     table.add_column("quality")
     table.add_column("where", overflow="fold")
-    for made in report.made if report is not None else ():
+    for made in report.made:
         key, result = made.group.key, made.result
         for kind, path in made.files:
             row: list[Any] = [

@@ -44,7 +44,7 @@ def write_report(
     numbers = report.json_text().encode("utf-8", errors="replace")
     _write(json_path, numbers)  # first: the page links to it
     _write(html_path, page)
-    _log.info("%s: %.1f MB", html_path, len(page) / 1e6)
+    _log.debug("%s: %.1f MB", html_path, len(page) / 1e6)
     return html_path, json_path
 
 
