@@ -635,6 +635,10 @@ class _AlpacaDevice(_OpenSection):
     cover_calibrator_id: CountOrZero | None = _key(
         None, "Number of the cover or flat panel on that server; null is none."
     )
+    reply_timeout: Positive = _key(10.0, "Longest wait for the answer to one command.", "seconds")
+    silence_timeout: Positive = _key(
+        60.0, "Longest wait for the next byte of an image: some servers convert it first and are silent.", "seconds"
+    )
 
 
 class AscomCamera(CameraValues, _AscomDriver):
@@ -659,7 +663,11 @@ class Cooling(_OpenSection):
 
     enable_cooling: Switch = _key(False, "Cool the sensor before the first frame.")
     target_temperature: Celsius = _key(-10.0, "Sensor temperature aimed at.", "degrees C")
-    wait_for_cooling: Switch = _key(True, "Wait with the first frame until the temperature is reached.")
+    wait_for_cooling: Switch = _key(
+        True,
+        "Wait with the first frame until the temperature is reached; where it is not, a person at a terminal is asked,"
+        " and elsewhere frames are taken and recorded with the temperature they had.",
+    )
     cooling_timeout: Positive = _key(600.0, "Longest wait for the temperature.", "seconds")
     stabilization_tolerance: Positive = _key(
         1.0, "Distance from target_temperature at which it counts as reached.", "degrees C"

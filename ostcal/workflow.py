@@ -22,6 +22,7 @@ from ostcal.capture.darks import DarkPlan, DarkRules, capture_darks, find_bias_l
 from ostcal.capture.flats import FlatReport, FlatRules, capture_flats, plan_flats
 from ostcal.capture.plan import CaptureWatcher, Equipment, RetryRules, SeriesOutcome, SeriesSink
 from ostcal.config import Config, load_config
+from ostcal.devices.alpaca_link import Timeouts
 from ostcal.devices.opening import open_alpaca_camera, open_alpaca_cover, open_alpaca_filter_wheel
 from ostcal.devices.protocols import Camera, CameraRequest
 from ostcal.errors import DeviceError, OstcalError
@@ -77,9 +78,10 @@ def open_equipment(
     try:
         video = config.video
         host, port, wheel_id, cover_id = _addresses(config, camera)
-        wheel = open_alpaca_filter_wheel(host, port, wheel_id) if wheel_id is not None else None
+        patience = _timeouts(config)
+        wheel = open_alpaca_filter_wheel(host, port, wheel_id, timeouts=patience) if wheel_id is not None else None
         opened += [wheel] if wheel is not None else []
-        cover = open_alpaca_cover(host, port, cover_id) if cover_id is not None else None
+        cover = open_alpaca_cover(host, port, cover_id, timeouts=patience) if cover_id is not None else None
         opened += [cover] if cover is not None else []
         simulated = video.camera_type == "simulator"
         clock: Clock = FastClock(video.simulator.time_scale) if simulated else SystemClock()
@@ -114,7 +116,8 @@ def open_camera(config: ConfigSource = None) -> Camera:
     """
     video = load_config(config).video
     if video.camera_type == "alpaca":
-        return open_alpaca_camera(video.alpaca.host, video.alpaca.port, video.alpaca.device_id)
+        alpaca = video.alpaca
+        return open_alpaca_camera(alpaca.host, alpaca.port, alpaca.device_id, timeouts=_timeouts(load_config(config)))
     if video.camera_type == "ascom":
         from ostcal.devices.ascom import open_ascom_camera
 
@@ -137,6 +140,11 @@ def open_camera(config: ConfigSource = None) -> Camera:
     weakref.finalize(camera, observatory.stop)
     _simulated[camera] = observatory
     return camera
+
+
+def _timeouts(config: Config) -> Timeouts:
+    alpaca = config.video.alpaca
+    return Timeouts(reply_s=alpaca.reply_timeout, silence_s=alpaca.silence_timeout)
 
 
 def _addresses(config: Config, camera: Camera) -> tuple[str, int, int | None, int | None]:

@@ -107,6 +107,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
             "device_id": 0,
             "filter_wheel_id": None,
             "cover_calibrator_id": None,
+            "reply_timeout": 10.0,
+            "silence_timeout": 60.0,
             "exposure_time": 1.0,
             "gain": None,
             "offset": None,

@@ -1,7 +1,7 @@
 """The `ostcal` command: options, progress, tables and exit codes; everything else is below.
 
 Exit codes: 0 everything asked was made (frames left out are warnings), 1 something asked could not be made,
-2 wrong configuration or usage, 130 interrupted.
+2 wrong configuration or usage, 3 everything was made but a master failed its quality control, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ Examples:
 Shell completion (bash; zsh and fish likewise):
   eval "$(_OSTCAL_COMPLETE=bash_source ostcal)"
 
-Exit codes: 0 everything asked was made, 1 something could not be made, 2 wrong configuration or usage.
+Exit codes: 0 everything asked was made, 1 something could not be made, 2 wrong configuration or usage,
+3 all was made but a master failed its quality control, 130 interrupted.
 """
 
 
