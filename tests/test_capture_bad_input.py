@@ -172,6 +172,12 @@ CASES = {
         says=rf"{CAMERA} .*: StartExposure\(0\.1, False\): no answer in time",
         most_s=RETRIES_S + 5 * REPLY_S,
     ),
+    "silence in the middle of every image": Case(
+        server=simulator("silence"),
+        alpaca={"silence_timeout": 1.0},
+        says=rf"{CAMERA} .*: downloading the image: no answer in time",
+        most_s=RETRIES_S + 5 * 1.0,
+    ),
 }
 
 SILENT_ONCE = Case(server=simulator("silence:once"), says="", most_s=60.0)
