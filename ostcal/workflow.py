@@ -133,7 +133,7 @@ def open_camera(config: ConfigSource = None) -> Camera:
     )
     observatory.start()
     try:
-        camera = open_alpaca_camera("127.0.0.1", observatory.port)
+        camera = open_alpaca_camera("127.0.0.1", observatory.port, timeouts=_timeouts(load_config(config)))
     except OstcalError:
         observatory.stop()
         raise

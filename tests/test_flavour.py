@@ -37,7 +37,7 @@ def test_values_are_shares_of_full_scale_and_names_begin_with_master(night: Nigh
             image, _ = read_with_astropy(Path(path))
             small, header = read_with_astropy(Path(other))
             assert small.dtype == ">f4"
-            assert 0 <= small.min()
+            assert small.min() >= 0
             assert small.max() <= 1
             np.testing.assert_allclose(small * header["ADUSCALE"], image, rtol=2e-7)
             assert header["DATAMAX"] == pytest.approx(small.max(), rel=1e-6)

@@ -140,7 +140,7 @@ def test_masters_that_failed_are_left_out_unless_asked() -> None:
     library = [dark(300, "failed", verdict="fail"), dark(310, "warned", verdict="warn")]
     assert chosen(library) == ["warned"]
     assert chosen(library, rules=replace(RULES, allow_failed=True)) == ["failed"]
-    with pytest.raises(InputError, match=r"there is none; 1 failed quality control .*--allow-failed"):
+    with pytest.raises(InputError, match=r"there is none that passed quality control, 1 failed .*--allow-failed"):
         chosen(library[:1])
 
 
@@ -257,3 +257,12 @@ def test_an_exposure_nobody_took_comes_from_a_fit_over_the_others(tmp_path: Path
     assert {header["BIASNAME"][:11], header["DARKNAME"][:11], header["DRK3NAME"][:11]} == {"master_bias", "master_dark"}
     assert np.mean(values) == pytest.approx(500, abs=1)
     assert np.polyfit(np.arange(shape[1]), values.mean(axis=0), 1)[0] == pytest.approx(0, abs=0.05)
+
+
+def test_a_line_of_short_darks_is_not_stretched_to_a_long_exposure() -> None:
+    """From 2 s and 5 s to 300 s the difference, and its noise, would be taken 99 times; the limit is 10."""
+    library = [replace(m, plane=PLANE) for m in (dark(2, "short"), dark(5, "longer"))]
+    with pytest.raises(InputError, match=r"nearest is longer, but exposure 5 s against 300 s, and there is nothing to"):
+        choose_science_dark(FRAME, library, RULES)
+    near = [replace(m, plane=PLANE) for m in (dark(20, "short"), dark(60, "longer"))]
+    assert choose_science_dark(FRAME, near, RULES).scaled

@@ -238,7 +238,7 @@ class CalibrationApplier:
         rules = MatchRules(
             exposure_tolerance=m.calibration_tolerance,
             temperature_tolerance_c=m.temperature_tolerance,
-            allow_failed=options.allow_failed,
+            allow_failed=options.allow_failed or self.config.quality.use_failed,
         )
         return FrameMatcher(m.output_dir, options, rules)
 

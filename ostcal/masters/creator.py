@@ -126,6 +126,8 @@ class MasterFrameCreator:
             for made in judged
             if made.verdict is not None
         ]
+        if not entries:
+            return
         try:
             add_to_history(self.config.master_frames.output_dir, entries)
         except StorageError as error:
@@ -237,16 +239,17 @@ def _status_of(report: BuildReport, output_dir: str) -> Status:
 
 
 def quality_lines(made: Made) -> list[str]:
-    """Give a line for each finding that a person should see: failures, and what is odd about single frames.
+    """Give a line for each finding that a person should see.
 
-    What only warns of a master as a whole, such as a number of frames below twenty, is in the report and the log.
+    That a master has fewer than twenty frames is in the report: whoever takes ten knows it.
     """
     lines = []
     for finding in made.findings:
-        if finding.outcome is Outcome.PASS or (finding.frame is None and finding.outcome is Outcome.WARN):
+        if finding.outcome is Outcome.PASS or (finding.check == "frames" and finding.outcome is Outcome.WARN):
             continue
         about = made.name if finding.frame is None else f"{made.group.frames[finding.frame].label} in {made.name}"
-        lines.append(f"{about}: {finding.check}: {finding.text}")
+        failed = "FAILED: " if finding.outcome is Outcome.FAIL else ""
+        lines.append(f"{about}: {failed}{finding.check}: {finding.text}")
     return lines
 
 

@@ -172,6 +172,11 @@ def _stretch(a: DarkCandidate, b: DarkCandidate, target_s: float) -> float:
     return (target_s - a.key.exposure_time_s) / (b.key.exposure_time_s - a.key.exposure_time_s)
 
 
+def stretch_of(choice: DarkChoice, target_s: float) -> float:
+    """Give how many times the difference of the two masters of a choice is taken; 1 for one master alone."""
+    return 1.0 if choice.second is None else _stretch(choice.first, choice.second, target_s)
+
+
 def _line_noise(a: DarkCandidate, b: DarkCandidate, target_s: float) -> float:
     """Give the noise of the line through two masters at an exposure, in that of a master; to 1 %, for ties."""
     stretch = _stretch(a, b, target_s)

@@ -18,6 +18,7 @@ from ostcal.frames import FrameType
 from ostcal.masters.grouping import Group
 from ostcal.masters.library import LibraryMaster, StorePlane
 from ostcal.masters.properties import CameraRecord
+from ostcal.masters.read_ahead import read_ahead
 from ostcal.measure.defects import Defect, DefectLimits, NoiseModel
 from ostcal.measure.findings import Finding, Outcome, worst
 from ostcal.measure.frame_checks import FrameLimits, check_frames, check_rejected
@@ -92,14 +93,15 @@ class MasterQuality:
 
 def judge_master(subject: Subject, rules: QualityRules) -> MasterQuality:
     """Scan a master, check it and its frames, and compare it with the one before."""
-    scan = scan_master(
-        subject.read_rows,
-        subject.shape,
-        subject.kind,
-        _noise_model(subject),
-        bayer=subject.group.key.bayer_pattern is not None,
-        limits=rules.defects,
-    )
+    with read_ahead(subject.read_rows, subject.shape[0]) as read_rows:
+        scan = scan_master(
+            read_rows,
+            subject.shape,
+            subject.kind,
+            _noise_model(subject),
+            bayer=subject.group.key.bayer_pattern is not None,
+            limits=rules.defects,
+        )
     findings = (*_frame_findings(subject, rules), *_master_findings(subject, scan, rules))
     document = {
         "verdict": str(worst(findings)),

@@ -14,7 +14,15 @@ from ostcal.errors import InputError
 from ostcal.frames import FrameMetadata, FrameType
 from ostcal.masters.grouping import EXPOSURE_TOLERANCE, Frame, Group, GroupKey, night_of, same_temperature
 from ostcal.masters.library import LibraryMaster
-from ostcal.masters.matching import DarkCandidate, DarkChoice, choose_dark, settings_differ, why_unfit
+from ostcal.masters.matching import (
+    MAX_STRETCH,
+    DarkCandidate,
+    DarkChoice,
+    choose_dark,
+    settings_differ,
+    stretch_of,
+    why_unfit,
+)
 from ostcal.masters.synthetic import NoSyntheticDark, SyntheticDark, SyntheticRules, synthetic_dark
 
 TEMPERATURE_STEP_C = 0.5
@@ -224,7 +232,10 @@ def _scaled_choice(key: GroupKey, fitting: Sequence[LibraryMaster], rules: Match
         exposure_tolerance=rules.exposure_tolerance,
         temperature_tolerance_c=rules.temperature_tolerance_c,
     )
-    return choice if isinstance(choice, DarkChoice) and choice.second is not None else None
+    if not isinstance(choice, DarkChoice) or choice.second is None:
+        return None
+    # A flat takes a noisy line for want of a bias; in a science frame 10 times the noise of a dark is no calibration.
+    return choice if stretch_of(choice, key.exposure_time_s) <= MAX_STRETCH else None
 
 
 def _mix_of(choice: DarkChoice, exposure_s: float, masters: Sequence[LibraryMaster]) -> DarkMix:
@@ -233,8 +244,7 @@ def _mix_of(choice: DarkChoice, exposure_s: float, masters: Sequence[LibraryMast
     if choice.second is None:
         return DarkMix(parts=(DarkPart(master=first),), description=choice.description)
     second = by_name[choice.second.name]
-    span_s = second.key.exposure_time_s - first.key.exposure_time_s
-    stretch = (exposure_s - first.key.exposure_time_s) / span_s
+    stretch = stretch_of(choice, exposure_s)
     return DarkMix(
         parts=(DarkPart(master=first, weight=1 - stretch), DarkPart(master=second, weight=stretch)),
         description=f"{choice.description}, difference of the two times {stretch:.6g}",
@@ -310,9 +320,10 @@ def _nothing_fits(
     advice = f"make one, or name one with --{kind} ('none' leaves it out)"
     kinds = (FrameType.FLAT,) if kind == "flat" else (FrameType.DARK, FrameType.BIAS)
     failed = [m for m in library if m.key.frame_type in kinds and m not in masters]
-    note = f"; {len(failed)} failed quality control and are left out (--allow-failed takes them)" if failed else ""
+    note = f"; {len(failed)} more failed quality control, left out (--allow-failed takes them)" if failed else ""
     if not masters:
-        return f"{head}: there is none{note}; {advice}"
+        none = f"none that passed quality control, {len(failed)} failed (--allow-failed takes them)"
+        return f"{head}: there is {none if failed else 'none'}; {advice}"
     reasons = _flat_reasons if kind == "flat" else _dark_reasons
     nearest = min(masters, key=lambda m: (len(reasons(key, m, rules)), _preference(key, m)))
     why = " and ".join(reasons(key, nearest, rules))
@@ -338,7 +349,8 @@ def _dark_reasons(key: GroupKey, master: LibraryMaster, rules: MatchRules) -> li
             reasons.append(reason)
     if not is_near_exposure(key, master.key, rules):
         what = f"exposure {master.key.exposure_time_s:g} s against {key.exposure_time_s:g} s"
-        reasons.append(what + ("" if reasons else ", and there is neither a bias nor a second dark to scale it by"))
+        far = f", and there is nothing to scale it by (a bias or a second dark, at most {MAX_STRETCH:g} times)"
+        reasons.append(what + ("" if reasons else far))
     return reasons
 
 

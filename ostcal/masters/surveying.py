@@ -12,7 +12,9 @@ import numpy as np
 
 from ostcal.engine.graph import Execution, Failure, run_tasks
 from ostcal.engine.tiling import workers_for
-from ostcal.frames import FrameStack, SampleEncoding
+from ostcal.frames import FrameStack, FrameType, SampleEncoding
+from ostcal.masters.grouping import Group, GroupKey
+from ostcal.masters.matching import settings_differ
 from ostcal.measure.live import SATURATED_FROM
 from ostcal.measure.survey import BlockSurvey, SeriesSurvey, band_rows, merge_blocks, sampled_blocks, survey_block
 
@@ -32,6 +34,8 @@ class SurveyRequest:
     stack: FrameStack
     common_level: bool
     """Whether frames are compared at one level, as flats are."""
+    dark: int | None = None
+    """Of such: place among the requests of the series that shows their level without light."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +46,29 @@ class _Part:
     request: SurveyRequest
     start: int
     stop: int
+    pedestal_adu: float = 0.0
+
+
+def survey_requests(series: Sequence[tuple[Group, FrameStack]]) -> list[SurveyRequest]:
+    """Ask for a survey of groups: of flats with the bias or dark of their camera that is nearest in exposure."""
+    keys = [group.key for group, _ in series]
+    return [
+        SurveyRequest(stack=stack, common_level=key.frame_type is FrameType.FLAT, dark=_dark_of(key, keys))
+        for key, (_, stack) in zip(keys, series, strict=True)
+    ]
+
+
+def _dark_of(flat: GroupKey, keys: Sequence[GroupKey]) -> int | None:
+    if flat.frame_type is not FrameType.FLAT or flat.dark_subtracted or flat.bias_subtracted:
+        return None
+    fitting = {
+        place: abs(key.exposure_time_s - flat.exposure_time_s)
+        for place, key in enumerate(keys)
+        if key.frame_type is not FrameType.FLAT
+        and (key.width, key.height) == (flat.width, flat.height)
+        and not settings_differ(key.settings, flat.settings)
+    }
+    return min(fitting, key=fitting.__getitem__, default=None)
 
 
 def full_scale_adu(encoding: SampleEncoding) -> float | None:
@@ -66,11 +93,28 @@ def survey_all(
     least = max((_band_bytes(request.stack) for request in requests), default=0)
     workers, budget = workers_for(least, memory_limit_bytes, execution.workers)
     execution = replace(execution, workers=workers)
-    parts = [
-        _Part(series=series, request=request, start=start, stop=stop)
-        for series, request in enumerate(requests)
-        for start, stop in _blocks(request.stack, budget)
-    ]
+    surveys: list[SeriesSurvey | None] = [None] * len(requests)
+    for after_dark in (False, True):
+        parts = [
+            _Part(series=place, request=one, start=start, stop=stop, pedestal_adu=_pedestal_adu(one, surveys))
+            for place, one in enumerate(requests)
+            if (one.dark is not None) == after_dark
+            for start, stop in _blocks(one.stack, budget)
+        ]
+        for place, survey in _surveyed(parts, execution).items():
+            surveys[place] = survey
+    return surveys
+
+
+def _pedestal_adu(request: SurveyRequest, surveys: Sequence[SeriesSurvey | None]) -> float:
+    dark = surveys[request.dark] if request.dark is not None else None
+    if dark is None or not np.isfinite(dark.cells_adu).any():
+        return 0.0
+    return float(np.nanmedian(dark.cells_adu))
+
+
+def _surveyed(parts: Sequence[_Part], execution: Execution) -> dict[int, SeriesSurvey]:
+    """Survey parts of series and put them together; those that cannot be read are missing."""
     by_series: defaultdict[int, list[BlockSurvey]] = defaultdict(list)
     unread: set[int] = set()
     for part, result in zip(parts, run_tasks(_survey_part, parts, execution), strict=True):
@@ -79,7 +123,7 @@ def survey_all(
             logger.debug("no survey: %s", result.message)
         else:
             by_series[part.series].append(result)
-    return [None if i in unread else merge_blocks(by_series[i]) for i in range(len(requests))]
+    return {place: merge_blocks(blocks) for place, blocks in by_series.items() if place not in unread}
 
 
 def _blocks(stack: FrameStack, budget_bytes: int) -> list[tuple[int, int]]:
@@ -113,4 +157,5 @@ def _survey_part(part: _Part) -> BlockSurvey:
         (height, width),
         saturation_adu=math.inf if full_scale is None else SATURATED_FROM * full_scale,
         scale_to_common=part.request.common_level,
+        pedestal_adu=part.pedestal_adu,
     )

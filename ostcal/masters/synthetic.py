@@ -254,6 +254,8 @@ class LadderDarkCurrent:
     quality: LadderQuality | None
     reason: str
     """Why the ladder is no good for darks of other exposures; "" where it is."""
+    ladder: DarkLadder
+    """For maps of all pixels."""
 
 
 def ladder_dark_currents(masters: Sequence[LibraryMaster], rules: SyntheticRules) -> list[LadderDarkCurrent]:
@@ -294,6 +296,7 @@ def _dark_current(key: GroupKey, steps: Sequence[LibraryMaster], rules: Syntheti
         median_adu_per_s=sample.median_adu_per_s,
         quality=sample.quality,
         reason=why_not_linear(sample.quality, rules.limits) if sample.quality is not None else "",
+        ladder=ladder,
     )
 
 

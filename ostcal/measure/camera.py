@@ -509,8 +509,9 @@ def _series_points(
     levels, dark_variances, dark_errors = (np.array(part) for part in zip(*darks, strict=True))
     cells = survey.cells_adu
     means = (cells[first] + cells[first + 1]) / 2
-    # Frames are brought to one level with their pedestal: what varies in a cell keeps this share of a change.
-    left_adu = CELL_CONTRAST * (cells[first + 1] - cells[first]) * levels / means
+    # What is left of the pedestal when frames are brought to one level: of a change this share stays in a cell.
+    light, left = means - survey.pedestal_adu, levels - survey.pedestal_adu
+    left_adu = CELL_CONTRAST * (cells[first + 1] - cells[first]) * left / np.maximum(light, 1.0)
     full = survey.saturated / survey.n_pixels - dark_saturated > SATURATED_SHARE
     shape = survey.pair_variance_adu2.shape
     points: dict[str, NDArray[Any]] = {

@@ -1,7 +1,8 @@
 """Checks of the frames of a series against each other and against limits, from the survey of the series.
 
 Every check gives at least one finding, so that a report can list what was looked at: a passing one for the series, or
-those that are no pass, each about one frame or, where many frames are concerned, one that counts them. Levels are
+those that are no pass, each about one frame or, where many frames are concerned, one about the worst that counts them.
+What drifts or grows is about the first frame beyond the limit. Levels are
 medians of the cells of a frame; the noise is that of a sample, from the differences of neighbouring frames.
 """
 
@@ -233,11 +234,11 @@ _MANY = 3
 
 
 def _counted(findings: Sequence[Finding], n_frames: int) -> Finding:
-    """Give one finding for many frames: how many, the first of them, and the worst."""
+    """Give one finding for many frames, about the worst of them: how many there are, and the first."""
     worst = max(findings, key=lambda finding: (finding.outcome is Outcome.FAIL, abs(finding.value or 0.0)))
     first = ", ".join(str(finding.frame) for finding in findings[:3])
     text = f"{len(findings)} of {n_frames} frames, the first are {first}; the worst is {worst.frame}: {worst.text}"
-    return replace(worst, text=text, frame=None)
+    return replace(worst, text=text)
 
 
 def _warning(check: str, value: float, limit: float, unit: str, text: str, frame: int | None) -> Finding:
@@ -569,7 +570,7 @@ def _drift_and_jumps(series: _Series) -> list[Finding]:
     change, drifts = course.trend, _is_drift(course, limit, len(series.index))
     text = f"the level changes by {change:+.3g} ADU over the series (limit {limit:.3g} ADU)"
     text += _why_no_trend(course, limit, drifts, len(series.index))
-    bad = [_warning("drift", abs(change), limit, "ADU", text, None)] if drifts else []
+    bad = [_warning("drift", abs(change), limit, "ADU", text, _end_of_good(series, course, limit))] if drifts else []
     return findings + _judged("drift", bad, n, abs(change), limit, "ADU", text)
 
 
@@ -584,6 +585,12 @@ def _is_drift(course: _Course, limit: float, n_frames: int) -> bool:
         and abs(course.trend) > limit
         and abs(course.trend) > _TREND_SIGMAS * course.trend_error
     )
+
+
+def _end_of_good(series: _Series, course: _Course, limit: float) -> int:
+    """Give the first frame that a trend has carried beyond the limit."""
+    last = len(series.index) - 1
+    return int(series.index[min(last, 1 + math.floor(limit / abs(course.trend) * last))])
 
 
 def _why_no_trend(course: _Course, limit: float, is_drift: bool, n_frames: int) -> str:
@@ -613,7 +620,8 @@ def _lamp(series: _Series) -> list[Finding]:
     drifts = _is_drift(course, limit, len(series.index))
     text = f"the light changes by {100 * course.trend:+.2f} % over the series (limit {_percent(limit)})"
     text += _why_no_trend(course, limit, drifts, len(series.index))
-    bad = [_warning("lamp drift", abs(course.trend), limit, "", text, None)] if drifts else []
+    first = _end_of_good(series, course, limit) if drifts else None
+    bad = [_warning("lamp drift", abs(course.trend), limit, "", text, first)] if drifts else []
     findings += _judged("lamp drift", bad, n, abs(course.trend), limit, "", text)
     limit, scatter = max(limits.lamp_scatter_share, 3 * sigma), course.scatter
     text = f"the light scatters by {100 * scatter:.2f} % from frame to frame (limit {_percent(limit)})"

@@ -134,6 +134,8 @@ def check_master(scan: MasterScan, facts: MasterFacts, limits: MasterLimits = DE
 
 def _above(check: str, value: float, warn: float, fail: float, text: str, unit: str = "") -> Finding:
     outcome, limit = outcome_above(value, warn, fail)
+    if outcome is Outcome.FAIL and value <= 1:
+        text += f"; failed above {100 * fail:.3g} %"
     return Finding(check=check, outcome=outcome, value=value, limit=limit, unit=unit, text=text)
 
 
@@ -198,9 +200,8 @@ def _noise(scan: MasterScan, facts: MasterFacts, limits: MasterLimits) -> Iterat
         yield _drift(scan, facts.series_noise_adu, limits)
     factor = scan.pixel_noise / scan.mean_noise
     text = (
-        f"neighbouring pixels differ by {scan.pixel_noise:.3g} ADU, fixed pattern included, where the noise of the "
-        f"samples over sqrt(n) is {scan.mean_noise:.3g} ADU: {factor:.2f} times (limit {limits.noise_factor_low:.3g}; "
-        "less means noise that whole rows or columns share)"
+        f"neighbouring pixels differ by {scan.pixel_noise:.3g} ADU, {factor:.2f} times what their samples predict "
+        f"(limit {limits.noise_factor_low:.3g}; less means noise that whole rows or columns share)"
     )
     yield _below("pixel noise", factor, limits.noise_factor_low, 0, text)
 
@@ -233,17 +234,26 @@ def _defects(scan: MasterScan, limits: MasterLimits) -> Iterator[Finding]:
         checks.append(("saturated pixels", Defect.SATURATED, limits.saturated_share, math.inf))
     for check, bit, warn, fail in checks:
         share = scan.share(bit)
-        text = f"{scan.counts[bit]} {check}, {100 * share:.3g} % (limit {100 * warn:.3g} %)"
+        count = scan.counts[bit]
+        named = check if count != 1 else check.removesuffix("s")
+        text = f"{count} {named}, {_small_percent(share)} (limit {100 * warn:.3g} %)"
         yield _above(check, share, warn, fail, text)
     yield _columns(scan, limits)
+
+
+def _small_percent(share: float) -> str:
+    """Write a share of the pixels: below 0.001 % its number says nothing that the count does not."""
+    return "below 0.001 %" if 0 < share < 1e-5 else f"{100 * share:.3g} %"
 
 
 def _columns(scan: MasterScan, limits: MasterLimits) -> Finding:
     columns = sorted({bad.column for bad in scan.columns})
     share = len(columns) / scan.shape[1]
     named = ", ".join(map(str, columns[:8])) + (" and others" if len(columns) > 8 else "")
-    text = f"{len(columns)} bad columns{': ' + named if columns else ''} (limit {limits.bad_column_share:.1%} of them)"
-    return _above("bad columns", share, limits.bad_column_share, math.inf, text)
+    limit = max(limits.bad_column_share, 1.5 / scan.shape[1])  # a single one is no warning, however few there are
+    word = "column" if len(columns) == 1 else "columns"
+    text = f"{len(columns)} bad {word}{': ' + named if columns else ''} (limit {100 * limit:.3g} % of the columns)"
+    return _above("bad columns", share, limit, math.inf, text)
 
 
 def _no_data(scan: MasterScan, limits: MasterLimits) -> Finding:
@@ -266,7 +276,7 @@ def _glow(scan: MasterScan, limits: MasterLimits) -> Finding:
     sigma = excess[name] / max(scan.sample_noise * scan.model.adu_per_unit, 1e-30)
     text = (
         f"the brightest border, {name}, is {excess[name]:.3g} ADU above the median, {sigma:.1f} sigma of one frame, "
-        f"and has {factor:.2f} times its noise (limit {limits.glow_noise_factor:.3g})"
+        f"and its noise is {factor:.2f} times that of the middle (limit {limits.glow_noise_factor:.3g})"
     )
     return _above("glow", factor, limits.glow_noise_factor, math.inf, text)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -43,7 +43,7 @@ from ostcal.report.document import (
     Report,
     Statistics,
 )
-from ostcal.report.pictures import MasterPictures, Picture, ReportPictures
+from ostcal.report.pictures import CameraPictures, MasterPictures, Picture, ReportPictures
 from ostcal.storage.fits_files import FitsStack, inspect_fits
 from ostcal.storage.frame_store import ZarrStack
 from ostcal.storage.master_store import MasterStore, StoredMaster
@@ -52,6 +52,8 @@ logger = logging.getLogger(__name__)
 
 PICTURE_WIDTH = 640
 THUMBNAIL_WIDTH = 160
+MAP_ROWS = 4
+"""Of a block of pixels, 15 x 15 at 61 MP: 60 pixels have a mean, and the fit takes a second in place of four."""
 MOST_THUMBNAILS = 12
 """Of a master: more than a dozen odd frames have one cause, and the page stays below a megabyte a master."""
 
@@ -93,18 +95,19 @@ def collect(request: ReportRequest) -> tuple[Report, ReportPictures]:
         if isinstance(attributes.get("camera_properties"), dict):
             cameras.append((master.key, attributes["camera_properties"]))
     found = _cameras(cameras, _dark_currents(request), request.library)
+    cameras_shown = [camera for camera, _ in found]
     report = Report(
         made_at=request.made_at,
         software=f"ostcal {__version__}",
         config_file=request.config_file,
         masters=tuple(reports),
-        camera=found[0] if found else None,
-        other_cameras=tuple(found[1:]),
+        camera=cameras_shown[0] if cameras_shown else None,
+        other_cameras=tuple(cameras_shown[1:]),
         left_out=tuple(request.left_out),
         history=tuple(_history(request.history, {subject_of(master.key) for master in request.masters})),
         settings=tuple(_entries(request.settings or {})),
     )
-    return report, ReportPictures(masters=pictures)
+    return report, ReportPictures(masters=pictures, cameras=tuple(_camera_pictures(current) for _, current in found))
 
 
 # ---- masters ----
@@ -168,13 +171,25 @@ def _statistics(attributes: Mapping[str, Any], scan: Mapping[str, Any], unit: st
     )
 
 
+_MEASURES: Mapping[str, tuple[str, str, str]] = {
+    "signal to noise": ("signal_to_noise", "Signal to noise of a pixel", ""),
+    "vignetting": ("vignetting", "Darkest corner", "of the centre"),
+    "uniformity": ("uniformity", "Unevenness", ""),
+    "sample noise": ("sample_noise", "Noise of the samples", "times that between frames"),
+    "pixel noise": ("pixel_noise", "Noise from pixel to pixel", "times that of the samples"),
+    "glow": ("glow", "Noise of the brightest corner", "times that of the middle"),
+}
+"""What stands beside the picture of a master: key, label and unit of checks whose numbers say something without their
+limits. All are in the list of checks, and those of frames and defects in their tables."""
+
+
 def _measures(findings: Sequence[Finding]) -> list[Measure]:
-    """Give the numbers behind the checks of the master as a whole."""
-    of_master = {finding.check: finding for finding in findings if finding.frame is None}
+    """Give the numbers of the master as a whole that an observer compares."""
     return [
-        Measure(key=re.sub(r"\W+", "_", check), label=check, value=finding.value, unit=finding.unit)
-        for check, finding in of_master.items()
-        if finding.value is not None
+        Measure(key=key, label=label, value=finding.value, unit=unit or finding.unit)
+        for finding in findings
+        if finding.value is not None and finding.frame is None and finding.check in _MEASURES
+        for key, label, unit in [_MEASURES[finding.check]]
     ]
 
 
@@ -343,8 +358,9 @@ def _plain_fits(path: str) -> Any:
 
 def _dark_currents(request: ReportRequest) -> list[LadderDarkCurrent]:
     rules = SyntheticRules(temperature_tolerance_c=request.temperature_tolerance_c)
+    good = [master for master in request.library if master.record.verdict != str(Outcome.FAIL)]
     try:
-        return ladder_dark_currents(request.library, rules)
+        return ladder_dark_currents(good, rules)
     except StorageError as error:
         logger.warning("no dark current: %s", error)
         return []
@@ -354,16 +370,19 @@ def _cameras(
     measured: Sequence[tuple[GroupKey, Mapping[str, Any]]],
     currents: Sequence[LadderDarkCurrent],
     library: Sequence[LibraryMaster],
-) -> list[CameraReport]:
-    """Give one report for each camera and setting; the one of most masters first."""
+) -> list[tuple[CameraReport, LadderDarkCurrent | None]]:
+    """Give a report of each camera and setting, that of most masters first, and the ladder of its dark current."""
     by_setting: defaultdict[Any, list[tuple[GroupKey, Mapping[str, Any]]]] = defaultdict(list)
     for key, properties in measured:
         by_setting[key.settings, key.width, key.height].append((key, properties))
     groups = sorted(by_setting.values(), key=len, reverse=True)
     masters = {master.record.name: master for master in library}
-    return [
-        _camera(group[0][0], _fullest([properties for _, properties in group]), currents, masters) for group in groups
-    ]
+    found = []
+    for group in groups:
+        key = group[0][0]
+        current = _current_of(key, currents, masters)
+        found.append((_camera(key, _fullest([properties for _, properties in group]), current, masters), current))
+    return found
 
 
 def _fullest(candidates: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -374,35 +393,55 @@ def _fullest(candidates: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
 def _camera(
     key: GroupKey,
     p: Mapping[str, Any],
-    currents: Sequence[LadderDarkCurrent],
+    current: LadderDarkCurrent | None,
     masters: Mapping[str, LibraryMaster],
 ) -> CameraReport:
-    current = next(
-        (c for c in currents if c.settings == key.settings and (c.width, c.height) == (key.width, key.height)), None
-    )
+    reasons: Mapping[str, str] = p.get("reasons") or {}
+    stored: dict[str, Any] = {name: p.get(name) for name in _STORED_PROPERTIES}
     report = CameraReport(
         camera=key.settings.camera,
         gain_setting=key.settings.gain,
         offset_setting=key.settings.offset,
         binning=key.settings.binning,
         readout_mode=key.settings.readout_mode,
-        gain_e_per_adu=p.get("gain_e_per_adu"),
-        gain_e_per_adu_uncertainty=p.get("gain_e_per_adu_uncertainty"),
-        read_noise_adu=p.get("read_noise_adu"),
-        read_noise_adu_uncertainty=p.get("read_noise_adu_uncertainty"),
-        read_noise_e=p.get("read_noise_e"),
-        read_noise_e_uncertainty=p.get("read_noise_e_uncertainty"),
-        full_well_e=p.get("full_well_e"),
-        full_well_e_uncertainty=p.get("full_well_e_uncertainty"),
-        bias_level_adu=p.get("bias_level_adu"),
-        linearity_percent=p.get("linearity_percent"),
-        bits_used=p.get("bits_used"),
+        **stored,
+        reasons=tuple(Entry(name=name, value=why) for name, why in reasons.items()),
+        notes=tuple(p.get("notes") or ()),
         photon_transfer=_photon_transfer(p),
     )
     if current is None:
         return report
     levels_adu = tuple(_median_adu(masters.get(name)) for name in current.names)
     return _with_dark_current(report, current, levels_adu)
+
+
+_STORED_PROPERTIES = (
+    "gain_e_per_adu",
+    "gain_e_per_adu_uncertainty",
+    "read_noise_adu",
+    "read_noise_adu_uncertainty",
+    "read_noise_spread_adu",
+    "read_noise_e",
+    "read_noise_e_uncertainty",
+    "full_well_adu",
+    "full_well_e",
+    "full_well_e_uncertainty",
+    "bias_level_adu",
+    "linearity_percent",
+    "linearity_percent_uncertainty",
+    "step_adu",
+    "bits_used",
+)
+"""Of a camera, as they are stored with its masters and called in the report."""
+
+
+def _current_of(
+    key: GroupKey, currents: Sequence[LadderDarkCurrent], masters: Mapping[str, LibraryMaster]
+) -> LadderDarkCurrent | None:
+    """Give the dark current of a camera; where there are several temperatures, that of the newest masters."""
+    fitting = [c for c in currents if c.settings == key.settings and (c.width, c.height) == (key.width, key.height)]
+    order = {name: place for place, name in enumerate(masters)}  # newest first
+    return min(fitting, key=lambda c: min(order.get(name, len(order)) for name in c.names), default=None)
 
 
 def _median_adu(master: LibraryMaster | None) -> float | None:
@@ -412,6 +451,39 @@ def _median_adu(master: LibraryMaster | None) -> float | None:
     quality = MasterStore(master.plane.store).attributes(master.plane.name).get("quality") or {}
     median: float | None = (quality.get("master") or {}).get("median")
     return median
+
+
+def _camera_pictures(current: LadderDarkCurrent | None) -> CameraPictures:
+    """Make maps of the dark current and of chi-square; of each block of pixels at most `MAP_ROWS` rows are fitted."""
+    if current is None:
+        return CameraPictures()
+    side = block_side(current.width, PICTURE_WIDTH)
+    rates, ratios = [], []
+    try:
+        for start in range(0, current.height, side):
+            fit, _ = current.ladder.fit(start, min(start + min(side, MAP_ROWS), current.height))
+            rates.append(_block_means(fit.rate_adu_per_s, side))
+            ratios.append(_block_means(fit.chi_square, side))
+    except StorageError as error:
+        logger.warning("no map of the dark current: %s", error)
+        return CameraPictures()
+    rate, ratio = np.stack(rates), np.stack(ratios)
+    black, white = zscale_limits(rate)
+    chi_square = Picture(pixels=grey_image(ratio, (0.0, 4.0)), black=0.0, white=4.0, unit="")
+    return CameraPictures(
+        dark_current=Picture(pixels=grey_image(rate, (black, white)), black=black, white=white, unit="ADU/s"),
+        chi_square=chi_square if np.isfinite(ratio).any() else None,
+    )
+
+
+def _block_means(rows: NDArray[np.float32], side: int) -> NDArray[np.float64]:
+    """Average the finite pixels of blocks of `side` columns over all rows; NaN where there is none."""
+    starts = np.arange(0, rows.shape[1], side)
+    finite = np.isfinite(rows)
+    sums = np.add.reduceat(np.where(finite, rows, 0.0).sum(axis=0, dtype=np.float64), starts)
+    counts = np.add.reduceat(finite.sum(axis=0), starts)
+    means: NDArray[np.float64] = np.divide(sums, counts, out=np.full(len(starts), np.nan), where=counts > 0)
+    return means
 
 
 def _photon_transfer(p: Mapping[str, Any]) -> PhotonTransfer | None:
@@ -434,6 +506,8 @@ def _with_dark_current(
 ) -> CameraReport:
     rate = current.median_adu_per_s
     gain = report.gain_e_per_adu
+    known = ["dark_current_adu_per_s", *(["dark_current_e_per_s"] if gain else [])]
+    notes = (f"dark current: {current.reason}",) if current.reason else ()
     return replace(
         report,
         temperature_c=current.temperature_c,
@@ -441,11 +515,33 @@ def _with_dark_current(
         dark_current_adu_per_s_uncertainty=rate.uncertainty,
         dark_current_e_per_s=rate.value * gain if gain else None,
         dark_current_e_per_s_uncertainty=rate.uncertainty * gain if gain else None,
-        dark_ladder=DarkLadder(
-            exposure_time_s=current.exposures_s,
-            level_adu=levels_adu,
-            reduced_chi_square=current.quality.median_ratio if current.quality is not None else None,
-        ),
+        dark_ladder=_dark_ladder(current, levels_adu),
+        reasons=tuple(_known_reasons(report.reasons, known)),
+        notes=(*report.notes, *notes),
+    )
+
+
+def _known_reasons(reasons: Sequence[Entry], known: Sequence[str]) -> Iterator[Entry]:
+    """Leave out why something was not measured that now is; say of the electrons what they need."""
+    for entry in reasons:
+        if entry.name == "dark_current_e_per_s" and entry.name not in known:
+            yield replace(entry, value="it needs the gain")
+        elif entry.name not in known:
+            yield entry
+
+
+def _dark_ladder(current: LadderDarkCurrent, levels_adu: tuple[float | None, ...]) -> DarkLadder:
+    """Give the levels of the masters, and a line of the median pixel's dark current through their middle."""
+    rate = current.median_adu_per_s.value
+    points = [(t, level) for t, level in zip(current.exposures_s, levels_adu, strict=True) if level is not None]
+    ends = (current.exposures_s[0], current.exposures_s[-1]) if points else ()
+    offset = float(np.mean([level - rate * t for t, level in points])) if points else 0.0
+    return DarkLadder(
+        exposure_time_s=current.exposures_s,
+        level_adu=levels_adu,
+        fit_exposure_time_s=ends,
+        fit_level_adu=tuple(offset + rate * end for end in ends),
+        reduced_chi_square=current.quality.median_ratio if current.quality is not None else None,
     )
 
 

@@ -31,45 +31,47 @@ def make_report(
     output_dir : str
         Of the masters.
     only : collection of str, optional
-        Names of the masters to show; without it the newest of each kind, setting, exposure and filter.
+        Names of the masters to show; without it those of the newest run of each kind, setting and filter.
     temperature_tolerance_c : float
         How far the temperatures of darks may differ that give the dark current together.
-    config_file, settings : optional
-        The configuration, to be shown.
-    left_out : sequence of str
-        What was left out of the masters, one line each.
+    config_file, settings, left_out : optional
+        The configuration, and what was left out of the masters, one line each: to be shown.
 
     Raises
     ------
-    NoFramesError
-        If there is no master in the store.
-    StorageError
-        If the report cannot be written.
+    NoFramesError, StorageError
+        If there is no master in the store; if the report cannot be written.
     """
     library = find_masters(output_dir)
-    shown = _newest(library) if only is None else [master for master in library if master.record.name in only]
-    shown = sorted(shown, key=_order)
-    if not shown:
-        raise NoFramesError(f"{output_dir}: there are no masters to report on; make some with ostcal masters")
     made_at = datetime.now(UTC).replace(microsecond=0)
-    report, pictures = collect(
-        ReportRequest(
-            masters=shown,
-            library=library,
-            history=history_of(output_dir),
-            made_at=made_at,
-            temperature_tolerance_c=temperature_tolerance_c,
-            config_file=config_file,
-            settings=settings,
-            left_out=left_out,
-        )
+    request = ReportRequest(
+        masters=_shown(output_dir, library, only),
+        library=library,
+        history=history_of(output_dir),
+        made_at=made_at,
+        temperature_tolerance_c=temperature_tolerance_c,
+        config_file=config_file,
+        settings=settings,
+        left_out=left_out,
     )
+    report, pictures = collect(request)
     return write_report(report, pictures, output_dir, _free_stamp(output_dir, made_at))
 
 
+def _shown(output_dir: str, library: Sequence[LibraryMaster], only: Collection[str] | None) -> list[LibraryMaster]:
+    """Give the masters to show, in the order of the report."""
+    chosen = _newest(library) if only is None else [master for master in library if master.record.name in only]
+    if not chosen:
+        raise NoFramesError(f"{output_dir}: there are no masters to report on; make some with ostcal masters")
+    return sorted(chosen, key=_order)
+
+
 def _newest(library: Sequence[LibraryMaster]) -> list[LibraryMaster]:
-    """Give the newest master of each subject; the library is sorted, newest first."""
-    return list({subject_of(master.key): master for master in reversed(library)}.values())
+    """Give the newest masters of each subject: one run may have made flats of several exposures."""
+    newest: dict[str, datetime | None] = {}
+    for master in library:  # newest first
+        newest.setdefault(subject_of(master.key), master.record.made_at)
+    return [master for master in library if newest[subject_of(master.key)] == master.record.made_at]
 
 
 def _order(master: LibraryMaster) -> tuple[Any, ...]:

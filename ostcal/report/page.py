@@ -18,6 +18,7 @@ from ostcal.report.document import CameraReport, HistorySeries, MasterReport, Me
 from ostcal.report.figures import E_UNIT
 from ostcal.report.pictures import (
     DEFECT_COLOURS,
+    CameraPictures,
     MasterPictures,
     Picture,
     ReportPictures,
@@ -186,7 +187,10 @@ def render(report: Report, pictures: ReportPictures, *, json_name: str = "") -> 
         masters=masters,
         ranked=sorted((view for view in masters if view.notices), key=lambda v: -_SEVERITY[v.master.verdict]),
         run_notices=_notices(report.findings, {}),
-        cameras=[_camera_view(camera, idents) for camera in cameras],
+        cameras=[
+            _camera_view(camera, maps or CameraPictures(), idents)
+            for camera, maps in itertools.zip_longest(cameras, pictures.cameras[: len(cameras)])
+        ],
         history=_history_views(report.history, idents),
         json_name=json_name,
         most_inputs=MOST_INPUTS_SHOWN,
@@ -450,14 +454,25 @@ def _defects(master: MasterReport) -> tuple[Defect, ...]:
 # The camera and the history
 
 
-def _camera_view(camera: CameraReport, idents: Iterator[str]) -> CameraView:
+def _camera_view(camera: CameraReport, maps: CameraPictures, idents: Iterator[str]) -> CameraView:
     return CameraView(
         title=wording.camera_title(camera),
         facts=tuple(_camera_facts(camera)),
-        figures=tuple(_plots(figures.camera_plots(camera), idents)),
+        figures=(*_plots(figures.camera_plots(camera), idents), *_camera_maps(maps)),
         notices=_notices(camera.findings, {}),
         notes=camera.notes,
     )
+
+
+def _camera_maps(maps: CameraPictures) -> Iterator[Figure]:
+    if maps.dark_current is not None:
+        picture = maps.dark_current
+        caption = f"Fit of the dark masters against exposure. {_grey_words(picture)}"
+        yield _image(picture, grey_uri(picture.pixels), "picture", title="Dark current of the pixels", caption=caption)
+    if maps.chi_square is not None:
+        picture = maps.chi_square
+        caption = f"Of that fit, per degree of freedom; 1 is noise alone. {_grey_words(picture)}"
+        yield _image(picture, grey_uri(picture.pixels), "picture", title="Chi-square of the pixels", caption=caption)
 
 
 def _camera_facts(camera: CameraReport) -> Iterator[Fact]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -48,10 +48,21 @@ class MasterPictures:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CameraPictures:
+    """Maps of a camera, from the least squares of its dark masters against exposure."""
+
+    dark_current: Picture | None = None
+    """Rate of each pixel, in the scale of zscale."""
+    chi_square: Picture | None = None
+    """Chi-square per degree of freedom of each pixel; from three exposures on."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReportPictures:
-    """Pictures by the name of the master."""
+    """Pictures by the name of the master, and those of the cameras in the order of the report."""
 
     masters: Mapping[str, MasterPictures] = field(default_factory=dict)
+    cameras: Sequence[CameraPictures] = ()
 
 
 def grey_uri(pixels: Bytes) -> str:
