@@ -527,7 +527,7 @@ def test_without_a_gain_clipping_by_noise_falls_back_and_says_so(tmp_path: Path)
     outcome = q.run(night, clip_spread="noise")
     assert outcome.exit_code == 0
     said = " ".join(outcome.text.split())
-    assert "clip_spread is noise, but read noise or gain of the camera is not known (gain_e_per_adu: there are" in said
+    assert "clip_spread is noise, but read noise or gain of the camera is not known (gain: there are" in said
     with opened(night, "master_bias") as hdus:
         assert hdus[0].header["REJTYPE"] == "sigma_clip median/mad"
 

@@ -234,11 +234,9 @@ _MANY = 3
 
 
 def _counted(findings: Sequence[Finding], n_frames: int) -> Finding:
-    """Give one finding for many frames, about the worst of them: how many there are, and the first."""
+    """Give one finding for many frames, about the worst of them, and how many there are."""
     worst = max(findings, key=lambda finding: (finding.outcome is Outcome.FAIL, abs(finding.value or 0.0)))
-    first = ", ".join(str(finding.frame) for finding in findings[:3])
-    text = f"{len(findings)} of {n_frames} frames, the first are {first}; the worst is {worst.frame}: {worst.text}"
-    return replace(worst, text=text)
+    return replace(worst, text=f"{worst.text}; it is the worst of {len(findings)} of {n_frames} frames")
 
 
 def _warning(check: str, value: float, limit: float, unit: str, text: str, frame: int | None) -> Finding:
@@ -738,7 +736,7 @@ def _light_in_frames(series: _Series) -> list[Finding]:
     for i in np.flatnonzero((ranges > limit) | (rise > rise_limit)):
         brighter = rise[i] > rise_limit
         value, bound = (float(rise[i]), rise_limit) if brighter else (float(ranges[i]), limit)
-        what = "brighter than the others by" if brighter else "of another shape than the others by"
+        what = "brighter than the others by" if brighter else "different in parts from the others by"
         text = f"it is {what} {value:.4g} ADU (limit {bound:.3g} ADU): light may reach the sensor"
         bad.append(_warning("light leak", value, bound, "ADU", text, int(series.index[i])))
     return bad
@@ -858,7 +856,7 @@ def _unlike(factor: float, outlying: float, outlying_limit: float, series: _Seri
     fail_above = limits.flat_outlying_share_fail if series.is_flat else limits.dark_outlying_share_fail
     if outlying > outlying_limit:
         outcome, limit = outcome_above(outlying, outlying_limit, max(outlying_limit, fail_above))
-        which = "another kind of frame, or a part of one" if outcome is Outcome.FAIL else "something is in it"
+        which = "another kind of frame, or a part of one" if outcome is Outcome.FAIL else "look at it: a satellite, clouds, or a fault"
         text = (
             f"{_percent(outlying)} of its pixels are beyond 5 noises from the others (limit {_percent(limit)}): {which}"
         )
