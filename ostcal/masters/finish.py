@@ -24,7 +24,7 @@ from ostcal.masters.surveying import FULL_SCALE_ADU
 from ostcal.measure.findings import Finding, Outcome
 from ostcal.measure.survey import SeriesSurvey
 from ostcal.storage.fits_writer import ImagePlane, write_fits
-from ostcal.storage.master_store import MasterStore
+from ostcal.storage.master_store import MasterStore, MasterWriter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,28 +196,8 @@ class FinishMasters:
         unit = next(card for card in cards if card[0] == "BUNIT")
         planes = [ImagePlane(name=None, dtype="float32", cards=cards, read_rows=image, **size)]
         if self.extensions:
-            used_cards = [("BUNIT", "", "samples kept")]
-            planes += [
-                ImagePlane(name="UNCERT", dtype="float32", cards=[unit], read_rows=uncertainty, **size),
-                ImagePlane(
-                    name="NUSED",
-                    dtype="uint16",
-                    cards=used_cards,
-                    read_rows=partial(writer.read_rows, "n_used"),
-                    **size,
-                ),
-            ]
-        if self.extensions and writer.has("dq"):
-            cards_of_bits = [("BUNIT", "", "bits of defects"), *defect_cards()]
-            planes.append(
-                ImagePlane(
-                    name="DQ",
-                    dtype="uint8",
-                    cards=cards_of_bits,
-                    read_rows=partial(writer.read_rows, "dq"),
-                    **size,
-                )
-            )
+            planes.append(ImagePlane(name="UNCERT", dtype="float32", cards=[unit], read_rows=uncertainty, **size))
+            planes += _counted_planes(writer, size)
         # A cluster may run this task again; the names were free when the run began.
         write_fits(path, planes, history=history_lines(planned.group, provenance), overwrite=True)
 
@@ -245,6 +225,20 @@ class FinishMasters:
         if result.empty_pixels:
             lines.append(f"{planned.job.name}: {result.empty_pixels} pixels have no valid sample and are NaN")
         return tuple(lines)
+
+
+def _counted_planes(writer: MasterWriter, size: dict[str, int]) -> list[ImagePlane]:
+    """Give the planes of whole numbers: samples used, and bits of defects where there are some."""
+    used = [("BUNIT", "", "samples kept")]
+    bits = [("BUNIT", "", "bits of defects"), *defect_cards()]
+    planes = [
+        ImagePlane(name="NUSED", dtype="uint16", cards=used, read_rows=partial(writer.read_rows, "n_used"), **size)
+    ]
+    if writer.has("dq"):
+        planes.append(
+            ImagePlane(name="DQ", dtype="uint8", cards=bits, read_rows=partial(writer.read_rows, "dq"), **size)
+        )
+    return planes
 
 
 def _darks_of(job: MasterJob) -> tuple[str, ...]:
