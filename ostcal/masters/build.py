@@ -21,7 +21,7 @@ from ostcal.engine.tiling import JobSize, WorkPlan, plan_work
 from ostcal.errors import NoFramesError, OstcalError, StorageError
 from ostcal.frames import FrameType, safe_word
 from ostcal.masters.finish import FinishMasters, Made, Output, PlannedMaster, StoreSink
-from ostcal.masters.grouping import Group, Grouping, GroupRules, group_frames
+from ostcal.masters.grouping import Group, Grouping, GroupKey, GroupRules, group_frames
 from ostcal.masters.header import Provenance
 from ostcal.masters.inputs import (
     Inputs,
@@ -39,7 +39,7 @@ from ostcal.masters.metrics import subject_of
 from ostcal.masters.naming import Flavour, file_name, master_names
 from ostcal.masters.properties import CameraRecord, SurveyedGroup, camera_for, measure_cameras
 from ostcal.masters.quality import QualityRules
-from ostcal.masters.surveying import SurveyRequest, full_scale_adu, survey_all
+from ostcal.masters.surveying import full_scale_adu, survey_all, survey_requests
 from ostcal.measure.findings import Outcome
 from ostcal.measure.survey import SeriesSurvey
 from ostcal.storage.fits_writer import remove_partial_files
@@ -248,8 +248,8 @@ def _build(
         planned = _surveyed(request, planned, warnings)
         clock.lap("survey")
     if request.quality is not None:
-        older = {subject_of(master.key): master for master in reversed(find_masters(request.output_dir))}
-        planned = [replace(master, previous=older.get(subject_of(master.group.key))) for master in planned]
+        there = find_masters(request.output_dir)
+        planned = [replace(master, previous=_previous(master.group.key, there)) for master in planned]
     combined = _combine(request, planned, sources, watcher)
     clock.lap("combine")
     for master in combined.made:
@@ -262,6 +262,12 @@ def _build(
         groups=tuple(groups),
         seconds=clock.seconds,
     )
+
+
+def _previous(key: GroupKey, masters: Sequence[LibraryMaster]) -> LibraryMaster | None:
+    """Give the master that a new one is compared with: the same subject, nearest exposure, newest (they are sorted)."""
+    same = [master for master in masters if subject_of(master.key) == subject_of(key)]
+    return min(same, key=lambda master: abs(master.key.exposure_time_s - key.exposure_time_s), default=None)
 
 
 def _needs_camera(method: RejectionMethod) -> bool:
@@ -291,10 +297,7 @@ def _surveyed(request: BuildRequest, planned: Sequence[PlannedMaster], warnings:
 
 
 def _surveys(request: BuildRequest, planned: Sequence[PlannedMaster]) -> list[SeriesSurvey | None]:
-    requests = [
-        SurveyRequest(stack=master.job.stack, common_level=master.group.key.frame_type is FrameType.FLAT)
-        for master in planned
-    ]
+    requests = survey_requests([(master.group, master.job.stack) for master in planned])
     return survey_all(requests, request.execution, request.memory_limit_bytes)
 
 
@@ -313,7 +316,8 @@ def _method_for(
     model = camera.noise_model(master.group.key.frame_type) if camera is not None else None
     if model is None:
         reasons = camera.properties.reasons if camera is not None else {}
-        why = "; ".join(f"{name}: {reasons[name]}" for name in ("gain_e_per_adu", "read_noise_adu") if name in reasons)
+        words = {"gain_e_per_adu": "gain", "read_noise_adu": "read noise"}
+        why = "; ".join(f"{word}: {reasons[name]}" for name, word in words.items() if name in reasons)
         warnings.append(
             f"{master.job.name}: clip_spread is noise, but read noise or gain of the camera is not known"
             f"{f' ({why})' if why else ''}; auto is used instead"
