@@ -856,11 +856,8 @@ def _unlike(factor: float, outlying: float, outlying_limit: float, series: _Seri
     fail_above = limits.flat_outlying_share_fail if series.is_flat else limits.dark_outlying_share_fail
     if outlying > outlying_limit:
         outcome, limit = outcome_above(outlying, outlying_limit, max(outlying_limit, fail_above))
-        which = (
-            "another kind of frame, or a part of one"
-            if outcome is Outcome.FAIL
-            else "look at it: a satellite, clouds, or a fault"
-        )
+        other = outcome is Outcome.FAIL
+        which = "another kind of frame, or a part of one" if other else "look at it: a satellite, clouds, or a fault"
         text = (
             f"{_percent(outlying)} of its pixels are beyond 5 noises from the others (limit {_percent(limit)}): {which}"
         )
