@@ -34,7 +34,7 @@ WANTED = 4
 EXPOSURE_S = 0.1
 SERIES = "exp_0.100s.zarr"
 
-PROCESS_S = 30.0
+PROCESS_S = 120.0
 """To start Python a dozen times at once on two busy cores."""
 RETRIES_S = 30.0
 """Pauses between five tries: 2 + 4 + 8 + 16 s."""
