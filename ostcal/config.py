@@ -389,6 +389,9 @@ class MasterFrames(_Section):
     extensions: Switch = _key(
         False, "Add the extensions UNCERT (uncertainty), NUSED (samples used) and DQ (bits of defects) to the masters."
     )
+    lock_wait: NotNegative = _key(
+        0.0, "How long to wait for another run that writes into output_dir; 0 stops at once.", "seconds"
+    )
     flavour: Flavour = _key(
         "adu", "Values of the FITS masters: adu for all programs, or 0 to 1 and names that PixInsight's scripts know."
     )
@@ -702,6 +705,9 @@ class Storage(_Section):
     """How series and masters are stored."""
 
     export_frames: Switch = _key(False, "Write each captured frame as a FITS file too, beside its series.")
+    verify: Switch = _key(
+        True, "Check the samples of stored frames while they are read; a damaged frame is named and left out."
+    )
     strip_rows: StripRows = _key("auto", "Rows of an inner chunk; auto is 16 to 32 by the size of the frame.", "rows")
     compressor: Compressor = _key(
         "auto",

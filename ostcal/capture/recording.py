@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from ostcal.storage.durable import os_reason
 from ostcal.storage.fits_writer import remove_partial_files
 from ostcal.storage.frame_store import SeriesWriter, create_series, open_series, open_series_for_writing
 from ostcal.storage.ledger import FrameCheck, FramePixels, FrameRecord, describe_pixels
+from ostcal.storage.locking import locked
 from ostcal.storage.transfer import export_frame, export_name
 
 logger = logging.getLogger(__name__)
@@ -121,11 +123,6 @@ class SeriesRecorder:
 
     def _create(self, pixels: NDArray[Any]) -> SeriesWriter:
         height, width = pixels.shape
-        directory = Path(self._series.sink.directory)
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageError(f"{directory}: the directory cannot be made: {os_reason(error)}") from error
         self._writer = create_series(
             self._place.location,
             n_frames=self._plan.n_frames,
@@ -186,11 +183,36 @@ class SeriesRecorder:
 
     def _export_directory(self) -> Path:
         directory = Path(self._place.location).with_suffix("")
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageError(f"{directory}: the directory cannot be made: {os_reason(error)}") from error
+        _make_directory(directory)
         return directory
+
+
+@contextlib.contextmanager
+def series_lock(sink: SeriesSink, name: str) -> Iterator[None]:
+    """Keep other runs away from all series of a name; a new directory that stays empty is not left behind.
+
+    Raises
+    ------
+    StorageError
+        If another run takes this series, or the directory cannot be written.
+    """
+    directory = Path(sink.directory)
+    is_new = not directory.exists()
+    _make_directory(directory)
+    try:
+        with locked(directory / f".{name}.lock", what=str(directory / name)):
+            yield
+    finally:
+        if is_new:
+            with contextlib.suppress(OSError):
+                directory.rmdir()
+
+
+def _make_directory(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{directory}: the directory cannot be made: {os_reason(error)}") from error
 
 
 class WriterThread:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import statistics
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 
 from ostcal.capture.clock import Clock
@@ -24,7 +25,7 @@ from ostcal.capture.plan import (
     SeriesPlan,
     SeriesSink,
 )
-from ostcal.capture.recording import RecordedSeries, SeriesRecorder, WriterThread
+from ostcal.capture.recording import RecordedSeries, SeriesRecorder, WriterThread, series_lock
 from ostcal.devices.protocols import Camera
 from ostcal.errors import DeviceError, OstcalError, StorageError
 from ostcal.storage.frame_store import STORE_ENDING
@@ -61,8 +62,8 @@ def capture_series(
     Returns
     -------
     SeriesOutcome
-        Also where the camera failed or the disk is full: the series keeps what it has, and the outcome says why it
-        ended.
+        Also where the camera failed, the disk is full or another run takes this series: the series keeps what it has,
+        and the outcome says why it ended.
 
     Raises
     ------
@@ -74,19 +75,33 @@ def capture_series(
     except DeviceError as error:
         location = str(Path(sink.directory) / f"{plan.name}{STORE_ENDING}")
         return _told(_untouched(plan, location, SeriesEnd.CAMERA_FAILED, error), watcher)
-    place = find_place(plan, sink, exposer.shape, exposer.set_point_c)
+    with ExitStack() as held:
+        try:
+            held.enter_context(series_lock(sink, plan.name))
+        except StorageError as error:
+            place = find_place(plan, sink, exposer.shape, exposer.set_point_c)
+            return _told(_untouched(plan, place.location, SeriesEnd.STORAGE_FAILED, error, place.present), watcher)
+        place = find_place(plan, sink, exposer.shape, exposer.set_point_c)
+        series = RecordedSeries(plan=plan, sink=sink, place=place, info=camera.info, set_point_c=exposer.set_point_c)
+        return _told(_take_missing(series, exposer, watcher, control or _Fixed(plan)), watcher)
+
+
+def _take_missing(
+    series: RecordedSeries, exposer: Exposer, watcher: CaptureWatcher, control: ExposureControl
+) -> SeriesOutcome:
+    """Take the frames that are missing; nobody else writes into this series."""
+    place, plan = series.place, series.plan
     missing = max(0, plan.n_frames - place.present)
     _log_place(place, plan, missing)
     watcher.series_started(plan, place.location, missing)
-    series = RecordedSeries(plan=plan, sink=sink, place=place, info=camera.info, set_point_c=exposer.set_point_c)
     try:
         recorder = SeriesRecorder(series)
         recorder.export_missing()
     except StorageError as error:
-        return _told(_untouched(plan, place.location, SeriesEnd.STORAGE_FAILED, error, place.present), watcher)
-    run = _Run(series, recorder, exposer, watcher, control or _Fixed(plan))
+        return _untouched(plan, place.location, SeriesEnd.STORAGE_FAILED, error, place.present)
+    run = _Run(series, recorder, exposer, watcher, control)
     end, reason = run.take(missing)
-    return _told(run.outcome(end, reason), watcher)
+    return run.outcome(end, reason)
 
 
 class _Fixed:

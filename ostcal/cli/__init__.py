@@ -1,7 +1,8 @@
 """The `ostcal` command: options, progress, tables and exit codes; everything else is below.
 
 Exit codes: 0 everything asked was made (frames left out are warnings), 1 something asked could not be made,
-2 wrong configuration or usage, 3 everything was made but a master failed its quality control, 130 interrupted.
+2 wrong configuration or usage, 3 everything was made but a master failed its quality control, 130 interrupted,
+143 ended by SIGTERM.
 """
 
 from __future__ import annotations
@@ -22,6 +23,11 @@ COMMANDS = {
     "calibrate": ("ostcal.cli.calibrate:calibrate_command", "Calibrate science frames with the masters that fit."),
     "import": ("ostcal.cli.transfer:import_command", "Copy FITS frames into zarr series."),
     "export": ("ostcal.cli.transfer:export_command", "Write a zarr series as FITS files, bit for bit."),
+    "exclude": (
+        "ostcal.cli.exclude:exclude_command",
+        "Leave frames of a series out of masters, or take them in again.",
+    ),
+    "verify": ("ostcal.cli.verify:verify_command", "Check series and masters on disk, every sample."),
     "cameras": ("ostcal.cli.capture:cameras_command", "Find Alpaca servers and list their devices."),
     "simulate": ("ostcal.cli.simulate:simulate", "Run a simulated observatory (an Alpaca server)."),
 }
@@ -41,7 +47,7 @@ Shell completion (bash; zsh and fish likewise):
   eval "$(_OSTCAL_COMPLETE=bash_source ostcal)"
 
 Exit codes: 0 everything asked was made, 1 something could not be made, 2 wrong configuration or usage,
-3 all was made but a master failed its quality control, 130 interrupted.
+3 all was made but a master failed its quality control, 130 interrupted, 143 ended by SIGTERM.
 """
 
 

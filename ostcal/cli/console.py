@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import FrameType
 from typing import NoReturn
 
 import click
@@ -31,6 +34,8 @@ EXIT_USAGE = 2
 EXIT_QUALITY = 3
 """Everything was made, but a master failed its quality control."""
 EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+"""After SIGTERM, as shells and service managers count it: 128 and the number of the signal."""
 
 PLAIN_LINE_EVERY_S = 5.0
 """Where there is no terminal, progress is a line now and then."""
@@ -80,6 +85,24 @@ def start_logging(console: Console, level: str, debug: bool) -> None:
     logger.propagate = False
 
 
+class _LogFile(logging.FileHandler):
+    """A log file on a disk that may become full: the run goes on without it, and says so once."""
+
+    def __init__(self, path: str) -> None:
+        # File names may hold bytes that are no text.
+        super().__init__(path, encoding="utf-8", errors="backslashreplace")
+        self._failed = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 -- the name that logging calls
+        """Warn on the screen in place of logging's own traceback."""
+        if self._failed:
+            return
+        self._failed = True
+        reason = sys.exception()
+        text = getattr(reason, "strerror", None) or reason
+        logging.getLogger("ostcal").warning("%s: the log cannot be written: %s", self.baseFilename, text)
+
+
 def start_log_file(directory: str, prefix: str, debug: bool) -> str:
     """Append log lines to ``prefix_YYYYMMDD.log`` in a directory that is made where missing; gives the path.
 
@@ -91,8 +114,7 @@ def start_log_file(directory: str, prefix: str, debug: bool) -> str:
     path = os.path.join(directory, f"{prefix}_{datetime.now(UTC):%Y%m%d}.log")
     try:
         os.makedirs(directory, exist_ok=True)
-        # File names may hold bytes that are no text.
-        handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+        handler = _LogFile(path)
     except OSError as error:
         raise OstcalError(
             f"{path}: the log file cannot be written ({error.strerror or error}); "
@@ -110,6 +132,8 @@ def start_log_file(directory: str, prefix: str, debug: bool) -> str:
 def errors_to_exit_codes(console: Console, debug: bool, go_on: str = "") -> Iterator[None]:
     """Turn errors raised on purpose into one line and an exit code; the traceback only with ``--debug``.
 
+    While it lasts, SIGTERM ends the command as Ctrl-C does, with its own exit code.
+
     Parameters
     ----------
     console : Console
@@ -119,18 +143,46 @@ def errors_to_exit_codes(console: Console, debug: bool, go_on: str = "") -> Iter
     go_on : str
         The command that goes on after an interrupt; empty where the same command may begin anew.
     """
+    with _terminations_interrupt() as termination:
+        try:
+            yield
+        except ConfigError as error:
+            _fail(console, error, debug, EXIT_USAGE)
+        except OstcalError as error:
+            _fail(console, error, debug, EXIT_FAILED)
+        except (KeyboardInterrupt, click.Abort):  # Abort: Ctrl-C at a question
+            if console.is_terminal and not termination.came:
+                console.print()  # the terminal shows ^C
+            what = "ended by SIGTERM" if termination.came else "interrupted"
+            how = f"to go on: {go_on}" if go_on else "the same command goes on or begins anew"
+            logging.getLogger("ostcal").error("%s; what is finished is kept; %s", what, how)
+            sys.exit(EXIT_TERMINATED if termination.came else EXIT_INTERRUPTED)
+
+
+@dataclass
+class _Termination:
+    """Whether SIGTERM came; not frozen, as a signal handler sets it."""
+
+    came: bool = False
+
+
+@contextlib.contextmanager
+def _terminations_interrupt() -> Iterator[_Termination]:
+    """Let SIGTERM, which service managers and schedulers send, end the work where Ctrl-C would."""
+    termination = _Termination()
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
+        yield termination
+        return
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        termination.came = True
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
     try:
-        yield
-    except ConfigError as error:
-        _fail(console, error, debug, EXIT_USAGE)
-    except OstcalError as error:
-        _fail(console, error, debug, EXIT_FAILED)
-    except (KeyboardInterrupt, click.Abort):  # Abort: Ctrl-C at a question
-        if console.is_terminal:
-            console.print()  # the terminal shows ^C
-        how = f"to go on: {go_on}" if go_on else "the same command goes on or begins anew"
-        logging.getLogger("ostcal").error("interrupted; what is finished is kept; %s", how)
-        sys.exit(EXIT_INTERRUPTED)
+        yield termination
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _fail(console: Console, error: OstcalError, debug: bool, code: int) -> NoReturn:

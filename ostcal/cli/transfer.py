@@ -95,8 +95,11 @@ def export_command(series: str, directory: str, debug: bool, log_level: str) -> 
     console = open_console(stderr=True)
     start_logging(console, log_level, debug)
     with errors_to_exit_codes(console, debug):
+        from ostcal.storage.frame_store import open_series
         from ostcal.storage.transfer import export_series
 
         files = export_series(series, directory)
+        for index, decision in sorted(open_series(series).excluded.items()):
+            logger.info("frame %d is among them, though it is excluded from masters: %s", index, decision.why)
         click.echo(f"{len(files)} frames of {series} written to {directory}")
     sys.exit(0)

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from ostcal.engine.graph import Execution, Failure, Progress, run_graph, total_bytes
 from ostcal.engine.levels import DarkModel, FlatScaling, PlaneReader
@@ -40,15 +41,19 @@ from ostcal.masters.naming import Flavour, file_name, master_names
 from ostcal.masters.properties import CameraRecord, SurveyedGroup, camera_for, measure_cameras
 from ostcal.masters.quality import QualityRules
 from ostcal.masters.surveying import full_scale_adu, survey_all, survey_requests
+from ostcal.masters.verifying import without_damaged
 from ostcal.measure.findings import Outcome
 from ostcal.measure.survey import SeriesSurvey
 from ostcal.storage.fits_writer import remove_partial_files
-from ostcal.storage.master_store import PROCESS_MARK, MasterStore, is_running
+from ostcal.storage.locking import PROCESS_MARK, LockRules, is_running, locked
+from ostcal.storage.master_store import MasterStore
 
 logger = logging.getLogger(__name__)
 
 STAGING_ENDING = ".combined"
 SCRATCH_PREFIX = ".unpacked-"
+LOCK_FILE = ".ostcal.lock"
+"""In the output directory while a run writes there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +77,8 @@ class BuildRequest:
     flavour: Flavour = "adu"
     quality: QualityRules | None = field(default_factory=QualityRules)
     """``None`` without quality control."""
+    verify: bool = True
+    """Whether stored frames are checked while they are read."""
     use_failed: bool = False
     """Whether masters on disk that failed their quality control are used."""
     memory_limit_bytes: int = 4 * 2**30
@@ -79,6 +86,8 @@ class BuildRequest:
     execution: Execution = field(default_factory=Execution)
     config_digest: str = ""
     """Of the configuration behind these values, for the headers."""
+    lock_wait_s: float = 0.0
+    """How long to wait for another run that writes into the output directory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,17 +120,30 @@ def build_masters(request: BuildRequest, watcher: Watcher | None = None) -> Buil
     PlanError
         If the memory limit is too small.
     StorageError
-        If the output directory cannot be written.
+        If the output directory cannot be written, or another run is writing there.
     """
-    watcher = watcher or Watcher()
+    _make_directory(request.output_dir)
+    with locked(
+        Path(request.output_dir, LOCK_FILE),
+        LockRules(wait_s=request.lock_wait_s),
+        what=request.output_dir,
+        advice="choose another master_frames.output_dir",
+    ):
+        _sweep(request.output_dir)
+        return _build_alone(request, watcher or Watcher())
+
+
+def _build_alone(request: BuildRequest, watcher: Watcher) -> BuildReport:
+    """Make the masters; nobody else writes into the output directory."""
     clock = _Clock()
-    _prepare_output(request.output_dir)
-    inputs = gather_inputs(request.input_dirs, exclude=request.output_dir)
+    inputs = gather_inputs(request.input_dirs, exclude=request.output_dir, verify=request.verify)
     clock.lap("inspect")
     scratch = os.path.join(request.output_dir, f"{_scratch_prefix()}{os.getpid()}-{PROCESS_MARK}-{uuid.uuid4().hex}")
     left_out = list(inputs.left_out)
     try:
-        sources = unpacked(inputs.sources, scratch, left_out)
+        sources = unpacked(inputs.sources, scratch, left_out, inputs.excluded)
+        if request.verify:
+            sources = without_damaged(sources, left_out, request.execution.workers)
         if request.make_flats:
             sources = marked_dark_subtracted(sources, left_out)
         grouping = _group(replace(inputs, sources=sources), request)
@@ -151,8 +173,7 @@ class _Clock:
         logger.debug("timing: %s %.3f s", stage, self.seconds[stage])
 
 
-def _prepare_output(output_dir: str) -> None:
-    """Make the directory and sweep what a killed run left in it."""
+def _make_directory(output_dir: str) -> None:
     try:
         os.makedirs(output_dir, exist_ok=True)
         probe = os.path.join(output_dir, f".ostcal-{uuid.uuid4().hex}")
@@ -164,6 +185,10 @@ def _prepare_output(output_dir: str) -> None:
             f"{output_dir}: masters cannot be written there ({error.strerror or error}); "
             "set master_frames.output_dir to a directory that you may write"
         ) from error
+
+
+def _sweep(output_dir: str) -> None:
+    """Remove what killed runs left; only for who holds the lock."""
     remove_partial_files(output_dir)
     _sweep_scratch(output_dir)
     MasterStore(store_location(output_dir)).sweep()
@@ -372,13 +397,12 @@ def _run_once(request: BuildRequest, planned: Sequence[PlannedMaster], watcher: 
         flavour=request.flavour,
         quality=request.quality,
     )
-    results: Sequence[Made | Failure] = ()
     try:
         _create_arrays(planned, plan)
         execution = replace(request.execution, workers=plan.workers)
-        results = run_graph(jobs, plan.strips, finish, execution, watcher.progressed)
+        results: Sequence[Made | Failure] = run_graph(jobs, plan.strips, finish, execution, watcher.progressed)
     finally:
-        _discard_unfinished(request, planned, results)
+        _discard_unfinished(request, planned)
     return results
 
 
@@ -678,11 +702,9 @@ def _create_arrays(planned: Sequence[PlannedMaster], plan: WorkPlan) -> None:
                 sink.create((height, width), strips.strip_rows)
 
 
-def _discard_unfinished(
-    request: BuildRequest, planned: Sequence[PlannedMaster], results: Sequence[Made | Failure]
-) -> None:
-    finished = {result.name for result in results if isinstance(result, Made)}
+def _discard_unfinished(request: BuildRequest, planned: Sequence[PlannedMaster]) -> None:
     store = MasterStore(store_location(request.output_dir))
+    finished = store.names()  # also of a run that was ended, which has no results
     for master in planned:
         if master.job.name not in finished:
             store.discard(master.job.name)

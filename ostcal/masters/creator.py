@@ -158,8 +158,10 @@ def request_of(config: Config, *, bias: bool, darks: bool, flats: bool) -> Build
         save_fits=m.save_individual_masters,
         extensions=m.extensions,
         flavour=m.flavour,
+        lock_wait_s=m.lock_wait,
         quality=_quality_rules(config.quality) if m.quality_control else None,
         use_failed=config.quality.use_failed,
+        verify=config.storage.verify,
         memory_limit_bytes=compute.memory_limit,
         strip_rows=None if config.storage.strip_rows == "auto" else config.storage.strip_rows,
         execution=Execution(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ostcal.errors import InputError, NoFramesError, OstcalError
+from ostcal.errors import FrameError, InputError, NoFramesError, OstcalError
 from ostcal.frames import FrameStack
 from ostcal.masters.grouping import Frame
 from ostcal.masters.subtracted import infer_dark_subtracted, needs_levels
@@ -24,6 +24,8 @@ from ostcal.storage.stacks import ConcatenatedStack
 logger = logging.getLogger(__name__)
 
 _ROWS_AT_ONCE = 128
+_EXCLUDED_NAMED = 5
+"""Excluded frames that a line names with their reasons; `ostcal exclude SERIES --list` shows all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +38,14 @@ class Source:
     fits: FitsFrame | None = None
     series: str = ""
     index: int = 0
+    verify: bool = True
+    """Whether checksums are compared while the frame is read."""
+    has_chunk_checksums: bool = True
+    """Whether there are any to compare strip by strip: not in series of the first version of the format."""
 
     def stack(self) -> FrameStack:
         """Give the stack of this frame alone."""
-        return FitsStack((self.fits,)) if self.fits is not None else ZarrStack(self.series, (self.index,))
+        return _stack_of_run((self,))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,13 +56,19 @@ class Inputs:
     """By the label of the frame."""
     left_out: tuple[str, ...]
     searched: tuple[str, ...]
+    excluded: tuple[Source, ...] = ()
+    """Frames of series that a person decided to leave out; their copies in other places are left out too."""
 
 
 SET_FOLDERS = "set dark_capture.output_dir and flat_capture.output_dir"
 
 
-def gather_inputs(directories: Sequence[str], *, exclude: str, advice: str = SET_FOLDERS) -> Inputs:
+def gather_inputs(
+    directories: Sequence[str], *, exclude: str, advice: str = SET_FOLDERS, verify: bool = True
+) -> Inputs:
     """Find all frames below `directories`, the directory `exclude` (the masters) aside.
+
+    With `verify` the checksums of frames in series are compared whenever their samples are read.
 
     Raises
     ------
@@ -80,21 +92,38 @@ def gather_inputs(directories: Sequence[str], *, exclude: str, advice: str = SET
         if not (is_shared and source.frame.metadata.is_master and _is_below(path, exclude)):
             sources.append(source)
     series = [location for location in find_series(there) if is_shared or not _is_below(location, exclude)]
-    for location in series:
-        try:
-            opened = open_series(location)
-            left_out.extend(opened.problems)
-            sources.extend(_series_sources(opened))
-        except OstcalError as error:
-            left_out.append(str(error))
-            logger.debug("%s: traceback", location, exc_info=True)
+    of_series, excluded = _frames_of(series, left_out, verify=verify)
+    sources += of_series
     if not files and not series:
         raise NoFramesError(
             f"No input files found in {', '.join(described(d) for d in searched)}; looked in all folders below for "
             f"{' '.join(FITS_ENDINGS)} and for .zarr series; {advice}"
         )
-    unique = _without_copies(sources, left_out)
-    return Inputs(sources={s.frame.label: s for s in unique}, left_out=tuple(left_out), searched=searched)
+    unique = _without_copies(sources, left_out, excluded)
+    return Inputs(
+        sources={s.frame.label: s for s in unique},
+        left_out=tuple(left_out),
+        searched=searched,
+        excluded=tuple(excluded),
+    )
+
+
+def _frames_of(locations: Sequence[str], left_out: list[str], *, verify: bool) -> tuple[list[Source], list[Source]]:
+    """Give the frames of series, and apart from them those that a person excluded."""
+    sources: list[Source] = []
+    excluded: list[Source] = []
+    for location in locations:
+        try:
+            series = open_series(location)
+        except OstcalError as error:
+            left_out.append(str(error))
+            logger.debug("%s: traceback", location, exc_info=True)
+            continue
+        left_out.extend(series.problems)
+        for source in _series_sources(series, verify=verify):
+            (excluded if source.index in series.excluded else sources).append(source)
+        _log_excluded(series)
+    return sources, excluded
 
 
 def described(directory: str) -> str:
@@ -115,20 +144,41 @@ def _fits_source(path: str) -> Source:
     return Source(frame=Frame(label=path, metadata=fits.metadata), fingerprint=mark, fits=fits)
 
 
-def _series_sources(series: Series) -> list[Source]:
+def _series_sources(series: Series, *, verify: bool) -> list[Source]:
     return [
         Source(
             frame=Frame(label=f"{series.location}#{record.index}", metadata=record.metadata),
             fingerprint=record.pixels.fingerprint,
             series=series.location,
             index=record.index,
+            verify=verify,
+            has_chunk_checksums=series.has_chunk_checksums,
         )
         for record in series.records
     ]
 
 
-def unpacked(sources: dict[str, Source], directory: str, left_out: list[str]) -> dict[str, Source]:
+def _log_excluded(series: Series) -> None:
+    if not series.excluded:
+        return
+    reasons = [f"{index} ({decision.why})" for index, decision in series.excluded.items()]
+    more = f" and {len(reasons) - _EXCLUDED_NAMED} more" if len(reasons) > _EXCLUDED_NAMED else ""
+    logger.info(
+        "%s: %d of %d frames are excluded: %s%s",
+        series.location,
+        len(reasons),
+        len(series.records),
+        ", ".join(reasons[:_EXCLUDED_NAMED]),
+        more,
+    )
+
+
+def unpacked(
+    sources: dict[str, Source], directory: str, left_out: list[str], excluded: Sequence[Source] = ()
+) -> dict[str, Source]:
     """Unpack the compressed files among `sources` into `directory`; a damaged one is named in `left_out`.
+
+    Copies of the frames in `excluded` are left out.
 
     Compressed files cannot be read strip by strip without unpacking all before; once into a scratch folder is the
     price of one read and one write of the frame.
@@ -146,7 +196,7 @@ def unpacked(sources: dict[str, Source], directory: str, left_out: list[str]) ->
             logger.debug("%s: traceback", label, exc_info=True)
             continue
         result[label] = replace(source, fits=fits, fingerprint=fingerprint(fits))
-    kept = _without_copies(list(result.values()), left_out)
+    kept = _without_copies(list(result.values()), left_out, excluded)
     return {source.frame.label: source for source in kept}
 
 
@@ -165,10 +215,20 @@ def low_level(source: Source) -> float:
 
 
 def marked_dark_subtracted(sources: dict[str, Source], warnings: list[str]) -> dict[str, Source]:
-    """Mark flats that must have been dark-subtracted although their headers do not say so, with a warning."""
-    frames = [source.frame for source in sources.values()]
-    low_adu = {frame.label: low_level(sources[frame.label]) for frame in needs_levels(frames)}
+    """Mark flats that must have been dark-subtracted although their headers do not say so, with a warning.
+
+    Flats that turn out to be damaged are left out, with a warning too.
+    """
     marked = dict(sources)
+    low_adu: dict[str, float] = {}
+    for frame in needs_levels([source.frame for source in sources.values()]):
+        try:
+            low_adu[frame.label] = low_level(sources[frame.label])
+        except FrameError as error:
+            del marked[frame.label]
+            warnings.append(str(error))
+            logger.debug("%s: traceback", frame.label, exc_info=True)
+    frames = [source.frame for source in marked.values()]
     for inference in infer_dark_subtracted(frames, low_adu):
         for label in inference.labels:
             source = marked[label]
@@ -182,29 +242,44 @@ def marked_dark_subtracted(sources: dict[str, Source], warnings: list[str]) -> d
     return marked
 
 
-def _without_copies(sources: list[Source], left_out: list[str]) -> list[Source]:
-    """Keep the first of frames that are the same frame, and say in one line how many were not.
+def _without_copies(sources: list[Source], left_out: list[str], excluded: Sequence[Source] = ()) -> list[Source]:
+    """Keep the first of frames that are the same frame, none of those that are excluded; say how many were not kept.
 
     Three equal rows and the same start of exposure are proof enough (noise differs in almost every pixel, and
     comparing 240 frames of 61 MP in full means reading 60 GB); without a date the samples are compared in full.
     """
     same: dict[tuple[str, object], list[Source]] = defaultdict(list)
+    for source in excluded:
+        if source.fingerprint:
+            same[source.fingerprint, source.frame.metadata.date_obs].append(source)
+    not_wanted = {source.frame.label for source in excluded}
     kept: list[Source] = []
     copies: list[tuple[str, str]] = []
+    of_excluded: list[tuple[str, str]] = []
     for source in sources:
         date = source.frame.metadata.date_obs
         candidates = same[source.fingerprint, date] if source.fingerprint else []
-        original = next((c for c in candidates if date or _same_samples(c.stack(), source.stack())), None)
+        original = next((c for c in candidates if date or _is_copy(c, source)), None)
         if original is None:
             candidates.append(source)
             kept.append(source)
-        else:
-            copies.append((source.frame.label, original.frame.label))
-            logger.debug("%s: the same frame as %s", *copies[-1])
-    if copies:
-        more = f", and {len(copies) - 1} more" if len(copies) > 1 else ""
-        left_out.append(f"{copies[0][0]}: the same frame as {copies[0][1]}{more}: each counts once")
+            continue
+        pairs = of_excluded if original.frame.label in not_wanted else copies
+        pairs.append((source.frame.label, original.frame.label))
+        logger.debug("%s: the same frame as %s", *pairs[-1])
+    for pairs, why in ((copies, "each counts once"), (of_excluded, "which is excluded")):
+        if pairs:
+            more = f", and {len(pairs) - 1} more" if len(pairs) > 1 else ""
+            left_out.append(f"{pairs[0][0]}: the same frame as {pairs[0][1]}{more}: {why}")
     return kept
+
+
+def _is_copy(a: Source, b: Source) -> bool:
+    """Compare the samples of two frames; a damaged one is no copy, and combining will name it."""
+    try:
+        return _same_samples(a.stack(), b.stack())
+    except FrameError:
+        return False
 
 
 def _same_samples(a: FrameStack, b: FrameStack) -> bool:
@@ -243,7 +318,7 @@ def _together(a: Source, b: Source) -> bool:
 def _stack_of_run(run: Sequence[Source]) -> FrameStack:
     if run[0].fits is not None:
         return FitsStack(tuple(source.fits for source in run if source.fits is not None))
-    return ZarrStack(run[0].series, tuple(source.index for source in run))
+    return ZarrStack(run[0].series, tuple(source.index for source in run), run[0].verify)
 
 
 def input_digest(sources: Sequence[Source]) -> str:

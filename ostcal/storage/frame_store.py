@@ -15,7 +15,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -24,7 +24,7 @@ from uuid import uuid4
 import numpy as np
 import zarr
 from numpy.typing import DTypeLike, NDArray
-from zarr.codecs import BloscCodec, BytesCodec
+from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
 
 from ostcal._version import __version__
 from ostcal.errors import FrameError, StorageError
@@ -39,7 +39,20 @@ from ostcal.storage.durable import (
     sync_file,
     write_atomically,
 )
-from ostcal.storage.ledger import MAX_INDEX, MAX_SIDE, FrameRecord, checksum, read_ledger, record_path, write_record
+from ostcal.storage.ledger import (
+    MAX_INDEX,
+    MAX_REASON_LENGTH,
+    MAX_SIDE,
+    Decision,
+    FrameRecord,
+    checksum,
+    exclusion_path,
+    read_exclusions,
+    read_ledger,
+    record_path,
+    write_decision,
+    write_record,
+)
 from ostcal.storage.shard_reader import ShardLayout, read_shard_rows, shard_layout
 
 Location = str | os.PathLike[str]
@@ -49,7 +62,8 @@ FRAMES = "frames"
 LEDGER = "ledger"
 STORE_ENDING = ".zarr"
 FORMAT = "ostcal-series"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Version 2: every chunk ends with its CRC-32C. Series of version 1 are read, and extended as they are."""
 MAX_PIXELS = 2**31 - 1
 """Largest frame: 46340 x 46340; the exact sums of frame_statistics hold up to there."""
 
@@ -61,6 +75,7 @@ _CHUNK_BYTES = 1 << 19
 _MAX_CHUNK_BYTES = 1 << 29
 """Largest chunk of somebody else's array: a whole frame of 150 MP fits; damaged metadata must not fill the memory."""
 _CHUNK_ROWS = (16, 32)
+_MAX_QUOTED = 200
 
 _ENCODINGS: Mapping[str, SampleEncoding] = {
     "uint8": SampleEncoding(dtype="uint16"),
@@ -237,19 +252,34 @@ class SeriesWriter:
         try:
             # a damaged leftover would make zarr refuse to write: it reads the old shard of a padded grid first
             Path(shard).unlink(missing_ok=True)
-            self._array[index] = samples
+            self._store(index, samples)
             sync_file(Path(shard))
             for directory in list(Path(shard).parents)[:4]:
                 sync_directory(directory)
+            # a decision about an earlier frame of this index, whose record somebody deleted
+            exclusion_path(self._path / LEDGER, index).unlink(missing_ok=True)
             write_record(self._path / LEDGER, record)
         except OSError as error:
             raise StorageError(f"{self._path}: frame {index} cannot be written: {os_reason(error)}") from error
         self._records[index] = record
 
+    def _store(self, index: int, samples: NDArray[Any]) -> None:
+        """Write the shard of a frame; OSError stays what it is."""
+        try:
+            self._array[index] = samples
+        except OSError:
+            raise
+        except _ZARR_ERRORS as error:
+            raise StorageError(
+                f"{self._path}: frame {index} cannot be written, the metadata of the array are damaged:"
+                f" {_short(error)}; restore {FRAMES}/{_METADATA_FILE} from a copy"
+            ) from error
+
     def discard_frame(self, index: int) -> None:
         """Take a frame out of the series, its record first, so that its index can be written again."""
         try:
             record_path(self._path / LEDGER, index).unlink(missing_ok=True)
+            exclusion_path(self._path / LEDGER, index).unlink(missing_ok=True)
             sync_directory(self._path / LEDGER)
             Path(_shard_path(self.location, index)).unlink(missing_ok=True)
         except OSError as error:
@@ -297,6 +327,34 @@ class SeriesWriter:
         return samples
 
 
+def decide_frames(location: Location, indices: Iterable[int], decision: Decision) -> None:
+    """Record the decision to leave frames out of masters, or to take them in again; frames and records stay.
+
+    Raises
+    ------
+    StorageError
+        If it is no series, the reason is too long, or it cannot be written; of several frames some may be decided
+        then.
+    FrameError
+        If a frame is not committed; nothing is decided then.
+    """
+    path = Path(location)
+    _series_header(path)
+    chosen = sorted(set(indices))
+    absent = [str(index) for index in chosen if not record_path(path / LEDGER, index).exists()]
+    if absent:
+        raise FrameError(
+            f"{path}: there is no frame {', '.join(absent)}; there are {_listed(read_ledger(path / LEDGER)[0])}"
+        )
+    if len(decision.why) > MAX_REASON_LENGTH:
+        raise StorageError(f"{path}: a reason of {len(decision.why)} characters; {MAX_REASON_LENGTH} are possible")
+    for index in chosen:
+        try:
+            write_decision(path / LEDGER, index, decision)
+        except OSError as error:
+            raise StorageError(f"{path}: frame {index} cannot be decided on: {os_reason(error)}") from error
+
+
 # ---- reading a series ----
 
 
@@ -313,9 +371,13 @@ class Series:
     settings: Mapping[str, Any]
     software: str
     records: tuple[FrameRecord, ...]
-    """Records of the usable frames, by index."""
+    """Records of the usable frames, by index; those that a person excluded are among them."""
     problems: tuple[str, ...]
     """One line for each frame that cannot be used."""
+    has_chunk_checksums: bool = False
+    """Whether every strip is checked when it is read; frames of other series are checked as a whole only."""
+    excluded: Mapping[int, Decision] = field(default_factory=dict)
+    """Frames that a person decided to leave out of masters, by index. For capture and export they are there."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -338,11 +400,7 @@ class Series:
         record = next((record for record in self.records if record.index == index), None)
         if record is None:
             raise FrameError(f"{self.location}: there is no frame {index}; there are {_listed(self.records)}")
-        frame = np.empty((self.height, self.width), self.dtype)
-        _stored_frames(self.location).read(index, 0, frame)
-        if checksum(frame) != record.pixels.checksum:
-            raise _unusable(self.location, index, "its samples are not those that were written (checksum)")
-        return frame
+        return read_committed(self.location, record)
 
 
 def open_series(location: Location) -> Series:
@@ -368,6 +426,10 @@ def open_series(location: Location) -> Series:
             )
     absent = [record.index for record in records if not frames.holds(record.index)]
     lost = [str(_unusable(str(path), index, "its shard is missing")) for index in absent]
+    excluded, undecided = read_exclusions(path / LEDGER)
+    usable = tuple(record for record in records if record.index not in absent and record.index not in undecided)
+    committed = {record.index for record in records}
+    unread = [line for index, line in undecided.items() if index in committed]
     return Series(
         location=str(path),
         frame_type=FrameType(header["frame_type"]),
@@ -377,9 +439,27 @@ def open_series(location: Location) -> Series:
         dtype=frames.dtype,
         settings=header.get("settings", {}),
         software=str(header.get("software", "")),
-        records=tuple(record for record in records if record.index not in absent),
-        problems=(*problems, *lost),
+        records=usable,
+        problems=(*problems, *lost, *unread),
+        has_chunk_checksums=frames.layout is not None and frames.layout.checksums,
+        excluded={record.index: excluded[record.index] for record in usable if record.index in excluded},
     )
+
+
+def read_committed(location: str, record: FrameRecord) -> NDArray[Any]:
+    """Read the whole frame of a record, in its own dtype, and verify its checksum.
+
+    Raises
+    ------
+    FrameError
+        If the frame is missing, or is not what was written.
+    """
+    frames = _stored_frames(location)
+    frame = np.empty(frames.shape[1:], frames.dtype)
+    frames.read(record.index, 0, frame)
+    if checksum(frame) != record.pixels.checksum:
+        raise _unusable(location, record.index, "its samples are not those that were written (checksum)")
+    return frame
 
 
 def find_series(directories: Iterable[Location]) -> list[str]:
@@ -436,6 +516,8 @@ class ZarrStack:
 
     location: str
     indices: tuple[int, ...]
+    verify: bool = True
+    """Whether the checksums of chunks are compared while they are read."""
 
     def __post_init__(self) -> None:
         """Refuse frames that are not committed."""
@@ -471,17 +553,17 @@ class ZarrStack:
             raise ValueError(f"rows {start} to {stop} of {self.shape} do not fit a block of {out.dtype} {out.shape}")
         for rows, index in zip(out, self.indices, strict=True):
             if frames.dtype == "int16" and rows.flags.c_contiguous:
-                frames.read(index, start, rows.view(np.int16))
+                frames.read(index, start, rows.view(np.int16), verify=self.verify)
             elif rows.dtype == frames.dtype and rows.flags.c_contiguous:
-                frames.read(index, start, rows)
+                frames.read(index, start, rows, verify=self.verify)
             else:
                 samples = np.empty(rows.shape, frames.dtype)
-                frames.read(index, start, samples)
+                frames.read(index, start, samples, verify=self.verify)
                 rows[...] = samples.view(np.uint16) if frames.dtype == "int16" else samples
 
     def select(self, indices: Sequence[int]) -> ZarrStack:
         """Give the stack of the frames at these positions alone."""
-        return ZarrStack(self.location, tuple(self.indices[position] for position in indices))
+        return ZarrStack(self.location, tuple(self.indices[position] for position in indices), self.verify)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -502,13 +584,13 @@ class _StoredFrames:
             return os.path.exists(_shard_path(self.location, index))
         return all(map(os.path.exists, self._chunk_files(index, 0, self.shape[1])))
 
-    def read(self, index: int, start: int, out: NDArray[Any]) -> None:
+    def read(self, index: int, start: int, out: NDArray[Any], *, verify: bool = True) -> None:
         """Fill `out` (n_rows, width), of this dtype and in C order, with a frame's rows from `start` on."""
         if not 0 <= start <= start + len(out) <= self.shape[1]:
             raise ValueError(f"no {len(out)} rows from row {start} on in frames of {self.shape[1]} rows")
         try:
             if self.layout is not None:
-                read_shard_rows(_shard_path(self.location, index), self.layout, start, out)
+                read_shard_rows(_shard_path(self.location, index), self.layout, start, out, verify=verify)
                 return
             if not all(map(os.path.exists, self._chunk_files(index, start, start + len(out)))):
                 raise ValueError("a chunk is missing")  # zarr-python would give zeros
@@ -517,8 +599,8 @@ class _StoredFrames:
             raise _unusable(self.location, index, "its shard is missing") from error
         except OSError as error:
             raise _unusable(self.location, index, f"its shard cannot be read: {os_reason(error)}") from error
-        except _ZARR_ERRORS as error:
-            raise _unusable(self.location, index, f"its shard is damaged: {error}") from error
+        except (*_ZARR_ERRORS, MemoryError) as error:  # a damaged index may promise terabytes to zarr-python
+            raise _unusable(self.location, index, f"its shard is damaged: {_short(error)}") from error
 
     def _chunk_files(self, index: int, start: int, stop: int) -> list[str]:
         array = _zarr_array(self.location, self.stamp)
@@ -549,7 +631,8 @@ def _open_frames(location: str, stamp: int) -> _StoredFrames:
         case _:
             raise StorageError(
                 f"{location}: its {FRAMES!r} is no array of three axes (frame, row, column):"
-                f" shape {metadata.get('shape')}, type {metadata.get('data_type')}; it was made by another program"
+                f" shape {_short(metadata.get('shape'))}, type {_short(metadata.get('data_type'))};"
+                " it was made by another program"
             )
     layout = shard_layout(metadata)
     rows = layout.chunk_rows if layout is not None else _zarr_array(location, stamp).chunks[1]
@@ -580,8 +663,7 @@ def _open_array(location: str, mode: Literal["r", "r+"]) -> Any:
             warnings.simplefilter("error")
             return zarr.open_array(Path(location) / FRAMES, mode=mode)
     except (*_ZARR_ERRORS, UserWarning) as error:
-        reason = " ".join(str(error).split())
-        raise StorageError(f"{location}: the array {FRAMES!r} cannot be opened: {reason}") from error
+        raise StorageError(f"{location}: the array {FRAMES!r} cannot be opened: {_short(error)}") from error
 
 
 # ---- small parts ----
@@ -590,7 +672,9 @@ def _open_array(location: str, mode: Literal["r", "r+"]) -> Any:
 def _check_shape(path: Path, shape: tuple[int, int, int], dtype: str) -> None:
     n_frames, height, width = shape
     if dtype not in FRAME_DTYPES:
-        raise StorageError(f"{path}: frames of type {dtype} are not supported; there are {', '.join(FRAME_DTYPES)}")
+        raise StorageError(
+            f"{path}: frames of type {_short(dtype)} are not supported; there are {', '.join(FRAME_DTYPES)}"
+        )
     if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE and height * width <= MAX_PIXELS):
         raise StorageError(f"{path}: frames of {width} x {height} pixels; 1 to {MAX_PIXELS} pixels are possible")
     if not 0 <= n_frames <= MAX_INDEX + 1:
@@ -608,7 +692,7 @@ def _create_frames(path: Path, shape: tuple[int, int, int], dtype: str, compress
         dtype=dtype,
         fill_value=0,
         serializer=BytesCodec(endian=None if dtype == "uint8" else "little"),
-        compressors=None if compressor is None else [compressor],
+        compressors=[*([] if compressor is None else [compressor]), Crc32cCodec()],
         dimension_names=("frame", "row", "column"),
     )
 
@@ -632,14 +716,14 @@ def _series_header(path: Path) -> dict[str, Any]:
         case _:
             raise StorageError(f"{path}: it is no series of frames of this program (no group with a format)")
     if name != FORMAT:
-        raise StorageError(f"{path}: its format is {name!r}, not {FORMAT!r}")
+        raise StorageError(f"{path}: its format is {_short(name)!r}, not {FORMAT!r}")
     if number > FORMAT_VERSION:
         raise StorageError(
             f"{path}: version {number} of the format was written by a newer program; this one reads up to"
             f" {FORMAT_VERSION}; install a newer ostcal"
         )
     if header.get("frame_type") not in list(FrameType) or not isinstance(header.get("settings", {}), dict):
-        raise StorageError(f"{path}: its attributes are damaged: frame_type is {header.get('frame_type')!r}")
+        raise StorageError(f"{path}: its attributes are damaged: frame_type is {_short(header.get('frame_type'))}")
     return header
 
 
@@ -664,6 +748,12 @@ def _unusable(location: str, index: int, reason: str) -> FrameError:
         f" by deleting {record_path(Path(location) / LEDGER, index)}",
         place=f"{location}#{index}",
     )
+
+
+def _short(value: object) -> str:
+    """Give what another program or a damaged file says in one line that can be read."""
+    text = " ".join(str(value).split()) or type(value).__name__
+    return text if len(text) <= _MAX_QUOTED else f"{text[:_MAX_QUOTED]}..."
 
 
 def _shard_path(location: str, index: int) -> str:

@@ -1,7 +1,7 @@
 """The ledger of a series: one small JSON object per committed frame, written after the frame's samples.
 
 A frame whose record does not exist does not exist. Records are written to a temporary name, fsync'ed and renamed,
-so that each is complete or absent.
+so that each is complete or absent. A person's decision to leave a frame out lies beside its record.
 """
 
 from __future__ import annotations
@@ -32,7 +32,14 @@ MAX_INDEX = 999_999
 MAX_SIDE = 1_000_000
 """Longest width or height that a record or a store may claim, in pixels."""
 
-_RECORD_NAME = re.compile(r"\d{6}\.json")
+MAX_EXCLUSION_BYTES = 1 << 20
+MAX_REASON_LENGTH = 1000
+"""Characters of the reason why a frame is left out."""
+_KEPT_DECISIONS = 100
+"""Newest decisions that are kept of a frame: of `MAX_REASON_LENGTH`, six bytes a character, they have 0.6 MB."""
+
+RECORD_NAME = re.compile(r"\d{6}\.json")
+EXCLUSION_NAME = re.compile(r"\d{6}\.excluded\.json")
 _HISTOGRAM_BLOCK = 1 << 20
 """Samples that are counted at once: 61 MP take 0.08 s in such blocks, 0.4 s in blocks of 65,536, and never 0.5 GB."""
 _CARD = re.compile(r"[\x00-\xff]{80}")
@@ -116,6 +123,26 @@ class FrameRecord:
             With the key, its value and what it should be.
         """
         return _build(FrameRecord, parse_json(data), _RECORD)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """A person's decision to leave a frame out of masters, or to take it in again."""
+
+    excluded: bool
+    why: str
+    who: str
+    """Such as ``anna@dome``."""
+    when: datetime
+    """UTC, timezone-aware."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameDecisions:
+    """All decisions about one frame, the oldest first; the last one counts."""
+
+    index: int
+    decisions: tuple[Decision, ...]
 
 
 def describe_pixels(frame: NDArray[Any], *, saturation_adu: float | None = None) -> FramePixels:
@@ -227,13 +254,9 @@ def read_ledger(directory: Path) -> tuple[tuple[FrameRecord, ...], tuple[str, ..
     StorageError
         If the directory cannot be listed.
     """
-    try:
-        names = sorted(name for name in os.listdir(directory) if _RECORD_NAME.fullmatch(name))
-    except OSError as error:
-        raise StorageError(f"{directory}: the ledger of the series cannot be read: {os_reason(error)}") from error
     records: list[FrameRecord] = []
     problems: list[str] = []
-    for name in names:
+    for name in _names(directory, RECORD_NAME):
         path = directory / name
         try:
             records.append(_read_record(path))
@@ -253,7 +276,82 @@ def _read_record(path: Path) -> FrameRecord:
     return record
 
 
+# ---- frames that are left out ----
+
+
+def exclusion_path(directory: Path, index: int) -> Path:
+    """Give where the decisions about a frame lie: beside its record, which they leave as it is."""
+    return directory / f"{index:06d}.excluded.json"
+
+
+def write_decision(directory: Path, index: int, decision: Decision) -> None:
+    """Add a decision about a frame, complete on disk or absent; a damaged file of decisions is replaced.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+    path = exclusion_path(directory, index)
+    try:
+        earlier = _read_decisions(path).decisions
+    except (ValueError, FileNotFoundError):
+        earlier = ()
+    kept = FrameDecisions(index=index, decisions=(*earlier, decision)[-_KEPT_DECISIONS:])
+    text = json.dumps(dataclasses.asdict(kept), default=_json_value, indent=1)
+    write_atomically(path, (text + "\n").encode("ascii"), durable=True)
+
+
+def read_exclusions(directory: Path) -> tuple[dict[int, Decision], dict[int, str]]:
+    """Read which frames are left out, and why.
+
+    Returns
+    -------
+    excluded : dict of int to Decision
+        The frames whose last decision is to leave them out, by index.
+    problems : dict of int to str
+        A line for each frame whose decisions cannot be read. Somebody had a reason: it should be left out too.
+
+    Raises
+    ------
+    StorageError
+        If the directory cannot be listed.
+    """
+    excluded: dict[int, Decision] = {}
+    problems: dict[int, str] = {}
+    for name in _names(directory, EXCLUSION_NAME):
+        path, index = directory / name, int(name[:6])
+        try:
+            last = _read_decisions(path).decisions[-1]
+        except (ValueError, OSError) as error:
+            reason = os_reason(error) if isinstance(error, OSError) else str(error)
+            problems[index] = (
+                f"{path}: this frame is left out, it cannot be read why it was excluded: {reason};"
+                f" say it again with ostcal exclude --frame {index}, with --include to use the frame"
+            )
+            continue
+        if last.excluded:
+            excluded[index] = last
+    return excluded, problems
+
+
+def _read_decisions(path: Path) -> FrameDecisions:
+    kept: FrameDecisions = _build(FrameDecisions, parse_json(read_bounded(path, MAX_EXCLUSION_BYTES)), _DECISIONS)
+    if kept.index != int(path.name[:6]):
+        raise ValueError(f"it is of frame {kept.index}, not of frame {int(path.name[:6])} as its name says")
+    if not kept.decisions:
+        raise ValueError("it holds no decision")
+    return kept
+
+
 # ---- files that are complete or absent ----
+
+
+def _names(directory: Path, pattern: re.Pattern[str]) -> list[str]:
+    try:
+        return sorted(name for name in os.listdir(directory) if pattern.fullmatch(name))
+    except OSError as error:
+        raise StorageError(f"{directory}: the ledger of the series cannot be read: {os_reason(error)}") from error
 
 
 def _json_value(value: object) -> str:
@@ -420,4 +518,9 @@ _RECORD: Mapping[str, _Check] = {
     "checks": _list_of(_nested(FrameCheck, _CHECK)),
     "source": _optional(_text),
     "header": _cards,
+}
+_DECISION: Mapping[str, _Check] = {"excluded": _flag, "why": _text, "who": _text, "when": _moment}
+_DECISIONS: Mapping[str, _Check] = {
+    "index": _whole(0, MAX_INDEX),
+    "decisions": _list_of(_nested(Decision, _DECISION)),
 }

@@ -14,9 +14,7 @@ import os
 import re
 import shutil
 import socket
-import sys
 import time
-import uuid
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -41,6 +39,7 @@ from ostcal.storage.durable import (
     write_atomically,
 )
 from ostcal.storage.ledger import MAX_SIDE
+from ostcal.storage.locking import PROCESS_MARK, is_running
 from ostcal.storage.shard_reader import blosc_only, decode_chunk
 
 Location = str | os.PathLike[str]
@@ -61,9 +60,6 @@ _UNMARKED_AGE_S = 60.0
 """Age from which a directory without any mark counts as left behind: its maker marks it within milliseconds."""
 _SYNC_THREADS = 8
 _NAME = re.compile(r"[^.\s/\\:*?\"<>|\x00-\x1f][^/\\:*?\"<>|\x00-\x1f]{0,199}")
-PROCESS_MARK = uuid.uuid4().hex
-"""Tells this process from an earlier one of the same number, as it is usual in containers."""
-
 # Mean of 40 frames with 3.3 ADU of noise, 9576 columns in strips of 64 rows, all three planes of 61 MP (607 MB), one
 # thread. Writing and reading: plain 0.9 + 0.03 s, lz4 with bitshuffle 0.9 + 0.15 s for 312 MB, zstd-1 with byte
 # shuffle 1.5 + 0.4 s for 278 MB. lz4 costs nothing, as half the bytes go to the disk, and a chunk that a power cut
@@ -485,26 +481,6 @@ def _age_s(path: Path) -> float:
         return time.time() - path.stat().st_mtime
     except FileNotFoundError:  # another process has just swept it
         return 0.0
-
-
-def is_running(pid: int, process: str) -> bool:
-    """Whether a process of this computer lives, by its number and the `PROCESS_MARK` it had."""
-    if pid == os.getpid():
-        return process == PROCESS_MARK
-    if sys.platform == "win32":  # os.kill would end the process there
-        import ctypes
-
-        handle = ctypes.windll.kernel32.OpenProcess(0x1000, False, pid)  # PROCESS_QUERY_LIMITED_INFORMATION
-        if handle:
-            ctypes.windll.kernel32.CloseHandle(handle)
-        return bool(handle)
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 # ---- small parts ----

@@ -1,8 +1,11 @@
-"""Chunks of our own zarr arrays, read straight into a block.
+"""Chunks of our own zarr arrays, checked and read straight into a block.
 
 zarr-python reads every strip of every frame through its event loop: 0.5 GB/s here on one thread and on two. For
 the layout that this package writes, one seek, one read and one decompression into place do the same: 1.7 GB/s
 for zstd, 3.6 GB/s for lz4. An array of any other layout has no `ShardLayout` and is read through zarr-python.
+
+Every chunk carries the CRC-32C of its stored bytes (zarr's codec ``crc32c``), which is compared before decoding:
+blosc itself notices a changed bit only where it breaks its own structure. It costs 0.03 s for each GB (31 GB/s).
 """
 
 from __future__ import annotations
@@ -22,6 +25,8 @@ from numpy.typing import NDArray
 
 _ENTRY_BYTES = 16
 _CHECKSUM_BYTES = 4
+_CHECKSUM_RESIDUE = 0x48674BC7
+"""CRC-32C of any bytes that are followed by their own CRC-32C, little-endian."""
 _BLOSC_HEADER_BYTES = 16
 
 
@@ -34,6 +39,8 @@ class ShardLayout:
     chunk_rows: int
     dtype: str
     compressed: bool
+    checksums: bool = False
+    """Whether every chunk ends with its CRC-32C; those of version 1 of the format do not."""
 
 
 def shard_layout(metadata: Mapping[str, Any]) -> ShardLayout | None:
@@ -56,9 +63,12 @@ def shard_layout(metadata: Mapping[str, Any]) -> ShardLayout | None:
                 }
             ],
         } if 0 < rows <= height and shard_width == chunk_width == width and padded == -(-height // rows) * rows:
-            compressed = blosc_only(codecs)
+            checksums = codecs[-1:] == [{"name": "crc32c"}]
+            compressed = blosc_only(codecs[:-1] if checksums else codecs)
             if compressed is not None and not metadata.get("storage_transformers"):
-                return ShardLayout(height=height, width=width, chunk_rows=rows, dtype=dtype, compressed=compressed)
+                return ShardLayout(
+                    height=height, width=width, chunk_rows=rows, dtype=dtype, compressed=compressed, checksums=checksums
+                )
     return None
 
 
@@ -76,8 +86,10 @@ def blosc_only(codecs: list[Any]) -> bool | None:
     return None
 
 
-def read_shard_rows(path: str, layout: ShardLayout, start: int, out: NDArray[Any]) -> None:
+def read_shard_rows(path: str, layout: ShardLayout, start: int, out: NDArray[Any], *, verify: bool = True) -> None:
     """Fill `out`, an (n_rows, width) array of the layout's dtype in C order, with one frame's rows from `start` on.
+
+    The checksums of chunks are compared where there are any and `verify` is true.
 
     Raises
     ------
@@ -92,7 +104,7 @@ def read_shard_rows(path: str, layout: ShardLayout, start: int, out: NDArray[Any
         index = _shard_index(path, status.st_size, status.st_mtime_ns, -(-layout.height // step))
         for chunk in range(start // step, -(-stop // step)):
             file.seek(int(index[chunk, 0]))
-            data = file.read(int(index[chunk, 1]))
+            data = _chunk_data(file.read(int(index[chunk, 1])), layout, chunk, verify=verify)
             first = chunk * step
             if start <= first and first + step <= stop:
                 decode_chunk(data, out[first - start : first - start + step], compressed=layout.compressed)
@@ -101,6 +113,17 @@ def read_shard_rows(path: str, layout: ShardLayout, start: int, out: NDArray[Any
             decode_chunk(data, rows, compressed=layout.compressed)
             top, bottom = max(first, start), min(first + step, stop)
             out[top - start : bottom - start] = rows[top - first : bottom - first]
+
+
+def _chunk_data(stored: bytes, layout: ShardLayout, chunk: int, *, verify: bool) -> bytes | memoryview:
+    """Give the bytes of a chunk without their checksum, which is compared first."""
+    if not layout.checksums:
+        return stored
+    if verify and google_crc32c.value(stored) != _CHECKSUM_RESIDUE:
+        first = chunk * layout.chunk_rows
+        last = min(first + layout.chunk_rows, layout.height) - 1
+        raise ValueError(f"rows {first} to {last} are not those that were written (checksum)")
+    return memoryview(stored)[:-_CHECKSUM_BYTES]
 
 
 @lru_cache(maxsize=4096)
@@ -121,7 +144,7 @@ def _shard_index(path: str, size: int, mtime_ns: int, n_chunks: int) -> NDArray[
     return index
 
 
-def decode_chunk(data: bytes, out: NDArray[Any], *, compressed: bool) -> None:
+def decode_chunk(data: bytes | memoryview, out: NDArray[Any], *, compressed: bool) -> None:
     """Decode one chunk into `out` (C order), which it must fill exactly; ValueError where it does not."""
     if not compressed:
         if len(data) != out.nbytes:

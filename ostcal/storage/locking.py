@@ -1,0 +1,364 @@
+"""One run at a time: a lock file that says who holds it and since when, and whose age shows that its owner lives.
+
+The lock is a file that only one process can create (``O_EXCL``), so it needs no ``fcntl`` and holds between the
+machines of a network file system too. Its owner touches it every ten seconds. What a dead owner left is recognised: on
+the same machine by its process, from another one by a file that was not touched for two minutes.
+
+To remove a lock that was left behind, a second lock is needed whose name holds the token of the first. So of any
+number of runs only one removes it, and none can remove the lock of the one that came after.
+
+What it cannot do: an owner on *another* machine that was stopped (not ended) for longer than two minutes loses its
+lock, and says so when it goes on; NFS version 2 creates no file exclusively.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shlex
+import socket
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from ostcal.errors import StorageError
+from ostcal.storage.durable import os_reason, parse_json, read_bounded
+
+logger = logging.getLogger(__name__)
+
+PROCESS_MARK: Final = uuid.uuid4().hex
+"""Tells this process from an earlier one of the same number, as it is usual in containers."""
+
+_MAX_BYTES = 1 << 16
+_MAX_COMMAND = 300
+_TRIES = 50
+"""Times that a lock may come and go while it is looked at."""
+_DEEPEST = 5
+"""Runs that may have been killed while they removed the lock of another killed one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LockRules:
+    """How long is waited for what."""
+
+    wait_s: float = 0.0
+    """How long to wait for another run to end before giving up."""
+    poll_s: float = 0.5
+    """Pause between two looks while waiting."""
+    heartbeat_s: float = 10.0
+    """How often an owner touches its lock."""
+    abandoned_after_s: float = 120.0
+    """Age from which a lock of another machine counts as left behind; an NFS client may be a minute behind."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LockOwner:
+    """Who holds a lock."""
+
+    host: str
+    machine: str
+    """Where process numbers mean the same (Linux: of this start of the machine and this container); else empty."""
+    pid: int
+    process: str
+    """`PROCESS_MARK` of the process."""
+    started: str
+    """When the process was started, as the system counts it (Linux); else empty."""
+    command: str
+    since: str
+    """UTC, ISO 8601."""
+    token: str
+    """Of this lock alone."""
+
+    @property
+    def text(self) -> str:
+        """Name the owner for a person."""
+        words = "".join(letter if letter.isprintable() else "?" for letter in self.command[:_MAX_COMMAND])
+        return f"`{words}` (process {self.pid} on {self.host}, since {self.since})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Seen:
+    """A lock file as it was found."""
+
+    owner: LockOwner | None
+    """``None`` where it cannot be read: its maker was killed at it, or it is no lock."""
+    age_s: float
+    """Since it was touched."""
+
+    @property
+    def token(self) -> str:
+        return self.owner.token if self.owner is not None else "unreadable"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Words:
+    """What a person is told who has to wait."""
+
+    what: str
+    advice: str
+
+    def who(self, seen: _Seen) -> str:
+        return f"{self.what}: another run is writing there: {_name(seen)}, last sign of life {seen.age_s:.0f} s ago"
+
+    def refusal(self, path: Path, seen: _Seen, rules: LockRules) -> str:
+        here = seen.owner is not None and seen.owner.host == socket.gethostname()
+        left = "" if here else f" (after {rules.abandoned_after_s:.0f} s without a sign of life it counts as gone)"
+        other = f", or {self.advice}" if self.advice else ""
+        return f"{self.who(seen)}; wait until it has ended{other}; if it is gone{left}, delete {path}"
+
+
+@contextlib.contextmanager
+def locked(path: Path, rules: LockRules | None = None, *, what: str, advice: str = "") -> Iterator[None]:
+    """Hold a lock while the context lasts.
+
+    Parameters
+    ----------
+    path : Path
+        Of the lock file; its directory must be there.
+    rules : LockRules, optional
+        How long is waited.
+    what : str
+        What is kept for this run, for the message.
+    advice : str
+        What a person can do beside waiting, for the message: ``choose another master_frames.output_dir``.
+
+    Raises
+    ------
+    StorageError
+        If another run holds it, and goes on doing so for `LockRules.wait_s`; the message says which. Also where the
+        lock cannot be written.
+    """
+    rules = rules or LockRules()
+    mine = _this_process()
+    ended = threading.Event()
+    beats = threading.Thread(target=_beat, args=(path, mine, rules, ended), name="ostcal-lock", daemon=True)
+    try:
+        _acquire(path, mine, rules, _Words(what=what, advice=advice))
+        beats.start()
+        _sweep(path, mine, rules)
+        yield
+    finally:
+        ended.set()
+        if beats.ident is not None:
+            beats.join()
+        _release(path, mine)
+
+
+def is_running(pid: int, process: str) -> bool:
+    """Whether a process of this computer lives, by its number and the `PROCESS_MARK` it had."""
+    if pid == os.getpid():
+        return process == PROCESS_MARK
+    if sys.platform == "win32":  # os.kill would end the process there
+        import ctypes
+
+        handle = ctypes.windll.kernel32.OpenProcess(0x1000, False, pid)  # PROCESS_QUERY_LIMITED_INFORMATION
+        if handle:
+            ctypes.windll.kernel32.CloseHandle(handle)
+        return bool(handle)
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+# ---- getting and giving back ----
+
+
+def _acquire(path: Path, mine: LockOwner, rules: LockRules, words: _Words) -> None:
+    until_s = time.monotonic() + rules.wait_s
+    told = False
+    while True:
+        try:
+            holder = _try(path, mine, rules, 0)
+        except OSError as error:
+            raise StorageError(
+                f"{path}: the lock that keeps other runs away cannot be written: {os_reason(error)}"
+            ) from error
+        if holder is None:
+            return
+        left_s = until_s - time.monotonic()
+        if left_s <= 0:
+            raise StorageError(words.refusal(path, holder, rules))
+        if not told:
+            logger.warning("%s; waiting up to %.0f s for it", words.who(holder), rules.wait_s)
+            told = True
+        time.sleep(min(rules.poll_s, left_s))
+
+
+def _try(path: Path, mine: LockOwner, rules: LockRules, depth: int) -> _Seen | None:
+    """Take a lock; gives who has it where that is not possible now."""
+    for _ in range(_TRIES):
+        if _create(path, mine):
+            return None
+        seen = _look(path)
+        if seen is None:
+            continue
+        if depth >= _DEEPEST or not _is_abandoned(seen, rules):
+            return seen
+        other = _take_away(path, seen, mine, rules, depth)
+        if other is not None:
+            return other
+    raise OSError(f"it came and went {_TRIES} times while it was looked at")
+
+
+def _take_away(path: Path, seen: _Seen, mine: LockOwner, rules: LockRules, depth: int) -> _Seen | None:
+    """Remove an abandoned lock; gives who else is doing that."""
+    guard = path.with_name(f"{path.name}.{seen.token}")
+    other = _try(guard, mine, rules, depth + 1)
+    if other is not None:
+        return other
+    try:
+        now = _look(path)
+        if now is not None and now.token == seen.token and _is_abandoned(now, rules):
+            path.unlink(missing_ok=True)
+            if now.owner is not None:
+                logger.info("%s: the lock of %s was left behind and is removed", path, now.owner.text)
+    finally:
+        guard.unlink(missing_ok=True)
+    return None
+
+
+def _create(path: Path, mine: LockOwner) -> bool:
+    """Create the lock file; false where there is one."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    except FileExistsError:
+        return False
+    except PermissionError:
+        if os.name == "nt" and path.exists():  # being deleted by somebody who had it open
+            return False
+        raise
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(json.dumps(asdict(mine), indent=2).encode("ascii"))
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return True
+
+
+def _release(path: Path, mine: LockOwner) -> None:
+    """Remove our own lock, and no other."""
+    try:
+        seen = _look(path)
+        if seen is not None and seen.token == mine.token:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        logger.warning("%s: the lock cannot be removed (%s); the next run sees that it is left behind", path, error)
+
+
+def _beat(path: Path, mine: LockOwner, rules: LockRules, ended: threading.Event) -> None:
+    """Touch the lock as long as it is ours."""
+    while not ended.wait(rules.heartbeat_s):
+        try:
+            seen = _look(path)
+            if seen is None or seen.token != mine.token:
+                taken = f"was taken over by {_name(seen)}" if seen is not None else "is no longer there"
+                logger.error("%s: the lock of this run %s; two runs may write here now", path, taken)
+                return
+            os.utime(path)  # by the clock of the file server
+        except OSError as error:  # a disk that is away for a moment; the lock counts for two minutes without
+            logger.debug("%s: the lock could not be touched: %s", path, error)
+
+
+def _sweep(path: Path, mine: LockOwner, rules: LockRules) -> None:
+    """Remove second locks of runs that were killed at removing the first; they guard locks that are gone."""
+    with contextlib.suppress(OSError):
+        with os.scandir(path.parent) as entries:
+            strays = [entry for entry in entries if entry.name.startswith(f"{path.name}.")]
+        for stray in strays:
+            seen = _look(Path(stray.path)) if mine.token not in stray.name else None
+            if seen is not None and _is_abandoned(seen, rules):
+                os.unlink(stray.path)
+
+
+# ---- who ----
+
+
+def _look(path: Path) -> _Seen | None:
+    """Read a lock file; ``None`` where there is none."""
+    try:
+        with path.open("rb") as file:  # opening makes NFS ask its server
+            touched_s = os.fstat(file.fileno()).st_mtime
+        data = read_bounded(path, _MAX_BYTES)
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        data = b""
+    return _Seen(owner=_owner_of(data), age_s=max(0.0, _now_s(path.parent) - touched_s))
+
+
+def _owner_of(data: bytes) -> LockOwner | None:
+    try:
+        values = parse_json(data)
+    except ValueError:
+        return None
+    kinds = {field.name: int if field.name == "pid" else str for field in fields(LockOwner)}
+    if not isinstance(values, dict) or any(not isinstance(values.get(name), kind) for name, kind in kinds.items()):
+        return None
+    owner = LockOwner(**{name: values[name] for name in kinds})
+    return owner if owner.pid > 0 and owner.token.isalnum() and len(owner.token) <= 64 else None
+
+
+def _now_s(directory: Path) -> float:
+    """Give the time as the file system's clock has it: that of a server may differ from ours."""
+    with tempfile.TemporaryFile(dir=directory) as probe:  # without a name, where the system can do that
+        return os.fstat(probe.fileno()).st_mtime
+
+
+def _is_abandoned(seen: _Seen, rules: LockRules) -> bool:
+    owner = seen.owner
+    if owner is None or (owner.host, owner.machine) != (socket.gethostname(), _this_machine()):
+        return seen.age_s > rules.abandoned_after_s
+    if not is_running(owner.pid, owner.process):
+        return True
+    started = _start_of(owner.pid)
+    return bool(owner.started and started) and started != owner.started
+
+
+def _this_process() -> LockOwner:
+    program = Path(sys.argv[0] if sys.argv else "")
+    return LockOwner(
+        host=socket.gethostname(),
+        machine=_this_machine(),
+        pid=os.getpid(),
+        process=PROCESS_MARK,
+        started=_start_of(os.getpid()),
+        command=shlex.join([program.parent.name if program.name == "__main__.py" else program.name, *sys.argv[1:]]),
+        since=f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC",
+        token=uuid.uuid4().hex,
+    )
+
+
+def _this_machine() -> str:
+    """Tell where process numbers mean the same: machines may share a name, and containers a machine."""
+    try:
+        start = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        return f"{start} {os.readlink('/proc/self/ns/pid')}"
+    except (OSError, ValueError):
+        return ""
+
+
+def _start_of(pid: int) -> str:
+    """Give when a process was started, in ticks; empty where the system does not say, ``ended`` for a zombie."""
+    try:
+        words = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        return "ended" if words[0] in (b"Z", b"X") else words[19].decode("ascii")
+    except (OSError, IndexError, ValueError):
+        return ""
+
+
+def _name(seen: _Seen) -> str:
+    return seen.owner.text if seen.owner is not None else "a run that did not leave its name"
