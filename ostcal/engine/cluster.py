@@ -10,9 +10,7 @@ import importlib.util
 import json
 import logging
 import os
-import signal
 import socket
-import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -26,6 +24,7 @@ from distributed import Client, LocalCluster, Security, WorkerPlugin
 
 from ostcal.engine import worker_checks
 from ostcal.engine.execution import ClusterClass, Execution, TlsFiles
+from ostcal.engine.interrupts import interrupts_ignored
 from ostcal.errors import ConfigError, OstcalError, StorageError
 
 logger = logging.getLogger(__name__)
@@ -206,7 +205,7 @@ def _started(wanted: ClusterClass, execution: Execution) -> Iterator[Any]:
         kwargs["security"] = _security(execution.tls, for_all=True)
     label = f"compute.cluster {wanted.name}"
     try:
-        with _interrupts_ignored():
+        with interrupts_ignored():
             cluster = kind(**kwargs)
     except (TypeError, ValueError, KeyError, AttributeError, ImportError, OSError, RuntimeError) as error:
         raise ConfigError(
@@ -275,7 +274,7 @@ def _local_cluster(workers: int) -> Iterator[Any]:
     """Start processes of one thread each on this computer, and say where the dashboard is."""
     has_dashboard = importlib.util.find_spec("bokeh") is not None
     # The memory is planned per strip; Dask's own limit would pause or kill workers by another count.
-    with _interrupts_ignored(), dask.config.set({"distributed.scheduler.allowed-failures": ALLOWED_FAILURES}):
+    with interrupts_ignored(), dask.config.set({"distributed.scheduler.allowed-failures": ALLOWED_FAILURES}):
         cluster = LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
@@ -302,19 +301,6 @@ def _dashboard_address() -> str:
         except OSError:
             return "127.0.0.1:0"
     return f"127.0.0.1:{_DASHBOARD_PORT}"
-
-
-@contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """Start children that ignore Ctrl-C, which a terminal sends to all: the parent alone ends the run and says so."""
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before or signal.SIG_DFL)
 
 
 # ---- before work ----

@@ -7,6 +7,7 @@ and `finish` makes the result visible. A flat waits for the darks it names. A ta
 
 from __future__ import annotations
 
+import multiprocessing
 import shutil
 import signal
 import threading
@@ -14,7 +15,7 @@ import traceback
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -24,6 +25,7 @@ from ostcal.engine import levels as frame_levels
 from ostcal.engine import tasks
 from ostcal.engine.batches import Batch, Sharing, batches, combine_batch, normalise_batch, row_bytes
 from ostcal.engine.execution import Execution as Execution
+from ostcal.engine.interrupts import interrupts_ignored
 from ostcal.engine.noise import merge_cells, sampled_rows
 from ostcal.engine.normalization import measure_levels
 from ostcal.engine.rejection import SeriesNoise
@@ -429,6 +431,20 @@ def _leave_interrupts_to_the_parent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
+@contextmanager
+def _process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Start processes that ignore Ctrl-C from their first moment: importing takes a second, in which it may come."""
+    context = multiprocessing.get_context("spawn")
+    with interrupts_ignored():
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_interrupts_to_the_parent)
+        for _ in range(workers):  # each starts a process, which inherits what is ignored
+            pool.submit(int)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def _run_local(
     graph: Graph, keys: list[Hashable], execution: Execution, finished: Callable[[Hashable], None]
 ) -> list[Any]:
@@ -445,16 +461,8 @@ def _run_local(
 
     with Report():
         if execution.scheduler == "processes":
-            return list(
-                dask.multiprocessing.get(
-                    graph,
-                    keys,
-                    num_workers=execution.workers,
-                    optimize_graph=False,
-                    chunksize=1,
-                    initializer=_leave_interrupts_to_the_parent,
-                )
-            )
+            with _process_pool(execution.workers) as processes:
+                return list(dask.multiprocessing.get(graph, keys, pool=processes, optimize_graph=False, chunksize=1))
         with ThreadPoolExecutor(execution.workers, thread_name_prefix="ostcal") as pool:
             return list(dask.threaded.get(graph, keys, pool=pool))
 
