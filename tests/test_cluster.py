@@ -263,6 +263,17 @@ def start_worker(address: str, python_path: Path | None, folder: Path) -> subpro
         return subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log)
 
 
+def place_without_ostcal(folder: Path) -> Path:
+    """Give a path for Python on which ostcal is not found, though it may be installed here for development."""
+    place = folder / "bare"
+    place.mkdir()
+    (place / "sitecustomize.py").write_text(
+        "import os, sys\n"
+        "sys.path[:] = [path for path in sys.path if not os.path.isdir(os.path.join(path or '.', 'ostcal'))]\n"
+    )
+    return place
+
+
 def end(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     try:
@@ -333,7 +344,7 @@ def test_a_worker_with_another_ostcal_is_refused_by_name(tmp_path: Path) -> None
 
 def test_a_worker_without_ostcal_is_named(tmp_path: Path) -> None:
     with LocalCluster(n_workers=0, dashboard_address=FREE_PORT) as cluster:
-        worker = start_worker(cluster.scheduler_address, None, tmp_path)
+        worker = start_worker(cluster.scheduler_address, place_without_ostcal(tmp_path), tmp_path)
         try:
             with pytest.raises(
                 OstcalError, match=r"worker tcp://\S+ cannot run ostcal: .*No module named 'ostcal'.*; install"
@@ -366,7 +377,7 @@ def test_a_worker_with_another_ostcal_that_comes_later_leaves_again(
 
 
 def test_a_scheduler_without_ostcal_is_named(tmp_path: Path) -> None:
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment = {**os.environ, "PYTHONPATH": str(place_without_ostcal(tmp_path))}
     bare = Observatory(folder=tmp_path, port=free_port(), environment=environment)
     bare.start_scheduler()
     bare.start_worker("one")
