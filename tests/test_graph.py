@@ -20,7 +20,7 @@ from memory_stack import BrokenStack, MemoryStack, NpySink, RefuseToFinish, keep
 from numpy.typing import NDArray
 
 from ostcal.engine import tasks
-from ostcal.engine.cluster import cluster_client
+from ostcal.engine.cluster import connection
 from ostcal.engine.graph import Execution, Failure, Progress, build_graph, run_graph, run_tasks, total_bytes
 from ostcal.engine.levels import DarkModel
 from ostcal.engine.rejection import RejectionMethod, SeriesNoise, SigmaClip, WinsorizedSigmaClip
@@ -388,15 +388,7 @@ def test_no_jobs_give_no_results() -> None:
 def test_a_scheduler_that_does_not_answer_is_one_clear_line() -> None:
     with (
         pytest.raises(OstcalError, match=r"compute\.address tcp://127\.0\.0\.1:9: no Dask scheduler answered"),
-        cluster_client("tcp://127.0.0.1:9", 1, None),
-    ):
-        pass
-
-
-def test_an_address_that_is_none_is_one_clear_line() -> None:
-    with (
-        pytest.raises(OstcalError, match=r"compute\.address nonsense://x: .*unknown address scheme"),
-        cluster_client("nonsense://x", 1, None),
+        connection(Execution(scheduler="distributed", address="tcp://127.0.0.1:9")),
     ):
         pass
 

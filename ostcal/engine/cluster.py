@@ -104,14 +104,6 @@ def connection(execution: Execution) -> Iterator[Connection]:
             _kept.reset(before)
 
 
-@contextmanager
-def cluster_client(address: str | None, workers: int, memory_limit_bytes: int | None) -> Iterator[Any]:
-    """Give a client of the scheduler at `address`, or of a cluster of this computer."""
-    wanted = Execution(scheduler="distributed", workers=workers, address=address, memory_limit_bytes=memory_limit_bytes)
-    with connection(wanted) as ready:
-        yield ready.client
-
-
 def _same_cluster(one: Execution, other: Execution) -> bool:
     def place(execution: Execution) -> tuple[Any, ...]:
         return (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 from pathlib import Path
@@ -11,10 +10,9 @@ from ostcal.errors import StorageError
 from ostcal.report.document import Report
 from ostcal.report.page import render
 from ostcal.report.pictures import ReportPictures
+from ostcal.storage.durable import os_reason, write_atomically
 
 _log = logging.getLogger(__name__)
-
-PARTIAL_ENDING = ".partial"
 
 
 def write_report(
@@ -49,18 +47,9 @@ def write_report(
 
 
 def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(path.name + PARTIAL_ENDING)
     try:
-        try:
-            with open(partial, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-        finally:
-            with contextlib.suppress(OSError):
-                os.remove(partial)
+        write_atomically(path, content, durable=True)
     except OSError as error:
         raise StorageError(
-            f"{path}: cannot be written: {error.strerror or error}; check the directory, its space and permissions"
+            f"{path}: cannot be written: {os_reason(error)}; check the directory, its space and permissions"
         ) from error

@@ -243,7 +243,7 @@ def _create(path: Path, mine: LockOwner) -> bool:
     try:
         with open(descriptor, "wb") as file:
             file.write(json.dumps(asdict(mine), indent=2).encode("ascii"))
-    except BaseException:
+    except BaseException:  # Ctrl-C too: a lock that is half written would hold others up for two minutes
         path.unlink(missing_ok=True)
         raise
     return True
