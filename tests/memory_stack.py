@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
@@ -107,8 +108,9 @@ class NpySink:
 
     def write_rows(
         self, start: int, *, master: NDArray[np.float32], n_used: NDArray[np.uint16], std: NDArray[np.float32]
-    ) -> None:
+    ) -> tuple[int, ...]:
         self._write(start, master=master, n_used=n_used, std=std)
+        return tuple(google_crc32c.value(rows.tobytes()) for rows in (master, n_used, std))
 
     def read_rows(self, start: int, stop: int) -> NDArray[np.float32]:
         return np.array(np.load(Path(self.folder, "master.npy"), mmap_mode="r")[start:stop])

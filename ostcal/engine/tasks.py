@@ -5,6 +5,7 @@ Tasks are idempotent and hold nothing but locations and numbers; the graph (`gra
 
 from __future__ import annotations
 
+import hashlib
 import math
 import threading
 import time
@@ -28,14 +29,24 @@ class StripSink(PlaneReader, Protocol):
 
     def write_rows(
         self, start: int, *, master: NDArray[np.float32], n_used: NDArray[np.uint16], std: NDArray[np.float32]
-    ) -> None:
-        """Write the three planes of the rows that begin at ``start``."""
+    ) -> tuple[int, ...]:
+        """Write the three planes of the rows that begin at ``start``; give a checksum of each."""
 
     def read_counts(self, start: int, stop: int) -> NDArray[np.uint16]:
         """Give rows of ``n_used`` that were written before."""
 
     def read_std(self, start: int, stop: int) -> NDArray[np.float32]:
         """Give rows of the standard deviation that were written before."""
+
+
+class StripMemory(Protocol):
+    """Keeps what finished strips counted, for a run that goes on after this one was killed; small and picklable."""
+
+    def recall(self, start: int, key: str) -> StripResult | None:
+        """Give the result of the strip that begins at ``start``, if it was written and `key` is the same."""
+
+    def remember(self, start: int, key: str, result: StripResult, checksums: Sequence[int]) -> None:
+        """Keep the result of a strip that was written, with the checksums of its planes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +74,8 @@ class MasterJob:
     staging: StripSink | None = None
     """Where flats are combined before they are normalised into `sink`: a cluster runs tasks again when a worker dies,
     and dividing in place would then divide twice."""
+    memory: StripMemory | None = None
+    """Of the strips that an earlier run has finished; ``None`` where every run begins anew."""
 
     @property
     def combined(self) -> StripSink:
@@ -202,17 +215,41 @@ def level_of_frame(job: MasterJob, index: int, means: DarkMeans) -> float:
 
 
 def combine_strip(job: MasterJob, start: int, stop: int, prepared: Prepared) -> StripResult:
-    """Read, combine and write one strip."""
+    """Read, combine and write one strip; one that an interrupted run has finished is not made again."""
+    correction = None if job.flat is None else _correction(job.flat, start, stop, prepared.levels)
+    if job.memory is None:
+        return _combine_strip(job, start, stop, prepared.noise, correction)[0]
+    key = _strip_key(start, stop, prepared.noise, correction)
+    kept = job.memory.recall(start, key)
+    if kept is not None:
+        return kept
+    result, checksums = _combine_strip(job, start, stop, prepared.noise, correction)
+    job.memory.remember(start, key, result, checksums)
+    return result
+
+
+def _strip_key(start: int, stop: int, noise: SeriesNoise, correction: Correction | None) -> str:
+    """Give a digest of all that is known of a strip only when it is combined: noise, scales, and the rows of darks."""
+    digest = hashlib.sha256(f"{start}-{stop} {noise.noise_adu.hex()} {noise.step_adu.hex()}".encode("ascii"))
+    if correction is not None:
+        rows = (correction.scale, correction.exposure_time_s, correction.dark_offset, correction.dark_rate)
+        for values in rows:
+            digest.update(b"none" if values is None else np.ascontiguousarray(values).data)
+    return digest.hexdigest()
+
+
+def _combine_strip(
+    job: MasterJob, start: int, stop: int, noise: SeriesNoise, correction: Correction | None
+) -> tuple[StripResult, tuple[int, ...]]:
     n, _, width = job.stack.shape
     began = time.perf_counter()
     block = _reused_block((n, stop - start, width), job.stack.encoding.dtype)
     job.stack.read_rows(start, stop, block)
     read = time.perf_counter()
-    correction = None if job.flat is None else _correction(job.flat, start, stop, prepared.levels)
-    result = _combine(job, block, prepared.noise, correction)
+    result = _combine(job, block, noise, correction)
     combined = time.perf_counter()
-    job.combined.write_rows(start, master=result.master, n_used=result.n_used, std=result.std)
-    return StripResult(
+    checksums = job.combined.write_rows(start, master=result.master, n_used=result.n_used, std=result.std)
+    counts = StripResult(
         rejected_per_frame=result.rejected_per_frame,
         n_samples=block.size,
         invalid=result.invalid,
@@ -222,6 +259,7 @@ def combine_strip(job: MasterJob, start: int, stop: int, prepared: Prepared) -> 
         combine_s=combined - read,
         write_s=time.perf_counter() - combined,
     )
+    return counts, checksums
 
 
 def normalise_strip(job: MasterJob, start: int, stop: int, levels: dict[str, float]) -> PixelRange:

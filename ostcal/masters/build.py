@@ -40,6 +40,7 @@ from ostcal.masters.metrics import subject_of
 from ostcal.masters.naming import Flavour, file_name, master_names
 from ostcal.masters.properties import CameraRecord, SurveyedGroup, camera_for, measure_cameras
 from ostcal.masters.quality import QualityRules
+from ostcal.masters.resuming import StoreMemory, work_digest
 from ostcal.masters.surveying import full_scale_adu, survey_all, survey_requests
 from ostcal.masters.verifying import without_damaged
 from ostcal.measure.findings import Outcome
@@ -191,7 +192,7 @@ def _sweep(output_dir: str) -> None:
     """Remove what killed runs left; only for who holds the lock."""
     remove_partial_files(output_dir)
     _sweep_scratch(output_dir)
-    MasterStore(store_location(output_dir)).sweep()
+    MasterStore(store_location(output_dir)).sweep(keep_begun=True)
 
 
 def _scratch_prefix() -> str:
@@ -367,7 +368,7 @@ def _combine(
     outcome = _Combined()
     todo = list(planned)
     while todo:
-        results = _run_once(request, todo, watcher)
+        results = _run_once(request, todo, sources, watcher)
         outcome.made.extend(result for result in results if isinstance(result, Made))
         failed = [(m, r) for m, r in zip(todo, results, strict=True) if isinstance(r, Failure)]
         spoiled = {places[r.bad_frame]: r.message for _, r in failed if r.bad_frame in places}
@@ -386,7 +387,9 @@ def _combine(
     return outcome
 
 
-def _run_once(request: BuildRequest, planned: Sequence[PlannedMaster], watcher: Watcher) -> Sequence[Made | Failure]:
+def _run_once(
+    request: BuildRequest, planned: Sequence[PlannedMaster], sources: dict[str, Source], watcher: Watcher
+) -> Sequence[Made | Failure]:
     jobs = [master.job for master in planned]
     plan = _plan_work(request, jobs)
     finish = FinishMasters(
@@ -397,12 +400,14 @@ def _run_once(request: BuildRequest, planned: Sequence[PlannedMaster], watcher: 
         flavour=request.flavour,
         quality=request.quality,
     )
+    results: Sequence[Made | Failure] | None = None
     try:
-        _create_arrays(planned, plan)
+        _create_arrays(planned, plan, sources)
+        MasterStore(store_location(request.output_dir)).sweep()  # what nobody goes on with
         execution = replace(request.execution, workers=plan.workers)
-        results: Sequence[Made | Failure] = run_graph(jobs, plan.strips, finish, execution, watcher.progressed)
+        results = run_graph(jobs, plan.strips, finish, execution, watcher.progressed)
     finally:
-        _discard_unfinished(request, planned)
+        _discard_unfinished(request, planned, is_ended=results is None)
     return results
 
 
@@ -594,8 +599,11 @@ def _planned(
     sink = StoreSink(store=store_location(request.output_dir), name=name)
     staging = replace(sink, name=f"{name}{STAGING_ENDING}") if is_flat else None
     stack = stack_of(members)
+    memory = StoreMemory(store=sink.store, name=(staging or sink).name)
     return PlannedMaster(
-        job=MasterJob(name=name, stack=stack, method=request.method, sink=sink, flat=flat, staging=staging),
+        job=MasterJob(
+            name=name, stack=stack, method=request.method, sink=sink, flat=flat, staging=staging, memory=memory
+        ),
         sink=sink,
         staging=staging,
         group=group,
@@ -694,19 +702,35 @@ def _plan_work(request: BuildRequest, jobs: Sequence[MasterJob]) -> WorkPlan:
     return plan
 
 
-def _create_arrays(planned: Sequence[PlannedMaster], plan: WorkPlan) -> None:
+def _create_arrays(planned: Sequence[PlannedMaster], plan: WorkPlan, sources: dict[str, Source]) -> None:
+    """Make room for all masters; strips that an interrupted run has finished are there already."""
     for master, strips in zip(planned, plan.strips, strict=True):
         _, height, width = master.job.stack.shape
-        for sink in (master.sink, master.staging):
-            if sink is not None:
-                sink.create((height, width), strips.strip_rows)
-
-
-def _discard_unfinished(request: BuildRequest, planned: Sequence[PlannedMaster]) -> None:
-    store = MasterStore(store_location(request.output_dir))
-    finished = store.names()  # also of a run that was ended, which has no results
-    for master in planned:
-        if master.job.name not in finished:
-            store.discard(master.job.name)
+        members = [sources[frame.label] for frame in master.group.frames]
+        work = work_digest(master.job, members, strips.strip_rows)
+        there = (master.staging or master.sink).create((height, width), strips.strip_rows, work)
+        if there:
+            logger.info(
+                "%s: an interrupted run is gone on with: %d of %d strips are there",
+                master.job.name,
+                there,
+                len(strips.strips),
+            )
         if master.staging is not None:
-            store.discard(master.staging.name)
+            master.sink.create((height, width), strips.strip_rows)
+
+
+def _discard_unfinished(request: BuildRequest, planned: Sequence[PlannedMaster], *, is_ended: bool) -> None:
+    """Delete what did not become a master; strips of a run that was ended are left to the next one."""
+    store = MasterStore(store_location(request.output_dir))
+    finished = store.names()
+    for master in planned:
+        begun = (master.staging or master.sink).name
+        places = {master.sink.name, begun}
+        if master.job.name in finished:
+            places.remove(master.job.name)
+        elif is_ended:
+            store.abandon(begun)
+            places.remove(begun)
+        for name in places:
+            store.discard(name)

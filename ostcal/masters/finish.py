@@ -34,15 +34,18 @@ class StoreSink:
     store: str
     name: str
 
-    def create(self, shape: tuple[int, int], chunk_rows: int) -> None:
-        """Create the arrays; a chunk is a strip, so that no two tasks write one chunk."""
-        MasterStore(self.store).create(self.name, shape, chunk_rows)
+    def create(self, shape: tuple[int, int], chunk_rows: int, work: str = "") -> int:
+        """Create the arrays; a chunk is a strip, so that no two tasks write one chunk.
+
+        Gives the strips that are there already, as an interrupted run of the same `work` left them.
+        """
+        return MasterStore(self.store).create(self.name, shape, chunk_rows, work=work).n_kept()
 
     def write_rows(
         self, start: int, *, master: NDArray[np.float32], n_used: NDArray[np.uint16], std: NDArray[np.float32]
-    ) -> None:
-        """Write the three planes of the rows that begin at ``start``."""
-        MasterStore(self.store).writer(self.name).write_rows(start, master=master, n_used=n_used, std=std)
+    ) -> tuple[int, ...]:
+        """Write the three planes of the rows that begin at ``start``; give a checksum of each."""
+        return MasterStore(self.store).writer(self.name).write_rows(start, master=master, n_used=n_used, std=std)
 
     def read_rows(self, start: int, stop: int) -> NDArray[np.float32]:
         """Give rows of the master plane."""

@@ -15,13 +15,14 @@ import re
 import shutil
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import google_crc32c
 import numpy as np
 import zarr
 from numcodecs import blosc
@@ -53,6 +54,8 @@ FORMAT_VERSION = 1
 
 _METADATA_FILE = "zarr.json"
 _WRITING_FILE = "writing.json"
+_STRIPS = "strips"
+"""Directory of what finished strips counted, while the master is not committed."""
 _MAX_ATTRIBUTES_BYTES = 1 << 26
 _MAX_METADATA_BYTES = 1 << 20
 _MAX_AGE_S = 86_400.0
@@ -80,8 +83,8 @@ class MasterStore:
         self.location = os.fspath(location)
         self._path = Path(location)
 
-    def create(self, name: str, shape: tuple[int, int], chunk_rows: int) -> MasterWriter:
-        """Make the arrays of a new master.
+    def create(self, name: str, shape: tuple[int, int], chunk_rows: int, *, work: str = "") -> MasterWriter:
+        """Make the arrays of a new master, or go on with those that an interrupted run left of the same work.
 
         Parameters
         ----------
@@ -90,6 +93,8 @@ class MasterStore:
         shape : (height, width)
         chunk_rows : int
             Rows of the strips that will be written.
+        work : str
+            Digest of all that decides what the strips hold; "" where nothing is to be gone on with.
 
         Raises
         ------
@@ -105,19 +110,49 @@ class MasterStore:
             self._prepare()
             if _is_left_behind(path):
                 shutil.rmtree(path)
+            if work and self._adopt(path, grid, work):
+                return MasterWriter(location=str(path), grid=grid)
             path.mkdir()
         except FileExistsError as error:
             raise StorageError(f"{path}: this master is there or being written; choose another name") from error
         except OSError as error:
             raise StorageError(f"{path}: the master cannot be created: {os_reason(error)}") from error
         try:
-            write_atomically(path / _WRITING_FILE, _as_json(_writer_mark()), durable=False)
+            write_atomically(path / _WRITING_FILE, _as_json(_writer_mark(work)), durable=False)
+            (path / _STRIPS).mkdir()
             for plane, dtype in PLANES.items():
                 _create_plane(path / plane, grid, dtype)
         except OSError as error:
             shutil.rmtree(path, ignore_errors=True)
             raise StorageError(f"{path}: the master cannot be created: {os_reason(error)}") from error
         return MasterWriter(location=str(path), grid=grid)
+
+    def _adopt(self, path: Path, grid: _Grid, work: str) -> bool:
+        """Take over what an interrupted run left of the same work; only for who holds the directory's lock."""
+        for left in self._subgroups():
+            if not _is_left_behind(left) or _mark_of(left).get("work") != work or not (left / _STRIPS).is_dir():
+                continue
+            try:
+                if _grid(left) != grid:
+                    continue
+            except StorageError:  # killed while its arrays were made
+                continue
+            left.rename(path)
+            write_atomically(path / _WRITING_FILE, _as_json(_writer_mark(work)), durable=False)
+            sweep_partials(path)
+            shutil.rmtree(path / "dq", ignore_errors=True)
+            return True
+        return False
+
+    def abandon(self, name: str) -> None:
+        """Leave a master that is not committed to the run that goes on with it, or else sweeps it."""
+        path = self._subgroup(name)
+        mark = {**_mark_of(path), "time": 0}
+        try:
+            if path.exists():
+                write_atomically(path / _WRITING_FILE, _as_json(mark), durable=False)
+        except OSError as error:
+            raise StorageError(f"{path}: the master cannot be left for later: {os_reason(error)}") from error
 
     def writer(self, name: str) -> MasterWriter:
         """Give the writer of a master that was created and is not committed, in this process or another one."""
@@ -148,6 +183,8 @@ class MasterStore:
         group = {"zarr_format": 3, "node_type": "group", "attributes": header}
         try:
             sweep_partials(path)
+            if (path / _STRIPS).exists():
+                shutil.rmtree(path / _STRIPS)
             with ThreadPoolExecutor(_SYNC_THREADS) as pool:  # the disk orders what waits; one after the other is slower
                 list(pool.map(sync_file, files))
             for directory in (*(path / plane for plane in planes), path, self._path):
@@ -207,14 +244,17 @@ class MasterStore:
             raise StorageError(f"{self.location}: there is no master {name}; there are: {there}")
         return StoredMaster(location=str(path), grid=_grid(path))
 
-    def sweep(self) -> list[str]:
-        """Delete what killed runs left behind, but nothing that a live process is still writing; give the names."""
+    def sweep(self, *, keep_begun: bool = False) -> list[str]:
+        """Delete what killed runs left behind, but nothing that a live process is still writing; give the names.
+
+        With `keep_begun` what may be gone on with is kept.
+        """
         swept = []
         try:
             for path in self._subgroups():
                 if (path / _METADATA_FILE).exists():
                     (path / _WRITING_FILE).unlink(missing_ok=True)
-                elif _is_left_behind(path):
+                elif _is_left_behind(path) and not (keep_begun and _mark_of(path).get("work")):
                     shutil.rmtree(path)
                     swept.append(path.name)
         except OSError as error:
@@ -328,7 +368,7 @@ class MasterWriter(_Planes):
 
     def write_rows(
         self, start: int, *, master: NDArray[np.float32], n_used: NDArray[np.uint16], std: NDArray[np.float32]
-    ) -> None:
+    ) -> tuple[int, ...]:
         """Write one strip of all planes.
 
         Parameters
@@ -338,14 +378,53 @@ class MasterWriter(_Planes):
         master, n_used, std : (n_rows, width) arrays of float32, uint16, float32
             `chunk_rows` rows; fewer in the last strip.
 
+        Returns
+        -------
+        tuple of int
+            CRC-32C of what was written, a plane each.
+
         Raises
         ------
         StorageError
             If they cannot be written; the strip may be written again.
         """
-        self._write("master", start, master)
-        self._write("n_used", start, n_used)
-        self._write("std", start, std)
+        planes: tuple[tuple[Plane, NDArray[Any]], ...] = (("master", master), ("n_used", n_used), ("std", std))
+        return tuple(self._write(plane, start, rows) for plane, rows in planes)
+
+    def keep_result(self, start: int, result: Mapping[str, Any], checksums: Sequence[int]) -> None:
+        """Store what a strip that was written counted, with the checksums that `write_rows` gave.
+
+        Raises
+        ------
+        StorageError
+            If it cannot be written.
+        """
+        path = self._result(start)
+        try:
+            write_atomically(path, _as_json({**result, "checksums": list(checksums)}), durable=False)
+        except OSError as error:
+            raise StorageError(f"{path}: the counts of a strip cannot be written: {os_reason(error)}") from error
+
+    def kept_result(self, start: int) -> dict[str, Any] | None:
+        """Give what `keep_result` stored, if the strip is still as it was; else ``None``."""
+        try:
+            result = parse_json(read_bounded(self._result(start), _MAX_METADATA_BYTES))
+            if isinstance(result, dict) and result.get("checksums") == self._checksums(start):
+                return result
+        except (OSError, ValueError):  # absent, or cut by a power failure: the strip is made again
+            return None
+        return None
+
+    def n_kept(self) -> int:
+        """Count the strips that `keep_result` stored."""
+        return sum(1 for _ in Path(self.location, _STRIPS).glob("*.json"))
+
+    def _result(self, start: int) -> Path:
+        return Path(self.location, _STRIPS, f"{start // self.grid.chunk_rows}.json")
+
+    def _checksums(self, start: int) -> list[int]:
+        chunk = self.grid.chunk_name(start // self.grid.chunk_rows)
+        return [int(google_crc32c.value(Path(self.location, plane, chunk).read_bytes())) for plane in PLANES]
 
     def write_defects(self, dq: NDArray[np.uint8]) -> None:
         """Add the plane of defect bits.
@@ -368,7 +447,7 @@ class MasterWriter(_Planes):
         for start in range(0, self.grid.height, self.grid.chunk_rows):
             self._write("dq", start, dq[start : start + self.grid.chunk_rows])
 
-    def _write(self, plane: Plane, start: int, rows: NDArray[Any]) -> None:
+    def _write(self, plane: Plane, start: int, rows: NDArray[Any]) -> int:
         grid = self.grid
         n_rows = min(grid.chunk_rows, grid.height - start)
         if start < 0 or start % grid.chunk_rows or rows.shape != (n_rows, grid.width) or rows.dtype != DTYPES[plane]:
@@ -381,6 +460,7 @@ class MasterWriter(_Planes):
             write_atomically(path, data, durable=False)
         except OSError as error:
             raise StorageError(f"{path}: rows of a master cannot be written: {os_reason(error)}") from error
+        return int(google_crc32c.value(data))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -454,19 +534,25 @@ def _read_grid(location: str, stamp: int) -> _Grid:
 # ---- who is writing ----
 
 
-def _writer_mark() -> dict[str, Any]:
-    return {"pid": os.getpid(), "host": socket.gethostname(), "process": PROCESS_MARK, "time": time.time()}
+def _writer_mark(work: str) -> dict[str, Any]:
+    mark = {"pid": os.getpid(), "host": socket.gethostname(), "process": PROCESS_MARK, "time": time.time()}
+    return {**mark, "work": work}
+
+
+def _mark_of(path: Path) -> dict[str, Any]:
+    """Give who is writing a master; nothing where that cannot be read."""
+    try:
+        mark = parse_json(read_bounded(path / _WRITING_FILE, _MAX_METADATA_BYTES))
+    except (ValueError, OSError):
+        return {}
+    return mark if isinstance(mark, dict) else {}
 
 
 def _is_left_behind(path: Path) -> bool:
     """Whether a directory is of a master that was never completed and nobody is writing any more."""
     if not path.is_dir() or (path / _METADATA_FILE).exists():
         return False
-    try:
-        mark = parse_json(read_bounded(path / _WRITING_FILE, _MAX_METADATA_BYTES))
-    except (ValueError, OSError):
-        mark = None
-    match mark:
+    match _mark_of(path):
         case {
             "pid": int(pid), "host": str(host), "process": str(process), "time": int(since) | float(since)
         } if pid > 0:  # fmt: skip

@@ -1,0 +1,122 @@
+"""Going on with masters that an interrupted run left: which work is the same, and what its strips counted.
+
+A strip is taken from an earlier run only if everything that decides its bytes is the same. What is known before work
+begins is in the digest of the work (frames, method, treatment, strips, versions), by which an unfinished master is
+found; what is known only then (noise of the series, scales, the rows of the darks) is in the key of each strip.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ostcal._version import __version__
+from ostcal.engine.tasks import MasterJob, PixelRange, StripResult
+from ostcal.masters.inputs import Source
+from ostcal.storage.frame_store import LEDGER
+from ostcal.storage.ledger import record_path
+from ostcal.storage.master_store import MasterStore
+
+_FORMAT = 1
+"""Of this digest and of the kept results; to be raised with every change of either."""
+_NUMERIC = ("numpy", "numba")
+"""Packages whose versions may change the last bit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreMemory:
+    """Results of strips beside their planes in the store; implements `ostcal.engine.tasks.StripMemory`."""
+
+    store: str
+    name: str
+
+    def recall(self, start: int, key: str) -> StripResult | None:
+        """Give the result of the strip that begins at ``start``, if it was written and `key` is the same."""
+        document = MasterStore(self.store).writer(self.name).kept_result(start)
+        return _result_of(document) if document is not None and document.get("key") == key else None
+
+    def remember(self, start: int, key: str, result: StripResult, checksums: Sequence[int]) -> None:
+        """Keep the result of a strip that was written, with the checksums of its planes."""
+        MasterStore(self.store).writer(self.name).keep_result(start, {"key": key, **_document_of(result)}, checksums)
+
+
+def work_digest(job: MasterJob, sources: Sequence[Source], strip_rows: int) -> str:
+    """Give the SHA-256 over all that decides, before work begins, what the strips of a master will hold.
+
+    It is empty where a frame is no longer there: combining will name it.
+    """
+    flat = job.flat
+    try:
+        frames = [_identity(source) for source in sources]
+    except OSError:
+        return ""
+    work = {
+        "format": _FORMAT,
+        "versions": [__version__, *(version(package) for package in _NUMERIC)],
+        "method": repr(job.method.resolved(job.n_frames)),
+        "shape": job.stack.shape,
+        "encoding": repr(job.stack.encoding),
+        "strip_rows": strip_rows,
+        "flat": None if flat is None else [repr(flat.exposure_times_s), flat.scaling],
+        "frames": frames,
+    }
+    return hashlib.sha256(json.dumps(work).encode("ascii")).hexdigest()
+
+
+def _identity(source: Source) -> list[Any]:
+    """Tell a frame from every other one, and from what the same file held before."""
+    label = source.frame.label
+    path = record_path(Path(source.series, LEDGER), source.index) if source.fits is None else Path(label)
+    stat = path.stat()
+    return [label, source.fingerprint, stat.st_size, stat.st_mtime_ns]
+
+
+def _document_of(result: StripResult) -> dict[str, Any]:
+    """Give a result as JSON, floats to their last bit."""
+    pixels = result.pixels
+    return {
+        "rejected_per_frame": [int(count) for count in result.rejected_per_frame],
+        "n_samples": result.n_samples,
+        "invalid": result.invalid,
+        "empty_pixels": result.empty_pixels,
+        "minimum": pixels.minimum.hex(),
+        "maximum": pixels.maximum.hex(),
+        "row_sums": [float(value).hex() for value in pixels.row_sums],
+        "count": pixels.count,
+    }
+
+
+def _result_of(document: dict[str, Any]) -> StripResult | None:
+    """Give the result that a document holds; ``None`` where it is damaged."""
+    try:
+        sums = [float.fromhex(value) for value in document["row_sums"]]
+        rejected = [int(value) for value in document["rejected_per_frame"]]
+        pixels = PixelRange(
+            minimum=float.fromhex(document["minimum"]),
+            maximum=float.fromhex(document["maximum"]),
+            row_sums=np.array(sums, np.float64),
+            count=int(document["count"]),
+        )
+        n_samples, invalid, empty_pixels = (int(document[name]) for name in ("n_samples", "invalid", "empty_pixels"))
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+    if any(math.isnan(value) for value in sums):
+        return None
+    return StripResult(
+        rejected_per_frame=np.array(rejected, np.int64),
+        n_samples=n_samples,
+        invalid=invalid,
+        empty_pixels=empty_pixels,
+        pixels=pixels,
+        read_s=0.0,  # the earlier run spent it
+        combine_s=0.0,
+        write_s=0.0,
+    )
