@@ -47,8 +47,8 @@ from ostcal.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
-FILE_LIMIT_BYTES = 1 << 20
-"""A configuration has a few kB; PyYAML needs about 10 s for 1 MiB, so larger files are refused before parsing."""
+FILE_LIMIT_BYTES = 1 << 17
+"""A configuration has a few kB; PyYAML needs up to 1.5 s for 128 KiB (``[?,?,``), 12 s for 1 MiB: refused before it."""
 DEPTH_LIMIT = 64
 """Our sections are three levels deep; PyYAML recurses per level, and Python stops at about 1000 frames."""
 NODE_LIMIT = 20_000
@@ -146,6 +146,36 @@ def _binning(value: object) -> object:
     return (number, number)
 
 
+def _cluster_start(value: object) -> object:
+    """Take ``{class, arguments...}``, where the arguments may also stand in a group ``kwargs``, as ``{class, kwargs}``.
+
+    What is written there is nobody's key here: a scalar without quotes is what YAML says it is.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, Mapping) or not isinstance(value.get("class"), str):
+        raise ValueError
+    kwargs = {name: item for name, item in value.items() if name not in ("class", "kwargs")}
+    group = value.get("kwargs") or {}
+    if not isinstance(group, Mapping) or not all(isinstance(name, str) for name in (*kwargs, *group)):
+        raise ValueError
+    return {"class": _check_text(str(value["class"])), "kwargs": _argument({**kwargs, **group})}
+
+
+def _argument(value: object) -> object:
+    """Give an argument of somebody else's class the type that YAML gives it."""
+    if isinstance(value, Mapping):
+        return {str(name): _argument(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_argument(item) for item in value]
+    if not isinstance(value, Plain):
+        return str(value) if isinstance(value, str) else value
+    number = _number_from_text(value)
+    if number is not None:
+        return number
+    return {"true": True, "false": False}.get(value.lower(), str(value))
+
+
 def _write_binning(value: tuple[int, int]) -> int | list[int]:
     """Write equal factors as one number."""
     return value[0] if value[0] == value[1] else list(value)
@@ -237,6 +267,12 @@ Binning = Annotated[
     BeforeValidator(_binning),
     PlainSerializer(_write_binning),
     Allowed("a whole number from 1 to 64, or two of them as [x, y]"),
+]
+
+ClusterStart = Annotated[
+    dict[str, Any] | None,
+    BeforeValidator(_cluster_start),
+    Allowed("class and its arguments, such as {class: dask_jobqueue.SLURMCluster, cores: 8, memory: 16GB}, or null"),
 ]
 
 RejectionMethod = Literal["sigma_clip", "minmax", "winsorized_sigma_clip", "median", "none"]
@@ -688,17 +724,47 @@ class Video(_OpenSection):
     cooling: Annotated[Cooling, BeforeValidator(_empty_is_default)] = Cooling()
 
 
+def _all_or_none(value: str | None, info: ValidationInfo) -> str | None:
+    given = [*info.data.values(), value]
+    if any(given) and not all(given):
+        raise PydanticCustomError("order", "ca, cert and key belong together, or none of them", {"other": "ca"})
+    return value
+
+
+class Tls(_Section):
+    """Certificates for a cluster that speaks TLS: three PEM files, which the workers and the scheduler have too."""
+
+    ca: Text | None = _key(None, "Certificate of the authority that signed the others.")
+    cert: Text | None = _key(None, "Certificate of this side.")
+    key: Text | None = _key(None, "Its private key.")
+
+    _together = field_validator("key")(_all_or_none)
+
+
 class Compute(_Section):
     """Where and with how much the work is done."""
 
     scheduler: Scheduler = _key("threads", "Threads or processes of this computer, or a Dask cluster (distributed).")
     workers: Workers | None = _key(None, "Threads or processes at work; null is one for each core.")
     memory_limit: MemorySize = _key(
-        4 << 30, "Memory of all processes of a run together; a plan that cannot keep it is refused.", "bytes"
+        4 << 30,
+        "Memory of all processes of a run together, with distributed of each worker; a plan that cannot keep it is"
+        " refused.",
+        "bytes",
     )
     address: Text | None = _key(
-        None, "Address of the Dask cluster for distributed, such as tcp://10.0.0.5:8786; null starts a local one."
+        None,
+        "Address of the Dask scheduler for distributed, such as tcp://10.0.0.5:8786 or tls://10.0.0.5:8786; null here"
+        " and in the next two starts processes of this computer.",
     )
+    scheduler_file: Text | None = _key(None, "File that dask scheduler --scheduler-file wrote, instead of address.")
+    cluster: ClusterStart = _key(
+        None,
+        "A class with Dask's cluster interface, and its arguments: it is started for the run and closed with it."
+        " Instead of address.",
+    )
+    worker_wait: Positive = _key(60.0, "Longest wait for the first worker, which may be in a queue.", "seconds")
+    tls: Annotated[Tls, BeforeValidator(_empty_is_default)] = Tls()
 
 
 class Storage(_Section):
@@ -1097,7 +1163,8 @@ def _explain(model: type[_Section], section: str, given: _Given, detail: ErrorDe
     context = detail.get("ctx", {})
     if detail["type"] == "order":
         other = str(context["other"])
-        shown = _shown(value) if is_given else f"{entry.default} (the default)"
+        default = "null" if entry.default is None else entry.default
+        shown = _shown(value) if is_given else f"{default} (the default)"
         return given.notice(path, f"{shown} is not allowed; {_word(detail['msg'])}", other=other)
     return given.notice(path, _wrong_value(entry, value))
 
@@ -1191,9 +1258,11 @@ def _unknown_notices(sections: Mapping[str, _Section], given: _Given) -> Iterato
 def _doubts(sections: Mapping[str, Any], given: _Given) -> Iterator[_Notice]:
     """Find values that are allowed but probably not meant."""
     compute, masters = sections.get("compute"), sections.get("master_frames")
-    if compute is not None and compute.address is not None and compute.scheduler != "distributed":
+    if compute is not None and compute.scheduler != "distributed":
         text = f"not used, because scheduler is {compute.scheduler}; distributed uses it"
-        yield given.notice(("compute", "address"), text)
+        for key in ("address", "scheduler_file", "cluster"):
+            if getattr(compute, key) is not None:
+                yield given.notice(("compute", key), text)
     if masters is not None and masters.calibration_tolerance > 1:
         text = f"{masters.calibration_tolerance} is {masters.calibration_tolerance:.0%} of the exposure; 0.1 is 10%"
         yield given.notice(("master_frames", "calibration_tolerance"), text)

@@ -171,7 +171,7 @@ def test_without_bokeh_the_local_cluster_says_how_to_get_a_dashboard(caplog: pyt
     try:
         import bokeh  # noqa: F401
     except ImportError:
-        expected = "1 workers on this computer; for Dask's dashboard install bokeh (pip install bokeh)"
+        expected = "1 workers on this computer; for Dask's dashboard install bokeh (pip install 'ostcal[dashboard]')"
     else:
         expected = "1 workers on this computer, dashboard: http://127.0.0.1:"
     assert expected in caplog.text

@@ -133,7 +133,16 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "masters": asdict(MasterLimits()),
         "pixels": asdict(DefectLimits()),
     },
-    "compute": {"scheduler": "threads", "workers": None, "memory_limit": "4GiB", "address": None},
+    "compute": {
+        "scheduler": "threads",
+        "workers": None,
+        "memory_limit": "4GiB",
+        "address": None,
+        "scheduler_file": None,
+        "cluster": None,
+        "worker_wait": 60.0,
+        "tls": {"ca": None, "cert": None, "key": None},
+    },
     "storage": {"export_frames": False, "verify": True, "strip_rows": "auto", "compressor": "auto"},
 }
 

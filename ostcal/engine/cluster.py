@@ -279,7 +279,7 @@ def _local_cluster(workers: int) -> Iterator[Any]:
         if has_dashboard:
             logger.info("%d workers on this computer, dashboard: %s", workers, cluster.dashboard_link)
         else:
-            logger.info("%d workers on this computer; for Dask's dashboard install bokeh (pip install bokeh)", workers)
+            logger.info("%d workers on this computer; for Dask's dashboard install bokeh (pip install 'ostcal[dashboard]')", workers)
         yield cluster
 
 

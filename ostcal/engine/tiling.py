@@ -123,9 +123,7 @@ def plan_work(
     PlanError
         If not even one worker with the smallest strips fits; the message says what would.
     """
-    crowded = max((size.n_frames for size in sizes), default=0)
-    if crowded > MAX_FRAMES:
-        raise PlanError(f"{crowded} frames in one group: at most {MAX_FRAMES} can be combined; split the folder")
+    _check_crowd(sizes)
     for count in range(max(1, workers), 0, -1):
         base = PROCESS_BYTES * (count + 1 if processes else 1)
         budget = (memory_limit_bytes - base) // count
@@ -134,13 +132,58 @@ def plan_work(
             strips = tuple(StripPlan(height=size.height, strip_rows=row) for size, row in zip(sizes, rows, strict=True))
             peak = max((strip_memory_bytes(size, row) for size, row in zip(sizes, rows, strict=True)), default=0)
             return WorkPlan(workers=count, strips=strips, peak_memory_bytes=base + count * peak)
+    processes_bytes = PROCESS_BYTES * (2 if processes else 1)
+    raise _too_little_memory(sizes, memory_limit_bytes, strip_rows, processes_bytes, 1, "even with one worker")
+
+
+def plan_each_worker(
+    sizes: list[JobSize], *, memory_limit_bytes: int, threads: int, strip_rows: int | None = None
+) -> WorkPlan:
+    """Choose strip heights for workers of a cluster, of which each has the memory for itself.
+
+    Parameters
+    ----------
+    sizes : list of JobSize
+    memory_limit_bytes : int
+        Of one worker.
+    threads : int
+        Strips that one worker has in work at a time.
+    strip_rows : int, optional
+        As for `plan_work`.
+
+    Raises
+    ------
+    PlanError
+        If the smallest strips do not fit; the message says what would.
+    """
+    _check_crowd(sizes)
+    budget = (memory_limit_bytes - PROCESS_BYTES) // threads
+    rows = [_strip_rows(size, budget, strip_rows) for size in sizes]
+    if not all(rows):
+        about = "in each worker" + (f", which has {threads} threads" if threads > 1 else "")
+        raise _too_little_memory(sizes, memory_limit_bytes, strip_rows, PROCESS_BYTES, threads, about)
+    strips = tuple(StripPlan(height=size.height, strip_rows=row) for size, row in zip(sizes, rows, strict=True))
+    peak = max((strip_memory_bytes(size, row) for size, row in zip(sizes, rows, strict=True)), default=0)
+    return WorkPlan(workers=1, strips=strips, peak_memory_bytes=PROCESS_BYTES + threads * peak)
+
+
+def _check_crowd(sizes: list[JobSize]) -> None:
+    crowded = max((size.n_frames for size in sizes), default=0)
+    if crowded > MAX_FRAMES:
+        raise PlanError(f"{crowded} frames in one group: at most {MAX_FRAMES} can be combined; split the folder")
+
+
+def _too_little_memory(
+    sizes: list[JobSize], limit_bytes: int, strip_rows: int | None, processes_bytes: int, strips: int, about: str
+) -> PlanError:
+    """Say what would do: `processes_bytes` and the smallest strips of the largest job, `strips` of them at a time."""
     least = [strip_memory_bytes(size, _least_rows(size, strip_rows)) for size in sizes]
-    needed = PROCESS_BYTES * (2 if processes else 1) + max(least)
     worst = sizes[least.index(max(least))]
-    raise PlanError(
-        f"compute.memory_limit {_mib(memory_limit_bytes)} is too small: {worst.n_frames} frames of "
-        f"{worst.width} x {worst.height} need at least {_mib(needed)} even with one worker; "
-        f"set memory_limit to {_mib(needed)} or more"
+    needed = _mib(processes_bytes + strips * max(least))
+    return PlanError(
+        f"compute.memory_limit {_mib(limit_bytes)} is too small: {worst.n_frames} frames of "
+        f"{worst.width} x {worst.height} need at least {needed} {about}; "
+        f"set memory_limit to {needed} or more"
     )
 
 

@@ -26,7 +26,7 @@ from ostcal.masters.calibrating import (
     strip_bytes,
 )
 from ostcal.masters.choosing import CalibrationOptions, FrameMatcher
-from ostcal.masters.creator import ConfigSource
+from ostcal.masters.creator import ConfigSource, execution_of, location_for
 from ostcal.masters.science import (
     MatchedMasters,
     MatchRules,
@@ -219,6 +219,8 @@ class CalibrationApplier:
     ) -> tuple[list[CalibratedFrame], list[str], list[str]]:
         if not self.config.master_frames.enable_calibration:
             raise InputError("calibration is disabled: master_frames.enable_calibration is false; set it to true")
+        output_dir = location_for(self.config, output_dir)
+        paths = [location_for(self.config, os.fspath(path)) for path in paths]
         frames, warnings, errors = science_frames(paths, output_dir)
         targets = output_files(frames, output_dir, options.overwrite)
         matcher = self._matcher(options)
@@ -240,7 +242,7 @@ class CalibrationApplier:
             temperature_tolerance_c=m.temperature_tolerance,
             allow_failed=options.allow_failed or self.config.quality.use_failed,
         )
-        return FrameMatcher(m.output_dir, options, rules)
+        return FrameMatcher(location_for(self.config, m.output_dir), options, rules)
 
     def _execute(self, tasks: Sequence[FrameTask], output_dir: str) -> tuple[list[CalibratedFrame], list[str]]:
         if not tasks:
@@ -259,7 +261,7 @@ class CalibrationApplier:
             if self._watcher.done is not None:
                 self._watcher.done(sizes[index], tasks[index].fits.source)
 
-        results = run_tasks(calibrate_frame, tasks, self._execution(tasks), frame_done)
+        results = run_tasks(calibrate_frame, tasks, self._execution(tasks, output_dir), frame_done)
         done = [result for result in results if isinstance(result, CalibratedFrame)]
         failed = []
         for task, result in zip(tasks, results, strict=True):
@@ -268,17 +270,17 @@ class CalibrationApplier:
                 failed.append(_named(task.fits.source, result.message))
         return done, failed
 
-    def _execution(self, tasks: Sequence[FrameTask]) -> Execution:
+    def _execution(self, tasks: Sequence[FrameTask], output_dir: str) -> Execution:
         """Use as many workers as frames, processors and memory allow: a worker holds the strips of one frame."""
-        compute = self.config.compute
-        workers = min(compute.workers or os.cpu_count() or 1, len(tasks))
-        budget = compute.memory_limit - PROCESS_BYTES
-        workers = min(workers, budget // max(strip_bytes(task) for task in tasks))
-        return Execution(
-            scheduler=compute.scheduler,
-            workers=max(1, workers),
-            address=compute.address,
-            memory_limit_bytes=compute.memory_limit,
+        execution = execution_of(self.config)
+        workers = min(execution.workers, len(tasks))
+        if execution.scheduler != "distributed":
+            budget = self.config.compute.memory_limit - PROCESS_BYTES
+            workers = min(workers, budget // max(strip_bytes(task) for task in tasks))
+        inputs = dict.fromkeys(os.path.dirname(task.fits.source) for task in tasks)
+        masters = location_for(self.config, self.config.master_frames.output_dir)
+        return replace(
+            execution, workers=max(1, workers), output_dir=output_dir, input_dirs=(*filter(None, inputs), masters)
         )
 
 

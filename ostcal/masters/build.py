@@ -13,12 +13,12 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from ostcal.engine.graph import Execution, Failure, Progress, run_graph, total_bytes
+from ostcal.engine.graph import Execution, Failure, Progress, connected, run_graph, total_bytes
 from ostcal.engine.levels import DarkModel, FlatScaling, PlaneReader
 from ostcal.engine.normalization import NormalizationMethod
 from ostcal.engine.rejection import RejectionMethod, SigmaClip
 from ostcal.engine.tasks import FlatTreatment, MasterJob
-from ostcal.engine.tiling import JobSize, WorkPlan, plan_work
+from ostcal.engine.tiling import JobSize, WorkPlan, plan_each_worker, plan_work
 from ostcal.errors import NoFramesError, OstcalError, StorageError
 from ostcal.frames import FrameType, safe_word
 from ostcal.masters.finish import FinishMasters, Made, Output, PlannedMaster, StoreSink
@@ -270,14 +270,12 @@ def _build(
     if jobs and not watcher.planned([master.group for master in planned], total_bytes(jobs, plan.strips)):
         raise OstcalError("nothing made: the run was declined")
     clock.lap("confirm")
-    if request.quality is not None or _needs_camera(request.method):
-        planned = _surveyed(request, planned, warnings)
-        clock.lap("survey")
-    if request.quality is not None:
-        there = find_masters(request.output_dir)
-        planned = [replace(master, previous=_previous(master.group.key, there)) for master in planned]
-    combined = _combine(request, planned, sources, watcher)
-    clock.lap("combine")
+    seen_by_all = tuple(directory for directory in request.input_dirs if os.path.isdir(directory))
+    asked = replace(request.execution, output_dir=request.output_dir, input_dirs=seen_by_all)
+    with connected(asked) as execution:
+        if request.execution.scheduler == "distributed":
+            clock.lap("cluster")
+        combined = _make(replace(request, execution=execution), planned, sources, watcher, warnings, clock)
     for master in combined.made:
         warnings += master.warnings
         _log_statistics(master)
@@ -288,6 +286,26 @@ def _build(
         groups=tuple(groups),
         seconds=clock.seconds,
     )
+
+
+def _make(
+    request: BuildRequest,
+    planned: Sequence[PlannedMaster],
+    sources: dict[str, Source],
+    watcher: Watcher,
+    warnings: list[str],
+    clock: _Clock,
+) -> _Combined:
+    """Survey and combine what was planned."""
+    if request.quality is not None or _needs_camera(request.method):
+        planned = _surveyed(request, planned, warnings)
+        clock.lap("survey")
+    if request.quality is not None:
+        there = find_masters(request.output_dir)
+        planned = [replace(master, previous=_previous(master.group.key, there)) for master in planned]
+    combined = _combine(request, planned, sources, watcher)
+    clock.lap("combine")
+    return combined
 
 
 def _previous(key: GroupKey, masters: Sequence[LibraryMaster]) -> LibraryMaster | None:
@@ -404,7 +422,9 @@ def _run_once(
     try:
         _create_arrays(planned, plan, sources)
         MasterStore(store_location(request.output_dir)).sweep()  # what nobody goes on with
-        execution = replace(request.execution, workers=plan.workers)
+        execution = request.execution
+        if execution.scheduler != "distributed":
+            execution = replace(execution, workers=plan.workers)
         results = run_graph(jobs, plan.strips, finish, execution, watcher.progressed)
     finally:
         _discard_unfinished(request, planned, is_ended=results is None)
@@ -686,13 +706,22 @@ def _plan_work(request: BuildRequest, jobs: Sequence[MasterJob]) -> WorkPlan:
         )
         for job in jobs
     ]
-    plan = plan_work(
-        sizes,
-        memory_limit_bytes=request.memory_limit_bytes,
-        workers=request.execution.workers,
-        processes=request.execution.scheduler != "threads",
-        strip_rows=request.strip_rows,
-    )
+    execution = request.execution
+    if execution.scheduler == "distributed":
+        plan = plan_each_worker(
+            sizes,
+            memory_limit_bytes=request.memory_limit_bytes,
+            threads=execution.threads_per_worker,
+            strip_rows=request.strip_rows,
+        )
+    else:
+        plan = plan_work(
+            sizes,
+            memory_limit_bytes=request.memory_limit_bytes,
+            workers=execution.workers,
+            processes=execution.scheduler == "processes",
+            strip_rows=request.strip_rows,
+        )
     logger.debug(
         "plan: %d workers, at most %.0f MiB, strips of %s rows",
         plan.workers,

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ostcal.config import Config, Quality, digest, load_config
-from ostcal.engine.graph import Execution
+from ostcal.engine.execution import ClusterClass, Execution, TlsFiles
 from ostcal.engine.rejection import Median, MinMax, NoRejection, RejectionMethod, SigmaClip, WinsorizedSigmaClip
 from ostcal.errors import OstcalError, StorageError
 from ostcal.frames import FrameType
@@ -137,9 +137,11 @@ class MasterFrameCreator:
 def request_of(config: Config, *, bias: bool, darks: bool, flats: bool) -> BuildRequest:
     """Turn a configuration into the plain values of a run."""
     m, compute = config.master_frames, config.compute
+    places = dict.fromkeys((config.dark_capture.output_dir, config.flat_capture.output_dir))
+    output_dir, *input_dirs = (location_for(config, place) for place in (m.output_dir, *places))
     return BuildRequest(
-        input_dirs=tuple(dict.fromkeys((config.dark_capture.output_dir, config.flat_capture.output_dir))),
-        output_dir=m.output_dir,
+        input_dirs=tuple(input_dirs),
+        output_dir=output_dir,
         make_bias=bias,
         make_darks=darks,
         make_flats=flats,
@@ -164,13 +166,40 @@ def request_of(config: Config, *, bias: bool, darks: bool, flats: bool) -> Build
         verify=config.storage.verify,
         memory_limit_bytes=compute.memory_limit,
         strip_rows=None if config.storage.strip_rows == "auto" else config.storage.strip_rows,
-        execution=Execution(
-            scheduler=compute.scheduler,
-            workers=compute.workers or os.cpu_count() or 1,
-            address=compute.address,
-        ),
+        execution=execution_of(config),
         config_digest=digest(config),
     )
+
+
+def location_for(config: Config, location: str) -> str:
+    """Give a directory as workers find it: those of a cluster have working directories of their own."""
+    return os.path.abspath(location) if config.compute.scheduler == "distributed" else location
+
+
+def execution_of(config: Config) -> Execution:
+    """Turn what a configuration says of threads, processes and clusters into plain values.
+
+    Raises
+    ------
+    ConfigError
+        If it contradicts itself.
+    """
+    compute = config.compute
+    start, tls = compute.cluster, compute.tls
+    is_distributed = compute.scheduler == "distributed"
+    execution = Execution(
+        scheduler=compute.scheduler,
+        workers=compute.workers or os.cpu_count() or 1,
+        address=compute.address,
+        scheduler_file=compute.scheduler_file,
+        cluster=None if start is None else ClusterClass(name=start["class"], kwargs=start["kwargs"]),
+        tls=TlsFiles(ca=tls.ca, cert=tls.cert, key=tls.key) if tls.ca and tls.cert and tls.key else None,
+        memory_limit_bytes=compute.memory_limit if is_distributed else None,
+        worker_wait_s=compute.worker_wait,
+    )
+    if is_distributed:
+        execution.check()
+    return execution
 
 
 def _quality_rules(quality: Quality) -> QualityRules:

@@ -152,6 +152,10 @@ class FinishMasters:
             metrics=quality.metrics if quality is not None else {},
         )
 
+    def of(self, name: str) -> FinishMasters:
+        """Give what publishes the master of this name alone: a task that carried all would grow with their number."""
+        return replace(self, masters={name: self.masters[name]})
+
     def _judge(self, planned: PlannedMaster, result: JobResult) -> MasterQuality | None:
         """Judge a master and add its plane of defects to the store."""
         if self.quality is None:

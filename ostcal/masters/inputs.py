@@ -20,6 +20,7 @@ from ostcal.masters.subtracted import infer_dark_subtracted, needs_levels
 from ostcal.storage.fits_files import FITS_ENDINGS, FitsFrame, FitsStack, find_fits, fingerprint, inspect_fits, unpack
 from ostcal.storage.frame_store import Series, ZarrStack, find_series, open_series
 from ostcal.storage.stacks import ConcatenatedStack
+from ostcal.storage.tile_reader import TileReader
 
 logger = logging.getLogger(__name__)
 
@@ -184,18 +185,19 @@ def unpacked(
     price of one read and one write of the frame.
     """
     result: dict[str, Source] = {}
-    for label, source in sources.items():
-        if source.fits is None or source.fits.packed == "none":
-            result[label] = source
-            continue
-        os.makedirs(directory, exist_ok=True)
-        try:
-            fits = unpack(source.fits, directory)
-        except InputError as error:
-            left_out.append(str(error))
-            logger.debug("%s: traceback", label, exc_info=True)
-            continue
-        result[label] = replace(source, fits=fits, fingerprint=fingerprint(fits))
+    with TileReader() as tiles:
+        for label, source in sources.items():
+            if source.fits is None or source.fits.packed == "none":
+                result[label] = source
+                continue
+            os.makedirs(directory, exist_ok=True)
+            try:
+                fits = unpack(source.fits, directory, tiles)
+            except InputError as error:
+                left_out.append(str(error))
+                logger.debug("%s: traceback", label, exc_info=True)
+                continue
+            result[label] = replace(source, fits=fits, fingerprint=fingerprint(fits))
     kept = _without_copies(list(result.values()), left_out, excluded)
     return {source.frame.label: source for source in kept}
 

@@ -86,13 +86,15 @@ def survey_all(
     requests : sequence of SurveyRequest
     execution : Execution
     memory_limit_bytes : int
-        For all workers together.
+        For all workers together; of each worker where there is a cluster.
     """
-    if execution.address is None:  # a second of numpy is not worth starting processes for
+    if not execution.is_remote:  # a second of numpy is not worth starting processes for
         execution = replace(execution, scheduler="threads")
     least = max((_band_bytes(request.stack) for request in requests), default=0)
-    workers, budget = workers_for(least, memory_limit_bytes, execution.workers)
-    execution = replace(execution, workers=workers)
+    at_a_time = execution.threads_per_worker if execution.is_remote else execution.workers
+    workers, budget = workers_for(least, memory_limit_bytes, at_a_time)
+    if not execution.is_remote:
+        execution = replace(execution, workers=workers)
     surveys: list[SeriesSurvey | None] = [None] * len(requests)
     for after_dark in (False, True):
         parts = [

@@ -1,0 +1,306 @@
+"""Combining finished series while the camera takes the next: their strips only, which the build at the end goes on with.
+
+Nothing is published ahead. What a master is judged by (gain, read noise, the other darks) is known when all series are
+there, and the build that is made then finds the strips as those of an interrupted run: it takes them over where frames,
+method and versions are the same, and combines again what differs. So the masters are those of a run afterwards.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import pickle
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Final
+
+from ostcal.engine.graph import Failure, Progress, run_graph
+from ostcal.engine.interrupts import interrupts_ignored
+from ostcal.engine.tasks import JobResult, MasterJob
+from ostcal.engine.tiling import PROCESS_BYTES, WorkPlan
+from ostcal.errors import OstcalError, PlanError
+from ostcal.masters.build import (
+    LOCK_FILE,
+    BuildRequest,
+    _create_arrays,
+    _discard_unfinished,
+    _is_asked,
+    _make_directory,
+    _needs_camera,
+    _plan_masters,
+    _plan_work,
+    _sweep,
+)
+from ostcal.masters.finish import PlannedMaster
+from ostcal.masters.grouping import group_frames
+from ostcal.masters.inputs import Source, gather_inputs, marked_dark_subtracted
+from ostcal.masters.verifying import without_damaged
+from ostcal.storage.locking import LockRules, locked
+
+logger = logging.getLogger(__name__)
+
+FRAMES_OF_CAPTURE: Final = 3
+"""Frames in the memory of the process that captures: one downloaded, one waiting, one written."""
+STOP_S: Final = 3.0
+"""How long the process may take to end after it was told to; strips take tenths of a second."""
+_NICENESS = 19
+_TOLD = "told: "
+"""Begins the lines of the process that are for the person who watches; others are for the log of debugging."""
+_CODE = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+sys.path[:] = {path!r}
+from ostcal.masters.ahead import serve
+serve()
+"""
+"""Not ``multiprocessing``, which runs the caller's script once more: that would open the camera a second time."""
+
+
+def can_combine_ahead(request: BuildRequest) -> bool:
+    """Whether anything can be combined before all series are there, on cores that the capture leaves.
+
+    Not where a cluster combines, which is quicker, nor where rejection needs the camera's noise, which is measured on
+    all series together.
+    """
+    is_here = request.execution.scheduler != "distributed"
+    return is_here and spare_workers(request) > 0 and not _needs_camera(request.method)
+
+
+def spare_workers(request: BuildRequest) -> int:
+    """Give the threads that leave one core to the capture."""
+    return min(request.execution.workers, (os.cpu_count() or 1) - 1)
+
+
+# ---- in the process that combines ----
+
+
+class _Stopped(Exception):
+    """The capture has ended, or its process has."""
+
+
+def combine_ahead(
+    request: BuildRequest, series: Sequence[str], progressed: Callable[[Progress], None] = lambda progress: None
+) -> list[str]:
+    """Combine series and leave their strips to the next build of the same request.
+
+    Parameters
+    ----------
+    request : BuildRequest
+        Of the build that will be made at the end.
+    series : sequence of str
+        Locations of finished series; with flats the darks that may fit them.
+    progressed : callable (Progress), optional
+
+    Returns
+    -------
+    list of str
+        A line for each master that could not be combined; the next build tries it again.
+
+    Raises
+    ------
+    OstcalError
+        If there is nothing to combine, another run is writing there, or memory or disk do not allow it.
+    """
+    _make_directory(request.output_dir)
+    with locked(Path(request.output_dir, LOCK_FILE), LockRules(wait_s=request.lock_wait_s), what=request.output_dir):
+        _sweep(request.output_dir)
+        planned, sources = _planned(replace(request, input_dirs=tuple(series)))
+        return _combine(request, planned, sources, progressed) if planned else []
+
+
+def _planned(request: BuildRequest) -> tuple[list[PlannedMaster], dict[str, Source]]:
+    """Give the masters of the frames in the input directories that can be combined for good, and the frames."""
+    sources = gather_inputs(request.input_dirs, exclude=request.output_dir, verify=request.verify).sources
+    told_at_the_end: list[str] = []
+    if request.verify:
+        sources = without_damaged(sources, told_at_the_end, spare_workers(request))
+    if request.make_flats:
+        sources = marked_dark_subtracted(sources, told_at_the_end)
+    grouping = group_frames((source.frame for source in sources.values()), request.rules)
+    groups = [group for group in grouping.groups if _is_asked(group, request)]
+    return [master for master in _plan_masters(request, groups, sources)[0] if _has_its_dark(master)], sources
+
+
+def _combine(
+    request: BuildRequest,
+    planned: Sequence[PlannedMaster],
+    sources: dict[str, Source],
+    progressed: Callable[[Progress], None],
+) -> list[str]:
+    jobs = [master.job for master in planned]
+    plan = _plan_work(request, jobs)
+    execution = replace(request.execution, scheduler="threads", workers=_workers(request, jobs, plan))
+    try:
+        _create_arrays(planned, plan, sources)
+        results = run_graph(jobs, plan.strips, _leave, execution, progressed)
+    finally:
+        _discard_unfinished(request, planned, is_ended=True)
+    return [f"{result.job}: {result.message}" for result in results if isinstance(result, Failure)]
+
+
+def _leave(job: MasterJob, result: JobResult) -> None:
+    """Publish nothing."""
+
+
+def _has_its_dark(master: PlannedMaster) -> bool:
+    """Whether it is no flat, or one whose dark has its exposure: for any other one a better dark may still come."""
+    flat = master.job.flat
+    if flat is None or flat.dark is None:
+        return True
+    return flat.dark.second is None and master.provenance.calibration_status == "BD"
+
+
+def _workers(request: BuildRequest, jobs: Sequence[MasterJob], plan: WorkPlan) -> int:
+    """Give the threads that the memory allows beside the capture; strips are those of the build at the end."""
+    frame_bytes = max(job.height * job.stack.shape[2] * 2 for job in jobs)
+    capture_bytes = PROCESS_BYTES + FRAMES_OF_CAPTURE * frame_bytes
+    per_strip = (plan.peak_memory_bytes - PROCESS_BYTES) // plan.workers
+    free = request.memory_limit_bytes - capture_bytes - PROCESS_BYTES
+    if free < per_strip:
+        needed = -(-(capture_bytes + PROCESS_BYTES + per_strip) // 2**20)
+        raise PlanError(f"compute.memory_limit leaves no room beside the capture; {needed} MiB would")
+    return min(spare_workers(request), free // per_strip)
+
+
+def serve() -> None:
+    """Combine the series that come through standard input, as `AheadProcess` starts it; ends with that input."""
+    if hasattr(os, "nice"):
+        os.nice(_NICENESS)
+    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(levelname)s %(message)s")
+    asked: queue.SimpleQueue[tuple[str, ...] | None] = queue.SimpleQueue()
+    ended = threading.Event()
+    request: BuildRequest = pickle.load(sys.stdin.buffer)
+    threading.Thread(target=_listen, args=(sys.stdin.buffer, asked, ended), daemon=True).start()
+
+    def progressed(_: Progress) -> None:
+        if ended.is_set():
+            raise _Stopped
+
+    with contextlib.suppress(_Stopped):
+        while (series := asked.get()) is not None and not ended.is_set():
+            _combine_and_tell(request, series, progressed)
+
+
+def _listen(stream: IO[bytes], asked: queue.SimpleQueue[tuple[str, ...] | None], ended: threading.Event) -> None:
+    """Take what comes until the other side closes it, or is gone."""
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            asked.put(pickle.load(stream))
+    ended.set()
+    asked.put(None)
+
+
+def _combine_and_tell(request: BuildRequest, series: tuple[str, ...], progressed: Callable[[Progress], None]) -> None:
+    began = time.perf_counter()
+    try:
+        failures = combine_ahead(request, series, progressed)
+    except OstcalError as error:
+        failures = [str(error)]
+    for line in failures:
+        _tell(f"not combined while the camera exposes: {line}; it is tried again at the end")
+    if not failures:
+        _tell(f"{series[-1]}: combined while the camera exposes, in {time.perf_counter() - began:.1f} s")
+
+
+def _tell(text: str) -> None:
+    sys.stdout.write(f"{_TOLD}{text}\n")
+    sys.stdout.flush()
+
+
+# ---- in the process that captures ----
+
+
+class AheadProcess:
+    """Has finished series combined in a process of low priority; a context manager that ends it within seconds.
+
+    What fails in it is no failure of the capture: the build at the end makes whatever is missing.
+    """
+
+    def __init__(self, request: BuildRequest) -> None:
+        self._request = request
+        self._process: subprocess.Popen[bytes] | None = None
+        self._reader: threading.Thread | None = None
+        self._has_failed = False
+
+    def __enter__(self) -> AheadProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def combine(self, series: Sequence[str]) -> None:
+        """Ask for series to be combined, after those that were asked for before; does not wait."""
+        if self._has_failed:
+            return
+        try:
+            if self._process is None:
+                self._process = self._start()
+                self._send(self._process, self._request)
+            self._send(self._process, tuple(series))
+        except OSError as error:
+            self._has_failed = True
+            logger.warning("no masters are combined while the camera exposes, but at the end: %s", error)
+
+    def close(self) -> None:
+        """End the process; the strips that it has finished are left to the build at the end."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        try:
+            with contextlib.suppress(OSError):  # it may be gone
+                _pipe(process.stdin).close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(STOP_S)
+        finally:
+            if process.poll() is None:
+                logger.debug("the process that combines ahead does not end; it is killed")
+                process.kill()
+            process.wait()
+            if self._reader is not None:
+                self._reader.join()
+            _pipe(process.stdout).close()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        # a session of its own: Ctrl-C in the terminal does not reach it, even before it ignores it
+        with interrupts_ignored():
+            process = subprocess.Popen(
+                [sys.executable, "-c", _CODE.format(path=sys.path)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
+                | getattr(subprocess, "IDLE_PRIORITY_CLASS", 0),
+            )
+        self._reader = threading.Thread(target=_log_lines, args=(_pipe(process.stdout),), daemon=True)
+        self._reader.start()
+        return process
+
+    @staticmethod
+    def _send(process: subprocess.Popen[bytes], value: BuildRequest | tuple[str, ...]) -> None:
+        pipe = _pipe(process.stdin)
+        pipe.write(pickle.dumps(value))
+        pipe.flush()
+
+
+def _log_lines(stream: IO[bytes]) -> None:
+    for data in stream:
+        line = data.decode("utf-8", errors="replace").rstrip()
+        if line.startswith(_TOLD):
+            logger.info("%s", line.removeprefix(_TOLD))
+        else:
+            logger.debug("combining ahead: %s", line)
+
+
+def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
+    if stream is None:
+        raise TypeError("the process was started without pipes")
+    return stream
