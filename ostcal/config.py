@@ -414,6 +414,10 @@ class MasterFrames(_Section):
     enable_calibration: Switch = _key(
         True, "Whether science frames are calibrated with the masters; making masters does not depend on it."
     )
+    only_changed: Switch = _key(
+        True,
+        "Leave masters as they are whose frames, settings and darks are those of an earlier run; false makes all anew.",
+    )
     auto_load_masters: Switch = _key(True, "Use masters on disk where this run makes no matching ones.")
     calibration_tolerance: NotNegative = _key(
         0.1, "How far the exposure time of a dark may be from the frame's.", "share of the exposure time"
@@ -724,6 +728,16 @@ class Video(_OpenSection):
     cooling: Annotated[Cooling, BeforeValidator(_empty_is_default)] = Cooling()
 
 
+class Workflow(_Section):
+    """How ``ostcal workflow`` goes through the evening."""
+
+    masters_while_exposing: Switch = _key(
+        True,
+        "Combine finished series while the camera takes the next, at low priority and with one core left free; the"
+        " masters are the same as without.",
+    )
+
+
 def _all_or_none(value: str | None, info: ValidationInfo) -> str | None:
     given = [*info.data.values(), value]
     if any(given) and not all(given):
@@ -789,6 +803,7 @@ SECTIONS: Mapping[str, type[_Section]] = types.MappingProxyType(
         "master_frames": MasterFrames,
         "quality": Quality,
         "video": Video,
+        "workflow": Workflow,
         "compute": Compute,
         "storage": Storage,
     }
@@ -803,7 +818,7 @@ class Config:
 
     Attributes
     ----------
-    dark_capture, flat_capture, master_frames, quality, video, compute, storage
+    dark_capture, flat_capture, master_frames, quality, video, workflow, compute, storage
         The sections; ``memory_limit`` is in bytes, ``binning`` is ``(x, y)``, directories are text as written and
         relative to the working directory.
     source : str or None
@@ -817,6 +832,7 @@ class Config:
     master_frames: MasterFrames = field(default_factory=MasterFrames)
     quality: Quality = field(default_factory=Quality)
     video: Video = field(default_factory=Video)
+    workflow: Workflow = field(default_factory=Workflow)
     compute: Compute = field(default_factory=Compute)
     storage: Storage = field(default_factory=Storage)
     source: str | None = None

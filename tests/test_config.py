@@ -84,6 +84,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "create_master_darks": True,
         "create_master_flats": True,
         "enable_calibration": True,
+        "only_changed": True,
         "auto_load_masters": True,
         "calibration_tolerance": 0.1,
         "temperature_tolerance": 2.0,
@@ -133,6 +134,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "masters": asdict(MasterLimits()),
         "pixels": asdict(DefectLimits()),
     },
+    "workflow": {"masters_while_exposing": True},
     "compute": {
         "scheduler": "threads",
         "workers": None,

@@ -25,7 +25,8 @@ from ostcal.capture.series import capture_series
 from ostcal.config import load_config
 from ostcal.errors import StorageError
 from ostcal.frames import CameraSettings, FrameType
-from ostcal.masters.build import BuildRequest, build_masters
+from ostcal.masters.build import build_masters
+from ostcal.masters.request import BuildRequest
 from ostcal.masters.creator import request_of
 from ostcal.storage.frame_store import open_series
 from ostcal.storage.locking import PROCESS_MARK, LockRules, locked
@@ -311,7 +312,7 @@ def test_a_directory_that_cannot_be_written_is_named(path: Path) -> None:
 MASTERS = """
     import sys
     from ostcal import MasterFrameCreator
-    from ostcal.masters.build import Watcher
+    from ostcal.masters.request import Watcher
 
     def planned(groups, n_bytes):
         print("planned", flush=True)

@@ -30,7 +30,8 @@ from numpy.typing import NDArray
 from ostcal.config import load_config
 from ostcal.engine.graph import Progress
 from ostcal.engine.rejection import Median, SigmaClip
-from ostcal.masters.build import BuildReport, Watcher, build_masters
+from ostcal.masters.build import build_masters
+from ostcal.masters.request import BuildReport, Watcher
 from ostcal.masters.creator import request_of
 from ostcal.masters.grouping import GroupRules
 from ostcal.storage.master_store import MasterStore

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from ostcal.capture.budget import StepPlan
     from ostcal.capture.plan import SeriesOutcome
     from ostcal.engine.graph import Progress
-    from ostcal.masters.build import Watcher
     from ostcal.masters.grouping import Group
+    from ostcal.masters.request import Watcher
     from ostcal.status import Status
     from ostcal.workflow import CalibrationWorkflow
 
@@ -180,7 +180,7 @@ def _say_what_failed(statuses: Mapping[str, Status]) -> None:
 
 
 def _masters_watcher(progress: RunProgress, capture: CaptureProgress) -> Watcher:
-    from ostcal.masters.build import Watcher
+    from ostcal.masters.request import Watcher
 
     def planned(groups: Sequence[Group], total_bytes: int) -> bool:
         capture.stop()

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ostcal.engine.graph import Progress
-    from ostcal.masters.build import BuildReport
     from ostcal.masters.creator import MasterFrameCreator
     from ostcal.masters.grouping import Group
+    from ostcal.masters.request import BuildReport
     from ostcal.status import Status
 
 logger = logging.getLogger("ostcal")
@@ -52,6 +52,7 @@ Examples:
 @click.option("--rejection-method", metavar="M", help="sigma_clip, minmax, winsorized_sigma_clip, median or none.")
 @click.option("--sigma-threshold", metavar="V", help="Threshold of the clipping methods, such as 3.0.")
 @click.option("--normalization-method", metavar="M", help="Level of a flat that becomes 1: mean, median or max.")
+@click.option("--all", "make_all", is_flag=True, help="Make all masters anew, unchanged ones too.")
 @click.option("--no-confirm", is_flag=True, help="Do not ask before work begins.")
 @debug_option
 def masters(
@@ -61,6 +62,7 @@ def masters(
     rejection_method: str | None,
     sigma_threshold: str | None,
     normalization_method: str | None,
+    make_all: bool,
     no_confirm: bool,
     debug: bool,
     log_level: str,
@@ -68,7 +70,8 @@ def masters(
     """Combine bias, dark and flat frames into masters.
 
     Frames are looked for in dark_capture.output_dir and flat_capture.output_dir of the configuration, as FITS files
-    and as zarr series; masters are written to master_frames.output_dir.
+    and as zarr series; masters are written to master_frames.output_dir. Those whose frames, settings and darks have
+    not changed since an earlier run are left as they are.
     """
     if darks_only and flats_only:
         raise click.UsageError("--darks-only and --flats-only exclude each other; leave both out to make all masters")
@@ -81,6 +84,7 @@ def masters(
         thresholds = {"sigma_threshold": sigma_threshold, "sigma_low": None, "sigma_high": None}
         config = _overridden(config, "--sigma-threshold", thresholds)
         config = _overridden(config, "--normalization-method", {"normalization_method": normalization_method})
+        config = _overridden(config, "--all", {"only_changed": "false" if make_all else None})
         log_path = start_log_file(config.master_frames.output_dir, "master_frames", debug)
         logger.debug("configuration as loaded from %s:\n%s", config_path, dump(config))
         code = _make(config, console, darks_only, flats_only, ask=not no_confirm and sys.stdin.isatty())
@@ -99,8 +103,8 @@ def _overridden(config: Config, option: str, values: dict[str, str | None]) -> C
 
 
 def _make(config: Config, console: Console, darks_only: bool, flats_only: bool, ask: bool) -> int:
-    from ostcal.masters.build import Watcher
     from ostcal.masters.creator import MasterFrameCreator
+    from ostcal.masters.request import Watcher
 
     progress = RunProgress(console, "masters")
 
@@ -138,16 +142,17 @@ def exit_code_of(status: Status) -> int:
 def show_masters(creator: MasterFrameCreator) -> None:
     """Show the table of the masters that a run has made, and write their report where quality control is on."""
     report = creator.report
-    if report is None or not report.made:
+    if report is None or not (report.made or report.unchanged):
         return
     open_console().print(_result_table(report))
     logger.info("finished in %.1f s", sum(report.seconds.values()) - report.seconds["confirm"])
-    if creator.config.master_frames.quality_control and creator.config.quality.report:
-        write_report_of(creator.config, [made.name for made in report.made], report.warnings)
+    if report.made and creator.config.master_frames.quality_control and creator.config.quality.report:
+        names = [made.name for made in report.made] + [u.stored.record.name for u in report.unchanged]
+        write_report_of(creator.config, names, report.warnings)
 
 
 def _plan_table(groups: Sequence[Group], total_bytes: int) -> Table:
-    from ostcal.masters.build import describe
+    from ostcal.masters.grouping import describe
 
     table = Table(
         title=f"{len(groups)} group{'' if len(groups) == 1 else 's'} of frames, {total_bytes / 1e9:.2f} GB to read",
@@ -179,6 +184,20 @@ def _result_table(report: BuildReport) -> Table:
                 f"{result.rejected_share:.3%}",
                 f"{result.mean:.6g}",
                 made.verdict or "",
+                path,
+            ]
+            table.add_row(*(Text(str(value)) for value in row))
+    for unchanged in report.unchanged:
+        stored = unchanged.stored
+        for kind, path in unchanged.files:
+            row = [
+                kind,
+                f"{stored.key.exposure_time_s:g} s",
+                stored.key.filter_name or "",
+                stored.record.n_frames or "",
+                "unchanged",
+                "",
+                stored.record.verdict or "",
                 path,
             ]
             table.add_row(*(Text(str(value)) for value in row))

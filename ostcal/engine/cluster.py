@@ -24,7 +24,7 @@ from distributed import Client, LocalCluster, Security, WorkerPlugin
 
 from ostcal.engine import worker_checks
 from ostcal.engine.execution import ClusterClass, Execution, TlsFiles
-from ostcal.engine.interrupts import interrupts_ignored
+from ostcal.engine.interrupts import interrupts_ignored, termination_blocked
 from ostcal.errors import ConfigError, OstcalError, StorageError
 
 logger = logging.getLogger(__name__)
@@ -266,7 +266,8 @@ def _local_cluster(workers: int) -> Iterator[Any]:
     """Start processes of one thread each on this computer, and say where the dashboard is."""
     has_dashboard = importlib.util.find_spec("bokeh") is not None
     # The memory is planned per strip; Dask's own limit would pause or kill workers by another count.
-    with interrupts_ignored(), dask.config.set({"distributed.scheduler.allowed-failures": ALLOWED_FAILURES}):
+    patience = dask.config.set({"distributed.scheduler.allowed-failures": ALLOWED_FAILURES})
+    with interrupts_ignored(), termination_blocked(), patience:
         cluster = LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
@@ -279,7 +280,8 @@ def _local_cluster(workers: int) -> Iterator[Any]:
         if has_dashboard:
             logger.info("%d workers on this computer, dashboard: %s", workers, cluster.dashboard_link)
         else:
-            logger.info("%d workers on this computer; for Dask's dashboard install bokeh (pip install 'ostcal[dashboard]')", workers)
+            how = "for Dask's dashboard install bokeh (pip install 'ostcal[dashboard]')"
+            logger.info("%d workers on this computer; %s", workers, how)
         yield cluster
 
 

@@ -8,22 +8,18 @@ import shutil
 import socket
 import time
 import uuid
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from ostcal.engine.graph import Execution, Failure, Progress, connected, run_graph, total_bytes
-from ostcal.engine.levels import DarkModel, FlatScaling, PlaneReader
-from ostcal.engine.normalization import NormalizationMethod
+from ostcal.engine.graph import Failure, connected, run_graph, total_bytes
 from ostcal.engine.rejection import RejectionMethod, SigmaClip
-from ostcal.engine.tasks import FlatTreatment, MasterJob
+from ostcal.engine.tasks import MasterJob
 from ostcal.engine.tiling import JobSize, WorkPlan, plan_each_worker, plan_work
 from ostcal.errors import NoFramesError, OstcalError, StorageError
 from ostcal.frames import FrameType, safe_word
-from ostcal.masters.finish import FinishMasters, Made, Output, PlannedMaster, StoreSink
-from ostcal.masters.grouping import Group, Grouping, GroupKey, GroupRules, group_frames
-from ostcal.masters.header import Provenance
+from ostcal.masters.finish import FinishMasters, Made, PlannedMaster
+from ostcal.masters.grouping import Group, Grouping, GroupKey, describe, group_frames
 from ostcal.masters.inputs import (
     Inputs,
     Source,
@@ -31,19 +27,16 @@ from ostcal.masters.inputs import (
     gather_inputs,
     input_digest,
     marked_dark_subtracted,
-    stack_of,
     unpacked,
 )
 from ostcal.masters.library import LibraryMaster, find_masters, store_location
-from ostcal.masters.matching import DarkCandidate, DarkChoice, NoDark, choose_dark
 from ostcal.masters.metrics import subject_of
-from ostcal.masters.naming import Flavour, file_name, master_names
+from ostcal.masters.planning import Plan, needs_camera, plan_masters
 from ostcal.masters.properties import CameraRecord, SurveyedGroup, camera_for, measure_cameras
-from ostcal.masters.quality import QualityRules
-from ostcal.masters.resuming import StoreMemory, work_digest
-from ostcal.masters.surveying import full_scale_adu, survey_all, survey_requests
+from ostcal.masters.request import BuildReport, BuildRequest, Watcher
+from ostcal.masters.resuming import work_digest
+from ostcal.masters.surveying import survey_all, survey_requests
 from ostcal.masters.verifying import without_damaged
-from ostcal.measure.findings import Outcome
 from ostcal.measure.survey import SeriesSurvey
 from ostcal.storage.fits_writer import remove_partial_files
 from ostcal.storage.locking import PROCESS_MARK, LockRules, is_running, locked
@@ -51,64 +44,9 @@ from ostcal.storage.master_store import MasterStore
 
 logger = logging.getLogger(__name__)
 
-STAGING_ENDING = ".combined"
 SCRATCH_PREFIX = ".unpacked-"
 LOCK_FILE = ".ostcal.lock"
 """In the output directory while a run writes there."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class BuildRequest:
-    """What is asked of a run."""
-
-    input_dirs: tuple[str, ...]
-    output_dir: str
-    make_bias: bool = True
-    make_darks: bool = True
-    make_flats: bool = True
-    method: RejectionMethod
-    normalization: NormalizationMethod = "mean"
-    flat_scaling: FlatScaling = "mean"
-    bayer_normalization: bool = True
-    rules: GroupRules = field(default_factory=GroupRules)
-    exposure_tolerance: float = 0.1
-    use_masters_on_disk: bool = True
-    save_fits: bool = True
-    extensions: bool = False
-    flavour: Flavour = "adu"
-    quality: QualityRules | None = field(default_factory=QualityRules)
-    """``None`` without quality control."""
-    verify: bool = True
-    """Whether stored frames are checked while they are read."""
-    use_failed: bool = False
-    """Whether masters on disk that failed their quality control are used."""
-    memory_limit_bytes: int = 4 * 2**30
-    strip_rows: int | None = None
-    execution: Execution = field(default_factory=Execution)
-    config_digest: str = ""
-    """Of the configuration behind these values, for the headers."""
-    lock_wait_s: float = 0.0
-    """How long to wait for another run that writes into the output directory."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class BuildReport:
-    """What became of a run."""
-
-    made: tuple[Made, ...]
-    warnings: tuple[str, ...]
-    errors: tuple[str, ...]
-    groups: tuple[Group, ...]
-    seconds: dict[str, float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Watcher:
-    """Who is told how a run goes on."""
-
-    planned: Callable[[Sequence[Group], int], bool] = lambda groups, n_bytes: True
-    """Called with the groups and the bytes of frames to be read, before work begins; false ends the run."""
-    progressed: Callable[[Progress], None] = lambda progress: None
 
 
 def build_masters(request: BuildRequest, watcher: Watcher | None = None) -> BuildReport:
@@ -123,14 +61,14 @@ def build_masters(request: BuildRequest, watcher: Watcher | None = None) -> Buil
     StorageError
         If the output directory cannot be written, or another run is writing there.
     """
-    _make_directory(request.output_dir)
+    make_directory(request.output_dir)
     with locked(
         Path(request.output_dir, LOCK_FILE),
         LockRules(wait_s=request.lock_wait_s),
         what=request.output_dir,
         advice="choose another master_frames.output_dir",
     ):
-        _sweep(request.output_dir)
+        sweep(request.output_dir)
         return _build_alone(request, watcher or Watcher())
 
 
@@ -174,7 +112,8 @@ class _Clock:
         logger.debug("timing: %s %.3f s", stage, self.seconds[stage])
 
 
-def _make_directory(output_dir: str) -> None:
+def make_directory(output_dir: str) -> None:
+    """Make the directory of the masters; a `StorageError` where it cannot be written."""
     try:
         os.makedirs(output_dir, exist_ok=True)
         probe = os.path.join(output_dir, f".ostcal-{uuid.uuid4().hex}")
@@ -188,7 +127,7 @@ def _make_directory(output_dir: str) -> None:
         ) from error
 
 
-def _sweep(output_dir: str) -> None:
+def sweep(output_dir: str) -> None:
     """Remove what killed runs left; only for who holds the lock."""
     remove_partial_files(output_dir)
     _sweep_scratch(output_dir)
@@ -217,28 +156,12 @@ def _group(inputs: Inputs, request: BuildRequest) -> Grouping:
     return grouping
 
 
-def describe(group: Group) -> str:
-    """Name a group in a few words: kind, exposure, filter, number of frames."""
-    key = group.key
-    words = [str(key.frame_type)]
-    if key.frame_type is not FrameType.BIAS:
-        words.append(f"{key.exposure_time_s:g} s{' (exposures vary)' if group.twilight else ''}")
-    if key.filter_name:
-        words.append(key.filter_name)
-    words.append(f"{key.width} x {key.height}")
-    if key.settings.binning != (1, 1):
-        words.append(f"binned {key.settings.binning[0]}x{key.settings.binning[1]}")
-    if key.temperature_c is not None:
-        words.append(f"{key.temperature_c:g} C")
-    return f"{' '.join(words)}, {len(group.frames)} frame{'' if len(group.frames) == 1 else 's'}"
-
-
 def _left_out_groups(grouping: Grouping, request: BuildRequest) -> list[str]:
     lines = [
         f"{describe(group)}: fewer than min_frames {request.rules.min_frames}, left out ({group.frames[0].label}"
         f"{' and others' if len(group.frames) > 1 else ''})"
         for group in grouping.too_small
-        if _is_asked(group, request)
+        if request.asks_for(group.key.frame_type)
     ]
     lines += [f"{frame.label}: left out, {reason}" for frame, reason in grouping.unused if "light frame" not in reason]
     lights = [frame for frame, reason in grouping.unused if "light frame" in reason]
@@ -247,64 +170,58 @@ def _left_out_groups(grouping: Grouping, request: BuildRequest) -> list[str]:
     return lines
 
 
-def _is_asked(group: Group, request: BuildRequest) -> bool:
-    kind = group.key.frame_type
-    if kind is FrameType.FLAT:
-        return request.make_flats
-    if kind is FrameType.BIAS:
-        return request.make_bias or request.make_darks
-    return request.make_darks
-
-
 def _build(
     request: BuildRequest, sources: dict[str, Source], grouping: Grouping, watcher: Watcher, clock: _Clock
 ) -> BuildReport:
-    groups = [group for group in grouping.groups if _is_asked(group, request)]
+    groups = [group for group in grouping.groups if request.asks_for(group.key.frame_type)]
     if not groups:
         raise NoFramesError(_nothing_to_make(request, grouping))
-    planned, errors, warnings = _plan_masters(request, groups, sources)
-    warnings += _missing_kinds(request, groups)
-    jobs = [master.job for master in planned]
-    plan = _plan_work(request, jobs)
+    plan = plan_masters(request, groups, sources)
+    warnings = [*plan.warnings, *_missing_kinds(request, groups)]
+    jobs = [master.job for master in plan.to_make]
+    strips = plan_strips(request, jobs).strips
     clock.lap("plan")
-    if jobs and not watcher.planned([master.group for master in planned], total_bytes(jobs, plan.strips)):
+    if jobs and not watcher.planned([master.group for master in plan.to_make], total_bytes(jobs, strips)):
         raise OstcalError("nothing made: the run was declined")
     clock.lap("confirm")
-    seen_by_all = tuple(directory for directory in request.input_dirs if os.path.isdir(directory))
-    asked = replace(request.execution, output_dir=request.output_dir, input_dirs=seen_by_all)
-    with connected(asked) as execution:
-        if request.execution.scheduler == "distributed":
-            clock.lap("cluster")
-        combined = _make(replace(request, execution=execution), planned, sources, watcher, warnings, clock)
+    combined = _run(request, plan, sources, watcher, warnings, clock) if jobs else _Combined()
     for master in combined.made:
         warnings += master.warnings
         _log_statistics(master)
     return BuildReport(
         made=tuple(combined.made),
+        unchanged=plan.unchanged,
         warnings=(*combined.left_out, *warnings),
-        errors=(*errors, *combined.errors),
+        errors=(*plan.errors, *combined.errors),
         groups=tuple(groups),
         seconds=clock.seconds,
     )
 
 
-def _make(
+def _run(
     request: BuildRequest,
-    planned: Sequence[PlannedMaster],
+    plan: Plan,
     sources: dict[str, Source],
     watcher: Watcher,
     warnings: list[str],
     clock: _Clock,
 ) -> _Combined:
-    """Survey and combine what was planned."""
-    if request.quality is not None or _needs_camera(request.method):
-        planned = _surveyed(request, planned, warnings)
-        clock.lap("survey")
-    if request.quality is not None:
-        there = find_masters(request.output_dir)
-        planned = [replace(master, previous=_previous(master.group.key, there)) for master in planned]
-    combined = _combine(request, planned, sources, watcher)
-    clock.lap("combine")
+    """Survey and combine what was planned, on the cluster if there is one."""
+    seen_by_all = tuple(directory for directory in request.input_dirs if os.path.isdir(directory))
+    asked = replace(request.execution, output_dir=request.output_dir, input_dirs=seen_by_all)
+    with connected(asked) as execution:
+        if request.execution.scheduler == "distributed":
+            clock.lap("cluster")
+        request = replace(request, execution=execution)
+        planned = plan.to_make
+        if request.quality is not None or needs_camera(request.method):
+            planned = _surveyed(request, plan, warnings)
+            clock.lap("survey")
+        if request.quality is not None:
+            there = find_masters(request.output_dir)
+            planned = tuple(replace(master, previous=_previous(master.group.key, there)) for master in planned)
+        combined = _combine(request, planned, sources, watcher)
+        clock.lap("combine")
     return combined
 
 
@@ -314,21 +231,21 @@ def _previous(key: GroupKey, masters: Sequence[LibraryMaster]) -> LibraryMaster 
     return min(same, key=lambda master: abs(master.key.exposure_time_s - key.exposure_time_s), default=None)
 
 
-def _needs_camera(method: RejectionMethod) -> bool:
-    return isinstance(method, SigmaClip) and method.spread == "noise"
+def _surveyed(request: BuildRequest, plan: Plan, warnings: list[str]) -> tuple[PlannedMaster, ...]:
+    """Survey the frames of all masters and measure their cameras; gives the masters to make with both.
 
-
-def _surveyed(request: BuildRequest, planned: Sequence[PlannedMaster], warnings: list[str]) -> list[PlannedMaster]:
-    """Survey the frames of all masters and measure their cameras; gives the masters with both."""
-    surveys = _surveys(request, planned)
+    Frames of masters that are left as they are tell of the camera too.
+    """
+    every = [*plan.to_make, *(unchanged.planned for unchanged in plan.unchanged)]
+    surveys = _surveys(request, every)
     known = [
         SurveyedGroup(group=master.group, survey=survey)
-        for master, survey in zip(planned, surveys, strict=True)
+        for master, survey in zip(every, surveys, strict=True)
         if survey is not None
     ]
-    cameras = measure_cameras(known, max(_full_scales(planned), default=None))
+    cameras = measure_cameras(known, max(_full_scales(every), default=None))
     surveyed = []
-    for master, survey in zip(planned, surveys, strict=True):
+    for master, survey in zip(plan.to_make, surveys, strict=False):
         camera = camera_for(cameras, master.group.key)
         job = replace(master.job, method=_method_for(request, master, camera, warnings))
         provenance = replace(
@@ -337,7 +254,7 @@ def _surveyed(request: BuildRequest, planned: Sequence[PlannedMaster], warnings:
             camera=None if camera is None else camera.properties,
         )
         surveyed.append(replace(master, job=job, survey=survey, camera=camera, provenance=provenance))
-    return surveyed
+    return tuple(surveyed)
 
 
 def _surveys(request: BuildRequest, planned: Sequence[PlannedMaster]) -> list[SeriesSurvey | None]:
@@ -409,7 +326,7 @@ def _run_once(
     request: BuildRequest, planned: Sequence[PlannedMaster], sources: dict[str, Source], watcher: Watcher
 ) -> Sequence[Made | Failure]:
     jobs = [master.job for master in planned]
-    plan = _plan_work(request, jobs)
+    plan = plan_strips(request, jobs)
     finish = FinishMasters(
         masters={master.job.name: master for master in planned},
         output_dir=request.output_dir,
@@ -420,14 +337,14 @@ def _run_once(
     )
     results: Sequence[Made | Failure] | None = None
     try:
-        _create_arrays(planned, plan, sources)
+        create_arrays(planned, plan, sources)
         MasterStore(store_location(request.output_dir)).sweep()  # what nobody goes on with
         execution = request.execution
         if execution.scheduler != "distributed":
             execution = replace(execution, workers=plan.workers)
         results = run_graph(jobs, plan.strips, finish, execution, watcher.progressed)
     finally:
-        _discard_unfinished(request, planned, is_ended=results is None)
+        discard_unfinished(request, planned, is_ended=results is None)
     return results
 
 
@@ -442,7 +359,12 @@ def _without(master: PlannedMaster, sources: dict[str, Source], spoiled: Mapping
         master,
         job=replace(master.job, stack=master.job.stack.select(kept), flat=flat),
         group=replace(master.group, frames=frames),
-        provenance=replace(master.provenance, input_digest=input_digest([sources[f.label] for f in frames])),
+        provenance=replace(
+            # no recipe: the next run tries with all frames again
+            master.provenance,
+            input_digest=input_digest([sources[f.label] for f in frames]),
+            recipe="",
+        ),
     )
 
 
@@ -529,171 +451,8 @@ def _missing_kinds(request: BuildRequest, groups: Sequence[Group]) -> list[str]:
     return missing
 
 
-def _plan_masters(
-    request: BuildRequest, groups: Sequence[Group], sources: dict[str, Source]
-) -> tuple[list[PlannedMaster], list[str], list[str]]:
-    """Turn groups into jobs: bias and darks first, then flats with the darks that fit them."""
-    named = _named_outputs(request, groups)
-    planned: list[PlannedMaster] = []
-    errors: list[str] = []
-    warnings: list[str] = []
-    on_disk = find_masters(request.output_dir) if request.use_masters_on_disk else []
-    if not request.use_failed:
-        on_disk = [master for master in on_disk if master.record.verdict != str(Outcome.FAIL)]
-    for group, outputs in named:
-        if group.key.frame_type is not FrameType.FLAT:
-            planned.append(_planned(request, group, outputs, sources, None, None))
-    darks = list(planned)
-    for group, outputs in named:
-        if group.key.frame_type is not FrameType.FLAT:
-            continue
-        choice = _dark_for(request, group, darks, on_disk)
-        if isinstance(choice, NoDark):
-            errors.append(f"{outputs[0].name}: {choice.message}")
-            continue
-        if choice is not None and choice.kind == "bias":
-            warnings.append(f"{outputs[0].name}: no dark fits, {choice.description} is subtracted")
-        logger.info("%s: dark: %s", outputs[0].name, choice.description if choice else "already subtracted")
-        dark = None if choice is None else _dark_model(choice, darks, on_disk)
-        planned.append(_planned(request, group, outputs, sources, choice, dark))
-    return planned, errors, warnings
-
-
-def _named_outputs(request: BuildRequest, groups: Sequence[Group]) -> list[tuple[Group, list[Output]]]:
-    """Give each group the masters it becomes; a bias set is also the dark of its exposure."""
-    made_at = datetime.now(UTC).replace(microsecond=0)
-    while True:
-        named = _outputs_at(request, groups, made_at)
-        names = [output.name for _, outputs in named for output in outputs]
-        if not any(_is_taken(request, name) for name in names):
-            return named
-        made_at += timedelta(seconds=1)  # a run within the same second has these names
-
-
-def _is_taken(request: BuildRequest, name: str) -> bool:
-    return os.path.exists(os.path.join(request.output_dir, file_name(name, request.flavour))) or MasterStore(
-        store_location(request.output_dir)
-    ).exists(name)
-
-
-def _outputs_at(request: BuildRequest, groups: Sequence[Group], made_at: datetime) -> list[tuple[Group, list[Output]]]:
-    wanted: list[tuple[int, FrameType]] = []
-    for index, group in enumerate(groups):
-        kind = group.key.frame_type
-        if kind is FrameType.BIAS:
-            wanted += [(index, FrameType.BIAS)] if request.make_bias else []
-            wanted += [(index, FrameType.DARK)] if request.make_darks else []
-        else:
-            wanted.append((index, kind))
-    outputs: dict[int, list[Output]] = {}
-    for kind in FrameType:
-        members = [index for index, frame_type in wanted if frame_type is kind]
-        keys = [replace(groups[index].key, frame_type=kind) for index in members]
-        for index, name in zip(members, master_names(keys, made_at), strict=True):
-            outputs.setdefault(index, []).append(Output(name=name, frame_type=kind, made_at=made_at))
-    return [(groups[index], outputs[index]) for index in sorted(outputs)]
-
-
-def _planned(
-    request: BuildRequest,
-    group: Group,
-    outputs: list[Output],
-    sources: dict[str, Source],
-    choice: DarkChoice | None,
-    dark: DarkModel | None,
-) -> PlannedMaster:
-    members = [sources[frame.label] for frame in group.frames]
-    name = outputs[0].name
-    is_flat = group.key.frame_type is FrameType.FLAT
-    flat = None
-    if is_flat:
-        used = [c for c in (choice.first, choice.second) if c is not None] if choice is not None else []
-        flat = FlatTreatment(
-            exposure_times_s=tuple(frame.metadata.exposure_time_s or 0.0 for frame in group.frames),
-            dark=dark,
-            scaling=request.flat_scaling,
-            normalization=request.normalization,
-            bayer_pattern=group.key.bayer_pattern if request.bayer_normalization else None,
-            dark_jobs=tuple(c.name for c in used if c.from_this_run),
-        )
-    sink = StoreSink(store=store_location(request.output_dir), name=name)
-    staging = replace(sink, name=f"{name}{STAGING_ENDING}") if is_flat else None
-    stack = stack_of(members)
-    memory = StoreMemory(store=sink.store, name=(staging or sink).name)
-    return PlannedMaster(
-        job=MasterJob(
-            name=name, stack=stack, method=request.method, sink=sink, flat=flat, staging=staging, memory=memory
-        ),
-        sink=sink,
-        staging=staging,
-        group=group,
-        outputs=tuple(outputs),
-        provenance=Provenance(
-            frame_type=outputs[0].frame_type,
-            method=request.method,
-            calibration_id=str(uuid.uuid4()),
-            input_digest=input_digest(members),
-            made_at=outputs[0].made_at,
-            calibration_status=_calibration_status(group, choice),
-            dark_description=choice.description if choice is not None else "",
-            normalization=request.normalization if is_flat else "",
-            flat_scaling=request.flat_scaling if is_flat else "",
-            config_digest=request.config_digest,
-            saturation_adu=full_scale_adu(stack.encoding),
-        ),
-    )
-
-
-def _calibration_status(group: Group, choice: DarkChoice | None) -> str:
-    """Give the letters of CALSTAT: a dark holds the bias too."""
-    if choice is None:
-        if group.key.dark_subtracted:
-            return "BD"
-        return "B" if group.key.bias_subtracted else ""
-    return "B" if choice.kind == "bias" else "BD"
-
-
-_RANK = {"matched": 0, "line": 1, "bias": 2}
-
-
-def _dark_for(
-    request: BuildRequest, flat: Group, darks: Sequence[PlannedMaster], on_disk: Sequence[LibraryMaster]
-) -> DarkChoice | NoDark | None:
-    """Choose a flat's dark from this run, else from disk; ``None`` where one was subtracted already."""
-    if flat.key.dark_subtracted:
-        return None
-    of_run = [DarkCandidate(name=master.job.name, key=master.group.key) for master in darks]
-    stored = [
-        DarkCandidate(name=m.record.name, key=m.key, made_at=m.record.made_at, from_this_run=False)
-        for m in on_disk
-        if m.key.frame_type is not FrameType.FLAT
-    ]
-    choices = [
-        choose_dark(
-            flat,
-            candidates,
-            exposure_tolerance=request.exposure_tolerance,
-            temperature_tolerance_c=request.rules.temperature_tolerance_c,
-        )
-        for candidates in (of_run, [*of_run, *stored])
-    ]
-    found = [choice for choice in choices if isinstance(choice, DarkChoice)]
-    return min(found, key=lambda choice: _RANK[choice.kind]) if found else choices[-1]
-
-
-def _dark_model(choice: DarkChoice, darks: Sequence[PlannedMaster], on_disk: Sequence[LibraryMaster]) -> DarkModel:
-    planes: dict[tuple[str, bool], PlaneReader] = {(m.job.name, True): m.job.sink for m in darks}
-    planes |= {(m.record.name, False): m.plane for m in on_disk}
-    first, second = choice.first, choice.second
-    return DarkModel(
-        first=planes[first.name, first.from_this_run],
-        first_exposure_s=first.key.exposure_time_s,
-        second=planes[second.name, second.from_this_run] if second is not None else None,
-        second_exposure_s=second.key.exposure_time_s if second is not None else 0.0,
-    )
-
-
-def _plan_work(request: BuildRequest, jobs: Sequence[MasterJob]) -> WorkPlan:
+def plan_strips(request: BuildRequest, jobs: Sequence[MasterJob]) -> WorkPlan:
+    """Choose the strips of all jobs, as the memory allows."""
     sizes = [
         JobSize(
             n_frames=job.n_frames,
@@ -731,7 +490,7 @@ def _plan_work(request: BuildRequest, jobs: Sequence[MasterJob]) -> WorkPlan:
     return plan
 
 
-def _create_arrays(planned: Sequence[PlannedMaster], plan: WorkPlan, sources: dict[str, Source]) -> None:
+def create_arrays(planned: Sequence[PlannedMaster], plan: WorkPlan, sources: dict[str, Source]) -> None:
     """Make room for all masters; strips that an interrupted run has finished are there already."""
     for master, strips in zip(planned, plan.strips, strict=True):
         _, height, width = master.job.stack.shape
@@ -749,7 +508,7 @@ def _create_arrays(planned: Sequence[PlannedMaster], plan: WorkPlan, sources: di
             master.sink.create((height, width), strips.strip_rows)
 
 
-def _discard_unfinished(request: BuildRequest, planned: Sequence[PlannedMaster], *, is_ended: bool) -> None:
+def discard_unfinished(request: BuildRequest, planned: Sequence[PlannedMaster], *, is_ended: bool) -> None:
     """Delete what did not become a master; strips of a run that was ended are left to the next one."""
     store = MasterStore(store_location(request.output_dir))
     finished = store.names()

@@ -13,11 +13,12 @@ from ostcal.engine.execution import ClusterClass, Execution, TlsFiles
 from ostcal.engine.rejection import Median, MinMax, NoRejection, RejectionMethod, SigmaClip, WinsorizedSigmaClip
 from ostcal.errors import OstcalError, StorageError
 from ostcal.frames import FrameType
-from ostcal.masters.build import BuildReport, BuildRequest, Watcher, build_masters
+from ostcal.masters.build import build_masters
 from ostcal.masters.finish import Made
 from ostcal.masters.grouping import GroupRules
 from ostcal.masters.metrics import HistoryEntry, add_to_history, subject_of
 from ostcal.masters.quality import QualityRules
+from ostcal.masters.request import BuildReport, BuildRequest, Watcher
 from ostcal.measure.defects import DefectLimits
 from ostcal.measure.findings import Outcome
 from ostcal.measure.frame_checks import FrameLimits
@@ -157,6 +158,7 @@ def request_of(config: Config, *, bias: bool, darks: bool, flats: bool) -> Build
         ),
         exposure_tolerance=m.calibration_tolerance,
         use_masters_on_disk=m.auto_load_masters,
+        only_changed=m.only_changed,
         save_fits=m.save_individual_masters,
         extensions=m.extensions,
         flavour=m.flavour,
@@ -234,13 +236,20 @@ def method_of(config: Config) -> RejectionMethod:
 
 def _status_of(report: BuildReport, output_dir: str) -> Status:
     data: dict[str, list[str]] = {"bias": [], "dark": [], "flat": []}
+    counts: Counter[str] = Counter()
     for made in report.made:
         for kind, path in made.files:
             data[str(kind)].append(path)
-    counts = Counter({kind: len(files) for kind, files in data.items()})
+            counts[str(kind)] += 1
+    for unchanged in report.unchanged:
+        for kind, path in unchanged.files:
+            data[str(kind)].append(path)
+    n_unchanged = sum(len(unchanged.files) for unchanged in report.unchanged)
     n_made = sum(counts.values())
     what = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count) or "none"
     message = f"{n_made} master{'' if n_made == 1 else 's'} made ({what}) in {output_dir}"
+    if n_unchanged:
+        message += f"; {n_unchanged} unchanged"
     level = Level.SUCCESS
     warnings = [*report.warnings, *(line for made in report.made for line in quality_lines(made))]
     if warnings:
@@ -257,7 +266,8 @@ def _status_of(report: BuildReport, output_dir: str) -> Status:
         message=message,
         data=dict(data),
         details={
-            "counts": dict(counts),
+            "counts": {kind: counts[kind] for kind in data},
+            "unchanged": [unchanged.stored.record.name for unchanged in report.unchanged],
             "exposures": _exposures(report),
             "masters": {made.name: _statistics(made) for made in report.made},
             "output_dir": output_dir,
@@ -289,6 +299,9 @@ def _exposures(report: BuildReport) -> dict[str, list[float]]:
     for made in report.made:
         for kind, _ in made.files:
             exposures[str(kind)].add(made.group.key.exposure_time_s)
+    for unchanged in report.unchanged:
+        for kind, _ in unchanged.files:
+            exposures[str(kind)].add(unchanged.stored.key.exposure_time_s)
     return {kind: sorted(values) for kind, values in exposures.items()}
 
 

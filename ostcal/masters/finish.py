@@ -107,6 +107,17 @@ class Made:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Unchanged:
+    """A master of an earlier run that would come out the same."""
+
+    planned: PlannedMaster
+    """As it would be made."""
+    stored: LibraryMaster
+    files: tuple[tuple[FrameType, str], ...]
+    """As of `Made`."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class FinishMasters:
     """Publish a combined master; picklable, for it runs where the graph runs."""
 
@@ -137,6 +148,7 @@ class FinishMasters:
             history_lines(planned.group, provenance),
             quality.document if quality is not None else None,
             camera_document(planned.camera) if planned.camera is not None else None,
+            [os.path.basename(path) for _, path in files] if self.save_fits else [],
         )
         MasterStore(planned.sink.store).commit(job.name, attributes)
         return Made(

@@ -294,3 +294,19 @@ def _group_order(group: Group) -> tuple[object, ...]:
         str(key.night),
         group.frames[0].label,
     )
+
+
+def describe(group: Group) -> str:
+    """Name a group in a few words: kind, exposure, filter, number of frames."""
+    key = group.key
+    words = [str(key.frame_type)]
+    if key.frame_type is not FrameType.BIAS:
+        words.append(f"{key.exposure_time_s:g} s{' (exposures vary)' if group.twilight else ''}")
+    if key.filter_name:
+        words.append(key.filter_name)
+    words.append(f"{key.width} x {key.height}")
+    if key.settings.binning != (1, 1):
+        words.append(f"binned {key.settings.binning[0]}x{key.settings.binning[1]}")
+    if key.temperature_c is not None:
+        words.append(f"{key.temperature_c:g} C")
+    return f"{' '.join(words)}, {len(group.frames)} frame{'' if len(group.frames) == 1 else 's'}"

@@ -54,6 +54,8 @@ class Provenance:
     """Of quality control; ``None`` where there was none."""
     camera: CameraProperties | None = None
     """As measured on the frames of the run."""
+    recipe: str = ""
+    """SHA-256 over all that decides the master: a later run with the same one need not make it."""
     saturation_adu: float | None = None
     """Highest value that a 16-bit sample can hold; the sensor may saturate below it."""
 

@@ -108,6 +108,17 @@ def fits_master(name: str, key: GroupKey, fits: FitsFrame) -> LibraryMaster:
     return LibraryMaster(record=record, plane=FitsPlane(fits=fits, scale=1.0 if scale is None else scale))
 
 
+def calibration_id_of(path: str) -> str:
+    """Give the identity of the master in a FITS file; "" where it says none.
+
+    Raises
+    ------
+    InputError
+        If it is no FITS file that can be read.
+    """
+    return Header(inspect_fits(path).cards).text("CALID") or ""
+
+
 def _date_of(fits: FitsFrame) -> datetime | None:
     """Give the time when a FITS master was made, UTC, as its header says."""
     try:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
@@ -26,6 +27,10 @@ class MasterRecord:
     """``pass``, ``warn`` or ``fail`` of its quality control; ``None`` where there was none."""
     n_frames: int | None = None
     """Frames combined; ``None`` where it is not recorded."""
+    recipe: str = ""
+    """SHA-256 over all that decided it; "" where it is not recorded."""
+    files: tuple[str, ...] = ()
+    """Names of its FITS files."""
 
 
 def attributes_of(
@@ -36,6 +41,7 @@ def attributes_of(
     history: list[str],
     quality: Mapping[str, Any] | None,
     camera: Mapping[str, Any] | None,
+    files: Sequence[str],
 ) -> dict[str, Any]:
     """Give a master's attributes as JSON values."""
     key = group.key
@@ -57,6 +63,8 @@ def attributes_of(
         "made_at": provenance.made_at.astimezone(UTC).isoformat(),
         "calibration_id": provenance.calibration_id,
         "input_digest": provenance.input_digest,
+        "recipe": provenance.recipe,
+        "files": list(files),
         "inputs": [frame.label for frame in group.frames],
         "rejected_per_frame": list(result.rejected_per_frame),
         "n_samples": result.n_samples,
@@ -107,11 +115,20 @@ def record_from_attributes(name: str, attributes: dict[str, Any]) -> MasterRecor
             calibration_id=str(attributes["calibration_id"]),
             verdict=known_verdict(attributes.get("verdict")),
             n_frames=len(attributes["inputs"]) if "inputs" in attributes else None,
+            recipe=str(attributes.get("recipe", "")),
+            files=tuple(_plain_name(name) for name in attributes.get("files", ())),
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise StorageError(
             f"master {name}: its attributes are damaged ({error!r}); delete it or make it again"
         ) from error
+
+
+def _plain_name(name: object) -> str:
+    """Refuse what leads out of the directory of the masters."""
+    if not isinstance(name, str) or not name or os.path.basename(name) != name or name in (".", ".."):
+        raise ValueError(f"{name!r} is no name of a file")
+    return name
 
 
 def known_verdict(value: object) -> str | None:

@@ -55,7 +55,7 @@ def work_digest(job: MasterJob, sources: Sequence[Source], strip_rows: int) -> s
     """
     flat = job.flat
     try:
-        frames = [_identity(source) for source in sources]
+        frames = [frame_identity(source) for source in sources]
     except OSError:
         return ""
     work = {
@@ -71,12 +71,18 @@ def work_digest(job: MasterJob, sources: Sequence[Source], strip_rows: int) -> s
     return hashlib.sha256(json.dumps(work).encode("ascii")).hexdigest()
 
 
-def _identity(source: Source) -> list[Any]:
-    """Tell a frame from every other one, and from what the same file held before."""
-    label = source.frame.label
-    path = record_path(Path(source.series, LEDGER), source.index) if source.fits is None else Path(label)
+def frame_identity(source: Source) -> list[Any]:
+    """Tell a frame from every other one, and from what the same file held before.
+
+    Raises
+    ------
+    OSError
+        If it is no longer there.
+    """
+    fits = source.fits
+    path = record_path(Path(source.series, LEDGER), source.index) if fits is None else Path(fits.source)
     stat = path.stat()
-    return [label, source.fingerprint, stat.st_size, stat.st_mtime_ns]
+    return [source.frame.label, source.fingerprint, stat.st_size, stat.st_mtime_ns]
 
 
 def _document_of(result: StripResult) -> dict[str, Any]:
