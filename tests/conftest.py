@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,3 +22,13 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real frames: {folder} is absent; set OSTCAL_SHARED_DATA to the folder that has them")
     return folder
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """Give the address of an S3 server on loopback, a process of its own; credentials are in the environment."""
+    pytest.importorskip("moto", reason="no S3 server: pip install 'ostcal[test]'")
+    from object_server import s3_server
+
+    with s3_server() as endpoint:
+        yield endpoint

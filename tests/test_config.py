@@ -145,7 +145,16 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "worker_wait": 60.0,
         "tls": {"ca": None, "cert": None, "key": None},
     },
-    "storage": {"export_frames": False, "verify": True, "strip_rows": "auto", "compressor": "auto"},
+    "storage": {
+        "export_frames": False,
+        "verify": True,
+        "strip_rows": "auto",
+        "compressor": "auto",
+        "endpoint": None,
+        "region": None,
+        "retries": 5,
+        "timeout": 30.0,
+    },
 }
 
 
@@ -379,8 +388,8 @@ def test_values_that_are_probably_not_meant_are_pointed_out(load: Load) -> None:
          " flat_capture and master_frames"),
         ("storage: {sigma_treshold: a}", "line 1: storage.sigma_treshold: unknown key; did you mean"
          " master_frames.sigma_threshold?"),
-        ("storage: {xyz: a}", "line 1: storage.xyz: unknown key; the keys here are export_frames, verify, strip_rows"
-         " and compressor"),
+        ("storage: {xyz: a}", "line 1: storage.xyz: unknown key; the keys here are export_frames, verify, strip_rows,"
+         " compressor, endpoint, region, retries and timeout"),
         ("master_frames: {rejection_method: sigmaclip}", "line 1: master_frames.rejection_method: sigmaclip is not"
          " allowed; write sigma_clip, minmax, winsorized_sigma_clip, median or none; did you mean sigma_clip?"),
         ("\n\ndark_capture:\n\n  num_darks: 0", "line 5: dark_capture.num_darks: 0 is not allowed; write a whole number"

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -85,6 +86,35 @@ def test_strips_make_no_difference_to_the_file(tmp_path: Path) -> None:
     for rows in (1, 2, 9):
         write_fits(tmp_path / f"{rows}.fits", [plane(values, cards=CARDS)], history=HISTORY, rows_per_write=rows)
     assert len({(tmp_path / f"{rows}.fits").read_bytes() for rows in (1, 2, 9)}) == 1
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("threads", [2, 5])
+def test_threads_make_no_difference_to_the_file(tmp_path: Path, dtype: str, threads: int) -> None:
+    planes = [plane(values_of(dtype, (41, 7)), cards=CARDS), plane(values_of(dtype, (13, 9)), name="MORE")]
+    write_fits(tmp_path / "one.fits", planes, history=HISTORY)
+    for rows in (1, 3, 40):
+        path = tmp_path / f"{rows}.fits"
+        write_fits(path, planes, history=HISTORY, rows_per_write=rows, threads=threads)
+        assert path.read_bytes() == (tmp_path / "one.fits").read_bytes()
+
+
+def test_a_strip_that_fails_in_a_thread_ends_the_others(tmp_path: Path) -> None:
+    values = values_of("float32", (400, 10))
+    read: list[int] = []
+
+    def read_rows(start: int, stop: int) -> NDArray[np.generic]:
+        read.append(start)
+        if start == 7:
+            raise FrameError("x.fits: ends 5 bytes too early")
+        time.sleep(0.001)
+        return values[start:stop]
+
+    broken = ImagePlane(dtype="float32", height=400, width=10, read_rows=read_rows)
+    with pytest.raises(FrameError, match="ends 5 bytes too early"):
+        write_fits(tmp_path / "a.fits", [broken], rows_per_write=1, threads=2)
+    assert len(read) < 400
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_master_with_extensions_passes_astropy_and_fitsverify(tmp_path: Path) -> None:

@@ -130,6 +130,48 @@ def test_our_own_layout_is_read_without_zarr_python(tmp_path: Path, dtype: str, 
     assert layout.compressed == (compressor != "none")
 
 
+@pytest.mark.parametrize("compressor", COMPRESSORS)
+@pytest.mark.parametrize("dtype", FRAME_DTYPES)
+def test_shards_are_those_that_zarr_python_writes(tmp_path: Path, dtype: str, compressor: str) -> None:
+    frames = samples((1, 70, 41), dtype)  # five chunks of 16 rows, the last one padded
+    new_series(tmp_path / "a.zarr", frames, compressor=compressor)
+    shutil.copytree(tmp_path / "a.zarr", tmp_path / "b.zarr", ignore=shutil.ignore_patterns("c"))
+    assert not shard_of(tmp_path / "b.zarr", 0).exists()
+    zarr.open_array(tmp_path / "b.zarr" / "frames", mode="r+")[0] = frames[0]
+    assert shard_of(tmp_path / "a.zarr", 0).read_bytes() == shard_of(tmp_path / "b.zarr", 0).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"clevel": 9}, {"shuffle": "noshuffle"}, {"blocksize": 4096}, {"cname": "zstd", "clevel": 3}, {"cname": "zlib"}],
+)
+def test_a_series_with_other_compression_is_extended_as_it_is(dark: Path, changes: dict[str, Any]) -> None:
+    metadata = json.loads((dark / "frames" / "zarr.json").read_bytes())
+    metadata["codecs"][0]["configuration"]["codecs"][1]["configuration"].update(changes)
+    (dark / "frames" / "zarr.json").write_text(json.dumps(metadata))
+    writer = open_series_for_writing(dark)
+    writer.extend(4)
+    frame = samples((70, 41), seed=4)
+    writer.write_frame(3, frame, record_of(3, frame))
+    expected = np.concatenate([samples((3, 70, 41)), frame[None]])
+    assert np.array_equal(read(open_series(dark).stack()), expected)
+    assert np.array_equal(zarr.open_array(dark / "frames", mode="r")[:], expected)
+
+
+def test_a_series_of_another_layout_is_extended_through_zarr_python(dark: Path) -> None:
+    frames = samples((3, 70, 41))
+    shutil.rmtree(dark / "frames")
+    array = zarr.create_array(
+        dark / "frames", shape=frames.shape, dtype="uint16", chunks=(1, 16, 20), shards=(1, 80, 60)
+    )
+    array[:] = frames
+    writer = open_series_for_writing(dark)
+    writer.extend(4)
+    frame = samples((70, 41), seed=4)
+    writer.write_frame(3, frame, record_of(3, frame))
+    assert np.array_equal(open_series(dark).read_frame(3), frame)
+
+
 @pytest.mark.parametrize(
     ("dtype", "delivered"),
     [

@@ -26,8 +26,8 @@ from ostcal.config import load_config
 from ostcal.errors import StorageError
 from ostcal.frames import CameraSettings, FrameType
 from ostcal.masters.build import build_masters
-from ostcal.masters.request import BuildRequest
 from ostcal.masters.creator import request_of
+from ostcal.masters.request import BuildRequest
 from ostcal.storage.frame_store import open_series
 from ostcal.storage.locking import PROCESS_MARK, LockRules, locked
 
@@ -374,7 +374,7 @@ def test_a_second_run_of_masters_stops_and_leaves_what_the_first_writes(night: N
 def test_a_second_run_of_masters_may_wait(night: Night) -> None:
     with making(night) as first:
         first.ask(Path("go"))
-        report = build_masters(request(night, lock_wait_s=60.0))
+        report = build_masters(request(night, lock_wait_s=60.0, only_changed=False))
         assert first.line() == "1"
     assert len(report.made) == 1
     assert len(list(night.masters.glob("*.fits"))) == 2
@@ -391,6 +391,7 @@ def test_a_run_of_masters_that_was_killed_keeps_nobody_away(night: Night) -> Non
 
 def test_what_only_reads_needs_no_lock(night: Night) -> None:
     assert n.run_command(night).exit_code == 0
+    n.write_darks(night, 7.0)
     with making(night):
         listed = n.ostcal("library", "--config", n.write_config(night))
         assert listed.exit_code == 0

@@ -449,7 +449,7 @@ def test_the_history_grows_by_a_line_for_each_master(tmp_path: Path) -> None:
     night = q.clean_night(tmp_path)
     path = night.masters / "quality_history.jsonl"
     for runs in (1, 2, 3):
-        q.run(night)
+        q.run(night, "--all")
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         assert len(lines) == 5 * runs
     (series,) = [

@@ -31,9 +31,9 @@ from ostcal.config import load_config
 from ostcal.engine.graph import Progress
 from ostcal.engine.rejection import Median, SigmaClip
 from ostcal.masters.build import build_masters
-from ostcal.masters.request import BuildReport, Watcher
 from ostcal.masters.creator import request_of
 from ostcal.masters.grouping import GroupRules
+from ostcal.masters.request import BuildReport, Watcher
 from ostcal.storage.master_store import MasterStore
 
 KILLS = 20

@@ -107,6 +107,7 @@ def unfinished(masters: Path) -> list[str]:
         ("processes", False),
         ("processes", True),  # as service managers do
         pytest.param("distributed", False, marks=pytest.mark.slow),
+        pytest.param("distributed", True, marks=pytest.mark.slow),
     ],
 )
 def test_masters_end_and_leave_nothing_half_done(many: Night, scheduler: str, *, group: bool) -> None:

@@ -24,6 +24,8 @@ from ostcal.measure.findings import Outcome
 from ostcal.measure.frame_checks import FrameLimits
 from ostcal.measure.master_checks import MasterLimits
 from ostcal.status import Level, Status
+from ostcal.storage.objects import ObjectOptions, use_options
+from ostcal.storage.places import absolute
 
 ConfigSource = Config | str | os.PathLike[str] | Mapping[str, Any] | None
 
@@ -91,6 +93,7 @@ class MasterFrameCreator:
 
     def _create(self, *, bias: bool, darks: bool, flats: bool) -> Status:
         self.report = None
+        use_options(ObjectOptions(**self.config.storage.objects))
         try:
             self.report = build_masters(request_of(self.config, bias=bias, darks=darks, flats=flats), self._watcher)
             self._status = _status_of(self.report, self.config.master_frames.output_dir)
@@ -175,7 +178,7 @@ def request_of(config: Config, *, bias: bool, darks: bool, flats: bool) -> Build
 
 def location_for(config: Config, location: str) -> str:
     """Give a directory as workers find it: those of a cluster have working directories of their own."""
-    return os.path.abspath(location) if config.compute.scheduler == "distributed" else location
+    return absolute(location) if config.compute.scheduler == "distributed" else location
 
 
 def execution_of(config: Config) -> Execution:

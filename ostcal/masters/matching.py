@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,6 +10,7 @@ from typing import Literal
 
 from ostcal.frames import CameraSettings, FrameType
 from ostcal.masters.grouping import Group, GroupKey, same_temperature
+from ostcal.masters.naming import untimed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class DarkCandidate:
     @property
     def label(self) -> str:
         """Its name; of a master of this run without the time, so that equal runs write equal headers."""
-        return re.sub(r"_\d{8}_\d{6}", "", self.name) if self.from_this_run else self.name
+        return untimed(self.name) if self.from_this_run else self.name
 
 
 MAX_STRETCH = 10.0

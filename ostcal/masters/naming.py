@@ -48,6 +48,11 @@ def master_names(keys: Sequence[GroupKey], made_at: datetime) -> list[str]:
     return _numbered([f"{name}_{stamp}" for name in names])
 
 
+def untimed(name: str) -> str:
+    """Give a name without the time of its run."""
+    return re.sub(r"_\d{8}_\d{6}", "", name)
+
+
 def file_name(name: str, flavour: Flavour) -> str:
     """Give the name of a master's FITS file: PixInsight's scripts know masters by names that begin with ``Master``."""
     if flavour == "pixinsight":

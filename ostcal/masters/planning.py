@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -23,12 +22,13 @@ from ostcal.masters.header import Provenance
 from ostcal.masters.inputs import Source, input_digest, stack_of
 from ostcal.masters.library import LibraryMaster, calibration_id_of, find_masters, store_location
 from ostcal.masters.matching import DarkCandidate, DarkChoice, NoDark, choose_dark
-from ostcal.masters.naming import file_name, master_names
+from ostcal.masters.naming import file_name, master_names, untimed
 from ostcal.masters.request import BuildRequest
 from ostcal.masters.resuming import StoreMemory, frame_identity
 from ostcal.masters.surveying import full_scale_adu
 from ostcal.measure.findings import Outcome
 from ostcal.storage.master_store import MasterStore
+from ostcal.storage.places import exists, joined
 
 logger = logging.getLogger(__name__)
 
@@ -191,7 +191,7 @@ def _sort_in(
         return True
     kinds = [output.frame_type for output in planned.outputs]
     names = stored.record.files or (f"{store_location(request.output_dir)}/{stored.record.name}",) * len(kinds)
-    files = tuple(zip(kinds, (os.path.join(request.output_dir, name) for name in names), strict=False))
+    files = tuple(zip(kinds, (joined(request.output_dir, name) for name in names), strict=False))
     unchanged.append(Unchanged(planned=planned, stored=stored, files=files))
     return False
 
@@ -202,7 +202,7 @@ def _files_are_there(request: BuildRequest, stored: LibraryMaster) -> bool:
         return True
     record = stored.record
     try:
-        found = [calibration_id_of(os.path.join(request.output_dir, name)) for name in record.files]
+        found = [calibration_id_of(joined(request.output_dir, name)) for name in record.files]
     except InputError:
         return False
     return bool(found) and all(identity == record.calibration_id for identity in found)
@@ -224,7 +224,7 @@ def _recipe(request: BuildRequest, master: PlannedMaster, members: Sequence[Sour
         "version": __version__,
         "frames": frames,
         "method": repr(request.method),
-        "kinds": [str(output.frame_type) for output in master.outputs],
+        "names": [untimed(output.name) for output in master.outputs],
         "flat": None if flat is None else [flat.scaling, flat.normalization, flat.bayer_pattern],
         "beyond": list(beyond),
         "fits": [request.save_fits, request.extensions, request.flavour],
@@ -248,7 +248,7 @@ def _named_outputs(request: BuildRequest, groups: Sequence[Group]) -> list[tuple
 
 
 def _is_taken(request: BuildRequest, name: str) -> bool:
-    return os.path.exists(os.path.join(request.output_dir, file_name(name, request.flavour))) or MasterStore(
+    return exists(joined(request.output_dir, file_name(name, request.flavour))) or MasterStore(
         store_location(request.output_dir)
     ).exists(name)
 
