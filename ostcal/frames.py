@@ -30,11 +30,18 @@ class CameraSettings:
     """What the camera was told, as far as it changes what a pixel reads. ``None`` is "not recorded"."""
 
     camera: str | None = None
+    camera_id: str | None = None
+    """Which of several cameras, or which detector of a mosaic; cameras of one model have one name."""
     gain: float | None = None
     offset: float | None = None
     binning: tuple[int, int] = (1, 1)
     """Horizontal and vertical binning."""
     readout_mode: str | None = None
+
+    @property
+    def camera_label(self) -> str | None:
+        """Name of the camera, with its identity where it has one."""
+        return " ".join(word for word in (self.camera, self.camera_id) if word) or None
 
 
 @dataclass(frozen=True, kw_only=True)

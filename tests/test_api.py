@@ -253,7 +253,7 @@ def test_masters_are_chosen_by_their_settings(night: Night) -> None:
         assert load_master_dark(5.0, night.config(), **settings).mean() == pytest.approx(mean, abs=5)
     with pytest.raises(InputError, match="no master dark of 5 s"):
         load_master_dark(5.0, night.config(), gain=300)
-    with pytest.raises(InputError, match=r"gains.*known are camera, gain"):
+    with pytest.raises(InputError, match=r"gains.*known are camera, camera_id, gain"):
         load_master_dark(5.0, night.config(), gains=300)
 
 

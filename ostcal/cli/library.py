@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from ostcal.cli.console import debug_option, errors_to_exit_codes, open_console, start_logging
+from ostcal.cli.console import debug_option, errors_to_exit_codes, open_console, reach_objects, start_logging
 from ostcal.config import load_config
 from ostcal.errors import InputError
 
@@ -48,14 +47,17 @@ def library_command(config_path: str, as_json: bool, debug: bool, log_level: str
     console = open_console(stderr=True)
     start_logging(console, log_level, debug)
     with errors_to_exit_codes(console, debug):
-        _show(load_config(config_path).master_frames.output_dir, as_json)
+        config = load_config(config_path)
+        reach_objects(config)
+        _show(config.master_frames.output_dir, as_json)
     sys.exit(0)
 
 
 def _show(directory: str, as_json: bool) -> None:
     from ostcal.masters.library import find_masters
+    from ostcal.storage.places import is_dir
 
-    if not os.path.isdir(directory):
+    if not is_dir(directory):
         raise InputError(f"{directory}: there is no such directory of masters; set master_frames.output_dir")
     masters = sorted(find_masters(directory), key=_order)
     now = datetime.now(UTC)
@@ -89,6 +91,7 @@ def _as_dict(master: LibraryMaster, now: datetime) -> dict[str, Any]:
         "exposure_time_s": key.exposure_time_s,
         "filter": key.filter_name,
         "camera": key.settings.camera,
+        "camera_id": key.settings.camera_id,
         "gain": key.settings.gain,
         "offset": key.settings.offset,
         "binning": list(key.settings.binning),

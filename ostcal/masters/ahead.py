@@ -1,4 +1,4 @@
-"""Combining finished series while the camera takes the next: their strips only, which the build at the end goes on with.
+"""Combining finished series while the camera takes the next: strips only, which the build at the end goes on with.
 
 Nothing is published ahead. What a master is judged by (gain, read noise, the other darks) is known when all series are
 there, and the build that is made then finds the strips as those of an interrupted run: it takes them over where frames,
@@ -22,27 +22,21 @@ from pathlib import Path
 from typing import IO, Final
 
 from ostcal.engine.graph import Failure, Progress, run_graph
-from ostcal.engine.interrupts import interrupts_ignored
+from ostcal.engine.interrupts import interrupts_ignored, termination_blocked
 from ostcal.engine.tasks import JobResult, MasterJob
 from ostcal.engine.tiling import PROCESS_BYTES, WorkPlan
 from ostcal.errors import OstcalError, PlanError
-from ostcal.masters.build import (
-    LOCK_FILE,
-    BuildRequest,
-    _create_arrays,
-    _discard_unfinished,
-    _is_asked,
-    _make_directory,
-    _needs_camera,
-    _plan_masters,
-    _plan_work,
-    _sweep,
-)
+from ostcal.frames import FrameType
+from ostcal.masters.build import LOCK_FILE, create_arrays, discard_unfinished, make_directory, plan_strips, sweep
 from ostcal.masters.finish import PlannedMaster
 from ostcal.masters.grouping import group_frames
 from ostcal.masters.inputs import Source, gather_inputs, marked_dark_subtracted
+from ostcal.masters.planning import needs_camera, plan_masters
+from ostcal.masters.request import BuildRequest
 from ostcal.masters.verifying import without_damaged
+from ostcal.storage.frame_store import open_series
 from ostcal.storage.locking import LockRules, locked
+from ostcal.storage.places import is_remote
 
 logger = logging.getLogger(__name__)
 
@@ -54,9 +48,7 @@ _NICENESS = 19
 _TOLD = "told: "
 """Begins the lines of the process that are for the person who watches; others are for the log of debugging."""
 _CODE = """
-import signal, sys
-signal.signal(signal.SIGINT, signal.SIG_IGN)
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
+import sys
 sys.path[:] = {path!r}
 from ostcal.masters.ahead import serve
 serve()
@@ -67,57 +59,64 @@ serve()
 def can_combine_ahead(request: BuildRequest) -> bool:
     """Whether anything can be combined before all series are there, on cores that the capture leaves.
 
-    Not where a cluster combines, which is quicker, nor where rejection needs the camera's noise, which is measured on
-    all series together.
+    Not where a cluster combines, which is quicker, or object storage keeps the masters; nor where rejection needs the
+    camera's noise, which is measured on all series together.
     """
-    is_here = request.execution.scheduler != "distributed"
-    return is_here and spare_workers(request) > 0 and not _needs_camera(request.method)
+    is_here = request.execution.scheduler != "distributed" and not is_remote(request.output_dir)
+    return is_here and spare_workers(request) > 0 and not needs_camera(request.method)
 
 
 def spare_workers(request: BuildRequest) -> int:
     """Give the threads that leave one core to the capture."""
-    return min(request.execution.workers, (os.cpu_count() or 1) - 1)
+    has_affinity = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    return min(request.execution.workers, cores - 1)
 
 
 # ---- in the process that combines ----
 
 
-class _Stopped(Exception):
+class _StoppedError(Exception):
     """The capture has ended, or its process has."""
 
 
 def combine_ahead(
-    request: BuildRequest, series: Sequence[str], progressed: Callable[[Progress], None] = lambda progress: None
-) -> list[str]:
-    """Combine series and leave their strips to the next build of the same request.
+    request: BuildRequest,
+    series: str,
+    darks: Sequence[str] = (),
+    progressed: Callable[[Progress], None] = lambda progress: None,
+) -> tuple[Failure, ...] | None:
+    """Combine a series and leave its strips to the next build of the same request.
 
     Parameters
     ----------
     request : BuildRequest
         Of the build that will be made at the end.
-    series : sequence of str
-        Locations of finished series; with flats the darks that may fit them.
+    series : str
+        Location of a finished series.
+    darks : sequence of str
+        Locations of series that may give the dark of flats.
     progressed : callable (Progress), optional
 
     Returns
     -------
-    list of str
-        A line for each master that could not be combined; the next build tries it again.
+    tuple of Failure, or None
+        What could not be combined, which the next build tries again; ``None`` where flats wait for their dark.
 
     Raises
     ------
     OstcalError
         If there is nothing to combine, another run is writing there, or memory or disk do not allow it.
     """
-    _make_directory(request.output_dir)
+    make_directory(request.output_dir)
     with locked(Path(request.output_dir, LOCK_FILE), LockRules(wait_s=request.lock_wait_s), what=request.output_dir):
-        _sweep(request.output_dir)
-        planned, sources = _planned(replace(request, input_dirs=tuple(series)))
-        return _combine(request, planned, sources, progressed) if planned else []
+        sweep(request.output_dir)
+        planned, sources = _planned(replace(request, input_dirs=(*darks, series)), series)
+        return _combine(request, planned, sources, progressed) if planned else None
 
 
-def _planned(request: BuildRequest) -> tuple[list[PlannedMaster], dict[str, Source]]:
-    """Give the masters of the frames in the input directories that can be combined for good, and the frames."""
+def _planned(request: BuildRequest, series: str) -> tuple[list[PlannedMaster], dict[str, Source]]:
+    """Give the masters of a series and the darks that they need, and all frames; none where a dark is missing."""
     sources = gather_inputs(request.input_dirs, exclude=request.output_dir, verify=request.verify).sources
     told_at_the_end: list[str] = []
     if request.verify:
@@ -125,8 +124,16 @@ def _planned(request: BuildRequest) -> tuple[list[PlannedMaster], dict[str, Sour
     if request.make_flats:
         sources = marked_dark_subtracted(sources, told_at_the_end)
     grouping = group_frames((source.frame for source in sources.values()), request.rules)
-    groups = [group for group in grouping.groups if _is_asked(group, request)]
-    return [master for master in _plan_masters(request, groups, sources)[0] if _has_its_dark(master)], sources
+    groups = [group for group in grouping.groups if request.asks_for(group.key.frame_type)]
+    masters = plan_masters(request, groups, sources).to_make
+    location = os.path.normpath(series)
+    wanted = [
+        master
+        for master in masters
+        if any(sources[frame.label].series == location for frame in master.group.frames) and _has_its_dark(master)
+    ]
+    needed = {name for master in wanted if master.job.flat is not None for name in master.job.flat.dark_jobs}
+    return [master for master in masters if master in wanted or master.job.name in needed], sources
 
 
 def _combine(
@@ -134,16 +141,16 @@ def _combine(
     planned: Sequence[PlannedMaster],
     sources: dict[str, Source],
     progressed: Callable[[Progress], None],
-) -> list[str]:
+) -> tuple[Failure, ...]:
     jobs = [master.job for master in planned]
-    plan = _plan_work(request, jobs)
+    plan = plan_strips(request, jobs)
     execution = replace(request.execution, scheduler="threads", workers=_workers(request, jobs, plan))
     try:
-        _create_arrays(planned, plan, sources)
+        create_arrays(planned, plan, sources)
         results = run_graph(jobs, plan.strips, _leave, execution, progressed)
     finally:
-        _discard_unfinished(request, planned, is_ended=True)
-    return [f"{result.job}: {result.message}" for result in results if isinstance(result, Failure)]
+        discard_unfinished(request, planned, is_ended=True)
+    return tuple(result for result in results if isinstance(result, Failure))
 
 
 def _leave(job: MasterJob, result: JobResult) -> None:
@@ -175,21 +182,16 @@ def serve() -> None:
     if hasattr(os, "nice"):
         os.nice(_NICENESS)
     logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(levelname)s %(message)s")
-    asked: queue.SimpleQueue[tuple[str, ...] | None] = queue.SimpleQueue()
+    asked: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     ended = threading.Event()
-    request: BuildRequest = pickle.load(sys.stdin.buffer)
+    combiner = _Combiner(pickle.load(sys.stdin.buffer), ended)
     threading.Thread(target=_listen, args=(sys.stdin.buffer, asked, ended), daemon=True).start()
-
-    def progressed(_: Progress) -> None:
-        if ended.is_set():
-            raise _Stopped
-
-    with contextlib.suppress(_Stopped):
+    with contextlib.suppress(_StoppedError):
         while (series := asked.get()) is not None and not ended.is_set():
-            _combine_and_tell(request, series, progressed)
+            combiner.take(series)
 
 
-def _listen(stream: IO[bytes], asked: queue.SimpleQueue[tuple[str, ...] | None], ended: threading.Event) -> None:
+def _listen(stream: IO[bytes], asked: queue.SimpleQueue[str | None], ended: threading.Event) -> None:
     """Take what comes until the other side closes it, or is gone."""
     with contextlib.suppress(EOFError, OSError):
         while True:
@@ -198,16 +200,48 @@ def _listen(stream: IO[bytes], asked: queue.SimpleQueue[tuple[str, ...] | None],
     asked.put(None)
 
 
-def _combine_and_tell(request: BuildRequest, series: tuple[str, ...], progressed: Callable[[Progress], None]) -> None:
-    began = time.perf_counter()
+class _Combiner:
+    """Combines darks as they come, and flats as soon as their dark is there."""
+
+    def __init__(self, request: BuildRequest, ended: threading.Event) -> None:
+        self._request = request
+        self._ended = ended
+        self._darks: list[str] = []
+        self._flats: list[str] = []
+        """Those that wait for their dark."""
+
+    def take(self, series: str) -> None:
+        """Combine a series that has ended, and the flats that waited for it."""
+        if _is_of_flats(series):
+            self._flats.append(series)
+        else:
+            self._darks.append(series)
+            self._combine(series, ())
+        self._flats = [flats for flats in self._flats if not self._combine(flats, self._darks)]
+
+    def _combine(self, series: str, darks: Sequence[str]) -> bool:
+        """Combine a series and tell of it; whether that is done with."""
+        began = time.perf_counter()
+        try:
+            failures = combine_ahead(self._request, series, darks, self._progressed)
+        except OstcalError as error:
+            failures = (Failure(job=series, message=str(error)),)
+        if failures == ():
+            _tell(f"{series}: combined while the camera exposes, in {time.perf_counter() - began:.1f} s")
+        for failure in failures or ():
+            _tell(f"{series}: not combined while the camera exposes but at the end: {failure.message}")
+        return failures is not None
+
+    def _progressed(self, _: Progress) -> None:
+        if self._ended.is_set():
+            raise _StoppedError
+
+
+def _is_of_flats(series: str) -> bool:
     try:
-        failures = combine_ahead(request, series, progressed)
-    except OstcalError as error:
-        failures = [str(error)]
-    for line in failures:
-        _tell(f"not combined while the camera exposes: {line}; it is tried again at the end")
-    if not failures:
-        _tell(f"{series[-1]}: combined while the camera exposes, in {time.perf_counter() - began:.1f} s")
+        return open_series(series).frame_type is FrameType.FLAT
+    except OstcalError:  # combining will say what is wrong
+        return False
 
 
 def _tell(text: str) -> None:
@@ -236,15 +270,15 @@ class AheadProcess:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def combine(self, series: Sequence[str]) -> None:
-        """Ask for series to be combined, after those that were asked for before; does not wait."""
+    def combine(self, series: str) -> None:
+        """Ask for a series to be combined, after those that were asked for before; does not wait."""
         if self._has_failed:
             return
         try:
             if self._process is None:
                 self._process = self._start()
                 self._send(self._process, self._request)
-            self._send(self._process, tuple(series))
+            self._send(self._process, series)
         except OSError as error:
             self._has_failed = True
             logger.warning("no masters are combined while the camera exposes, but at the end: %s", error)
@@ -269,8 +303,8 @@ class AheadProcess:
             _pipe(process.stdout).close()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        # a session of its own: Ctrl-C in the terminal does not reach it, even before it ignores it
-        with interrupts_ignored():
+        # a session of its own too: threads other than the main one cannot have Ctrl-C ignored
+        with interrupts_ignored(), termination_blocked():
             process = subprocess.Popen(
                 [sys.executable, "-c", _CODE.format(path=sys.path)],
                 stdin=subprocess.PIPE,
@@ -285,7 +319,7 @@ class AheadProcess:
         return process
 
     @staticmethod
-    def _send(process: subprocess.Popen[bytes], value: BuildRequest | tuple[str, ...]) -> None:
+    def _send(process: subprocess.Popen[bytes], value: BuildRequest | str) -> None:
         pipe = _pipe(process.stdin)
         pipe.write(pickle.dumps(value))
         pipe.flush()

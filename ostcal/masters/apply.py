@@ -27,6 +27,7 @@ from ostcal.masters.calibrating import (
 )
 from ostcal.masters.choosing import CalibrationOptions, FrameMatcher
 from ostcal.masters.creator import ConfigSource, execution_of, location_for
+from ostcal.masters.placing import placed
 from ostcal.masters.science import (
     MatchedMasters,
     MatchRules,
@@ -34,6 +35,8 @@ from ostcal.masters.science import (
 from ostcal.masters.science_inputs import output_files, science_frames
 from ostcal.status import Level, Status
 from ostcal.storage.fits_files import inspect_fits
+from ostcal.storage.objects import ObjectOptions, use_options
+from ostcal.storage.places import joined, make_directory, normalized, parent_of
 
 
 def calibrate(
@@ -146,7 +149,7 @@ class CalibrationApplier:
     @property
     def default_output_dir(self) -> str:
         """``calibrated`` beside the directory of the masters."""
-        return os.path.join(os.path.dirname(os.path.normpath(self.config.master_frames.output_dir)), "calibrated")
+        return joined(parent_of(normalized(self.config.master_frames.output_dir)), "calibrated")
 
     def find_masters(self, path: str | os.PathLike[str], **options: Any) -> MatchedMasters:
         """Find the masters of a science frame, without calibrating it.
@@ -195,6 +198,7 @@ class CalibrationApplier:
             No frame is begun where a calibrated file exists and `overwrite` is not set.
         """
         began = time.monotonic()
+        use_options(ObjectOptions(**self.config.storage.objects))
         target_dir = os.fspath(output_dir) if output_dir is not None else self.default_output_dir
         try:
             done, warnings, errors = self._run(list(paths), target_dir, _options(options))
@@ -248,7 +252,7 @@ class CalibrationApplier:
         if not tasks:
             return [], []
         try:
-            os.makedirs(output_dir, exist_ok=True)
+            make_directory(output_dir)
         except OSError as error:
             raise StorageError(
                 f"{output_dir}: the directory cannot be made: {error.strerror or error}; choose another --output-dir"
@@ -277,11 +281,9 @@ class CalibrationApplier:
         if execution.scheduler != "distributed":
             budget = self.config.compute.memory_limit - PROCESS_BYTES
             workers = min(workers, budget // max(strip_bytes(task) for task in tasks))
-        inputs = dict.fromkeys(os.path.dirname(task.fits.source) for task in tasks)
+        inputs = dict.fromkeys(parent_of(task.fits.source) for task in tasks)
         masters = location_for(self.config, self.config.master_frames.output_dir)
-        return replace(
-            execution, workers=max(1, workers), output_dir=output_dir, input_dirs=(*filter(None, inputs), masters)
-        )
+        return placed(replace(execution, workers=max(1, workers)), output_dir, (*filter(None, inputs), masters))
 
 
 def _options(values: dict[str, Any]) -> CalibrationOptions:

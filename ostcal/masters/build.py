@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import socket
 import time
 import uuid
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from ostcal.engine.graph import Failure, connected, run_graph, total_bytes
 from ostcal.engine.rejection import RejectionMethod, SigmaClip
@@ -31,6 +29,8 @@ from ostcal.masters.inputs import (
 )
 from ostcal.masters.library import LibraryMaster, find_masters, store_location
 from ostcal.masters.metrics import subject_of
+from ostcal.masters.naming import stamp_of
+from ostcal.masters.placing import placed
 from ostcal.masters.planning import Plan, needs_camera, plan_masters
 from ostcal.masters.properties import CameraRecord, SurveyedGroup, camera_for, measure_cameras
 from ostcal.masters.request import BuildReport, BuildRequest, Watcher
@@ -41,6 +41,7 @@ from ostcal.measure.survey import SeriesSurvey
 from ostcal.storage.fits_writer import remove_partial_files
 from ostcal.storage.locking import PROCESS_MARK, LockRules, is_running, locked
 from ostcal.storage.master_store import MasterStore
+from ostcal.storage.places import check_writable, directories_in, joined, names_in, place, remove_tree
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ def build_masters(request: BuildRequest, watcher: Watcher | None = None) -> Buil
     """
     make_directory(request.output_dir)
     with locked(
-        Path(request.output_dir, LOCK_FILE),
+        place(request.output_dir) / LOCK_FILE,
         LockRules(wait_s=request.lock_wait_s),
         what=request.output_dir,
         advice="choose another master_frames.output_dir",
@@ -77,7 +78,7 @@ def _build_alone(request: BuildRequest, watcher: Watcher) -> BuildReport:
     clock = _Clock()
     inputs = gather_inputs(request.input_dirs, exclude=request.output_dir, verify=request.verify)
     clock.lap("inspect")
-    scratch = os.path.join(request.output_dir, f"{_scratch_prefix()}{os.getpid()}-{PROCESS_MARK}-{uuid.uuid4().hex}")
+    scratch = joined(request.output_dir, f"{_scratch_prefix()}{os.getpid()}-{PROCESS_MARK}-{uuid.uuid4().hex}")
     left_out = list(inputs.left_out)
     try:
         sources = unpacked(inputs.sources, scratch, left_out, inputs.excluded)
@@ -93,7 +94,7 @@ def _build_alone(request: BuildRequest, watcher: Watcher) -> BuildReport:
             logger.warning("%s", line)
         raise
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        remove_tree(place(scratch), ignore_errors=True)
     return replace(report, warnings=(*left_out, *_left_out_groups(grouping, request), *report.warnings))
 
 
@@ -115,11 +116,7 @@ class _Clock:
 def make_directory(output_dir: str) -> None:
     """Make the directory of the masters; a `StorageError` where it cannot be written."""
     try:
-        os.makedirs(output_dir, exist_ok=True)
-        probe = os.path.join(output_dir, f".ostcal-{uuid.uuid4().hex}")
-        with open(probe, "wb"):
-            pass
-        os.remove(probe)
+        check_writable(output_dir)
     except OSError as error:
         raise StorageError(
             f"{output_dir}: masters cannot be written there ({error.strerror or error}); "
@@ -131,7 +128,9 @@ def sweep(output_dir: str) -> None:
     """Remove what killed runs left; only for who holds the lock."""
     remove_partial_files(output_dir)
     _sweep_scratch(output_dir)
-    MasterStore(store_location(output_dir)).sweep(keep_begun=True)
+    store = MasterStore(store_location(output_dir))
+    _sweep_unrecorded(output_dir, store)
+    store.sweep(keep_begun=True, alone=True)
 
 
 def _scratch_prefix() -> str:
@@ -141,11 +140,26 @@ def _scratch_prefix() -> str:
 def _sweep_scratch(output_dir: str) -> None:
     """Remove the frames that killed runs of this computer unpacked: gigabytes that nobody would look for."""
     prefix = _scratch_prefix()
-    with os.scandir(output_dir) as entries:
-        for entry in entries:
-            pid, _, mark = entry.name.removeprefix(prefix).partition("-")
-            if entry.name.startswith(prefix) and pid.isdecimal() and not is_running(int(pid), mark.partition("-")[0]):
-                shutil.rmtree(entry.path, ignore_errors=True)
+    for directory in directories_in(place(output_dir)):
+        pid, _, mark = directory.name.removeprefix(prefix).partition("-")
+        if directory.name.startswith(prefix) and pid.isdecimal() and not is_running(int(pid), mark.partition("-")[0]):
+            remove_tree(directory, ignore_errors=True)
+
+
+def _sweep_unrecorded(output_dir: str, store: MasterStore) -> None:
+    """Remove FITS files of masters whose run was killed before it recorded them: the next run makes them anew."""
+    begun = {stamp for name in store.left_behind() if (stamp := stamp_of(name))}
+    if not begun:
+        return
+    try:
+        of_that_time = [store.attributes(name) for name in store.names() if stamp_of(name) in begun]
+        recorded = {file for attributes in of_that_time for file in attributes.get("files", ())}
+        for name in names_in(output_dir):
+            is_master = name.lower().startswith("master") and name.endswith(".fits")
+            if is_master and name not in recorded and stamp_of(name.removesuffix(".fits")) in begun:
+                (place(output_dir) / name).unlink(missing_ok=True)
+    except (OSError, StorageError) as error:
+        logger.warning("%s: what a killed run left cannot be removed: %s", output_dir, error)
 
 
 def _group(inputs: Inputs, request: BuildRequest) -> Grouping:
@@ -185,6 +199,8 @@ def _build(
         raise OstcalError("nothing made: the run was declined")
     clock.lap("confirm")
     combined = _run(request, plan, sources, watcher, warnings, clock) if jobs else _Combined()
+    if not jobs:
+        MasterStore(store_location(request.output_dir)).sweep()  # what nobody goes on with
     for master in combined.made:
         warnings += master.warnings
         _log_statistics(master)
@@ -207,8 +223,7 @@ def _run(
     clock: _Clock,
 ) -> _Combined:
     """Survey and combine what was planned, on the cluster if there is one."""
-    seen_by_all = tuple(directory for directory in request.input_dirs if os.path.isdir(directory))
-    asked = replace(request.execution, output_dir=request.output_dir, input_dirs=seen_by_all)
+    asked = placed(request.execution, request.output_dir, request.input_dirs)
     with connected(asked) as execution:
         if request.execution.scheduler == "distributed":
             clock.lap("cluster")

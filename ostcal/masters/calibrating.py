@@ -37,6 +37,7 @@ from ostcal.storage.fits_cards import Header, format_card
 from ostcal.storage.fits_files import FitsFrame, inspect_extension, unpack
 from ostcal.storage.fits_writer import ImagePlane, write_fits
 from ostcal.storage.master_store import MasterStore
+from ostcal.storage.places import is_remote
 
 logger = logging.getLogger(__name__)
 
@@ -325,7 +326,8 @@ def calibrate_frame(task: FrameTask) -> CalibratedFrame:
     """
     if task.fits.packed == "none":
         return _calibrate(task, task.fits)
-    with tempfile.TemporaryDirectory(prefix=".ostcal-unpacked-", dir=os.path.dirname(task.target) or ".") as scratch:
+    beside = None if is_remote(task.target) else os.path.dirname(task.target) or "."
+    with tempfile.TemporaryDirectory(prefix=".ostcal-unpacked-", dir=beside) as scratch:
         return _calibrate(task, unpack(task.fits, scratch))
 
 

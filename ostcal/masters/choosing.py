@@ -34,6 +34,7 @@ from ostcal.masters.science import (
     science_key,
 )
 from ostcal.storage.fits_files import FitsFrame, inspect_fits
+from ostcal.storage.places import is_file
 
 NONE = "none"
 """What leaves a step out when it is given as the dark or the flat."""
@@ -200,7 +201,7 @@ class FrameMatcher:
         if in_library is not None:
             _refuse_other_kind(text, in_library.key.frame_type, kind)
             return in_library
-        if not os.path.isfile(text):
+        if not is_file(text):
             raise InputError(
                 f"--{kind} {text}: there is no such file, and no master of this name in {self._masters_dir}; "
                 "ostcal library lists them"

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostcal.engine.tasks import JobResult, MasterJob
+from ostcal.engine.tiling import STRIP_PIXELS
 from ostcal.frames import FrameType
 from ostcal.masters.grouping import Group
 from ostcal.masters.header import Provenance, defect_cards, history_lines, master_cards, scaled_cards
@@ -25,6 +26,10 @@ from ostcal.measure.findings import Finding, Outcome
 from ostcal.measure.survey import SeriesSurvey
 from ostcal.storage.fits_writer import ImagePlane, write_fits
 from ostcal.storage.master_store import MasterStore, MasterWriter
+from ostcal.storage.places import joined
+
+_FITS_THREADS = 2
+"""Where the last master of a run is published nobody else has work: 0.3 s for 61 MP instead of 0.6 s."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +141,7 @@ class FinishMasters:
         provenance = replace(planned.provenance, verdict=quality.verdict if quality is not None else None)
         files: list[tuple[FrameType, str]] = []
         for output in planned.outputs:
-            path = os.path.join(self.output_dir, file_name(output.name, self.flavour))
+            path = joined(self.output_dir, file_name(output.name, self.flavour))
             if self.save_fits:
                 self._write(path, planned, result, replace(provenance, frame_type=output.frame_type))
             files.append((output.frame_type, path if self.save_fits else f"{planned.sink.store}/{job.name}"))
@@ -218,7 +223,14 @@ class FinishMasters:
             planes.append(ImagePlane(name="UNCERT", dtype="float32", cards=[unit], read_rows=uncertainty, **size))
             planes += _counted_planes(writer, size)
         # A cluster may run this task again; the names were free when the run began.
-        write_fits(path, planes, history=history_lines(planned.group, provenance), overwrite=True)
+        write_fits(
+            path,
+            planes,
+            history=history_lines(planned.group, provenance),
+            rows_per_write=writer.chunk_rows * max(1, STRIP_PIXELS // (width * writer.chunk_rows)),
+            threads=_FITS_THREADS,
+            overwrite=True,
+        )
 
     def _factor(self, result: JobResult) -> float:
         """Give what the values of a FITS file are multiplied by.

@@ -304,6 +304,8 @@ def describe(group: Group) -> str:
         words.append(f"{key.exposure_time_s:g} s{' (exposures vary)' if group.twilight else ''}")
     if key.filter_name:
         words.append(key.filter_name)
+    if key.settings.camera_id:
+        words.append(key.settings.camera_id)
     words.append(f"{key.width} x {key.height}")
     if key.settings.binning != (1, 1):
         words.append(f"binned {key.settings.binning[0]}x{key.settings.binning[1]}")

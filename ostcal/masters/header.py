@@ -131,6 +131,7 @@ def _camera_cards(group: Group, measured: CameraProperties | None) -> list[Card]
     pattern = key.bayer_pattern
     return [
         ("INSTRUME", settings.camera, "camera"),
+        ("CAMERAID", settings.camera_id, "which camera or detector"),
         ("GAIN", _whole(settings.gain), "gain setting of the camera"),
         ("OFFSET", _whole(settings.offset), "offset setting of the camera"),
         *_gain_cards(_common([f.metadata.egain_e_per_adu for f in group.frames]), measured),

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
+from ostcal.errors import StorageError
 from ostcal.frames import FrameType
 from ostcal.masters.grouping import Group, GroupRules, group_frames
 from ostcal.masters.inputs import gather_inputs
 from ostcal.masters.naming import series_names
+from ostcal.storage.durable import os_reason
 from ostcal.storage.fits_files import FitsFrame
+from ostcal.storage.locking import series_locked
+from ostcal.storage.places import make_directory, place
 from ostcal.storage.transfer import SeriesReport, import_frames
 
 
@@ -67,13 +72,25 @@ def import_all(
     reports = []
     for plan in plans:
         n_bytes = plan.n_bytes // max(1, len(plan.frames))
-        reports.append(
-            import_frames(
+        with _writing(plan.location):
+            report = import_frames(
                 plan.frames,
                 plan.location,
                 compressor=compressor,
                 frame_type=plan.frame_type,
                 on_frame=partial(on_frame, plan, n_bytes),
             )
-        )
+        reports.append(report)
     return reports
+
+
+@contextmanager
+def _writing(location: str) -> Iterator[None]:
+    """Keep other runs away from a series; its directory is made, where the lock goes."""
+    series = place(location)
+    try:
+        make_directory(series.parent)
+    except OSError as error:
+        raise StorageError(f"{series.parent}: the directory cannot be made: {os_reason(error)}") from error
+    with series_locked(series):
+        yield

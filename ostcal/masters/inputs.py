@@ -9,16 +9,17 @@ import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
-from ostcal.errors import FrameError, InputError, NoFramesError, OstcalError
-from ostcal.frames import FrameStack
+from ostcal.errors import FrameError, InputError, NoFramesError, OstcalError, UnreachableError
+from ostcal.frames import FrameMetadata, FrameStack
 from ostcal.masters.grouping import Frame
 from ostcal.masters.subtracted import infer_dark_subtracted, needs_levels
 from ostcal.storage.fits_files import FITS_ENDINGS, FitsFrame, FitsStack, find_fits, fingerprint, inspect_fits, unpack
+from ostcal.storage.fits_headers import camera_id_from_names
 from ostcal.storage.frame_store import Series, ZarrStack, find_series, open_series
+from ostcal.storage.places import exists, is_below, is_dir, make_directory, normalized
 from ostcal.storage.stacks import ConcatenatedStack
 from ostcal.storage.tile_reader import TileReader
 
@@ -76,13 +77,13 @@ def gather_inputs(
     NoFramesError
         If there is no file at all; the message says where and for which endings was looked.
     """
-    searched = tuple(dict.fromkeys(os.path.normpath(directory) for directory in directories))
-    there = [directory for directory in searched if os.path.exists(directory)]
+    searched = tuple(dict.fromkeys(normalized(directory) for directory in directories))
+    there = [directory for directory in searched if exists(directory)]
     # Masters may lie among or above the frames; then the header alone tells them from frames.
-    is_shared = any(_is_below(directory, exclude) for directory in there)
+    is_shared = any(is_below(directory, exclude) for directory in there)
     left_out: list[str] = []
     sources: list[Source] = []
-    files = [path for path in find_fits(there) if is_shared or not _is_below(path, exclude)]
+    files = [path for path in find_fits(there) if is_shared or not is_below(path, exclude)]
     for path in files:
         try:
             source = _fits_source(path)
@@ -90,9 +91,9 @@ def gather_inputs(
             left_out.append(str(error))
             logger.debug("%s: traceback", path, exc_info=True)
             continue
-        if not (is_shared and source.frame.metadata.is_master and _is_below(path, exclude)):
+        if not (is_shared and source.frame.metadata.is_master and is_below(path, exclude)):
             sources.append(source)
-    series = [location for location in find_series(there) if is_shared or not _is_below(location, exclude)]
+    series = [location for location in find_series(there) if is_shared or not is_below(location, exclude)]
     of_series, excluded = _frames_of(series, left_out, verify=verify)
     sources += of_series
     if not files and not series:
@@ -116,6 +117,8 @@ def _frames_of(locations: Sequence[str], left_out: list[str], *, verify: bool) -
     for location in locations:
         try:
             series = open_series(location)
+        except UnreachableError:
+            raise
         except OstcalError as error:
             left_out.append(str(error))
             logger.debug("%s: traceback", location, exc_info=True)
@@ -129,14 +132,7 @@ def _frames_of(locations: Sequence[str], left_out: list[str], *, verify: bool) -
 
 def described(directory: str) -> str:
     """Name a directory, and say so where it does not exist."""
-    return directory if os.path.isdir(directory) else f"{directory} (does not exist)"
-
-
-def _is_below(path: str, directory: str) -> bool:
-    try:
-        return Path(path).resolve().is_relative_to(Path(directory).resolve())
-    except OSError:
-        return False
+    return directory if is_dir(directory) else f"{directory} (does not exist)"
 
 
 def _fits_source(path: str) -> Source:
@@ -145,10 +141,20 @@ def _fits_source(path: str) -> Source:
     return Source(frame=Frame(label=path, metadata=fits.metadata), fingerprint=mark, fits=fits)
 
 
+def _with_camera_id(metadata: FrameMetadata, camera_id: str | None) -> FrameMetadata:
+    """Give frames that name no camera or detector the one that their directory names."""
+    if camera_id is None or metadata.settings.camera_id is not None:
+        return metadata
+    return replace(metadata, settings=replace(metadata.settings, camera_id=camera_id))
+
+
 def _series_sources(series: Series, *, verify: bool) -> list[Source]:
+    camera_id = camera_id_from_names(series.location)
     return [
         Source(
-            frame=Frame(label=f"{series.location}#{record.index}", metadata=record.metadata),
+            frame=Frame(
+                label=f"{series.location}#{record.index}", metadata=_with_camera_id(record.metadata, camera_id)
+            ),
             fingerprint=record.pixels.fingerprint,
             series=series.location,
             index=record.index,
@@ -190,7 +196,7 @@ def unpacked(
             if source.fits is None or source.fits.packed == "none":
                 result[label] = source
                 continue
-            os.makedirs(directory, exist_ok=True)
+            make_directory(directory)
             try:
                 fits = unpack(source.fits, directory, tiles)
             except InputError as error:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ostcal.errors import InputError, OstcalError
+from ostcal.errors import InputError, OstcalError, UnreachableError
 from ostcal.masters.grouping import GroupKey
 from ostcal.masters.header import SCALE_CARD
 from ostcal.masters.naming import name_of_file
@@ -18,6 +17,7 @@ from ostcal.masters.records import MasterRecord, key_from_metadata, known_verdic
 from ostcal.storage.fits_cards import Header
 from ostcal.storage.fits_files import FitsFrame, FitsPixels, FitsStack, find_fits, inspect_fits
 from ostcal.storage.master_store import MasterStore
+from ostcal.storage.places import is_dir, joined
 
 logger = logging.getLogger(__name__)
 
@@ -68,12 +68,12 @@ class LibraryMaster:
 
 def store_location(output_dir: str) -> str:
     """Give the place of the master store in the directory of the masters."""
-    return os.path.join(output_dir, STORE_NAME)
+    return joined(output_dir, STORE_NAME)
 
 
 def find_masters(output_dir: str) -> list[LibraryMaster]:
     """Find all masters in a directory, newest first; a damaged one is logged and left out."""
-    if not os.path.isdir(output_dir):
+    if not is_dir(output_dir):
         return []
     found = _stored_masters(output_dir)
     known = {master.record.name for master in found}
@@ -139,6 +139,8 @@ def _stored_masters(output_dir: str) -> list[LibraryMaster]:
     for name in store.names():
         try:
             record = record_from_attributes(name, store.attributes(name))
+        except UnreachableError:
+            raise
         except OstcalError as error:
             logger.warning("%s", error)
             continue

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,8 +14,10 @@ from ostcal.frames import FrameType
 from ostcal.masters.creator import ConfigSource
 from ostcal.masters.grouping import GroupKey
 from ostcal.masters.library import LibraryMaster, find_masters
+from ostcal.storage.objects import ObjectOptions, use_options
+from ostcal.storage.places import is_dir
 
-SETTINGS = ("camera", "gain", "offset", "binning", "readout_mode", "temperature_c", "width", "height")
+SETTINGS = ("camera", "camera_id", "gain", "offset", "binning", "readout_mode", "temperature_c", "width", "height")
 """What a master can be asked for besides exposure and filter."""
 
 
@@ -30,8 +31,8 @@ def load_master_dark(exposure_time: float, config: ConfigSource = None, **settin
     config : None, path, dict or Config
         Says where the masters are.
     **settings
-        ``camera``, ``gain``, ``offset``, ``binning`` (n or (x, y)), ``readout_mode``, ``temperature_c`` (within
-        ``temperature_tolerance``), ``width``, ``height``: only masters that have them are taken.
+        ``camera``, ``camera_id``, ``gain``, ``offset``, ``binning`` (n or (x, y)), ``readout_mode``, ``temperature_c``
+        (within ``temperature_tolerance``), ``width``, ``height``: only masters that have them are taken.
 
     Returns
     -------
@@ -99,8 +100,9 @@ def _fitting(config: ConfigSource, kinds: Sequence[FrameType], settings: dict[st
     if unknown:
         raise InputError(f"{', '.join(unknown)}: not a setting of masters; known are {', '.join(SETTINGS)}")
     loaded = load_config(config)
+    use_options(ObjectOptions(**loaded.storage.objects))
     m = loaded.master_frames
-    if not os.path.isdir(m.output_dir):
+    if not is_dir(m.output_dir):
         raise InputError(f"{m.output_dir}: there is no such directory of masters; set master_frames.output_dir")
     checks = [_check(name, value, m.temperature_tolerance) for name, value in settings.items() if value is not None]
     masters = [master for master in find_masters(m.output_dir) if master.key.frame_type in kinds]

@@ -69,7 +69,7 @@ def settings_differ(a: CameraSettings, b: CameraSettings) -> str:
     """Name the first setting in which two differ, or "" where they fit; what one does not record fits anything."""
     if a.binning != b.binning:
         return f"binning {_binning(a)} against {_binning(b)}"
-    for name in ("camera", "gain", "offset", "readout_mode"):
+    for name in ("camera", "camera_id", "gain", "offset", "readout_mode"):
         x, y = getattr(a, name), getattr(b, name)
         if x is not None and y is not None and x != y:
             return f"{name.replace('_', ' ')} {x} against {y}"

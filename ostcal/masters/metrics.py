@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ from ostcal.frames import FrameType
 from ostcal.masters.grouping import GroupKey
 from ostcal.measure.findings import Outcome
 from ostcal.storage.history import append_history, read_history
+from ostcal.storage.places import joined
 
 HISTORY_NAME = "quality_history.jsonl"
 
@@ -31,7 +31,7 @@ class HistoryEntry:
 
 def history_path(output_dir: str) -> str:
     """Give the place of the history in the directory of the masters."""
-    return os.path.join(output_dir, HISTORY_NAME)
+    return joined(output_dir, HISTORY_NAME)
 
 
 def subject_of(key: GroupKey) -> str:
@@ -42,7 +42,7 @@ def subject_of(key: GroupKey) -> str:
         words[0] += f" {key.exposure_time_s:g} s"
     if key.filter_name:
         words[0] += f" {key.filter_name}"
-    words += [settings.camera] if settings.camera else []
+    words += [settings.camera_label] if settings.camera_label else []
     words += [f"gain {settings.gain:g}"] if settings.gain is not None else []
     words += [f"offset {settings.offset:g}"] if settings.offset is not None else []
     words += [f"{settings.binning[0]}x{settings.binning[1]}"] if settings.binning != (1, 1) else []

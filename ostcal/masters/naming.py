@@ -48,6 +48,12 @@ def master_names(keys: Sequence[GroupKey], made_at: datetime) -> list[str]:
     return _numbered([f"{name}_{stamp}" for name in names])
 
 
+def stamp_of(name: str) -> str:
+    """Give the time of its run from the name of a master; "" where it has none."""
+    found = re.search(r"_(\d{8}_\d{6})(?=_\d+$|\.|$)", name)
+    return found[1] if found else ""
+
+
 def untimed(name: str) -> str:
     """Give a name without the time of its run."""
     return re.sub(r"_\d{8}_\d{6}", "", name)
@@ -126,6 +132,10 @@ def _camera(key: GroupKey) -> str:
     return safe_word(key.settings.camera or "")
 
 
+def _camera_id(key: GroupKey) -> str:
+    return safe_word(key.settings.camera_id or "")
+
+
 def _colours(key: GroupKey) -> str:
     return (key.bayer_pattern or "mono") if key.frame_type is FrameType.FLAT else ""
 
@@ -142,7 +152,9 @@ def _exposure(key: GroupKey) -> str:
     return exposure_text(key.exposure_time_s)
 
 
-_WORDS: tuple[Callable[[GroupKey], str], ...] = (_filter, _gain, _binning, _temperature, _night)
+_WORDS: tuple[Callable[[GroupKey], str], ...] = (_camera_id, _filter, _gain, _binning, _temperature, _night)
+_TOLD_APART = tuple(word for word in _WORDS if word is not _filter)
+"""In the names of series, which begin with the filter."""
 _RARER_WORDS: tuple[Callable[[GroupKey], str], ...] = (
     _temperature,
     _offset,
@@ -175,6 +187,6 @@ def series_names(groups: Sequence[Group]) -> list[str]:
     told_apart = []
     for name, key in zip(plain, keys, strict=True):
         same = [other for other, other_name in zip(keys, plain, strict=True) if other_name == name]
-        words = [word(key) for word in _WORDS[1:] if len({word(other) for other in same}) > 1 and word(key)]
+        words = [word(key) for word in _TOLD_APART if len({word(other) for other in same}) > 1 and word(key)]
         told_apart.append("_".join([name, *words]))
     return _numbered(_with_rarer_words(told_apart, keys))

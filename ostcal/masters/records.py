@@ -51,6 +51,7 @@ def attributes_of(
         "height": key.height,
         "exposure_time_s": key.exposure_time_s,
         "camera": key.settings.camera,
+        "camera_id": key.settings.camera_id,
         "gain": key.settings.gain,
         "offset": key.settings.offset,
         "binning": list(key.settings.binning),
@@ -91,6 +92,7 @@ def record_from_attributes(name: str, attributes: dict[str, Any]) -> MasterRecor
         binning = attributes["binning"]
         settings = CameraSettings(
             camera=attributes["camera"],
+            camera_id=attributes.get("camera_id"),
             gain=attributes["gain"],
             offset=attributes["offset"],
             binning=(int(binning[0]), int(binning[1])),

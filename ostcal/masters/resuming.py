@@ -13,7 +13,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from ostcal.masters.inputs import Source
 from ostcal.storage.frame_store import LEDGER
 from ostcal.storage.ledger import record_path
 from ostcal.storage.master_store import MasterStore
+from ostcal.storage.places import place, stamp_of
 
 _FORMAT = 1
 """Of this digest and of the kept results; to be raised with every change of either."""
@@ -80,9 +80,8 @@ def frame_identity(source: Source) -> list[Any]:
         If it is no longer there.
     """
     fits = source.fits
-    path = record_path(Path(source.series, LEDGER), source.index) if fits is None else Path(fits.source)
-    stat = path.stat()
-    return [source.frame.label, source.fingerprint, stat.st_size, stat.st_mtime_ns]
+    path = record_path(place(source.series) / LEDGER, source.index) if fits is None else place(fits.source)
+    return [source.frame.label, source.fingerprint, *stamp_of(path)]
 
 
 def _document_of(result: StripResult) -> dict[str, Any]:

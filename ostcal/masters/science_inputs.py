@@ -10,6 +10,7 @@ from ostcal.errors import FrameError, StorageError
 from ostcal.frames import FrameType
 from ostcal.storage.fits_cards import Header
 from ostcal.storage.fits_files import FITS_ENDINGS, FitsFrame, find_fits, inspect_fits
+from ostcal.storage.places import is_dir, is_file, is_remote, is_taken, joined, parent_of, real
 
 ENDING = "_cal.fits"
 
@@ -68,10 +69,10 @@ def _found_files(paths: Sequence[str | os.PathLike[str]], output_dir: str, error
     """Give the files, each once, and whether it was named itself."""
     found: dict[str, bool] = {}
     for path in [os.fspath(path) for path in paths]:
-        if os.path.isfile(path):
+        if is_file(path):
             found[path] = True
             continue
-        matches = [path] if os.path.isdir(path) else sorted(glob.glob(path, recursive=True))
+        matches = [path] if is_dir(path) else _matching(path)
         files = [file for file in find_fits(matches) if not _is_in(file, output_dir)]
         if not files:
             what = "holds no FITS files" if matches else "does not exist"
@@ -81,8 +82,12 @@ def _found_files(paths: Sequence[str | os.PathLike[str]], output_dir: str, error
     return list(found.items())
 
 
+def _matching(pattern: str) -> list[str]:
+    return [] if is_remote(pattern) else sorted(glob.glob(pattern, recursive=True))
+
+
 def _is_in(file: str, directory: str) -> bool:
-    return os.path.realpath(os.path.dirname(file)) == os.path.realpath(directory)
+    return real(parent_of(file)) == real(directory)
 
 
 def why_unusable(frame: FitsFrame) -> str:
@@ -115,19 +120,19 @@ def output_files(frames: Sequence[FitsFrame], output_dir: str, overwrite: bool) 
     for frame in frames:
         name = os.path.basename(frame.source)
         ending = next((e for e in sorted(FITS_ENDINGS, key=len, reverse=True) if name.lower().endswith(e)), "")
-        target = os.path.join(output_dir, name[: len(name) - len(ending)] + ENDING)
+        target = joined(output_dir, name[: len(name) - len(ending)] + ENDING)
         other = targets.get(target)
         if other is not None:
             raise StorageError(f"{other} and {frame.source} would both become {target}; calibrate them one by one")
         targets[target] = frame.source
-    existing = [target for target in targets if os.path.lexists(target)]
+    existing = [target for target in targets if is_taken(target)]
     if existing and not overwrite:
         more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
         raise StorageError(
             f"{existing[0]}{more}: exists already and nothing was begun; replace it with --overwrite "
             "or choose another --output-dir"
         )
-    same = [target for target, source in targets.items() if os.path.realpath(target) == os.path.realpath(source)]
+    same = [target for target, source in targets.items() if real(target) == real(source)]
     if same:
         raise StorageError(f"{same[0]}: a frame cannot be calibrated into itself; choose another --output-dir")
     return list(targets)

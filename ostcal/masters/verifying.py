@@ -22,6 +22,7 @@ from ostcal.storage.fits_files import FITS_ENDINGS, find_fits, inspect_fits
 from ostcal.storage.frame_store import STORE_ENDING, Series, find_series, open_series, read_committed
 from ostcal.storage.ledger import FrameRecord
 from ostcal.storage.master_store import MasterStore, StoredMaster
+from ostcal.storage.places import exists, files_below, joined, names_in, normalized, parent_of, size_of, walk
 from ostcal.storage.verifying import check_fits, check_frame, check_master, check_series, check_store
 
 Kind = Literal["series", "masters", "FITS"]
@@ -90,8 +91,8 @@ def plan_verification(locations: Sequence[str]) -> VerifyPlan:
     """
     checks: list[Check] = []
     places: list[Checked] = []
-    for location in dict.fromkeys(map(os.path.normpath, locations)):
-        if not os.path.exists(location):
+    for location in dict.fromkeys(map(normalized, locations)):
+        if not exists(location):
             raise InputError(f"{location}: there is no such series, directory or file")
         found = list(_places(location))
         if not found:
@@ -109,7 +110,7 @@ def plan_verification(locations: Sequence[str]) -> VerifyPlan:
 def _places(location: str) -> Iterable[tuple[Kind, str]]:
     if _is_store(location):
         return [("masters", location)]
-    stores = [os.path.join(parent, STORE_NAME) for parent in _directories(location) if STORE_NAME in os.listdir(parent)]
+    stores = [joined(parent, STORE_NAME) for parent in _directories(location) if STORE_NAME in names_in(parent)]
     return [
         *(("series", place) for place in find_series([location]) if place not in stores),
         *(("masters", place) for place in stores),
@@ -120,7 +121,7 @@ def _places(location: str) -> Iterable[tuple[Kind, str]]:
 def _directories(location: str) -> list[str]:
     """Give a directory and those below it, without stores and hidden ones."""
     found = []
-    for parent, below, _ in os.walk(location):
+    for parent, below, _ in walk(location):
         if parent.lower().endswith(STORE_ENDING):
             below.clear()
             continue
@@ -136,9 +137,9 @@ def _is_store(location: str) -> bool:
 def _strays(location: str) -> list[str]:
     """Name what killed runs left between series and masters; inside of these they are found by their own checks."""
     return [
-        f"{os.path.join(parent, name)}: left half-written by a run that was killed, if none is running now"
+        f"{joined(parent, name)}: left half-written by a run that was killed, if none is running now"
         for parent in _directories(location)
-        for name in sorted(os.listdir(parent))
+        for name in sorted(names_in(parent))
         if name.endswith(PARTIAL_ENDING) or name.startswith((".unpacked-", ".ostcal-"))
     ]
 
@@ -170,7 +171,7 @@ def _plan_store(place: str) -> tuple[list[Check], Checked]:
     names, findings = check_store(place)
     checks = []
     for name in names:
-        n_bytes = _bytes_below(os.path.join(place, name))
+        n_bytes = sum(files_below(joined(place, name)).values())
         checks.append(Check(kind="masters", place=place, n_bytes=n_bytes, memory_bytes=0, name=name))
     return checks, Checked(
         kind="masters",
@@ -194,13 +195,9 @@ _PLANS: dict[Kind, Callable[[str], tuple[list[Check], Checked]]] = {
 }
 
 
-def _bytes_below(directory: str) -> int:
-    return sum(_size(os.path.join(parent, name)) for parent, _, names in os.walk(directory) for name in names)
-
-
 def _size(path: str) -> int:
     try:
-        return os.stat(path).st_size
+        return size_of(path)
     except OSError:  # the check itself says what is wrong
         return 0
 
@@ -267,7 +264,7 @@ def _against_store(path: str, header: Header) -> list[str]:
     calibration_id = header.text("CALID")
     if calibration_id is None:
         return []
-    store = MasterStore(store_location(os.path.dirname(path)))
+    store = MasterStore(store_location(parent_of(path)))
     name = name_of_file(path)
     try:
         names = store.names()

@@ -143,7 +143,7 @@ def _master_report(master: LibraryMaster, attributes: Mapping[str, Any]) -> Mast
 
 def _settings(key: GroupKey) -> MasterSettings:
     return MasterSettings(
-        camera=key.settings.camera,
+        camera=key.settings.camera_label,
         width=key.width,
         height=key.height,
         exposure_time_s=key.exposure_time_s,
@@ -399,7 +399,7 @@ def _camera(
     reasons: Mapping[str, str] = p.get("reasons") or {}
     stored: dict[str, Any] = {name: p.get(name) for name in _STORED_PROPERTIES}
     report = CameraReport(
-        camera=key.settings.camera,
+        camera=key.settings.camera_label,
         gain_setting=key.settings.gain,
         offset_setting=key.settings.offset,
         binning=key.settings.binning,

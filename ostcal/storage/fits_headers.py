@@ -17,6 +17,7 @@ _TYPE_KEYS = ("IMAGETYP", "IMAGETYPE", "OBSTYPE", "FRAMETYP", "FRAMETYPE", "FRAM
 _EXPOSURE_KEYS = ("EXPTIME", "EXPOSURE", "EXP_TIME", "EXP-TIME", "ITIME", "EXPOSE", "TEXP", "INTTIME")
 _SET_TEMPERATURE_KEYS = ("SET-TEMP", "SETTEMP", "SET_TEMP", "CCDTSET", "CCD-TSET", "CCDSETP")
 _CCD_TEMPERATURE_KEYS = ("CCD-TEMP", "CCDTEMP", "CCD_TEMP", "TEMPERAT", "DET-TEMP", "DETTEMP", "DET_TEMP", "SENSTEMP")
+_CAMERA_ID = re.compile(r"camera_id[=_-](.+)", re.IGNORECASE)
 _BINNING_KEYS = (
     ("XBINNING", "YBINNING"),
     ("CCDXBIN", "CCDYBIN"),
@@ -60,7 +61,7 @@ def metadata_from_header(header: Header, *, width: int, height: int, path: str) 
         exposure_time_s=exposure_time_s,
         width=width,
         height=height,
-        settings=_settings(header),
+        settings=_settings(header, path),
         filter_name=header.text(*_FILTER_KEYS),
         set_temperature_c=header.number(*_SET_TEMPERATURE_KEYS, low=_COLDEST_C, high=_WARMEST_C),
         ccd_temperature_c=header.number(*_CCD_TEMPERATURE_KEYS, low=_COLDEST_C, high=_WARMEST_C),
@@ -192,14 +193,21 @@ def exposure_from_names(path: str) -> float | None:
 # Camera settings and sensor
 
 
-def _settings(header: Header) -> CameraSettings:
+def _settings(header: Header, path: str) -> CameraSettings:
     return CameraSettings(
         camera=header.text("INSTRUME", "CAMERA"),
+        camera_id=header.text("CAMERAID", "CAMERA_ID") or camera_id_from_names(path),
         gain=header.number("GAIN", low=-1e6, high=1e6),
         offset=header.number("OFFSET", "BLKLEVEL", low=-1e6, high=1e6),
         binning=_binning(header),
         readout_mode=header.text("READOUTM", "READMODE", "READOUT"),
     )
+
+
+def camera_id_from_names(path: str) -> str | None:
+    """Give the camera or detector that a directory of a path names: ``camera_id=NAME``, ``camera_id_NAME``."""
+    found = [match[1] for part in PurePath(path).parts if (match := _CAMERA_ID.fullmatch(part))]
+    return found[-1] if found else None
 
 
 def _binning(header: Header) -> tuple[int, int]:

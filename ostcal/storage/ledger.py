@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 import re
 import sys
 import zlib
@@ -26,6 +25,8 @@ from ostcal.errors import StorageError
 from ostcal.frames import CameraSettings, FrameMetadata, FrameType
 from ostcal.storage.durable import os_reason, parse_json, read_bounded, write_atomically
 from ostcal.storage.fingerprint import fingerprint_rows, rows_fingerprint
+from ostcal.storage.objects import ObjectPath
+from ostcal.storage.places import Place, in_parallel, names_in
 
 MAX_RECORD_BYTES = 1 << 20
 MAX_INDEX = 999_999
@@ -46,6 +47,7 @@ _CARD = re.compile(r"[\x00-\xff]{80}")
 """Real headers hold characters that FITS forbids; they are kept as the bytes that they are (Latin-1)."""
 
 _T = TypeVar("_T")
+AnyPlace = TypeVar("AnyPlace", Path, ObjectPath, Place)
 _Check = Callable[[Any], Any]
 
 
@@ -229,17 +231,17 @@ def _finite_or_none(value: Any) -> float | None:
 # ---- the ledger as files ----
 
 
-def record_path(directory: Path, index: int) -> Path:
+def record_path(directory: AnyPlace, index: int) -> AnyPlace:
     """Give where the record of a frame lies."""
     return directory / f"{index:06d}.json"
 
 
-def write_record(directory: Path, record: FrameRecord) -> None:
+def write_record(directory: Place, record: FrameRecord) -> None:
     """Commit a frame: write its record so that it is complete on disk, or absent; OSError where that fails."""
     write_atomically(record_path(directory, record.index), record.to_json(), durable=True)
 
 
-def read_ledger(directory: Path) -> tuple[tuple[FrameRecord, ...], tuple[str, ...]]:
+def read_ledger(directory: Place) -> tuple[tuple[FrameRecord, ...], tuple[str, ...]]:
     """Read all records of a series.
 
     Returns
@@ -256,20 +258,38 @@ def read_ledger(directory: Path) -> tuple[tuple[FrameRecord, ...], tuple[str, ..
     """
     records: list[FrameRecord] = []
     problems: list[str] = []
-    for name in _names(directory, RECORD_NAME):
-        path = directory / name
-        try:
-            records.append(_read_record(path))
-        except (ValueError, OSError) as error:
-            reason = os_reason(error) if isinstance(error, OSError) else str(error)
-            problems.append(
-                f"{path}: this frame is left out, its record cannot be used: {reason};"
-                " restore the record from a copy, or delete it to have the frame taken again"
-            )
+    paths = [directory / name for name in _names(directory, RECORD_NAME)]
+    for found in in_parallel(directory, _record_or_problem, paths):
+        if isinstance(found, FrameRecord):
+            records.append(found)
+        else:
+            problems.append(found)
     return tuple(records), tuple(problems)
 
 
-def _read_record(path: Path) -> FrameRecord:
+def _record_or_problem(path: Place) -> FrameRecord | str:
+    try:
+        return _read_record(path)
+    except (ValueError, OSError) as error:
+        reason = os_reason(error) if isinstance(error, OSError) else str(error)
+        return (
+            f"{path}: this frame is left out, its record cannot be used: {reason};"
+            " restore the record from a copy, or delete it to have the frame taken again"
+        )
+
+
+def committed_indices(directory: Place) -> frozenset[int]:
+    """Give the frames that have a record, damaged ones too.
+
+    Raises
+    ------
+    StorageError
+        If the directory cannot be listed.
+    """
+    return frozenset(int(name[:6]) for name in _names(directory, RECORD_NAME))
+
+
+def _read_record(path: Place) -> FrameRecord:
     record = FrameRecord.from_json(read_bounded(path, MAX_RECORD_BYTES))
     if record.index != int(path.stem):
         raise ValueError(f"it is of frame {record.index}, not of frame {int(path.stem)} as its name says")
@@ -279,12 +299,12 @@ def _read_record(path: Path) -> FrameRecord:
 # ---- frames that are left out ----
 
 
-def exclusion_path(directory: Path, index: int) -> Path:
+def exclusion_path(directory: AnyPlace, index: int) -> AnyPlace:
     """Give where the decisions about a frame lie: beside its record, which they leave as it is."""
     return directory / f"{index:06d}.excluded.json"
 
 
-def write_decision(directory: Path, index: int, decision: Decision) -> None:
+def write_decision(directory: Place, index: int, decision: Decision) -> None:
     """Add a decision about a frame, complete on disk or absent; a damaged file of decisions is replaced.
 
     Raises
@@ -302,7 +322,7 @@ def write_decision(directory: Path, index: int, decision: Decision) -> None:
     write_atomically(path, (text + "\n").encode("ascii"), durable=True)
 
 
-def read_exclusions(directory: Path) -> tuple[dict[int, Decision], dict[int, str]]:
+def read_exclusions(directory: Place) -> tuple[dict[int, Decision], dict[int, str]]:
     """Read which frames are left out, and why.
 
     Returns
@@ -335,7 +355,7 @@ def read_exclusions(directory: Path) -> tuple[dict[int, Decision], dict[int, str
     return excluded, problems
 
 
-def _read_decisions(path: Path) -> FrameDecisions:
+def _read_decisions(path: Place) -> FrameDecisions:
     kept: FrameDecisions = _build(FrameDecisions, parse_json(read_bounded(path, MAX_EXCLUSION_BYTES)), _DECISIONS)
     if kept.index != int(path.name[:6]):
         raise ValueError(f"it is of frame {kept.index}, not of frame {int(path.name[:6])} as its name says")
@@ -347,9 +367,9 @@ def _read_decisions(path: Path) -> FrameDecisions:
 # ---- files that are complete or absent ----
 
 
-def _names(directory: Path, pattern: re.Pattern[str]) -> list[str]:
+def _names(directory: Place, pattern: re.Pattern[str]) -> list[str]:
     try:
-        return sorted(name for name in os.listdir(directory) if pattern.fullmatch(name))
+        return sorted(name for name in names_in(directory) if pattern.fullmatch(name))
     except OSError as error:
         raise StorageError(f"{directory}: the ledger of the series cannot be read: {os_reason(error)}") from error
 
@@ -469,6 +489,7 @@ _SIDE = _whole(1, MAX_SIDE)
 
 _SETTINGS: Mapping[str, _Check] = {
     "camera": _optional(_text),
+    "camera_id": _optional(_text),
     "gain": _optional(_number),
     "offset": _optional(_number),
     "binning": _pair(_whole(1, 1000)),

@@ -227,6 +227,7 @@ def _series_settings(metadata: FrameMetadata) -> dict[str, Any]:
     return {
         "exposure_time_s": metadata.exposure_time_s,
         "camera": settings.camera,
+        "camera_id": settings.camera_id,
         "gain": settings.gain,
         "offset": settings.offset,
         "binning": list(settings.binning),
@@ -332,6 +333,7 @@ def _cards_of(record: FrameRecord) -> list[str]:
         ("SET-TEMP", metadata.set_temperature_c, "[degC] set point of the cooler"),
         ("COOLPOWR", record.cooler_power_percent, "[%] power of the cooler"),
         ("INSTRUME", settings.camera, "camera"),
+        ("CAMERAID", settings.camera_id, "which camera or detector"),
         ("GAIN", settings.gain, "setting of the camera"),
         ("OFFSET", settings.offset, "setting of the camera"),
         ("EGAIN", metadata.egain_e_per_adu, "[e-/ADU] gain"),
