@@ -37,10 +37,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=40)
     parser.add_argument("--size", type=parse_size, default=(9576, 6388), metavar="WIDTHxHEIGHT")
+    parser.add_argument("--quick", action="store_true", help="24 frames of 1000x800, two runs: whether it works")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "ostcal-bench")
     parser.add_argument("--out", type=Path, default=BENCH / "results" / "quality.json")
     arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.frames, arguments.size, arguments.runs = 24, (1000, 800), 2
     width, height = arguments.size
     frame_set = FrameSet(frames=arguments.frames, width=width, height=height)
     frames = prepare_frames(arguments.work / f"{arguments.frames}x{width}x{height}", frame_set)
@@ -60,7 +63,7 @@ def main() -> int:
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(result, indent=2) + "\n")
     print(quality_table(result))
-    return 0 if result["added"] < LIMIT else 1
+    return 0 if arguments.quick or result["added"] < LIMIT else 1
 
 
 def measure(frames: list[Path], work: Path, runs: int) -> dict[str, list[Usage]]:
