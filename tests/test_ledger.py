@@ -36,7 +36,9 @@ FULL = FrameRecord(
         exposure_time_s=1.5,
         width=3,
         height=2,
-        settings=CameraSettings(camera="Demo µ", camera_id="det 3", gain=100.0, offset=30.0, binning=(2, 3), readout_mode="fast"),
+        settings=CameraSettings(
+            camera="Demo µ", camera_id="det 3", gain=100.0, offset=30.0, binning=(2, 3), readout_mode="fast"
+        ),
         filter_name="L",
         set_temperature_c=-10.0,
         ccd_temperature_c=-9.8,
