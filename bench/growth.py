@@ -1,8 +1,8 @@
 """Measure how time and memory of one master dark grow with the number of frames and with their size.
 
-Every case is the whole command ``ostcal masters`` on FITS files in the page cache, kernels compiled before; the faster of
-``--runs`` counts. Time should be linear in pixels and not above frames x log^2(frames), memory flat in both; what is
-measured is compared with that, from the smallest case of at least 0.1 GB on, where the start of Python no longer counts.
+Every case is the whole command ``ostcal masters`` on FITS files in the page cache, kernels compiled before; the fastest
+of ``--runs`` counts. Time should be linear in pixels and not above frames x log^2(frames), memory flat in both; what
+is measured is compared with that, from the smallest case of at least 0.1 GB on: below, the start of Python counts most.
 """
 
 from __future__ import annotations
