@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from odd_servers import OddServer, QuickClock, Request, odd_camera
+from odd_servers import OddServer, QuickClock, Refusal, Request, odd_camera
 from simulator_client import SMALL
 
 from ostcal.capture.clock import SystemClock
+from ostcal.capture.exposing import Exposer
 from ostcal.capture.plan import CaptureWatcher, RetryRules, SeriesEnd, SeriesOutcome, SeriesPlan, SeriesSink
 from ostcal.capture.series import capture_series
 from ostcal.devices.alpaca import AlpacaCamera
@@ -270,3 +271,23 @@ def test_faults_of_all_kinds_by_chance_lose_no_frame(tmp_path: Path) -> None:
         assert outcome.is_complete
         assert sum(observatory.faults_happened.values()) > 2
         assert len(check_frames(tmp_path, observatory)) == N_FRAMES
+
+
+@pytest.mark.parametrize("number", [0x400, 0x401])
+def test_what_a_camera_refuses_for_good_is_asked_once(number: int) -> None:
+    device = odd_camera(StartExposure=Refusal(number=number, text="not with me"))
+    with OddServer({"camera/0": device}) as server, AlpacaCamera("127.0.0.1", server.port) as camera:
+        camera.apply(CameraRequest())
+        exposer = Exposer(camera, SystemClock(), RETRY)
+        with pytest.raises(DeviceError, match=r"not with me .*; the camera makes no exposure of 5 s with these"):
+            exposer.take(5.0, light=False)
+    assert len(device.puts("startexposure")) == 1
+
+
+def test_other_refusals_are_tried_again() -> None:
+    device = odd_camera(StartExposure=Refusal(number=0x40B, text="busy"))
+    with OddServer({"camera/0": device}) as server, AlpacaCamera("127.0.0.1", server.port) as camera:
+        camera.apply(CameraRequest())
+        with pytest.raises(DeviceError, match="failed 3 times"):
+            Exposer(camera, SystemClock(), RETRY).take(5.0, light=False)
+    assert len(device.puts("startexposure")) == RETRY.attempts

@@ -569,6 +569,13 @@ def test_work_that_dask_gave_up_is_submitted_again_and_then_fails_alone(tmp_path
         wanted = remote(address=cluster.scheduler_address)
         assert run_tasks(die_until, [(str(tmp_path / "some"), 2)], wanted, told.append) == ["after 2 deaths"]
         assert told == [0]
+        told.clear()
+        several = [(str(tmp_path / name), 1 if name == "b" else 0) for name in "abc"]
+        for folder, _ in several:
+            Path(folder).mkdir()
+        results = run_tasks(die_until, several, wanted, told.append)
+        assert [str(result)[:6] for result in results] == ["after "] * 3
+        assert sorted(told) == [0, 1, 2]
         (failed,) = run_tasks(die_until, [(str(tmp_path / "many"), 99)], wanted)
     assert isinstance(failed, Failure)
     assert failed.message.startswith("workers died again and again while it was made")

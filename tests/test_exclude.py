@@ -6,23 +6,27 @@ import gzip
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import pytest
 from direct_camera import DirectCamera, FakeClock, small_sensor
 from fits_samples import read_with_astropy
-from night import Night, ostcal
+from night import Night, ostcal, write_config, write_darks
 from series_samples import record_of, samples
 
+from ostcal.capture.darks import find_bias_level
 from ostcal.capture.plan import CaptureWatcher, SeriesPlan, SeriesSink
+from ostcal.capture.recording import series_lock
 from ostcal.capture.series import capture_series
 from ostcal.errors import FrameError, StorageError
 from ostcal.frames import CameraSettings, FrameType
 from ostcal.masters.inputs import Inputs, gather_inputs, input_digest, unpacked
 from ostcal.storage.frame_store import create_series, decide_frames, open_series, open_series_for_writing
-from ostcal.storage.ledger import MAX_EXCLUSION_BYTES, Decision, exclusion_path, record_path
+from ostcal.storage.ledger import MAX_EXCLUSION_BYTES, Decision, describe_pixels, exclusion_path, record_path
 from ostcal.storage.transfer import export_series
 
 SHAPE = (20, 28)
@@ -282,3 +286,62 @@ def test_the_frame_to_exclude_must_be_committed(night: Night) -> None:
     record_path(series_of(night) / "ledger", 3).unlink()
     with pytest.raises(FrameError, match="there is no frame 3"):
         decide_frames(series_of(night), [3], CLOUDS)
+
+
+# ---- beside other runs ----
+
+
+@pytest.mark.parametrize("name", ["exp_5.000s", "exp_5.000s_2", "L_twilight_20261121"])
+def test_excluding_and_importing_wait_for_who_writes_into_the_series(tmp_path: Path, name: str) -> None:
+    make_series(tmp_path / "darks" / f"{name}.zarr", range(3))
+    before = files_of(tmp_path)
+    with series_lock(SeriesSink(directory=tmp_path / "darks"), name.removesuffix("_2")):
+        result = ostcal("exclude", tmp_path / "darks" / f"{name}.zarr", "--frame", "1", "--why", "clouds")
+    assert result.exit_code == 1
+    assert f"{name}.zarr: another run is writing there: " in result.stderr
+    assert files_of(tmp_path) == before
+    assert ostcal("exclude", tmp_path / "darks" / f"{name}.zarr", "--frame", "1", "--why", "clouds").exit_code == 0
+    assert list((tmp_path / "darks").glob(".*")) == []
+
+
+def test_importing_waits_for_who_writes_into_the_series(tmp_path: Path) -> None:
+    night = Night(tmp_path)
+    stack = write_darks(Night(tmp_path / "raw"), 5.0)
+    arguments = ("import", tmp_path / "raw" / "darks", "--config", write_config(night))
+    with series_lock(SeriesSink(directory=night.darks), "exp_5.000s"):
+        result = ostcal(*arguments)
+        assert result.exit_code == 1
+        assert "exp_5.000s.zarr: another run is writing there: " in result.stderr
+        assert not series_of(night).exists()
+    assert ostcal(*arguments).exit_code == 0
+    assert len(open_series(series_of(night)).records) == len(stack)
+    assert list(night.darks.glob(".*")) == []
+
+
+# ---- while capturing ----
+
+
+def test_excluded_frames_say_nothing_about_the_level_of_a_series(tmp_path: Path) -> None:
+    clock = FakeClock()
+    camera = DirectCamera(small_sensor(), clock)
+    plan = SeriesPlan(
+        name="exp_0.001s", frame_type=FrameType.BIAS, exposure_time_s=0.001, n_frames=1, light=False,
+        settings=CameraSettings(camera="direct", gain=100.0),
+    )  # fmt: skip
+    capture_series(camera, plan, SeriesSink(directory=tmp_path), clock, CaptureWatcher())
+    location = tmp_path / "exp_0.001s.zarr"
+    writer = open_series_for_writing(location)
+    writer.extend(2)
+    lit = np.full((writer.frame_shape), 40_000, np.uint16)
+    record = replace(open_series(location).records[0], index=1, pixels=describe_pixels(lit))
+    writer.write_frame(1, lit, record)
+    plan = replace(plan, n_frames=3)
+    shape = writer.frame_shape
+    levels = [record.pixels.statistics.median for record in open_series(location).records[:1]]
+    assert find_bias_level([tmp_path], plan.settings, shape) != median(levels)
+    decide_frames(location, [1], CLOUDS)
+    assert find_bias_level([tmp_path], plan.settings, shape) == median(levels)
+    outcome = capture_series(camera, plan, SeriesSink(directory=tmp_path), clock, CaptureWatcher())
+    assert outcome.present == 3
+    assert outcome.level_adu == pytest.approx(median(levels), abs=3)
+    assert outcome.warnings == ()

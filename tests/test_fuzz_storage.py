@@ -1,6 +1,6 @@
 """Damaged ledgers, metadata, shards and master stores: errors raised on purpose only, no hang, no memory without end.
 
-Seeds are fixed; ``OSTCAL_FUZZ_MUTATIONS`` sets how many mutations each target gets (10,000 by hand).
+Seeds are fixed; `fuzzing` says how to run more by hand.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import json
 import os
 import random
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fuzzing import change_bytes, in_time, little_memory, mutations
 from night import Night, write_bias
 from series_samples import record_of, samples
 
@@ -33,10 +33,8 @@ from ostcal.masters.verifying import plan_verification, verify
 from ostcal.storage.frame_store import create_series, decide_frames, find_series, open_series, open_series_for_writing
 from ostcal.storage.ledger import Decision, FrameRecord
 
-MUTATIONS = int(os.environ.get("OSTCAL_FUZZ_MUTATIONS") or 2000)
+MUTATIONS = mutations(2000)
 """Of ledger records, and of zarr metadata."""
-LONGEST_S = 10.0
-MOST_BYTES = 1 << 30
 SHAPE = (40, 12)
 N_FRAMES = 2
 
@@ -68,7 +66,7 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
         return json.dumps(value).encode("ascii")
     damaged = bytearray(data)
     for _ in range(rng.choice((1, 1, 2, 8))):
-        change_bytes(damaged, rng)
+        change_bytes(damaged, rng, TOKENS)
     return bytes(damaged)
 
 
@@ -102,52 +100,13 @@ def holders(value: Any) -> Iterator[Any]:
             yield from holders(item)
 
 
-def change_bytes(data: bytearray, rng: random.Random) -> None:
-    at = rng.randint(0, len(data))
-    match rng.randrange(6):
-        case 0:
-            del data[at:]
-        case 1:
-            del data[at : at + rng.randint(1, 40)]
-        case 2:
-            data[at:at] = rng.choice(TOKENS)
-        case 3:
-            data[at:at] = data[: rng.randint(0, 60)]
-        case 4 if data:
-            data[at % len(data)] = rng.randrange(256)
-        case _ if data:
-            data[at % len(data)] ^= 1 << rng.randrange(8)
-
-
 # ---- limits ----
 
 
 @pytest.fixture(autouse=True)
-def little_memory() -> Iterator[None]:
-    """Let the process take no more than 1 GB on top of what it has: beyond it, MemoryError fails the test."""
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    resource.setrlimit(resource.RLIMIT_AS, (pages * os.sysconf("SC_PAGE_SIZE") + MOST_BYTES, hard))
-    try:
+def limited() -> Iterator[None]:
+    with little_memory():
         yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-
-
-@contextlib.contextmanager
-def in_time() -> Iterator[None]:
-    def too_late(*_: object) -> None:
-        raise AssertionError(f"it took more than {LONGEST_S:g} s")
-
-    before = signal.signal(signal.SIGALRM, too_late)
-    signal.setitimer(signal.ITIMER_REAL, LONGEST_S)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def run_mutations(target: Path, seed: str, number: int, use: Callable[[], object]) -> tuple[int, int]:

@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fits_samples import read_with_astropy
-from night import Night, ostcal, whole_night, write_config
+from night import Night, dark_frames, ostcal, run_command, whole_night, write_config, write_darks, write_frames
 from numpy.typing import NDArray
 
 from ostcal.masters.library import store_location
@@ -122,6 +123,7 @@ RUNNER = """
     from ostcal.capture.plan import CaptureWatcher, SeriesPlan, SeriesSink
     from ostcal.capture.series import capture_series
     from ostcal.cli import main
+    import ostcal.cli.calibrate, ostcal.cli.exclude, ostcal.cli.report, ostcal.cli.transfer, ostcal.masters.apply
     import ostcal.cli.masters, ostcal.masters.build, ostcal.masters.creator
     from ostcal.engine.combine import combine_block
     from ostcal.engine.rejection import SeriesNoise, SigmaClip
@@ -392,3 +394,108 @@ def test_a_log_file_on_a_full_disk_makes_no_traceback(runner: Runner, tmp_path: 
     run = runner.run(*arguments, below=night.masters, fault=FAULTS["full disk"], at=calls // 2)
     assert run.exit_code == 1
     assert "Traceback" not in run.screen
+
+
+# ---- the other commands ----
+
+
+@dataclass(frozen=True, kw_only=True)
+class Other:
+    """A command, the folder it writes into, and what is complete there when it ended well."""
+
+    arguments: tuple[str, ...]
+    below: Path
+    pattern: str
+
+
+def prepared(folder: Path, kind: str) -> Other:
+    """Make what a command needs."""
+    night, out = Night(folder / "night"), folder / "out"
+    night.root.mkdir()
+    config = str(write_config(night))
+    match kind:
+        case "calibrate":
+            write_darks(night, 5.0)
+            assert run_command(night, "--darks-only").exit_code == 0
+            write_frames(night.root / "lights", dark_frames(5.0, 3, seed=5), "Light Frame", 5.0, stem="light")
+            lights = str(night.root / "lights")
+            options = ("--config", config, "--output-dir", str(out), "--flat", "none", "--overwrite")
+            return Other(arguments=("calibrate", lights, *options), below=out, pattern="*.fits")
+        case "report":
+            write_darks(night, 5.0)
+            assert run_command(night, "--darks-only").exit_code == 0
+            return Other(arguments=("report", "--config", config), below=night.masters, pattern="*.html")
+        case "import":
+            write_darks(Night(folder / "raw"), 5.0)
+            raw = str(folder / "raw" / "darks")
+            return Other(arguments=("import", raw, "--config", config), below=night.darks, pattern="frames/c/*/0/0")
+    write_darks(Night(folder / "raw"), 5.0)
+    assert ostcal("import", folder / "raw" / "darks", "--config", config).exit_code == 0
+    series = str(night.darks / "exp_5.000s.zarr")
+    if kind == "export":
+        return Other(arguments=("export", series, "--to", str(out)), below=out, pattern="*.fits")
+    arguments = ("exclude", series, "--frame", "1", "--frame", "4", "--why", "clouds")
+    return Other(arguments=arguments, below=night.darks, pattern="*.excluded.json")
+
+
+def contents(folder: Path, pattern: str) -> dict[str, bytes]:
+    """Give the files of a pattern without what says when they were made; of decisions, of which all are kept, names."""
+    when = re.compile(rb"20\d\d-\d\d-\d\d[ T][0-9:.]+|20\d{6}_\d{6}|DATASUM .{72}|CHECKSUM.{72}")
+    is_history = pattern.endswith(".json")
+    return {
+        str(path.relative_to(folder)): b"" if is_history else when.sub(b"", path.read_bytes())
+        for path in folder.rglob(pattern)
+    }
+
+
+@pytest.mark.parametrize("command", ["calibrate", "report", "import", "export", "exclude"])
+@pytest.mark.parametrize("kind", ["full disk", *(pytest.param(k, marks=pytest.mark.slow) for k in list(FAULTS)[1:])])
+def test_outputs_of_other_commands_are_complete_or_absent(
+    runner: Runner, tmp_path: Path, kind: str, command: str
+) -> None:
+    fault, moments = FAULTS[kind], random.Random(f"{command} {kind}")
+    other = prepared(tmp_path, command)
+    fresh = tmp_path / "fresh"
+    if other.below.exists():
+        shutil.copytree(other.below, fresh)
+
+    def start_anew() -> None:
+        shutil.rmtree(other.below, ignore_errors=True)
+        if fresh.exists():
+            shutil.copytree(fresh, other.below)
+
+    start_anew()
+    whole = runner.run(*other.arguments, below=other.below, fault=fault)
+    assert whole.exit_code == 0, whole.screen
+    truth = contents(other.below, other.pattern)
+    assert truth
+    assert whole.calls > 2
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and not inside(path, other)}
+    failed = 0
+    for trial in range(-(-TRIALS // 2)):
+        start_anew()
+        at = moments.randint(1, whole.calls)
+        run = runner.run(*other.arguments, below=other.below, fault=fault, at=at)
+        assert run.exit_code in (0, 1), (trial, at, run.screen)
+        assert "Traceback" not in run.screen, (trial, at, run.screen)
+        failed += run.exit_code == 1
+        if command == "export" and run.exit_code:
+            shutil.rmtree(other.below, ignore_errors=True)  # it overwrites no file
+        elif command != "report":
+            there = contents(other.below, other.pattern)
+            assert there.items() <= truth.items(), (trial, at, sorted(there.keys() - truth.keys()))
+        second = runner.run(*other.arguments, below=other.below)
+        assert second.exit_code == 0, (trial, at, second.screen)
+        if command != "report":
+            assert contents(other.below, other.pattern) == truth, (trial, at)
+        left = [path for path in other.below.rglob("*") if "partial" in path.name or ".lock" in path.name]
+        assert left == [], (trial, at)
+        if command in ("import", "exclude"):
+            assert findings_below(other.below) == [], (trial, at)
+    assert failed or fault.count == 1 or TRIALS < 10
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and not inside(path, other)}
+    assert {path: data for path, data in after.items() if path in before} == before
+
+
+def inside(path: Path, other: Other) -> bool:
+    return other.below in path.parents or path.suffix in (".log", ".so", ".txt")

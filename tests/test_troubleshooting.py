@@ -6,6 +6,8 @@ stand for paths, numbers and names, and an indented line goes on where the one b
 
 from __future__ import annotations
 
+import gzip
+import os
 import re
 import shutil
 import socket
@@ -22,11 +24,15 @@ import pytest
 import yaml
 from astropy.io import fits
 from night import Night, Outcome
-from odd_servers import Answer, OddServer
+from object_samples import fresh_bucket, write_series
+from object_server import FaultyProxy, credentials, free_port, s3_server
+from odd_servers import Answer, OddServer, Refusal, odd_camera
 from simulator_client import SMALL
 
 from ostcal.simulator.options import CoverKind, Light, SimulatorOptions
 from ostcal.simulator.server import SimulatedObservatory
+from ostcal.storage.locking import LOCK_FILE, locked
+from ostcal.storage.objects import ObjectPath
 
 PAGE = (Path(__file__).parent.parent / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
 CHAPTERS = (
@@ -37,6 +43,7 @@ CHAPTERS = (
     "Masters and science frames that do not go together",
     "Disk space",
     "Permissions",
+    "Object stores",
     "Camera",
     "Configuration",
 )
@@ -238,6 +245,16 @@ def damaged(folder: Path) -> Ran:
     n.write_darks(night, 5.0)
     path = night.darks / "exp_5.000s" / "dark_003.fits"
     path.write_bytes(path.read_bytes()[:-2000])
+    return masters(night, "--darks-only")
+
+
+@provokes("A damaged compressed frame")
+def damaged_inside(folder: Path) -> Ran:
+    night = fresh(folder)
+    n.write_darks(night, 5.0)
+    path = night.darks / "exp_5.000s" / "dark_003.fits"
+    path.with_suffix(".fits.gz").write_bytes(gzip.compress(path.read_bytes())[:-300])
+    path.unlink()
     return masters(night, "--darks-only")
 
 
@@ -526,6 +543,86 @@ def results_not_writable(folder: Path) -> Ran:
     return calibrate(Night(folder), light(folder), "--output-dir", folder / "blocker" / "out")
 
 
+@provokes("Another run is writing there")
+def two_at_once(folder: Path) -> Ran:
+    night, out = Night(folder), folder / "out"
+    out.mkdir()
+    with locked(out / LOCK_FILE, what=str(out)):
+        return calibrate(night, light(folder), "--output-dir", out)
+
+
+# Object stores
+
+
+def upload(folder: Path, endpoint: str, location: str = "s3://bucket/darks") -> Ran:
+    """Upload a series of two frames, with the credentials of the tests."""
+    write_series(folder / "darks" / "exp_5.000s.zarr", 2)
+    path = folder / "s3.yaml"
+    path.write_text(f"storage: {{endpoint: '{endpoint}', retries: 1, timeout: 2}}\n", encoding="utf-8")
+    with credentials():
+        return Ran(command="upload", outcome=n.ostcal("upload", folder / "darks", location, "--config", path))
+
+
+@provokes("No package for object stores")
+def no_package(folder: Path) -> Ran:
+    write_series(folder / "darks" / "exp_5.000s.zarr", 2)
+    (folder / "obstore.py").write_text("raise ImportError('not installed')\n")
+    environment = n.command_environment()
+    environment["PYTHONPATH"] = os.pathsep.join([str(folder), environment["PYTHONPATH"]])
+    command = n.command_line("upload", folder / "darks", "s3://bucket/darks")
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
+    return Ran(command="upload", outcome=Outcome(exit_code=ended.returncode, stdout=ended.stdout, stderr=ended.stderr))
+
+
+@provokes("No credentials")
+def no_credentials(folder: Path) -> Ran:
+    write_series(folder / "darks" / "exp_5.000s.zarr", 2)
+    # where a virtual machine would give them: nobody is there
+    nobody = {"AWS_METADATA_ENDPOINT": f"http://127.0.0.1:{free_port()}", "AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
+    with credentials(nobody):
+        return Ran(command="upload", outcome=n.ostcal("upload", folder / "darks", "s3://bucket/darks"))
+
+
+@provokes("The store refuses")
+def store_refuses(folder: Path) -> Ran:
+    with FaultyProxy("http://127.0.0.1:1", lambda method, path, number: "403") as proxy:
+        return upload(folder, proxy.endpoint)
+
+
+@provokes("There is no bucket")
+def no_bucket(folder: Path) -> Ran:
+    with s3_server() as endpoint:
+        return upload(folder, endpoint)
+
+
+@provokes("The store does not answer")
+def store_does_not_answer(folder: Path) -> Ran:
+    return upload(folder, f"http://127.0.0.1:{free_port()}")
+
+
+@provokes("A copy that is not whole")
+def copy_is_not_whole(folder: Path) -> Ran:
+    with s3_server() as endpoint, credentials():
+        bucket = fresh_bucket(endpoint)
+        ObjectPath.of(f"{bucket}/exp_5.000s.zarr/frames/c/0/0/0").write_bytes(b"samples")
+        path = folder / "s3.yaml"
+        path.write_text(f"storage: {{endpoint: '{endpoint}'}}\n", encoding="utf-8")
+        return run("export", f"{bucket}/exp_5.000s.zarr", "--to", folder / "fits", "--config", path)
+
+
+@provokes("A password in a location")
+def password_in_a_location(folder: Path) -> Ran:
+    return upload(folder, "http://127.0.0.1:1", "s3://name:password@bucket/darks")
+
+
+@provokes("Captured into an object store")
+def captured_into_a_store(folder: Path) -> Ran:
+    path = folder / "c.yaml"
+    masters = folder / "masters"
+    path.write_text(f"dark_capture: {{output_dir: 's3://b/darks'}}\nmaster_frames: {{output_dir: '{masters}'}}\n")
+    return Ran(command="darks", outcome=n.ostcal("darks", "--config", path, "--no-confirm"))
+
+
 # Camera
 
 
@@ -556,7 +653,8 @@ class WebServer(OddServer):
 @provokes("The port of another program")
 def wrong_port(folder: Path) -> Ran:
     with WebServer({}) as server:
-        return capture("darks", folder, video=alpaca(server.port))
+        at = {"host": "127.0.0.1", "port": server.port}
+        return capture("darks", folder, video={"camera_type": "alpaca", "alpaca": at, "cooling": UNCOOLED})
 
 
 @provokes("The server has no such camera")
@@ -579,6 +677,17 @@ def gain_refused(folder: Path) -> Ran:
 @provokes("The exposure is outside the limits of the camera")
 def exposure_outside(folder: Path) -> Ran:
     return capture("flats", folder, flat_capture={"min_exposure": 4000.0, "max_exposure": 5000.0})
+
+
+UNCOOLED = {"enable_cooling": False}
+
+
+@provokes("The camera refuses the exposure")
+def exposure_refused(folder: Path) -> Ran:
+    device = odd_camera(HasShutter=True, StartExposure=Refusal(number=0x401, text="too short for me"))
+    with OddServer({"camera/0": device}) as server:
+        at = {"host": "127.0.0.1", "port": server.port}
+        return capture("darks", folder, video={"camera_type": "alpaca", "alpaca": at, "cooling": UNCOOLED})
 
 
 @provokes("The wheel has no such filter")

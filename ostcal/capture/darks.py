@@ -128,7 +128,8 @@ def find_bias_level(directories: Iterable[Location], settings: CameraSettings, s
             logger.debug("%s", error)
             continue
         if series.frame_type is FrameType.BIAS and (series.height, series.width) == shape:
-            of_settings = [record for record in series.records if record.metadata.settings == settings]
+            usable = [record for record in series.records if record.index not in series.excluded]
+            of_settings = [record for record in usable if record.metadata.settings == settings]
             medians = [record.pixels.statistics.median for record in of_settings]
             levels += [median for median in medians if median is not None]
     return statistics.median(levels) if levels else None

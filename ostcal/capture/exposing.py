@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from ostcal.capture.clock import Clock
 from ostcal.capture.plan import RetryRules
+from ostcal.devices.failures import RefusedError
 from ostcal.devices.protocols import Camera, CameraStatus, ExposureResult
 from ostcal.errors import DeviceError
 from ostcal.measure.live import median_adu
@@ -18,6 +19,7 @@ from ostcal.measure.live import median_adu
 logger = logging.getLogger(__name__)
 
 _POLLS_PER_EXPOSURE = 20
+"""And as many per readout: a frame waits for a fortieth of its readout until it is asked for."""
 _POLL_S = (0.02, 0.5)
 """Shortest and longest pause between questions for the image: an answer takes a millisecond or two."""
 _CAMERA_CLOCK_S = 5.0
@@ -146,7 +148,15 @@ class Exposer:
     def _start(self, exposure_s: float, light: bool) -> _Started:
         started = _Started(exposure_s=exposure_s, at_s=self._clock.now_s(), at_utc=self._clock.utc())
         logger.debug("exposure of %g s starts, %s", exposure_s, "shutter open" if light else "shutter closed")
-        self._camera.start_exposure(exposure_s, light=light)
+        try:
+            self._camera.start_exposure(exposure_s, light=light)
+        except RefusedError as error:
+            if error.is_permanent:
+                raise _ImpossibleError(
+                    f"{error}; the camera makes no exposure of {exposure_s:g} s with these settings: correct exposure,"
+                    " binning or readout mode"
+                ) from error
+            raise
         return started
 
     def _finish(self, started: _Started, work: Meanwhile) -> TakenFrame:
@@ -182,8 +192,6 @@ class Exposer:
     def _wait(self, started: _Started, work: Meanwhile) -> None:
         """Ask until the image is ready, from the start: a simulated camera's seconds may pass faster than ours."""
         limit_s = started.exposure_s + self._retry.ready_margin_s
-        shortest, longest = _POLL_S
-        pause_s = min(max(shortest, started.exposure_s / _POLLS_PER_EXPOSURE), longest)
         while not self._camera.image_ready():
             elapsed_s = self._clock.now_s() - started.at_s
             if elapsed_s > limit_s:
@@ -192,7 +200,7 @@ class Exposer:
                     f" {elapsed_s:.0f} s"
                 )
             work.waiting(started.exposure_s, min(elapsed_s, started.exposure_s))
-            self._clock.sleep(pause_s)
+            self._clock.sleep(_pause_s(started.exposure_s, elapsed_s))
 
     def _status_or_unknown(self) -> CameraStatus:
         """Read temperature and cooler; a camera that does not say them just now still has a good frame."""
@@ -210,6 +218,9 @@ class Exposer:
         while True:
             try:
                 return action()
+            except _ImpossibleError:
+                after_failure()
+                raise
             except DeviceError as error:
                 after_failure()
                 if attempt >= self._retry.attempts:
@@ -235,6 +246,19 @@ class Exposer:
         if self._set_point_c is not None and self._camera.status().cooler_on is False:
             logger.warning("the cooler was off after the new connection; it is set to %.1f C again", self._set_point_c)
             self._camera.cool(self._set_point_c)
+
+
+class _ImpossibleError(DeviceError):
+    """The camera refuses an exposure, and would do so however often it is asked."""
+
+
+def _pause_s(exposure_s: float, elapsed_s: float) -> float:
+    """Give how long to wait for the next question: to the end of the exposure at most, and shortly after it."""
+    shortest, longest = _POLL_S
+    left_s = exposure_s - elapsed_s
+    if left_s > 0:
+        return max(shortest, min(exposure_s / _POLLS_PER_EXPOSURE, left_s, longest))
+    return max(shortest, min(-left_s / _POLLS_PER_EXPOSURE, longest))
 
 
 def set_point_of(status: CameraStatus) -> float | None:

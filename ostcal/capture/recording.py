@@ -66,13 +66,16 @@ class SeriesRecorder:
         self.present = series.place.present
         if series.place.series is not None:
             self._writer = open_series_for_writing(series.place.location)
-            records = sorted(series.place.series.records, key=lambda record: str(record.metadata.date_obs))
+            kept = [
+                record for record in series.place.series.records if record.index not in series.place.series.excluded
+            ]
+            records = sorted(kept, key=lambda record: str(record.metadata.date_obs))
             medians = [record.pixels.statistics.median for record in records]
             self._levels_adu = [median for median in medians if median is not None]
 
     @property
     def levels_adu(self) -> tuple[float, ...]:
-        """Levels (medians) of the frames of the series, oldest first."""
+        """Levels (medians) of the frames of the series that are not excluded, oldest first."""
         return tuple(self._levels_adu)
 
     def commit(self, taken: TakenFrame) -> FrameDone:

@@ -11,12 +11,13 @@ from types import MappingProxyType
 from ostcal.errors import DeviceError
 
 NOT_IMPLEMENTED = 0x400
+INVALID_VALUE = 0x401
 NOT_CONNECTED = 0x407
 
 ASCOM_ERRORS = MappingProxyType(
     {
         NOT_IMPLEMENTED: "not implemented",
-        0x401: "invalid value",
+        INVALID_VALUE: "invalid value",
         0x402: "value not set",
         NOT_CONNECTED: "not connected",
         0x408: "parked",
@@ -45,6 +46,11 @@ class RefusedError(DeviceError):
         and with a bare HTTP 400; only "not connected" is never meant so.
         """
         return self.number != NOT_CONNECTED
+
+    @property
+    def is_permanent(self) -> bool:
+        """Whether a command that was answered so would be refused again."""
+        return self.number in (NOT_IMPLEMENTED, INVALID_VALUE)
 
 
 class UnreachableError(DeviceError):

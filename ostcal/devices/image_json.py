@@ -132,7 +132,7 @@ def _values(column: bytes, shape: tuple[int, int]) -> NDArray[Any]:
         check_rank(3)
     try:
         values = np.array(json.loads(b"[" + column + b"]"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # thousands of brackets in one column
         raise ReplyError(f"the image is no JSON: {error}") from error
     if values.shape != shape[:1] or values.dtype.kind not in "iuf":
         raise ReplyError(f"a column of the image has {values.size} values, the camera was set to {shape[0]} rows")

@@ -8,6 +8,7 @@ and `finish` makes the result visible. A flat waits for the darks it names. A ta
 from __future__ import annotations
 
 import multiprocessing
+import os
 import shutil
 import signal
 import threading
@@ -16,7 +17,7 @@ import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
@@ -423,20 +424,42 @@ def run_tasks(
         for start in range(0, len(items), ITEMS_AT_ONCE)
     ]
     with connection(execution) as ready:
-        return [result for part in _run_distributed(ready.client, parts, finished) for result in part]
+        results = [result for part in _run_distributed(ready.client, parts, finished) for result in part]
+        lost = [i for i, result in enumerate(results) if isinstance(result, Failure) and result.message == WORKERS_DIED]
+        if len(items) > 1 and lost:  # each alone, so that one that kills workers does not take the others with it
+            parts = [_item_part(function, items, index, index + 1) for index in lost]
+            for index, (again,) in zip(lost, _run_distributed(ready.client, parts, _ignored), strict=True):
+                results[index] = again
+        return results
 
 
-def _leave_interrupts_to_the_parent() -> None:
-    """Ignore Ctrl-C, which the terminal sends to all processes: only one of them ends the run and says so."""
+def _ignored(key: Hashable) -> None:
+    """Tell nobody: these tasks were told of before."""
+
+
+def _begin_process(prepare: Callable[[], None] | None) -> None:
+    """Leave Ctrl-C, which the terminal sends to all processes, to the parent, and end when the parent was killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_parent, name="ostcal-parent", daemon=True).start()
+    if prepare is not None:
+        with suppress(OstcalError):  # the first task meets the same and can say so
+            prepare()
+
+
+def _end_with_the_parent() -> None:
+    """End this process with its parent: it would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 @contextmanager
-def _process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+def _process_pool(workers: int, prepare: Callable[[], None] | None) -> Iterator[ProcessPoolExecutor]:
     """Start processes that ignore Ctrl-C from their first moment: importing takes a second, in which it may come."""
     context = multiprocessing.get_context("spawn")
     with interrupts_ignored():
-        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_interrupts_to_the_parent)
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_process, initargs=(prepare,))
         for _ in range(workers):  # each starts a process, which inherits what is ignored
             pool.submit(int)
     try:
@@ -461,7 +484,7 @@ def _run_local(
 
     with Report():
         if execution.scheduler == "processes":
-            with _process_pool(execution.workers) as processes:
+            with _process_pool(execution.workers, execution.prepare) as processes:
                 return list(dask.multiprocessing.get(graph, keys, pool=processes, optimize_graph=False, chunksize=1))
         with ThreadPoolExecutor(execution.workers, thread_name_prefix="ostcal") as pool:
             return list(dask.threaded.get(graph, keys, pool=pool))

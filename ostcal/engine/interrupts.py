@@ -1,4 +1,4 @@
-"""Ctrl-C, which a terminal sends to every process of a run: the parent alone ends the run and says so."""
+"""Ctrl-C and SIGTERM, which may be sent to every process of a run: the parent alone ends the run and says so."""
 
 from __future__ import annotations
 
@@ -19,3 +19,12 @@ def interrupts_ignored() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before or signal.SIG_DFL)
+
+
+def leave_termination_to_the_parent() -> None:
+    """Ignore SIGTERM, which service managers send to all processes of a group; for children that end with their parent.
+
+    Not for those of a `ProcessPoolExecutor`: where one of them dies, it sends SIGTERM to the others and waits for them.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -24,6 +24,7 @@ from ostcal.masters.calibrating import (
     FrameTask,
     calibrate_frame,
     strip_bytes,
+    sweep_unfinished,
 )
 from ostcal.masters.choosing import CalibrationOptions, FrameMatcher
 from ostcal.masters.creator import ConfigSource, execution_of, location_for
@@ -35,8 +36,9 @@ from ostcal.masters.science import (
 from ostcal.masters.science_inputs import output_files, science_frames
 from ostcal.status import Level, Status
 from ostcal.storage.fits_files import inspect_fits
+from ostcal.storage.locking import LOCK_FILE, LockRules, locked
 from ostcal.storage.objects import ObjectOptions, use_options
-from ostcal.storage.places import joined, make_directory, normalized, parent_of
+from ostcal.storage.places import joined, make_directory, normalized, parent_of, place
 
 
 def calibrate(
@@ -265,7 +267,11 @@ class CalibrationApplier:
             if self._watcher.done is not None:
                 self._watcher.done(sizes[index], tasks[index].fits.source)
 
-        results = run_tasks(calibrate_frame, tasks, self._execution(tasks, output_dir), frame_done)
+        rules = LockRules(wait_s=self.config.master_frames.lock_wait)
+        lock = place(output_dir) / LOCK_FILE
+        with locked(lock, rules, what=output_dir, advice="choose another --output-dir"):
+            sweep_unfinished(output_dir)
+            results = run_tasks(calibrate_frame, tasks, self._execution(tasks, output_dir), frame_done)
         done = [result for result in results if isinstance(result, CalibratedFrame)]
         failed = []
         for task, result in zip(tasks, results, strict=True):

@@ -35,9 +35,9 @@ from ostcal.measure.dark_ladder import chi_square_quantile
 from ostcal.measure.defects import Defect
 from ostcal.storage.fits_cards import Header, format_card
 from ostcal.storage.fits_files import FitsFrame, inspect_extension, unpack
-from ostcal.storage.fits_writer import ImagePlane, write_fits
+from ostcal.storage.fits_writer import ImagePlane, remove_partial_files, write_fits
 from ostcal.storage.master_store import MasterStore
-from ostcal.storage.places import is_remote
+from ostcal.storage.places import directories_in, is_remote, remove_tree
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +52,8 @@ STRIP_PIXELS = 500_000
 """36 MB for a worker; larger strips are not faster."""
 LARGEST_STRIP_PIXELS = 1_500_000
 """Strips are whole chunks of the stored masters up to here; of larger chunks, parts are unpacked more than once."""
+SCRATCH_PREFIX = ".ostcal-unpacked-"
+"""Of directories beside the calibrated frames, where a packed frame is while it is calibrated."""
 
 SAMPLED_ROWS = 32
 """Of a dark, for what is typical of it."""
@@ -327,8 +329,18 @@ def calibrate_frame(task: FrameTask) -> CalibratedFrame:
     if task.fits.packed == "none":
         return _calibrate(task, task.fits)
     beside = None if is_remote(task.target) else os.path.dirname(task.target) or "."
-    with tempfile.TemporaryDirectory(prefix=".ostcal-unpacked-", dir=beside) as scratch:
+    with tempfile.TemporaryDirectory(prefix=SCRATCH_PREFIX, dir=beside) as scratch:
         return _calibrate(task, unpack(task.fits, scratch))
+
+
+def sweep_unfinished(output_dir: str) -> None:
+    """Remove what killed runs left half written in a directory of calibrated frames; only for who holds its lock."""
+    remove_partial_files(output_dir)
+    if is_remote(output_dir):
+        return
+    for directory in directories_in(output_dir):
+        if directory.name.startswith(SCRATCH_PREFIX):
+            remove_tree(directory, ignore_errors=True)
 
 
 def _calibrate(task: FrameTask, fits: FitsFrame) -> CalibratedFrame:

@@ -1,7 +1,7 @@
 """Raw frames in FITS files: found, inspected, read strip by strip, and unpacked where they are compressed.
 
 Only header blocks are read to inspect a file, with our own reader, which takes 0.13 to 0.25 ms per file;
-``astropy.io.fits``, whose import takes 0.4 s, is loaded for tile-compressed files alone.
+tile-compressed files alone need ``astropy.io.fits``, in a process of its own (`tile_reader`).
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
+import io
 import logging
 import os
 import re
+import shutil
 import stat
 import sys
-import warnings
+import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -37,6 +39,19 @@ from ostcal.storage.fits_cards import (
 from ostcal.storage.fits_headers import metadata_from_header
 from ostcal.storage.fits_layout import ImageLayout, decode_samples, layout_from_header
 from ostcal.storage.fits_writer import image_cards, write_stored
+from ostcal.storage.places import (
+    absolute,
+    in_parallel,
+    is_file,
+    is_remote,
+    joined,
+    open_binary,
+    read_range,
+    real,
+    retried,
+    walk,
+)
+from ostcal.storage.tile_reader import TiledImage, TileReader
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +60,8 @@ FITS_ENDINGS = tuple(base + packing for packing in ("", ".fz", ".gz") for base i
 
 _MAX_HEADER_LENGTH = 2**20
 _MAX_HDUS = 100
+_MAX_COLUMNS = 999
+"""Of a table, by the standard."""
 _GZIP_MAGIC = b"\x1f\x8b"
 _UNPACKED_STRIP_BYTES = 4 * 2**20
 _TABLE_KEYWORD = re.compile(
@@ -110,17 +127,16 @@ def find_fits(directories: Iterable[str | os.PathLike[str]]) -> list[str]:
     visited: set[str] = set()
     for directory in directories:
         root = os.fspath(directory)
-        if os.path.isfile(root):
+        if is_file(root):
             found += [root] if _is_fits_name(os.path.basename(root)) else []
             continue
-        for parent, below, names in os.walk(root, onerror=_log_unreadable, followlinks=True):
-            real = os.path.realpath(parent)
-            if real in visited:
+        for parent, below, names in walk(root, onerror=_log_unreadable, followlinks=True):
+            if real(parent) in visited:
                 below.clear()
                 continue
-            visited.add(real)
+            visited.add(real(parent))
             below[:] = [name for name in below if not name.startswith(".") and not name.lower().endswith(".zarr")]
-            found += [os.path.join(parent, name) for name in names if _is_fits_name(name)]
+            found += [joined(parent, name) for name in names if _is_fits_name(name)]
     return sorted(set(found))
 
 
@@ -149,10 +165,11 @@ def inspect_fits(path: str | os.PathLike[str]) -> FitsFrame:
     """
     path = os.fspath(path)
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
+        if not is_remote(path) and not stat.S_ISREG(os.stat(path).st_mode):
             raise FrameError(f"{path}: is not a file; leave it out or rename it")
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
+        with open_binary(path) as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
             packed = file.read(2) == _GZIP_MAGIC
             file.seek(0)
             if not packed:
@@ -173,6 +190,8 @@ def _inspect_stream(stream: BinaryIO | gzip.GzipFile, path: str, size: int | Non
     primary: Header | None = None
     for hdu in _hdus(stream, path):
         primary = primary or hdu.header
+        if hdu.is_compressed_image:
+            _check_table(hdu.header, path)
         if hdu.is_compressed_image and size is None:
             raise FrameError(f"{path}: is compressed twice (tiles and gzip); unpack it with gunzip first")
         if not (hdu.is_image or hdu.is_compressed_image):
@@ -189,6 +208,13 @@ def _inspect_stream(stream: BinaryIO | gzip.GzipFile, path: str, size: int | Non
     raise FrameError(f"{path}: holds no image of two axes; leave it out")
 
 
+def _check_table(header: Header, path: str) -> None:
+    """Refuse a number of columns that would be counted for ever."""
+    columns = header.value("TFIELDS")
+    if isinstance(columns, bool) or not isinstance(columns, int) or not 1 <= columns <= _MAX_COLUMNS:
+        raise FrameError(f"{path}: TFIELDS is {columns!r}: the file is damaged, leave it out")
+
+
 def _frame(path: str, layout: ImageLayout, hdu: _Hdu, primary: Header, *, is_gzip: bool) -> FitsFrame:
     is_plain_primary = hdu.index == 0 and not hdu.is_compressed_image
     cards = hdu.header.cards if is_plain_primary else _as_primary_cards(layout, hdu, primary)
@@ -196,7 +222,7 @@ def _frame(path: str, layout: ImageLayout, hdu: _Hdu, primary: Header, *, is_gzi
         hdu.header if is_plain_primary else Header(cards),
         width=layout.width,
         height=layout.height,
-        path=os.path.abspath(path),
+        path=absolute(path),
     )
     return FitsFrame(
         **{f.name: getattr(layout, f.name) for f in fields(layout)},
@@ -292,8 +318,8 @@ def inspect_extension(path: str | os.PathLike[str], name: str) -> FitsPixels | N
     """
     path = os.fspath(path)
     try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
+        with open_binary(path) as file:
+            size = file.seek(0, os.SEEK_END)
             for hdu in _hdus(file, path):
                 if not hdu.is_image or (hdu.header.text("EXTNAME") or "").upper() != name.upper():
                     continue
@@ -374,8 +400,9 @@ class FitsStack:
             raise ValueError(f"a block of {self.encoding.dtype} is needed, not {out.dtype}")
         if start == stop:
             return
-        for frame, block in zip(self.frames, out, strict=True):
-            _read_rows(frame, start, block)
+        in_parallel(
+            self.frames[0].path, lambda index: _read_rows(self.frames[index], start, out[index]), range(n_frames)
+        )
 
     def select(self, indices: Sequence[int]) -> FitsStack:
         """Give the stack of the frames at `indices` alone."""
@@ -407,9 +434,8 @@ def _read_rows(frame: FitsPixels, start: int, block: NDArray[Any]) -> None:
     in_place = block.dtype.itemsize == stored.itemsize and block.dtype != np.float64 and block.flags.c_contiguous
     samples = block if in_place else np.empty(block.shape, stored)
     try:
-        with open(frame.path, "rb", buffering=0) as file:
-            file.seek(frame.data_offset + start * frame.width * stored.itemsize)
-            _fill(file.readinto, samples, frame.path)
+        offset = frame.data_offset + start * frame.width * stored.itemsize
+        retried(lambda: _read_stored(frame.path, offset, samples))
     except OSError as error:
         raise FrameError(f"{frame.path}: cannot be read: {_reason(error)}; left out", place=frame.path) from error
     if block.dtype == np.float64:
@@ -421,6 +447,15 @@ def _read_rows(frame: FitsPixels, start: int, block: NDArray[Any]) -> None:
             block[:] = samples
     elif not in_place:
         block[:] = samples if frame.bitpix == 8 else samples.view(np.uint16)
+
+
+def _read_stored(path: str, offset: int, samples: NDArray[Any]) -> None:
+    if is_remote(path):
+        _fill(io.BytesIO(read_range(path, offset, offset + samples.nbytes)).readinto, samples, path)
+        return
+    with open(path, "rb", buffering=0) as file:
+        file.seek(offset)
+        _fill(file.readinto, samples, path)
 
 
 def _fill(readinto: Callable[[memoryview], int | None], samples: NDArray[Any], path: str) -> None:
@@ -449,11 +484,12 @@ def fingerprint(frame: FitsFrame) -> str:
 # Unpacking
 
 
-def unpack(frame: FitsFrame, directory: str | os.PathLike[str]) -> FitsFrame:
+def unpack(frame: FitsFrame, directory: str | os.PathLike[str], tiles: TileReader | None = None) -> FitsFrame:
     """Write the samples of a compressed file into a plain FITS file in a directory; give that frame.
 
-    Memory is a strip of 4 MiB (or one row of tiles of a tile-compressed image, where that is more); no more is
-    unpacked than the header promises. A frame that is not packed is given back as it is.
+    Memory is a strip of 4 MiB (and of a tile-compressed image one row of tiles, in a process of its own); no more is
+    unpacked than the header promises. A frame that is not packed is given back as it is. `tiles` saves starting that
+    process for each file.
 
     Raises
     ------
@@ -464,15 +500,46 @@ def unpack(frame: FitsFrame, directory: str | os.PathLike[str]) -> FitsFrame:
     """
     if frame.packed == "none":
         return frame
-    where = os.path.abspath(frame.path)
+    where = absolute(frame.path)
     stem = os.path.basename(where).split(".", 1)[0]
     # the hash keeps dark_001.fits.gz of two directories apart
     name = f"{stem}-{hashlib.blake2b(where.encode('utf-8', 'surrogateescape'), digest_size=6).hexdigest()}.fits"
-    path = os.path.join(directory, name)
-    strips = _gzip_strips(frame) if frame.packed == "gzip" else _tile_strips(frame)
-    write_stored(path, frame.cards, strips, frame.data_length, overwrite=True)
+    path = joined(directory, name)
+    with contextlib.ExitStack() as opened:
+        packed = opened.enter_context(_on_disk(frame))
+        if frame.packed == "gzip":
+            strips: Iterator[NDArray[Any]] = _gzip_strips(packed)
+        else:
+            strips = (tiles or opened.enter_context(TileReader())).strips(_tiled_image(packed))
+        write_stored(path, frame.cards, strips, frame.data_length, overwrite=True)
     data_offset = padded_length((len(frame.cards) + 1) * CARD_LENGTH)
     return replace(frame, path=path, packed="none", hdu_index=0, data_offset=data_offset)
+
+
+@contextlib.contextmanager
+def _on_disk(frame: FitsFrame) -> Iterator[FitsFrame]:
+    """Give a compressed file as one of this computer, which reads it from its beginning to its end."""
+    if not is_remote(frame.path):
+        yield frame
+        return
+    with tempfile.TemporaryDirectory(prefix="ostcal-") as scratch:
+        copy = os.path.join(scratch, os.path.basename(frame.path))
+        try:
+            with open_binary(frame.path) as source, open(copy, "wb") as target:
+                shutil.copyfileobj(source, target, _UNPACKED_STRIP_BYTES)
+            yield replace(frame, path=copy)
+        except FrameError as error:
+            raise FrameError(str(error).replace(copy, frame.path)) from error
+
+
+def _tiled_image(frame: FitsFrame) -> TiledImage:
+    return TiledImage(
+        path=frame.path,
+        hdu_index=frame.hdu_index,
+        height=frame.height,
+        width=frame.width,
+        dtype=frame.stored_dtype.str.replace("|", ">"),
+    )
 
 
 def _damaged(frame: FitsFrame, error: BaseException) -> FrameError:
@@ -490,49 +557,3 @@ def _gzip_strips(frame: FitsFrame) -> Iterator[NDArray[Any]]:
             stream.read(BLOCK_LENGTH)  # the padding, at whose end gzip compares its checksum
     except (OSError, EOFError, zlib.error) as error:
         raise _damaged(frame, error) from error
-
-
-def _tile_strips(frame: FitsFrame) -> Iterator[NDArray[Any]]:
-    """Give strips of a tile-compressed image as stored samples, in whole rows of tiles."""
-    from astropy.io import fits  # here, because its import takes 0.4 s and few runs need it
-
-    with contextlib.ExitStack() as opened:
-        with _decoding(frame):
-            file = opened.enter_context(open(frame.path, "rb"))  # astropy leaves its own open when it fails
-            hdus = opened.enter_context(fits.open(file, memmap=False, do_not_scale_image_data=True))
-            hdu = hdus[frame.hdu_index]
-            section, shape, tile_shape = hdu.section, hdu.section.shape, hdu.tile_shape
-        row_axis = _row_axis(shape, frame)
-        tile_rows = max(1, tile_shape[row_axis])
-        rows = max(1, _UNPACKED_STRIP_BYTES // (frame.width * frame.stored_dtype.itemsize))
-        rows = -(-rows // tile_rows) * tile_rows
-        for start in range(0, frame.height, rows):
-            index = [slice(None)] * len(shape)
-            index[row_axis] = slice(start, min(start + rows, frame.height))
-            with _decoding(frame):
-                strip = np.asarray(section[tuple(index)]).reshape(-1, frame.width).astype(frame.stored_dtype)
-            yield strip
-
-
-@contextlib.contextmanager
-def _decoding(frame: FitsFrame) -> Iterator[None]:
-    """Turn whatever astropy makes of damaged tiles into a FrameError, and keep its remarks on odd cards to itself.
-
-    Its decoders check nothing beforehand: index, type, value, memory and zlib errors come up, and an exception of
-    cfitsio that derives from ``Exception`` alone and has no public name. Hence the broad ``except``.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except Exception as error:
-        raise _damaged(frame, error) from error
-
-
-def _row_axis(shape: tuple[int, ...], frame: FitsFrame) -> int:
-    """Find the axis of rows among axes of one."""
-    lengths = (frame.height, frame.width)
-    for axis in range(len(shape)):
-        if (shape[axis], int(np.prod(shape[axis + 1 :]))) == lengths:
-            return axis
-    raise FrameError(f"{frame.path}: its tiles make {shape}, its header promises {lengths}; leave it out")

@@ -128,10 +128,11 @@ def _blank(header: Header, bitpix: int) -> int | None:
 
 
 def decode_samples(stored: NDArray[Any], layout: ImageLayout, out: NDArray[np.float64]) -> None:
-    """Convert stored samples to ADU in float64; blank samples become NaN."""
-    np.multiply(stored, layout.bscale, out=out)
-    if layout.bzero:
-        out += layout.bzero
+    """Convert stored samples to ADU in float64; blank samples become NaN, what is beyond float64 an infinity."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        np.multiply(stored, layout.bscale, out=out)
+        if layout.bzero:
+            out += layout.bzero
     if layout.blank is not None:
         out[stored == layout.blank] = np.nan
 

@@ -1,0 +1,131 @@
+"""A program of its own that unpacks tile-compressed images for `tile_reader`, which starts it by its path.
+
+The decoders of astropy are C code that checks nothing beforehand: of 1000 damaged files some end in a loop without end,
+some write beyond their memory. Here that costs one frame, not the run.
+
+It reads one request per line (JSON) and answers with pieces of samples: each its length as eight bytes and as many
+bytes; ``END`` instead of a length ends an image, ``FAILED`` is followed by the reason.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import struct
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+END, FAILED = -1, -2
+LENGTH = struct.Struct("<q")
+PIECE_BYTES = 4 * 2**20
+
+_MAX_EXPANSION = 1100
+"""Bytes that one byte can become: DEFLATE ends at 1032, RICE at 128."""
+_FREE_BYTES = 64 * 2**20
+"""Of a strip, whatever the size of its file."""
+_BASE_MEMORY_BYTES = 512 * 2**20
+_BYTES_PER_PIXEL = 16
+"""Measured at the peak: 9 of uint16, 14 of float32."""
+_BASE_CPU_S = 3.0
+_PIXELS_PER_S = 1e6
+"""RICE takes 0.02 s per megapixel, HCOMPRESS 0.1 s, and other processors are slower."""
+
+
+def main() -> None:
+    """Answer requests until the other side closes."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the run that reads ends itself, and this with it
+    warnings.simplefilter("ignore")
+    from astropy.io import fits
+
+    answers = sys.stdout.buffer
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            for strip in _strips(fits, request):
+                _send(answers, strip)
+            answers.write(LENGTH.pack(END))
+        except BrokenPipeError:
+            return
+        except Exception as error:  # noqa: BLE001 (whatever the decoders make of damage, some of it of no public class)
+            _limit(_BASE_MEMORY_BYTES, _BASE_CPU_S)
+            reason = " ".join((str(error) or type(error).__name__).split())[:500].encode("utf-8", "backslashreplace")
+            answers.write(LENGTH.pack(FAILED) + LENGTH.pack(len(reason)) + reason)
+        answers.flush()
+
+
+def _strips(fits: Any, request: dict[str, Any]) -> Iterator[bytes]:
+    """Give stored samples, big-endian, in whole rows of tiles."""
+    lengths = (int(request["height"]), int(request["width"]))
+    _limit(_BASE_MEMORY_BYTES, _BASE_CPU_S)
+    with (
+        open(request["path"], "rb") as file,
+        fits.open(file, memmap=False, do_not_scale_image_data=True) as hdus,
+    ):
+        hdu = hdus[request["hdu_index"]]
+        section, shape = hdu.section, tuple(hdu.section.shape)
+        axis = _row_axis(shape, lengths)
+        rows = _rows_at_once(max(1, hdu.tile_shape[axis]), request["dtype"], lengths, os.fstat(file.fileno()).st_size)
+        for start in range(0, lengths[0], rows):
+            _limit(
+                _BASE_MEMORY_BYTES + _BYTES_PER_PIXEL * rows * lengths[1],
+                _BASE_CPU_S + rows * lengths[1] / _PIXELS_PER_S,
+            )
+            index = [slice(None)] * len(shape)
+            index[axis] = slice(start, min(start + rows, lengths[0]))
+            yield section[tuple(index)].reshape(-1, lengths[1]).astype(request["dtype"]).tobytes()
+
+
+def _row_axis(shape: tuple[int, ...], lengths: tuple[int, int]) -> int:
+    """Find the axis of rows among axes of one."""
+    for axis in range(len(shape)):
+        if (shape[axis], math.prod(shape[axis + 1 :])) == lengths:
+            return axis
+    raise ValueError(f"its tiles make {shape}, its header promises {lengths}")
+
+
+def _rows_at_once(tile_rows: int, dtype: str, lengths: tuple[int, int], file_bytes: int) -> int:
+    """Choose rows of a strip; refuse tiles that are larger than the file can be unpacked."""
+    row_bytes = lengths[1] * int(dtype[-1])
+    rows = -(-max(1, PIECE_BYTES // row_bytes) // tile_rows) * tile_rows
+    rows = min(rows, lengths[0])
+    if rows * row_bytes > max(_FREE_BYTES, _MAX_EXPANSION * file_bytes):
+        raise ValueError(f"{rows * row_bytes} bytes in one row of tiles cannot be in a file of {file_bytes}")
+    return rows
+
+
+def _limit(memory_bytes: int, cpu_s: float) -> None:
+    """Bound what is taken from now on: more memory is an error, more time of the processor the end."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    _, most = resource.getrlimit(resource.RLIMIT_CPU)
+    _set_soft(resource.RLIMIT_CPU, math.ceil(time.process_time() + cpu_s), most)
+    _set_soft(resource.RLIMIT_CORE, 0, resource.getrlimit(resource.RLIMIT_CORE)[1])
+    if sys.platform == "linux":
+        with open("/proc/self/statm", encoding="ascii") as file:
+            taken_bytes = int(file.read().split()[0]) * resource.getpagesize()
+        _set_soft(resource.RLIMIT_AS, taken_bytes + memory_bytes, resource.getrlimit(resource.RLIMIT_AS)[1])
+
+
+def _set_soft(kind: int, soft: int, hard: int) -> None:
+    import resource
+
+    resource.setrlimit(kind, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
+
+
+def _send(answers: BinaryIO, strip: bytes) -> None:
+    for start in range(0, len(strip), PIECE_BYTES):
+        piece = memoryview(strip)[start : start + PIECE_BYTES]
+        answers.write(LENGTH.pack(len(piece)))
+        answers.write(piece)
+
+
+if __name__ == "__main__":
+    main()

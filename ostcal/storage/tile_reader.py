@@ -1,0 +1,157 @@
+"""Tile-compressed images, unpacked by a process of its own: damaged tiles can crash it, or keep it busy for ever."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ostcal.errors import FrameError, StorageError
+from ostcal.storage import tile_decoder
+from ostcal.storage.tile_decoder import END, FAILED, LENGTH, PIECE_BYTES
+
+_MAX_REASON_BYTES = 4096
+_ENDING_S = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TiledImage:
+    """What is to be unpacked."""
+
+    path: str
+    hdu_index: int
+    height: int
+    width: int
+    dtype: str
+    """Of the stored samples, such as ``>i2``."""
+
+    @property
+    def data_length(self) -> int:
+        """Bytes of the samples."""
+        return self.height * self.width * np.dtype(self.dtype).itemsize
+
+
+class TileReader:
+    """Unpacks one image after the other; a context manager.
+
+    The process is started with the first image (0.4 s) and again after a crash.
+    """
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> TileReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def strips(self, image: TiledImage) -> Iterator[NDArray[np.uint8]]:
+        """Give the stored samples of an image from its first to its last, as bytes.
+
+        Raises
+        ------
+        FrameError
+            If the tiles are damaged.
+        StorageError
+            If no process can be started.
+        """
+        process = self._started(image.path)
+        whole = False
+        try:
+            yield from _answer(process, image)
+            whole = True
+        except _FailedError as failure:
+            whole = True
+            raise _damaged(image.path, str(failure)) from None
+        except (EOFError, OSError) as error:
+            raise _damaged(image.path, _end_of(process)) from error
+        finally:
+            if not whole:
+                self._end()
+
+    def _started(self, path: str) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            # Started by its path: importing the package would import what is not needed. Where this process finds
+            # its modules, that one shall too.
+            command = [sys.executable, "-P", tile_decoder.__file__]
+            environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+            try:
+                self._process = subprocess.Popen(
+                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+                )
+            except OSError as error:
+                raise StorageError(f"{path}: no process to unpack it can be started: {error.strerror}") from error
+        return self._process
+
+    def _end(self) -> None:
+        """End the process: it waits for requests, or what it does is not wanted any more."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.kill()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        process.wait(_ENDING_S)
+
+
+class _FailedError(Exception):
+    """The reason that the process gave."""
+
+
+def _answer(process: subprocess.Popen[bytes], image: TiledImage) -> Iterator[NDArray[np.uint8]]:
+    """Send a request and give the pieces of its answer."""
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(asdict(image)).encode("ascii") + b"\n")
+    process.stdin.flush()
+    missing = image.data_length
+    while (length := _number(process)) != END:
+        if length == FAILED:
+            raise _FailedError(_read(process, min(_number(process), _MAX_REASON_BYTES)).decode("utf-8", "replace"))
+        if not 0 < length <= min(PIECE_BYTES, missing):
+            raise EOFError
+        yield np.frombuffer(_read(process, length), np.uint8)
+        missing -= length
+    if missing:
+        raise _FailedError(f"its tiles end {missing} bytes too early")
+
+
+def _number(process: subprocess.Popen[bytes]) -> int:
+    (number,) = LENGTH.unpack(_read(process, LENGTH.size))
+    return int(number)
+
+
+def _read(process: subprocess.Popen[bytes], length: int) -> bytes:
+    assert process.stdout is not None
+    data = process.stdout.read(max(0, length))
+    if len(data) < length:
+        raise EOFError
+    return data
+
+
+def _end_of(process: subprocess.Popen[bytes]) -> str:
+    """Say how a process ended that should not have."""
+    try:
+        code = process.wait(_ENDING_S)
+    except subprocess.TimeoutExpired:
+        return "its tiles make no sense"
+    if sys.platform != "win32" and code == -signal.SIGXCPU:
+        return "its tiles are damaged: unpacking them comes to no end"
+    return f"its tiles are damaged: unpacking them crashes (exit status {code})"
+
+
+def _damaged(path: str, reason: str) -> FrameError:
+    return FrameError(f"{path}: cannot be unpacked: {reason}; copy it again or leave it out")
