@@ -22,7 +22,7 @@ import re
 import types
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from numbers import Integral, Real
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -77,6 +77,8 @@ class Allowed:
 
 
 _NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?", re.ASCII)
+_CREDENTIALS = re.compile(r"//[^/\s]*@")
+_ENDPOINT = re.compile(r"https?://[A-Za-z0-9._\[\]:-]+(/[A-Za-z0-9._~/-]*)?")
 _WHOLE = re.compile(r"[-+]?[0-9]+", re.ASCII)
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(?:([kmgt])(i?))?b?", re.ASCII | re.IGNORECASE)
 _NUMBER_LIMIT_CHARACTERS = 64
@@ -121,6 +123,19 @@ def _text(value: object) -> object:
 def _check_text(value: str) -> str:
     """Refuse blank text, control characters and lone surrogates: none can be in a directory, host or label."""
     if not value.strip() or any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
+        raise ValueError
+    return value
+
+
+def _check_location(value: str) -> str:
+    """Refuse credentials in a location: it stands in headers, logs and reports."""
+    if _CREDENTIALS.search(value):
+        raise ValueError
+    return value
+
+
+def _check_endpoint(value: str) -> str:
+    if not _ENDPOINT.fullmatch(value):
         raise ValueError
     return value
 
@@ -243,6 +258,22 @@ Factors = Annotated[
 Text = Annotated[
     str, BeforeValidator(_text), Strict(), AfterValidator(_check_text), Allowed("text on one line, not empty")
 ]
+Directory = Annotated[
+    str,
+    BeforeValidator(_text),
+    Strict(),
+    AfterValidator(_check_text),
+    AfterValidator(_check_location),
+    Allowed("a path or s3://bucket/prefix, without credentials (they come from the environment)"),
+]
+Endpoint = Annotated[
+    str,
+    BeforeValidator(_text),
+    Strict(),
+    AfterValidator(_check_text),
+    AfterValidator(_check_endpoint),
+    Allowed("an address such as https://nas:9000, without credentials (they come from the environment)"),
+]
 Texts = Annotated[tuple[Text, ...], BeforeValidator(_tuple), PlainSerializer(list), Allowed("a list of texts")]
 MemorySize = Annotated[
     int,
@@ -285,6 +316,9 @@ CameraType = Literal["ascom", "alpaca", "simulator"]
 Scheduler = Literal["threads", "processes", "distributed"]
 Compressor = Literal["auto", "lz4", "zstd", "none"]
 StripRows = Literal["auto"] | Count
+Retries = Annotated[
+    int, BeforeValidator(_number), Strict(), Field(ge=0, le=100), Allowed("a whole number from 0 to 100")
+]
 
 
 def _key(default: object, meaning: str, unit: str = "") -> Any:
@@ -343,7 +377,7 @@ class DarkCapture(_Section):
     exposure_factors: Factors = _key(
         (0.5, 1.0, 2.0, 4.0), "Darks are taken at science_exposure_time times each of these."
     )
-    output_dir: Text = _key("darks", "Directory of the dark and bias series, and where masters look for them.")
+    output_dir: Directory = _key("darks", "Directory of the dark and bias series, and where masters look for them.")
 
     _order = field_validator("max_exposure")(_above_min_exposure)
 
@@ -365,7 +399,7 @@ class FlatCapture(_Section):
         "The exposure time is multiplied or divided by this where the frame is too dark or saturated to compute it.",
     )
     max_adjustment_attempts: Count = _key(10, "Exposures tried before giving up on the level.", "exposures")
-    output_dir: Text = _key("flats", "Directory of the flat series, and where masters look for them.")
+    output_dir: Directory = _key("flats", "Directory of the flat series, and where masters look for them.")
     filters: Texts = _key((), "Names of filters, as the wheel has them; a series of flats is taken with each.")
     twilight: Switch = _key(False, "Follow the sky of dusk or dawn, frame by frame, instead of a steady light.")
     panel_brightness: CountOrZero | None = _key(
@@ -378,7 +412,7 @@ class FlatCapture(_Section):
 class MasterFrames(_Section):
     """How frames are combined into masters."""
 
-    output_dir: Text = _key("master_frames", "Directory of the masters and of the log file.")
+    output_dir: Directory = _key("master_frames", "Directory of the masters and of the log file.")
     rejection_method: RejectionMethod = _key("sigma_clip", "How outlying samples of a pixel are found and left out.")
     sigma_threshold: SigmaThreshold = _key(
         3.0, "Distance from the centre at which a sample is left out; the decimal as written decides.", "sigma"
@@ -794,6 +828,26 @@ class Storage(_Section):
         "Compression of stored frames; auto is lz4 with bit shuffle, the fastest to read; zstd makes bias and darks"
         " another 15 % smaller.",
     )
+    endpoint: Endpoint | None = _key(
+        None,
+        "Server of s3:// locations, such as https://nas:9000; null is that of the environment (AWS_ENDPOINT_URL), or"
+        " Amazon's.",
+    )
+    region: Text | None = _key(None, "Its region; null is that of the environment (AWS_REGION), or us-east-1.")
+    retries: Retries = _key(
+        5, "Times that a request to an object store is made again when network or server fail, with growing pauses."
+    )
+    timeout: Positive = _key(30.0, "Longest time of one such request; larger objects go in parts of 8 MiB.", "seconds")
+
+    @property
+    def objects(self) -> dict[str, Any]:
+        """The values of `ostcal.storage.objects.ObjectOptions`."""
+        return {
+            "endpoint": self.endpoint,
+            "region": self.region,
+            "retries": self.retries,
+            "timeout_s": self.timeout,
+        }
 
 
 SECTIONS: Mapping[str, type[_Section]] = types.MappingProxyType(
@@ -1056,7 +1110,7 @@ def _word(text: str) -> str:
 def _shown(value: object) -> str:
     """Show a value as it would be written."""
     if isinstance(value, str):
-        return _word(value)
+        return _word(_CREDENTIALS.sub("//***@", value))
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, Mapping):
@@ -1371,6 +1425,11 @@ def _unknown_option(path: _Path) -> str:
     known = [".".join(place) for place, _ in _walk_all()]
     near = _nearest(".".join(path), known)
     return f"unknown key; did you mean {near}?" if near else "unknown key; write section.key"
+
+
+def without_endpoint(config: Config) -> Config:
+    """Give a configuration as it may be shown in logs and reports: without the server of the object store."""
+    return replace(config, storage=config.storage.model_copy(update={"endpoint": None}))
 
 
 def resolved_values(config: Config) -> dict[str, dict[str, Any]]:

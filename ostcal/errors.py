@@ -6,6 +6,7 @@
         ``FrameError``    one frame cannot be used; the others can
         ``NoFramesError`` nothing to work on
     ``StorageError``      a store or file cannot be read or written
+        ``UnreachableError``  an object store does not answer or refuses: nothing is known of what lies there
     ``PlanError``         the work cannot fit what it was given (memory)
     ``CombineError``      a master could not be made
     ``DeviceError``       a camera or another device refused, failed or fell silent
@@ -46,6 +47,10 @@ class NoFramesError(InputError):
 
 class StorageError(OstcalError):
     """A store or file cannot be read or written."""
+
+
+class UnreachableError(StorageError):
+    """An object store does not answer or refuses; a frame there is not damaged, so nothing is made without it."""
 
 
 class PlanError(OstcalError):

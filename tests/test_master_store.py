@@ -20,6 +20,7 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from zarr.codecs import BloscCodec, BytesCodec
 
 from ostcal.errors import StorageError
 from ostcal.storage.master_store import MasterStore, MasterWriter, Plane
@@ -454,3 +455,23 @@ def test_a_killed_build_leaves_only_complete_masters(store: MasterStore) -> None
             assert all((store.open(name).array(plane) == number).all() for plane in ("master", "n_used", "std"))
     assert list(Path(store.location).rglob("*.partial")) == []
     shutil.rmtree(store.location)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint16", "uint8"])
+def test_the_metadata_of_a_plane_are_those_that_zarr_writes(tmp_path: Path, dtype: str) -> None:
+    MasterStore(tmp_path / "masters.zarr").create("a", (7, 5), 3).write_defects(np.zeros((7, 5), np.uint8))
+    plane = {"float32": "std", "uint16": "n_used", "uint8": "dq"}[dtype]
+    codec = BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle", typesize=np.dtype(dtype).itemsize)
+    zarr.create_array(
+        tmp_path / "by_zarr",
+        shape=(7, 5),
+        chunks=(3, 5),
+        dtype=dtype,
+        fill_value=0,
+        serializer=BytesCodec(endian="little"),
+        compressors=[codec],
+        chunk_key_encoding={"name": "default", "separator": "."},
+        dimension_names=("row", "column"),
+    )
+    by_zarr = json.loads((tmp_path / "by_zarr" / "zarr.json").read_text())
+    assert json.loads((tmp_path / "masters.zarr" / "a" / plane / "zarr.json").read_text()) == by_zarr

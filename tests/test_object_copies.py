@@ -125,6 +125,17 @@ def test_a_copy_that_is_not_whole_is_no_series(bucket: str, series: Path) -> Non
     assert len(open_series(plan.target).records) == 5
 
 
+def test_another_series_of_the_same_name_is_not_replaced(bucket: str, series: Path, tmp_path: Path) -> None:
+    location = copied(series, bucket).target
+    other = tmp_path / "next night" / series.name
+    write_series(other, 5, seed=7)
+    for source, target in ((other, bucket), (location, other.parent)):
+        before = files_below(str(target)), open_series(location).records
+        with pytest.raises(StorageError, match="another series is there"):
+            copied(source, target)
+        assert before == (files_below(str(target)), open_series(location).records)
+
+
 def test_a_damaged_frame_is_named_and_left_out_of_the_copy(bucket: str, series: Path) -> None:
     shard = series / "frames" / "c" / "2" / "0" / "0"
     data = bytearray(shard.read_bytes())
@@ -169,6 +180,7 @@ def test_a_whole_directory_keeps_its_order(bucket: str, series: Path, tmp_path: 
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["503", "cut", "slow", "lost"])
 def test_a_failing_network_costs_time_and_no_byte(
     bucket: str, s3_endpoint: str, series: Path, tmp_path: Path, fault: str

@@ -23,6 +23,8 @@ COMMANDS = {
     "calibrate": ("ostcal.cli.calibrate:calibrate_command", "Calibrate science frames with the masters that fit."),
     "import": ("ostcal.cli.transfer:import_command", "Copy FITS frames into zarr series."),
     "export": ("ostcal.cli.transfer:export_command", "Write a zarr series as FITS files, bit for bit."),
+    "upload": ("ostcal.cli.objects:upload_command", "Copy series and master stores to an object store (s3://)."),
+    "download": ("ostcal.cli.objects:download_command", "Copy series and master stores from an object store."),
     "exclude": (
         "ostcal.cli.exclude:exclude_command",
         "Leave frames of a series out of masters, or take them in again.",
@@ -41,6 +43,7 @@ Examples:
   ostcal calibrate lights --config night.yaml
   ostcal import darks flats --config night.yaml
   ostcal export darks/exp_5.000s.zarr --to exported
+  ostcal upload darks s3://observatory/2026-11-21/darks --config night.yaml
 
 \b
 Shell completion (bash; zsh and fish likewise):

@@ -17,10 +17,11 @@ from ostcal.cli.console import (
     debug_option,
     errors_to_exit_codes,
     open_console,
+    reach_objects,
     start_log_file,
     start_logging,
 )
-from ostcal.config import Config, dump, load_config
+from ostcal.config import Config, dump, load_config, without_endpoint
 
 logger = logging.getLogger("ostcal")
 
@@ -85,8 +86,9 @@ def calibrate_command(
     start_logging(console, log_level, debug)
     with errors_to_exit_codes(console, debug):
         config = load_config(config_path)
+        reach_objects(config)
         log_path = start_log_file(config.master_frames.output_dir, "calibration", debug)
-        logger.debug("configuration as loaded from %s:\n%s", config_path, dump(config))
+        logger.debug("configuration as loaded from %s:\n%s", config_path, dump(without_endpoint(config)))
         code = _calibrate(config, console, science, output_dir, options)
         logger.info("log: %s", log_path)
     sys.exit(code)

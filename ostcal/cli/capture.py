@@ -25,7 +25,7 @@ from ostcal.cli.console import (
     start_logging,
 )
 from ostcal.cli.masters import exit_code_of, show_masters
-from ostcal.config import Config, dump, load_config
+from ostcal.config import Config, dump, load_config, without_endpoint
 
 if TYPE_CHECKING:
     from ostcal.capture.budget import StepPlan
@@ -107,7 +107,7 @@ def _run(step: Any, *, config_path: str, no_confirm: bool, wait_for_cooling: boo
     with errors_to_exit_codes(console, debug, go_on=_command_again()):
         config = load_config(config_path)
         log_path = start_log_file(config.master_frames.output_dir, "calibration", debug)
-        logger.debug("configuration as loaded from %s:\n%s", config_path, dump(config))
+        logger.debug("configuration as loaded from %s:\n%s", config_path, dump(without_endpoint(config)))
         asks = not no_confirm and sys.stdin.isatty()
         code = _capture(config, console, step, asks=asks, wait=True if wait_for_cooling else None)
         logger.info("log: %s", log_path)

@@ -9,11 +9,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 from rich.console import Console
@@ -27,6 +27,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from ostcal.config import Config
 from ostcal.errors import ConfigError, OstcalError
 
 EXIT_FAILED = 1
@@ -103,14 +104,33 @@ class _LogFile(logging.FileHandler):
         logging.getLogger("ostcal").warning("%s: the log cannot be written: %s", self.baseFilename, text)
 
 
+def objects_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the configuration to a command that needs it for object stores alone."""
+    return click.option(
+        "--config", "config_path", type=click.Path(), help="Configuration: how s3:// locations are reached (storage)."
+    )(command)
+
+
+def reach_objects(config: Config | None) -> None:
+    """Reach object stores as a configuration says, in this process; as the environment says without one."""
+    from ostcal.storage.objects import ObjectOptions, use_options
+
+    use_options(ObjectOptions() if config is None else ObjectOptions(**config.storage.objects))
+
+
 def start_log_file(directory: str, prefix: str, debug: bool) -> str:
     """Append log lines to ``prefix_YYYYMMDD.log`` in a directory that is made where missing; gives the path.
+
+    An object store takes no lines one by one: there it is a file in the working directory.
 
     Raises
     ------
     OstcalError
         If it cannot be written.
     """
+    from ostcal.storage.places import is_remote
+
+    directory = "." if is_remote(directory) else directory
     path = os.path.join(directory, f"{prefix}_{datetime.now(UTC):%Y%m%d}.log")
     try:
         os.makedirs(directory, exist_ok=True)
@@ -168,21 +188,30 @@ class _Termination:
 
 @contextlib.contextmanager
 def _terminations_interrupt() -> Iterator[_Termination]:
-    """Let SIGTERM, which service managers and schedulers send, end the work where Ctrl-C would."""
+    """Let SIGTERM, which service managers and schedulers send, end the work where Ctrl-C would.
+
+    Either ends the wait for object stores too.
+    """
+    from ostcal.storage.objects import give_up
+
     termination = _Termination()
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
         yield termination
         return
 
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        termination.came = True
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        give_up()
+        termination.came = termination.came or number == signal.SIGTERM
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, interrupt)}
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else somebody wants it ignored
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, interrupt)
     try:
         yield termination
     finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
 
 
 def _fail(console: Console, error: OstcalError, debug: bool, code: int) -> NoReturn:

@@ -6,13 +6,22 @@ import getpass
 import logging
 import socket
 import sys
+from contextlib import nullcontext
 from datetime import UTC, datetime
 
 import click
 from rich.table import Table
 from rich.text import Text
 
-from ostcal.cli.console import debug_option, errors_to_exit_codes, open_console, start_logging
+from ostcal.cli.console import (
+    debug_option,
+    errors_to_exit_codes,
+    objects_option,
+    open_console,
+    reach_objects,
+    start_logging,
+)
+from ostcal.config import load_config
 
 logger = logging.getLogger("ostcal")
 
@@ -32,9 +41,17 @@ Examples:
 @click.option("--why", metavar="TEXT", help="The reason; kept with your name and the time.")
 @click.option("--undo", "--include", "include", is_flag=True, help="Take the frames in again.")
 @click.option("--list", "show", is_flag=True, help="List the excluded frames of the series.")
+@objects_option
 @debug_option
 def exclude_command(
-    series: str, frames: tuple[int, ...], why: str | None, include: bool, show: bool, debug: bool, log_level: str
+    series: str,
+    frames: tuple[int, ...],
+    why: str | None,
+    include: bool,
+    show: bool,
+    config_path: str | None,
+    debug: bool,
+    log_level: str,
 ) -> None:
     """Leave frames of the zarr series SERIES out of masters, or take them in again.
 
@@ -51,6 +68,7 @@ def exclude_command(
     console = open_console(stderr=True)
     start_logging(console, log_level, debug)
     with errors_to_exit_codes(console, debug):
+        reach_objects(load_config(config_path) if config_path else None)
         if show:
             _show(series)
         else:
@@ -61,9 +79,12 @@ def exclude_command(
 def _decide(location: str, frames: tuple[int, ...], why: str, *, include: bool) -> None:
     from ostcal.storage.frame_store import decide_frames
     from ostcal.storage.ledger import Decision
+    from ostcal.storage.locking import series_locked
+    from ostcal.storage.places import exists, place
 
     decision = Decision(excluded=not include, why=why, who=_who(), when=datetime.now(UTC).replace(microsecond=0))
-    decide_frames(location, frames, decision)
+    with series_locked(place(location)) if exists(location) else nullcontext():
+        decide_frames(location, frames, decision)
     for index in sorted(set(frames)):
         if include:
             logger.info("%s: frame %d is used again", location, index)

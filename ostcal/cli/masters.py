@@ -18,11 +18,12 @@ from ostcal.cli.console import (
     debug_option,
     errors_to_exit_codes,
     open_console,
+    reach_objects,
     start_log_file,
     start_logging,
 )
 from ostcal.cli.report import write_report_of
-from ostcal.config import Config, dump, load_config, with_overrides
+from ostcal.config import Config, dump, load_config, with_overrides, without_endpoint
 from ostcal.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -85,8 +86,9 @@ def masters(
         config = _overridden(config, "--sigma-threshold", thresholds)
         config = _overridden(config, "--normalization-method", {"normalization_method": normalization_method})
         config = _overridden(config, "--all", {"only_changed": "false" if make_all else None})
+        reach_objects(config)
         log_path = start_log_file(config.master_frames.output_dir, "master_frames", debug)
-        logger.debug("configuration as loaded from %s:\n%s", config_path, dump(config))
+        logger.debug("configuration as loaded from %s:\n%s", config_path, dump(without_endpoint(config)))
         code = _make(config, console, darks_only, flats_only, ask=not no_confirm and sys.stdin.isatty())
         logger.info("log: %s", log_path)
     sys.exit(code)

@@ -8,8 +8,8 @@ from collections.abc import Collection, Sequence
 
 import click
 
-from ostcal.cli.console import debug_option, errors_to_exit_codes, open_console, start_logging
-from ostcal.config import Config, load_config, resolved_values
+from ostcal.cli.console import debug_option, errors_to_exit_codes, open_console, reach_objects, start_logging
+from ostcal.config import Config, load_config, resolved_values, without_endpoint
 
 logger = logging.getLogger("ostcal")
 
@@ -33,6 +33,7 @@ def report_command(config_path: str, everything: bool, debug: bool, log_level: s
     start_logging(console, log_level, debug)
     with errors_to_exit_codes(console, debug):
         config = load_config(config_path)
+        reach_objects(config)
         write_report_of(config, _all_names(config) if everything else None)
     sys.exit(0)
 
@@ -46,7 +47,7 @@ def write_report_of(config: Config, only: Collection[str] | None = None, left_ou
         only=only,
         temperature_tolerance_c=config.master_frames.temperature_tolerance,
         config_file=config.source,
-        settings=resolved_values(config),
+        settings=resolved_values(without_endpoint(config)),
         left_out=left_out,
     )
     logger.info("report: %s and %s", html, json_path.name)

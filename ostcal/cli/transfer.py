@@ -15,7 +15,9 @@ from ostcal.cli.console import (
     RunProgress,
     debug_option,
     errors_to_exit_codes,
+    objects_option,
     open_console,
+    reach_objects,
     start_logging,
 )
 from ostcal.config import Config, load_config
@@ -48,7 +50,9 @@ def import_command(directories: tuple[str, ...], config_path: str, debug: bool, 
     console = open_console(stderr=True)
     start_logging(console, log_level, debug)
     with errors_to_exit_codes(console, debug):
-        failed = _import(directories, load_config(config_path), console)
+        config = load_config(config_path)
+        reach_objects(config)
+        failed = _import(directories, config, console)
     sys.exit(EXIT_FAILED if failed else 0)
 
 
@@ -89,8 +93,9 @@ def _import(directories: tuple[str, ...], config: Config, console: Console) -> b
 @click.command("export", epilog=EXPORT_EXAMPLES)
 @click.argument("series", type=click.Path())
 @click.option("--to", "directory", required=True, type=click.Path(), metavar="DIR", help="Where the FITS files go.")
+@objects_option
 @debug_option
-def export_command(series: str, directory: str, debug: bool, log_level: str) -> None:
+def export_command(series: str, directory: str, config_path: str | None, debug: bool, log_level: str) -> None:
     """Write the frames of the zarr series SERIES as FITS files, bit for bit."""
     console = open_console(stderr=True)
     start_logging(console, log_level, debug)
@@ -98,6 +103,7 @@ def export_command(series: str, directory: str, debug: bool, log_level: str) -> 
         from ostcal.storage.frame_store import open_series
         from ostcal.storage.transfer import export_series
 
+        reach_objects(load_config(config_path) if config_path else None)
         files = export_series(series, directory)
         for index, decision in sorted(open_series(series).excluded.items()):
             logger.info("frame %d is among them, though it is excluded from masters: %s", index, decision.why)

@@ -16,9 +16,12 @@ from ostcal.cli.console import (
     RunProgress,
     debug_option,
     errors_to_exit_codes,
+    objects_option,
     open_console,
+    reach_objects,
     start_logging,
 )
+from ostcal.config import load_config
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,14 +36,16 @@ EXAMPLES = """\b
 Examples:
   ostcal verify darks/exp_60.000s.zarr
   ostcal verify darks flats master_frames
+  ostcal verify s3://observatory/2026-11-21/darks --config night.yaml
   ostcal verify master_frames/master_dark_60.000s_20261121_084200.fits
 """
 
 
 @click.command("verify", epilog=EXAMPLES)
 @click.argument("places", nargs=-1, required=True, metavar="SERIES|MASTERS...", type=click.Path())
+@objects_option
 @debug_option
-def verify_command(places: tuple[str, ...], debug: bool, log_level: str) -> None:
+def verify_command(places: tuple[str, ...], config_path: str | None, debug: bool, log_level: str) -> None:
     """Check zarr series, master stores and FITS files: everything is read, nothing is changed.
 
     Frames are compared with the checksums and statistics of their records, records with their series, planes of
@@ -50,6 +55,7 @@ def verify_command(places: tuple[str, ...], debug: bool, log_level: str) -> None
     console = open_console(stderr=True)
     start_logging(console, log_level, debug)
     with errors_to_exit_codes(console, debug):
+        reach_objects(load_config(config_path) if config_path else None)
         checked = _verify(places, console)
     for line in (line for place in checked for line in place.findings):
         click.echo(line)

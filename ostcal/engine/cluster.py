@@ -13,7 +13,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from distributed import Client, LocalCluster, Security, WorkerPlugin
 
 from ostcal.engine import worker_checks
 from ostcal.engine.execution import ClusterClass, Execution, TlsFiles
-from ostcal.engine.interrupts import interrupts_ignored, termination_blocked
+from ostcal.engine.interrupts import interrupts_ignored, leave_termination_to_the_parent
 from ostcal.errors import ConfigError, OstcalError, StorageError
 
 logger = logging.getLogger(__name__)
@@ -266,8 +266,7 @@ def _local_cluster(workers: int) -> Iterator[Any]:
     """Start processes of one thread each on this computer, and say where the dashboard is."""
     has_dashboard = importlib.util.find_spec("bokeh") is not None
     # The memory is planned per strip; Dask's own limit would pause or kill workers by another count.
-    patience = dask.config.set({"distributed.scheduler.allowed-failures": ALLOWED_FAILURES})
-    with interrupts_ignored(), termination_blocked(), patience:
+    with interrupts_ignored(), dask.config.set({"distributed.scheduler.allowed-failures": ALLOWED_FAILURES}):
         cluster = LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
@@ -324,7 +323,9 @@ def _prepare_workers(client: Any, execution: Execution) -> list[worker_checks.Wo
     _check_scheduler(client)
     reports = _ask_workers(client, execution)
     client.subscribe_topic(_LOG_TOPIC, worker_checks.LogReceiver())
-    settings = WorkerSettings(worker_checks.own_versions(), logging.getLogger(_PACKAGE).getEffectiveLevel())
+    settings = WorkerSettings(
+        worker_checks.own_versions(), logging.getLogger(_PACKAGE).getEffectiveLevel(), execution.prepare
+    )
     for attempt in range(_ATTEMPTS):
         try:
             client.register_plugin(settings, name=_PLUGIN_NAME)
@@ -343,7 +344,14 @@ def _ask_workers(client: Any, execution: Execution) -> dict[str, worker_checks.W
     try:
         if directory is not None:
             _write_token(directory, token)
-        answers = client.run(worker_checks.report_of_worker, directory, token, execution.input_dirs, on_error="return")
+        answers = client.run(
+            worker_checks.report_of_worker,
+            directory,
+            token,
+            execution.input_dirs,
+            execution.prepare,
+            on_error="return",
+        )
         # A dead worker's answer is the error of its connection; what it sees itself it tells in words.
         reports = {at: _report(at, answer) for at, answer in answers.items() if not isinstance(answer, OSError)}
         _check_versions(reports)
@@ -437,17 +445,22 @@ class WorkerSettings(WorkerPlugin):  # type: ignore[misc]
     versions : dict
         Of the coordinator; a worker that joins later with others goes away again.
     log_level : int
+    prepare : callable, optional
+        Called on the worker before its first task.
     """
 
-    def __init__(self, versions: dict[str, str], log_level: int) -> None:
+    def __init__(self, versions: dict[str, str], log_level: int, prepare: Callable[[], None] | None = None) -> None:
         self._versions = versions
         self._log_level = log_level
+        self._prepare = prepare
         self._coordinator = (socket.gethostname(), os.getpid())
         self._sender: logging.Handler | None = None
 
     def setup(self, worker: Any) -> None:
         """Set zarr and numba, send log lines; called on the worker."""
         worker_checks.apply_environment()
+        if self._coordinator == (socket.gethostname(), os.getppid()):  # of the cluster that this run has started
+            leave_termination_to_the_parent()
         package = logging.getLogger(_PACKAGE)
         if self._coordinator != (socket.gethostname(), os.getpid()):  # a worker in the coordinator's own process
             self._sender = worker_checks.LogSender(worker, _LOG_TOPIC)
@@ -457,6 +470,12 @@ class WorkerSettings(WorkerPlugin):  # type: ignore[misc]
         if severe:
             package.warning("worker %s leaves, it has other versions: %s", worker.address, ", ".join(severe))
             worker.loop.add_callback(worker.close, reason="other versions")
+        try:
+            if self._prepare is not None:
+                self._prepare()
+        except OstcalError as error:
+            package.warning("worker %s leaves: %s", worker.address, error)
+            worker.loop.add_callback(worker.close, reason="it cannot be used")
 
     def teardown(self, worker: Any) -> None:
         """Send no more log lines."""

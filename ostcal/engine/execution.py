@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -59,6 +59,9 @@ class Execution:
         Directory of the masters: every worker of a cluster must see it, and its disk must have room.
     input_dirs : tuple of str
         Directories that every worker of a cluster must see.
+    prepare : callable, optional
+        Called once in every process that works for this one, before its first task; picklable. On a cluster its errors
+        say that a worker cannot be used.
     """
 
     scheduler: Scheduler = "threads"
@@ -72,6 +75,7 @@ class Execution:
     threads_per_worker: int = 1
     output_dir: str | None = None
     input_dirs: tuple[str, ...] = ()
+    prepare: Callable[[], None] | None = None
 
     @property
     def is_remote(self) -> bool:

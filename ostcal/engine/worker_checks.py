@@ -12,13 +12,14 @@ import platform
 import socket
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from ostcal._version import __version__
+from ostcal.errors import OstcalError
 
 EXACT = "ostcal"
 """Must be the same to the last digit: tasks are its own objects."""
@@ -81,7 +82,11 @@ class WorkerReport:
 
 
 def report_of_worker(
-    output_dir: str | None, token: str, input_dirs: tuple[str, ...], dask_worker: Any = None
+    output_dir: str | None,
+    token: str,
+    input_dirs: tuple[str, ...],
+    prepare: Callable[[], None] | None = None,
+    dask_worker: Any = None,
 ) -> WorkerReport:
     """Read the coordinator's token, look at the input directories, write a token; runs on a worker.
 
@@ -91,11 +96,18 @@ def report_of_worker(
     token : str
         Name of the coordinator's file in it, which holds its own name.
     input_dirs : tuple of str
+    prepare : callable, optional
+        Called there; an error of it says what cannot be used.
     dask_worker : distributed.Worker
         Given by Dask, which knows the argument by its name.
     """
     own_token = f"{token}-{uuid.uuid4().hex}"
     unseen = [f"{path} is not there" for path in input_dirs if not os.path.isdir(path)]
+    try:
+        if prepare is not None:
+            prepare()
+    except OstcalError as error:
+        unseen.append(str(error))
     if output_dir is not None and not unseen:
         try:
             if not sees_token(output_dir, token):

@@ -18,11 +18,10 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import IO, Final
 
 from ostcal.engine.graph import Failure, Progress, run_graph
-from ostcal.engine.interrupts import interrupts_ignored, termination_blocked
+from ostcal.engine.interrupts import interrupts_ignored
 from ostcal.engine.tasks import JobResult, MasterJob
 from ostcal.engine.tiling import PROCESS_BYTES, WorkPlan
 from ostcal.errors import OstcalError, PlanError
@@ -36,7 +35,7 @@ from ostcal.masters.request import BuildRequest
 from ostcal.masters.verifying import without_damaged
 from ostcal.storage.frame_store import open_series
 from ostcal.storage.locking import LockRules, locked
-from ostcal.storage.places import is_remote
+from ostcal.storage.places import is_remote, normalized, place
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +49,8 @@ _TOLD = "told: "
 _CODE = """
 import sys
 sys.path[:] = {path!r}
+from ostcal.engine.interrupts import leave_termination_to_the_parent
+leave_termination_to_the_parent()
 from ostcal.masters.ahead import serve
 serve()
 """
@@ -108,8 +109,10 @@ def combine_ahead(
     OstcalError
         If there is nothing to combine, another run is writing there, or memory or disk do not allow it.
     """
+    if request.execution.prepare is not None:
+        request.execution.prepare()
     make_directory(request.output_dir)
-    with locked(Path(request.output_dir, LOCK_FILE), LockRules(wait_s=request.lock_wait_s), what=request.output_dir):
+    with locked(place(request.output_dir) / LOCK_FILE, LockRules(wait_s=request.lock_wait_s), what=request.output_dir):
         sweep(request.output_dir)
         planned, sources = _planned(replace(request, input_dirs=(*darks, series)), series)
         return _combine(request, planned, sources, progressed) if planned else None
@@ -126,7 +129,7 @@ def _planned(request: BuildRequest, series: str) -> tuple[list[PlannedMaster], d
     grouping = group_frames((source.frame for source in sources.values()), request.rules)
     groups = [group for group in grouping.groups if request.asks_for(group.key.frame_type)]
     masters = plan_masters(request, groups, sources).to_make
-    location = os.path.normpath(series)
+    location = normalized(series)
     wanted = [
         master
         for master in masters
@@ -304,7 +307,7 @@ class AheadProcess:
 
     def _start(self) -> subprocess.Popen[bytes]:
         # a session of its own too: threads other than the main one cannot have Ctrl-C ignored
-        with interrupts_ignored(), termination_blocked():
+        with interrupts_ignored():
             process = subprocess.Popen(
                 [sys.executable, "-c", _CODE.format(path=sys.path)],
                 stdin=subprocess.PIPE,

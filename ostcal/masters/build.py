@@ -38,7 +38,8 @@ from ostcal.masters.resuming import work_digest
 from ostcal.masters.surveying import survey_all, survey_requests
 from ostcal.masters.verifying import without_damaged
 from ostcal.measure.survey import SeriesSurvey
-from ostcal.storage.fits_writer import remove_partial_files
+from ostcal.storage.durable import sweep_partial_files
+from ostcal.storage.locking import LOCK_FILE as LOCK_FILE
 from ostcal.storage.locking import PROCESS_MARK, LockRules, is_running, locked
 from ostcal.storage.master_store import MasterStore
 from ostcal.storage.places import check_writable, directories_in, joined, names_in, place, remove_tree
@@ -46,8 +47,6 @@ from ostcal.storage.places import check_writable, directories_in, joined, names_
 logger = logging.getLogger(__name__)
 
 SCRATCH_PREFIX = ".unpacked-"
-LOCK_FILE = ".ostcal.lock"
-"""In the output directory while a run writes there."""
 
 
 def build_masters(request: BuildRequest, watcher: Watcher | None = None) -> BuildReport:
@@ -126,7 +125,7 @@ def make_directory(output_dir: str) -> None:
 
 def sweep(output_dir: str) -> None:
     """Remove what killed runs left; only for who holds the lock."""
-    remove_partial_files(output_dir)
+    sweep_partial_files(place(output_dir))
     _sweep_scratch(output_dir)
     store = MasterStore(store_location(output_dir))
     _sweep_unrecorded(output_dir, store)

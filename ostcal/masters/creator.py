@@ -24,8 +24,8 @@ from ostcal.measure.findings import Outcome
 from ostcal.measure.frame_checks import FrameLimits
 from ostcal.measure.master_checks import MasterLimits
 from ostcal.status import Level, Status
-from ostcal.storage.objects import ObjectOptions, use_options
-from ostcal.storage.places import absolute
+from ostcal.storage.objects import ObjectAccess, ObjectOptions, use_options
+from ostcal.storage.places import absolute, is_remote
 
 ConfigSource = Config | str | os.PathLike[str] | Mapping[str, Any] | None
 
@@ -191,6 +191,7 @@ def execution_of(config: Config) -> Execution:
     """
     compute = config.compute
     start, tls = compute.cluster, compute.tls
+    options = ObjectOptions(**config.storage.objects)
     is_distributed = compute.scheduler == "distributed"
     execution = Execution(
         scheduler=compute.scheduler,
@@ -201,6 +202,7 @@ def execution_of(config: Config) -> Execution:
         tls=TlsFiles(ca=tls.ca, cert=tls.cert, key=tls.key) if tls.ca and tls.cert and tls.key else None,
         memory_limit_bytes=compute.memory_limit if is_distributed else None,
         worker_wait_s=compute.worker_wait,
+        prepare=ObjectAccess(options=options) if is_remote(config.master_frames.output_dir) else None,
     )
     if is_distributed:
         execution.check()

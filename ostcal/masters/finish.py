@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -27,6 +29,8 @@ from ostcal.measure.survey import SeriesSurvey
 from ostcal.storage.fits_writer import ImagePlane, write_fits
 from ostcal.storage.master_store import MasterStore, MasterWriter
 from ostcal.storage.places import joined
+
+logger = logging.getLogger(__name__)
 
 _FITS_THREADS = 2
 """Where the last master of a run is published nobody else has work: 0.3 s for 61 MP instead of 0.6 s."""
@@ -137,7 +141,9 @@ class FinishMasters:
     def __call__(self, job: MasterJob, result: JobResult) -> Made:
         """Judge the master, write the FITS files, then the record that makes it visible in the store."""
         planned = self.masters[job.name]
+        began = time.perf_counter()
         quality = self._judge(planned, result)
+        judged = time.perf_counter()
         provenance = replace(planned.provenance, verdict=quality.verdict if quality is not None else None)
         files: list[tuple[FrameType, str]] = []
         for output in planned.outputs:
@@ -145,6 +151,7 @@ class FinishMasters:
             if self.save_fits:
                 self._write(path, planned, result, replace(provenance, frame_type=output.frame_type))
             files.append((output.frame_type, path if self.save_fits else f"{planned.sink.store}/{job.name}"))
+        written = time.perf_counter()
         attributes = attributes_of(
             planned.group,
             result,
@@ -156,6 +163,13 @@ class FinishMasters:
             [os.path.basename(path) for _, path in files] if self.save_fits else [],
         )
         MasterStore(planned.sink.store).commit(job.name, attributes)
+        logger.debug(
+            "timing: %s: statistics %.3f s, FITS %.3f s, commit %.3f s, published",
+            job.name,
+            judged - began,
+            written - judged,
+            time.perf_counter() - written,
+        )
         return Made(
             name=job.name,
             outputs=planned.outputs,

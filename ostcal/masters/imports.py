@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from ostcal.masters.naming import series_names
 from ostcal.storage.durable import os_reason
 from ostcal.storage.fits_files import FitsFrame
 from ostcal.storage.locking import series_locked
-from ostcal.storage.places import make_directory, place
+from ostcal.storage.places import joined, make_directory, place
 from ostcal.storage.transfer import SeriesReport, import_frames
 
 
@@ -57,7 +56,7 @@ def plan_imports(
         for group, name in zip(groups, series_names(groups), strict=True):
             plans.append(
                 SeriesPlan(
-                    location=os.path.join(directory, f"{name}.zarr"),
+                    location=joined(directory, f"{name}.zarr"),
                     frame_type=group.key.frame_type,
                     frames=tuple(f for frame in group.frames if (f := fits[frame.label].fits) is not None),
                 )

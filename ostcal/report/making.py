@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from ostcal.errors import NoFramesError
+from ostcal.errors import NoFramesError, StorageError
 from ostcal.masters.library import LibraryMaster, find_masters
 from ostcal.masters.metrics import history_of, subject_of
 from ostcal.report.collect import ReportRequest, collect
 from ostcal.report.writer import write_report
+from ostcal.storage.durable import PARTIAL_ENDING, sweep_partial_files
+from ostcal.storage.locking import LOCK_FILE, locked
+from ostcal.storage.places import Place, exists, joined, names_in, place
 
 
 def make_report(
@@ -23,7 +25,7 @@ def make_report(
     config_file: str | None = None,
     settings: Mapping[str, Any] | None = None,
     left_out: Sequence[str] = (),
-) -> tuple[Path, Path]:
+) -> tuple[Place, Place]:
     """Write a report of masters in the store of a directory; gives the paths of the page and of the numbers.
 
     Parameters
@@ -55,7 +57,15 @@ def make_report(
         left_out=left_out,
     )
     report, pictures = collect(request)
+    _sweep(output_dir)
     return write_report(report, pictures, output_dir, _free_stamp(output_dir, made_at))
+
+
+def _sweep(directory: str) -> None:
+    """Remove what a killed run left half written, unless another run is writing there."""
+    if any(name.endswith(PARTIAL_ENDING) for name in names_in(directory)):
+        with contextlib.suppress(StorageError), locked(place(directory) / LOCK_FILE, what=directory):
+            sweep_partial_files(place(directory))
 
 
 def _shown(output_dir: str, library: Sequence[LibraryMaster], only: Collection[str] | None) -> list[LibraryMaster]:
@@ -83,6 +93,6 @@ def _free_stamp(directory: str, made_at: datetime) -> str:
     """Give the time as the name of a report that is not there yet: two may be made within a second."""
     stamp = base = made_at.strftime("%Y%m%d_%H%M%S")
     number = 2
-    while os.path.exists(os.path.join(directory, f"report_{stamp}.html")):
+    while exists(joined(directory, f"report_{stamp}.html")):
         stamp, number = f"{base}_{number}", number + 1
     return stamp

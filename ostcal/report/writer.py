@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
-from pathlib import Path
 
 from ostcal.errors import StorageError
 from ostcal.report.document import Report
 from ostcal.report.page import render
 from ostcal.report.pictures import ReportPictures
 from ostcal.storage.durable import os_reason, write_atomically
+from ostcal.storage.places import Place, place
 
 _log = logging.getLogger(__name__)
 
 
 def write_report(
     report: Report, pictures: ReportPictures, directory: str | os.PathLike[str], stamp: str
-) -> tuple[Path, Path]:
+) -> tuple[Place, Place]:
     """Write ``report_STAMP.html`` and ``report_STAMP.json``; files of these names are replaced.
 
     Parameters
@@ -29,15 +29,15 @@ def write_report(
 
     Returns
     -------
-    html_path, json_path : Path
+    html_path, json_path : Path or ObjectPath
 
     Raises
     ------
     StorageError
         If a file cannot be written; what was there before stays.
     """
-    html_path = Path(directory) / f"report_{stamp}.html"
-    json_path = html_path.with_suffix(".json")
+    html_path = place(directory) / f"report_{stamp}.html"
+    json_path = html_path.with_name(f"report_{stamp}.json")
     page = render(report, pictures, json_name=json_path.name).encode("utf-8", errors="replace")
     numbers = report.json_text().encode("utf-8", errors="replace")
     _write(json_path, numbers)  # first: the page links to it
@@ -46,7 +46,7 @@ def write_report(
     return html_path, json_path
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Place, content: bytes) -> None:
     try:
         write_atomically(path, content, durable=True)
     except OSError as error:

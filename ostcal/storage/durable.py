@@ -9,8 +9,12 @@ import os
 import shutil
 import time
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from ostcal.storage.objects import ObjectPath
+from ostcal.storage.places import Place, read_start
 
 PARTIAL_ENDING = ".partial"
 """Ending of everything that is being written; zarr-python's own temporary files have it too."""
@@ -24,27 +28,35 @@ def os_reason(error: OSError) -> str:
     return error.strerror or str(error)
 
 
-def read_bounded(path: Path, limit_bytes: int) -> bytes:
+def read_bounded(path: Place, limit_bytes: int) -> bytes:
     """Read a small file; ValueError where it is larger than it may be."""
-    with path.open("rb") as file:
-        data = file.read(limit_bytes + 1)
+    data = read_start(path, limit_bytes + 1)
     if len(data) > limit_bytes:
         raise ValueError(f"it is larger than {limit_bytes} bytes")
     return data
 
 
-def write_atomically(path: Path, data: bytes | memoryview, *, durable: bool) -> None:
-    """Write a file under a temporary name and rename it.
+def write_atomically(path: Place, data: bytes | memoryview, *, durable: bool) -> None:
+    """Write a file under a temporary name and rename it; an object is complete or absent by itself.
 
     Parameters
     ----------
     durable : bool
         Also wait until file and name are on the disk, so that not even a power cut loses them.
     """
+    if isinstance(path, ObjectPath):
+        path.write_bytes(data)
+    else:
+        write_parts_atomically(path, (data,), durable=durable)
+
+
+def write_parts_atomically(path: Path, parts: Iterable[bytes | memoryview], *, durable: bool) -> None:
+    """Write a file as `write_atomically` does, from parts that are made one after the other."""
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL_ENDING}")
     try:
         with partial.open("wb") as file:
-            file.write(data)
+            for part in parts:
+                file.write(part)
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
@@ -68,15 +80,17 @@ def _rename(source: Path, target: Path) -> None:
     source.replace(target)
 
 
-def sync_file(path: Path) -> None:
+def sync_file(path: Place) -> None:
     """Wait until the contents of a file that somebody else wrote are on the disk."""
+    if isinstance(path, ObjectPath):
+        return
     with path.open("r+b") as file:  # Windows syncs only what is open for writing
         os.fsync(file.fileno())
 
 
-def sync_directory(path: Path) -> None:
+def sync_directory(path: Place) -> None:
     """Wait until the names in a directory are on the disk; nothing where a system cannot do it (Windows)."""
-    if os.name == "nt":
+    if os.name == "nt" or isinstance(path, ObjectPath):
         return
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -88,8 +102,10 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def sweep_partials(directory: Path) -> list[Path]:
+def sweep_partials(directory: Place) -> list[Path]:
     """Delete what a killed process left half-written below a directory; give what was deleted."""
+    if isinstance(directory, ObjectPath):  # nothing is ever half-written there
+        return []
     stray = sorted(directory.rglob(f"*{PARTIAL_ENDING}"))
     for path in stray:
         if path.is_dir():
@@ -97,6 +113,16 @@ def sweep_partials(directory: Path) -> list[Path]:
         else:
             path.unlink(missing_ok=True)
     return stray
+
+
+def sweep_partial_files(directory: Place) -> None:
+    """Delete what killed processes left half written in a directory, not below it; only where nobody else writes."""
+    if isinstance(directory, ObjectPath):
+        return
+    with contextlib.suppress(FileNotFoundError):
+        for path in directory.iterdir():
+            if path.name.endswith(PARTIAL_ENDING) and path.is_file():
+                path.unlink(missing_ok=True)
 
 
 def parse_json(data: bytes) -> Any:

@@ -1,6 +1,7 @@
 """FITS files written strip by strip: masters from cards and rows, raw frames bit for bit.
 
 A file appears under its name only when it is complete: it is written to ``NAME.partial`` beside it, synced and renamed.
+For an object store it is written to a temporary file, as checksums are filled in afterwards, and sent when it is whole.
 """
 
 from __future__ import annotations
@@ -8,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Literal
 
@@ -27,13 +30,15 @@ from ostcal.storage.fits_cards import (
     structural_cards,
 )
 from ostcal.storage.fits_layout import ImageLayout, encode_samples, layout_from_header
+from ostcal.storage.places import is_remote, is_taken, local_copy_for
 
 PARTIAL_ENDING = ".partial"
 RowReader = Callable[[int, int], NDArray[Any]]
 """Gives the rows from start to stop as an array ``(stop - start, width)``."""
 
 _ROWS_PER_WRITE = 256
-"""10 MB of float32 at 9576 columns: large enough for the disk, small beside any memory limit."""
+_STRIP_BYTES = 2 * 2**20
+"""A strip that stays in the cache while it is turned and summed: 0.03 s for 245 MB, 0.24 s in strips of 10 MB."""
 _ABOUT_SAMPLES = ("BZERO", "BSCALE", "BLANK", "DATAMIN", "DATAMAX")
 """True of the raw samples only."""
 _LAYOUTS = {
@@ -57,7 +62,8 @@ class ImagePlane:
     cards : sequence of (keyword, value, comment)
         Cards without those that describe the file's structure; values of ``None`` and NaN make no card.
     read_rows : callable
-        ``read_rows(start, stop)`` gives ``(stop - start, width)`` of ``dtype``; called once per strip, in order.
+        ``read_rows(start, stop)`` gives ``(stop - start, width)`` of ``dtype``; called once per strip, in order where
+        one thread writes.
     """
 
     name: str | None = None
@@ -98,13 +104,14 @@ def write_fits(
     *,
     kept_cards: Sequence[str] = (),
     history: Sequence[str] = (),
-    rows_per_write: int = _ROWS_PER_WRITE,
+    rows_per_write: int | None = None,
+    threads: int = 1,
     overwrite: bool = False,
 ) -> None:
     """Write images to one file, the first as its primary HDU, the others as IMAGE extensions, with checksums.
 
-    Memory is one strip and its big-endian copy. 9576 x 6388 float32 (245 MB) take 0.26 to 0.38 s on a warm disk,
-    checksums and sync included.
+    Memory is one strip and its big-endian copy for each thread. 9576 x 6388 float32 (245 MB) take 0.26 to 0.38 s of
+    one thread on a warm disk, checksums and sync included.
 
     Parameters
     ----------
@@ -117,8 +124,10 @@ def write_fits(
         knows stay as they stand, where the image has no card of its own.
     history : sequence of str
         Texts for HISTORY cards of the primary header, of any length.
-    rows_per_write : int
-        Height of a strip.
+    rows_per_write : int, optional
+        Height of a strip; ``None`` is 2 MiB.
+    threads : int
+        How many strips are read and turned at a time.
     overwrite : bool
         Whether an existing file of that name may be replaced.
 
@@ -128,7 +137,7 @@ def write_fits(
         If the file exists already or cannot be written; nothing is left behind then.
     """
     path = os.fspath(path)
-    if not planes or rows_per_write < 1:
+    if not planes or (rows_per_write is not None and rows_per_write < 1) or threads < 1:
         raise ValueError(f"{path}: {len(planes)} planes in strips of {rows_per_write} rows: at least one is needed")
     with _new_file(path, overwrite=overwrite) as file:
         for index, plane in enumerate(planes):
@@ -137,7 +146,8 @@ def write_fits(
                 made = {card_keyword(card) for card in cards}
                 cards += image_cards(kept_cards, without=made.union(_ABOUT_SAMPLES))
                 cards += [image for text in history for image in format_card("HISTORY", text)]
-            _write_hdu(file, cards, _plane_strips(plane, rows_per_write, path), plane_length(plane))
+            rows = rows_per_write or max(1, _STRIP_BYTES * plane.height // max(1, plane_length(plane)))
+            _write_hdu(file, cards, _StripMaker(plane, path), _strip_bounds(plane.height, rows), threads)
 
 
 def write_raw_frame(
@@ -185,7 +195,9 @@ def remove_partial_files(directory: str | os.PathLike[str]) -> list[str]:
 
     Only for directories that no other process is writing to.
     """
-    removed = []
+    removed: list[str] = []
+    if is_remote(directory):  # nothing is ever half-written there
+        return removed
     with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
         for entry in entries:
             if entry.name.lower().endswith((f".fits{PARTIAL_ENDING}", f".fit{PARTIAL_ENDING}")) and entry.is_file():
@@ -221,18 +233,35 @@ def _plane_cards(plane: ImagePlane, *, extension: bool, extend: bool) -> list[st
     return cards
 
 
-def _plane_strips(plane: ImagePlane, rows_per_write: int, path: str) -> Iterator[NDArray[Any]]:
-    """Give strips in big-endian order; one buffer serves them all (a fresh one costs 4 times the swap itself)."""
-    bitpix, bzero = _LAYOUTS[plane.dtype]
-    layout = ImageLayout(width=plane.width, height=plane.height, bitpix=bitpix, bzero=bzero)
-    buffer = np.empty((min(rows_per_write, plane.height), plane.width), layout.stored_dtype)
-    for start, stop in _strip_bounds(plane.height, rows_per_write):
-        rows = _rows(plane, start, stop, path)
+class _StripMaker:
+    """Gives strips of a plane in big-endian order; one buffer of each thread serves them all.
+
+    A fresh buffer for each strip costs 4 times the swap itself.
+    """
+
+    def __init__(self, plane: ImagePlane, path: str) -> None:
+        bitpix, self._bzero = _LAYOUTS[plane.dtype]
+        self._plane, self._path = plane, path
+        self._layout = ImageLayout(width=plane.width, height=plane.height, bitpix=bitpix, bzero=self._bzero)
+        self._of_thread = threading.local()
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row as it is stored."""
+        return self._plane.width * self._layout.stored_dtype.itemsize
+
+    def strip(self, start: int, stop: int) -> NDArray[Any]:
+        """Give rows as they are stored; good until this thread asks for the next ones."""
+        plane = self._plane
+        rows = _rows(plane, start, stop, self._path)
         if rows.dtype != np.dtype(plane.dtype):
-            raise ValueError(f"{path}: rows {start} to {stop} are {rows.dtype}, not {plane.dtype}")
+            raise ValueError(f"{self._path}: rows {start} to {stop} are {rows.dtype}, not {plane.dtype}")
+        buffer: NDArray[Any] | None = getattr(self._of_thread, "buffer", None)
+        if buffer is None or len(buffer) < stop - start:
+            buffer = self._of_thread.buffer = np.empty((stop - start, plane.width), self._layout.stored_dtype)
         strip = buffer[: stop - start]
-        np.copyto(strip, encode_samples(rows, layout, path) if bzero else rows)
-        yield strip
+        np.copyto(strip, encode_samples(rows, self._layout, self._path) if self._bzero else rows)
+        return strip
 
 
 def _rows(image: ImagePlane | RawFrame, start: int, stop: int, path: str) -> NDArray[Any]:
@@ -283,6 +312,14 @@ def image_cards(cards: Sequence[str], *, without: Iterable[str] = ()) -> list[st
 def _new_file(path: str, *, overwrite: bool) -> Iterator[BinaryIO]:
     """Open ``path.partial`` for a new file; on success it is synced and gets its name, else it is removed."""
     _refuse_existing(path, overwrite)
+    if is_remote(path):
+        try:
+            with local_copy_for(path) as local, local.open("wb") as file:
+                yield file
+                file.flush()
+        except OSError as error:
+            raise StorageError(_write_failure(path, error)) from error
+        return
     partial = path + PARTIAL_ENDING
     try:
         try:
@@ -301,7 +338,7 @@ def _new_file(path: str, *, overwrite: bool) -> Iterator[BinaryIO]:
 
 
 def _refuse_existing(path: str, overwrite: bool) -> None:
-    if not overwrite and os.path.lexists(path):
+    if not overwrite and is_taken(path):
         raise StorageError(f"{path}: exists already and is not overwritten; move it away or choose another name")
 
 
@@ -327,18 +364,31 @@ def _write_all(file: BinaryIO, strip: NDArray[Any]) -> int:
     return strip.nbytes
 
 
-def _write_hdu(file: BinaryIO, cards: list[str], strips: Iterable[NDArray[Any]], data_length: int) -> None:
+def _write_hdu(
+    file: BinaryIO, cards: list[str], maker: _StripMaker, bounds: Sequence[tuple[int, int]], threads: int
+) -> None:
     """Write one HDU and, when its samples are known, go back and fill in DATASUM and CHECKSUM."""
     start = file.tell()
     file.write(header_bytes(cards + _checksum_cards("0" * 16, 0)))
+    data_start = file.tell()
+    lock = threading.Lock()
+
+    def write(rows: tuple[int, int]) -> int:
+        strip = maker.strip(*rows)
+        offset = rows[0] * maker.row_bytes
+        part = OnesSum(offset)
+        part.add(strip.reshape(-1).view(np.uint8))
+        with lock:
+            file.seek(data_start + offset)
+            _write_all(file, strip)
+        return part.value
+
     data_sum = OnesSum()
-    written = 0
-    for strip in strips:
-        data_sum.add(strip.reshape(-1).view(np.uint8))
-        written += _write_all(file, strip)
-    if written != data_length:
-        raise ValueError(f"{written} bytes of samples for an image of {data_length}")
-    file.write(bytes(padded_length(written) - written))
+    for value in _mapped(write, bounds, threads):
+        data_sum.add_number(value)
+    length = bounds[-1][1] * maker.row_bytes
+    file.seek(data_start + length)
+    file.write(bytes(padded_length(length) - length))
     end = file.tell()
     whole = OnesSum()
     whole.add(np.frombuffer(header_bytes(cards + _checksum_cards("0" * 16, data_sum.value)), np.uint8))
@@ -346,6 +396,20 @@ def _write_hdu(file: BinaryIO, cards: list[str], strips: Iterable[NDArray[Any]],
     file.seek(start)
     file.write(header_bytes(cards + _checksum_cards(_checksum_text(whole.value), data_sum.value)))
     file.seek(end)
+
+
+def _mapped(
+    function: Callable[[tuple[int, int]], int], bounds: Sequence[tuple[int, int]], threads: int
+) -> Iterator[int]:
+    """Call a function for all strips; one that fails ends the others."""
+    if threads == 1:
+        yield from map(function, bounds)
+        return
+    with ThreadPoolExecutor(threads, thread_name_prefix="fits") as pool:
+        try:
+            yield from pool.map(function, bounds)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _checksum_cards(checksum: str, data_sum: int) -> list[str]:
@@ -356,11 +420,14 @@ def _checksum_cards(checksum: str, data_sum: int) -> list[str]:
 
 
 class OnesSum:
-    """The running sum of FITS checksums: big-endian 32-bit words in ones' complement."""
+    """The running sum of FITS checksums: big-endian 32-bit words in ones' complement.
 
-    def __init__(self) -> None:
+    Sums of parts may be added up, as carries go round: a part that begins at byte `offset` counts zeros before it.
+    """
+
+    def __init__(self, offset: int = 0) -> None:
         self._sum = 0
-        self._rest = b""  # the start of an unfinished word: a strip of 16-bit samples may end inside one
+        self._rest = bytes(offset % 4)  # the start of an unfinished word: a strip of 16-bit samples may end inside one
 
     def add(self, samples: NDArray[np.uint8]) -> None:
         """Add bytes."""

@@ -18,13 +18,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 from uuid import uuid4
 
 import numpy as np
-import zarr
 from numpy.typing import DTypeLike, NDArray
-from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
 
 from ostcal._version import __version__
 from ostcal.errors import FrameError, StorageError
@@ -38,6 +36,7 @@ from ostcal.storage.durable import (
     sync_directory,
     sync_file,
     write_atomically,
+    write_parts_atomically,
 )
 from ostcal.storage.ledger import (
     MAX_INDEX,
@@ -53,9 +52,30 @@ from ostcal.storage.ledger import (
     write_decision,
     write_record,
 )
+from ostcal.storage.object_shards import read_object_rows
+from ostcal.storage.places import (
+    Location as Location,
+)
+from ostcal.storage.places import (
+    Place,
+    directories_in,
+    in_parallel,
+    is_remote,
+    joined,
+    normalized,
+    place,
+    real,
+    recent_stamp_of,
+    retried,
+    walk,
+)
 from ostcal.storage.shard_reader import ShardLayout, read_shard_rows, shard_layout
+from ostcal.storage.shard_writer import shard_parts
 
-Location = str | os.PathLike[str]
+if TYPE_CHECKING:
+    from zarr.codecs import BloscCodec
+
+Stamp = tuple[int, int | str]
 
 COMPRESSORS: Final = ("auto", "lz4", "zstd", "none")
 FRAMES = "frames"
@@ -136,7 +156,7 @@ def create_series(
     StorageError
         If something is there already, a value is out of bounds, or it cannot be written.
     """
-    path = Path(location)
+    path = local_path(location)
     name = np.dtype(dtype).newbyteorder("=").name
     _check_shape(path, (n_frames, height, width), name)
     if compressor not in COMPRESSORS:
@@ -176,7 +196,7 @@ def open_series_for_writing(location: Location) -> SeriesWriter:
     StorageError
         If it is not a series of this package, is damaged, or cannot be written.
     """
-    path = Path(location)
+    path = local_path(location)
     series = open_series(path)
     try:
         sweep_partials(path)
@@ -265,6 +285,12 @@ class SeriesWriter:
 
     def _store(self, index: int, samples: NDArray[Any]) -> None:
         """Write the shard of a frame; OSError stays what it is."""
+        layout = self._frames.layout
+        if layout is not None and layout.is_writable:
+            shard = Path(_shard_path(self.location, index))
+            shard.parent.mkdir(parents=True, exist_ok=True)
+            write_parts_atomically(shard, shard_parts(samples, layout), durable=False)
+            return
         try:
             self._array[index] = samples
         except OSError:
@@ -338,10 +364,10 @@ def decide_frames(location: Location, indices: Iterable[int], decision: Decision
     FrameError
         If a frame is not committed; nothing is decided then.
     """
-    path = Path(location)
+    path = place(location)
     _series_header(path)
     chosen = sorted(set(indices))
-    absent = [str(index) for index in chosen if not record_path(path / LEDGER, index).exists()]
+    absent = [str(index) for index in chosen if not record_path(path / LEDGER, index).is_file()]
     if absent:
         raise FrameError(
             f"{path}: there is no frame {', '.join(absent)}; there are {_listed(read_ledger(path / LEDGER)[0])}"
@@ -412,9 +438,9 @@ def open_series(location: Location) -> Series:
         If it is not a series of this package, or is damaged as a whole. Single damaged frames are named in
         `Series.problems` instead, and left out.
     """
-    path = Path(location)
+    path = place(location)
     header = _series_header(path)
-    frames = _stored_frames(str(path))
+    frames = _stored_frames(str(path), fresh=True)
     n_planned, height, width = frames.shape
     records, problems = read_ledger(path / LEDGER)
     for record in records:
@@ -424,7 +450,8 @@ def open_series(location: Location) -> Series:
                 f"{path}: the record of frame {record.index} says {size[1]} x {size[0]} pixels, but the array has"
                 f" {n_planned} frames of {width} x {height}; records and frames are of different series"
             )
-    absent = [record.index for record in records if not frames.holds(record.index)]
+    held = frames.held([record.index for record in records])
+    absent = [record.index for record in records if record.index not in held]
     lost = [str(_unusable(str(path), index, "its shard is missing")) for index in absent]
     excluded, undecided = read_exclusions(path / LEDGER)
     usable = tuple(record for record in records if record.index not in absent and record.index not in undecided)
@@ -471,17 +498,16 @@ def find_series(directories: Iterable[Location]) -> list[str]:
     found: set[str] = set()
     visited: set[str] = set()
     for directory in directories:
-        root = os.path.normpath(directory)
+        root = normalized(directory)
         if _is_store_name(root):
             found.add(root)
             continue
-        for parent, below, _ in os.walk(root, followlinks=True):
-            real = os.path.realpath(parent)
-            if real in visited:
+        for parent, below, _ in walk(root, followlinks=True):
+            if real(parent) in visited:
                 below.clear()
                 continue
-            visited.add(real)
-            found.update(os.path.join(parent, name) for name in below if _is_store_name(name))
+            visited.add(real(parent))
+            found.update(joined(parent, name) for name in below if _is_store_name(name))
             below[:] = [name for name in below if not name.startswith(".") and not _is_store_name(name)]
     return sorted(location for location in found if not _is_of_other_format(location))
 
@@ -493,7 +519,7 @@ def _is_store_name(name: str) -> bool:
 
 def _is_of_other_format(location: str) -> bool:
     try:
-        metadata = _read_metadata(Path(location) / _METADATA_FILE, location)
+        metadata = _read_metadata(place(location) / _METADATA_FILE, location)
     except StorageError:
         return False
     match metadata:
@@ -521,8 +547,10 @@ class ZarrStack:
 
     def __post_init__(self) -> None:
         """Refuse frames that are not committed."""
-        for index in self.indices:
-            if not record_path(Path(self.location) / LEDGER, index).exists():
+        ledger = place(self.location) / LEDGER
+        there = in_parallel(ledger, lambda index: record_path(ledger, index).is_file(), self.indices)
+        for index, is_committed in zip(self.indices, there, strict=True):
+            if not is_committed:
                 raise FrameError(f"{self.location}: frame {index} is not committed; it has no record in {LEDGER}/")
 
     @property
@@ -551,7 +579,9 @@ class ZarrStack:
         frames = _stored_frames(self.location)
         if out.shape != (len(self.indices), stop - start, frames.shape[2]) or out.dtype != self.encoding.dtype:
             raise ValueError(f"rows {start} to {stop} of {self.shape} do not fit a block of {out.dtype} {out.shape}")
-        for rows, index in zip(out, self.indices, strict=True):
+
+        def read(position: int) -> None:
+            index, rows = self.indices[position], out[position]
             if frames.dtype == "int16" and rows.flags.c_contiguous:
                 frames.read(index, start, rows.view(np.int16), verify=self.verify)
             elif rows.dtype == frames.dtype and rows.flags.c_contiguous:
@@ -560,6 +590,8 @@ class ZarrStack:
                 samples = np.empty(rows.shape, frames.dtype)
                 frames.read(index, start, samples, verify=self.verify)
                 rows[...] = samples.view(np.uint16) if frames.dtype == "int16" else samples
+
+        in_parallel(self.location, read, range(len(self.indices)))
 
     def select(self, indices: Sequence[int]) -> ZarrStack:
         """Give the stack of the frames at these positions alone."""
@@ -576,10 +608,16 @@ class _StoredFrames:
     chunk_rows: int
     layout: ShardLayout | None
     """``None`` where the array is of another layout than the one we write: it is read through zarr-python."""
-    stamp: int
+    stamp: Stamp
 
-    def holds(self, index: int) -> bool:
-        """Whether the frame's samples are there, all of them or some."""
+    def held(self, indices: Sequence[int]) -> set[int]:
+        """Give those of the frames whose samples are there, all of them or some."""
+        if is_remote(self.location):
+            below = {path.name for path in directories_in(place(self.location) / FRAMES / "c")}
+            return {index for index in indices if str(index) in below}
+        return {index for index in indices if self._holds(index)}
+
+    def _holds(self, index: int) -> bool:
         if self.layout is not None:
             return os.path.exists(_shard_path(self.location, index))
         return all(map(os.path.exists, self._chunk_files(index, 0, self.shape[1])))
@@ -590,7 +628,9 @@ class _StoredFrames:
             raise ValueError(f"no {len(out)} rows from row {start} on in frames of {self.shape[1]} rows")
         try:
             if self.layout is not None:
-                read_shard_rows(_shard_path(self.location, index), self.layout, start, out, verify=verify)
+                read = read_object_rows if is_remote(self.location) else read_shard_rows
+                shard, layout = _shard_path(self.location, index), self.layout
+                retried(lambda: read(shard, layout, start, out, verify=verify))
                 return
             if not all(map(os.path.exists, self._chunk_files(index, start, start + len(out)))):
                 raise ValueError("a chunk is missing")  # zarr-python would give zeros
@@ -612,22 +652,21 @@ class _StoredFrames:
         ]
 
 
-def _stored_frames(location: str) -> _StoredFrames:
+def _stored_frames(location: str, *, fresh: bool = False) -> _StoredFrames:
     """Describe the array of a series; opened once per process and again when its metadata change."""
-    path = os.path.join(location, FRAMES, _METADATA_FILE)
     try:
-        stamp = os.stat(path).st_mtime_ns
+        stamp = recent_stamp_of(joined(location, FRAMES, _METADATA_FILE), fresh=fresh)
     except OSError as error:
         raise StorageError(f"{location}: it has no array {FRAMES!r}: {os_reason(error)}") from error
     return _open_frames(location, stamp)
 
 
 @lru_cache(maxsize=256)
-def _open_frames(location: str, stamp: int) -> _StoredFrames:
-    metadata = _read_metadata(Path(location) / FRAMES / _METADATA_FILE, location)
+def _open_frames(location: str, stamp: Stamp) -> _StoredFrames:
+    metadata = _read_metadata(place(location) / FRAMES / _METADATA_FILE, location)
     match metadata:
         case {"node_type": "array", "shape": [int(n_frames), int(height), int(width)], "data_type": str(dtype)}:
-            _check_shape(Path(location), (n_frames, height, width), dtype)
+            _check_shape(location, (n_frames, height, width), dtype)
         case _:
             raise StorageError(
                 f"{location}: its {FRAMES!r} is no array of three axes (frame, row, column):"
@@ -635,6 +674,11 @@ def _open_frames(location: str, stamp: int) -> _StoredFrames:
                 " it was made by another program"
             )
     layout = shard_layout(metadata)
+    if layout is None and is_remote(location):
+        raise StorageError(
+            f"{location}: its chunks are not laid out as this program does it; such series are read from disks only:"
+            " fetch it with ostcal download"
+        )
     rows = layout.chunk_rows if layout is not None else _zarr_array(location, stamp).chunks[1]
     return _StoredFrames(
         location=location, shape=(n_frames, height, width), dtype=dtype, chunk_rows=rows, layout=layout, stamp=stamp
@@ -642,7 +686,7 @@ def _open_frames(location: str, stamp: int) -> _StoredFrames:
 
 
 @lru_cache(maxsize=64)
-def _zarr_array(location: str, stamp: int) -> Any:
+def _zarr_array(location: str, stamp: Stamp) -> Any:
     """Open the array through zarr-python, once per process and state of its metadata (`stamp`)."""
     array = _open_array(location, "r")
     chunk_bytes = math.prod(array.shards or array.chunks) * array.dtype.itemsize
@@ -657,6 +701,8 @@ def _open_to_write(location: str) -> Any:
 
 
 def _open_array(location: str, mode: Literal["r", "r+"]) -> Any:
+    import zarr
+
     try:
         # zarr from 3.4 on reads metadata that make no sense as something else, with a warning: no guesses here.
         with warnings.catch_warnings():
@@ -669,7 +715,7 @@ def _open_array(location: str, mode: Literal["r", "r+"]) -> Any:
 # ---- small parts ----
 
 
-def _check_shape(path: Path, shape: tuple[int, int, int], dtype: str) -> None:
+def _check_shape(path: Location, shape: tuple[int, int, int], dtype: str) -> None:
     n_frames, height, width = shape
     if dtype not in FRAME_DTYPES:
         raise StorageError(
@@ -682,6 +728,9 @@ def _check_shape(path: Path, shape: tuple[int, int, int], dtype: str) -> None:
 
 
 def _create_frames(path: Path, shape: tuple[int, int, int], dtype: str, compressor: BloscCodec | None) -> None:
+    import zarr  # 0.1 s, which masters from FITS files can do without
+    from zarr.codecs import BytesCodec, Crc32cCodec
+
     _, height, width = shape
     rows = chunk_rows(height, width, np.dtype(dtype).itemsize)
     zarr.create_array(
@@ -699,6 +748,8 @@ def _create_frames(path: Path, shape: tuple[int, int, int], dtype: str, compress
 
 def _blosc(compressor: str, dtype: str) -> BloscCodec | None:
     """Choose the codec. zarr's own default, zstd without shuffle, takes four times as long to write."""
+    from zarr.codecs import BloscCodec
+
     itemsize = np.dtype(dtype).itemsize
     if compressor == "zstd":
         return BloscCodec(cname="zstd", clevel=1, shuffle="shuffle", typesize=itemsize)
@@ -707,7 +758,7 @@ def _blosc(compressor: str, dtype: str) -> BloscCodec | None:
     return None
 
 
-def _series_header(path: Path) -> dict[str, Any]:
+def _series_header(path: Place) -> dict[str, Any]:
     """Read the attributes of the group and check that it is a series of this package."""
     metadata = _read_metadata(path / _METADATA_FILE, str(path))
     match metadata:
@@ -727,7 +778,7 @@ def _series_header(path: Path) -> dict[str, Any]:
     return header
 
 
-def _read_metadata(path: Path, location: str) -> dict[str, Any]:
+def _read_metadata(path: Place, location: str) -> dict[str, Any]:
     """Read a ``zarr.json`` of unknown origin."""
     try:
         metadata = parse_json(read_bounded(path, _MAX_METADATA_BYTES))
@@ -742,10 +793,20 @@ def _read_metadata(path: Path, location: str) -> dict[str, Any]:
     return metadata
 
 
+def local_path(location: Location) -> Path:
+    """Give the path of a series that is to be written; StorageError where that is in an object store."""
+    path = place(location)
+    if not isinstance(path, Path):
+        raise StorageError(
+            f"{path}: frames are written to a local directory; set one, and copy its series there with ostcal upload"
+        )
+    return path
+
+
 def _unusable(location: str, index: int, reason: str) -> FrameError:
     return FrameError(
         f"{location}: frame {index} cannot be used: {reason}; restore the shard from a copy, or discard the frame"
-        f" by deleting {record_path(Path(location) / LEDGER, index)}",
+        f" by deleting {record_path(place(location) / LEDGER, index)}",
         place=f"{location}#{index}",
     )
 
@@ -757,7 +818,7 @@ def _short(value: object) -> str:
 
 
 def _shard_path(location: str, index: int) -> str:
-    return os.path.join(location, FRAMES, "c", str(index), "0", "0")
+    return joined(location, FRAMES, "c", str(index), "0", "0")
 
 
 def _as_json(value: Mapping[str, Any]) -> bytes:

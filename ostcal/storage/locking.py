@@ -1,7 +1,8 @@
 """One run at a time: a lock file that says who holds it and since when, and whose age shows that its owner lives.
 
 The lock is a file that only one process can create (``O_EXCL``), so it needs no ``fcntl`` and holds between the
-machines of a network file system too. Its owner touches it every ten seconds. What a dead owner left is recognised: on
+machines of a network file system too; in an object store it is an object that is put only if there is none
+(``If-None-Match``). Its owner touches it every ten seconds. What a dead owner left is recognised: on
 the same machine by its process, from another one by a file that was not touched for two minutes.
 
 To remove a lock that was left behind, a second lock is needed whose name holds the token of the first. So of any
@@ -17,10 +18,10 @@ import contextlib
 import json
 import logging
 import os
+import re
 import shlex
 import socket
 import sys
-import tempfile
 import threading
 import time
 import uuid
@@ -30,13 +31,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from ostcal.errors import StorageError
+from ostcal.errors import StorageError, UnreachableError
 from ostcal.storage.durable import os_reason, parse_json, read_bounded
+from ostcal.storage.places import Place, clock_s, create_exclusively, modified_s, names_in, touch
 
 logger = logging.getLogger(__name__)
 
 PROCESS_MARK: Final = uuid.uuid4().hex
 """Tells this process from an earlier one of the same number, as it is usual in containers."""
+
+LOCK_FILE: Final = ".ostcal.lock"
+"""In an output directory while a run writes there."""
 
 _MAX_BYTES = 1 << 16
 _MAX_COMMAND = 300
@@ -109,7 +114,7 @@ class _Words:
     def who(self, seen: _Seen) -> str:
         return f"{self.what}: another run is writing there: {_name(seen)}, last sign of life {seen.age_s:.0f} s ago"
 
-    def refusal(self, path: Path, seen: _Seen, rules: LockRules) -> str:
+    def refusal(self, path: Place, seen: _Seen, rules: LockRules) -> str:
         here = seen.owner is not None and seen.owner.host == socket.gethostname()
         left = "" if here else f" (after {rules.abandoned_after_s:.0f} s without a sign of life it counts as gone)"
         other = f", or {self.advice}" if self.advice else ""
@@ -117,12 +122,12 @@ class _Words:
 
 
 @contextlib.contextmanager
-def locked(path: Path, rules: LockRules | None = None, *, what: str, advice: str = "") -> Iterator[None]:
+def locked(path: Place, rules: LockRules | None = None, *, what: str, advice: str = "") -> Iterator[None]:
     """Hold a lock while the context lasts.
 
     Parameters
     ----------
-    path : Path
+    path : Path or ObjectPath
         Of the lock file; its directory must be there.
     rules : LockRules, optional
         How long is waited.
@@ -153,6 +158,23 @@ def locked(path: Path, rules: LockRules | None = None, *, what: str, advice: str
         _release(path, mine)
 
 
+@contextlib.contextmanager
+def series_locked(series: Place) -> Iterator[None]:
+    """Hold the locks that capture takes for a series: of its name, and of the name whose second series it may be.
+
+    Raises
+    ------
+    StorageError
+        If another run holds one of them, or they cannot be written.
+    """
+    name = series.name.removesuffix(".zarr")
+    names = sorted({name, re.sub(r"_\d+$", "", name)})
+    with contextlib.ExitStack() as held:
+        for word in names:
+            held.enter_context(locked(series.with_name(f".{word}.lock"), what=str(series)))
+        yield
+
+
 def is_running(pid: int, process: str) -> bool:
     """Whether a process of this computer lives, by its number and the `PROCESS_MARK` it had."""
     if pid == os.getpid():
@@ -176,7 +198,7 @@ def is_running(pid: int, process: str) -> bool:
 # ---- getting and giving back ----
 
 
-def _acquire(path: Path, mine: LockOwner, rules: LockRules, words: _Words) -> None:
+def _acquire(path: Place, mine: LockOwner, rules: LockRules, words: _Words) -> None:
     until_s = time.monotonic() + rules.wait_s
     told = False
     while True:
@@ -197,7 +219,7 @@ def _acquire(path: Path, mine: LockOwner, rules: LockRules, words: _Words) -> No
         time.sleep(min(rules.poll_s, left_s))
 
 
-def _try(path: Path, mine: LockOwner, rules: LockRules, depth: int) -> _Seen | None:
+def _try(path: Place, mine: LockOwner, rules: LockRules, depth: int) -> _Seen | None:
     """Take a lock; gives who has it where that is not possible now."""
     for _ in range(_TRIES):
         if _create(path, mine):
@@ -213,7 +235,7 @@ def _try(path: Path, mine: LockOwner, rules: LockRules, depth: int) -> _Seen | N
     raise OSError(f"it came and went {_TRIES} times while it was looked at")
 
 
-def _take_away(path: Path, seen: _Seen, mine: LockOwner, rules: LockRules, depth: int) -> _Seen | None:
+def _take_away(path: Place, seen: _Seen, mine: LockOwner, rules: LockRules, depth: int) -> _Seen | None:
     """Remove an abandoned lock; gives who else is doing that."""
     guard = path.with_name(f"{path.name}.{seen.token}")
     other = _try(guard, mine, rules, depth + 1)
@@ -230,36 +252,22 @@ def _take_away(path: Path, seen: _Seen, mine: LockOwner, rules: LockRules, depth
     return None
 
 
-def _create(path: Path, mine: LockOwner) -> bool:
+def _create(path: Place, mine: LockOwner) -> bool:
     """Create the lock file; false where there is one."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    except FileExistsError:
-        return False
-    except PermissionError:
-        if os.name == "nt" and path.exists():  # being deleted by somebody who had it open
-            return False
-        raise
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(json.dumps(asdict(mine), indent=2).encode("ascii"))
-    except BaseException:  # Ctrl-C too: a lock that is half written would hold others up for two minutes
-        path.unlink(missing_ok=True)
-        raise
-    return True
+    return create_exclusively(path, json.dumps(asdict(mine), indent=2).encode("ascii"))
 
 
-def _release(path: Path, mine: LockOwner) -> None:
+def _release(path: Place, mine: LockOwner) -> None:
     """Remove our own lock, and no other."""
     try:
         seen = _look(path)
         if seen is not None and seen.token == mine.token:
             path.unlink(missing_ok=True)
-    except OSError as error:
+    except (OSError, UnreachableError) as error:
         logger.warning("%s: the lock cannot be removed (%s); the next run sees that it is left behind", path, error)
 
 
-def _beat(path: Path, mine: LockOwner, rules: LockRules, ended: threading.Event) -> None:
+def _beat(path: Place, mine: LockOwner, rules: LockRules, ended: threading.Event) -> None:
     """Touch the lock as long as it is ours."""
     while not ended.wait(rules.heartbeat_s):
         try:
@@ -268,36 +276,37 @@ def _beat(path: Path, mine: LockOwner, rules: LockRules, ended: threading.Event)
                 taken = f"was taken over by {_name(seen)}" if seen is not None else "is no longer there"
                 logger.error("%s: the lock of this run %s; two runs may write here now", path, taken)
                 return
-            os.utime(path)  # by the clock of the file server
-        except OSError as error:  # a disk that is away for a moment; the lock counts for two minutes without
+            touch(path)
+        except (
+            OSError,
+            UnreachableError,
+        ) as error:  # a disk that is away for a moment; the lock counts for two minutes without
             logger.debug("%s: the lock could not be touched: %s", path, error)
 
 
-def _sweep(path: Path, mine: LockOwner, rules: LockRules) -> None:
+def _sweep(path: Place, mine: LockOwner, rules: LockRules) -> None:
     """Remove second locks of runs that were killed at removing the first; they guard locks that are gone."""
-    with contextlib.suppress(OSError):
-        with os.scandir(path.parent) as entries:
-            strays = [entry for entry in entries if entry.name.startswith(f"{path.name}.")]
-        for stray in strays:
-            seen = _look(Path(stray.path)) if mine.token not in stray.name else None
+    with contextlib.suppress(OSError, UnreachableError):
+        strays = [name for name in names_in(path.parent) if name.startswith(f"{path.name}.")]
+        for name in strays:
+            seen = _look(path.parent / name) if mine.token not in name else None
             if seen is not None and _is_abandoned(seen, rules):
-                os.unlink(stray.path)
+                (path.parent / name).unlink()
 
 
 # ---- who ----
 
 
-def _look(path: Path) -> _Seen | None:
+def _look(path: Place) -> _Seen | None:
     """Read a lock file; ``None`` where there is none."""
     try:
-        with path.open("rb") as file:  # opening makes NFS ask its server
-            touched_s = os.fstat(file.fileno()).st_mtime
+        touched_s = modified_s(path)
         data = read_bounded(path, _MAX_BYTES)
     except FileNotFoundError:
         return None
     except ValueError:
         data = b""
-    return _Seen(owner=_owner_of(data), age_s=max(0.0, _now_s(path.parent) - touched_s))
+    return _Seen(owner=_owner_of(data), age_s=max(0.0, clock_s(path.parent) - touched_s))
 
 
 def _owner_of(data: bytes) -> LockOwner | None:
@@ -310,12 +319,6 @@ def _owner_of(data: bytes) -> LockOwner | None:
         return None
     owner = LockOwner(**{name: values[name] for name in kinds})
     return owner if owner.pid > 0 and owner.token.isalnum() and len(owner.token) <= 64 else None
-
-
-def _now_s(directory: Path) -> float:
-    """Give the time as the file system's clock has it: that of a server may differ from ours."""
-    with tempfile.TemporaryFile(dir=directory) as probe:  # without a name, where the system can do that
-        return os.fstat(probe.fileno()).st_mtime
 
 
 def _is_abandoned(seen: _Seen, rules: LockRules) -> bool:

@@ -12,28 +12,25 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import socket
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Final, Literal
 
 import google_crc32c
 import numpy as np
-import zarr
 from numcodecs import blosc
 from numpy.typing import NDArray
-from zarr.codecs import BloscCodec, BytesCodec
 
 from ostcal.errors import StorageError
 from ostcal.storage.durable import (
     os_reason,
     parse_json,
     read_bounded,
+    sweep_partial_files,
     sweep_partials,
     sync_directory,
     sync_file,
@@ -41,9 +38,28 @@ from ostcal.storage.durable import (
 )
 from ostcal.storage.ledger import MAX_SIDE
 from ostcal.storage.locking import PROCESS_MARK, is_running
+from ostcal.storage.places import (
+    Location as Location,
+)
+from ostcal.storage.places import (
+    Place,
+    directories_in,
+    in_parallel,
+    is_file,
+    joined,
+    make_directory,
+    make_new_directory,
+    move_tree,
+    names_in,
+    newest_s,
+    place,
+    read_whole,
+    remove_tree,
+    retried,
+    stamp_of,
+)
 from ostcal.storage.shard_reader import blosc_only, decode_chunk
 
-Location = str | os.PathLike[str]
 Plane = Literal["master", "n_used", "std", "dq"]
 
 PLANES: Final[Mapping[Plane, str]] = {"master": "float32", "n_used": "uint16", "std": "float32"}
@@ -81,7 +97,7 @@ class MasterStore:
 
     def __init__(self, location: Location) -> None:
         self.location = os.fspath(location)
-        self._path = Path(location)
+        self._path = place(location)
 
     def create(self, name: str, shape: tuple[int, int], chunk_rows: int, *, work: str = "") -> MasterWriter:
         """Make the arrays of a new master, or go on with those that an interrupted run left of the same work.
@@ -108,26 +124,26 @@ class MasterStore:
         grid = _Grid(height=height, width=width, chunk_rows=min(chunk_rows, height))
         try:
             self._prepare()
-            if _is_left_behind(path):
-                shutil.rmtree(path)
             if work and self._adopt(path, grid, work):
                 return MasterWriter(location=str(path), grid=grid)
-            path.mkdir()
+            if _is_left_behind(path):
+                remove_tree(path)
+            make_new_directory(path)
         except FileExistsError as error:
             raise StorageError(f"{path}: this master is there or being written; choose another name") from error
         except OSError as error:
             raise StorageError(f"{path}: the master cannot be created: {os_reason(error)}") from error
         try:
             write_atomically(path / _WRITING_FILE, _as_json(_writer_mark(work)), durable=False)
-            (path / _STRIPS).mkdir()
+            make_directory(path / _STRIPS)
             for plane, dtype in PLANES.items():
                 _create_plane(path / plane, grid, dtype)
         except OSError as error:
-            shutil.rmtree(path, ignore_errors=True)
+            remove_tree(path, ignore_errors=True)
             raise StorageError(f"{path}: the master cannot be created: {os_reason(error)}") from error
         return MasterWriter(location=str(path), grid=grid)
 
-    def _adopt(self, path: Path, grid: _Grid, work: str) -> bool:
+    def _adopt(self, path: Place, grid: _Grid, work: str) -> bool:
         """Take over what an interrupted run left of the same work; only for who holds the directory's lock."""
         for left in self._subgroups():
             if not _is_left_behind(left) or _mark_of(left).get("work") != work or not (left / _STRIPS).is_dir():
@@ -137,10 +153,13 @@ class MasterStore:
                     continue
             except StorageError:  # killed while its arrays were made
                 continue
-            left.rename(path)
+            if left != path:  # the same name, where a run follows within a second
+                if _is_left_behind(path):
+                    remove_tree(path)
+                move_tree(left, path)
             write_atomically(path / _WRITING_FILE, _as_json(_writer_mark(work)), durable=False)
             sweep_partials(path)
-            shutil.rmtree(path / "dq", ignore_errors=True)
+            remove_tree(path / "dq", ignore_errors=True)
             return True
         return False
 
@@ -176,7 +195,11 @@ class MasterStore:
         grid = _grid(path)
         planes = [plane for plane in DTYPES if plane in PLANES or (path / plane).exists()]
         files = [path / plane / grid.chunk_name(chunk) for plane in planes for chunk in range(grid.n_chunks)]
-        missing = next((file for file in files if not file.exists()), None)
+        try:
+            there = {str(path / plane / name) for plane in planes for name in names_in(path / plane)}
+        except OSError as error:
+            raise StorageError(f"{path}: the master cannot be listed: {os_reason(error)}; build it again") from error
+        missing = next((file for file in files if str(file) not in there), None)
         if missing is not None:
             raise StorageError(f"{path}: the master is not complete, {missing} was not written; build it again")
         header = {**attributes, "format": FORMAT, "format_version": FORMAT_VERSION}
@@ -184,7 +207,7 @@ class MasterStore:
         try:
             sweep_partials(path)
             if (path / _STRIPS).exists():
-                shutil.rmtree(path / _STRIPS)
+                remove_tree(path / _STRIPS)
             with ThreadPoolExecutor(_SYNC_THREADS) as pool:  # the disk orders what waits; one after the other is slower
                 list(pool.map(sync_file, files))
             for directory in (*(path / plane for plane in planes), path, self._path):
@@ -200,7 +223,7 @@ class MasterStore:
         try:
             (path / _METADATA_FILE).unlink(missing_ok=True)  # first, so that no half of it ever counts
             if path.exists():
-                shutil.rmtree(path)
+                remove_tree(path)
         except OSError as error:
             raise StorageError(f"{path}: the master cannot be deleted: {os_reason(error)}") from error
 
@@ -208,9 +231,22 @@ class MasterStore:
         """Whether the name is taken, by a complete master or by one that is being written."""
         return self._subgroup(name).exists()
 
+    def is_store(self) -> bool:
+        """Whether there is a store of masters."""
+        try:
+            metadata = parse_json(read_bounded(self._path / _METADATA_FILE, _MAX_METADATA_BYTES))
+        except (OSError, ValueError):
+            return False
+        match metadata:
+            case {"attributes": {"format": "ostcal-masters"}}:
+                return True
+        return False
+
     def names(self) -> list[str]:
         """Give the names of the complete masters, sorted."""
-        return [path.name for path in self._subgroups() if (path / _METADATA_FILE).exists()]
+        below = self._subgroups()
+        complete = in_parallel(self._path, lambda path: (path / _METADATA_FILE).is_file(), below)
+        return [path.name for path, is_complete in zip(below, complete, strict=True) if is_complete]
 
     def attributes(self, name: str) -> dict[str, Any]:
         """Give what was committed with a master.
@@ -239,23 +275,30 @@ class MasterStore:
             If there is none of this name; the message says which there are.
         """
         path = self._subgroup(name)
-        if not (path / _METADATA_FILE).exists():
+        if not (path / _METADATA_FILE).is_file():
             there = ", ".join(self.names()[-10:]) or "none"
             raise StorageError(f"{self.location}: there is no master {name}; there are: {there}")
         return StoredMaster(location=str(path), grid=_grid(path))
 
-    def sweep(self, *, keep_begun: bool = False) -> list[str]:
+    def left_behind(self) -> list[str]:
+        """Give the names of what killed runs began and did not finish."""
+        return [path.name for path in self._subgroups() if _is_left_behind(path)]
+
+    def sweep(self, *, keep_begun: bool = False, alone: bool = False) -> list[str]:
         """Delete what killed runs left behind, but nothing that a live process is still writing; give the names.
 
-        With `keep_begun` what may be gone on with is kept.
+        With `keep_begun` what may be gone on with is kept. With `alone` nobody else makes masters here, so that a
+        directory without its maker's mark is left behind, however new it is.
         """
         swept = []
         try:
+            if alone:
+                sweep_partial_files(self._path)
             for path in self._subgroups():
-                if (path / _METADATA_FILE).exists():
+                if (path / _METADATA_FILE).is_file():
                     (path / _WRITING_FILE).unlink(missing_ok=True)
-                elif _is_left_behind(path) and not (keep_begun and _mark_of(path).get("work")):
-                    shutil.rmtree(path)
+                elif _is_left_behind(path, alone=alone) and not (keep_begun and _mark_of(path).get("work")):
+                    remove_tree(path)
                     swept.append(path.name)
         except OSError as error:
             raise StorageError(
@@ -264,20 +307,20 @@ class MasterStore:
         return swept
 
     def _prepare(self) -> None:
-        self._path.mkdir(parents=True, exist_ok=True)
-        if not (self._path / _METADATA_FILE).exists():
+        make_directory(self._path)
+        if not (self._path / _METADATA_FILE).is_file():
             attributes = {"format": "ostcal-masters", "format_version": FORMAT_VERSION}
             group = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
             write_atomically(self._path / _METADATA_FILE, _as_json(group), durable=True)
 
-    def _subgroup(self, name: str) -> Path:
+    def _subgroup(self, name: str) -> Place:
         if not _NAME.fullmatch(name):
             raise StorageError(f"{self.location}: {name!r} is no name for a master")
         return self._path / name
 
-    def _subgroups(self) -> list[Path]:
+    def _subgroups(self) -> list[Place]:
         try:
-            return sorted(Path(entry.path) for entry in os.scandir(self._path) if entry.is_dir())
+            return directories_in(self._path)
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -319,7 +362,7 @@ class _Planes:
 
     def has(self, plane: Plane) -> bool:
         """Whether there is such a plane."""
-        return os.path.exists(os.path.join(self.location, plane, _METADATA_FILE))
+        return is_file(joined(self.location, plane, _METADATA_FILE))
 
     def read_rows(self, plane: Plane, start: int, stop: int) -> NDArray[Any]:
         """Read rows of a plane.
@@ -352,10 +395,9 @@ class _Planes:
             out[top - start : bottom - start] = rows[top - first : bottom - first]
 
     def _read_chunk(self, plane: Plane, chunk: int, out: NDArray[Any]) -> None:
-        path = os.path.join(self.location, plane, self.grid.chunk_name(chunk))
+        path = joined(self.location, plane, self.grid.chunk_name(chunk))
         try:
-            with open(path, "rb", buffering=0) as file:
-                decode_chunk(file.read(), out, compressed=True)
+            decode_chunk(retried(lambda: read_whole(path)), out, compressed=True)
         except OSError as error:
             raise StorageError(f"{path}: rows of a master cannot be read: {os_reason(error)}") from error
         except ValueError as error:
@@ -417,14 +459,17 @@ class MasterWriter(_Planes):
 
     def n_kept(self) -> int:
         """Count the strips that `keep_result` stored."""
-        return sum(1 for _ in Path(self.location, _STRIPS).glob("*.json"))
+        try:
+            return sum(name.endswith(".json") for name in names_in(joined(self.location, _STRIPS)))
+        except FileNotFoundError:
+            return 0
 
-    def _result(self, start: int) -> Path:
-        return Path(self.location, _STRIPS, f"{start // self.grid.chunk_rows}.json")
+    def _result(self, start: int) -> Place:
+        return place(joined(self.location, _STRIPS, f"{start // self.grid.chunk_rows}.json"))
 
     def _checksums(self, start: int) -> list[int]:
         chunk = self.grid.chunk_name(start // self.grid.chunk_rows)
-        return [int(google_crc32c.value(Path(self.location, plane, chunk).read_bytes())) for plane in PLANES]
+        return [int(google_crc32c.value(read_whole(joined(self.location, plane, chunk)))) for plane in PLANES]
 
     def write_defects(self, dq: NDArray[np.uint8]) -> None:
         """Add the plane of defect bits.
@@ -438,7 +483,7 @@ class MasterWriter(_Planes):
         StorageError
             If it cannot be written.
         """
-        path = Path(self.location, "dq")
+        path = place(joined(self.location, "dq"))
         if not self.has("dq"):  # a cluster may run a task again
             try:
                 _create_plane(path, self.grid, DTYPES["dq"])
@@ -454,7 +499,7 @@ class MasterWriter(_Planes):
             raise ValueError(f"{plane}: {rows.dtype} {rows.shape} at row {start} is no strip of {grid}")
         if n_rows < grid.chunk_rows:  # zarr's chunks have one size; the last one is filled up
             rows = np.concatenate([rows, np.zeros((grid.chunk_rows - n_rows, grid.width), rows.dtype)])
-        path = Path(self.location, plane, grid.chunk_name(start // grid.chunk_rows))
+        path = place(joined(self.location, plane, grid.chunk_name(start // grid.chunk_rows)))
         data = blosc.compress(np.ascontiguousarray(rows), b"lz4", _LEVEL, blosc.BITSHUFFLE)
         try:
             write_atomically(path, data, durable=False)
@@ -480,33 +525,47 @@ class StoredMaster(_Planes):
 # ---- planes ----
 
 
-def _create_plane(path: Path, grid: _Grid, dtype: str) -> None:
-    codec = BloscCodec(cname="lz4", clevel=_LEVEL, shuffle="bitshuffle", typesize=np.dtype(dtype).itemsize)
-    zarr.create_array(
-        path,
-        shape=(grid.height, grid.width),
-        chunks=(grid.chunk_rows, grid.width),
-        dtype=dtype,
-        fill_value=0,
-        serializer=BytesCodec(endian="little"),
-        compressors=[codec],
-        chunk_key_encoding={"name": "default", "separator": "."},  # no directory for each chunk
-        dimension_names=("row", "column"),
-    )
+def _create_plane(path: Place, grid: _Grid, dtype: str) -> None:
+    """Write the metadata of a plane; chunks come later."""
+    make_directory(path)
+    write_atomically(path / _METADATA_FILE, _plane_metadata(grid, dtype), durable=False)
 
 
-def _grid(path: Path) -> _Grid:
+@lru_cache(maxsize=64)
+def _plane_metadata(grid: _Grid, dtype: str) -> bytes:
+    """Give the ``zarr.json`` of a plane, as zarr-python writes it: importing that takes 0.1 s."""
+    itemsize = np.dtype(dtype).itemsize
+    blosc_settings = {"typesize": itemsize, "cname": "lz4", "clevel": _LEVEL, "shuffle": "bitshuffle", "blocksize": 0}
+    to_bytes = {"name": "bytes"} | ({"configuration": {"endian": "little"}} if itemsize > 1 else {})
+    metadata = {
+        "shape": [grid.height, grid.width],
+        "data_type": dtype,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [grid.chunk_rows, grid.width]}},
+        # no directory for each chunk
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
+        "fill_value": 0.0 if dtype == "float32" else 0,
+        "codecs": [to_bytes, {"name": "blosc", "configuration": blosc_settings}],
+        "attributes": {},
+        "dimension_names": ["row", "column"],
+        "zarr_format": 3,
+        "node_type": "array",
+        "storage_transformers": [],
+    }
+    return _as_json(metadata)
+
+
+def _grid(path: Place) -> _Grid:
     """Read size and chunks of a master; once per process and master."""
     try:
-        stamp = os.stat(path / "master" / _METADATA_FILE).st_mtime_ns
+        stamp = stamp_of(path / "master" / _METADATA_FILE)
     except OSError as error:
         raise StorageError(f"{path}: there is no such master: {os_reason(error)}") from error
     return _read_grid(str(path), stamp)
 
 
 @lru_cache(maxsize=256)
-def _read_grid(location: str, stamp: int) -> _Grid:
-    path = Path(location)
+def _read_grid(location: str, stamp: tuple[int, int | str]) -> _Grid:
+    path = place(location)
     grids = set()
     for plane, dtype in PLANES.items():
         metadata = _read_json(path / plane / _METADATA_FILE, path, _MAX_METADATA_BYTES)
@@ -539,7 +598,7 @@ def _writer_mark(work: str) -> dict[str, Any]:
     return {**mark, "work": work}
 
 
-def _mark_of(path: Path) -> dict[str, Any]:
+def _mark_of(path: Place) -> dict[str, Any]:
     """Give who is writing a master; nothing where that cannot be read."""
     try:
         mark = parse_json(read_bounded(path / _WRITING_FILE, _MAX_METADATA_BYTES))
@@ -548,9 +607,9 @@ def _mark_of(path: Path) -> dict[str, Any]:
     return mark if isinstance(mark, dict) else {}
 
 
-def _is_left_behind(path: Path) -> bool:
+def _is_left_behind(path: Place, *, alone: bool = False) -> bool:
     """Whether a directory is of a master that was never completed and nobody is writing any more."""
-    if not path.is_dir() or (path / _METADATA_FILE).exists():
+    if not path.is_dir() or (path / _METADATA_FILE).is_file():
         return False
     match _mark_of(path):
         case {
@@ -559,12 +618,12 @@ def _is_left_behind(path: Path) -> bool:
             if time.time() - since > _MAX_AGE_S:
                 return True
             return host == socket.gethostname() and not is_running(pid, process)
-    return _age_s(path) > _UNMARKED_AGE_S
+    return alone or _age_s(path) > _UNMARKED_AGE_S
 
 
-def _age_s(path: Path) -> float:
+def _age_s(path: Place) -> float:
     try:
-        return time.time() - path.stat().st_mtime
+        return time.time() - newest_s(path)
     except FileNotFoundError:  # another process has just swept it
         return 0.0
 
@@ -572,7 +631,7 @@ def _age_s(path: Path) -> float:
 # ---- small parts ----
 
 
-def _read_json(path: Path, location: Path, limit_bytes: int) -> dict[str, Any]:
+def _read_json(path: Place, location: Place, limit_bytes: int) -> dict[str, Any]:
     try:
         value = parse_json(read_bounded(path, limit_bytes))
         if not isinstance(value, dict):

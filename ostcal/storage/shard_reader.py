@@ -28,6 +28,18 @@ _CHECKSUM_BYTES = 4
 _CHECKSUM_RESIDUE = 0x48674BC7
 """CRC-32C of any bytes that are followed by their own CRC-32C, little-endian."""
 _BLOSC_HEADER_BYTES = 16
+_SHUFFLES = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChunkCodec:
+    """How blosc compresses chunks when they are written; whoever reads learns it from the chunk itself."""
+
+    name: str
+    level: int
+    shuffle: int
+    block_bytes: int
+    """0 where blosc chooses."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +53,12 @@ class ShardLayout:
     compressed: bool
     checksums: bool = False
     """Whether every chunk ends with its CRC-32C; those of version 1 of the format do not."""
+    codec: ChunkCodec | None = None
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether it is known how to write it."""
+        return self.codec is not None or not self.compressed
 
 
 def shard_layout(metadata: Mapping[str, Any]) -> ShardLayout | None:
@@ -67,8 +85,27 @@ def shard_layout(metadata: Mapping[str, Any]) -> ShardLayout | None:
             compressed = blosc_only(codecs[:-1] if checksums else codecs)
             if compressed is not None and not metadata.get("storage_transformers"):
                 return ShardLayout(
-                    height=height, width=width, chunk_rows=rows, dtype=dtype, compressed=compressed, checksums=checksums
+                    height=height,
+                    width=width,
+                    chunk_rows=rows,
+                    dtype=dtype,
+                    compressed=compressed,
+                    checksums=checksums,
+                    codec=_chunk_codec(codecs[1]) if compressed else None,
                 )
+    return None
+
+
+def _chunk_codec(described: Mapping[str, Any]) -> ChunkCodec | None:
+    """Read the settings of blosc; ``None`` where they are not all there."""
+    match described.get("configuration"):
+        case {
+            "cname": ("lz4" | "zstd") as name,
+            "clevel": int(level),
+            "shuffle": str(shuffle),
+            "blocksize": int(block_bytes),
+        } if 0 <= level <= 9 and shuffle in _SHUFFLES and 0 <= block_bytes < 1 << 31:
+            return ChunkCodec(name=name, level=level, shuffle=_SHUFFLES[shuffle], block_bytes=block_bytes)
     return None
 
 
@@ -104,7 +141,7 @@ def read_shard_rows(path: str, layout: ShardLayout, start: int, out: NDArray[Any
         index = _shard_index(path, status.st_size, status.st_mtime_ns, -(-layout.height // step))
         for chunk in range(start // step, -(-stop // step)):
             file.seek(int(index[chunk, 0]))
-            data = _chunk_data(file.read(int(index[chunk, 1])), layout, chunk, verify=verify)
+            data = chunk_data(file.read(int(index[chunk, 1])), layout, chunk, verify=verify)
             first = chunk * step
             if start <= first and first + step <= stop:
                 decode_chunk(data, out[first - start : first - start + step], compressed=layout.compressed)
@@ -115,7 +152,7 @@ def read_shard_rows(path: str, layout: ShardLayout, start: int, out: NDArray[Any
             out[top - start : bottom - start] = rows[top - first : bottom - first]
 
 
-def _chunk_data(stored: bytes, layout: ShardLayout, chunk: int, *, verify: bool) -> bytes | memoryview:
+def chunk_data(stored: bytes, layout: ShardLayout, chunk: int, *, verify: bool) -> bytes | memoryview:
     """Give the bytes of a chunk without their checksum, which is compared first."""
     if not layout.checksums:
         return stored
@@ -129,16 +166,26 @@ def _chunk_data(stored: bytes, layout: ShardLayout, chunk: int, *, verify: bool)
 @lru_cache(maxsize=4096)
 def _shard_index(path: str, size: int, mtime_ns: int, n_chunks: int) -> NDArray[np.uint64]:
     """Read where the chunks lie: (offset, length) of each. Kept, as every strip of a frame needs it again (4 kB)."""
-    length = n_chunks * _ENTRY_BYTES + _CHECKSUM_BYTES
+    length = index_length(n_chunks)
     if size < length:
         raise ValueError(f"it has {size} bytes, too few for its index of {length} bytes")
     with open(path, "rb") as file:
         file.seek(size - length)
         data = file.read(length)
+    return parsed_index(data, size)
+
+
+def index_length(n_chunks: int) -> int:
+    """Give the bytes of the index at the end of a shard."""
+    return n_chunks * _ENTRY_BYTES + _CHECKSUM_BYTES
+
+
+def parsed_index(data: bytes, size: int) -> NDArray[np.uint64]:
+    """Give (offset, length) of each chunk from the index of a shard of `size` bytes; ValueError where it is wrong."""
     entries, stored = data[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:]
     if struct.pack("<I", google_crc32c.value(entries)) != stored:
         raise ValueError("the checksum of its index is wrong")
-    index = np.frombuffer(entries, "<u8").reshape(n_chunks, 2)
+    index = np.frombuffer(entries, "<u8").reshape(-1, 2)
     if index.max() > size or index.sum(axis=1).max() > size:
         raise ValueError("its index names a chunk that is missing")
     return index

@@ -25,10 +25,12 @@ from ostcal.storage.frame_store import (
     Location,
     SeriesWriter,
     create_series,
+    local_path,
     open_series,
     open_series_for_writing,
 )
 from ostcal.storage.ledger import FrameRecord, describe_pixels
+from ostcal.storage.places import joined, make_directory
 
 _ROWS_AT_ONCE = 256
 """Rows that are converted at once: 20 MB of float64 at 9576 columns beside the frame itself."""
@@ -85,7 +87,7 @@ def import_frames(
     """
     if not frames:
         raise NoFramesError(f"{location}: there are no frames to import")
-    writer = _writer_for(frames, Path(location), compressor, frame_type or frames[0].metadata.frame_type)
+    writer = _writer_for(frames, local_path(location), compressor, frame_type or frames[0].metadata.frame_type)
     known = {_key(record) for record in writer.records}
     free = writer.free_indices()
     n_known = len(known)
@@ -140,9 +142,9 @@ def export_series(
         When all the others are written, if frames of the series are damaged; the message names them.
     """
     series = open_series(location)
-    target = Path(directory)
+    target = os.fspath(directory)
     try:
-        target.mkdir(parents=True, exist_ok=True)
+        make_directory(target)
     except OSError as error:
         raise StorageError(f"{target}: the directory cannot be made: {os_reason(error)}") from error
     files: list[str] = []
@@ -180,7 +182,7 @@ def export_frame(
     StorageError
         If the file exists or cannot be written.
     """
-    path = os.path.join(directory, export_name(record, frame_type))
+    path = joined(directory, export_name(record, frame_type))
     raw = RawFrame(
         cards=record.header or _cards_of(record),
         dtype=samples.dtype.name,

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import numpy as np
@@ -24,6 +22,7 @@ from ostcal.storage.fits_writer import OnesSum
 from ostcal.storage.frame_store import LEDGER, Series, open_series, read_committed
 from ostcal.storage.ledger import EXCLUSION_NAME, RECORD_NAME, FrameRecord, frame_statistics
 from ostcal.storage.master_store import DTYPES, PLANES, MasterStore, Plane, StoredMaster
+from ostcal.storage.places import directories_in, files_below, joined, names_in, open_binary, place
 
 METADATA_FILE: Final = "zarr.json"
 _SHARED_SETTINGS = ("camera", "gain", "offset", "readout_mode")
@@ -79,12 +78,13 @@ def _against_series(series: Series, record: FrameRecord) -> list[str]:
 
 def _strays_of_series(location: str) -> list[str]:
     try:
-        committed = {name[:6] for name in os.listdir(os.path.join(location, LEDGER)) if RECORD_NAME.fullmatch(name)}
+        committed = {name[:6] for name in names_in(joined(location, LEDGER)) if RECORD_NAME.fullmatch(name)}
     except OSError as error:
         return [f"{location}: its ledger cannot be listed: {os_reason(error)}"]
     strays = []
-    for path in _files_below(location):
-        match os.path.relpath(path, location).split(os.sep):
+    for inside in files_below(location):
+        path = joined(location, *inside.split("/"))
+        match inside.split("/"):
             case ["zarr.json"] | ["frames", "zarr.json"]:
                 continue
             case ["ledger", name] if RECORD_NAME.fullmatch(name):
@@ -98,12 +98,6 @@ def _strays_of_series(location: str) -> list[str]:
             case _:
                 strays.append(_stray(path))
     return strays
-
-
-def _files_below(location: str) -> Iterator[str]:
-    for parent, below, names in os.walk(location):
-        below.sort()
-        yield from (os.path.join(parent, name) for name in sorted(names))
 
 
 def _stray(path: str) -> str:
@@ -145,21 +139,21 @@ def check_store(location: str) -> tuple[list[str], list[str]]:
     findings = []
     try:
         names = store.names()
-        entries = sorted(os.scandir(location), key=lambda entry: entry.name)
+        below = [path.name for path in directories_in(location)]
+        others = sorted(set(names_in(location)) - set(below))
     except (OstcalError, OSError) as error:
         reason = os_reason(error) if isinstance(error, OSError) else str(error)
         return [], [f"{location}: the masters cannot be listed: {reason}"]
     findings += _group_metadata(location)
-    for entry in entries:
-        if entry.is_dir() and entry.name not in names:
-            findings.append(f"{entry.path}: an unfinished master; the next run sweeps it, if none is writing it now")
-        elif not entry.is_dir() and entry.name != METADATA_FILE:
-            findings.append(_stray(entry.path))
+    for name in sorted(set(below) - set(names)):
+        where = joined(location, name)
+        findings.append(f"{where}: an unfinished master; the next run sweeps it, if none is writing it now")
+    findings += [_stray(joined(location, name)) for name in others if name != METADATA_FILE]
     return names, findings
 
 
 def _group_metadata(location: str) -> list[str]:
-    path = Path(location, METADATA_FILE)
+    path = place(joined(location, METADATA_FILE))
     try:
         metadata = parse_json(read_bounded(path, _MAX_METADATA_BYTES))
     except (ValueError, OSError) as error:
@@ -215,14 +209,14 @@ def _check_plane(master: StoredMaster, plane: Plane, most_used: int | None) -> l
 def _strays_of_master(master: StoredMaster) -> list[str]:
     chunks = {f"c.{chunk}.0" for chunk in range(-(-master.shape[0] // master.chunk_rows))}
     strays = []
-    for path in _files_below(master.location):
-        match os.path.relpath(path, master.location).split(os.sep):
+    for inside in files_below(master.location):
+        match inside.split("/"):
             case ["zarr.json"]:
                 continue
             case [plane, name] if plane in DTYPES and (name in chunks or name == METADATA_FILE):
                 continue
             case _:
-                strays.append(_stray(path))
+                strays.append(_stray(joined(master.location, *inside.split("/"))))
     return strays
 
 
@@ -250,7 +244,7 @@ def check_fits(path: str) -> FitsCheck:
         packed = inspect_fits(path).packed
         if packed != "none":
             return FitsCheck(findings=())
-        with open(path, "rb") as file:
+        with open_binary(path) as file:
             return _check_units(file, path)
     except FrameError as error:
         return FitsCheck(findings=(str(error),))
@@ -259,7 +253,7 @@ def check_fits(path: str) -> FitsCheck:
 
 
 def _check_units(file: BinaryIO, path: str) -> FitsCheck:
-    size = os.fstat(file.fileno()).st_size
+    size = file.seek(0, os.SEEK_END)
     findings: list[str] = []
     primary: Header | None = None
     has_checksums = False

@@ -1,0 +1,84 @@
+"""Rows of frames whose shards are objects: one request for the chunks of a strip, which lie one after the other.
+
+A request to an object store waits 10 to 100 ms before the first byte, so that a strip of a frame is one range, never
+one for each chunk; `ostcal.storage.shard_reader` does the same for files with a read for each.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ostcal.storage.objects import ObjectPath
+from ostcal.storage.shard_reader import ShardLayout, chunk_data, decode_chunk, index_length, parsed_index
+
+
+def read_object_rows(location: str, layout: ShardLayout, start: int, out: NDArray[Any], *, verify: bool = True) -> None:
+    """Fill `out`, an (n_rows, width) array of the layout's dtype in C order, with one frame's rows from `start` on.
+
+    The checksums of chunks are compared where there are any and `verify` is true.
+
+    Raises
+    ------
+    ValueError
+        If the shard is damaged, or was replaced by another one while it was read.
+    FileNotFoundError
+        If it is missing.
+    UnreachableError
+        If the server does not give it.
+    """
+    shard, step, stop = ObjectPath.of(location), layout.chunk_rows, start + len(out)
+    chunks = range(start // step, -(-stop // step))
+    for fresh in (False, True):
+        index = _index(location, -(-layout.height // step), fresh=fresh)
+        try:
+            _fill(out, start, layout, chunks, _stored_chunks(shard, index, chunks), verify=verify)
+            return
+        except (ValueError, FileNotFoundError):
+            if fresh:  # else it may have been replaced since its index was read
+                raise
+
+
+def _fill(
+    out: NDArray[Any], start: int, layout: ShardLayout, chunks: range, stored: list[bytes], *, verify: bool
+) -> None:
+    step, stop = layout.chunk_rows, start + len(out)
+    for chunk, data in zip(chunks, stored, strict=True):
+        checked = chunk_data(data, layout, chunk, verify=verify)
+        first = chunk * step
+        if start <= first and first + step <= stop:
+            decode_chunk(checked, out[first - start : first - start + step], compressed=layout.compressed)
+            continue
+        rows = np.empty((step, layout.width), layout.dtype)
+        decode_chunk(checked, rows, compressed=layout.compressed)
+        top, bottom = max(first, start), min(first + step, stop)
+        out[top - start : bottom - start] = rows[top - first : bottom - first]
+
+
+def _stored_chunks(shard: ObjectPath, index: NDArray[np.uint64], chunks: range) -> list[bytes]:
+    """Give the bytes of chunks: one request where they are neighbours, as this package writes them."""
+    places = [(int(index[chunk, 0]), int(index[chunk, 1])) for chunk in chunks]
+    if not places:
+        return []
+    first, last = min(at for at, _ in places), max(at + length for at, length in places)
+    if last - first == sum(length for _, length in places):
+        data = shard.read_range(first, last)
+        return [data[at - first : at - first + length] for at, length in places]
+    return [shard.read_range(at, at + length) for at, length in places]
+
+
+def _index(location: str, n_chunks: int, *, fresh: bool) -> NDArray[np.uint64]:
+    """Give where the chunks of a shard lie; kept, as every strip needs it again (4 kB)."""
+    return _read_index.__wrapped__(location, n_chunks) if fresh else _read_index(location, n_chunks)
+
+
+@lru_cache(maxsize=4096)
+def _read_index(location: str, n_chunks: int) -> NDArray[np.uint64]:
+    shard, length = ObjectPath.of(location), index_length(n_chunks)
+    size = shard.state().size
+    if size < length:
+        raise ValueError(f"it has {size} bytes, too few for its index of {length} bytes")
+    return parsed_index(shard.read_range(size - length, size), size)
