@@ -39,12 +39,76 @@ def masters_table(result: dict[str, Any]) -> str:
     return f"{_markdown(head, rows)}\n\n{caption}"
 
 
+def engine_table(result: dict[str, Any]) -> str:
+    """Render the engine alone beside its parts, each alone."""
+    rows = []
+    for name, times in result["sources"].items():
+        parts = times["read"] + times["decompress"] + times["sort"]
+        siril = f"{result['siril_s'] / times['engine']:.1f} x" if result["siril_s"] else "-"
+        rows.append(
+            (
+                name,
+                f"{times['engine']:.2f} s",
+                f"{times['read']:.2f} s",
+                f"{times['decompress']:.2f} s" if times["decompress"] else "-",
+                f"{times['sort']:.2f} s",
+                f"{times['engine'] / parts:.2f} x",
+                siril,
+            )
+        )
+    head = ("frames", "engine", "read alone", "decompress alone", "sort alone", "engine / sum", "Siril / engine")
+    frames = result["frames"]
+    caption = (
+        f"{frames['frames']} dark frames of {frames['width']} x {frames['height']} in the page cache, sigma clip to"
+        f" convergence, from opening the frames to the master in memory, {result['threads']} threads, fastest of"
+        f" {result['runs']}; at most {result['limit']:g} x the sum and at least {result['siril_ratio']:g} x faster than"
+        f" Siril are asked for. {_machine(result)}"
+    )
+    return f"{_markdown(head, rows)}\n\n{caption}"
+
+
+def cold_cache_table(result: dict[str, Any]) -> str:
+    """Render combining from a cold page cache beside reading the raw files into nothing."""
+    if "not_measured" in result:
+        return f"Not measured: {result['not_measured']} {_machine(result)}"
+    rows = [
+        (
+            name,
+            f"{times['wall_s']:.1f} s",
+            f"{times['bytes'] / 1e9:.2f} GB",
+            f"{times['bytes'] / times['wall_s'] / 1e6:.0f} MB/s",
+        )
+        for name, times in result["runs"].items()
+    ]
+    frames = result["frames"]
+    caption = (
+        f"{frames['frames']} dark frames of {frames['width']} x {frames['height']}, none of their bytes in the page"
+        f" cache before each run, medians of {result['rounds']}. {_machine(result)}"
+    )
+    return f"{_markdown(('from a cold page cache', 'time', 'bytes on the disk', 'rate'), rows)}\n\n{caption}"
+
+
+def start_up_table(result: dict[str, Any]) -> str:
+    """Render the processor time of short commands above that of an empty Python program."""
+    rows = [
+        (name, f"{each['cpu_s']:.2f} s", f"{each['wall_s']:.2f} s", f"{each['limit_s']:.2f} s")
+        for name, each in result["commands"].items()
+    ]
+    frames = result["frames"]
+    caption = (
+        f"Medians of {result['runs']} runs above `python -c pass`; the small run makes one master dark of"
+        f" {frames['frames']} frames of {frames['width']} x {frames['height']}, kernels compiled before."
+        f" {_machine(result)}"
+    )
+    return f"{_markdown(('command', 'CPU time', 'time', 'CPU time allowed'), rows)}\n\n{caption}"
+
+
 def memory_table(result: dict[str, Any]) -> str:
     """Render the memory of the process tree against the limit that was set."""
     rows = [
         (
             str(case["frames"]),
-            f"{case['width']} x {case['height']}",
+            f"{case['width']} x {case['height']}, {case.get('stored', 'FITS')}",
             case["scheduler"],
             f"{case['wall_s']:.1f} s",
             str(case["processes"]),
@@ -63,9 +127,17 @@ def stages_table(result: dict[str, Any]) -> str:
         (name, f"{seconds:.3f} s", f"{100 * seconds / result['wall_s']:.0f} %")
         for name, seconds in result["stages"].items()
     ]
+    words = {"combine": "combine (sort, clip, sums)", "read": "read (and decompress)"}
+    rows += [
+        (f"in combining: {words.get(name, name)}", f"{seconds:.3f} s", "")
+        for name, seconds in result.get("of_combining", {}).items()
+    ]
     rows.append(("whole command", f"{result['wall_s']:.3f} s", "100 %"))
     frames = result["frames"]
-    caption = f"{frames['frames']} dark frames of {frames['width']} x {frames['height']}, kernels compiled before."
+    caption = (
+        f"{frames['frames']} dark frames of {frames['width']} x {frames['height']}, kernels compiled before; what"
+        " combining consists of is summed over the threads, except for what follows the last strip."
+    )
     return f"{_markdown(('stage', 'time', 'share'), rows)}\n\n{caption} {_machine(result)}"
 
 
@@ -136,12 +208,106 @@ def quality_table(result: dict[str, Any]) -> str:
     return f"{_markdown(('one master dark', 'time', 'CPU time', 'peak memory', 'time added'), rows)}\n\n{caption}"
 
 
+def night_table(result: dict[str, Any]) -> str:
+    """Render the time of all masters of a night, beside that of one."""
+    frames, night = result["frames"], result["night"]
+    one_cpu_s = sum(one["cpu_s"] for one in result["one"]) / len(result["one"])
+    one_peak = max(one["sum_of_peaks_bytes"] for one in result["one"])
+    rows = [
+        ("one master dark", f"{result['one_s']:.1f} s", "1.0 x", f"{one_cpu_s:.1f} s", f"{one_peak / 2**20:.0f} MiB"),
+        (
+            f"all masters: bias, {len(frames['exposures_s']) - 1} darks, flat",
+            f"{night['wall_s']:.1f} s",
+            f"{result['ratio']:.1f} x",
+            f"{night['cpu_s']:.1f} s",
+            f"{night['sum_of_peaks_bytes'] / 2**20:.0f} MiB",
+        ),
+        (
+            "allowed", f"{result['limit'] * result['one_s']:.1f} s", f"{result['limit']:.1f} x", "",
+            f"{result['memory_limit_bytes'] / 2**20:.0f} MiB",
+        ),
+    ]  # fmt: skip
+    head = ("what", "time", "time / one master", "CPU time", "sum of peak memory")
+    size = f"{frames['width']} x {frames['height']}"
+    cache = "from a cold page cache" if result["from_cold_cache"] else "frames in the page cache"
+    caption = (
+        f"{len(frames['exposures_s']) + 1} series of {frames['frames']} frames of {size}"
+        f" ({result['raw_bytes'] / 1e9:.1f} GB raw, {result['stored_bytes'] / 1e9:.1f} GB stored), whole command with"
+        f" quality control and report, {cache}. {_machine(result)}"
+    )
+    return f"{_markdown(head, rows)}\n\n{caption}"
+
+
+def while_exposing_table(result: dict[str, Any]) -> str:
+    """Render what combining meanwhile costs the capture, and how soon the masters are there."""
+    rows = [
+        (
+            f"from one {'bias' if float(exposure) < 0.01 else 'dark'} of {exposure} s to the next",
+            f"{both:.3f} s",
+            f"{alone:.3f} s",
+            f"{result['cadence_ratio'][exposure]:.3f} x",
+            "1.02 x",
+        )
+        for exposure, (alone, both) in result["cadence_s"].items()
+    ]
+    rows += [
+        (
+            f"last of {result['masters']} masters after the last frame",
+            f"{result['last_master_s']:.1f} s",
+            f"{result['one_master_s']:.1f} s for one master",
+            f"{result['last_master_ratio']:.2f} x",
+            "2.50 x",
+        ),
+        (
+            "sum of peak memory of capture and combining",
+            f"{result['workflow']['sum_of_peaks_bytes'] / 2**20:.0f} MiB",
+            "",
+            "",
+            f"{result['memory_limit_bytes'] / 2**20:.0f} MiB",
+        ),
+    ]
+    evening = result["evening"]
+    caption = (
+        f"{evening['frames']} frames of each series, simulated sensor {evening['sensor']} in a process of its own on"
+        f" the same machine. {_machine(result)}"
+    )
+    head = ("what", "while combining", "alone", "ratio", "limit")
+    return f"{_markdown(head, rows)}\n\n{caption}"
+
+
+def growth_table(result: dict[str, Any]) -> str:
+    """Render time and memory over frames and pixels, and whether they grow as they should."""
+    rows = [
+        (
+            str(case["frames"]),
+            f"{case['width']} x {case['height']} ({case['width'] * case['height'] / 1e6:.0f} MP)",
+            f"{case['wall_s']:.2f} s",
+            f"{case['cpu_s']:.2f} s",
+            f"{case['peak_rss_bytes'] / 2**20:.0f} MiB",
+        )
+        for case in (*result["frames"], *result["pixels"])
+    ]
+    verdicts = [
+        f"* {verdict['what']}: {verdict['factor']:.2f}, at most {verdict['limit']:g} allowed"
+        for verdict in result["verdicts"]
+    ]
+    caption = f"Whole command, memory_limit {result['memory_limit_bytes'] / 2**20:.0f} MiB. {_machine(result)}"
+    table = _markdown(("frames", "size", "time", "CPU time", "peak memory"), rows)
+    return f"{table}\n\n{caption}\n\n" + "\n".join(verdicts)
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "masters": masters_table,
+    "engine": engine_table,
+    "cold_cache": cold_cache_table,
+    "start_up": start_up_table,
     "memory": memory_table,
     "stages": stages_table,
     "capture": capture_table,
     "quality": quality_table,
+    "growth": growth_table,
+    "night": night_table,
+    "while_exposing": while_exposing_table,
 }
 
 

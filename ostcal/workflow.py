@@ -20,17 +20,19 @@ from ostcal.capture.clock import Clock, SystemClock
 from ostcal.capture.cooling import CoolingOutcome, CoolingRules, cool, warm_up
 from ostcal.capture.darks import DarkPlan, DarkRules, capture_darks, find_bias_level, flat_exposures, plan_darks
 from ostcal.capture.flats import FlatReport, FlatRules, capture_flats, plan_flats
-from ostcal.capture.plan import CaptureWatcher, Equipment, RetryRules, SeriesOutcome, SeriesSink
+from ostcal.capture.plan import CaptureWatcher, Equipment, RetryRules, SeriesOutcome, SeriesPlan, SeriesSink
 from ostcal.config import Config, load_config
 from ostcal.devices.alpaca_link import Timeouts
 from ostcal.devices.opening import open_alpaca_camera, open_alpaca_cover, open_alpaca_filter_wheel
 from ostcal.devices.protocols import Camera, CameraRequest
-from ostcal.errors import DeviceError, OstcalError
+from ostcal.errors import ConfigError, DeviceError, OstcalError
 from ostcal.frames import CameraSettings
-from ostcal.masters.build import Watcher
-from ostcal.masters.creator import ConfigSource, MasterFrameCreator
+from ostcal.masters.ahead import AheadProcess, can_combine_ahead
+from ostcal.masters.creator import ConfigSource, MasterFrameCreator, request_of
+from ostcal.masters.request import Watcher
 from ostcal.measure.live import LiveLimits
 from ostcal.status import Level, Status
+from ostcal.storage.places import is_remote
 
 logger = logging.getLogger(__name__)
 
@@ -175,7 +177,25 @@ def _limits(config: Config, **others: Any) -> LiveLimits:
     return LiveLimits(temperature_c=config.master_frames.temperature_tolerance, **others)
 
 
+def refuse_object_stores(config: Config) -> None:
+    """Refuse to capture into an object store: frames are exposed once, and a disk has them at once.
+
+    Raises
+    ------
+    ConfigError
+        With the key that is to be changed.
+    """
+    for section in ("dark_capture", "flat_capture"):
+        directory = getattr(config, section).output_dir
+        if is_remote(directory):
+            raise ConfigError(
+                f"{section}.output_dir: {directory} is in an object store; frames are captured into a local directory:"
+                " set one, and copy its series there with ostcal upload"
+            )
+
+
 def _sink(config: Config, directory: str) -> SeriesSink:
+    refuse_object_stores(config)
     return SeriesSink(
         directory=directory, compressor=config.storage.compressor, export_frames=config.storage.export_frames
     )
@@ -398,6 +418,60 @@ def _abort(equipment: Equipment) -> None:
         logger.debug("the exposure could not be aborted: %s", error)
 
 
+class _Ahead:
+    """Has finished series combined while the camera takes the next; a context manager.
+
+    A series is handed over when the next one begins: with nothing more to take, the masters are made at once.
+    """
+
+    def __init__(self, config: Config, watcher: CaptureWatcher, step: Step) -> None:
+        self._told = watcher
+        self._min_frames = config.master_frames.min_frames
+        self._finished: list[str] = []
+        self._process = _ahead_process(config) if step == "all" else None
+        self.watcher = replace(watcher, series_started=self._series_started, series_ended=self._series_ended)
+
+    def __enter__(self) -> _Ahead:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End what is being combined; the masters step goes on with it."""
+        if self._process is not None:
+            self._process.close()
+
+    def combine_finished(self) -> None:
+        """Hand over the series that have ended."""
+        finished, self._finished = self._finished, []
+        if self._process is None:
+            return
+        for location in finished:
+            self._process.combine(location)
+
+    def _series_started(self, plan: SeriesPlan, location: str, missing: int) -> None:
+        if missing:
+            self.combine_finished()
+        self._told.series_started(plan, location, missing)
+
+    def _series_ended(self, outcome: SeriesOutcome) -> None:
+        if outcome.present >= self._min_frames:
+            self._finished.append(outcome.location)
+        self._told.series_ended(outcome)
+
+
+def _ahead_process(config: Config) -> AheadProcess | None:
+    """Give what combines ahead, where it is wanted and can be done."""
+    wanted = config.master_frames
+    if not config.workflow.masters_while_exposing or config.compute.scheduler == "distributed":
+        return None
+    request = request_of(
+        config, bias=wanted.create_master_bias, darks=wanted.create_master_darks, flats=wanted.create_master_flats
+    )
+    return AheadProcess(request) if can_combine_ahead(request) else None
+
+
 class CalibrationWorkflow:
     """Darks, flats, the darks that the flats still miss, masters; parameters as for `DarkCapture`."""
 
@@ -441,11 +515,16 @@ class CalibrationWorkflow:
         """
         self.statuses = {}
         if step != "masters":
-            with open_equipment(self.config, self._watcher, self._ask) as equipment:
+            refuse_object_stores(self.config)
+            ahead = _Ahead(self.config, self._watcher or CaptureWatcher(), step)
+            with ahead, open_equipment(self.config, ahead.watcher, self._ask) as equipment:
                 try:
                     self._cool(equipment, wait_for_cooling)
                     self._capture(equipment, step)
+                    if self._warms_up():
+                        ahead.combine_finished()
                 except KeyboardInterrupt:
+                    ahead.close()
                     _abort(equipment)
                     if self._warms_up():
                         self._logger.warning("interrupted; the sensor warms up first, another Ctrl-C skips that")

@@ -194,10 +194,86 @@ def test_the_capture_benchmark_measures_download_storing_and_cadence(quick_captu
     assert 30e6 < quick_capture["series"]["peak_rss_of_1_mp_bytes"] < 500e6
 
 
+def quick_run(folder: Path, script: str, table: str) -> dict[str, Any]:
+    """Run a benchmark with small frames; gives its result, whose table it printed."""
+    out = folder / "result.json"
+    command = [sys.executable, str(BENCH / script), "--quick", f"--work={folder / 'work'}", f"--out={out}"]
+    environment = {**os.environ, "PYTHONPATH": str(BENCH.parent)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, env=environment)
+    assert done.returncode == 0, done.stderr
+    result: dict[str, Any] = json.loads(out.read_text())
+    assert bench_module("make_tables").TABLES[table](result) in done.stdout
+    assert not (folder / "work").exists()
+    return result
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_a_night_makes_all_masters_and_deletes_the_frames(tmp_path: Path) -> None:
+    result = quick_run(tmp_path, "whole_night.py", "night")
+    assert 0.2 * result["raw_bytes"] < result["stored_bytes"] < result["raw_bytes"]
+    assert len(result["one"]) == 2
+    assert 1 < result["ratio"] < 20
+    assert 100e6 < result["night"]["sum_of_peaks_bytes"] < result["memory_limit_bytes"]
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_combining_while_exposing_takes_an_evening(tmp_path: Path) -> None:
+    result = quick_run(tmp_path, "while_exposing.py", "while_exposing")
+    assert set(result["cadence_s"]) == {"0.001", "10", "20"}
+    assert all(0.1 < both < 5 for name, (_, both) in result["cadence_s"].items() if name != "0.001")
+    assert result["masters"] >= result["series"]
+    assert 0 < result["last_master_s"] < 60
+
+
 def test_timing_lines_of_a_log_are_added_up_per_stage() -> None:
     stages = bench_module("stages")
     log = "12:00:00 DEBUG ostcal: timing: read and combine 1.25 s\nother\ntiming: FITS 0.5 s\ntiming: FITS 0.25 s\n"
     assert stages.sum_stages(log) == {"read and combine": 1.25, "FITS": 0.75}
+
+
+def test_what_combining_consists_of_is_added_up_over_masters() -> None:
+    stages = bench_module("stages")
+    log = (
+        "timing: combine 3.0 s\n"
+        "timing: master_dark: read 1.5 s, combine 2.0 s, write 0.5 s, summed over the workers\n"
+        "timing: master_bias: read 0.5 s, combine 1.0 s, write 0.25 s, summed over the workers\n"
+        "timing: master_dark: statistics 0.000 s, FITS 0.25 s, commit 0.125 s, published\n"
+    )
+    assert stages.sum_stages(log) == {"combine": 3.0}
+    assert stages.sum_details(log) == {
+        "read": 2.0, "combine": 3.0, "write": 0.75, "statistics": 0.0, "FITS": 0.25, "commit": 0.125,
+    }  # fmt: skip
+
+
+def test_the_cache_of_a_file_is_emptied_and_seen_to_be(tmp_path: Path) -> None:
+    page_cache = bench_module("page_cache")
+    if not page_cache.can_be_cold():
+        pytest.skip("this system does not let a program empty the page cache")
+    path = tmp_path / "frame"
+    path.write_bytes(bytes(5_000_000))
+    assert page_cache.read_into_nothing([path]) == 5_000_000
+    assert page_cache.cached_share([path]) == 1.0
+    page_cache.evict([path])
+    if page_cache.cached_share([path]) == 1.0:
+        pytest.skip("this file system keeps its files in memory")
+    assert page_cache.cached_share([path]) == 0.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", ["engine", "cold_cache"])
+def test_the_benchmarks_of_the_engine_run_on_small_frames(tmp_path: Path, script: str) -> None:
+    out = tmp_path / f"{script}.json"
+    command = [sys.executable, str(BENCH / f"{script}.py"), "--quick", f"--work={tmp_path / 'work'}", f"--out={out}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(out.read_text())
+    assert result["frames"]["frames"] == 24
+    if script == "engine":
+        assert set(result["sources"]) == {"FITS", "zarr"}
+        assert all(
+            times["engine"] > 0 and times["read"] > 0 and times["sort"] > 0 for times in result["sources"].values()
+        )
+        assert result["sources"]["zarr"]["decompress"] > 0
 
 
 def test_an_unknown_peer_is_named_with_those_that_are_known() -> None:

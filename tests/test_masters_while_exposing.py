@@ -138,6 +138,25 @@ def test_the_masters_are_those_of_a_run_afterwards(
     assert strips_left(tmp_path / "masters") == 0
 
 
+def test_strips_of_the_same_work_and_name_are_taken_over_within_a_second(tmp_path: Path) -> None:
+    store = MasterStore(tmp_path / "masters.zarr")
+    rows = {
+        "master": np.ones((4, 5), np.float32),
+        "n_used": np.ones((4, 5), np.uint16),
+        "std": np.ones((4, 5), np.float32),
+    }
+    for name, work in (("other", "work of other frames"), ("flat", "work")):
+        writer = store.create(name, (8, 5), 4, work=work)
+        writer.keep_result(0, {"key": "a"}, writer.write_rows(0, **rows))
+        store.abandon(name)
+    assert store.create("flat", (8, 5), 4, work="work").n_kept() == 1
+    store.abandon("flat")
+    assert store.create("other", (8, 5), 4, work="work").n_kept() == 1  # in the place of what is of other work
+    assert not store.exists("flat")
+    store.abandon("other")
+    assert store.create("other", (8, 5), 4, work="work of other frames").n_kept() == 0
+
+
 def test_what_is_published_already_is_not_combined_again(tmp_path: Path, evening: list[Path]) -> None:
     request = request_for(tmp_path)
     build_masters(request)
@@ -176,6 +195,7 @@ def test_nothing_is_combined_ahead_where_all_series_must_be_known(tmp_path: Path
     assert can_combine_ahead(request) == (not keys and spare_workers(request) > 0)
     assert not can_combine_ahead(replace(request, execution=replace(request.execution, scheduler="distributed")))
     assert not can_combine_ahead(replace(request, execution=replace(request.execution, workers=0)))
+    assert not can_combine_ahead(replace(request, output_dir="s3://bucket/masters"))
 
 
 # ---- in a process of its own ----
@@ -337,7 +357,14 @@ def test_one_step_alone_and_a_night_without_it_start_no_process(here: Path, capl
 
 
 @posix
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGINT,
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param(signal.SIGKILL, marks=pytest.mark.slow),
+    ],
+)
 def test_an_evening_that_is_ended_leaves_no_process_and_goes_on(here: Path, number: int) -> None:
     config = night_config(here)
     config["dark_capture"]["num_darks"] = 20

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,13 +36,40 @@ class Correction:
     dark_offset: NDArray[np.float32] | None = None
     dark_rate: NDArray[np.float32] | None = None
 
+    def rows(self, start: int, stop: int) -> Correction:
+        """Give the correction of some rows."""
+        offset = None if self.dark_offset is None else self.dark_offset[start:stop]
+        rate = None if self.dark_rate is None else self.dark_rate[start:stop]
+        return replace(self, dark_offset=offset, dark_rate=rate)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockPlanes:
+    """The planes of a master: `master` and `std` float32, `n_used` uint16, (rows, width) in C order."""
+
+    master: NDArray[np.float32]
+    n_used: NDArray[np.uint16]
+    std: NDArray[np.float32]
+
+    @classmethod
+    def empty(cls, shape: tuple[int, int]) -> BlockPlanes:
+        """Make room for rows of a master."""
+        return cls(
+            master=np.empty(shape, np.float32), n_used=np.empty(shape, np.uint16), std=np.empty(shape, np.float32)
+        )
+
+    def rows(self, start: int, stop: int) -> BlockPlanes:
+        """Give some rows, as views."""
+        return BlockPlanes(master=self.master[start:stop], n_used=self.n_used[start:stop], std=self.std[start:stop])
+
 
 @dataclass(frozen=True, kw_only=True)
 class BlockResult:
     """Planes of a combined block, each of shape (rows, width), and counts.
 
-    `master`, `std` (sample standard deviation of the kept), `low` and `high` (the kept range) are float32, `n_used` is
-    uint16, `rejected_per_frame` is int64 of shape (n_frames,): samples outside the kept range or not finite.
+    `master`, `std` (sample standard deviation of the kept), `low` and `high` (the kept range; empty where it was not
+    asked for) are float32, `n_used` is uint16, `rejected_per_frame` is int64 of shape (n_frames,): samples outside
+    the kept range or not finite.
     """
 
     master: NDArray[np.float32]
@@ -62,6 +89,7 @@ def combine_block(
     *,
     noise: SeriesNoise = _NO_NOISE,
     correction: Correction | None = None,
+    planes: BlockPlanes | None = None,
 ) -> BlockResult:
     """Combine a block of samples pixel by pixel.
 
@@ -76,6 +104,8 @@ def combine_block(
         Noise and step of the series, for methods whose spread has a floor.
     correction : Correction, optional
         Dark subtraction and scaling of every frame before rejection (flats).
+    planes : BlockPlanes, optional
+        Where the result is to lie; then `low` and `high` are not given.
 
     Returns
     -------
@@ -84,21 +114,25 @@ def combine_block(
     n, rows, width = block.shape
     parameters = method.resolved(n).parameters(noise)
     flat_block = np.ascontiguousarray(block).reshape(n, rows * width)
-    planes = {name: np.empty(rows * width, np.float32) for name in ("master", "std", "low", "high")}
-    n_used = np.empty(rows * width, np.uint16)
+    low, high = (np.empty((rows, width) if planes is None else (0, width), np.float32) for _ in range(2))
+    planes = planes or BlockPlanes.empty((rows, width))
     rejected = np.zeros(n, np.int64)
-    outputs = (planes["master"], n_used, planes["std"], planes["low"], planes["high"], rejected)
+    flat_planes = (plane.reshape(-1) for plane in (planes.master, planes.n_used, planes.std, low, high))
+    outputs = (*flat_planes, rejected)
     invalid = 0
     if encoding.is_integer and correction is None:
         _combine_words(flat_block, encoding, parameters, outputs)
+    elif encoding.is_integer and correction is not None:
+        invalid = _combine_corrected(flat_block, encoding, correction, parameters, outputs)
     else:
         samples = flat_block if correction is None else corrected(flat_block, encoding, correction)
-        invalid = samples.size - int(np.count_nonzero(np.isfinite(samples)))
-        _combine_floats(samples, parameters, outputs)
-    shape = (rows, width)
+        invalid = _combine_floats(samples, parameters, outputs)
     return BlockResult(
-        **{name: plane.reshape(shape) for name, plane in planes.items()},
-        n_used=n_used.reshape(shape),
+        master=planes.master,
+        n_used=planes.n_used,
+        std=planes.std,
+        low=low,
+        high=high,
         rejected_per_frame=rejected,
         invalid=invalid,
     )
@@ -107,9 +141,7 @@ def combine_block(
 def corrected(samples: NDArray[Any], encoding: SampleEncoding, correction: Correction) -> NDArray[np.float32]:
     """Apply a correction to samples of shape (n_frames, n_pixels); gives float32 of the same shape."""
     n, size = samples.shape
-    zeros = np.zeros(size, np.float32)
-    offset = zeros if correction.dark_offset is None else correction.dark_offset.reshape(-1)
-    rate = zeros if correction.dark_rate is None else correction.dark_rate.reshape(-1)
+    offset, rate = _darks(correction, size)
     out = np.empty((n, size), np.float32)
     if encoding.is_integer:
         flip = _SIGN_BIT if encoding.sign_flipped else np.uint16(0)
@@ -122,6 +154,13 @@ def corrected(samples: NDArray[Any], encoding: SampleEncoding, correction: Corre
         dark = offset.astype(np.float64) + rate.astype(np.float64) * correction.exposure_time_s[i]
         out[i] = (samples[i] - dark) * correction.scale[i]
     return out
+
+
+def _darks(correction: Correction, size: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Give offset and rate of the dark of every pixel."""
+    offset, rate = correction.dark_offset, correction.dark_rate
+    zeros = np.zeros(size if offset is None or rate is None else 0, np.float32)
+    return zeros if offset is None else offset.reshape(-1), zeros if rate is None else rate.reshape(-1)
 
 
 def _combine_words(
@@ -137,11 +176,31 @@ def _combine_words(
     )  # fmt: skip
 
 
-def _combine_floats(block: NDArray[Any], p: KernelParameters, outputs: tuple[NDArray[Any], ...]) -> None:
-    kernels.combine_floats(
-        block, kernels.sorting_network(block.shape[0]),
+def _combine_floats(block: NDArray[Any], p: KernelParameters, outputs: tuple[NDArray[Any], ...]) -> int:
+    network = kernels.sorting_network(block.shape[0])
+    return int(kernels.combine_floats(block, network, *_float_parameters(p), *outputs))
+
+
+def _combine_corrected(
+    block: NDArray[Any],
+    encoding: SampleEncoding,
+    correction: Correction,
+    p: KernelParameters,
+    outputs: tuple[NDArray[Any], ...],
+) -> int:
+    flip = _SIGN_BIT if encoding.sign_flipped else np.uint16(0)
+    invalid = kernels.combine_corrected(
+        block, encoding.byte_swapped, flip, encoding.zero_adu, *_darks(correction, block.shape[1]),
+        correction.exposure_time_s, correction.scale, kernels.sorting_network(block.shape[0]),
+        *_float_parameters(p), *outputs,
+    )  # fmt: skip
+    return int(invalid)
+
+
+def _float_parameters(p: KernelParameters) -> tuple[Any, ...]:
+    return (
         p.code, p.center_is_median, p.spread_is_mad, p.iterations,
         p.low_numerator / p.low_denominator, p.high_numerator / p.high_denominator, p.min_keep, p.n_low, p.n_high,
         p.floor_micro_adu / 1e6, p.step_micro_adu / 2e6,
-        p.is_modelled, p.variance_adu2, p.signal_zero_adu, p.variance_per_adu, *outputs,
+        p.is_modelled, p.variance_adu2, p.signal_zero_adu, p.variance_per_adu,
     )  # fmt: skip

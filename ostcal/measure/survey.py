@@ -46,6 +46,8 @@ Left out, they would raise the level of a Bayer sensor, whose darkest and bright
 _HISTOGRAM_COLUMNS = 256
 """Columns that are counted in the histogram, or a few more: 50,000 samples of a frame, and a tenth of the time."""
 
+_LARGEST_BIN = 2.0**62
+"""Damaged floats beyond it have no bin: their differences would not fit 64 bits."""
 _HISTOGRAM_BINS = 512
 
 Float = NDArray[np.float64]
@@ -391,7 +393,8 @@ class _Unit:
 def _survey_unit(samples: NDArray[Any], work: _Work, saturation_adu: float, common: _Common) -> _Unit:
     n_frames, n_rows, n_columns = samples.shape
     values, spare = work.arrays(n_frames, n_rows * n_columns)
-    np.copyto(values.reshape(samples.shape), samples, casting="unsafe")
+    with np.errstate(over="ignore"):  # damaged floats become infinities
+        np.copyto(values.reshape(samples.shape), samples, casting="unsafe")
     missing = np.zeros(n_frames, np.int64)
     if not np.issubdtype(samples.dtype, np.integer):
         values, missing = _without_missing(values)
@@ -654,6 +657,7 @@ def _histogram(samples: NDArray[Any], bin_adu: float) -> tuple[NDArray[np.int64]
         return bins.astype(np.int64), counts[bins].astype(np.int64)
     if not np.issubdtype(samples.dtype, np.integer):
         few = np.floor(few[np.isfinite(few)] / bin_adu)
+        few = few[np.abs(few) < _LARGEST_BIN]
     bins, counts = np.unique(few.astype(np.int64), return_counts=True)
     return bins, counts.astype(np.int64)
 
