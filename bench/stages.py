@@ -1,8 +1,9 @@
 """Profile one run of ``ostcal masters`` per stage, from the timing lines of its own log.
 
 With ``--debug`` the log has lines that end with ``timing: STAGE SECONDS s``; lines of one stage are added up. What no
-stage claims is ``start, imports and the rest``. Stages that ran at the same time in several threads would make the sum
-exceed the whole; the log states wall time, so they do not.
+stage claims is ``the rest``. The log states wall time of what comes one after the other, so that the sum is the whole;
+what combining consists of is stated beside it, summed over the threads that did it at the same time. The engine's parts
+(reading, decompressing, sorting, each alone) are in the table of ``engine.py``.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ from process_tree import Command, Usage, run_measured
 from programs import BENCH, Job, numba_cache, ostcal_command
 
 TIMING_LINE = re.compile(r"timing: (?P<stage>\S.*?) (?P<seconds>\d+(?:\.\d+)?(?:e-?\d+)?) s\s*$")
-REST = "start, imports and the rest"
+DETAIL_LINE = re.compile(r"timing: [^:\s]+: (?P<parts>.*), (?:summed over the workers|published)\s*$")
+DETAIL = re.compile(r"(?P<stage>\S+) (?P<seconds>\d+(?:\.\d+)?) s")
+REST = "the rest"
+IMPORTS = "import ostcal.cli.masters, ostcal.masters.creator, dask.multiprocessing, dask.threaded"
 
 
 def main() -> int:
@@ -41,9 +45,10 @@ def main() -> int:
         if usage.exit_code != 0:
             sys.exit(f"ostcal ended with {usage.exit_code}, see {directory / 'log.txt'}")
     logs = sorted((directory / "masters").glob("*.log"))
-    stages = sum_stages("\n".join(log.read_text(encoding="utf-8") for log in logs))
-    bare = Command(argv=(sys.executable, "-c", "pass"), directory=work / "stages" / "python", environment={})
-    stages = {"python itself": run_measured(bare, timeout_s=60.0).wall_s, **stages}
+    text = "\n".join(log.read_text(encoding="utf-8") for log in logs)
+    stages = sum_stages(text)
+    python_s = time_of("pass", work)
+    stages = {"python itself": python_s, "imports": time_of(IMPORTS, work) - python_s, **stages}
     stages[REST] = usage.wall_s - sum(stages.values())
     result = {
         "benchmark": "stages",
@@ -51,6 +56,7 @@ def main() -> int:
         "frames": asdict(frame_set),
         **asdict(usage),
         "stages": stages,
+        "of_combining": sum_details(text),
     }
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(result, indent=2) + "\n")
@@ -65,6 +71,26 @@ def run_debug(frames: list[Path], directory: Path, timeout_s: float) -> Usage:
     job = Job(frames=frames, directory=directory, options=("--debug",))
     numba_cache(job).mkdir(exist_ok=True)
     return run_measured(ostcal_command(job), timeout_s=timeout_s)
+
+
+def time_of(code: str, work: Path) -> float:
+    """Give the seconds that Python takes for some code, the faster of three times."""
+    command = Command(
+        argv=(sys.executable, "-c", code),
+        directory=work / "stages" / "python",
+        environment={"PYTHONPATH": str(BENCH.parent), "NUMBA_CACHE_DIR": str(work / "stages" / "numba_cache")},
+    )
+    return min(run_measured(command, timeout_s=60.0).wall_s for _ in range(3))
+
+
+def sum_details(log: str) -> dict[str, float]:
+    """Add up what the lines of single masters say of their parts."""
+    details: dict[str, float] = {}
+    for line in log.splitlines():
+        match = DETAIL_LINE.search(line)
+        for part in DETAIL.finditer(match["parts"]) if match else ():
+            details[part["stage"]] = details.get(part["stage"], 0.0) + float(part["seconds"])
+    return details
 
 
 def sum_stages(log: str) -> dict[str, float]:
