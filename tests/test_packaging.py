@@ -29,8 +29,9 @@ def normalised(name: str) -> str:
 
 
 def declared() -> set[str]:
-    """Give the distributions that the package depends on."""
-    return {normalised(re.split(r"[<>=!~\[; ]", requirement)[0]) for requirement in PROJECT["dependencies"]}
+    """Give the distributions that the package depends on, always or for object stores."""
+    requirements = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["s3"]]
+    return {normalised(re.split(r"[<>=!~\[; ]", requirement)[0]) for requirement in requirements}
 
 
 def imported() -> set[str]:
