@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("ostcal")
 
 _GC_THRESHOLD = 50_000
-"""New objects after which Python looks for garbage, in place of 700: that took 0.3 s while numba and Dask are loaded."""
+"""New objects after which Python looks for garbage, not 700: that took 0.3 s while numba and Dask were loaded."""
 
 EXAMPLES = """\b
 Examples:
