@@ -11,14 +11,14 @@ import sys
 import time
 from pathlib import Path
 
+import night as n
 import numpy as np
 import pytest
 from astropy.io import fits
 from fits_samples import frame_values, read_with_astropy, tile_compressed, write_extension, write_frame, write_stored
 from fuzzing import LONGEST_LINE, LONGEST_S, Refusals, change_bytes, little_memory, little_used_memory, mutations
-
-import night as n
 from night import Night
+
 from ostcal.errors import FrameError
 from ostcal.storage.fits_files import FitsStack, fingerprint, inspect_extension, inspect_fits, unpack
 from ostcal.storage.tile_reader import TiledImage, TileReader
