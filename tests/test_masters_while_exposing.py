@@ -131,6 +131,7 @@ def test_the_masters_are_those_of_a_run_afterwards(
     assert list((tmp_path / "masters").glob("*.fits")) == []
     assert strips_left(tmp_path / "masters") == 4 * N_STRIPS
     caplog.set_level(logging.INFO)
+    caplog.clear()
     report = build_masters(request)
     assert caplog.text.count("an interrupted run is gone on with: 3 of 3 strips are there") == 4
     assert judged(report) == judged(expected)

@@ -579,8 +579,8 @@ def no_credentials(folder: Path) -> Ran:
     write_series(folder / "darks" / "exp_5.000s.zarr", 2)
     # where a virtual machine would give them: nobody is there
     nobody = {"AWS_METADATA_ENDPOINT": f"http://127.0.0.1:{free_port()}", "AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
-    with credentials(nobody):
-        return Ran(command="upload", outcome=n.ostcal("upload", folder / "darks", "s3://bucket/darks"))
+    with credentials(nobody):  # a bucket of its own: a process keeps what it has connected to
+        return Ran(command="upload", outcome=n.ostcal("upload", folder / "darks", "s3://without-credentials/darks"))
 
 
 @provokes("The store refuses")

@@ -14,7 +14,7 @@ from ostcal.engine.graph import Failure, connected, run_graph, total_bytes
 from ostcal.engine.rejection import RejectionMethod, SigmaClip
 from ostcal.engine.tasks import MasterJob
 from ostcal.engine.tiling import JobSize, WorkPlan, plan_each_worker, plan_work
-from ostcal.errors import NoFramesError, OstcalError, StorageError
+from ostcal.errors import NoFramesError, OstcalError, StorageError, UnreachableError
 from ostcal.frames import FrameType, safe_word
 from ostcal.masters.finish import FinishMasters, Made, PlannedMaster
 from ostcal.masters.grouping import Group, Grouping, GroupKey, describe, group_frames
@@ -349,16 +349,20 @@ def _run_once(
         flavour=request.flavour,
         quality=request.quality,
     )
-    results: Sequence[Made | Failure] | None = None
+    is_ended = True
     try:
         create_arrays(planned, plan, sources)
         MasterStore(store_location(request.output_dir)).sweep()  # what nobody goes on with
         execution = request.execution
         if execution.scheduler != "distributed":
             execution = replace(execution, workers=plan.workers)
-        results = run_graph(jobs, plan.strips, finish, execution, watcher.progressed)
+        results: Sequence[Made | Failure] = run_graph(jobs, plan.strips, finish, execution, watcher.progressed)
+        is_ended = False
+    except StorageError as error:  # a full disk wants its room back; a store that does not answer does not
+        is_ended = isinstance(error, UnreachableError)
+        raise
     finally:
-        discard_unfinished(request, planned, is_ended=results is None)
+        discard_unfinished(request, planned, is_ended=is_ended)
     return results
 
 
