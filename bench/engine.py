@@ -48,6 +48,8 @@ from ostcal.storage.shard_reader import decode_chunk, shard_layout
 LIMIT = 1.6
 """Times the sum of its parts that the engine may take."""
 SIRIL_RATIO = 16.0
+EFFICIENCY = 0.85
+"""Share of its threads' time that the engine may at least use, against one thread."""
 METHOD = SigmaClip(iterations=None)
 SERIES = "exp_5.000s.zarr"
 CHUNKS_AT_ONCE = 8
@@ -104,6 +106,7 @@ def main() -> int:
         "runs": arguments.runs,
         "limit": LIMIT,
         "siril_ratio": SIRIL_RATIO,
+        "efficiency": EFFICIENCY,
         "siril_s": min(siril, default=None),
         "sources": best,
     }
@@ -138,10 +141,12 @@ def measure(frames: Sequence[Path], series: Path, threads: int) -> dict[str, dic
     return {
         "FITS": {
             "engine": engine_s(lambda: FitsStack(tuple(inspect_fits(path) for path in frames)), threads),
+            "one_thread": engine_s(lambda: FitsStack(tuple(inspect_fits(path) for path in frames)), 1),
             **fits_parts_s(FitsStack(tuple(inspect_fits(path) for path in frames)), threads),
         },
         "zarr": {
             "engine": engine_s(lambda: ZarrStack(str(series), tuple(range(n)), True), threads),
+            "one_thread": engine_s(lambda: ZarrStack(str(series), tuple(range(n)), True), 1),
             **zarr_parts_s(series, ZarrStack(str(series), tuple(range(n)), True), threads),
         },
     }
@@ -305,6 +310,10 @@ def report_failures(result: dict[str, Any]) -> int:
             code = 1
         if result["siril_s"] is not None and result["siril_s"] < SIRIL_RATIO * times["engine"]:
             print(f"{name}: {result['siril_s'] / times['engine']:.1f} x faster than Siril", file=sys.stderr)
+            code = 1
+        used = times["one_thread"] / times["engine"] / result["threads"]
+        if used < EFFICIENCY:
+            print(f"{name}: parallel efficiency {used:.2f}, below {EFFICIENCY}", file=sys.stderr)
             code = 1
     return code
 

@@ -54,15 +54,25 @@ def engine_table(result: dict[str, Any]) -> str:
                 f"{times['sort']:.2f} s",
                 f"{times['engine'] / parts:.2f} x",
                 siril,
+                f"{times['one_thread'] / times['engine'] / result['threads']:.2f}",
             )
         )
-    head = ("frames", "engine", "read alone", "decompress alone", "sort alone", "engine / sum", "Siril / engine")
+    head = (
+        "frames",
+        "engine",
+        "read alone",
+        "decompress alone",
+        "sort alone",
+        "engine / sum",
+        "Siril / engine",
+        "efficiency",
+    )
     frames = result["frames"]
     caption = (
         f"{frames['frames']} dark frames of {frames['width']} x {frames['height']} in the page cache, sigma clip to"
         f" convergence, from opening the frames to the master in memory, {result['threads']} threads, fastest of"
-        f" {result['runs']}; at most {result['limit']:g} x the sum and at least {result['siril_ratio']:g} x faster than"
-        f" Siril are asked for. {_machine(result)}"
+        f" {result['runs']}; at most {result['limit']:g} x the sum, at least {result['siril_ratio']:g} x faster than"
+        f" Siril, and an efficiency (against one thread) of {result['efficiency']:g} are asked for. {_machine(result)}"
     )
     return f"{_markdown(head, rows)}\n\n{caption}"
 
