@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 ACCESS_KEY = "AKIATESTACCESS"
@@ -58,10 +58,12 @@ def make_bucket(endpoint: str, name: str) -> None:
 
 
 @contextmanager
-def credentials(values: Mapping[str, str] = ENVIRONMENT) -> Iterator[None]:
-    """Put credentials into the environment, as a user does."""
-    before = {name: os.environ.get(name) for name in values}
+def credentials(values: Mapping[str, str] = ENVIRONMENT, without: Iterable[str] = ()) -> Iterator[None]:
+    """Put credentials into the environment, as a user does, and take others out."""
+    before = {name: os.environ.get(name) for name in (*values, *without)}
     os.environ.update(values)
+    for name in without:
+        os.environ.pop(name, None)
     try:
         yield
     finally:
