@@ -12,9 +12,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
-import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +21,7 @@ import night as n
 import numpy as np
 import pytest
 from fits_samples import read_with_astropy
+from forking import ForkServer, forking
 from night import Night
 from numpy.typing import NDArray
 
@@ -72,8 +70,8 @@ Images = dict[str, NDArray[np.float32]]
 class Runner:
     """Runs `ostcal` over and over."""
 
-    def __init__(self, process: subprocess.Popen[str], log: Path) -> None:
-        self._process = process
+    def __init__(self, server: ForkServer, log: Path) -> None:
+        self._server = server
         self._log = log
 
     @property
@@ -82,10 +80,7 @@ class Runner:
 
     def start(self, *arguments: str | Path) -> int:
         """Start a run; gives its process id."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps([str(argument) for argument in arguments]) + "\n")
-        self._process.stdin.flush()
-        return int(self.line())
+        return self._server.ask(json.dumps([str(argument) for argument in arguments]))
 
     def whole(self, *arguments: str | Path) -> float:
         """Run to the end; gives the seconds it took."""
@@ -111,14 +106,7 @@ class Runner:
 
     def ended(self) -> int:
         """Wait for the end of the run; gives its exit status."""
-        assert self._process.stdin is not None
-        self._process.stdin.write("wait\n")
-        self._process.stdin.flush()
-        return int(self.line())
-
-    def line(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline().strip()
+        return self._server.ask("wait")
 
 
 def living(group: int) -> list[int]:
@@ -134,16 +122,8 @@ def living(group: int) -> list[int]:
 
 @contextmanager
 def running(log: Path) -> Iterator[Runner]:
-    command = [sys.executable, "-c", textwrap.dedent(RUNNER), str(log)]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=n.command_environment()
-    ) as process:
-        runner = Runner(process, log)
-        try:
-            assert runner.line() == "ready 1"  # a fork copies one thread only
-            yield runner
-        finally:
-            process.kill()
+    with forking(RUNNER, str(log)) as server:
+        yield Runner(server, log)
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,6 @@ import os
 import random
 import re
 import signal
-import subprocess
-import sys
-import textwrap
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -24,6 +21,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from fits_samples import read_with_astropy
+from forking import ForkServer, forking
 from night import Night
 from numpy.typing import NDArray
 
@@ -65,19 +63,15 @@ RUNNER = """
 class Runner:
     """Starts `ostcal masters` over and over."""
 
-    def __init__(self, process: subprocess.Popen[str], log: Path) -> None:
-        self._process = process
+    def __init__(self, server: ForkServer, log: Path) -> None:
+        self._server = server
         self._log = log
 
     def start(self, config: Path) -> int:
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{config}\n")
-        self._process.stdin.flush()
-        return int(self.line())
+        return self._server.ask(str(config))
 
     def line(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline().strip()
+        return self._server.line()
 
     def taken(self) -> dict[str, tuple[int, int]]:
         """Give for each kind of master how many strips were there, and how many it has."""
@@ -91,16 +85,8 @@ class Runner:
 
 @contextmanager
 def running(log: Path) -> Iterator[Runner]:
-    command = [sys.executable, "-c", textwrap.dedent(RUNNER), str(log)]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=n.command_environment()
-    ) as process:
-        runner = Runner(process, log)
-        try:
-            assert runner.line() == "ready 1"  # a fork copies one thread only
-            yield runner
-        finally:
-            process.kill()
+    with forking(RUNNER, str(log)) as server:
+        yield Runner(server, log)
 
 
 def big_night(root: Path) -> Night:

@@ -15,7 +15,6 @@ import re
 import shutil
 import subprocess
 import sys
-import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fits_samples import read_with_astropy
+from forking import ForkServer, forking
 from night import Night, dark_frames, ostcal, run_command, whole_night, write_config, write_darks, write_frames
 from numpy.typing import NDArray
 
@@ -200,8 +200,8 @@ class Run:
 class Runner:
     """Runs commands whose writes fail at a chosen call."""
 
-    def __init__(self, process: subprocess.Popen[str], folder: Path) -> None:
-        self._process = process
+    def __init__(self, server: ForkServer, folder: Path) -> None:
+        self._server = server
         self._folder = folder
 
     def run(self, *arguments: str, below: Path, fault: Fault | None = None, at: int = FOREVER) -> Run:
@@ -217,17 +217,10 @@ class Runner:
             "FAULT_ERRNO": str(fault.number),
             "FAULT_REPORT": str(report),
         }
-        assert self._process.stdin is not None
         order = {"environment": environment, "screen": str(screen), "arguments": arguments}
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-        code = int(self.line())
+        code = self._server.ask(json.dumps(order))
         calls = int(report.read_text()) if report.exists() else 0
         return Run(exit_code=code, screen=screen.read_text(errors="replace"), calls=calls)
-
-    def line(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline().strip()
 
 
 @contextlib.contextmanager
@@ -241,16 +234,8 @@ def running(folder: Path) -> Iterator[Runner]:
         pytest.skip("the C compiler makes no shared library here")
     tests = Path(__file__).parent
     environment = {**os.environ, "PYTHONPATH": str(tests.parent), "LD_PRELOAD": str(folder / "shim.so")}
-    command = [sys.executable, "-c", textwrap.dedent(RUNNER), str(tests)]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=tests.parent
-    ) as process:
-        runner = Runner(process, folder)
-        try:
-            assert runner.line() == "ready 1"  # a fork copies one thread only
-            yield runner
-        finally:
-            process.kill()
+    with forking(RUNNER, str(tests), environment=environment, cwd=tests.parent) as server:
+        yield Runner(server, folder)
 
 
 @pytest.fixture(scope="module")
