@@ -167,13 +167,15 @@ def _combine_words(
     block: NDArray[Any], encoding: SampleEncoding, p: KernelParameters, outputs: tuple[NDArray[Any], ...]
 ) -> None:
     flip = _SIGN_BIT if encoding.sign_flipped else np.uint16(0)
-    kernels.combine_words(
-        block, encoding.byte_swapped, flip, encoding.zero_adu, kernels.sorting_network(block.shape[0]),
+    rule = kernels.WordRule(
         p.code, p.center_is_median, p.spread_is_mad, p.iterations,
         p.low_numerator, p.low_denominator, p.high_numerator, p.high_denominator, p.min_keep, p.n_low, p.n_high,
         p.floor_micro_adu, p.step_micro_adu, p.is_modelled, p.variance_adu2, p.signal_zero_adu, p.variance_per_adu,
-        *outputs,
     )  # fmt: skip
+    *planes, rejected = outputs
+    combine = kernels.average_words if p.is_average else kernels.combine_words
+    network = kernels.sorting_network(block.shape[0])
+    combine(block, encoding.byte_swapped, flip, encoding.zero_adu, network, rule, kernels.Planes(*planes), rejected)
 
 
 def _combine_floats(block: NDArray[Any], p: KernelParameters, outputs: tuple[NDArray[Any], ...]) -> int:

@@ -52,6 +52,12 @@ class KernelParameters:
     signal_zero_adu: float = 0.0
     variance_per_adu: float = 0.0
 
+    @property
+    def is_average(self) -> bool:
+        """Whether sums and extremes tell for most pixels that nothing is rejected: mean/std, or no rejection."""
+        is_mean_std = self.code == 1 and not (self.center_is_median or self.spread_is_mad or self.is_modelled)
+        return is_mean_std or self.code == 0
+
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseModel:
