@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -107,6 +108,13 @@ class SampleEncoding:
         return words.astype(np.int32) + np.int32(zero_adu) if self.is_integer else words
 
 
+class RowReader(Protocol):
+    """What gives rows of the frames of a stack."""
+
+    def read_rows(self, start: int, stop: int, out: NDArray[Any]) -> None:
+        """Fill ``out`` of shape ``(n_frames, stop - start, width)`` and the encoding's dtype with raw samples."""
+
+
 class FrameStack(Protocol):
     """Frames of one size that can be read strip by strip; small and picklable, it holds locations, not pixels."""
 
@@ -124,6 +132,9 @@ class FrameStack(Protocol):
 
     def read_rows(self, start: int, stop: int, out: NDArray[Any]) -> None:
         """Fill ``out`` of shape ``(n_frames, stop - start, width)`` and the encoding's dtype with raw samples."""
+
+    def opened(self) -> AbstractContextManager[RowReader]:
+        """Keep files open while block after block is read; what is given must not leave its thread."""
 
     def select(self, indices: Sequence[int]) -> FrameStack:
         """Give the stack of the frames at `indices` alone."""

@@ -6,6 +6,7 @@ Real classes on the engine's protocols, small and picklable: they go to worker p
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,9 @@ class MemoryStack:
         for row, frame in enumerate(range(raw.shape[0]) if self.indices is None else self.indices):
             out[row] = raw[frame, start:stop]
 
+    def opened(self) -> AbstractContextManager[MemoryStack]:
+        return nullcontext(self)
+
     def select(self, indices: Sequence[int]) -> MemoryStack:
         own = range(self._raw().shape[0]) if self.indices is None else self.indices
         return replace(self, indices=tuple(own[i] for i in indices))
@@ -79,6 +83,9 @@ class BrokenStack:
         if stop > self.bad_row:
             raise FrameError(f"{self.label}: the file ends at row {self.bad_row}")
         self.whole.read_rows(start, stop, out)
+
+    def opened(self) -> AbstractContextManager[BrokenStack]:
+        return nullcontext(self)
 
     def select(self, indices: Sequence[int]) -> BrokenStack:
         return replace(self, whole=self.whole.select(indices))

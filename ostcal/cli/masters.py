@@ -110,6 +110,7 @@ def _overridden(config: Config, option: str, values: dict[str, str | None]) -> C
 
 
 def _make(config: Config, console: Console, darks_only: bool, flats_only: bool, ask: bool) -> int:
+    from ostcal.engine.kernels import leave_out_scipy
     from ostcal.masters.creator import MasterFrameCreator
     from ostcal.masters.request import Watcher
 
@@ -125,6 +126,7 @@ def _make(config: Config, console: Console, darks_only: bool, flats_only: bool, 
     def progressed(done: Progress) -> None:
         progress.advance(done.n_bytes, done.job if done.stage == "combine" else f"{done.job} ({done.stage})")
 
+    leave_out_scipy()
     creator = MasterFrameCreator(config, logger, Watcher(planned=planned, progressed=progressed))
     try:
         if darks_only:

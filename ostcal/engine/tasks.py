@@ -9,7 +9,7 @@ import hashlib
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -346,21 +346,15 @@ def _combine_rows(
     job: MasterJob, start: int, stop: int, noise: SeriesNoise, correction: Correction | None, planes: BlockPlanes
 ) -> _Counts:
     """Read and combine rows, block by block, into `planes`."""
-    n, _, width = job.stack.shape
     encoding = job.stack.encoding
-    counts = _Counts(rejected_per_frame=np.zeros(n, np.int64))
-    step = block_rows(job.stack.shape, np.dtype(encoding.dtype).itemsize, job.stack.row_step)
-    # Samples that are floats on the disk are corrected as a copy: one row of it, which stays in the cache.
-    at_once = step if encoding.is_integer else 1
-    for first in range(start, stop, step):
-        last = min(first + step, stop)
+    counts = _Counts(rejected_per_frame=np.zeros(job.n_frames, np.int64))
+    for first, block in _blocks(job, start, stop, counts):
         began = time.perf_counter()
-        block = _reused_block((n, last - first, width), encoding.dtype)
-        job.stack.read_rows(first, last, block)
-        read = time.perf_counter()
-        for y in range(0, last - first, at_once):
+        # Samples that are floats on the disk are corrected as a copy: one row of it, which stays in the cache.
+        at_once = block.shape[1] if encoding.is_integer else 1
+        for y in range(0, block.shape[1], at_once):
             top = first - start + y
-            bottom = min(top + at_once, last - start)
+            bottom = min(top + at_once, first - start + block.shape[1])
             part = combine_block(
                 block[:, y : y + at_once],
                 encoding,
@@ -371,6 +365,20 @@ def _combine_rows(
             )
             counts.rejected_per_frame += part.rejected_per_frame
             counts.invalid += part.invalid
-        counts.read_s += read - began
-        counts.combine_s += time.perf_counter() - read
+        counts.combine_s += time.perf_counter() - began
     return counts
+
+
+def _blocks(job: MasterJob, start: int, stop: int, counts: _Counts) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Give the first row of each block and its samples, which are good until the next block is asked for."""
+    n, _, width = job.stack.shape
+    dtype = job.stack.encoding.dtype
+    step = block_rows(job.stack.shape, np.dtype(dtype).itemsize, job.stack.row_step)
+    began = time.perf_counter()
+    with job.stack.opened() as reader:
+        for first in range(start, stop, step):
+            block = _reused_block((n, min(first + step, stop) - first, width), dtype)
+            reader.read_rows(first, first + block.shape[1], block)
+            counts.read_s += time.perf_counter() - began
+            yield first, block
+            began = time.perf_counter()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ostcal.errors import PlanError
 
-BLOCK_TARGET_BYTES = 12 * 2**20
+BLOCK_TARGET_BYTES = 6 * 2**20
 """Samples of all frames that are read at once: what was read is still in the cache when it is combined. Of 40 frames of
 61 MP combining takes 0.9 s of one core in blocks of 8 to 12 MB, 1.4 s in blocks of 16 MB; with blocks of 4 MB, reads of
 100 KB cost more than that gains."""

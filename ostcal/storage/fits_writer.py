@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import mmap
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostcal.errors import StorageError
+from ostcal.storage.direct_output import DirectOutput, buffer_for
 from ostcal.storage.fits_cards import (
     Card,
     Header,
@@ -250,18 +252,17 @@ class _StripMaker:
         """Bytes of a row as it is stored."""
         return self._plane.width * self._layout.stored_dtype.itemsize
 
-    def strip(self, start: int, stop: int) -> NDArray[Any]:
-        """Give rows as they are stored; good until this thread asks for the next ones."""
+    def strip(self, start: int, stop: int, offset: int) -> NDArray[np.uint8]:
+        """Give the bytes of rows that are to be written at an offset; good until this thread asks for the next ones."""
         plane = self._plane
         rows = _rows(plane, start, stop, self._path)
         if rows.dtype != np.dtype(plane.dtype):
             raise ValueError(f"{self._path}: rows {start} to {stop} are {rows.dtype}, not {plane.dtype}")
-        buffer: NDArray[Any] | None = getattr(self._of_thread, "buffer", None)
-        if buffer is None or len(buffer) < stop - start:
-            buffer = self._of_thread.buffer = np.empty((stop - start, plane.width), self._layout.stored_dtype)
-        strip = buffer[: stop - start]
+        room: mmap.mmap | None = getattr(self._of_thread, "room", None)
+        buffer, self._of_thread.room = buffer_for(offset, rows.size * self._layout.stored_dtype.itemsize, room)
+        strip = buffer.view(self._layout.stored_dtype).reshape(rows.shape)
         np.copyto(strip, encode_samples(rows, self._layout, self._path) if self._bzero else rows)
-        return strip
+        return buffer
 
 
 def _rows(image: ImagePlane | RawFrame, start: int, stop: int, path: str) -> NDArray[Any]:
@@ -371,21 +372,20 @@ def _write_hdu(
     start = file.tell()
     file.write(header_bytes(cards + _checksum_cards("0" * 16, 0)))
     data_start = file.tell()
-    lock = threading.Lock()
-
-    def write(rows: tuple[int, int]) -> int:
-        strip = maker.strip(*rows)
-        offset = rows[0] * maker.row_bytes
-        part = OnesSum(offset)
-        part.add(strip.reshape(-1).view(np.uint8))
-        with lock:
-            file.seek(data_start + offset)
-            _write_all(file, strip)
-        return part.value
-
+    file.flush()
     data_sum = OnesSum()
-    for value in _mapped(write, bounds, threads):
-        data_sum.add_number(value)
+    with contextlib.closing(DirectOutput(file, file.name)) as output:
+
+        def write(rows: tuple[int, int]) -> int:
+            offset = rows[0] * maker.row_bytes
+            strip = maker.strip(*rows, data_start + offset)
+            part = OnesSum(offset)
+            part.add(strip)
+            output.write(data_start + offset, strip)
+            return part.value
+
+        for value in _mapped(write, bounds, threads):
+            data_sum.add_number(value)
     length = bounds[-1][1] * maker.row_bytes
     file.seek(data_start + length)
     file.write(bytes(padded_length(length) - length))

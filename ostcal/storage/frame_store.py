@@ -7,6 +7,7 @@ its shard holds. One process writes a series at a time; any number may read it. 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import glob
 import json
@@ -14,9 +15,9 @@ import math
 import os
 import shutil
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 from uuid import uuid4
@@ -26,7 +27,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from ostcal._version import __version__
 from ostcal.errors import FrameError, StorageError
-from ostcal.frames import FrameType, SampleEncoding
+from ostcal.frames import FrameType, RowReader, SampleEncoding
 from ostcal.storage.durable import (
     PARTIAL_ENDING,
     os_reason,
@@ -53,6 +54,7 @@ from ostcal.storage.ledger import (
     write_record,
 )
 from ostcal.storage.object_shards import read_object_rows
+from ostcal.storage.open_files import kept_open
 from ostcal.storage.places import (
     Location as Location,
 )
@@ -69,7 +71,7 @@ from ostcal.storage.places import (
     retried,
     walk,
 )
-from ostcal.storage.shard_reader import ShardLayout, read_shard_rows, shard_layout
+from ostcal.storage.shard_reader import ShardLayout, open_index, read_chunks, read_shard_rows, shard_layout
 from ostcal.storage.shard_writer import shard_parts
 
 if TYPE_CHECKING:
@@ -593,9 +595,54 @@ class ZarrStack:
 
         in_parallel(self.location, read, range(len(self.indices)))
 
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[RowReader]:
+        """Keep the shards open while block after block is read, where that is possible."""
+        frames = _stored_frames(self.location)
+        if frames.layout is None or self.encoding.dtype != "uint16":
+            yield self
+            return
+        paths = [_shard_path(self.location, index) for index in self.indices]
+        with kept_open(paths) as descriptors:
+            shards = None if descriptors is None else _open_shards(paths, descriptors, frames.layout)
+            yield self if shards is None else _OpenSeries(self, frames.layout, shards)
+
     def select(self, indices: Sequence[int]) -> ZarrStack:
         """Give the stack of the frames at these positions alone."""
         return ZarrStack(self.location, tuple(self.indices[position] for position in indices), self.verify)
+
+
+@dataclass(frozen=True)
+class _OpenSeries:
+    """Frames of 16 bits whose shards are open: descriptor and index of each."""
+
+    stack: ZarrStack
+    layout: ShardLayout
+    shards: tuple[tuple[int, NDArray[np.uint64]], ...]
+
+    def read_rows(self, start: int, stop: int, out: NDArray[Any]) -> None:
+        """Do `ZarrStack.read_rows`, which also tells what is wrong where reading fails."""
+        samples = out.view(self.layout.dtype)
+        try:
+            for (descriptor, index), rows in zip(self.shards, samples, strict=True):
+                stored = partial(_pread, descriptor)
+                read_chunks(stored, index, self.layout, start, rows, verify=self.stack.verify)
+        except (OSError, ValueError):
+            self.stack.read_rows(start, stop, out)
+
+
+def _pread(descriptor: int, offset: int, length: int) -> bytes:
+    return os.pread(descriptor, length, offset)
+
+
+def _open_shards(
+    paths: Sequence[str], descriptors: Sequence[int], layout: ShardLayout
+) -> tuple[tuple[int, NDArray[np.uint64]], ...] | None:
+    """Read the indices of open shards; ``None`` where one is damaged, which `ZarrStack.read_rows` can tell of."""
+    try:
+        return tuple((shard, open_index(path, shard, layout)) for path, shard in zip(paths, descriptors, strict=True))
+    except (OSError, ValueError):
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)

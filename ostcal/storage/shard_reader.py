@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import struct
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -135,21 +135,42 @@ def read_shard_rows(path: str, layout: ShardLayout, start: int, out: NDArray[Any
     OSError
         If it cannot be read.
     """
-    stop, step = start + len(out), layout.chunk_rows
     with open(path, "rb", buffering=0) as file:
-        status = os.fstat(file.fileno())
-        index = _shard_index(path, status.st_size, status.st_mtime_ns, -(-layout.height // step))
-        for chunk in range(start // step, -(-stop // step)):
-            file.seek(int(index[chunk, 0]))
-            data = chunk_data(file.read(int(index[chunk, 1])), layout, chunk, verify=verify)
-            first = chunk * step
-            if start <= first and first + step <= stop:
-                decode_chunk(data, out[first - start : first - start + step], compressed=layout.compressed)
-                continue
-            rows = np.empty((step, layout.width), layout.dtype)
-            decode_chunk(data, rows, compressed=layout.compressed)
-            top, bottom = max(first, start), min(first + step, stop)
-            out[top - start : bottom - start] = rows[top - first : bottom - first]
+
+        def stored(offset: int, length: int) -> bytes:
+            file.seek(offset)
+            return file.read(length)
+
+        read_chunks(stored, open_index(path, file.fileno(), layout), layout, start, out, verify=verify)
+
+
+def open_index(path: str, descriptor: int, layout: ShardLayout) -> NDArray[np.uint64]:
+    """Give where the chunks of an open shard lie: (offset, length) of each."""
+    status = os.fstat(descriptor)
+    return _shard_index(path, status.st_size, status.st_mtime_ns, -(-layout.height // layout.chunk_rows))
+
+
+def read_chunks(
+    stored: Callable[[int, int], bytes],
+    index: NDArray[np.uint64],
+    layout: ShardLayout,
+    start: int,
+    out: NDArray[Any],
+    *,
+    verify: bool,
+) -> None:
+    """Do `read_shard_rows` with `stored`, which gives the bytes of the shard from an offset on."""
+    stop, step = start + len(out), layout.chunk_rows
+    for chunk in range(start // step, -(-stop // step)):
+        data = chunk_data(stored(int(index[chunk, 0]), int(index[chunk, 1])), layout, chunk, verify=verify)
+        first = chunk * step
+        if start <= first and first + step <= stop:
+            decode_chunk(data, out[first - start : first - start + step], compressed=layout.compressed)
+            continue
+        rows = np.empty((step, layout.width), layout.dtype)
+        decode_chunk(data, rows, compressed=layout.compressed)
+        top, bottom = max(first, start), min(first + step, stop)
+        out[top - start : bottom - start] = rows[top - first : bottom - first]
 
 
 def chunk_data(stored: bytes, layout: ShardLayout, chunk: int, *, verify: bool) -> bytes | memoryview:

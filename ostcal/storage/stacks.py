@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ostcal.frames import FrameStack, SampleEncoding
+from ostcal.frames import FrameStack, RowReader, SampleEncoding
 
 
 @dataclass(frozen=True)
@@ -46,17 +47,27 @@ class ConcatenatedStack:
 
     def read_rows(self, start: int, stop: int, out: NDArray[Any]) -> None:
         """Fill ``out`` of shape ``(n_frames, stop - start, width)`` with raw samples."""
+        self._read_with(self.parts, start, stop, out)
+
+    def _read_with(self, readers: Sequence[RowReader], start: int, stop: int, out: NDArray[Any]) -> None:
+        """Fill ``out`` from readers of the parts."""
         target = self.encoding
         first = 0
-        for part in self.parts:
+        for part, reader in zip(self.parts, readers, strict=True):
             view = out[first : first + part.shape[0]]
             first += part.shape[0]
             if part.encoding == target:
-                part.read_rows(start, stop, view)
+                reader.read_rows(start, stop, view)
                 continue
             block = np.empty(view.shape, part.encoding.dtype)
-            part.read_rows(start, stop, block)
+            reader.read_rows(start, stop, block)
             view[...] = part.encoding.decode(block) - target.zero_adu
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[RowReader]:
+        """Keep files open while block after block is read."""
+        with contextlib.ExitStack() as files:
+            yield _OpenParts(self, tuple(files.enter_context(part.opened()) for part in self.parts))
 
     def select(self, indices: Sequence[int]) -> FrameStack:
         """Give the stack of the frames at `indices` alone."""
@@ -68,3 +79,14 @@ class ConcatenatedStack:
                     break
                 index -= part.shape[0]
         return chosen[0] if len(chosen) == 1 else ConcatenatedStack(tuple(chosen))
+
+
+@dataclass(frozen=True)
+class _OpenParts:
+    """A stack whose parts' files are open."""
+
+    stack: ConcatenatedStack
+    readers: tuple[RowReader, ...]
+
+    def read_rows(self, start: int, stop: int, out: NDArray[Any]) -> None:
+        self.stack._read_with(self.readers, start, stop, out)

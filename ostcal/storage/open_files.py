@@ -1,0 +1,57 @@
+"""Files that are read block after block, opened once for many blocks.
+
+Opening a file for each block of 8 rows costs as much as the block itself: 0.47 s of one core for 40 frames of 61 MP in
+the page cache, 0.27 s with files that stay open.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator, Sequence
+
+from ostcal.storage.places import is_remote
+
+try:
+    from resource import RLIMIT_NOFILE, getrlimit
+except ImportError:  # Windows, which has no preadv either
+    MOST_OPEN_FILES = 0
+else:
+    MOST_OPEN_FILES = getrlimit(RLIMIT_NOFILE)[0] // 2 if hasattr(os, "preadv") else 0
+"""Files that are kept open at a time, by all threads together: half of what the system allows this process."""
+
+_lock = threading.Lock()
+_n_open = 0
+
+
+@contextlib.contextmanager
+def kept_open(paths: Sequence[str]) -> Iterator[tuple[int, ...] | None]:
+    """Open local files for reading; gives their descriptors, or ``None`` where each block has to open them anew.
+
+    That is so for objects of a store, for more files than may be open, and where one of them cannot be opened: who
+    reads it meets the same error and can name it.
+    """
+    if is_remote(paths[0]) or not _claim(len(paths)):
+        yield None
+        return
+    opened: list[int] = []
+    try:
+        with contextlib.suppress(OSError):
+            for path in paths:
+                opened.append(os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0)))
+        yield tuple(opened) if len(opened) == len(paths) else None
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+        _claim(-len(paths))
+
+
+def _claim(count: int) -> bool:
+    """Count files that are opened, or closed if negative; False where they would be too many."""
+    global _n_open
+    with _lock:
+        if _n_open + count > MOST_OPEN_FILES:
+            return False
+        _n_open += count
+        return True
