@@ -112,6 +112,10 @@ class PixelRange:
     @classmethod
     def of(cls, rows: NDArray[np.float32]) -> PixelRange:
         """Measure rows of shape (rows, width)."""
+        lowest, highest = float(np.min(rows)), float(np.max(rows))  # NaN where there is one
+        if np.isfinite(lowest) and np.isfinite(highest):  # as nearly always: a third of the time
+            sums = np.sum(rows, axis=1, dtype=np.float64)
+            return cls(minimum=lowest, maximum=highest, row_sums=sums, count=rows.size)
         finite = np.isfinite(rows)
         return cls(
             minimum=float(np.min(rows, initial=np.inf, where=finite)),
