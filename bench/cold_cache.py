@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from dark_frames import add_frame_arguments, chosen_frame_set, default_work, prepare_frames
-from engine import engine_s, import_series
+from engine import engine_s
 from machine import available_cores, machine_facts
 from make_tables import cold_cache_table
 from ostcal.storage.frame_store import ZarrStack
 from page_cache import cached_share, can_be_cold, evict, files_below, read_into_nothing
 from process_tree import run_measured
-from programs import BENCH, Job, numba_cache, ostcal_command
+from programs import BENCH, Job, imported_series, numba_cache, ostcal_command
 
 FAST_DISK_BYTES_PER_S = 1e9
 RAW = "raw FITS files read into nothing"
@@ -53,7 +53,7 @@ def main() -> int:
     if can_be_cold():
         work = arguments.work or default_work(frame_set)
         frames = prepare_frames(work, frame_set)
-        result |= measure(frames, import_series(frames, work), work, arguments.rounds)
+        result |= measure(frames, imported_series(frames, work / "series-auto"), work, arguments.rounds)
     else:
         result["not_measured"] = "this system does not let a program empty the page cache."
     arguments.out.parent.mkdir(parents=True, exist_ok=True)

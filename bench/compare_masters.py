@@ -22,7 +22,7 @@ from make_tables import masters_table
 from process_tree import Usage, run_measured
 from programs import BENCH, PROGRAMS, Job, Program, numba_cache, select_programs
 
-ALL_PEERS = ",".join(program.name for program in PROGRAMS if program.name != "ostcal")
+ALL_PEERS = ",".join(program.name for program in PROGRAMS if not program.is_own)
 
 
 class BenchmarkError(Exception):
@@ -49,7 +49,7 @@ def main() -> int:
         programs = select_programs(ALL_PEERS if arguments.peers is None else arguments.peers)
     except ValueError as error:
         sys.exit(f"--peers: {error}")
-    programs = tuple(program for program in programs if program.name != "ostcal" or not arguments.peers_only)
+    programs = tuple(program for program in programs if not (program.is_own and arguments.peers_only))
     versions = {program.name: program.version() for program in programs}
     missing = [program for program in programs if versions[program.name] is None]
     for program in missing:

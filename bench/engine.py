@@ -30,8 +30,8 @@ from dark_frames import add_frame_arguments, chosen_frame_set, default_work, pre
 from machine import available_cores, machine_facts
 from make_tables import engine_table
 from page_cache import files_below, read_into_nothing
-from process_tree import Command, run_measured
-from programs import BENCH, PROGRAMS, Job, siril_command
+from process_tree import run_measured
+from programs import BENCH, PROGRAMS, Job, imported_series, siril_command
 
 sys.path.insert(0, str(BENCH.parent))
 
@@ -51,7 +51,6 @@ SIRIL_RATIO = 16.0
 EFFICIENCY = 0.85
 """Share of its threads' time that the engine may at least use, against one thread."""
 METHOD = SigmaClip(iterations=None)
-SERIES = "exp_5.000s.zarr"
 CHUNKS_AT_ONCE = 8
 """Of each frame, read and then decompressed: 60 MB of 40 frames of 61 MP are in memory meanwhile."""
 
@@ -89,7 +88,7 @@ def main() -> int:
     frame_set = chosen_frame_set(arguments)
     work = arguments.work or default_work(frame_set)
     frames = prepare_frames(work, frame_set)
-    series = import_series(frames, work)
+    series = imported_series(frames, work / "series-auto")
     best: dict[str, dict[str, float]] = {}
     siril: list[float] = []
     for number in range(arguments.runs + 1):  # the first round compiles, and fills the page cache
@@ -114,24 +113,6 @@ def main() -> int:
     arguments.out.write_text(json.dumps(result, indent=2) + "\n")
     print(engine_table(result))
     return 0 if arguments.quick else report_failures(result)
-
-
-def import_series(frames: Sequence[Path], work: Path) -> Path:
-    """Make a zarr series of the frames with ``ostcal import``, unless there is one."""
-    series = work / "series" / SERIES
-    complete = series.parent / "complete"
-    if not complete.exists():
-        shutil.rmtree(series.parent, ignore_errors=True)
-        series.parent.mkdir(parents=True)
-        config = work / "import.yaml"
-        config.write_text(json.dumps({"dark_capture": {"output_dir": str(series.parent)}}))
-        argv = (sys.executable, "-m", "ostcal.cli", "import", str(frames[0].parent), "--config", str(config))
-        command = Command(argv=argv, directory=work / "import", environment={"PYTHONPATH": str(BENCH.parent)})
-        usage = run_measured(command, timeout_s=1800)
-        if usage.exit_code != 0:
-            sys.exit(f"ostcal import ended with {usage.exit_code}, see {work / 'import' / 'log.txt'}")
-        complete.touch()
-    return series
 
 
 def measure(frames: Sequence[Path], series: Path, threads: int) -> dict[str, dict[str, float]]:

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,10 @@ class BlankStack:
     def read_rows(self, start: int, stop: int, out: NDArray[Any]) -> None:
         """Fill with zeros."""
         out[...] = 0
+
+    def opened(self) -> AbstractContextManager[BlankStack]:
+        """Keep nothing open."""
+        return nullcontext(self)
 
     def select(self, indices: Sequence[int]) -> BlankStack:
         """Give some of the frames."""

@@ -8,12 +8,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from machine import package_version
-from process_tree import Command
+from page_cache import files_below, read_into_nothing
+from process_tree import Command, run_measured
 
 BENCH = Path(__file__).resolve().parent
 CCDPROC_MEMORY_LIMIT_BYTES = 4_000_000_000
@@ -48,6 +49,11 @@ class Program:
     """Glob pattern of the master, relative to the job's directory."""
     adu_per_unit: float = 1.0
 
+    @property
+    def is_own(self) -> bool:
+        """Whether it is ostcal, whatever it reads."""
+        return self.name.partition("-")[0] == "ostcal"
+
 
 def ostcal_command(job: Job) -> Command:
     """``ostcal masters`` with sigma clipping to convergence; mean/std is the default centre and spread at 40 frames."""
@@ -72,6 +78,32 @@ def ostcal_command(job: Job) -> Command:
         directory=job.directory,
         environment={"PYTHONPATH": str(BENCH.parent), "NUMBA_CACHE_DIR": str(numba_cache(job))},
     )
+
+
+def ostcal_zarr_command(job: Job, compressor: str) -> Command:
+    """``ostcal masters`` on the same frames as the capture stores them: a series is made, and read once, before."""
+    series = imported_series(job.frames, job.directory.parents[1] / f"series-{compressor}", compressor)
+    read_into_nothing(files_below(series))
+    settings = {**job.settings, "dark_capture": {"output_dir": str(series.parent)}}
+    return ostcal_command(replace(job, settings=settings))
+
+
+def imported_series(frames: Sequence[Path], directory: Path, compressor: str = "auto") -> Path:
+    """Make a zarr series of frames with ``ostcal import``, unless there is one."""
+    complete = directory / "complete"
+    if not complete.exists():
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(parents=True)
+        config = directory / "import.yaml"
+        settings = {"dark_capture": {"output_dir": str(directory)}, "processing": {"compressor": compressor}}
+        config.write_text(json.dumps(settings))
+        argv = (sys.executable, "-m", "ostcal.cli", "import", str(frames[0].parent), "--config", str(config))
+        command = Command(argv=argv, directory=directory, environment={"PYTHONPATH": str(BENCH.parent)})
+        usage = run_measured(command, timeout_s=1800)
+        if usage.exit_code != 0:
+            sys.exit(f"ostcal import ended with {usage.exit_code}, see {directory / 'log.txt'}")
+        complete.touch()
+    return next(directory.glob("*.zarr"))
 
 
 def numba_cache(job: Job) -> Path:
@@ -170,6 +202,24 @@ PROGRAMS = (
         master="masters/master_dark_*.fits",
     ),
     Program(
+        name="ostcal-zarr",
+        title="ostcal",
+        method="the same, from zarr as captured (lz4)",
+        install="pip install -e . in the checkout",
+        version=_ostcal_version,
+        command=lambda job: ostcal_zarr_command(job, "auto"),
+        master="masters/master_dark_*.fits",
+    ),
+    Program(
+        name="ostcal-zarr-plain",
+        title="ostcal",
+        method="the same, from zarr with `compressor: none`",
+        install="pip install -e . in the checkout",
+        version=_ostcal_version,
+        command=lambda job: ostcal_zarr_command(job, "none"),
+        master="masters/master_dark_*.fits",
+    ),
+    Program(
         name="siril",
         title="Siril",
         method="sigma clip (median/std), to convergence",
@@ -228,5 +278,5 @@ def select_programs(text: str) -> tuple[Program, ...]:
     return tuple(
         program
         for program in PROGRAMS
-        if program.name == "ostcal" or program.name in wanted or program.name.partition("-")[0] in wanted
+        if program.is_own or program.name in wanted or program.name.partition("-")[0] in wanted
     )

@@ -429,16 +429,20 @@ class _OpenFrames:
 
     def read_rows(self, start: int, stop: int, out: NDArray[Any]) -> None:
         """Do `FitsStack.read_rows`, which also tells what is wrong where reading fails or gives too little."""
-        row_bytes = 2 * out.shape[2]
+        if not self._read(start, stop, out):
+            self.stack.read_rows(start, stop, out)
+
+    def _read(self, start: int, stop: int, out: NDArray[Any]) -> bool:
+        _, height, width = self.stack.shape
+        if not 0 <= start < stop <= height or out.shape[1:] != (stop - start, width) or not out.flags.c_contiguous:
+            return False
         try:
             for frame, descriptor, rows in zip(self.stack.frames, self.descriptors, out, strict=True):
-                if os.preadv(descriptor, [rows], frame.data_offset + start * row_bytes) != (stop - start) * row_bytes:
-                    break
-            else:
-                return
+                if os.preadv(descriptor, [rows], frame.data_offset + start * width * 2) != rows.nbytes:
+                    return False
         except OSError:
-            pass
-        self.stack.read_rows(start, stop, out)
+            return False
+        return True
 
 
 def _encoding(frames: Sequence[FitsPixels]) -> SampleEncoding:
