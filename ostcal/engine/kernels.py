@@ -959,13 +959,43 @@ def _finish_averages(n: int, zero: int, quick: Any, mean: Any, spread: Any) -> N
 
 
 @_kernel
+def _clip_averages(tile: Any, width: int, rule: Any, work: Any) -> None:
+    """Sigma-clip pixels of a sorted tile about the mean; as `_clip_words`, which it spares 5 s of compiling."""
+    n = tile.shape[0]
+    factor = 2 * n * max(max(rule.p_low, rule.q_low), max(rule.p_high, rule.q_high))
+    for x in range(width):
+        first, last = 0, n
+        ref, s1, s2 = work.ref[x], work.s1[x], work.s2[x]
+        small = (np.int64(tile[n - 1, x]) - np.int64(tile[0, x])) * factor < _INT_MAX_EXACT
+        passes = 0
+        while passes != rule.iterations:
+            a, b = _trim_std(
+                tile, x, first, last, ref, s1, s2, False, rule.p_low, rule.q_low, rule.p_high, rule.q_high, small
+            )
+            if b - a < rule.min_keep or (a == first and b == last):
+                break
+            s1, s2 = _sums_without(tile, x, first, last, a, b, ref, s1, s2)
+            first, last = a, b
+            passes += 1
+        work.lo[x], work.hi[x] = first, last
+        work.s1[x], work.s2[x] = s1, s2
+
+
+@_kernel
 def _combine_waiting(
     waiting: Any, where: Any, width: int, network: Any, zero: int, rule: Any, work: Any, spare: Any, planes: Any,
     rejected: Any,
 ) -> None:  # fmt: skip
     """Sort and combine the pixels that wait, and write them to where they belong; `spare` is work space."""
     spare[:] = waiting
-    kept = _combine_word_tile(spare, network, zero, rule, work)
+    _sort_columns(spare, network)
+    _sums(spare, work.ref, work.s1, work.s2, work.t1, work.t2)
+    work.lo[:] = 0
+    work.hi[:] = spare.shape[0]
+    if rule.code == 1:
+        _clip_averages(spare, width, rule, work)
+    kept = _kept_range(spare, work.lo, work.hi, work.low, work.high)
+    _finish_words(work.ref, work.s1, work.s2, work.lo, work.hi, zero, work.mean, work.spread)
     for k in range(width):
         x = where[k]
         planes.master[x] = work.mean[k]
