@@ -132,8 +132,15 @@ def scatter(differences: Sequence[float]) -> float:
     return max(0.0, n * squares - total * total)
 
 
+def reference_of(ordered: Sequence[Sample]) -> Sample:
+    """Give what sums of floats are relative to: the lowest where all are close to it, else the upper median."""
+    lowest, spread = ordered[0], ordered[-1] - ordered[0]
+    is_close = lowest > 0 and len(ordered) * spread * spread < 16 * lowest * lowest
+    return lowest if is_close else ordered[len(ordered) // 2]
+
+
 def result_of_run(run: Sequence[Sample], reference: Sample, mean: float | None = None) -> PixelResult:
-    """Describe the kept run; ``reference`` is the upper median of all valid samples, ``mean`` another central value."""
+    """Describe the kept run; ``reference`` is what sums of floats are relative to, ``mean`` another central value."""
     n = len(run)
     if is_exact(run):
         center = float(sum(run)) / n
@@ -174,7 +181,7 @@ def sigma_clip(
     run = everything = valid_sorted(samples)
     if not everything:
         return result_of_nothing()
-    reference = everything[len(everything) // 2]
+    reference = reference_of(everything)
     modelled = None
     if spread == "noise" and model is not None:
         median = float(exact_middle(run)) if is_exact(run) else reference + middle([x - reference for x in run])
@@ -251,7 +258,7 @@ def winsorized_sigma_clip(
     run = everything = valid_sorted(samples)
     if not everything:
         return result_of_nothing()
-    reference = everything[len(everything) // 2]
+    reference = reference_of(everything)
     while True:
         differences = [float(x - reference) for x in run]
         m = middle(differences)
@@ -287,7 +294,7 @@ def minmax(samples: Sequence[Sample], *, n_low: int = 1, n_high: int = 1) -> Pix
         return result_of_nothing()
     n = len(everything)
     run = everything if n <= 2 or n - n_low - n_high < 1 else everything[n_low : n - n_high]
-    return result_of_run(run, everything[n // 2])
+    return result_of_run(run, reference_of(everything))
 
 
 def median(samples: Sequence[Sample]) -> PixelResult:
@@ -296,7 +303,7 @@ def median(samples: Sequence[Sample]) -> PixelResult:
     if not everything:
         return result_of_nothing()
     value = float(exact_middle(everything)) if is_exact(everything) else middle(everything)
-    return result_of_run(everything, everything[len(everything) // 2], mean=value)
+    return result_of_run(everything, reference_of(everything), mean=value)
 
 
 def no_rejection(samples: Sequence[Sample]) -> PixelResult:
@@ -304,7 +311,7 @@ def no_rejection(samples: Sequence[Sample]) -> PixelResult:
     everything = valid_sorted(samples)
     if not everything:
         return result_of_nothing()
-    return result_of_run(everything, everything[len(everything) // 2])
+    return result_of_run(everything, reference_of(everything))
 
 
 # --- a stack ---

@@ -32,6 +32,7 @@ FLOAT_NOISE = SeriesNoise(noise_adu=1.25, step_adu=0.0)
 NATIVE = strategies.INTEGER_ENCODINGS["native uint16"]
 FLOAT32 = strategies.FLOAT_ENCODINGS["float32"]
 MEAN_STD = SigmaClip(center="mean", spread="std", iterations=1)
+CONVERGED = SigmaClip(center="mean", spread="std", iterations=None)
 MEDIAN_MAD = SigmaClip(center="median", spread="mad", iterations=1)
 
 
@@ -386,6 +387,50 @@ def test_corrected_samples_equal_the_reference(encoding_name: str, parts: str, m
     )
     pixel = strategies.reference_of(method, 6, NOISE)
     strategies.assert_same_bits(actual, naive.combine_stack(corrected, pixel))
+
+
+@st.composite
+def flat_frames(draw: st.DrawFn) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """Give frames of a flat with anything from no noise to samples that are not close, and their scales."""
+    n = draw(st.integers(2, 45))
+    generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    level = draw(st.sampled_from([3, 40, 900, 20000, 60000]))
+    noise = draw(st.sampled_from([0.0, 0.01, 0.1, 0.5]))
+    adu = np.clip(np.rint(generator.normal(level, noise * level, (n, 2, 300))), 0, 65535)
+    hits = generator.random(adu.shape) < draw(st.sampled_from([0.0, 0.001, 0.2]))
+    adu[hits] = generator.integers(0, 65536, int(hits.sum()))
+    scale = generator.uniform(0.8, 1.3, n)
+    if draw(st.booleans()):
+        scale[draw(st.integers(0, n - 1))] = np.nan
+    return adu.astype(np.int32), scale
+
+
+@given(frames=flat_frames(), method=st.sampled_from([MEAN_STD, CONVERGED, NoRejection()]), data=st.data())
+@settings(max_examples=60)
+def test_any_flat_equals_the_reference_in_any_order(
+    frames: tuple[NDArray[np.int32], NDArray[np.float64]], method: RejectionMethod, data: st.DataObject
+) -> None:
+    adu, scale = frames
+    n = len(adu)
+    order = np.array(data.draw(st.permutations(range(n))))
+    dark = np.random.default_rng(n).normal(10.0, 2.0, adu.shape[1:]).astype(np.float32)
+    exposure_time_s = np.full(n, 2.0)
+
+    def combined(order: NDArray[np.int_]) -> BlockResult:
+        correction = Correction(scale=scale[order], exposure_time_s=exposure_time_s, dark_offset=dark)
+        raw = strategies.encode(adu[order], strategies.ENCODINGS["FITS uint16"])
+        encoding = strategies.ENCODINGS["FITS uint16"]
+        return combine_block(raw, encoding, method, noise=NOISE, correction=correction)
+
+    corrected = naive.corrected_stack(
+        adu, scale=scale, dark_offset=dark, dark_rate=None, exposure_time_s=exposure_time_s
+    )
+    actual = combined(np.arange(n))
+    strategies.assert_same_bits(actual, naive.combine_stack(corrected, strategies.reference_of(method, n, NOISE)))
+    again = combined(order)
+    assert np.array_equal(again.master.view(np.uint32), actual.master.view(np.uint32))
+    assert np.array_equal(again.std.view(np.uint32), actual.std.view(np.uint32))
+    assert np.array_equal(again.rejected_per_frame, actual.rejected_per_frame[order])
 
 
 # --- the noise of a series ---

@@ -179,8 +179,9 @@ def _combine_words(
 
 
 def _combine_floats(block: NDArray[Any], p: KernelParameters, outputs: tuple[NDArray[Any], ...]) -> int:
+    *planes, rejected = outputs
     network = kernels.sorting_network(block.shape[0])
-    return int(kernels.combine_floats(block, network, *_float_parameters(p), *outputs))
+    return int(kernels.combine_floats(block, network, _float_rule(p), kernels.Planes(*planes), rejected))
 
 
 def _combine_corrected(
@@ -190,17 +191,19 @@ def _combine_corrected(
     p: KernelParameters,
     outputs: tuple[NDArray[Any], ...],
 ) -> int:
+    *planes, rejected = outputs
     flip = _SIGN_BIT if encoding.sign_flipped else np.uint16(0)
-    invalid = kernels.combine_corrected(
-        block, encoding.byte_swapped, flip, encoding.zero_adu, *_darks(correction, block.shape[1]),
-        correction.exposure_time_s, correction.scale, kernels.sorting_network(block.shape[0]),
-        *_float_parameters(p), *outputs,
+    how = kernels.Corrected(
+        encoding.byte_swapped, flip, encoding.zero_adu, *_darks(correction, block.shape[1]),
+        correction.exposure_time_s, correction.scale,
     )  # fmt: skip
-    return int(invalid)
+    combine = kernels.average_corrected if p.is_average else kernels.combine_corrected
+    network = kernels.sorting_network(block.shape[0])
+    return int(combine(block, how, network, _float_rule(p), kernels.Planes(*planes), rejected))
 
 
-def _float_parameters(p: KernelParameters) -> tuple[Any, ...]:
-    return (
+def _float_rule(p: KernelParameters) -> kernels.FloatRule:
+    return kernels.FloatRule(
         p.code, p.center_is_median, p.spread_is_mad, p.iterations,
         p.low_numerator / p.low_denominator, p.high_numerator / p.high_denominator, p.min_keep, p.n_low, p.n_high,
         p.floor_micro_adu / 1e6, p.step_micro_adu / 2e6,

@@ -1069,30 +1069,51 @@ def _load_floats(block: Any, first: int, plain: Any, tile: Any) -> Any:
 
 
 @_kernel
-def _load_corrected(
-    block: Any, first: int, swapped: bool, flip: Any, zero: int,
-    offset: Any, rate: Any, exposure: Any, scale: Any, dark: Any, plain: Any, tile: Any,
+def _correct_tile(
+    block: Any, first: int, width: int, how: Any, darks: Any, last: Any, dark: Any, plain: Any, tile: Any
 ) -> Any:  # fmt: skip
-    """Do `correct_words` and `_load_floats` in one; `offset` and `rate` are those of the tile, `dark` is work space."""
+    """Do `correct_words` for a tile, and `_order_floats` where `tile` has room; `darks`, `last`, `dark` are work space.
+
+    Gives how many samples are finite, of those in `tile`.
+    """
+    source, at = block, first
+    if width < TILE:
+        last[:, :width] = block[:, first:]
+        source, at = last, 0
+    darks[0, :width] = how.offset[first : first + width]
+    darks[1, :width] = how.rate[first : first + width]
+    offset, rate, exposure = darks[0], darks[1], how.exposure
     n_finite: Any = 0
     for i in range(block.shape[0]):
-        row = block[i, first : first + TILE]
-        out = plain[i]
-        factor = scale[i]
         if i == 0 or exposure[i] != exposure[i - 1]:
             for x in range(TILE):
                 dark[x] = np.float64(offset[x]) + np.float64(rate[x]) * exposure[i]
-        # 32 bits hold the value too, and become floats in half the time
-        if swapped:
-            for x in range(TILE):
-                word = row[x]
-                word = np.uint16(((word >> np.uint16(8)) | (word << np.uint16(8))) ^ flip)
-                out[x] = np.float32((np.float64(np.int32(np.int32(word) + zero)) - dark[x]) * factor)
-        else:
-            for x in range(TILE):
-                word = np.uint16(row[x] ^ flip)
-                out[x] = np.float32((np.float64(np.int32(np.int32(word) + zero)) - dark[x]) * factor)
-        n_finite += _order_floats(out, tile[i])
+        _correct_row(source[i, at : at + TILE], how.swapped, how.flip, how.zero, dark, how.scale[i], plain[i])
+        if tile.size > 0:  # while the row is in the cache
+            n_finite += _order_floats(plain[i], tile[i])
+    return n_finite
+
+
+@_kernel
+def _correct_row(row: Any, swapped: bool, flip: Any, zero: int, dark: Any, factor: float, out: Any) -> None:
+    """Write ``(x - dark) * factor`` for one frame of a tile; 32 bits hold the value, and become floats quickly."""
+    if swapped:
+        for x in range(TILE):
+            word = row[x]
+            word = np.uint16(((word >> np.uint16(8)) | (word << np.uint16(8))) ^ flip)
+            out[x] = np.float32((np.float64(np.int32(np.int32(word) + zero)) - dark[x]) * factor)
+    else:
+        for x in range(TILE):
+            word = np.uint16(row[x] ^ flip)
+            out[x] = np.float32((np.float64(np.int32(np.int32(word) + zero)) - dark[x]) * factor)
+
+
+@_kernel
+def _order_tile(plain: Any, tile: Any) -> Any:
+    """Do `_order_floats` for all frames of a tile."""
+    n_finite: Any = 0
+    for i in range(plain.shape[0]):
+        n_finite += _order_floats(plain[i], tile[i])
     return n_finite
 
 
@@ -1154,16 +1175,33 @@ def _count_valid(plain: Any, n_finite: int, valid: Any) -> None:
 
 
 @_kernel
-def _medians(tile: Any, valid: Any, ref: Any) -> None:
-    """Give the upper median of every pixel, to which sums are relative; 0 where there is no sample."""
+def _are_close(n: int, lowest: Any, highest: Any) -> Any:
+    """Whether sums of n float32 samples relative to the lowest, and of their squares, are exact in float64.
+
+    All are multiples of the lowest one's last place, which is at least 2^-24 of it; the squares then sum to less than
+    2^52 times the square of that place.
+    """
+    spread = highest - lowest
+    return (lowest > 0.0) & (np.float64(n) * spread * spread < 16.0 * lowest * lowest)
+
+
+@_kernel
+def _references(tile: Any, valid: Any, ref: Any) -> None:
+    """Give what sums are relative to: the lowest of samples that are close, else the upper median; 0 for no sample."""
     n = tile.shape[0]
     if valid.min() == n:
-        middle = tile[n // 2]
+        first, middle, last = tile[0], tile[n // 2], tile[n - 1]
         for x in range(TILE):
-            ref[x] = middle[x]
+            lowest = np.float64(first[x])
+            ref[x] = lowest if _are_close(n, lowest, np.float64(last[x])) else np.float64(middle[x])
         return
     for x in range(TILE):
-        ref[x] = tile[min(valid[x] // 2, n - 1), x] if valid[x] > 0 else 0.0
+        count = valid[x]
+        ref[x] = 0.0
+        if count > 0:
+            lowest = np.float64(tile[0, x])
+            is_close = _are_close(count, lowest, np.float64(tile[count - 1, x]))
+            ref[x] = lowest if is_close else np.float64(tile[count // 2, x])
 
 
 @_kernel
@@ -1201,97 +1239,172 @@ def _finish_floats(ref: Any, s1: Any, s2: Any, lo: Any, hi: Any, mean: Any, spre
         spread[x] = error if count > 0 else np.float32(np.nan)
 
 
+class FloatRule(NamedTuple):
+    """The numbers of a method for floats; see `ostcal.engine.rejection.KernelParameters`. Limits are in ADU."""
+
+    code: int
+    median: bool
+    mad: bool
+    iterations: int
+    k_low: float
+    k_high: float
+    min_keep: int
+    n_low: int
+    n_high: int
+    floor: float
+    half_step: float
+    modelled: bool
+    variance: float
+    signal_zero: float
+    variance_per_adu: float
+
+
+class Corrected(NamedTuple):
+    """How words become corrected floats: their encoding, dark of every pixel, exposure and scale of every frame."""
+
+    swapped: bool
+    flip: Any
+    zero: int
+    offset: Any
+    rate: Any
+    exposure: Any
+    scale: Any
+
+
+class _FloatWork(NamedTuple):
+    """A tile of floats, as it came and sorted, and what is known of its pixels."""
+
+    plain: Any
+    tile: Any
+    ref: Any
+    s1: Any
+    s2: Any
+    center: Any
+    spread: Any
+    best: Any
+    valid: Any
+    lo: Any
+    hi: Any
+    todo: Any
+    low: Any
+    high: Any
+    mean: Any
+    std: Any
+
+
 @_kernel
-def _combine_tile(
-    tile: Any, plain: Any, n_finite: int, network: Any, width: int, work: Any,
-    code: int, median: bool, mad: bool, iterations: int,
-    k_low: float, k_high: float, min_keep: int, n_low: int, n_high: int, floor: float, half_step: float,
-    modelled: bool, variance: float, signal_zero: float, variance_per_adu: float,
-    valid: Any, lo: Any, hi: Any, todo: Any, low: Any, high: Any, mean: Any, spread: Any, rejected: Any,
-) -> None:  # fmt: skip
-    """Combine a tile of floats; `work`, (6, TILE) float64, is work space."""
+def _float_work(n: int, one: Any) -> Any:
+    """Make room for tiles of the dtype of `one`, an array of a single sample."""
+    samples = np.zeros((2 * n + 2, TILE), one.dtype)
+    floats = np.zeros((6, TILE), np.float64)
+    counts = np.zeros((3, TILE), np.int64)
+    results = np.zeros((2, TILE), np.float32)
+    return _FloatWork(
+        plain=samples[:n],
+        tile=samples[n : 2 * n],
+        low=samples[2 * n],
+        high=samples[2 * n + 1],
+        ref=floats[0],
+        s1=floats[1],
+        s2=floats[2],
+        center=floats[3],
+        spread=floats[4],
+        best=floats[5],
+        valid=counts[0],
+        lo=counts[1],
+        hi=counts[2],
+        todo=np.ones(TILE, np.bool_),
+        mean=results[0],
+        std=results[1],
+    )
+
+
+@_kernel
+def _combine_tile(work: Any, n_finite: int, network: Any, width: int, rule: Any, rejected: Any) -> None:
+    """Sort and combine a tile of floats; leaves its results in `work`."""
+    tile, valid, ref, s1, s2 = work.tile, work.valid, work.ref, work.s1, work.s2
     n = tile.shape[0]
-    ref, s1, s2 = work[0], work[1], work[2]
-    _count_valid(plain, n_finite, valid)
+    _count_valid(work.plain, n_finite, valid)
     _sort_columns(tile, network)
-    _medians(tile, valid, ref)
+    _references(tile, valid, ref)
     _all_float_sums(tile, valid, ref, s1, s2)
-    lo[:] = 0
-    hi[:] = valid
-    if code == 1:
-        if n_finite < n * TILE:
-            todo[:] = True
-        elif mad or modelled:
-            _mark_floats(
-                tile, ref, s1, median, mad, k_low, k_high, floor, half_step, variance, signal_zero, variance_per_adu,
-                work[3], work[4], work[5], todo,
-            )  # fmt: skip
-        else:
-            _mark_floats_std(tile, ref, s1, s2, median, k_low, k_high, todo)
-        _clip_floats(
-            tile, todo, valid, ref, s1, s2, lo, hi, median, mad, modelled, iterations, k_low, k_high,
-            min_keep, floor, half_step, variance, signal_zero, variance_per_adu,
+    work.lo[:] = 0
+    work.hi[:] = valid
+    if rule.code == 1:
+        _sigma_clip_floats(work, n_finite, rule)
+    elif rule.code == 2:
+        _winsorize(
+            tile, TILE, valid, ref, work.lo, work.hi, rule.k_low, rule.k_high, rule.min_keep, rule.floor, rule.half_step
         )  # fmt: skip
-    elif code == 2:
-        _winsorize(tile, TILE, valid, ref, lo, hi, k_low, k_high, min_keep, floor, half_step)
-    elif code == 3:
-        _drop_extremes(TILE, valid, n_low, n_high, lo, hi)
-    if code == 2 or code == 3:
+    elif rule.code == 3:
+        _drop_extremes(TILE, valid, rule.n_low, rule.n_high, work.lo, work.hi)
+    if rule.code == 2 or rule.code == 3:
         for x in range(TILE):
-            if 0 < hi[x] - lo[x] < valid[x]:
-                s1[x], s2[x] = _float_sums(tile, x, lo[x], hi[x], ref[x])
-    kept = _kept_floats(tile, lo, hi, low, high)
-    _finish_floats(ref, s1, s2, lo, hi, mean, spread)
-    if code == 4:
+            if 0 < work.hi[x] - work.lo[x] < valid[x]:
+                s1[x], s2[x] = _float_sums(tile, x, work.lo[x], work.hi[x], ref[x])
+    kept = _kept_floats(tile, work.lo, work.hi, work.low, work.high)
+    _finish_floats(ref, s1, s2, work.lo, work.hi, work.mean, work.std)
+    if rule.code == 4:
         for x in range(TILE):
             if valid[x] > 0:
-                mean[x] = np.float32(ref[x] + _float_median(tile, x, 0, valid[x], ref[x]))
+                work.mean[x] = np.float32(ref[x] + _float_median(tile, x, 0, valid[x], ref[x]))
     if kept < n * TILE:
-        _count_rejected(plain, width, low, high, rejected)
+        _count_rejected(work.plain, width, work.low, work.high, rejected)
 
 
 @_kernel
-def _store_tile(
-    first: int, width: int, lo: Any, hi: Any, mean: Any, spread: Any, low_value: Any, high_value: Any,
-    master: Any, n_used: Any, std: Any, low: Any, high: Any,
-) -> None:  # fmt: skip
-    """Copy what a tile of floats came to into the planes; `low` and `high` may be empty."""
-    master[first : first + width] = mean[:width]
-    std[first : first + width] = spread[:width]
-    used = n_used[first : first + width]
+def _sigma_clip_floats(work: Any, n_finite: int, rule: Any) -> None:
+    """Sigma-clip a sorted tile whose sums are known: mark what the first pass trims, and visit only that."""
+    tile, ref, s1, s2, todo = work.tile, work.ref, work.s1, work.s2, work.todo
+    if n_finite < tile.size:
+        todo[:] = True
+    elif rule.mad or rule.modelled:
+        _mark_floats(
+            tile, ref, s1, rule.median, rule.mad, rule.k_low, rule.k_high, rule.floor, rule.half_step, rule.variance,
+            rule.signal_zero, rule.variance_per_adu, work.center, work.spread, work.best, todo,
+        )  # fmt: skip
+    else:
+        _mark_floats_std(tile, ref, s1, s2, rule.median, rule.k_low, rule.k_high, todo)
+    _clip_floats(
+        tile, todo, work.valid, ref, s1, s2, work.lo, work.hi, rule.median, rule.mad, rule.modelled, rule.iterations,
+        rule.k_low, rule.k_high, rule.min_keep, rule.floor, rule.half_step, rule.variance, rule.signal_zero,
+        rule.variance_per_adu,
+    )  # fmt: skip
+
+
+@_kernel
+def _store_tile(first: int, width: int, work: Any, planes: Any) -> Any:
+    """Copy what a tile of floats came to into the planes; give how many of its samples were not finite."""
+    planes.master[first : first + width] = work.mean[:width]
+    planes.std[first : first + width] = work.std[:width]
+    used = planes.n_used[first : first + width]
+    dropped: Any = 0
     for x in range(width):
-        used[x] = hi[x] - lo[x]
-    if low.size > 0:
+        used[x] = work.hi[x] - work.lo[x]
+        dropped += work.plain.shape[0] - work.valid[x]
+    if planes.low.size > 0:
         for x in range(width):
-            is_empty = hi[x] == lo[x]
-            low[first + x] = np.float32(np.nan) if is_empty else np.float32(low_value[x])
-            high[first + x] = np.float32(np.nan) if is_empty else np.float32(high_value[x])
+            _store_range(first + x, x, work, planes)
+    return dropped
+
+
+@_kernel
+def _store_range(at: int, x: int, work: Any, planes: Any) -> None:
+    """Copy the kept range of pixel `x` of a tile to pixel `at`."""
+    is_empty = work.hi[x] == work.lo[x]
+    planes.low[at] = np.float32(np.nan) if is_empty else np.float32(work.low[x])
+    planes.high[at] = np.float32(np.nan) if is_empty else np.float32(work.high[x])
 
 
 @_door
-def combine_floats(
-    block: Any, network: Any,
-    code: int, median: bool, mad: bool, iterations: int,
-    k_low: float, k_high: float, min_keep: int, n_low: int, n_high: int, floor: float, half_step: float,
-    modelled: bool, variance: float, signal_zero: float, variance_per_adu: float,
-    master: Any, n_used: Any, std: Any, low: Any, high: Any, rejected: Any,
-) -> Any:  # fmt: skip
+def combine_floats(block: Any, network: Any, rule: Any, planes: Any, rejected: Any) -> Any:
     """Combine a float32 or float64 block of shape (n_frames, n_pixels); NaN and infinite samples are dropped.
 
-    Writes `master`, `std`, `low`, `high` (float32), `n_used` (uint16), each of shape (n_pixels,), and adds to
-    `rejected` (int64, one per frame). `low` and `high` may be empty. Limits are in ADU. Gives how many samples were
-    dropped.
+    Writes the planes, and adds to `rejected` (int64, one per frame). Gives how many samples were dropped.
     """
     n, size = block.shape
-    plain = np.zeros((n, TILE), block.dtype)
-    tile = np.zeros((n, TILE), block.dtype)
+    work = _float_work(n, block[:1, :1])
     last = np.zeros((n, TILE), block.dtype)
-    low_value = np.zeros(TILE, block.dtype)
-    high_value = np.zeros(TILE, block.dtype)
-    work = np.zeros((6, TILE), np.float64)
-    valid, lo, hi = np.zeros(TILE, np.int64), np.zeros(TILE, np.int64), np.zeros(TILE, np.int64)
-    todo = np.ones(TILE, np.bool_)
-    mean, spread = np.zeros(TILE, np.float32), np.zeros(TILE, np.float32)
     dropped: Any = 0
     for first in range(0, size, TILE):
         width = min(TILE, size - first)
@@ -1299,60 +1412,126 @@ def combine_floats(
         if width < TILE:
             last[:, :width] = block[:, first:]
             source, at = last, 0
-        n_finite = _load_floats(source, at, plain, tile)
-        _combine_tile(
-            tile, plain, n_finite, network, width, work, code, median, mad, iterations, k_low, k_high, min_keep,
-            n_low, n_high, floor, half_step, modelled, variance, signal_zero, variance_per_adu,
-            valid, lo, hi, todo, low_value, high_value, mean, spread, rejected,
-        )  # fmt: skip
-        for x in range(width):
-            dropped += n - valid[x]
-        _store_tile(
-            first, width, lo, hi, mean, spread, low_value, high_value, master, n_used, std, low, high
-        )  # fmt: skip
+        n_finite = _load_floats(source, at, work.plain, work.tile)
+        _combine_tile(work, n_finite, network, width, rule, rejected)
+        dropped += _store_tile(first, width, work, planes)
     return dropped
 
 
 @_door
-def combine_corrected(
-    block: Any, swapped: bool, flip: Any, zero: int, offset: Any, rate: Any, exposure: Any, scale: Any, network: Any,
-    code: int, median: bool, mad: bool, iterations: int,
-    k_low: float, k_high: float, min_keep: int, n_low: int, n_high: int, floor: float, half_step: float,
-    modelled: bool, variance: float, signal_zero: float, variance_per_adu: float,
-    master: Any, n_used: Any, std: Any, low: Any, high: Any, rejected: Any,
-) -> Any:  # fmt: skip
+def combine_corrected(block: Any, how: Any, network: Any, rule: Any, planes: Any, rejected: Any) -> Any:
     """Do `correct_words` and `combine_floats` of a raw 16-bit block tile by tile, without the floats in between."""
     n, size = block.shape
-    plain = np.zeros((n, TILE), np.float32)
-    tile = np.zeros((n, TILE), np.float32)
+    work = _float_work(n, how.offset)
     last = np.zeros((n, TILE), np.uint16)
     darks = np.zeros((2, TILE), np.float32)
-    low_value = np.zeros(TILE, np.float32)
-    high_value = np.zeros(TILE, np.float32)
-    work = np.zeros((6, TILE), np.float64)
-    valid, lo, hi = np.zeros(TILE, np.int64), np.zeros(TILE, np.int64), np.zeros(TILE, np.int64)
-    todo = np.ones(TILE, np.bool_)
-    mean, spread = np.zeros(TILE, np.float32), np.zeros(TILE, np.float32)
     dropped: Any = 0
     for first in range(0, size, TILE):
         width = min(TILE, size - first)
-        source, at = block, first
-        if width < TILE:
-            last[:, :width] = block[:, first:]
-            source, at = last, 0
-        darks[0, :width] = offset[first : first + width]
-        darks[1, :width] = rate[first : first + width]
-        n_finite = _load_corrected(
-            source, at, swapped, flip, zero, darks[0], darks[1], exposure, scale, work[3], plain, tile
-        )  # fmt: skip
-        _combine_tile(
-            tile, plain, n_finite, network, width, work, code, median, mad, iterations, k_low, k_high, min_keep,
-            n_low, n_high, floor, half_step, modelled, variance, signal_zero, variance_per_adu,
-            valid, lo, hi, todo, low_value, high_value, mean, spread, rejected,
-        )  # fmt: skip
-        for x in range(width):
-            dropped += n - valid[x]
-        _store_tile(
-            first, width, lo, hi, mean, spread, low_value, high_value, master, n_used, std, low, high
-        )  # fmt: skip
+        n_finite = _correct_tile(block, first, width, how, darks, last, work.center, work.plain, work.tile)
+        _combine_tile(work, n_finite, network, width, rule, rejected)
+        dropped += _store_tile(first, width, work, planes)
+    return dropped
+
+
+@_door
+def average_corrected(block: Any, how: Any, network: Any, rule: Any, planes: Any, rejected: Any) -> Any:
+    """Do `combine_corrected` for the clip by mean and deviation, and for no rejection, as `average_words` does.
+
+    Pixels whose sums would depend on the order of the frames, or with samples that are not finite, are sorted too.
+    """
+    n, size = block.shape
+    quick = _float_work(n, how.offset)
+    work = _float_work(n, how.offset)
+    last = np.zeros((n, TILE), np.uint16)
+    darks = np.zeros((2, TILE), np.float32)
+    marked = np.zeros(TILE, np.uint64)
+    where = np.zeros(TILE, np.int64)
+    n_waiting: Any = 0
+    dropped: Any = 0
+    quick.hi[:] = n
+    quick.valid[:] = n
+    for first in range(0, size, TILE):
+        width = min(TILE, size - first)
+        _correct_tile(block, first, width, how, darks, last, quick.center, quick.plain, quick.tile[:0])
+        _sums_and_extremes(quick)
+        _mark_floats_by_extremes(rule, quick)
+        _finish_floats(quick.ref, quick.s1, quick.s2, quick.lo, quick.hi, quick.mean, quick.std)
+        _store_tile(first, width, quick, planes)
+        n_marked = _list_marked(quick.todo, width, marked)
+        if n_waiting + n_marked > TILE:
+            dropped += _combine_waiting_floats(where, n_waiting, network, rule, work, planes, rejected)
+            n_waiting = 0
+        _gather(quick.plain, marked[:n_marked], work.plain[:, n_waiting : n_waiting + n_marked])
+        for k in range(n_marked):
+            where[n_waiting + k] = first + np.int64(marked[k])
+        n_waiting += n_marked
+    return dropped + _combine_waiting_floats(where, n_waiting, network, rule, work, planes, rejected)
+
+
+@_kernel
+def _sums_and_extremes(quick: Any) -> None:
+    """Give lowest and highest sample of every pixel of a tile as it came, and the sums relative to the lowest."""
+    plain, low, high, ref, s1, s2 = quick.plain, quick.low, quick.high, quick.ref, quick.s1, quick.s2
+    n = plain.shape[0]
+    low[:] = plain[0]
+    high[:] = plain[0]
+    for i in range(1, n):
+        row = plain[i]
+        for x in range(TILE):
+            low[x] = row[x] if row[x] < low[x] else low[x]
+            high[x] = row[x] if row[x] > high[x] else high[x]
+    for x in range(TILE):
+        ref[x] = low[x]
+        s1[x] = 0.0
+        s2[x] = 0.0
+    for i in range(0, n - 3, 4):
+        row_a, row_b, row_c, row_d = plain[i], plain[i + 1], plain[i + 2], plain[i + 3]
+        for x in range(TILE):
+            a, b = np.float64(row_a[x]) - ref[x], np.float64(row_b[x]) - ref[x]
+            c, d = np.float64(row_c[x]) - ref[x], np.float64(row_d[x]) - ref[x]
+            s1[x] += (a + b) + (c + d)
+            s2[x] += (a * a + b * b) + (c * c + d * d)
+    for i in range(n - n % 4, n):
+        row = plain[i]
+        for x in range(TILE):
+            d = np.float64(row[x]) - ref[x]
+            s1[x] += d
+            s2[x] += d * d
+
+
+@_kernel
+def _mark_floats_by_extremes(rule: Any, quick: Any) -> None:
+    """Mark the pixels that have to be sorted: not close, not finite, or perhaps with a sample that is rejected."""
+    low, high, s1, s2, todo = quick.low, quick.high, quick.s1, quick.s2, quick.todo
+    n = quick.plain.shape[0]
+    count = np.float64(n)
+    # Nothing is farther than infinitely many deviations: no rejection.
+    k_low = rule.k_low if rule.code == 1 else np.inf
+    k_high = rule.k_high if rule.code == 1 else np.inf
+    for x in range(TILE):
+        lowest, highest = np.float64(low[x]), np.float64(high[x])
+        variance = (count * s2[x] - s1[x] * s1[x]) * (1.0 - 1e-9)
+        above = count * (highest - lowest) - s1[x]
+        is_beyond = (s1[x] * s1[x] > k_low * k_low * variance) | (above * above > k_high * k_high * variance)
+        # a sum with a sample that is not finite is not either
+        todo[x] = is_beyond | (not _are_close(n, lowest, highest)) | (not s2[x] < np.inf)
+
+
+@_kernel
+def _combine_waiting_floats(
+    where: Any, width: int, network: Any, rule: Any, work: Any, planes: Any, rejected: Any
+) -> Any:
+    """Sort and combine the pixels that wait, write them to where they belong, and give how many samples they lost."""
+    n_finite = _order_tile(work.plain, work.tile)
+    _combine_tile(work, n_finite, network, width, rule, rejected)
+    dropped: Any = 0
+    for k in range(width):
+        x = where[k]
+        planes.master[x] = work.mean[k]
+        planes.std[x] = work.std[k]
+        planes.n_used[x] = work.hi[k] - work.lo[k]
+        dropped += work.plain.shape[0] - work.valid[k]
+        if planes.low.size > 0:
+            _store_range(x, k, work, planes)
     return dropped

@@ -114,7 +114,7 @@ class PixelRange:
         """Measure rows of shape (rows, width)."""
         lowest, highest = float(np.min(rows)), float(np.max(rows))  # NaN where there is one
         if np.isfinite(lowest) and np.isfinite(highest):  # as nearly always: a third of the time
-            sums = np.sum(rows, axis=1, dtype=np.float64)
+            sums = np.add.reduce(rows, axis=1, dtype=np.float64)
             return cls(minimum=lowest, maximum=highest, row_sums=sums, count=rows.size)
         finite = np.isfinite(rows)
         return cls(
@@ -219,7 +219,8 @@ def warm_up(job: MasterJob) -> None:
     """
     encoding = job.stack.encoding
     correction = Correction(scale=np.ones(1), exposure_time_s=np.ones(1)) if job.flat is not None else None
-    combine_block(np.zeros((1, 1, 1), encoding.dtype), encoding, job.method, correction=correction)
+    method = job.method.resolved(job.n_frames)  # of one frame, `auto` would be another kernel
+    combine_block(np.zeros((1, 1, 1), encoding.dtype), encoding, method, correction=correction)
 
 
 def noise_of_rows(job: MasterJob, rows: Sequence[int], levels: FrameLevels | None) -> list[NoiseCells]:
