@@ -169,6 +169,7 @@ class TreeMemory(threading.Thread):
         self.peaks: dict[int, int] = {}
         self.at_once = 0
         self._root = psutil.Process(pid)
+        self._command = self._root.cmdline()
         self._ended = threading.Event()
 
     def run(self) -> None:
@@ -180,6 +181,8 @@ class TreeMemory(threading.Thread):
             now = 0
             for process in family:
                 try:
+                    if process != self._root and process.cmdline() == self._command:
+                        continue  # between fork and exec a child shows its parent's memory: 115 MiB too much
                     rss = int(process.memory_info().rss)
                 except psutil.Error:
                     continue
