@@ -133,16 +133,17 @@ def draw(result: dict[str, Any], target: Path) -> None:
         for axis, key, scale in ((axes[0, column], "wall_s", 1.0), (axes[1, column], "peak_rss_bytes", 2.0**20)):
             axis.plot(x, [case[key] / scale for case in cases], marker="o", color="#0b5394")
             axis.grid(visible=True, alpha=0.3)
-            axis.set_ylim(bottom=0)
-            axis.set_xscale("log" if label == "frames" else "linear")
-        axes[1, column].axhline(result["memory_limit_bytes"] / 2**20, color="#990000", linestyle="--", linewidth=1)
+        limit_mib = result["memory_limit_bytes"] / 2**20
+        axes[0, column].set_ylim(0, 1.1 * max(case["wall_s"] for case in cases))
+        axes[1, column].set_ylim(0, 1.1 * limit_mib)
+        axes[1, column].axhline(limit_mib, color="#990000", linestyle="--", linewidth=1)
         axes[1, column].set_xlabel(label)
     megapixels = small["width"] * small["height"] / 1e6
     axes[0, 0].set_title(f"frames of {megapixels:.0f} MP")
     axes[0, 1].set_title(f"{result['pixels'][0]['frames']} frames")
     axes[0, 0].set_ylabel("whole command, s")
     axes[1, 0].set_ylabel("peak memory, MiB")
-    axes[1, 0].annotate("memory_limit", (0.02, 0.9), xycoords="axes fraction", color="#990000", fontsize=9)
+    axes[1, 0].annotate("memory_limit", (0.02, 0.84), xycoords="axes fraction", color="#990000", fontsize=9)
     target.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(target, dpi=90)
     plt.close(figure)

@@ -95,7 +95,7 @@ def imported_series(frames: Sequence[Path], directory: Path, compressor: str = "
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True)
         config = directory / "import.yaml"
-        settings = {"dark_capture": {"output_dir": str(directory)}, "processing": {"compressor": compressor}}
+        settings = {"dark_capture": {"output_dir": str(directory)}, "storage": {"compressor": compressor}}
         config.write_text(json.dumps(settings))
         argv = (sys.executable, "-m", "ostcal.cli", "import", str(frames[0].parent), "--config", str(config))
         command = Command(argv=argv, directory=directory, environment={"PYTHONPATH": str(BENCH.parent)})

@@ -65,7 +65,7 @@ class Measured:
         return cls(
             bytes_per_core_s=2 * pixels * frames["frames"] / quality["median_cpu_s"]["with"],
             task_s=max(tasks, key=lambda case: int(case["n"]))["cost_s"],
-            start_s=stages["stages"]["start, imports and the rest"],
+            start_s=sum(stages["stages"][name] for name in ("python itself", "imports", "the rest")),
             inspect_s=stages["stages"]["inspect"] / stages["frames"]["frames"],
             report_s=times["with report"] - times["with"],
             judge_s=(times["with"] - times["without"]) / pixels,
