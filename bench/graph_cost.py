@@ -69,7 +69,7 @@ class BlankStack:
         """Fill with zeros."""
         out[...] = 0
 
-    def opened(self) -> AbstractContextManager[BlankStack]:
+    def opened(self, start: int, stop: int) -> AbstractContextManager[BlankStack]:
         """Keep nothing open."""
         return nullcontext(self)
 

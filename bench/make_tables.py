@@ -93,8 +93,9 @@ def cold_cache_table(result: dict[str, Any]) -> str:
     frames = result["frames"]
     caption = (
         f"{frames['frames']} dark frames of {frames['width']} x {frames['height']}, none of their bytes in the page"
-        f" cache before each run, medians of {result['rounds']}. The disk read {result['disk_bytes_per_s'] / 1e9:.1f} GB/s;"
-        f" below {result['fast_disk_bytes_per_s'] / 1e9:.0f} GB/s combining has to be the quicker one. {_machine(result)}"
+        f" cache before each run, medians of {result['rounds']}. The disk read {result['disk_bytes_per_s'] / 1e9:.1f}"
+        f" GB/s; below {result['fast_disk_bytes_per_s'] / 1e9:.0f} GB/s combining has to be the quicker one."
+        f" {_machine(result)}"
     )
     return f"{_markdown(('from a cold page cache', 'time', 'bytes on the disk', 'rate'), rows)}\n\n{caption}"
 

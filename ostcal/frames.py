@@ -133,8 +133,12 @@ class FrameStack(Protocol):
     def read_rows(self, start: int, stop: int, out: NDArray[Any]) -> None:
         """Fill ``out`` of shape ``(n_frames, stop - start, width)`` and the encoding's dtype with raw samples."""
 
-    def opened(self) -> AbstractContextManager[RowReader]:
-        """Keep files open while block after block is read; what is given must not leave its thread."""
+    def opened(self, start: int, stop: int) -> AbstractContextManager[RowReader]:
+        """Keep files open while rows from ``start`` to ``stop`` are read block after block.
+
+        The system is told that these rows and as many after them will be needed. What is given must not leave its
+        thread.
+        """
 
     def select(self, indices: Sequence[int]) -> FrameStack:
         """Give the stack of the frames at `indices` alone."""

@@ -48,7 +48,7 @@ class MemoryStack:
         for row, frame in enumerate(range(raw.shape[0]) if self.indices is None else self.indices):
             out[row] = raw[frame, start:stop]
 
-    def opened(self) -> AbstractContextManager[MemoryStack]:
+    def opened(self, start: int, stop: int) -> AbstractContextManager[MemoryStack]:
         return nullcontext(self)
 
     def select(self, indices: Sequence[int]) -> MemoryStack:
@@ -84,7 +84,7 @@ class BrokenStack:
             raise FrameError(f"{self.label}: the file ends at row {self.bad_row}")
         self.whole.read_rows(start, stop, out)
 
-    def opened(self) -> AbstractContextManager[BrokenStack]:
+    def opened(self, start: int, stop: int) -> AbstractContextManager[BrokenStack]:
         return nullcontext(self)
 
     def select(self, indices: Sequence[int]) -> BrokenStack:

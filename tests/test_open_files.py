@@ -84,7 +84,7 @@ def test_open_files_give_the_same_samples(stacks: dict[str, FrameStack], kind: s
     stack = stacks[kind]
     start = data.draw(st.integers(0, stack.shape[1] - 1))
     stop = data.draw(st.integers(start + 1, stack.shape[1]))
-    with stack.opened() as reader:
+    with stack.opened(start, stop) as reader:
         assert np.array_equal(rows_of(reader, stack, start, stop), rows_of(stack, stack, start, stop))
 
 
@@ -92,7 +92,7 @@ def test_open_files_give_the_same_samples(stacks: dict[str, FrameStack], kind: s
 def test_files_are_opened_once_for_all_blocks(stacks: dict[str, FrameStack], kind: str) -> None:
     stack = stacks[kind]
     before = open_descriptors()
-    with stack.opened() as reader:
+    with stack.opened(0, stack.shape[1]) as reader:
         assert len(open_descriptors()) == len(before) + stack.shape[0]
         rows_of(reader, stack, 0, 8)
         assert len(open_descriptors()) == len(before) + stack.shape[0]
@@ -106,7 +106,7 @@ def open_descriptors() -> set[str]:
 
 def test_a_file_that_is_cut_while_it_is_open_is_named(tmp_path: Path) -> None:
     stack = fits_stack(tmp_path)
-    with stack.opened() as reader:
+    with stack.opened(0, stack.shape[1]) as reader:
         rows_of(reader, stack, 0, 4)
         os.truncate(stack.frames[2].path, stack.frames[2].data_offset + 53 * 2 * 6)
         rows_of(reader, stack, 0, 6)
@@ -117,7 +117,7 @@ def test_a_file_that_is_cut_while_it_is_open_is_named(tmp_path: Path) -> None:
 def test_a_missing_file_is_named_by_who_reads_it(tmp_path: Path) -> None:
     stack = fits_stack(tmp_path)
     os.remove(stack.frames[1].path)
-    with stack.opened() as reader, pytest.raises(FrameError, match=r"uint161\.fits: cannot be read"):
+    with stack.opened(0, stack.shape[1]) as reader, pytest.raises(FrameError, match=r"uint161\.fits: cannot be read"):
         rows_of(reader, stack, 0, 4)
 
 
@@ -126,7 +126,7 @@ def test_a_damaged_chunk_is_named_by_who_reads_it(tmp_path: Path) -> None:
     shard = tmp_path / "a.zarr" / "frames" / "c" / "1" / "0" / "0"
     content = bytearray(shard.read_bytes())
     content[20] ^= 1
-    with stack.opened() as reader:
+    with stack.opened(0, stack.shape[1]) as reader:
         rows_of(reader, stack, 0, 4)
         shard.write_bytes(content)
         with pytest.raises(FrameError, match=r"frame 1.*checksum"):
@@ -136,7 +136,7 @@ def test_a_damaged_chunk_is_named_by_who_reads_it(tmp_path: Path) -> None:
 def test_blocks_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     stack = fits_stack(tmp_path)
     n_frames, height, width = stack.shape
-    with stack.opened() as reader:
+    with stack.opened(0, stack.shape[1]) as reader:
         for start, stop, rows in ((0, 4, 5), (height - 1, height + 1, 2), (-1, 3, 4)):
             with pytest.raises(ValueError, match="do not fit"):
                 reader.read_rows(start, stop, np.zeros((n_frames, rows, width), np.uint16))

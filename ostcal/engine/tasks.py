@@ -380,7 +380,7 @@ def _blocks(job: MasterJob, start: int, stop: int, counts: _Counts) -> Iterator[
     dtype = job.stack.encoding.dtype
     step = block_rows(job.stack.shape, np.dtype(dtype).itemsize, job.stack.row_step)
     began = time.perf_counter()
-    with job.stack.opened() as reader:
+    with job.stack.opened(start, stop) as reader:
         for first in range(start, stop, step):
             block = _reused_block((n, min(first + step, stop) - first, width), dtype)
             reader.read_rows(first, first + block.shape[1], block)

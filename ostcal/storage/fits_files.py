@@ -39,7 +39,7 @@ from ostcal.storage.fits_cards import (
 from ostcal.storage.fits_headers import metadata_from_header
 from ostcal.storage.fits_layout import ImageLayout, decode_samples, layout_from_header
 from ostcal.storage.fits_writer import image_cards, write_stored
-from ostcal.storage.open_files import kept_open
+from ostcal.storage.open_files import STRIPS_AHEAD, kept_open, read_ahead
 from ostcal.storage.places import (
     absolute,
     in_parallel,
@@ -407,13 +407,20 @@ class FitsStack:
         )
 
     @contextlib.contextmanager
-    def opened(self) -> Iterator[RowReader]:
+    def opened(self, start: int, stop: int) -> Iterator[RowReader]:
         """Keep the files open while block after block is read, where that is possible and gains anything."""
         if not self.encoding.sign_flipped:  # all others pass through a buffer, which costs more than opening
             yield self
             return
         with kept_open([frame.path for frame in self.frames]) as descriptors:
-            yield self if descriptors is None else _OpenFrames(self, descriptors)
+            if descriptors is None:
+                yield self
+                return
+            row_bytes = 2 * self.shape[2]
+            last = min(stop + STRIPS_AHEAD * (stop - start), self.shape[1])
+            for frame, descriptor in zip(self.frames, descriptors, strict=True):
+                read_ahead(descriptor, frame.data_offset + start * row_bytes, (last - start) * row_bytes)
+            yield _OpenFrames(self, descriptors)
 
     def select(self, indices: Sequence[int]) -> FitsStack:
         """Give the stack of the frames at `indices` alone."""

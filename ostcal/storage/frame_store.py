@@ -54,7 +54,7 @@ from ostcal.storage.ledger import (
     write_record,
 )
 from ostcal.storage.object_shards import read_object_rows
-from ostcal.storage.open_files import kept_open
+from ostcal.storage.open_files import STRIPS_AHEAD, kept_open, read_ahead
 from ostcal.storage.places import (
     Location as Location,
 )
@@ -596,7 +596,7 @@ class ZarrStack:
         in_parallel(self.location, read, range(len(self.indices)))
 
     @contextlib.contextmanager
-    def opened(self) -> Iterator[RowReader]:
+    def opened(self, start: int, stop: int) -> Iterator[RowReader]:
         """Keep the shards open while block after block is read, where that is possible."""
         frames = _stored_frames(self.location)
         if frames.layout is None or self.encoding.dtype != "uint16":
@@ -605,7 +605,15 @@ class ZarrStack:
         paths = [_shard_path(self.location, index) for index in self.indices]
         with kept_open(paths) as descriptors:
             shards = None if descriptors is None else _open_shards(paths, descriptors, frames.layout)
-            yield self if shards is None else _OpenSeries(self, frames.layout, shards)
+            if shards is None:
+                yield self
+                return
+            first, rows = start // frames.chunk_rows, (1 + STRIPS_AHEAD) * (stop - start)
+            last = min(-(-(start + rows) // frames.chunk_rows), -(-frames.shape[1] // frames.chunk_rows)) - 1
+            for descriptor, index in shards:  # the chunks of a shard lie one after the other
+                begin = int(index[first, 0])
+                read_ahead(descriptor, begin, int(index[last].sum()) - begin)
+            yield _OpenSeries(self, frames.layout, shards)
 
     def select(self, indices: Sequence[int]) -> ZarrStack:
         """Give the stack of the frames at these positions alone."""

@@ -21,6 +21,9 @@ else:
     MOST_OPEN_FILES = getrlimit(RLIMIT_NOFILE)[0] // 2 if hasattr(os, "preadv") else 0
 """Files that are kept open at a time, by all threads together: half of what the system allows this process."""
 
+STRIPS_AHEAD = 2
+"""Strips that are asked for beyond the one that is read: what two threads read next."""
+
 _lock = threading.Lock()
 _n_open = 0
 
@@ -45,6 +48,16 @@ def kept_open(paths: Sequence[str]) -> Iterator[tuple[int, ...] | None]:
         for descriptor in opened:
             os.close(descriptor)
         _claim(-len(paths))
+
+
+def read_ahead(descriptor: int, offset: int, n_bytes: int) -> None:
+    """Tell the system that a part of a file will be read soon, so that many parts are on their way at a time.
+
+    A thread that asks for one piece after the other of 40 files leaves the disk idle: of 1.4 GB/s it had 0.4.
+    """
+    if hasattr(os, "posix_fadvise") and n_bytes > 0:
+        with contextlib.suppress(OSError):  # a hint
+            os.posix_fadvise(descriptor, offset, n_bytes, os.POSIX_FADV_WILLNEED)
 
 
 def _claim(count: int) -> bool:

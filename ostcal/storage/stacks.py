@@ -64,10 +64,10 @@ class ConcatenatedStack:
             view[...] = part.encoding.decode(block) - target.zero_adu
 
     @contextlib.contextmanager
-    def opened(self) -> Iterator[RowReader]:
+    def opened(self, start: int, stop: int) -> Iterator[RowReader]:
         """Keep files open while block after block is read."""
         with contextlib.ExitStack() as files:
-            yield _OpenParts(self, tuple(files.enter_context(part.opened()) for part in self.parts))
+            yield _OpenParts(self, tuple(files.enter_context(part.opened(start, stop)) for part in self.parts))
 
     def select(self, indices: Sequence[int]) -> FrameStack:
         """Give the stack of the frames at `indices` alone."""
