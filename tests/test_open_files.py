@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -200,3 +201,28 @@ def test_threads_share_what_may_be_open(tmp_path: Path) -> None:
     assert 1 <= most[0] <= 3
     with kept_open([str(path)] * (3 * count)) as descriptors:
         assert descriptors is not None
+
+
+def test_what_is_read_ahead_is_there_without_being_read(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(os.urandom(4 * 2**20))
+    if not hasattr(os, "RWF_NOWAIT"):
+        pytest.skip("this system does not tell what is in the page cache")
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        if is_cached(file.fileno(), 2**20):
+            pytest.skip("this file system keeps what was written")
+        open_files.read_ahead(file.fileno(), 0, 2 * 2**20)
+        ended = time.monotonic() + 10
+        while not is_cached(file.fileno(), 2**20) and time.monotonic() < ended:
+            time.sleep(0.01)
+        assert is_cached(file.fileno(), 2**20)
+
+
+def is_cached(descriptor: int, offset: int) -> bool:
+    """Whether a byte is in the page cache."""
+    try:
+        return os.preadv(descriptor, [bytearray(1)], offset, os.RWF_NOWAIT) == 1
+    except BlockingIOError:
+        return False
