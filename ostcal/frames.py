@@ -136,8 +136,8 @@ class FrameStack(Protocol):
     def opened(self, start: int, stop: int) -> AbstractContextManager[RowReader]:
         """Keep files open while rows from ``start`` to ``stop`` are read block after block.
 
-        The system is told that these rows and as many after them will be needed. What is given must not leave its
-        thread.
+        The system is told that these rows and those of the next strips will be needed. What is given must not leave
+        its thread.
         """
 
     def select(self, indices: Sequence[int]) -> FrameStack:

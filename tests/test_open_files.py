@@ -162,6 +162,13 @@ def test_no_more_files_stay_open_than_the_system_allows(tmp_path: Path) -> None:
     assert open_descriptors() == before
 
 
+def test_no_limit_of_open_files_is_no_reason_to_keep_none_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    resource = pytest.importorskip("resource")
+    for limit, most in ((resource.RLIM_INFINITY, 65_536), (1_048_576, 65_536), (256, 128)):
+        monkeypatch.setattr(resource, "getrlimit", lambda what, limit=limit: (limit, limit))
+        assert open_files.half_of_limit() == most
+
+
 def test_files_that_cannot_be_opened_are_given_back(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"a")

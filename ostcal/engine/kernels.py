@@ -1134,7 +1134,7 @@ def _order_floats(plain: Any, ordered: Any) -> Any:
 
 @_kernel
 def _all_float_sums(tile: Any, valid: Any, ref: Any, s1: Any, s2: Any) -> None:
-    """Do `_float_sums` for the valid samples of all pixels of a tile."""
+    """Do `_float_sums` for the valid samples of all pixels of a tile, in the order of its rows."""
     s1[:] = 0.0
     s2[:] = 0.0
     n = tile.shape[0]
@@ -1472,7 +1472,7 @@ def average_corrected(block: Any, how: Any, network: Any, rule: Any, planes: Any
 @_kernel
 def _sums_and_extremes(quick: Any) -> None:
     """Give lowest and highest sample of every pixel of a tile as it came, and the sums relative to the lowest."""
-    plain, low, high, ref, s1, s2 = quick.plain, quick.low, quick.high, quick.ref, quick.s1, quick.s2
+    plain, low, high, ref = quick.plain, quick.low, quick.high, quick.ref
     n = plain.shape[0]
     low[:] = plain[0]
     high[:] = plain[0]
@@ -1483,21 +1483,7 @@ def _sums_and_extremes(quick: Any) -> None:
             high[x] = row[x] if row[x] > high[x] else high[x]
     for x in range(TILE):
         ref[x] = low[x]
-        s1[x] = 0.0
-        s2[x] = 0.0
-    for i in range(0, n - 3, 4):
-        row_a, row_b, row_c, row_d = plain[i], plain[i + 1], plain[i + 2], plain[i + 3]
-        for x in range(TILE):
-            a, b = np.float64(row_a[x]) - ref[x], np.float64(row_b[x]) - ref[x]
-            c, d = np.float64(row_c[x]) - ref[x], np.float64(row_d[x]) - ref[x]
-            s1[x] += (a + b) + (c + d)
-            s2[x] += (a * a + b * b) + (c * c + d * d)
-    for i in range(n - n % 4, n):
-        row = plain[i]
-        for x in range(TILE):
-            d = np.float64(row[x]) - ref[x]
-            s1[x] += d
-            s2[x] += d * d
+    _all_float_sums(plain, quick.valid, ref, quick.s1, quick.s2)
 
 
 @_kernel

@@ -13,16 +13,26 @@ from collections.abc import Iterator, Sequence
 
 from ostcal.storage.places import is_remote
 
-try:
-    from resource import RLIMIT_NOFILE, getrlimit
-except ImportError:  # Windows, which has no preadv either
-    MOST_OPEN_FILES = 0
-else:
-    MOST_OPEN_FILES = getrlimit(RLIMIT_NOFILE)[0] // 2 if hasattr(os, "preadv") else 0
-"""Files that are kept open at a time, by all threads together: half of what the system allows this process."""
-
 STRIPS_AHEAD = 2
 """Strips that are asked for beyond the one that is read: what two threads read next."""
+
+_MOST_WORTH_WHILE = 65_536
+
+
+def half_of_limit() -> int:
+    """Give half of the files that the system allows this process; 0 where files cannot be read without a position."""
+    try:
+        from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit
+    except ImportError:  # Windows, which has no preadv either
+        return 0
+    limit = getrlimit(RLIMIT_NOFILE)[0]
+    if not hasattr(os, "preadv"):
+        return 0
+    return _MOST_WORTH_WHILE if limit == RLIM_INFINITY else min(limit // 2, _MOST_WORTH_WHILE)
+
+
+MOST_OPEN_FILES = half_of_limit()
+"""Files that are kept open at a time, by all threads together."""
 
 _lock = threading.Lock()
 _n_open = 0
