@@ -87,6 +87,11 @@ class TreeSampler(threading.Thread):
         return rss
 
 
+def _as_installed(environment: dict[str, str]) -> dict[str, str]:
+    """Let Python keep what it compiled, as pip does for all programs that are compared: 0.3 s at each of our starts."""
+    return {name: value for name, value in environment.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 def run_measured(command: Command, *, timeout_s: float) -> Usage:
     """Run a command to its end; after ``timeout_s`` it is killed, which shows in the exit code."""
     command.directory.mkdir(parents=True, exist_ok=True)
@@ -97,7 +102,7 @@ def run_measured(command: Command, *, timeout_s: float) -> Usage:
         process = subprocess.Popen(
             command.argv,
             cwd=command.directory,
-            env={**os.environ, **command.environment},
+            env=_as_installed({**os.environ, **command.environment}),
             stdin=stdin,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -66,7 +66,7 @@ class Master:
             pedestal_adu=self.sensor.bias_level_adu if self.kind is FrameType.FLAT else 0.0,
         )
 
-    def scan(self, gain_e_per_adu: float | None = None, step_rows: int = 128) -> MasterScan:
+    def scan(self, gain_e_per_adu: float | None = None, step_rows: int = 128, threads: int = 1) -> MasterScan:
         return scan_master(
             plane_reader(self.master, self.std, self.n_used),
             self.master.shape,
@@ -74,6 +74,7 @@ class Master:
             self.model(gain_e_per_adu),
             bayer=self.sensor.bayer is not None,
             step_rows=step_rows,
+            threads=threads,
         )
 
     def facts(self, method_name: str = "sigma_clip") -> MasterFacts:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ostcal.storage.direct_output import PAGE, DirectOutput, buffer_for
+from ostcal.storage.durable import write_atomically
 from ostcal.storage.fits_writer import ImagePlane, write_fits
 
 MIB = 2**20
@@ -121,3 +122,20 @@ def test_a_full_disk_is_told_of() -> None:
         with pytest.raises(OSError, match="No space left") as raised:
             output.write(0, strip)
         assert raised.value.errno == errno.ENOSPC
+
+
+@pytest.mark.parametrize("n_bytes", [0, 1, PAGE, MIB - 1, MIB + 17, 3 * MIB])
+def test_a_whole_file_is_written_past_the_cache(tmp_path: Path, n_bytes: int) -> None:
+    content = np.random.default_rng(n_bytes).bytes(n_bytes)
+    for _ in range(2):  # the second time into the buffer of the first, over its file
+        write_atomically(tmp_path / "a", content, durable=False, past_cache=True)
+        assert (tmp_path / "a").read_bytes() == content
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_large_file_leaves_the_page_cache_alone(tmp_path: Path) -> None:
+    if not can_write_past_the_cache(tmp_path) or not hasattr(os, "RWF_NOWAIT"):
+        pytest.skip("this file system does not write past the cache")
+    write_atomically(tmp_path / "a", bytes(4 * MIB), durable=False, past_cache=True)
+    with (tmp_path / "a").open("rb") as file, pytest.raises(BlockingIOError):
+        os.preadv(file.fileno(), [bytearray(1)], MIB, os.RWF_NOWAIT)

@@ -30,11 +30,11 @@ def synthetic(shape: tuple[int, int], n_frames: int, seed: int = 1) -> tuple[NDA
     return master, std, np.full(shape, n_frames, dtype=np.uint16)
 
 
-@pytest.mark.parametrize("step_rows", [1, 17, 64, 1000])
+@pytest.mark.parametrize(("step_rows", "threads"), [(1, 1), (17, 2), (64, 3), (1000, 2), (50, 100)])
 @pytest.mark.parametrize("sensor", SMALL, ids=lambda sensor: sensor.name)
-def test_rows_read_at_once_change_nothing(sensor: Any, step_rows: int) -> None:
+def test_rows_read_at_once_and_threads_change_nothing(sensor: Any, step_rows: int, threads: int) -> None:
     master = master_of(sensor, FrameType.DARK, 5)
-    one, other = master.scan(), master.scan(step_rows=step_rows)
+    one, other = master.scan(), master.scan(step_rows=step_rows, threads=threads)
     for name in ("dq", "edges", "cells", "std_cells", "rejected_cells", "fine_cells", "row_profile", "column_profile"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
     np.testing.assert_array_equal(one.histogram.counts, other.histogram.counts)
@@ -42,6 +42,18 @@ def test_rows_read_at_once_change_nothing(sensor: Any, step_rows: int) -> None:
     assert one.strongest == other.strongest
     for name in ("counts", "median", "pixel_noise", "sample_noise", "mean_noise", "n_nan", "n_not_positive"):
         assert getattr(one, name) == getattr(other, name), name
+
+
+def test_what_stops_a_thread_reaches_the_caller() -> None:
+    read = plane_reader(*synthetic((333, 200), 10))
+
+    def failing(plane: Plane, start: int, stop: int) -> NDArray[Any]:
+        if start >= 250:
+            raise OSError("the disk is gone")
+        return read(plane, start, stop)
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        scan_master(failing, (333, 200), FrameType.DARK, NoiseModel(n_frames=10), step_rows=50, threads=2)
 
 
 def test_each_row_of_each_plane_is_read_once_and_in_order() -> None:

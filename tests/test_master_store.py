@@ -399,6 +399,20 @@ FULL_DISK = """
 """
 
 
+def test_deviations_that_nobody_reads_soon_are_the_same_bytes(store: MasterStore, tmp_path: Path) -> None:
+    rows = planes((700, 1000))
+    checksums = []
+    for name, again in (("a", True), ("b", False)):
+        writer = store.create(name, (700, 1000), 700)
+        checksums.append(writer.write_rows(0, **rows, std_read_again=again))
+        store.commit(name, ATTRIBUTES)
+    assert checksums[0] == checksums[1]
+    chunks = [Path(store.location) / name / "std" / "c.0.0" for name in "ab"]
+    assert chunks[0].read_bytes() == chunks[1].read_bytes()
+    assert_equal(store, "b", rows)
+    assert list(tmp_path.rglob("*.partial")) == []
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files (POSIX)")
 def test_a_master_for_which_there_is_no_room_is_absent(store: MasterStore) -> None:
     done = subprocess.run(

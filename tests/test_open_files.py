@@ -227,6 +227,21 @@ def test_what_is_read_ahead_is_there_without_being_read(tmp_path: Path) -> None:
         assert is_cached(file.fileno(), 2**20)
 
 
+def test_what_is_there_is_not_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not hasattr(os, "RWF_NOWAIT"):
+        pytest.skip("this system does not tell what is in the page cache")
+    path = tmp_path / "a"
+    path.write_bytes(bytes(2**20))
+    asked: list[int] = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda descriptor, offset, n_bytes, advice: asked.append(offset))
+    with path.open("rb") as file:
+        assert is_cached(file.fileno(), 2**20 - 1)
+        open_files.read_ahead(file.fileno(), 0, 2**20)
+        assert asked == []
+        open_files.read_ahead(file.fileno(), 2**19, 2**20)  # beyond its end there is nothing to tell
+        assert asked == [2**19]
+
+
 def is_cached(descriptor: int, offset: int) -> bool:
     """Whether a byte is in the page cache."""
     try:

@@ -7,6 +7,7 @@ Exit codes: 0 everything asked was made (frames left out are warnings), 1 someth
 
 from __future__ import annotations
 
+import atexit
 import gc
 from importlib import import_module
 
@@ -68,6 +69,7 @@ class _LazyGroup(click.Group):
             return None
         module, _, name = COMMANDS[cmd_name][0].partition(":")
         gc.disable()  # nothing that is imported is garbage, and looking for some takes a fifth of the time
+        atexit.register(gc.freeze)  # nor is it worth looking for at the end, for 0.1 s
         try:
             command: click.Command = getattr(import_module(module), name)
         finally:

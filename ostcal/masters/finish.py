@@ -42,6 +42,8 @@ class StoreSink:
 
     store: str
     name: str
+    std_read_again: bool = True
+    """Whether somebody reads the standard deviations before the master is finished."""
 
     def create(self, shape: tuple[int, int], chunk_rows: int, work: str = "") -> int:
         """Create the arrays; a chunk is a strip, so that no two tasks write one chunk.
@@ -54,7 +56,8 @@ class StoreSink:
         self, start: int, *, master: NDArray[np.float32], n_used: NDArray[np.uint16], std: NDArray[np.float32]
     ) -> tuple[int, ...]:
         """Write the three planes of the rows that begin at ``start``; give a checksum of each."""
-        return MasterStore(self.store).writer(self.name).write_rows(start, master=master, n_used=n_used, std=std)
+        writer = MasterStore(self.store).writer(self.name)
+        return writer.write_rows(start, master=master, n_used=n_used, std=std, std_read_again=self.std_read_again)
 
     def read_rows(self, start: int, stop: int) -> NDArray[np.float32]:
         """Give rows of the master plane."""
@@ -199,6 +202,7 @@ class FinishMasters:
                 group=planned.group,
                 result=result,
                 read_rows=writer.read_rows,
+                step_rows=writer.chunk_rows,
                 shape=(height, width),
                 method=planned.provenance.method,
                 survey=planned.survey,

@@ -18,7 +18,6 @@ from ostcal.frames import FrameType
 from ostcal.masters.grouping import Group
 from ostcal.masters.library import LibraryMaster, StorePlane
 from ostcal.masters.properties import CameraRecord
-from ostcal.masters.read_ahead import read_ahead
 from ostcal.measure.defects import Defect, DefectLimits, NoiseModel
 from ostcal.measure.findings import Finding, Outcome, worst
 from ostcal.measure.frame_checks import FrameLimits, check_frames, check_rejected
@@ -33,6 +32,10 @@ PROFILE_POINTS = 512
 """Points of a stored profile: more than a plot has pixels for."""
 MAP_CELLS = 48
 """Cells along each side of the stored map of rejected samples, at most."""
+
+
+_SCAN_THREADS = 2
+"""When a single master is finished, the other cores have nothing to do: 0.44 s for 61 MP in place of 0.70 s."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +54,8 @@ class Subject:
     group: Group
     result: JobResult
     read_rows: PlaneReader
+    step_rows: int
+    """Rows of the planes that are stored together."""
     shape: tuple[int, int]
     method: RejectionMethod
     survey: SeriesSurvey | None
@@ -93,15 +98,16 @@ class MasterQuality:
 
 def judge_master(subject: Subject, rules: QualityRules) -> MasterQuality:
     """Scan a master, check it and its frames, and compare it with the one before."""
-    with read_ahead(subject.read_rows, subject.shape[0]) as read_rows:
-        scan = scan_master(
-            read_rows,
-            subject.shape,
-            subject.kind,
-            _noise_model(subject),
-            bayer=subject.group.key.bayer_pattern is not None,
-            limits=rules.defects,
-        )
+    scan = scan_master(
+        subject.read_rows,
+        subject.shape,
+        subject.kind,
+        _noise_model(subject),
+        bayer=subject.group.key.bayer_pattern is not None,
+        limits=rules.defects,
+        step_rows=subject.step_rows,
+        threads=_SCAN_THREADS,
+    )
     findings = (*_frame_findings(subject, rules), *_master_findings(subject, scan, rules))
     document = {
         "verdict": str(worst(findings)),

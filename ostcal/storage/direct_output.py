@@ -6,10 +6,13 @@ same: 245 MB took 0.13 s past the cache, 0.35 to 0.75 s through it.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import mmap
 import os
 import threading
+from collections.abc import Iterable
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -19,6 +22,9 @@ PAGE = 4096
 """What disks and memory are aligned to; all block sizes of disks divide it."""
 _LEAST_BYTES = 2**20
 """Smaller pieces are written through the cache: the disk would be asked too often."""
+
+
+_of_thread = threading.local()
 
 
 class DirectOutput:
@@ -93,3 +99,15 @@ def buffer_for(offset: int, n_bytes: int, room: mmap.mmap | None) -> tuple[NDArr
     if room is None or len(room) < start + n_bytes:
         room = mmap.mmap(-1, PAGE + n_bytes)
     return np.frombuffer(room, np.uint8, n_bytes, start), room
+
+
+def write_past_cache(file: BinaryIO, path: Path, parts: Iterable[bytes | memoryview]) -> None:
+    """Write parts one after the other to an empty file, by way of one buffer that a thread keeps."""
+    offset = 0
+    with contextlib.closing(DirectOutput(file, str(path))) as output:
+        for part in parts:
+            room: mmap.mmap | None = getattr(_of_thread, "room", None)
+            buffer, _of_thread.room = buffer_for(offset, len(part), room)
+            buffer[:] = np.frombuffer(part, np.uint8)
+            output.write(offset, buffer)
+            offset += len(part)

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ostcal.storage.direct_output import write_past_cache
 from ostcal.storage.objects import ObjectPath
 from ostcal.storage.places import Place, read_start
 
@@ -36,27 +37,34 @@ def read_bounded(path: Place, limit_bytes: int) -> bytes:
     return data
 
 
-def write_atomically(path: Place, data: bytes | memoryview, *, durable: bool) -> None:
+def write_atomically(path: Place, data: bytes | memoryview, *, durable: bool, past_cache: bool = False) -> None:
     """Write a file under a temporary name and rename it; an object is complete or absent by itself.
 
     Parameters
     ----------
     durable : bool
         Also wait until file and name are on the disk, so that not even a power cut loses them.
+    past_cache : bool
+        Leave the page cache to files that are read again soon.
     """
     if isinstance(path, ObjectPath):
         path.write_bytes(data)
     else:
-        write_parts_atomically(path, (data,), durable=durable)
+        write_parts_atomically(path, (data,), durable=durable, past_cache=past_cache)
 
 
-def write_parts_atomically(path: Path, parts: Iterable[bytes | memoryview], *, durable: bool) -> None:
+def write_parts_atomically(
+    path: Path, parts: Iterable[bytes | memoryview], *, durable: bool, past_cache: bool = False
+) -> None:
     """Write a file as `write_atomically` does, from parts that are made one after the other."""
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL_ENDING}")
     try:
         with partial.open("wb") as file:
-            for part in parts:
-                file.write(part)
+            if past_cache:
+                write_past_cache(file, partial, parts)
+            else:
+                for part in parts:
+                    file.write(part)
             if durable:
                 file.flush()
                 os.fsync(file.fileno())

@@ -409,7 +409,13 @@ class MasterWriter(_Planes):
     """Writes the planes of one master; tasks may write different strips at the same time, everywhere."""
 
     def write_rows(
-        self, start: int, *, master: NDArray[np.float32], n_used: NDArray[np.uint16], std: NDArray[np.float32]
+        self,
+        start: int,
+        *,
+        master: NDArray[np.float32],
+        n_used: NDArray[np.uint16],
+        std: NDArray[np.float32],
+        std_read_again: bool = True,
     ) -> tuple[int, ...]:
         """Write one strip of all planes.
 
@@ -419,6 +425,8 @@ class MasterWriter(_Planes):
             First row, a multiple of `chunk_rows`.
         master, n_used, std : (n_rows, width) arrays of float32, uint16, float32
             `chunk_rows` rows; fewer in the last strip.
+        std_read_again : bool
+            Whether `std` is read again soon; if not, it does not go through the page cache: 0.2 s less for 61 MP.
 
         Returns
         -------
@@ -431,7 +439,9 @@ class MasterWriter(_Planes):
             If they cannot be written; the strip may be written again.
         """
         planes: tuple[tuple[Plane, NDArray[Any]], ...] = (("master", master), ("n_used", n_used), ("std", std))
-        return tuple(self._write(plane, start, rows) for plane, rows in planes)
+        return tuple(
+            self._write(plane, start, rows, past_cache=plane == "std" and not std_read_again) for plane, rows in planes
+        )
 
     def keep_result(self, start: int, result: Mapping[str, Any], checksums: Sequence[int]) -> None:
         """Store what a strip that was written counted, with the checksums that `write_rows` gave.
@@ -492,7 +502,7 @@ class MasterWriter(_Planes):
         for start in range(0, self.grid.height, self.grid.chunk_rows):
             self._write("dq", start, dq[start : start + self.grid.chunk_rows])
 
-    def _write(self, plane: Plane, start: int, rows: NDArray[Any]) -> int:
+    def _write(self, plane: Plane, start: int, rows: NDArray[Any], *, past_cache: bool = False) -> int:
         grid = self.grid
         n_rows = min(grid.chunk_rows, grid.height - start)
         if start < 0 or start % grid.chunk_rows or rows.shape != (n_rows, grid.width) or rows.dtype != DTYPES[plane]:
@@ -502,7 +512,7 @@ class MasterWriter(_Planes):
         path = place(joined(self.location, plane, grid.chunk_name(start // grid.chunk_rows)))
         data = blosc.compress(np.ascontiguousarray(rows), b"lz4", _LEVEL, blosc.BITSHUFFLE)
         try:
-            write_atomically(path, data, durable=False)
+            write_atomically(path, data, durable=False, past_cache=past_cache)
         except OSError as error:
             raise StorageError(f"{path}: rows of a master cannot be written: {os_reason(error)}") from error
         return int(google_crc32c.value(data))

@@ -65,9 +65,19 @@ def read_ahead(descriptor: int, offset: int, n_bytes: int) -> None:
 
     A thread that asks for one piece after the other of 40 files leaves the disk idle: of 1.4 GB/s it had 0.4.
     """
-    if hasattr(os, "posix_fadvise") and n_bytes > 0:
+    if hasattr(os, "posix_fadvise") and n_bytes > 0 and not _is_there(descriptor, offset + n_bytes - 1):
         with contextlib.suppress(OSError):  # a hint
             os.posix_fadvise(descriptor, offset, n_bytes, os.POSIX_FADV_WILLNEED)
+
+
+def _is_there(descriptor: int, offset: int) -> bool:
+    """Tell whether a byte of a file is in the page cache. Asking for what is there takes 24 us of each frame's MB."""
+    if not hasattr(os, "RWF_NOWAIT"):
+        return False
+    try:
+        return os.preadv(descriptor, [bytearray(1)], offset, os.RWF_NOWAIT) == 1
+    except OSError:
+        return False
 
 
 def _claim(count: int) -> bool:

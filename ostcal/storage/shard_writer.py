@@ -7,6 +7,7 @@ dark of 61 MP, 0.30 s for a flat. A chunk that is compressed and written while i
 from __future__ import annotations
 
 import struct
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +16,13 @@ import numpy as np
 from numcodecs import blosc
 from numpy.typing import NDArray
 
-from ostcal.storage.shard_reader import ShardLayout
+from ostcal.storage.shard_reader import ChunkCodec, ShardLayout
+
+_HIGH_BYTE = 1 if sys.byteorder == "little" else 0
+_EVERY = 61
+"""Samples between those that are looked at: 3800 of a chunk of 24 rows of 9576, whatever colours alternate."""
+_SHARED = 0.98
+"""Hot pixels are fewer."""
 
 
 def shard_parts(frame: NDArray[Any], layout: ShardLayout) -> Iterator[bytes]:
@@ -47,10 +54,26 @@ def _chunk_parts(samples: NDArray[Any], layout: ShardLayout) -> Iterator[bytes]:
     if codec is None:
         stored = samples.tobytes()
     else:
-        stored = blosc.compress(samples, codec.name.encode("ascii"), codec.level, codec.shuffle, codec.block_bytes)
+        stored = blosc.compress(
+            samples, codec.name.encode("ascii"), codec.level, _shuffle(samples, codec), codec.block_bytes
+        )
     yield stored
     if layout.checksums:
         yield _checksum(stored)
+
+
+def _shuffle(samples: NDArray[Any], codec: ChunkCodec) -> int:
+    """Choose how the bytes of a chunk are ordered before lz4: whoever reads it learns that from blosc's header.
+
+    Samples that share their high byte, as those of most darks do, are unpacked from ordered bytes at 8 to 12 GB/s and
+    from ordered bits at 3.4, and are 1.9 in place of 2.2 to 2.7 times smaller. Where noise crosses a multiple of 256,
+    and in flats, ordered bits are smaller (2.4 in place of 1.3 times, 1.5 in place of 1.3) and no slower.
+    """
+    if codec.name != "lz4" or codec.shuffle != blosc.SHUFFLE or samples.itemsize != 2:
+        return codec.shuffle
+    high = samples.ravel().view(np.uint8)[_HIGH_BYTE :: 2 * _EVERY]
+    usual = np.bincount(high).max()
+    return int(blosc.SHUFFLE if usual >= _SHARED * len(high) else blosc.BITSHUFFLE)
 
 
 def _whole_chunk(samples: NDArray[Any], rows: int) -> NDArray[Any]:
