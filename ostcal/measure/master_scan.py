@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -38,6 +39,7 @@ from ostcal.measure.defects import (
     stuck_is_certain,
     telegraph_bound,
 )
+from ostcal.measure.row_window import RowWindow
 
 Plane = Literal["master", "std", "n_used"]
 PlaneReader = Callable[[Plane, int, int], NDArray[Any]]
@@ -196,7 +198,7 @@ def scan_master(
 
 def _bands(read_rows: PlaneReader, edges: NDArray[np.int64], wanted: Iterable[int], step_rows: int) -> Iterator[_Band]:
     height = int(edges[-1])
-    master, std, n_used = (_Window(read_rows, plane, height, step_rows) for plane in _PLANES)
+    master, std, n_used = (RowWindow(partial(read_rows, plane), height, step_rows) for plane in _PLANES)
     for index in wanted:
         start, stop = int(edges[index]), int(edges[index + 1])
         first, last = max(0, start - _HALO), min(height, stop + _HALO)
@@ -209,29 +211,6 @@ def _bands(read_rows: PlaneReader, edges: NDArray[np.int64], wanted: Iterable[in
             std=std.rows(start, stop),
             n_used=n_used.rows(start, stop),
         )
-
-
-class _Window:
-    """Rows of a plane, given in any pieces that go forward; each is read once, and kept while it may be wanted."""
-
-    def __init__(self, read_rows: PlaneReader, plane: Plane, height: int, step: int) -> None:
-        self._read = read_rows
-        self._plane: Plane = plane
-        self._height = height
-        self._step = max(1, step)
-        self._pieces: list[tuple[int, NDArray[Any]]] = []
-        self._next: int | None = None
-
-    def rows(self, start: int, stop: int) -> NDArray[Any]:
-        if self._next is None:
-            self._next = start // self._step * self._step
-        while self._next < stop:
-            end = min(self._next + self._step, self._height)
-            self._pieces.append((self._next, self._read(self._plane, self._next, end)))
-            self._next = end
-        self._pieces = [piece for piece in self._pieces if piece[0] + len(piece[1]) > start]
-        parts = [rows[max(0, start - top) : stop - top] for top, rows in self._pieces if top < stop]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 @dataclass(frozen=True, kw_only=True)

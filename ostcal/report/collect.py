@@ -25,6 +25,7 @@ from ostcal.masters.synthetic import LadderDarkCurrent, SyntheticRules, ladder_d
 from ostcal.measure.defects import Defect
 from ostcal.measure.findings import Finding, Outcome, worst
 from ostcal.measure.pictures import block_side, downsample, grey_image, zscale_limits
+from ostcal.measure.row_window import RowWindow
 from ostcal.report.document import (
     CameraReport,
     DarkLadder,
@@ -46,7 +47,7 @@ from ostcal.report.document import (
 from ostcal.report.pictures import CameraPictures, MasterPictures, Picture, ReportPictures
 from ostcal.storage.fits_files import FitsStack, inspect_fits
 from ostcal.storage.frame_store import ZarrStack
-from ostcal.storage.master_store import MasterStore, StoredMaster
+from ostcal.storage.master_store import MasterStore, Plane, StoredMaster
 
 logger = logging.getLogger(__name__)
 
@@ -281,7 +282,7 @@ def _provenance(attributes: Mapping[str, Any]) -> Provenance:
 
 def _pictures(stored: StoredMaster, master: LibraryMaster, attributes: Mapping[str, Any]) -> MasterPictures:
     bayer = master.key.bayer_pattern is not None
-    image = downsample(partial(stored.read_rows, "master"), stored.shape, PICTURE_WIDTH, bayer=bayer)
+    image = downsample(_window(stored, "master").rows, stored.shape, PICTURE_WIDTH, bayer=bayer)
     black, white = zscale_limits(image)
     unit = "" if master.key.frame_type is FrameType.FLAT else "ADU"
     quality = attributes.get("quality") or {}
@@ -291,6 +292,10 @@ def _pictures(stored: StoredMaster, master: LibraryMaster, attributes: Mapping[s
         defect_map=Picture(pixels=_defect_map(stored), unit="") if stored.has("dq") else None,
         thumbnails=_thumbnails(attributes, quality.get("findings", ()), bayer=bayer),
     )
+
+
+def _window(stored: StoredMaster, plane: Plane) -> RowWindow:
+    return RowWindow(partial(stored.read_rows, plane), stored.shape[0], stored.chunk_rows)
 
 
 def _rejection_map(cells: Sequence[Sequence[float | None]] | None) -> Picture | None:
@@ -306,9 +311,10 @@ def _defect_map(stored: StoredMaster) -> NDArray[np.uint8]:
     height, width = stored.shape
     side = block_side(width, PICTURE_WIDTH)
     across = np.arange(0, width, side)
+    window = _window(stored, "dq")
     rows = []
     for start in range(0, height, side):
-        strip = np.bitwise_or.reduce(stored.read_rows("dq", start, min(start + side, height)), axis=0)
+        strip = np.bitwise_or.reduce(window.rows(start, min(start + side, height)), axis=0)
         rows.append(np.bitwise_or.reduceat(strip, across))
     return np.stack(rows)
 
