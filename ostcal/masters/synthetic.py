@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,8 @@ from ostcal.measure.dark_ladder import (
     median_dark_current,
     why_not_linear,
 )
-from ostcal.storage.master_store import MasterStore
+from ostcal.measure.row_window import RowWindow
+from ostcal.storage.master_store import MasterStore, Plane
 
 FloatPlane = NDArray[np.float32]
 
@@ -44,6 +46,11 @@ HOT_NOISES = 10.0
 """Pixels that rise this many noises of a sample show what the shot noise of dark current is."""
 
 
+_LADDER_PLANES: tuple[Plane, ...] = ("master", "n_used", "std")
+_LadderRows = tuple[FloatPlane, FloatPlane, FloatPlane]
+"""Level, variance of a sample and number of samples."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class LadderMaster:
     """A master in the store as a step of a ladder, with what is typical of it."""
@@ -56,9 +63,10 @@ class LadderMaster:
     variance_adu2: float
     """Typical variance of a sample."""
 
-    def read(self, start: int, stop: int) -> tuple[FloatPlane, FloatPlane, FloatPlane]:
+    def read(self, start: int, stop: int) -> _LadderRows:
         """Give level, variance of a sample and number of samples of rows ``start`` to ``stop``, all float32."""
-        return _read(self.plane, start, stop)
+        stored = MasterStore(self.plane.store).open(self.plane.name)
+        return _ladder_rows(*(stored.read_rows(plane, start, stop) for plane in _LADDER_PLANES))
 
     def variance_of_mean(self, variance: FloatPlane, n_used: FloatPlane, shot_adu2: FloatPlane) -> FloatPlane:
         """Give the variance of the master, inf where no sample was used.
@@ -92,7 +100,14 @@ class DarkLadder:
 
     def fit(self, start: int, stop: int) -> tuple[LadderFit, list[FloatPlane]]:
         """Fit rows ``start`` to ``stop``; gives the rows of the masters too."""
-        read = [master.read(start, stop) for master in self.masters]
+        return self._fitted([master.read(start, stop) for master in self.masters])
+
+    def fits_forward(self, height: int) -> Callable[[int, int], LadderFit]:
+        """Give `fit` for rows that go forward: a stored strip is then read once for all thin pieces of it."""
+        readers = [_forward_reader(master.plane, height) for master in self.masters]
+        return lambda start, stop: self._fitted([read(start, stop) for read in readers])[0]
+
+    def _fitted(self, read: Sequence[_LadderRows]) -> tuple[LadderFit, list[FloatPlane]]:
         levels = [level for level, _, _ in read]
         shot_per_s = self._shot_noise(levels[0], levels[-1])
         variances = [
@@ -113,13 +128,14 @@ class DarkLadder:
         return excess
 
 
-def _read(plane: StorePlane, start: int, stop: int) -> tuple[FloatPlane, FloatPlane, FloatPlane]:
+def _forward_reader(plane: StorePlane, height: int) -> Callable[[int, int], _LadderRows]:
     stored = MasterStore(plane.store).open(plane.name)
-    level: FloatPlane = stored.read_rows("master", start, stop)
-    n_used = stored.read_rows("n_used", start, stop).astype(np.float32)
-    variance: FloatPlane = stored.read_rows("std", start, stop)
-    variance *= variance
-    return level, np.nan_to_num(variance, copy=False), n_used
+    windows = [RowWindow(partial(stored.read_rows, name), height, stored.chunk_rows) for name in _LADDER_PLANES]
+    return lambda start, stop: _ladder_rows(*(window.rows(start, stop) for window in windows))
+
+
+def _ladder_rows(level: FloatPlane, n_used: NDArray[np.uint16], std: FloatPlane) -> _LadderRows:
+    return level, np.nan_to_num(std * std, copy=False), n_used.astype(np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -337,7 +353,8 @@ def _ladder(steps: Sequence[LibraryMaster], saturation_adu: float) -> DarkLadder
     for step in steps:
         if not isinstance(step.plane, StorePlane):  # FITS masters were left out before
             continue
-        parts = [_read(step.plane, start, stop) for start, stop in bands]
+        read = _forward_reader(step.plane, step.key.height)
+        parts = [read(start, stop) for start, stop in bands]
         level, variance, n_used = (np.concatenate([part[i].ravel() for part in parts]) for i in range(3))
         good = (n_used >= 2) & (level < SATURATED_SHARE * saturation_adu)  # false for NaN
         # The median of a variance of few samples is below its mean; whole numbers have at least the noise of rounding.

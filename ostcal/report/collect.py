@@ -466,8 +466,9 @@ def _camera_pictures(current: LadderDarkCurrent | None) -> CameraPictures:
     side = block_side(current.width, PICTURE_WIDTH)
     rates, ratios = [], []
     try:
+        fitted = current.ladder.fits_forward(current.height)
         for start in range(0, current.height, side):
-            fit, _ = current.ladder.fit(start, min(start + min(side, MAP_ROWS), current.height))
+            fit = fitted(start, min(start + min(side, MAP_ROWS), current.height))
             rates.append(_block_means(fit.rate_adu_per_s, side))
             ratios.append(_block_means(fit.chi_square, side))
     except StorageError as error:
