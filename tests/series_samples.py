@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ostcal.frames import CameraSettings, FrameMetadata, FrameType
+from ostcal.storage.frame_store import SeriesWriter, create_series
 from ostcal.storage.ledger import FrameRecord, describe_pixels
 
 FIRST_EXPOSURE = datetime(2026, 11, 21, 8, 42, tzinfo=UTC)
@@ -35,3 +37,23 @@ def record_of(index: int, frame: NDArray[Any], **metadata: Any) -> FrameRecord:
         "date_obs": FIRST_EXPOSURE + timedelta(seconds=index),
     }
     return FrameRecord(index=index, metadata=FrameMetadata(**values | metadata), pixels=describe_pixels(frame))
+
+
+def new_series(
+    path: Path, frames: NDArray[Any], *, compressor: str = "auto", frame_type: FrameType = FrameType.DARK
+) -> SeriesWriter:
+    """Make a series of all frames of an array (N, H, W)."""
+    n_frames, height, width = frames.shape
+    writer = create_series(
+        path,
+        n_frames=n_frames,
+        height=height,
+        width=width,
+        dtype=frames.dtype,
+        frame_type=frame_type,
+        compressor=compressor,
+        attributes={"gain": 100},
+    )
+    for index, frame in enumerate(frames):
+        writer.write_frame(index, frame, record_of(index, frame))
+    return writer

@@ -8,17 +8,16 @@ import re
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 from fits_samples import read_with_astropy
+from forking import forking
 from night import ostcal
 from simulator_client import SMALL
 
@@ -38,7 +37,7 @@ RUNNER = """
     from ostcal.cli import main
 
     print("ready", threading.active_count(), flush=True)
-    for line in sys.stdin:
+    for _ in sys.stdin:
         child = os.fork()
         if child == 0:
             log = os.open(sys.argv[2], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -50,36 +49,6 @@ RUNNER = """
 """
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL (POSIX)")
-
-
-class Runner:
-    """Starts `ostcal darks` over and over."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
-
-    def start(self) -> int:
-        """Start a run; gives its process id."""
-        assert self._process.stdin is not None
-        self._process.stdin.write("go\n")
-        self._process.stdin.flush()
-        return int(self.line())
-
-    def line(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline().strip()
-
-
-@contextmanager
-def running(config: Path, log: Path) -> Iterator[Runner]:
-    command = [sys.executable, "-c", textwrap.dedent(RUNNER), str(config), str(log)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        runner = Runner(process)
-        try:
-            assert runner.line() == "ready 1"  # a fork copies one thread only
-            yield runner
-        finally:
-            process.kill()
 
 
 class Evening:
@@ -155,9 +124,9 @@ def wait_for_a_moment(evening: Evening, moments: random.Random, number: int) -> 
 def test_a_capture_killed_over_and_over_loses_nothing_and_completes(evening: Evening) -> None:
     moments = random.Random(3)
     counts = []
-    with running(evening.config, evening.log) as runner:
+    with forking(RUNNER, str(evening.config), str(evening.log)) as runner:
         for number in range(KILLS):
-            child = runner.start()
+            child = runner.ask("go")
             wait_for_a_moment(evening, moments, number)
             os.kill(child, signal.SIGKILL)
             assert runner.line() == str(-signal.SIGKILL), evening.log.read_text()

@@ -22,14 +22,13 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from series_samples import record_of, samples
+from series_samples import new_series, record_of, samples
 
 from ostcal.errors import FrameError, StorageError
 from ostcal.frames import FrameStack, FrameType
 from ostcal.storage.frame_store import (
     COMPRESSORS,
     FRAME_DTYPES,
-    SeriesWriter,
     chunk_rows,
     create_series,
     find_series,
@@ -39,26 +38,6 @@ from ostcal.storage.frame_store import (
 from ostcal.storage.shard_reader import shard_layout
 
 TESTS = Path(__file__).parent
-
-
-def new_series(
-    path: Path, frames: NDArray[Any], *, compressor: str = "auto", frame_type: FrameType = FrameType.DARK
-) -> SeriesWriter:
-    """Make a series of all frames of an array (N, H, W)."""
-    n_frames, height, width = frames.shape
-    writer = create_series(
-        path,
-        n_frames=n_frames,
-        height=height,
-        width=width,
-        dtype=frames.dtype,
-        frame_type=frame_type,
-        compressor=compressor,
-        attributes={"gain": 100},
-    )
-    for index, frame in enumerate(frames):
-        writer.write_frame(index, frame, record_of(index, frame))
-    return writer
 
 
 def read(stack: FrameStack, start: int = 0, stop: int | None = None) -> NDArray[Any]:

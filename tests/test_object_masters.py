@@ -235,7 +235,7 @@ def test_a_faulty_network_changes_no_bit(local: Night, remote: RemoteNight) -> N
     server = remote.endpoint
     with FaultyProxy(server, fault_of, stall_s=4.0) as proxy:
         remote.endpoint = proxy.endpoint
-        config = remote.config({"retries": 6, "timeout": 2}, judged=False)
+        config = remote.config({"retries": 6, "timeout": 3}, judged=False)
         outcome = n.ostcal("masters", "--config", config, "--no-confirm")
         assert outcome.exit_code == 0, outcome.text
         assert all(proxy.counts[fault] >= 3 for fault in ("503", "cut", "slow", "lost"))

@@ -14,13 +14,13 @@ from fits_samples import frame_values, write_frame
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from series_samples import record_of
+from series_samples import new_series
 
 from ostcal.errors import FrameError
-from ostcal.frames import FrameStack, FrameType, RowReader
+from ostcal.frames import FrameStack, RowReader
 from ostcal.storage import open_files
 from ostcal.storage.fits_files import FitsStack, inspect_fits
-from ostcal.storage.frame_store import ZarrStack, create_series, open_series
+from ostcal.storage.frame_store import ZarrStack, open_series
 from ostcal.storage.open_files import kept_open
 from ostcal.storage.stacks import ConcatenatedStack
 
@@ -39,19 +39,7 @@ def fits_stack(directory: Path, n: int = 4, dtype: str = "uint16") -> FitsStack:
 
 
 def series_stack(path: Path, frames: NDArray[np.uint16], compressor: str = "auto") -> ZarrStack:
-    n_frames, height, width = frames.shape
-    writer = create_series(
-        path,
-        n_frames=n_frames,
-        height=height,
-        width=width,
-        dtype=frames.dtype,
-        frame_type=FrameType.DARK,
-        compressor=compressor,
-        attributes={"gain": 100},
-    )
-    for index, frame in enumerate(frames):
-        writer.write_frame(index, frame, record_of(index, frame))
+    new_series(path, frames, compressor=compressor)
     return open_series(path).stack()
 
 

@@ -634,14 +634,14 @@ class _OpenSeries:
         samples = out.view(self.layout.dtype)
         try:
             for (descriptor, index), rows in zip(self.shards, samples, strict=True):
-                stored = partial(_pread, descriptor)
-                read_chunks(stored, index, self.layout, start, rows, verify=self.stack.verify)
+                stored = partial(_stored_chunk, descriptor, index)
+                read_chunks(stored, self.layout, start, rows, verify=self.stack.verify)
         except (OSError, ValueError):
             self.stack.read_rows(start, stop, out)
 
 
-def _pread(descriptor: int, offset: int, length: int) -> bytes:
-    return os.pread(descriptor, length, offset)
+def _stored_chunk(descriptor: int, index: NDArray[np.uint64], chunk: int) -> bytes:
+    return os.pread(descriptor, int(index[chunk, 1]), int(index[chunk, 0]))
 
 
 def _open_shards(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostcal.storage.objects import ObjectPath
-from ostcal.storage.shard_reader import ShardLayout, chunk_data, decode_chunk, index_length, parsed_index
+from ostcal.storage.shard_reader import ShardLayout, index_length, parsed_index, read_chunks
 
 
 def read_object_rows(location: str, layout: ShardLayout, start: int, out: NDArray[Any], *, verify: bool = True) -> None:
@@ -35,27 +35,12 @@ def read_object_rows(location: str, layout: ShardLayout, start: int, out: NDArra
     for fresh in (False, True):
         index = _index(location, -(-layout.height // step), fresh=fresh)
         try:
-            _fill(out, start, layout, chunks, _stored_chunks(shard, index, chunks), verify=verify)
+            stored = dict(zip(chunks, _stored_chunks(shard, index, chunks), strict=True))
+            read_chunks(stored.__getitem__, layout, start, out, verify=verify)
             return
         except (ValueError, FileNotFoundError):
             if fresh:  # else it may have been replaced since its index was read
                 raise
-
-
-def _fill(
-    out: NDArray[Any], start: int, layout: ShardLayout, chunks: range, stored: list[bytes], *, verify: bool
-) -> None:
-    step, stop = layout.chunk_rows, start + len(out)
-    for chunk, data in zip(chunks, stored, strict=True):
-        checked = chunk_data(data, layout, chunk, verify=verify)
-        first = chunk * step
-        if start <= first and first + step <= stop:
-            decode_chunk(checked, out[first - start : first - start + step], compressed=layout.compressed)
-            continue
-        rows = np.empty((step, layout.width), layout.dtype)
-        decode_chunk(checked, rows, compressed=layout.compressed)
-        top, bottom = max(first, start), min(first + step, stop)
-        out[top - start : bottom - start] = rows[top - first : bottom - first]
 
 
 def _stored_chunks(shard: ObjectPath, index: NDArray[np.uint64], chunks: range) -> list[bytes]:

@@ -136,12 +136,13 @@ def read_shard_rows(path: str, layout: ShardLayout, start: int, out: NDArray[Any
         If it cannot be read.
     """
     with open(path, "rb", buffering=0) as file:
+        index = open_index(path, file.fileno(), layout)
 
-        def stored(offset: int, length: int) -> bytes:
-            file.seek(offset)
-            return file.read(length)
+        def stored(chunk: int) -> bytes:
+            file.seek(int(index[chunk, 0]))
+            return file.read(int(index[chunk, 1]))
 
-        read_chunks(stored, open_index(path, file.fileno(), layout), layout, start, out, verify=verify)
+        read_chunks(stored, layout, start, out, verify=verify)
 
 
 def open_index(path: str, descriptor: int, layout: ShardLayout) -> NDArray[np.uint64]:
@@ -151,18 +152,12 @@ def open_index(path: str, descriptor: int, layout: ShardLayout) -> NDArray[np.ui
 
 
 def read_chunks(
-    stored: Callable[[int, int], bytes],
-    index: NDArray[np.uint64],
-    layout: ShardLayout,
-    start: int,
-    out: NDArray[Any],
-    *,
-    verify: bool,
+    stored: Callable[[int], bytes], layout: ShardLayout, start: int, out: NDArray[Any], *, verify: bool
 ) -> None:
-    """Do `read_shard_rows` with `stored`, which gives the bytes of the shard from an offset on."""
+    """Do `read_shard_rows` with `stored`, which gives the bytes of a chunk."""
     stop, step = start + len(out), layout.chunk_rows
     for chunk in range(start // step, -(-stop // step)):
-        data = chunk_data(stored(int(index[chunk, 0]), int(index[chunk, 1])), layout, chunk, verify=verify)
+        data = chunk_data(stored(chunk), layout, chunk, verify=verify)
         first = chunk * step
         if start <= first and first + step <= stop:
             decode_chunk(data, out[first - start : first - start + step], compressed=layout.compressed)
