@@ -822,7 +822,12 @@ class Storage(_Section):
     verify: Switch = _key(
         True, "Check the samples of stored frames while they are read; a damaged frame is named and left out."
     )
-    strip_rows: StripRows = _key("auto", "Rows of an inner chunk; auto is 16 to 32 by the size of the frame.", "rows")
+    strip_rows: StripRows = _key(
+        "auto",
+        "Rows of an inner chunk of new series, and of the strips that masters are combined in; auto is 16 to 32 in"
+        " series, by the size of the frame, and in masters as many as memory and cores ask for.",
+        "rows",
+    )
     compressor: Compressor = _key(
         "auto",
         "Compression of stored frames; auto is lz4 as it is read fastest; lz4 makes bias and darks 10 to 30 % smaller,"
@@ -838,6 +843,11 @@ class Storage(_Section):
         5, "Times that a request to an object store is made again when network or server fail, with growing pauses."
     )
     timeout: Positive = _key(30.0, "Longest time of one such request; larger objects go in parts of 8 MiB.", "seconds")
+
+    @property
+    def rows(self) -> int | None:
+        """`strip_rows`; ``None`` for ``auto``."""
+        return None if self.strip_rows == "auto" else self.strip_rows
 
     @property
     def objects(self) -> dict[str, Any]:

@@ -197,7 +197,10 @@ def refuse_object_stores(config: Config) -> None:
 def _sink(config: Config, directory: str) -> SeriesSink:
     refuse_object_stores(config)
     return SeriesSink(
-        directory=directory, compressor=config.storage.compressor, export_frames=config.storage.export_frames
+        directory=directory,
+        compressor=config.storage.compressor,
+        rows=config.storage.rows,
+        export_frames=config.storage.export_frames,
     )
 
 

@@ -165,6 +165,12 @@ def test_at_most_three_frames_are_in_memory(tmp_path: Path) -> None:
     assert 2 <= room.camera.most_alive <= 3
 
 
+def test_chunks_have_the_rows_that_the_sink_asks_for(room: Room) -> None:
+    room.take(replace(DARK, n_frames=2), rows=8)
+    (series,) = room.folder.glob("*.zarr")
+    assert open_series(series).stack().row_step == 8
+
+
 # ---- continuing ----
 
 

@@ -19,6 +19,7 @@ from fits_samples import gzipped, read_with_astropy, tile_compressed, write_fram
 from night import Night
 
 from ostcal import __version__
+from ostcal.storage.frame_store import open_series
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ("numpy", "numba", "zarr", "astropy", "dask", "distributed", "pydantic")
@@ -363,6 +364,15 @@ def test_what_is_imported_is_exported_bit_for_bit(night: Night) -> None:
     assert outcome.exit_code == 0, outcome.text
     assert {path.read_bytes() for path in out.iterdir()} == before
     assert sorted(path.name for path in out.iterdir())[0] == "dark_20261121_180000_000.fits"
+
+
+def test_strip_rows_are_those_of_the_chunks_of_imported_series(night: Night) -> None:
+    folder = night.root / "fits"
+    n.write_frames(folder, n.dark_frames(5.0), "Dark Frame", 5.0)
+    config = n.write_config(night)
+    config.write_text(json.dumps(night.config() | {"storage": {"strip_rows": 8}}))
+    assert n.ostcal("import", folder, "--config", config).exit_code == 0
+    assert open_series(night.darks / "exp_5.000s.zarr").stack().row_step == 8
 
 
 def test_all_kinds_are_imported_and_make_the_same_masters(night: Night) -> None:

@@ -211,6 +211,29 @@ def test_chunks_have_16_to_32_rows_and_about_half_a_megabyte() -> None:
     assert 2 * 400 * chunk_rows(6388, 9576, 2) * 9576 * 2 < 2**29
 
 
+@pytest.mark.parametrize(("asked", "stored"), [(1, 1), (10, 10), (40, 40), (10**6, 40)])
+def test_chunks_have_the_rows_that_are_asked_for(tmp_path: Path, asked: int, stored: int) -> None:
+    frames = samples((2, 40, 30))
+    writer = create_series(
+        tmp_path / "a.zarr",
+        n_frames=2,
+        height=40,
+        width=30,
+        dtype="uint16",
+        frame_type=FrameType.DARK,
+        rows=asked,
+    )
+    for index, frame in enumerate(frames):
+        writer.write_frame(index, frame, record_of(index, frame))
+    stack = open_series(tmp_path / "a.zarr").stack()
+    assert stack.row_step == stored
+    assert np.array_equal(read(stack), frames)
+
+
+def test_no_chunk_is_larger_than_what_can_be_read_again() -> None:
+    assert chunk_rows(10652, 14204, 8, 10**6) * 14204 * 8 <= 2**29
+
+
 def test_a_frame_of_zeros_is_stored(tmp_path: Path) -> None:
     new_series(tmp_path / "a.zarr", np.zeros((1, 40, 8), np.uint16))
     assert shard_of(tmp_path / "a.zarr", 0).exists()

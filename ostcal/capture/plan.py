@@ -56,6 +56,8 @@ class SeriesSink:
 
     directory: Location
     compressor: str = "auto"
+    rows: int | None = None
+    """Rows of a chunk; ``None`` chooses them by the size of the frame."""
     export_frames: bool = False
     """Whether each frame is written as FITS too, into a directory of the series' name."""
 

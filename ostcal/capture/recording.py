@@ -134,6 +134,7 @@ class SeriesRecorder:
             dtype="int32" if self._series.info.max_adu > np.iinfo(np.uint16).max else pixels.dtype,
             frame_type=self._plan.frame_type,
             compressor=self._series.sink.compressor,
+            rows=self._series.sink.rows,
             attributes=series_settings(self._plan, self._series.set_point_c),
         )
         return self._writer

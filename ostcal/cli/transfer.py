@@ -75,7 +75,7 @@ def _import(directories: tuple[str, ...], config: Config, console: Console) -> b
         progress.advance(n_bytes, plan.location)
 
     try:
-        reports = import_all(plans, compressor=config.storage.compressor, on_frame=done)
+        reports = import_all(plans, compressor=config.storage.compressor, rows=config.storage.rows, on_frame=done)
     finally:
         progress.stop()
     table = Table(title="Series", title_justify="left")

@@ -170,7 +170,7 @@ def request_of(config: Config, *, bias: bool, darks: bool, flats: bool) -> Build
         use_failed=config.quality.use_failed,
         verify=config.storage.verify,
         memory_limit_bytes=compute.memory_limit,
-        strip_rows=None if config.storage.strip_rows == "auto" else config.storage.strip_rows,
+        strip_rows=config.storage.rows,
         execution=execution_of(config),
         config_digest=digest(config),
     )

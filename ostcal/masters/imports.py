@@ -65,7 +65,11 @@ def plan_imports(
 
 
 def import_all(
-    plans: Sequence[SeriesPlan], *, compressor: str, on_frame: Callable[[SeriesPlan, int], None]
+    plans: Sequence[SeriesPlan],
+    *,
+    compressor: str,
+    rows: int | None = None,
+    on_frame: Callable[[SeriesPlan, int], None],
 ) -> list[SeriesReport]:
     """Copy all planned frames; `on_frame` is told of every frame with its bytes."""
     reports = []
@@ -76,6 +80,7 @@ def import_all(
                 plan.frames,
                 plan.location,
                 compressor=compressor,
+                rows=rows,
                 frame_type=plan.frame_type,
                 on_frame=partial(on_frame, plan, n_bytes),
             )

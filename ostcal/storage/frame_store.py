@@ -114,13 +114,17 @@ FRAME_DTYPES = tuple(_ENCODINGS)
 # ---- making and writing a series ----
 
 
-def chunk_rows(height: int, width: int, itemsize: int) -> int:
+def chunk_rows(height: int, width: int, itemsize: int, asked: int | None = None) -> int:
     """Give the rows of a chunk: 16 to 32, about 0.5 MB where the frame is wide (24 for 9576 columns of uint16).
+
+    Those that are asked for, if they are and can be read again.
 
     400 frames of 61 MP then need 184 MB for the smallest strip that is read without waste. Multiples of eight keep
     strips on whole Bayer cells.
     """
     least, most = _CHUNK_ROWS
+    if asked is not None:
+        return min(asked, height, max(1, _MAX_CHUNK_BYTES // (width * itemsize)))
     rows = _CHUNK_BYTES // (width * itemsize) // 8 * 8
     return min(max(least, min(rows, most)), height)
 
@@ -134,6 +138,7 @@ def create_series(
     dtype: DTypeLike,
     frame_type: FrameType,
     compressor: str = "auto",
+    rows: int | None = None,
     attributes: Mapping[str, Any] | None = None,
 ) -> SeriesWriter:
     """Make an empty series and open it for writing.
@@ -151,6 +156,8 @@ def create_series(
         ``auto`` is lz4 with the shuffle that suits a chunk (`ostcal.storage.shard_writer`), ``lz4`` always with
         bitshuffle: that makes darks 10 to 30 % smaller and takes up to 2.6 times as long to decode. zstd makes darks
         another 15 % smaller (flats not at all) and takes four times as long to read.
+    rows : int, optional
+        Rows of a chunk; by default those of `chunk_rows`.
     attributes : mapping, optional
         Settings of the series, as JSON.
 
@@ -179,7 +186,13 @@ def create_series(
         (partial / LEDGER).mkdir(parents=True)
         group = {"zarr_format": 3, "node_type": "group", "attributes": header}
         write_atomically(partial / _METADATA_FILE, _as_json(group), durable=True)
-        _create_frames(partial / FRAMES, (n_frames, height, width), name, _blosc(compressor, name))
+        _create_frames(
+            partial / FRAMES,
+            (n_frames, height, width),
+            name,
+            chunk_rows(height, width, np.dtype(dtype).itemsize, rows),
+            _blosc(compressor, name),
+        )
         sync_file(partial / FRAMES / _METADATA_FILE)
         for directory in (partial / FRAMES, partial / LEDGER, partial):
             sync_directory(directory)
@@ -783,12 +796,13 @@ def _check_shape(path: Location, shape: tuple[int, int, int], dtype: str) -> Non
         raise StorageError(f"{path}: a series of {n_frames} frames; up to {MAX_INDEX + 1} are possible")
 
 
-def _create_frames(path: Path, shape: tuple[int, int, int], dtype: str, compressor: BloscCodec | None) -> None:
+def _create_frames(
+    path: Path, shape: tuple[int, int, int], dtype: str, rows: int, compressor: BloscCodec | None
+) -> None:
     import zarr  # 0.1 s, which masters from FITS files can do without
     from zarr.codecs import BytesCodec, Crc32cCodec
 
     _, height, width = shape
-    rows = chunk_rows(height, width, np.dtype(dtype).itemsize)
     zarr.create_array(
         path,
         shape=shape,

@@ -55,6 +55,7 @@ def import_frames(
     location: Location,
     *,
     compressor: str = "auto",
+    rows: int | None = None,
     frame_type: FrameType | None = None,
     on_frame: Callable[[], None] | None = None,
 ) -> SeriesReport:
@@ -71,6 +72,8 @@ def import_frames(
         Of the series.
     compressor : {"auto", "lz4", "zstd", "none"}
         For a new series.
+    rows : int, optional
+        Rows of a chunk, for a new series.
     frame_type : FrameType, optional
         For a new series, and for frames that do not say what they are; by default what the first frame says.
     on_frame : callable, optional
@@ -87,7 +90,8 @@ def import_frames(
     """
     if not frames:
         raise NoFramesError(f"{location}: there are no frames to import")
-    writer = _writer_for(frames, local_path(location), compressor, frame_type or frames[0].metadata.frame_type)
+    path, kind = local_path(location), frame_type or frames[0].metadata.frame_type
+    writer = open_series_for_writing(path) if path.exists() else _new_series(frames, path, compressor, rows, kind)
     known = {_key(record) for record in writer.records}
     free = writer.free_indices()
     n_known = len(known)
@@ -204,9 +208,9 @@ def export_name(record: FrameRecord, frame_type: FrameType) -> str:
 # ---- into a series ----
 
 
-def _writer_for(frames: Sequence[FitsFrame], path: Path, compressor: str, frame_type: FrameType | None) -> SeriesWriter:
-    if path.exists():
-        return open_series_for_writing(path)
+def _new_series(
+    frames: Sequence[FitsFrame], path: Path, compressor: str, rows: int | None, frame_type: FrameType | None
+) -> SeriesWriter:
     first = frames[0]
     if frame_type is None:
         raise InputError(
@@ -220,6 +224,7 @@ def _writer_for(frames: Sequence[FitsFrame], path: Path, compressor: str, frame_
         dtype=_sample_dtype(first),
         frame_type=frame_type,
         compressor=compressor,
+        rows=rows,
         attributes=_series_settings(first.metadata),
     )
 
