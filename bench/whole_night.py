@@ -52,7 +52,7 @@ FLAT_ADU = 30000.0
 MANIFEST = "night.json"
 START = datetime(2026, 11, 20, 18, 0, tzinfo=UTC)
 STORED_SHARE = 0.75
-"""Of the raw bytes, that is what flats take; darks take 0.36."""
+"""Of the raw bytes, that is what flats take; darks take 0.53."""
 MASTER_BYTES_PER_PIXEL = 12
 SIZES = {"quick": (1000, 800), "full": (9576, 6388)}
 
