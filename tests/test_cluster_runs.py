@@ -151,7 +151,7 @@ def test_too_little_memory_for_each_worker_is_refused_with_what_would_do(night: 
     status = MasterFrameCreator(config).create_all_master_frames()
     assert status.is_error
     assert "compute.memory_limit 200 MiB is too small" in status.message
-    assert "at least 280 MiB in each worker; set memory_limit to 280 MiB or more" in status.message
+    assert "at least 284 MiB in each worker; set memory_limit to 284 MiB or more" in status.message
 
 
 def test_science_frames_are_calibrated_on_a_cluster_as_on_threads(
