@@ -5,11 +5,12 @@ Real classes on the engine's protocols, small and picklable: they go to worker p
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import google_crc32c
 import numpy as np
@@ -20,6 +21,15 @@ from ostcal.errors import FrameError
 from ostcal.frames import FrameStack, SampleEncoding
 
 NATIVE = SampleEncoding(dtype="uint16")
+
+_lock = threading.Lock()
+
+
+def _loaded(path: str | Path, mode: Literal["r", "r+"]) -> NDArray[Any]:
+    """Open an array in a file, one thread at a time: CPython 3.11 cannot parse its header in two (gh-106905)."""
+    with _lock:
+        array: NDArray[Any] = np.load(path, mmap_mode=mode)
+    return array
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +66,7 @@ class MemoryStack:
         return replace(self, indices=tuple(own[i] for i in indices))
 
     def _raw(self) -> NDArray[Any]:
-        return np.load(self.samples, mmap_mode="r") if isinstance(self.samples, str) else self.samples
+        return _loaded(self.samples, "r") if isinstance(self.samples, str) else self.samples
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +121,7 @@ class NpySink:
 
     def plane(self, name: str) -> NDArray[Any]:
         """Give a whole plane."""
-        return np.load(Path(self.folder, f"{name}.npy"))
+        return np.array(_loaded(Path(self.folder, f"{name}.npy"), "r"))
 
     def write_rows(
         self, start: int, *, master: NDArray[np.float32], n_used: NDArray[np.uint16], std: NDArray[np.float32]
@@ -120,19 +130,19 @@ class NpySink:
         return tuple(google_crc32c.value(rows.tobytes()) for rows in (master, n_used, std))
 
     def read_rows(self, start: int, stop: int) -> NDArray[np.float32]:
-        return np.array(np.load(Path(self.folder, "master.npy"), mmap_mode="r")[start:stop])
+        return np.array(_loaded(Path(self.folder, "master.npy"), "r")[start:stop])
 
     def read_std(self, start: int, stop: int) -> NDArray[np.float32]:
-        return np.array(np.load(Path(self.folder, "std.npy"), mmap_mode="r")[start:stop])
+        return np.array(_loaded(Path(self.folder, "std.npy"), "r")[start:stop])
 
     def read_counts(self, start: int, stop: int) -> NDArray[np.uint16]:
-        return np.array(np.load(Path(self.folder, "n_used.npy"), mmap_mode="r")[start:stop])
+        return np.array(_loaded(Path(self.folder, "n_used.npy"), "r")[start:stop])
 
     def _write(self, start: int, **planes: NDArray[Any]) -> None:
         for name, rows in planes.items():
             assert rows.dtype == _PLANES[name]
             assert rows.shape[1] == self.shape[1]
-            target = np.load(Path(self.folder, f"{name}.npy"), mmap_mode="r+")
+            target = _loaded(Path(self.folder, f"{name}.npy"), "r+")
             target[start : start + len(rows)] = rows
             target.flush()
 
