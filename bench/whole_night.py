@@ -219,8 +219,8 @@ def measure(work: Path, night: NightSet, memory_limit_mib: int) -> dict[str, Any
     single = work / "darks" / f"exp_{SINGLE_S:.3f}s.zarr"
     nowhere = work / "nowhere"
     limit = f"{memory_limit_mib}MiB"
-    # kernels are compiled for darks and flats by a run of a small night
-    small = NightSet(frames=3, width=200, height=100)
+    # kernels are compiled for darks and flats by a run of a small night; series of 20 frames or fewer have others
+    small = NightSet(frames=24, width=200, height=100)
     make_frames(work / "small", small)
     make_masters(work, work / "small" / "darks", work / "small" / "flats", limit)
     singles = [make_masters(work, single, nowhere, limit)]
