@@ -1,4 +1,6 @@
-"""Shards of our own zarr arrays, made chunk by chunk: the bytes that zarr-python would write, for half its work.
+"""Shards of our own zarr arrays, made chunk by chunk: zarr-python's bytes, for half its work.
+
+Only chunks of ``auto`` that are ordered by bits (`_shuffle`) have others, which it reads as well.
 
 zarr-python gathers a whole shard in memory, copies it, and goes through its event loop: 0.25 s of processor time for a
 dark of 61 MP, 0.30 s for a flat. A chunk that is compressed and written while it is in the cache needs 0.12 s of it.
