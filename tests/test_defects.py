@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from master_samples import QUIET, Master, combined, exposure_of, frames_of, master_of, small
 from numpy.typing import NDArray
 
 from ostcal.frames import FrameType
-from ostcal.measure.defects import Defect, chi_square_bound, poisson_bound
+from ostcal.measure.defects import BadColumn, Defect, DefectMap, FlaggedPixels, chi_square_bound, poisson_bound
 from ostcal.measure.master_scan import MasterScan
 from ostcal.simulator.sensor import SENSORS, SensorModel
 
@@ -201,3 +204,38 @@ def test_the_bound_of_poisson_is_rarely_reached() -> None:
     for mean, bound in zip(means, bounds, strict=True):
         assert not np.any(rng.poisson(mean, 1_000_000) >= bound)
         assert bound < mean + 6 * np.sqrt(mean) + 8
+
+
+@st.composite
+def bands_of_defects(draw: st.DrawFn) -> tuple[NDArray[np.uint8], list[int], list[BadColumn]]:
+    width, heights = draw(st.integers(1, 9)), draw(st.lists(st.integers(1, 6), min_size=1, max_size=5))
+    seed, share = draw(st.integers(0, 2**32)), draw(st.sampled_from([0.0, 0.05, 0.5, 1.0]))
+    rng = np.random.default_rng(seed)
+    edges = [0, *np.cumsum(heights)]
+    plane = rng.integers(0, 256, (edges[-1], width)).astype(np.uint8) & ~np.uint8(Defect.BAD_COLUMN)
+    plane[rng.random(plane.shape) >= share] = 0
+    columns = [
+        BadColumn(column=int(column), start=edges[i], stop=edges[i + 1], offset=9.0)
+        for i in range(len(heights))
+        for column in np.flatnonzero(rng.random(width) < 0.2)
+    ]
+    return plane, edges, columns
+
+
+@given(bands_of_defects(), st.data())
+def test_pieces_of_the_map_of_defects_are_those_of_a_plane(
+    made: tuple[NDArray[np.uint8], list[int], list[BadColumn]], data: st.DataObject
+) -> None:
+    plane, edges, columns = made
+    bands = []
+    for first, last in pairwise(edges):
+        rows = plane[first:last]
+        candidates = np.flatnonzero((rows != 0) | (np.arange(rows.size).reshape(rows.shape) % 3 == 0))
+        bands.append(FlaggedPixels.of(candidates, rows.ravel()[candidates], rows.shape))
+    mapped = DefectMap(shape=plane.shape, edges=np.array(edges), bands=bands, columns=columns)
+    for bad in columns:
+        plane[bad.start : bad.stop, bad.column] |= np.uint8(Defect.BAD_COLUMN)
+    start = data.draw(st.integers(0, len(plane)))
+    stop = data.draw(st.integers(start, len(plane)))
+    assert mapped.rows(start, stop).tobytes() == plane[start:stop].tobytes()
+    assert mapped.counts() == {bit: int(np.count_nonzero(plane & np.uint8(bit))) for bit in Defect}

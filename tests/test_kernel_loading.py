@@ -43,7 +43,7 @@ def test_numba_asks_for_scipy_where_nobody_prevents_it(scipy_that_tells: Path) -
 
 def test_kernels_leave_out_scipy_and_others_can_still_have_it(scipy_that_tells: Path) -> None:
     code = """
-        from ostcal.engine.kernels import leave_out_scipy
+        from ostcal.compiling import leave_out_scipy
 
         leave_out_scipy()
         import numba.np.arraymath

@@ -109,8 +109,8 @@ def test_a_plane_of_defects_may_be_added_before_the_commit(store: MasterStore) -
         write_strip(writer, content, start)
     defects = np.random.default_rng(2).integers(0, 256, (50, 30), dtype=np.uint8)
     assert not writer.has("dq")
-    writer.write_defects(np.zeros_like(defects))
-    writer.write_defects(defects)  # as a task that runs twice
+    writer.write_defects(lambda start, stop: np.zeros_like(defects[start:stop]))
+    writer.write_defects(lambda start, stop: defects[start:stop])  # as a task that runs twice
     store.commit(NAME, ATTRIBUTES)
     opened = store.open(NAME)
     assert opened.has("dq")
@@ -124,7 +124,7 @@ def test_a_master_with_half_a_plane_of_defects_cannot_be_committed(store: Master
     writer = store.create(NAME, (50, 30), 16)
     for start in range(0, 50, 16):
         write_strip(writer, content, start)
-    writer.write_defects(np.zeros((50, 30), np.uint8))
+    writer.write_defects(lambda start, stop: np.zeros((stop - start, 30), np.uint8))
     Path(writer.location, "dq", "c.1.0").unlink()
     with pytest.raises(StorageError, match=r"not complete, .*dq.c\.1\.0 was not written"):
         store.commit(NAME, ATTRIBUTES)
@@ -473,7 +473,9 @@ def test_a_killed_build_leaves_only_complete_masters(store: MasterStore) -> None
 
 @pytest.mark.parametrize("dtype", ["float32", "uint16", "uint8"])
 def test_the_metadata_of_a_plane_are_those_that_zarr_writes(tmp_path: Path, dtype: str) -> None:
-    MasterStore(tmp_path / "masters.zarr").create("a", (7, 5), 3).write_defects(np.zeros((7, 5), np.uint8))
+    MasterStore(tmp_path / "masters.zarr").create("a", (7, 5), 3).write_defects(
+        lambda start, stop: np.zeros((stop - start, 5), np.uint8)
+    )
     plane = {"float32": "std", "uint16": "n_used", "uint8": "dq"}[dtype]
     codec = BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle", typesize=np.dtype(dtype).itemsize)
     zarr.create_array(

@@ -110,7 +110,7 @@ def _overridden(config: Config, option: str, values: dict[str, str | None]) -> C
 
 
 def _make(config: Config, console: Console, darks_only: bool, flats_only: bool, ask: bool) -> int:
-    from ostcal.engine.kernels import leave_out_scipy
+    from ostcal.compiling import leave_out_scipy
     from ostcal.masters.creator import MasterFrameCreator
     from ostcal.masters.request import Watcher
 

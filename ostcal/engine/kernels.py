@@ -10,55 +10,19 @@ owns the threads. Exact definitions: ``docs/methods.md``; literal reference: ``t
 
 from __future__ import annotations
 
-import importlib
-import sys
-from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from ostcal.compiling import door, kernel
 
 TILE = 256
 """Pixels sorted at once: 40 uint16 samples of 256 pixels are 20 KB and stay in a 32 KB L1 cache."""
 
 _INT_MAX_EXACT = 3_037_000_499
 """floor(sqrt(2^63)): products of two integers below this fit int64."""
-
-
-_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-
-
-def leave_out_scipy() -> None:
-    """Have numba not import SciPy, for a process of our own: 0.17 s, for a linear algebra that no kernel has.
-
-    numba asks for it once, when its arrays are loaded. Elsewhere in the process SciPy can be imported as before.
-    """
-    blas = "scipy.linalg.cython_blas"
-    if blas in sys.modules:
-        return
-    sys.modules[blas] = None  # type: ignore[assignment]  # an import that finds None fails
-    try:
-        importlib.import_module("numba.np.arraymath")
-    finally:
-        del sys.modules[blas]
-
-
-def _kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile lazily what other kernels call: it is part of their compiled code and needs no file of its own.
-
-    Looking for the files of forty functions takes 0.08 s at every start.
-    """
-    return numba.njit(**_OPTIONS)(function)  # type: ignore[no-any-return]
-
-
-def _door(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile lazily, with the disk cache where one can be written (numba raises at decoration where none can)."""
-    try:
-        return numba.njit(cache=True, **_OPTIONS)(function)  # type: ignore[no-any-return]
-    except RuntimeError:
-        return numba.njit(**_OPTIONS)(function)  # type: ignore[no-any-return]
 
 
 @cache
@@ -81,7 +45,7 @@ def sorting_network(n: int) -> NDArray[np.int32]:
     return np.array(pairs, dtype=np.int32).reshape(-1, 2)
 
 
-@_kernel
+@kernel
 def _sort_columns(tile: Any, network: Any) -> None:
     """Sort a tile along axis 0; min and max by one comparison, so that floats without NaN are SIMD too."""
     for c in range(network.shape[0]):
@@ -94,7 +58,7 @@ def _sort_columns(tile: Any, network: Any) -> None:
             lower[x] = b if a < b else a
 
 
-@_kernel
+@kernel
 def _load_words(block: Any, first: int, swapped: bool, flip: Any, tile: Any) -> None:
     """Copy `TILE` pixels of a raw 16-bit block into the tile as unsigned integers in the order of their values.
 
@@ -113,7 +77,7 @@ def _load_words(block: Any, first: int, swapped: bool, flip: Any, tile: Any) -> 
                 out[x] = row[x] ^ flip
 
 
-@_kernel
+@kernel
 def _sums(tile: Any, ref: Any, s1: Any, s2: Any, t1: Any, t2: Any) -> None:
     """Sum d and d^2 of every pixel, d relative to its upper median `ref`; exact: |d| < 2^16, n < 2^15.
 
@@ -144,7 +108,7 @@ def _sums(tile: Any, ref: Any, s1: Any, s2: Any, t1: Any, t2: Any) -> None:
             s2[x] += d * d
 
 
-@_kernel
+@kernel
 def _narrow_sums(tile: Any, origin: Any, s1: Any, s2: Any) -> None:
     """Do `_sums` in 32 bits relative to `origin`, four frames at a time; every cast keeps numba from 64 bits."""
     n = tile.shape[0]
@@ -169,7 +133,7 @@ def _narrow_sums(tile: Any, origin: Any, s1: Any, s2: Any) -> None:
             s2[x] = np.int32(s2[x] + np.int32(e * e))
 
 
-@_kernel
+@kernel
 def _beyond(a: int, v: int, p: int, q: int, small: bool) -> bool:
     """Whether a/1 > (p/q) * sqrt(v), exactly; `small` promises that (a*q)^2 and p^2*v fit int64."""
     if a <= 0:
@@ -182,7 +146,7 @@ def _beyond(a: int, v: int, p: int, q: int, small: bool) -> bool:
     return a * a > p * p * whole + (p * p * (v - whole * q * q)) // (q * q)
 
 
-@_kernel
+@kernel
 def _doubled_mad(tile: Any, x: int, lo: int, hi: int, m2: int) -> Any:
     """Give four times the MAD of the run: the sum of the two middle values of |2 x - m2|.
 
@@ -202,7 +166,7 @@ def _doubled_mad(tile: Any, x: int, lo: int, hi: int, m2: int) -> Any:
     return total
 
 
-@_kernel
+@kernel
 def _doubled_mads(tile: Any, m2: Any, best: Any, mad4: Any) -> None:
     """Do `_doubled_mad` for all samples of all pixels of a tile at once (SIMD over the pixels)."""
     n = tile.shape[0]
@@ -226,7 +190,7 @@ def _doubled_mads(tile: Any, m2: Any, best: Any, mad4: Any) -> None:
             mad4[x] += best[x]
 
 
-@_kernel
+@kernel
 def _trim_std(
     tile: Any, x: int, lo: int, hi: int, ref: Any, s1: Any, s2: Any,
     median: bool, p_low: int, q_low: int, p_high: int, q_high: int, small: bool,
@@ -248,7 +212,7 @@ def _trim_std(
     return lo, hi
 
 
-@_kernel
+@kernel
 def _trim_mad(
     tile: Any, x: int, lo: int, hi: int, ref: Any, s1: Any, mad4: Any,
     median: bool, p_low: int, q_low: int, p_high: int, q_high: int, floor_micro: int, step_micro: int,
@@ -276,7 +240,7 @@ def _trim_mad(
     return lo, hi
 
 
-@_kernel
+@kernel
 def _mark_mad(
     tile: Any, m2: Any, mad4: Any,
     p_low: int, q_low: int, p_high: int, q_high: int, floors: Any, step_micro: int, todo: Any,
@@ -294,7 +258,7 @@ def _mark_mad(
         todo[x] = (below > limit_low) | (above > limit_high)
 
 
-@_kernel
+@kernel
 def _model_floors(
     tile: Any, zero: int, variance: float, signal_zero: float, variance_per_adu: float, m2: Any, floors: Any
 ) -> None:
@@ -311,7 +275,7 @@ def _model_floors(
         floors[x] = np.int64(np.rint(np.sqrt(variance + signal * variance_per_adu) * 1e6))
 
 
-@_kernel
+@kernel
 def _clip_words(
     tile: Any, todo: Any, ref: Any, s1: Any, s2: Any, lo: Any, hi: Any, mad4: Any,
     median: bool, mad: bool, modelled: bool, iterations: int,
@@ -353,7 +317,7 @@ def _clip_words(
         s2[x] = sum_2
 
 
-@_kernel
+@kernel
 def _sums_without(tile: Any, x: int, lo: int, hi: int, a: int, b: int, ref: Any, s1: Any, s2: Any) -> tuple[Any, Any]:
     """Take the samples of [lo, hi) outside [a, b) out of the sums; exact, for they are integers."""
     for i in range(lo, a):
@@ -367,7 +331,7 @@ def _sums_without(tile: Any, x: int, lo: int, hi: int, a: int, b: int, ref: Any,
     return s1, s2
 
 
-@_kernel
+@kernel
 def _float_sums(tile: Any, x: int, lo: int, hi: int, ref: float) -> tuple[float, float]:
     """Sum d and d^2 of the run in ascending order, d relative to `ref`."""
     s1 = 0.0
@@ -379,7 +343,7 @@ def _float_sums(tile: Any, x: int, lo: int, hi: int, ref: float) -> tuple[float,
     return s1, s2
 
 
-@_kernel
+@kernel
 def _float_median(tile: Any, x: int, lo: int, hi: int, ref: float) -> float:
     """Give the median of the run relative to `ref`."""
     n = hi - lo
@@ -388,7 +352,7 @@ def _float_median(tile: Any, x: int, lo: int, hi: int, ref: float) -> float:
     return (a + b) / 2.0
 
 
-@_kernel
+@kernel
 def _float_mad(tile: Any, x: int, lo: int, hi: int, ref: float, center: float) -> float:
     """Give the median absolute deviation of the run from `center` (relative to `ref`)."""
     n = hi - lo
@@ -405,7 +369,7 @@ def _float_mad(tile: Any, x: int, lo: int, hi: int, ref: float, center: float) -
     return total / 2.0
 
 
-@_kernel
+@kernel
 def _mark_floats_std(
     tile: Any, ref: Any, s1: Any, s2: Any, median: bool, k_low: float, k_high: float, todo: Any
 ) -> None:
@@ -425,7 +389,7 @@ def _mark_floats_std(
         todo[x] = ((a < 0.0) & (a * a > low)) | ((b > 0.0) & (b * b > high))
 
 
-@_kernel
+@kernel
 def _mark_floats(
     tile: Any, ref: Any, s1: Any, median: bool, mad: bool, k_low: float, k_high: float,
     floor: float, half_step: float, variance: float, signal_zero: float, variance_per_adu: float,
@@ -459,7 +423,7 @@ def _mark_floats(
         todo[x] = (below > low) | (above > high)
 
 
-@_kernel
+@kernel
 def _float_radii(tile: Any, k: int, ref: Any, center: Any, best: Any) -> None:
     """Give the k-th smallest distance of all samples of every pixel from its centre (see `_doubled_mad`)."""
     n = tile.shape[0]
@@ -475,7 +439,7 @@ def _float_radii(tile: Any, k: int, ref: Any, center: Any, best: Any) -> None:
             best[x] = radius if radius < best[x] else best[x]
 
 
-@_kernel
+@kernel
 def _clip_floats(
     tile: Any, todo: Any, valid: Any, ref: Any, s1: Any, s2: Any, lo: Any, hi: Any,
     median: bool, mad: bool, modelled: bool, iterations: int, k_low: float, k_high: float, min_keep: int,
@@ -522,7 +486,7 @@ def _clip_floats(
         hi[x] = last
 
 
-@_kernel
+@kernel
 def _trim_float_std(
     tile: Any, x: int, lo: int, hi: int, ref: float, median: float, s1: float, low: float, high: float
 ) -> tuple[int, int]:
@@ -541,7 +505,7 @@ def _trim_float_std(
     return lo, hi
 
 
-@_kernel
+@kernel
 def _winsorized_sigma(tile: Any, x: int, lo: int, hi: int, ref: float, m: float, floor: float) -> Any:
     """Give the spread of the run by winsorization about its median `m` (relative to `ref`)."""
     n = hi - lo
@@ -569,7 +533,7 @@ def _winsorized_sigma(tile: Any, x: int, lo: int, hi: int, ref: float, m: float,
     return sigma
 
 
-@_kernel
+@kernel
 def _winsorize(
     tile: Any, width: int, valid: Any, ref: Any, lo: Any, hi: Any,
     k_low: float, k_high: float, min_keep: int, floor: float, half_step: float,
@@ -596,7 +560,7 @@ def _winsorize(
         hi[x] = last
 
 
-@_kernel
+@kernel
 def _drop_extremes(width: int, valid: Any, n_low: int, n_high: int, lo: Any, hi: Any) -> None:
     """Drop counted extremes; plain mean for two samples or fewer and where nothing would be left."""
     for x in range(width):
@@ -607,7 +571,7 @@ def _drop_extremes(width: int, valid: Any, n_low: int, n_high: int, lo: Any, hi:
             hi[x] = valid[x] - n_high
 
 
-@_kernel
+@kernel
 def _count_rejected(plain: Any, width: int, low: Any, high: Any, rejected: Any) -> None:
     """Add to each frame's count the samples outside the kept range; NaN compares false and so counts as outside."""
     for i in range(plain.shape[0]):
@@ -622,7 +586,7 @@ def _count_rejected(plain: Any, width: int, low: Any, high: Any, rejected: Any) 
         rejected[i] += width - np.int64(inside)
 
 
-@_kernel
+@kernel
 def _count_rejected_words(
     block: Any, first: int, width: int, swapped: bool, flip: Any, low: Any, high: Any, rejected: Any
 ) -> None:
@@ -649,7 +613,7 @@ def _count_rejected_words(
         rejected[i] += outside
 
 
-@_kernel
+@kernel
 def _kept_range(tile: Any, lo: Any, hi: Any, low: Any, high: Any) -> Any:
     """Give lowest and highest kept sample of every pixel, and how many samples of the tile are kept."""
     n = tile.shape[0]
@@ -722,7 +686,7 @@ class _WordWork(NamedTuple):
     spread: Any
 
 
-@_kernel
+@kernel
 def _word_work(n: int, floor_micro: int) -> Any:
     return _WordWork(
         ref=np.zeros(TILE, np.int64),
@@ -745,7 +709,7 @@ def _word_work(n: int, floor_micro: int) -> Any:
     )
 
 
-@_kernel
+@kernel
 def _combine_word_tile(tile: Any, network: Any, zero: int, rule: Any, work: Any) -> Any:
     """Sort and combine a tile, leave its results in `work`, and give how many samples are kept."""
     n = tile.shape[0]
@@ -775,7 +739,7 @@ def _combine_word_tile(tile: Any, network: Any, zero: int, rule: Any, work: Any)
     return kept
 
 
-@_kernel
+@kernel
 def _sigma_clip_words(tile: Any, zero: int, rule: Any, work: Any) -> None:
     """Sigma-clip a sorted tile whose sums are known: mark what the first pass trims, and visit only that."""
     mad, modelled = rule.mad, rule.modelled
@@ -796,7 +760,7 @@ def _sigma_clip_words(tile: Any, zero: int, rule: Any, work: Any) -> None:
     )  # fmt: skip
 
 
-@_door
+@door
 def combine_words(
     block: Any, swapped: bool, flip: Any, zero: int, network: Any, rule: Any, planes: Any, rejected: Any
 ) -> None:
@@ -821,7 +785,7 @@ def combine_words(
             _count_rejected_words(source, at, width, swapped, flip, work.low, work.high, rejected)
 
 
-@_kernel
+@kernel
 def _store_words(first: int, width: int, zero: int, work: Any, planes: Any) -> None:
     """Copy what a tile came to into the planes."""
     planes.master[first : first + width] = work.mean[:width]
@@ -835,7 +799,7 @@ def _store_words(first: int, width: int, zero: int, work: Any, planes: Any) -> N
             planes.high[first + x] = np.float32(np.int64(work.high[x]) + zero)
 
 
-@_door
+@door
 def average_words(
     block: Any, swapped: bool, flip: Any, zero: int, network: Any, rule: Any, planes: Any, rejected: Any
 ) -> None:
@@ -881,7 +845,7 @@ def average_words(
     _combine_waiting(waiting, where, n_waiting, network, zero, rule, work, spare, planes, rejected)
 
 
-@_kernel
+@kernel
 def _list_marked(todo: Any, width: int, marked: Any) -> Any:
     """List the marked pixels of a tile, of which only `width` belong to the image; give how many there are."""
     count: Any = 0
@@ -891,7 +855,7 @@ def _list_marked(todo: Any, width: int, marked: Any) -> Any:
     return count
 
 
-@_kernel
+@kernel
 def _gather(tile: Any, marked: Any, out: Any) -> None:
     """Copy the listed columns of a tile; the list is unsigned, so that numba asks for no negative index."""
     for i in range(tile.shape[0]):
@@ -901,7 +865,7 @@ def _gather(tile: Any, marked: Any, out: Any) -> None:
             target[k] = row[marked[k]]
 
 
-@_kernel
+@kernel
 def _load_with_extremes(block: Any, first: int, swapped: bool, flip: Any, tile: Any, lowest: Any, highest: Any) -> None:
     """Do `_load_words`, and give the lowest and the highest sample of every pixel."""
     lowest[:] = 65535
@@ -924,7 +888,7 @@ def _load_with_extremes(block: Any, first: int, swapped: bool, flip: Any, tile: 
                 highest[x] = word if word > highest[x] else highest[x]
 
 
-@_kernel
+@kernel
 def _mark_by_extremes(n: int, rule: Any, quick: Any) -> None:
     """Mark the pixels of which the first pass of mean/std may reject something, and those too wide for 32-bit sums.
 
@@ -946,7 +910,7 @@ def _mark_by_extremes(n: int, rule: Any, quick: Any) -> None:
         todo[x] = is_beyond | (range_adu > np.int32(widest))
 
 
-@_kernel
+@kernel
 def _finish_averages(n: int, zero: int, quick: Any, mean: Any, spread: Any) -> None:
     """Give mean and sample standard deviation of all samples from sums relative to the lowest; as `_finish_words`."""
     count = np.float64(n)
@@ -958,7 +922,7 @@ def _finish_averages(n: int, zero: int, quick: Any, mean: Any, spread: Any) -> N
         spread[x] = np.float32(np.sqrt((count * np.float64(quick.t2[x]) - s1 * s1) / pairs))
 
 
-@_kernel
+@kernel
 def _clip_averages(tile: Any, width: int, rule: Any, work: Any) -> None:
     """Sigma-clip pixels of a sorted tile about the mean; as `_clip_words`, which it spares 5 s of compiling."""
     n = tile.shape[0]
@@ -981,7 +945,7 @@ def _clip_averages(tile: Any, width: int, rule: Any, work: Any) -> None:
         work.s1[x], work.s2[x] = s1, s2
 
 
-@_kernel
+@kernel
 def _combine_waiting(
     waiting: Any, where: Any, width: int, network: Any, zero: int, rule: Any, work: Any, spare: Any, planes: Any,
     rejected: Any,
@@ -1008,7 +972,7 @@ def _combine_waiting(
         _count_rejected(waiting, width, work.low, work.high, rejected)
 
 
-@_kernel
+@kernel
 def _finish_words(ref: Any, s1: Any, s2: Any, lo: Any, hi: Any, zero: int, mean: Any, spread: Any) -> None:
     """Give mean and sample standard deviation of the kept runs from their exact sums."""
     for x in range(TILE):
@@ -1021,7 +985,7 @@ def _finish_words(ref: Any, s1: Any, s2: Any, lo: Any, hi: Any, zero: int, mean:
         spread[x] = np.float32(np.sqrt(v / pairs))
 
 
-@_door
+@door
 def sum_words(block: Any, swapped: bool, flip: Any) -> Any:
     """Sum the unsigned words of a raw 16-bit block of shape (n_pixels,), exactly."""
     total: Any = 0
@@ -1033,7 +997,7 @@ def sum_words(block: Any, swapped: bool, flip: Any) -> Any:
     return total
 
 
-@_door
+@door
 def correct_words(
     block: Any, swapped: bool, flip: Any, zero: int,
     offset: Any, rate: Any, exposure: Any, scale: Any, out: Any,
@@ -1052,7 +1016,7 @@ def correct_words(
             target[x] = np.float32((value - dark) * scale[i])
 
 
-@_kernel
+@kernel
 def _load_floats(block: Any, first: int, plain: Any, tile: Any) -> Any:
     """Copy `TILE` pixels of a float block; what is not finite is NaN in `plain` and sorts last in `tile`.
 
@@ -1068,7 +1032,7 @@ def _load_floats(block: Any, first: int, plain: Any, tile: Any) -> Any:
     return n_finite
 
 
-@_kernel
+@kernel
 def _correct_tile(
     block: Any, first: int, width: int, how: Any, darks: Any, last: Any, dark: Any, plain: Any, tile: Any
 ) -> Any:  # fmt: skip
@@ -1094,7 +1058,7 @@ def _correct_tile(
     return n_finite
 
 
-@_kernel
+@kernel
 def _correct_row(row: Any, swapped: bool, flip: Any, zero: int, dark: Any, factor: float, out: Any) -> None:
     """Write ``(x - dark) * factor`` for one frame of a tile; 32 bits hold the value, and become floats quickly."""
     if swapped:
@@ -1108,7 +1072,7 @@ def _correct_row(row: Any, swapped: bool, flip: Any, zero: int, dark: Any, facto
             out[x] = np.float32((np.float64(np.int32(np.int32(word) + zero)) - dark[x]) * factor)
 
 
-@_kernel
+@kernel
 def _order_tile(plain: Any, tile: Any) -> Any:
     """Do `_order_floats` for all frames of a tile."""
     n_finite: Any = 0
@@ -1117,7 +1081,7 @@ def _order_tile(plain: Any, tile: Any) -> Any:
     return n_finite
 
 
-@_kernel
+@kernel
 def _order_floats(plain: Any, ordered: Any) -> Any:
     """Copy `TILE` samples: what is not finite becomes NaN in `plain` and sorts last in `ordered`; count the others."""
     count = np.uint16(0)
@@ -1132,7 +1096,7 @@ def _order_floats(plain: Any, ordered: Any) -> Any:
     return np.int64(count)
 
 
-@_kernel
+@kernel
 def _all_float_sums(tile: Any, valid: Any, ref: Any, s1: Any, s2: Any) -> None:
     """Do `_float_sums` for the valid samples of all pixels of a tile, in the order of its rows."""
     s1[:] = 0.0
@@ -1161,7 +1125,7 @@ def _all_float_sums(tile: Any, valid: Any, ref: Any, s1: Any, s2: Any) -> None:
                 s2[x] += d * d
 
 
-@_kernel
+@kernel
 def _count_valid(plain: Any, n_finite: int, valid: Any) -> None:
     """Count the samples of every pixel that are not NaN."""
     n = plain.shape[0]
@@ -1174,7 +1138,7 @@ def _count_valid(plain: Any, n_finite: int, valid: Any) -> None:
             valid[x] += plain[i, x] == plain[i, x]
 
 
-@_kernel
+@kernel
 def _are_close(n: int, lowest: Any, highest: Any) -> Any:
     """Whether sums of n float32 samples relative to the lowest, and of their squares, are exact in float64.
 
@@ -1185,7 +1149,7 @@ def _are_close(n: int, lowest: Any, highest: Any) -> Any:
     return (lowest > 0.0) & (np.float64(n) * spread * spread < 16.0 * lowest * lowest)
 
 
-@_kernel
+@kernel
 def _references(tile: Any, valid: Any, ref: Any) -> None:
     """Give what sums are relative to: the lowest of samples that are close, else the upper median; 0 for no sample."""
     n = tile.shape[0]
@@ -1204,7 +1168,7 @@ def _references(tile: Any, valid: Any, ref: Any) -> None:
             ref[x] = lowest if is_close else np.float64(tile[count // 2, x])
 
 
-@_kernel
+@kernel
 def _kept_floats(tile: Any, lo: Any, hi: Any, low: Any, high: Any) -> Any:
     """Do `_kept_range` for floats, of which a pixel may have none."""
     n = tile.shape[0]
@@ -1226,7 +1190,7 @@ def _kept_floats(tile: Any, lo: Any, hi: Any, low: Any, high: Any) -> Any:
     return kept
 
 
-@_kernel
+@kernel
 def _finish_floats(ref: Any, s1: Any, s2: Any, lo: Any, hi: Any, mean: Any, spread: Any) -> None:
     """Give mean and sample standard deviation of the kept runs from their sums; NaN where nothing is kept."""
     for x in range(TILE):
@@ -1292,7 +1256,7 @@ class _FloatWork(NamedTuple):
     std: Any
 
 
-@_kernel
+@kernel
 def _float_work(n: int, one: Any) -> Any:
     """Make room for tiles of the dtype of `one`, an array of a single sample."""
     samples = np.zeros((2 * n + 2, TILE), one.dtype)
@@ -1319,7 +1283,7 @@ def _float_work(n: int, one: Any) -> Any:
     )
 
 
-@_kernel
+@kernel
 def _combine_tile(work: Any, n_finite: int, network: Any, width: int, rule: Any, rejected: Any) -> None:
     """Sort and combine a tile of floats; leaves its results in `work`."""
     tile, valid, ref, s1, s2 = work.tile, work.valid, work.ref, work.s1, work.s2
@@ -1352,7 +1316,7 @@ def _combine_tile(work: Any, n_finite: int, network: Any, width: int, rule: Any,
         _count_rejected(work.plain, width, work.low, work.high, rejected)
 
 
-@_kernel
+@kernel
 def _sigma_clip_floats(work: Any, n_finite: int, rule: Any) -> None:
     """Sigma-clip a sorted tile whose sums are known: mark what the first pass trims, and visit only that."""
     tile, ref, s1, s2, todo = work.tile, work.ref, work.s1, work.s2, work.todo
@@ -1372,7 +1336,7 @@ def _sigma_clip_floats(work: Any, n_finite: int, rule: Any) -> None:
     )  # fmt: skip
 
 
-@_kernel
+@kernel
 def _store_tile(first: int, width: int, work: Any, planes: Any) -> Any:
     """Copy what a tile of floats came to into the planes; give how many of its samples were not finite."""
     planes.master[first : first + width] = work.mean[:width]
@@ -1388,7 +1352,7 @@ def _store_tile(first: int, width: int, work: Any, planes: Any) -> Any:
     return dropped
 
 
-@_kernel
+@kernel
 def _store_range(at: int, x: int, work: Any, planes: Any) -> None:
     """Copy the kept range of pixel `x` of a tile to pixel `at`."""
     is_empty = work.hi[x] == work.lo[x]
@@ -1396,7 +1360,7 @@ def _store_range(at: int, x: int, work: Any, planes: Any) -> None:
     planes.high[at] = np.float32(np.nan) if is_empty else np.float32(work.high[x])
 
 
-@_door
+@door
 def combine_floats(block: Any, network: Any, rule: Any, planes: Any, rejected: Any) -> Any:
     """Combine a float32 or float64 block of shape (n_frames, n_pixels); NaN and infinite samples are dropped.
 
@@ -1418,7 +1382,7 @@ def combine_floats(block: Any, network: Any, rule: Any, planes: Any, rejected: A
     return dropped
 
 
-@_door
+@door
 def combine_corrected(block: Any, how: Any, network: Any, rule: Any, planes: Any, rejected: Any) -> Any:
     """Do `correct_words` and `combine_floats` of a raw 16-bit block tile by tile, without the floats in between."""
     n, size = block.shape
@@ -1434,7 +1398,7 @@ def combine_corrected(block: Any, how: Any, network: Any, rule: Any, planes: Any
     return dropped
 
 
-@_door
+@door
 def average_corrected(block: Any, how: Any, network: Any, rule: Any, planes: Any, rejected: Any) -> Any:
     """Do `combine_corrected` for the clip by mean and deviation, and for no rejection, as `average_words` does.
 
@@ -1469,7 +1433,7 @@ def average_corrected(block: Any, how: Any, network: Any, rule: Any, planes: Any
     return dropped + _combine_waiting_floats(where, n_waiting, network, rule, work, planes, rejected)
 
 
-@_kernel
+@kernel
 def _sums_and_extremes(quick: Any) -> None:
     """Give lowest and highest sample of every pixel of a tile as it came, and the sums relative to the lowest."""
     plain, low, high, ref = quick.plain, quick.low, quick.high, quick.ref
@@ -1486,7 +1450,7 @@ def _sums_and_extremes(quick: Any) -> None:
     _all_float_sums(plain, quick.valid, ref, quick.s1, quick.s2)
 
 
-@_kernel
+@kernel
 def _mark_floats_by_extremes(rule: Any, quick: Any) -> None:
     """Mark the pixels that have to be sorted: not close, not finite, or perhaps with a sample that is rejected."""
     low, high, s1, s2, todo = quick.low, quick.high, quick.s1, quick.s2, quick.todo
@@ -1504,7 +1468,7 @@ def _mark_floats_by_extremes(rule: Any, quick: Any) -> None:
         todo[x] = is_beyond | (not _are_close(n, lowest, highest)) | (not s2[x] < np.inf)
 
 
-@_kernel
+@kernel
 def _clip_float_averages(work: Any, width: int, rule: Any) -> None:
     """Sigma-clip pixels of a sorted tile of floats about the mean; as `_clip_floats`, without 40 MB of compiling."""
     tile, ref, s1, s2 = work.tile, work.ref, work.s1, work.s2
@@ -1527,7 +1491,7 @@ def _clip_float_averages(work: Any, width: int, rule: Any) -> None:
         work.lo[x], work.hi[x] = first, last
 
 
-@_kernel
+@kernel
 def _combine_waiting_floats(
     where: Any, width: int, network: Any, rule: Any, work: Any, planes: Any, rejected: Any
 ) -> Any:

@@ -97,8 +97,8 @@ def block_rows(shape: tuple[int, int, int], sample_bytes: int, row_step: int) ->
 def _judging_bytes(size: JobSize) -> int:
     """Give the memory in bytes that going through a master for its defects takes.
 
-    A byte for each pixel, and bands of the master that two threads hold: 60 MiB at 3000 columns, 71 MiB at 5000, 96 MiB
-    at 9576 and 131 MiB at 14204, measured.
+    A byte for each pixel where many are flagged, and bands of the master that two threads hold: at most 60 MiB at 3000
+    columns, 71 MiB at 5000, 96 MiB at 9576 and 131 MiB at 14204, measured.
     """
     if not size.judged:
         return 0

@@ -213,7 +213,7 @@ class FinishMasters:
             ),
             self.quality,
         )
-        writer.write_defects(quality.scan.dq)
+        writer.write_defects(quality.scan.defects.rows)
         return quality
 
     def _write(self, path: str, planned: PlannedMaster, result: JobResult, provenance: Provenance) -> None:

@@ -14,7 +14,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -481,12 +481,12 @@ class MasterWriter(_Planes):
         chunk = self.grid.chunk_name(start // self.grid.chunk_rows)
         return [int(google_crc32c.value(read_whole(joined(self.location, plane, chunk)))) for plane in PLANES]
 
-    def write_defects(self, dq: NDArray[np.uint8]) -> None:
+    def write_defects(self, read_rows: Callable[[int, int], NDArray[np.uint8]]) -> None:
         """Add the plane of defect bits.
 
         Parameters
         ----------
-        dq : (height, width) uint8
+        read_rows : callable (start, stop) -> (stop - start, width) uint8
 
         Raises
         ------
@@ -500,7 +500,7 @@ class MasterWriter(_Planes):
             except OSError as error:
                 raise StorageError(f"{path}: the plane of defects cannot be created: {os_reason(error)}") from error
         for start in range(0, self.grid.height, self.grid.chunk_rows):
-            self._write("dq", start, dq[start : start + self.grid.chunk_rows])
+            self._write("dq", start, read_rows(start, min(start + self.grid.chunk_rows, self.grid.height)))
 
     def _write(self, plane: Plane, start: int, rows: NDArray[Any], *, past_cache: bool = False) -> int:
         grid = self.grid

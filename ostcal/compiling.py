@@ -1,0 +1,43 @@
+"""How inner loops are compiled: with numba, serial, without Python's lock; Dask and the callers own the threads."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numba
+
+_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+
+
+def leave_out_scipy() -> None:
+    """Have numba not import SciPy, for a process of our own: 0.17 s, for a linear algebra that no kernel has.
+
+    numba asks for it once, when its arrays are loaded. Elsewhere in the process SciPy can be imported as before.
+    """
+    blas = "scipy.linalg.cython_blas"
+    if blas in sys.modules:
+        return
+    sys.modules[blas] = None  # type: ignore[assignment]  # an import that finds None fails
+    try:
+        importlib.import_module("numba.np.arraymath")
+    finally:
+        del sys.modules[blas]
+
+
+def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile lazily what other kernels call: it is part of their compiled code and needs no file of its own.
+
+    Looking for the files of forty functions takes 0.08 s at every start.
+    """
+    return numba.njit(**_OPTIONS)(function)  # type: ignore[no-any-return]
+
+
+def door(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile lazily what Python calls, with the disk cache where one can be written (else numba raises here)."""
+    try:
+        return numba.njit(cache=True, **_OPTIONS)(function)  # type: ignore[no-any-return]
+    except RuntimeError:
+        return numba.njit(**_OPTIONS)(function)  # type: ignore[no-any-return]
