@@ -1,4 +1,4 @@
-"""Combining finished series while the camera takes the next: strips only, which the build at the end goes on with.
+"""Combining finished series while the camera takes the next: strips and the survey of their frames, no masters.
 
 Nothing is published ahead. What a master is judged by (gain, read noise, the other darks) is known when all series are
 there, and the build that is made then finds the strips as those of an interrupted run: it takes them over where frames,
@@ -26,7 +26,15 @@ from ostcal.engine.tasks import JobResult, MasterJob
 from ostcal.engine.tiling import PROCESS_BYTES, WorkPlan
 from ostcal.errors import OstcalError, PlanError
 from ostcal.frames import FrameType
-from ostcal.masters.build import LOCK_FILE, create_arrays, discard_unfinished, make_directory, plan_strips, sweep
+from ostcal.masters.build import (
+    LOCK_FILE,
+    create_arrays,
+    discard_unfinished,
+    make_directory,
+    plan_strips,
+    survey_masters,
+    sweep,
+)
 from ostcal.masters.finish import PlannedMaster
 from ostcal.masters.grouping import group_frames
 from ostcal.masters.inputs import Source, gather_inputs, marked_dark_subtracted
@@ -148,9 +156,12 @@ def _combine(
     jobs = [master.job for master in planned]
     plan = plan_strips(request, jobs)
     execution = replace(request.execution, scheduler="threads", workers=_workers(request, jobs, plan))
+    beside = replace(request, execution=execution, memory_limit_bytes=request.memory_limit_bytes - _capture_bytes(jobs))
     try:
         create_arrays(planned, plan, sources)
         results = run_graph(jobs, plan.strips, _leave, execution, progressed)
+        if request.quality is not None:
+            survey_masters(beside, planned, sources, keep=True)
     finally:
         discard_unfinished(request, planned, is_ended=True)
     return tuple(result for result in results if isinstance(result, Failure))
@@ -170,14 +181,17 @@ def _has_its_dark(master: PlannedMaster) -> bool:
 
 def _workers(request: BuildRequest, jobs: Sequence[MasterJob], plan: WorkPlan) -> int:
     """Give the threads that the memory allows beside the capture; strips are those of the build at the end."""
-    frame_bytes = max(job.height * job.stack.shape[2] * 2 for job in jobs)
-    capture_bytes = PROCESS_BYTES + FRAMES_OF_CAPTURE * frame_bytes
+    capture_bytes = _capture_bytes(jobs)
     per_strip = (plan.peak_memory_bytes - PROCESS_BYTES) // plan.workers
     free = request.memory_limit_bytes - capture_bytes - PROCESS_BYTES
     if free < per_strip:
         needed = -(-(capture_bytes + PROCESS_BYTES + per_strip) // 2**20)
         raise PlanError(f"compute.memory_limit leaves no room beside the capture; {needed} MiB would")
     return min(spare_workers(request), free // per_strip)
+
+
+def _capture_bytes(jobs: Sequence[MasterJob]) -> int:
+    return PROCESS_BYTES + FRAMES_OF_CAPTURE * max(job.height * job.stack.shape[2] * 2 for job in jobs)
 
 
 def serve() -> None:

@@ -34,7 +34,7 @@ from ostcal.masters.placing import placed
 from ostcal.masters.planning import Plan, needs_camera, plan_masters
 from ostcal.masters.properties import CameraRecord, SurveyedGroup, camera_for, measure_cameras
 from ostcal.masters.request import BuildReport, BuildRequest, Watcher
-from ostcal.masters.resuming import work_digest
+from ostcal.masters.resuming import kept_survey, survey_document, survey_keys, work_digest
 from ostcal.masters.surveying import survey_all, survey_requests
 from ostcal.masters.verifying import without_damaged
 from ostcal.measure.survey import SeriesSurvey
@@ -229,7 +229,7 @@ def _run(
         request = replace(request, execution=execution)
         planned = plan.to_make
         if request.quality is not None or needs_camera(request.method):
-            planned = _surveyed(request, plan, warnings)
+            planned = _surveyed(request, plan, sources, warnings)
             clock.lap("survey")
         if request.quality is not None:
             there = find_masters(request.output_dir)
@@ -245,13 +245,15 @@ def _previous(key: GroupKey, masters: Sequence[LibraryMaster]) -> LibraryMaster 
     return min(same, key=lambda master: abs(master.key.exposure_time_s - key.exposure_time_s), default=None)
 
 
-def _surveyed(request: BuildRequest, plan: Plan, warnings: list[str]) -> tuple[PlannedMaster, ...]:
+def _surveyed(
+    request: BuildRequest, plan: Plan, sources: dict[str, Source], warnings: list[str]
+) -> tuple[PlannedMaster, ...]:
     """Survey the frames of all masters and measure their cameras; gives the masters to make with both.
 
     Frames of masters that are left as they are tell of the camera too.
     """
     every = [*plan.to_make, *(unchanged.planned for unchanged in plan.unchanged)]
-    surveys = _surveys(request, every)
+    surveys = survey_masters(request, every, sources)
     known = [
         SurveyedGroup(group=master.group, survey=survey)
         for master, survey in zip(every, surveys, strict=True)
@@ -271,9 +273,24 @@ def _surveyed(request: BuildRequest, plan: Plan, warnings: list[str]) -> tuple[P
     return tuple(surveyed)
 
 
-def _surveys(request: BuildRequest, planned: Sequence[PlannedMaster]) -> list[SeriesSurvey | None]:
+def survey_masters(
+    request: BuildRequest, planned: Sequence[PlannedMaster], sources: dict[str, Source], *, keep: bool = False
+) -> list[SeriesSurvey | None]:
+    """Survey the frames of masters, but for those that were surveyed ahead; with `keep` for the next run."""
     requests = survey_requests([(master.group, master.job.stack) for master in planned])
-    return survey_all(requests, request.execution, request.memory_limit_bytes)
+    store = MasterStore(store_location(request.output_dir))
+    documents = store.kept_surveys()
+    if not documents and not keep:
+        return survey_all(requests, request.execution, request.memory_limit_bytes)
+    keys = survey_keys(requests, [[sources[frame.label] for frame in master.group.frames] for master in planned])
+    kept = {place: kept_survey(documents, key) for place, key in enumerate(keys)}
+    known = {place: survey for place, survey in kept.items() if survey is not None}
+    logger.debug("%d of %d surveys were made ahead", len(known), len(keys))
+    surveys = survey_all(requests, request.execution, request.memory_limit_bytes, known)
+    for master, key, survey in zip(planned, keys, surveys, strict=True):
+        if keep and key and survey is not None:
+            store.writer(master.combined.name).keep_survey(survey_document(key, survey))
+    return surveys
 
 
 def _full_scales(planned: Sequence[PlannedMaster]) -> list[float]:
@@ -330,7 +347,7 @@ def _combine(
             else:
                 outcome.errors.append(_failure_line(master.job.name, failure))
         if todo and request.quality is not None:
-            todo = [replace(m, survey=s) for m, s in zip(todo, _surveys(request, todo), strict=True)]
+            todo = [replace(m, survey=s) for m, s in zip(todo, survey_masters(request, todo, sources), strict=True)]
         made = {master.name for master in outcome.made}
         todo = [_waiting_for(master, todo) for master in todo if _has_its_darks(master, todo, made, outcome)]
     return outcome
@@ -514,7 +531,7 @@ def create_arrays(planned: Sequence[PlannedMaster], plan: WorkPlan, sources: dic
         _, height, width = master.job.stack.shape
         members = [sources[frame.label] for frame in master.group.frames]
         work = work_digest(master.job, members, strips.strip_rows)
-        there = (master.staging or master.sink).create((height, width), strips.strip_rows, work)
+        there = master.combined.create((height, width), strips.strip_rows, work)
         if there:
             logger.info(
                 "%s: an interrupted run is gone on with: %d of %d strips are there",
@@ -531,7 +548,7 @@ def discard_unfinished(request: BuildRequest, planned: Sequence[PlannedMaster], 
     store = MasterStore(store_location(request.output_dir))
     finished = store.names()
     for master in planned:
-        begun = (master.staging or master.sink).name
+        begun = master.combined.name
         places = {master.sink.name, begun}
         if master.job.name in finished:
             places.remove(master.job.name)

@@ -98,6 +98,11 @@ class PlannedMaster:
     previous: LibraryMaster | None = None
     """The newest older master of the same key."""
 
+    @property
+    def combined(self) -> StoreSink:
+        """Where strips are combined to."""
+        return self.sink if self.staging is None else self.staging
+
 
 @dataclass(frozen=True, kw_only=True)
 class Made:

@@ -1,4 +1,4 @@
-"""Going on with masters that an interrupted run left: which work is the same, and what its strips counted.
+"""Going on with masters that an interrupted run left: which work is the same, what its strips counted, frames said.
 
 A strip is taken from an earlier run only if everything that decides its bytes is the same. What is known before work
 begins is in the digest of the work (frames, method, treatment, strips, versions), by which an unfinished master is
@@ -7,19 +7,24 @@ found; what is known only then (noise of the series, scales, the rows of the dar
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ostcal._version import __version__
 from ostcal.engine.tasks import MasterJob, PixelRange, StripResult
 from ostcal.masters.inputs import Source
+from ostcal.masters.surveying import SurveyRequest
+from ostcal.measure.survey import SeriesSurvey
 from ostcal.storage.frame_store import LEDGER
 from ostcal.storage.ledger import record_path
 from ostcal.storage.master_store import MasterStore
@@ -82,6 +87,70 @@ def frame_identity(source: Source) -> list[Any]:
     fits = source.fits
     path = record_path(place(source.series) / LEDGER, source.index) if fits is None else place(fits.source)
     return [source.frame.label, source.fingerprint, *stamp_of(path)]
+
+
+# ---- surveys ----
+
+
+def survey_keys(requests: Sequence[SurveyRequest], members: Sequence[Sequence[Source]]) -> list[str]:
+    """Give a SHA-256 for each request over all that decides what it finds; `members` are the frames of each.
+
+    It is empty where a frame is no longer there.
+    """
+    alone = [_survey_key(request, sources, "") for request, sources in zip(requests, members, strict=True)]
+    return [
+        key if request.dark is None else _survey_key(request, sources, alone[request.dark])
+        for key, request, sources in zip(alone, requests, members, strict=True)
+    ]
+
+
+def _survey_key(request: SurveyRequest, sources: Sequence[Source], dark: str) -> str:
+    stack = request.stack
+    try:
+        frames = [frame_identity(source) for source in sources]
+    except OSError:
+        return ""
+    work = {
+        "format": _FORMAT,
+        "versions": [__version__, version("numpy")],
+        "shape": stack.shape,
+        "encoding": repr(stack.encoding),
+        "row_step": stack.row_step,
+        "common_level": request.common_level,
+        "dark": dark,
+        "frames": frames,
+    }
+    return hashlib.sha256(json.dumps(work).encode("ascii")).hexdigest()
+
+
+def survey_document(key: str, survey: SeriesSurvey) -> dict[str, Any]:
+    """Give a survey as JSON, to the last bit."""
+    arrays = {field.name: np.asarray(getattr(survey, field.name)) for field in fields(survey)}
+    return {"key": key, **{name: _array_document(array) for name, array in arrays.items()}}
+
+
+def _array_document(array: NDArray[Any]) -> dict[str, Any]:
+    data = base64.b64encode(np.ascontiguousarray(array).tobytes()).decode("ascii")
+    return {"dtype": array.dtype.str, "shape": list(array.shape), "data": data}
+
+
+def kept_survey(documents: Sequence[dict[str, Any]], key: str) -> SeriesSurvey | None:
+    """Give the survey of this key; ``None`` where there is none, or it is damaged."""
+    for document in documents:
+        if key and document.get("key") == key:
+            try:
+                return SeriesSurvey(**{field.name: _value_of(document[field.name]) for field in fields(SeriesSurvey)})
+            except (KeyError, TypeError, ValueError, binascii.Error):
+                continue
+    return None
+
+
+def _value_of(document: dict[str, Any]) -> Any:
+    array = np.frombuffer(base64.b64decode(document["data"]), document["dtype"]).reshape(document["shape"])
+    return array.copy() if array.shape else array.item()
+
+
+# ---- strips ----
 
 
 def _document_of(result: StripResult) -> dict[str, Any]:

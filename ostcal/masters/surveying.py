@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -77,7 +77,10 @@ def full_scale_adu(encoding: SampleEncoding) -> float | None:
 
 
 def survey_all(
-    requests: Sequence[SurveyRequest], execution: Execution, memory_limit_bytes: int
+    requests: Sequence[SurveyRequest],
+    execution: Execution,
+    memory_limit_bytes: int,
+    known: Mapping[int, SeriesSurvey] | None = None,
 ) -> list[SeriesSurvey | None]:
     """Survey series, all at once; ``None`` for one that cannot be read, which combining will name.
 
@@ -87,7 +90,10 @@ def survey_all(
     execution : Execution
     memory_limit_bytes : int
         For all workers together; of each worker where there is a cluster.
+    known : mapping of int to SeriesSurvey, optional
+        Surveys that are there already, by place among the requests.
     """
+    known = known or {}
     if not execution.is_remote:  # a second of numpy is not worth starting processes for
         execution = replace(execution, scheduler="threads")
     least = max((_band_bytes(request.stack) for request in requests), default=0)
@@ -95,12 +101,12 @@ def survey_all(
     workers, budget = workers_for(least, memory_limit_bytes, at_a_time)
     if not execution.is_remote:
         execution = replace(execution, workers=workers)
-    surveys: list[SeriesSurvey | None] = [None] * len(requests)
+    surveys: list[SeriesSurvey | None] = [known.get(place) for place in range(len(requests))]
     for after_dark in (False, True):
         parts = [
             _Part(series=place, request=one, start=start, stop=stop, pedestal_adu=_pedestal_adu(one, surveys))
             for place, one in enumerate(requests)
-            if (one.dark is not None) == after_dark
+            if (one.dark is not None) == after_dark and place not in known
             for start, stop in _blocks(one.stack, budget)
         ]
         for place, survey in _surveyed(parts, execution).items():

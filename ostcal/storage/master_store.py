@@ -9,6 +9,7 @@ subgroup are written last; a subgroup without them does not exist. docs/formats.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -72,6 +73,8 @@ _METADATA_FILE = "zarr.json"
 _WRITING_FILE = "writing.json"
 _STRIPS = "strips"
 """Directory of what finished strips counted, while the master is not committed."""
+_SURVEY_FILE = "survey.json"
+"""What the frames of a master that is not committed say, where they were surveyed ahead."""
 _MAX_ATTRIBUTES_BYTES = 1 << 26
 _MAX_METADATA_BYTES = 1 << 20
 _MAX_AGE_S = 86_400.0
@@ -208,6 +211,7 @@ class MasterStore:
             sweep_partials(path)
             if (path / _STRIPS).exists():
                 remove_tree(path / _STRIPS)
+            (path / _SURVEY_FILE).unlink(missing_ok=True)
             with ThreadPoolExecutor(_SYNC_THREADS) as pool:  # the disk orders what waits; one after the other is slower
                 list(pool.map(sync_file, files))
             for directory in (*(path / plane for plane in planes), path, self._path):
@@ -283,6 +287,18 @@ class MasterStore:
     def left_behind(self) -> list[str]:
         """Give the names of what killed runs began and did not finish."""
         return [path.name for path in self._subgroups() if _is_left_behind(path)]
+
+    def kept_surveys(self) -> list[dict[str, Any]]:
+        """Give what `MasterWriter.keep_survey` stored with masters that nobody is writing any more."""
+        kept = []
+        for path in self._subgroups():
+            if not _is_left_behind(path):
+                continue
+            with contextlib.suppress(OSError, ValueError):  # absent, or cut by a power failure
+                document = parse_json(read_bounded(path / _SURVEY_FILE, _MAX_ATTRIBUTES_BYTES))
+                if isinstance(document, dict):
+                    kept.append(document)
+        return kept
 
     def sweep(self, *, keep_begun: bool = False, alone: bool = False) -> list[str]:
         """Delete what killed runs left behind, but nothing that a live process is still writing; give the names.
@@ -466,6 +482,20 @@ class MasterWriter(_Planes):
         except (OSError, ValueError):  # absent, or cut by a power failure: the strip is made again
             return None
         return None
+
+    def keep_survey(self, survey: Mapping[str, Any]) -> None:
+        """Store what the frames say, for the run that goes on with this master.
+
+        Raises
+        ------
+        StorageError
+            If it cannot be written.
+        """
+        path = place(joined(self.location, _SURVEY_FILE))
+        try:
+            write_atomically(path, _as_json(survey), durable=False)
+        except OSError as error:
+            raise StorageError(f"{path}: the survey of the frames cannot be written: {os_reason(error)}") from error
 
     def n_kept(self) -> int:
         """Count the strips that `keep_result` stored."""
