@@ -1,8 +1,9 @@
 """Measure what combining series while the camera exposes costs the capture, and how soon the last master is there.
 
-``ostcal simulate`` serves a camera in a process of its own. ``ostcal darks`` takes bias frames and darks alone; then
-``ostcal workflow`` takes the same, and flats, and combines each finished series meanwhile. Compared are the time from
-frame to frame, and the time from the end of the last frame to the last master beside that of one master alone.
+``ostcal simulate`` serves a camera in a process of its own. ``ostcal darks`` takes bias frames and darks alone, before
+and after ``ostcal workflow``, which takes the same, and flats, and combines each finished series meanwhile. Compared are
+the time from frame to frame with the mean of both captures alone (how far these are apart says what a difference is
+worth), and the time from the end of the last frame to the last master beside that of one master alone.
 
     python bench/while_exposing.py [--quick] [--out bench/results/while_exposing.json]
 """
@@ -86,13 +87,16 @@ def measure(work: Path, evening: Evening, memory_limit_mib: int) -> dict[str, An
     served = Simulated(sensor=evening.sensor, rounds=0, frames=evening.frames, stored=0, time_scale=evening.time_scale)
     with simulator(served) as port:
         alone = replace(evening, frames=evening.frames_alone)
-        run("darks", work / "alone", alone, port, memory_limit_mib)
+        run("darks", work / "before", alone, port, memory_limit_mib)
         workflow = run("workflow", work / "evening", evening, port, memory_limit_mib)
+        run("darks", work / "after", alone, port, memory_limit_mib)
     last_master_s = _last_master(work / "evening") - _last_frame(work / "evening")
     one = [one_master(work, evening, memory_limit_mib) for _ in range(2)]
+    exposures_s = (BIAS_S, *evening.darks_s)
+    alone_s = {f"{time_s:g}": [_cadence(work / part, time_s) for part in ("before", "after")] for time_s in exposures_s}
     cadences = {
-        f"{exposure_s:g}": (_cadence(work / "alone", exposure_s), _cadence(work / "evening", exposure_s))
-        for exposure_s in (BIAS_S, *evening.darks_s)
+        f"{time_s:g}": (statistics.mean(alone_s[f"{time_s:g}"]), _cadence(work / "evening", time_s))
+        for time_s in exposures_s
     }
     one_s = statistics.mean(usage.wall_s for usage in one)
     return {
@@ -101,6 +105,7 @@ def measure(work: Path, evening: Evening, memory_limit_mib: int) -> dict[str, An
         "evening": asdict(evening),
         "memory_limit_bytes": memory_limit_mib * 2**20,
         "cadence_s": cadences,
+        "cadence_alone_s": alone_s,
         "cadence_ratio": {exposure: both / alone for exposure, (alone, both) in cadences.items()},
         "masters": len(list((work / "evening" / "masters").glob("*.fits"))),
         "series": len(list((work / "evening").glob("*s/*.zarr"))) - 1,

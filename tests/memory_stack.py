@@ -135,8 +135,15 @@ class NpySink:
     def read_std(self, start: int, stop: int) -> NDArray[np.float32]:
         return np.array(_loaded(Path(self.folder, "std.npy"), "r")[start:stop])
 
-    def read_counts(self, start: int, stop: int) -> NDArray[np.uint16]:
-        return np.array(_loaded(Path(self.folder, "n_used.npy"), "r")[start:stop])
+    def write_divided(
+        self, start: int, combined: NpySink, *, master: NDArray[np.float32], std: NDArray[np.float32]
+    ) -> None:
+        n_used = np.array(_loaded(Path(combined.folder, "n_used.npy"), "r")[start : start + len(master)])
+        self._write(start, master=master, n_used=n_used, std=std)
+
+    @property
+    def row_step(self) -> int:
+        return 1
 
     def _write(self, start: int, **planes: NDArray[Any]) -> None:
         for name, rows in planes.items():
@@ -153,6 +160,7 @@ class ArrayPlane:
 
     image: NDArray[np.float32]
     reads: list[tuple[int, int]] = field(default_factory=list)
+    row_step: int = 7
 
     def read_rows(self, start: int, stop: int) -> NDArray[np.float32]:
         self.reads.append((start, stop))

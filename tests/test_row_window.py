@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ostcal.measure.row_window import RowWindow
+from ostcal.row_window import RowWindow
 
 
 @given(

@@ -28,7 +28,7 @@ from ostcal.engine.batches import Batch, Sharing, batches, combine_batch, normal
 from ostcal.engine.execution import Execution as Execution
 from ostcal.engine.interrupts import interrupts_ignored
 from ostcal.engine.noise import merge_cells, sampled_rows
-from ostcal.engine.normalization import measure_levels
+from ostcal.engine.normalization import lit_level, measure_levels
 from ostcal.engine.rejection import SeriesNoise
 from ostcal.engine.tasks import JobResult, MasterJob, PixelRange, Prepared, StripResult
 from ostcal.engine.tiling import StripPlan
@@ -242,7 +242,10 @@ def _normalization_levels(job: MasterJob, strips: list[StripResult]) -> dict[str
     flat = job.flat
     if flat is None:
         return {}
-    return measure_levels(job.combined.read_rows, job.height, flat.normalization, flat.bayer_pattern)
+    combined, method = job.combined, flat.normalization
+    if flat.bayer_pattern is None and method == "mean":  # what the strips have summed already
+        return {"": lit_level(tasks.mean_of([strip.pixels for strip in strips]), method)}
+    return measure_levels(combined.read_rows, job.height, method, flat.bayer_pattern, combined.row_step)
 
 
 def _merge_and_finish(

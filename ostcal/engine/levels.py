@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import numpy as np
@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from ostcal.engine import kernels
 from ostcal.engine.combine import Correction, corrected
-from ostcal.engine.normalization import measure_levels
+from ostcal.engine.normalization import finite_row_sums, measure_levels
 from ostcal.engine.rejection import SeriesNoise
 from ostcal.engine.tiling import WHOLE_ROWS
 from ostcal.errors import CombineError
 from ostcal.frames import FrameStack
+from ostcal.row_window import RowWindow
 
 FlatScaling = Literal["mean", "median", "none"]
 
@@ -35,6 +36,14 @@ class PlaneReader(Protocol):
         """Give rows ``start`` to ``stop``, shape (stop - start, width)."""
 
 
+class SteppedReader(PlaneReader, Protocol):
+    """A plane of which it is known how it is stored."""
+
+    @property
+    def row_step(self) -> int:
+        """Rows that are stored, and so read, together."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class DarkModel:
     """The dark of any exposure: a master alone, or the line through two masters of different exposures.
@@ -42,9 +51,9 @@ class DarkModel:
     Bias plus scaled dark current is the line through the bias and a dark.
     """
 
-    first: PlaneReader
+    first: SteppedReader
     first_exposure_s: float
-    second: PlaneReader | None = None
+    second: SteppedReader | None = None
     second_exposure_s: float = 0.0
 
     def read(self, start: int, stop: int) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
@@ -57,6 +66,28 @@ class DarkModel:
         rate = ((second.astype(np.float64) - first) / span_s).astype(np.float32)
         offset = (first - rate.astype(np.float64) * self.first_exposure_s).astype(np.float32)
         return offset, rate
+
+    def forwards(self, height: int) -> DarkModel:
+        """Give the same model for rows that are asked for in their order, each stored piece being read once."""
+        second = None if self.second is None else _Forwards.over(self.second, height)
+        return replace(self, first=_Forwards.over(self.first, height), second=second)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Forwards:
+    """Rows of a plane in their order; implements `SteppedReader`."""
+
+    window: RowWindow
+    row_step: int
+
+    @classmethod
+    def over(cls, plane: SteppedReader, height: int) -> _Forwards:
+        step = plane.row_step
+        return cls(window=RowWindow(plane.read_rows, height, step), row_step=step)
+
+    def read_rows(self, start: int, stop: int) -> NDArray[np.float32]:
+        rows: NDArray[np.float32] = self.window.rows(start, stop)
+        return rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +115,7 @@ def dark_means(dark: DarkModel | None, height: int) -> DarkMeans:
     """Average a dark model over all pixels that have a value, row by row, independent of strips."""
     if dark is None:
         return DarkMeans()
+    dark = dark.forwards(height)
     offsets = _RowSums()
     rates = _RowSums()
     for start in range(0, height, WHOLE_ROWS):
@@ -102,9 +134,9 @@ class _RowSums:
         self._count = 0
 
     def add(self, rows: NDArray[np.float32]) -> None:
-        finite = np.isfinite(rows)
-        self._sums.extend(np.sum(rows, axis=1, dtype=np.float64, where=finite))
-        self._count += int(np.count_nonzero(finite))
+        sums, count = finite_row_sums(rows)
+        self._sums.extend(sums)
+        self._count += count
 
     def mean(self) -> float:
         return math.fsum(self._sums) / self._count if self._count else 0.0
@@ -140,14 +172,16 @@ def frame_level(
 def _exact_mean(frame: FrameStack) -> float:
     _, height, width = frame.shape
     encoding = frame.encoding
+    rows = max(1, WHOLE_ROWS // frame.row_step) * frame.row_step
     flip = np.uint16(0x8000 if encoding.sign_flipped else 0)
     total = 0
-    block = np.empty((1, min(WHOLE_ROWS, height), width), encoding.dtype)
-    for start in range(0, height, WHOLE_ROWS):
-        stop = min(start + WHOLE_ROWS, height)
-        part = block[:, : stop - start]
-        frame.read_rows(start, stop, part)
-        total += int(kernels.sum_words(part.reshape(-1), encoding.byte_swapped, flip))
+    block = np.empty((1, min(rows, height), width), encoding.dtype)
+    with frame.opened(0, height) as reader:
+        for start in range(0, height, rows):
+            stop = min(start + rows, height)
+            part = block[:, : stop - start]
+            reader.read_rows(start, stop, part)
+            total += int(kernels.sum_words(part.reshape(-1), encoding.byte_swapped, flip))
     return total / (height * width) + encoding.zero_adu
 
 

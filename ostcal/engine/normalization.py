@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ostcal.engine.tiling import WHOLE_ROWS
 from ostcal.errors import CombineError
+from ostcal.row_window import RowWindow
 
 NormalizationMethod = Literal["mean", "median", "max"]
 RowReader = Callable[[int, int], NDArray[np.float32]]
@@ -30,8 +31,24 @@ def colour_planes(bayer_pattern: str | None) -> dict[str, list[tuple[int, int]]]
     return planes
 
 
+def finite_row_sums(rows: NDArray[np.float32]) -> tuple[NDArray[np.float64], int]:
+    """Sum the finite pixels of each row, (rows,), and count those of all; no row's sum depends on other rows."""
+    with np.errstate(invalid="ignore"):  # infinities of both signs
+        sums = np.add.reduce(rows, axis=1, dtype=np.float64)
+    count = rows.size
+    for row in np.flatnonzero(~np.isfinite(sums)):  # none, as a rule: leaving out takes three times as long
+        finite = np.isfinite(rows[row])
+        sums[row] = np.sum(rows[row], dtype=np.float64, where=finite)
+        count += int(np.count_nonzero(finite)) - rows.shape[1]
+    return sums, count
+
+
 def measure_levels(
-    read_rows: RowReader, height: int, method: NormalizationMethod, bayer_pattern: str | None
+    read_rows: RowReader,
+    height: int,
+    method: NormalizationMethod,
+    bayer_pattern: str | None,
+    row_step: int = WHOLE_ROWS,
 ) -> dict[str, float]:
     """Measure the level of each colour of an image that is read strip by strip.
 
@@ -41,6 +58,8 @@ def measure_levels(
     height : int
     method : {"mean", "median", "max"}
     bayer_pattern : str or None
+    row_step : int
+        Rows that are stored, and so read, together; no result depends on it.
 
     Returns
     -------
@@ -55,30 +74,43 @@ def measure_levels(
     for colour, offsets in colour_planes(bayer_pattern).items():
 
         def strips(offsets: list[tuple[int, int]] = offsets) -> Iterator[NDArray[np.float32]]:
+            window = RowWindow(read_rows, height, row_step)
             for start in range(0, height, WHOLE_ROWS):
-                yield from _pixels_of(read_rows(start, min(start + WHOLE_ROWS, height)), offsets)
+                yield from _pixels_of(window.rows(start, min(start + WHOLE_ROWS, height)), offsets)
 
-        level = _METHODS[method](strips)
-        if not level > 0 or math.isinf(level):
-            raise CombineError(
-                f"the combined flat has the {method} level {level:.6g} ADU{f' in {colour}' if colour else ''}: "
-                "it must be above zero; check that the flats hold light and that the dark fits them"
-            )
-        levels[colour] = level
+        levels[colour] = lit_level(_METHODS[method](strips), method, colour)
     return levels
+
+
+def lit_level(level: float, method: NormalizationMethod, colour: str = "") -> float:
+    """Give a level by which a flat can be divided.
+
+    Raises
+    ------
+    CombineError
+        If it is zero, negative or not a number.
+    """
+    if not level > 0 or math.isinf(level):
+        raise CombineError(
+            f"the combined flat has the {method} level {level:.6g} ADU{f' in {colour}' if colour else ''}: "
+            "it must be above zero; check that the flats hold light and that the dark fits them"
+        )
+    return level
 
 
 def divide_by_levels(
     rows: NDArray[np.float32], start: int, levels: dict[str, float], bayer_pattern: str | None
 ) -> NDArray[np.float32]:
     """Divide rows that begin at row `start` by the level of each pixel's colour; float64 quotient, float32 result."""
+    divided = np.empty_like(rows)  # rounded by numpy piece by piece: whole planes of float64 take twice the time
     if bayer_pattern is None:
-        return (rows.astype(np.float64) / levels[""]).astype(np.float32)
+        np.divide(rows, levels[""], out=divided, dtype=np.float64, casting="same_kind")
+        return divided
     cell = np.array([levels[colour] for colour in bayer_pattern]).reshape(2, 2)
     y = (np.arange(rows.shape[0]) + start) % 2
     x = np.arange(rows.shape[1]) % 2
-    divided: NDArray[np.float64] = rows / cell[y[:, None], x[None, :]]
-    return divided.astype(np.float32)
+    np.divide(rows, cell[y[:, None], x[None, :]], out=divided, dtype=np.float64, casting="same_kind")
+    return divided
 
 
 def _pixels_of(rows: NDArray[Any], offsets: list[tuple[int, int]]) -> Iterator[NDArray[Any]]:
@@ -95,9 +127,9 @@ def _mean(strips: Strips) -> float:
     sums: list[float] = []
     count = 0
     for strip in strips():
-        finite = np.isfinite(strip)
-        count += int(np.count_nonzero(finite))
-        sums.extend(np.sum(strip, axis=1, dtype=np.float64, where=finite))
+        row_sums, finite = finite_row_sums(strip)
+        sums.extend(row_sums)
+        count += finite
     return math.fsum(sums) / count if count else math.nan
 
 

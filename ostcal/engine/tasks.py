@@ -17,15 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostcal.engine.combine import BlockPlanes, Correction, combine_block, corrected
-from ostcal.engine.levels import DarkMeans, DarkModel, FlatScaling, FrameLevels, PlaneReader, frame_level
+from ostcal.engine.levels import DarkMeans, DarkModel, FlatScaling, FrameLevels, SteppedReader, frame_level
 from ostcal.engine.noise import NoiseCells, row_cells
-from ostcal.engine.normalization import NormalizationMethod, divide_by_levels
+from ostcal.engine.normalization import NormalizationMethod, divide_by_levels, finite_row_sums
 from ostcal.engine.rejection import RejectionMethod, SeriesNoise
 from ostcal.engine.tiling import block_rows
 from ostcal.frames import FrameStack
 
 
-class StripSink(PlaneReader, Protocol):
+class StripSink(SteppedReader, Protocol):
     """Where the planes of a master go, strip by strip; small and picklable."""
 
     def write_rows(
@@ -33,8 +33,10 @@ class StripSink(PlaneReader, Protocol):
     ) -> tuple[int, ...]:
         """Write the three planes of the rows that begin at ``start``; give a checksum of each."""
 
-    def read_counts(self, start: int, stop: int) -> NDArray[np.uint16]:
-        """Give rows of ``n_used`` that were written before."""
+    def write_divided(
+        self, start: int, combined: Any, *, master: NDArray[np.float32], std: NDArray[np.float32]
+    ) -> None:
+        """Write the images of the rows that begin at ``start``, and their ``n_used`` as the sink `combined` has it."""
 
     def read_std(self, start: int, stop: int) -> NDArray[np.float32]:
         """Give rows of the standard deviation that were written before."""
@@ -113,16 +115,12 @@ class PixelRange:
     def of(cls, rows: NDArray[np.float32]) -> PixelRange:
         """Measure rows of shape (rows, width)."""
         lowest, highest = float(np.min(rows)), float(np.max(rows))  # NaN where there is one
-        if np.isfinite(lowest) and np.isfinite(highest):  # as nearly always: a third of the time
-            sums = np.add.reduce(rows, axis=1, dtype=np.float64)
-            return cls(minimum=lowest, maximum=highest, row_sums=sums, count=rows.size)
-        finite = np.isfinite(rows)
-        return cls(
-            minimum=float(np.min(rows, initial=np.inf, where=finite)),
-            maximum=float(np.max(rows, initial=-np.inf, where=finite)),
-            row_sums=np.sum(rows, axis=1, dtype=np.float64, where=finite),
-            count=int(np.count_nonzero(finite)),
-        )
+        if not (np.isfinite(lowest) and np.isfinite(highest)):
+            finite = np.isfinite(rows)
+            lowest = float(np.min(rows, initial=np.inf, where=finite))
+            highest = float(np.max(rows, initial=-np.inf, where=finite))
+        sums, count = finite_row_sums(rows)
+        return cls(minimum=lowest, maximum=highest, row_sums=sums, count=count)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -296,7 +294,7 @@ def normalise_strip(job: MasterJob, start: int, stop: int, levels: dict[str, flo
     pattern, source = _flat(job).bayer_pattern, job.combined
     rows = divide_by_levels(source.read_rows(start, stop), start, levels, pattern)
     std = divide_by_levels(source.read_std(start, stop), start, levels, pattern)
-    job.sink.write_rows(start, master=rows, n_used=source.read_counts(start, stop), std=std)
+    job.sink.write_divided(start, source, master=rows, std=std)
     return PixelRange.of(rows)
 
 
@@ -309,8 +307,6 @@ def merge_strips(
 ) -> JobResult:
     """Sum what the strips counted; pixels are counted as they are after normalisation."""
     ranges = normalised or [strip.pixels for strip in strips]
-    count = sum(pixels.count for pixels in ranges)
-    total = math.fsum(value for pixels in ranges for value in pixels.row_sums)
     rejected = np.sum([strip.rejected_per_frame for strip in strips], axis=0)
     return JobResult(
         name=job.name,
@@ -324,13 +320,20 @@ def merge_strips(
         empty_pixels=sum(strip.empty_pixels for strip in strips),
         minimum=min(pixels.minimum for pixels in ranges),
         maximum=max(pixels.maximum for pixels in ranges),
-        mean=total / count if count else math.nan,
+        mean=mean_of(ranges),
         seconds={
             "read": sum(strip.read_s for strip in strips),
             "combine": sum(strip.combine_s for strip in strips),
             "write": sum(strip.write_s for strip in strips),
         },
     )
+
+
+def mean_of(ranges: Sequence[PixelRange]) -> float:
+    """Average the finite pixels of strips; NaN where there is none."""
+    count = sum(pixels.count for pixels in ranges)
+    total = math.fsum(value for pixels in ranges for value in pixels.row_sums)
+    return total / count if count else math.nan
 
 
 def _flat(job: MasterJob) -> FlatTreatment:

@@ -59,6 +59,11 @@ class StoreSink:
         writer = MasterStore(self.store).writer(self.name)
         return writer.write_rows(start, master=master, n_used=n_used, std=std, std_read_again=self.std_read_again)
 
+    @property
+    def row_step(self) -> int:
+        """Rows that are stored together."""
+        return MasterStore(self.store).writer(self.name).chunk_rows
+
     def read_rows(self, start: int, stop: int) -> NDArray[np.float32]:
         """Give rows of the master plane."""
         return MasterStore(self.store).writer(self.name).read_rows("master", start, stop)
@@ -67,9 +72,15 @@ class StoreSink:
         """Give rows of the plane of standard deviations."""
         return MasterStore(self.store).writer(self.name).read_rows("std", start, stop)
 
-    def read_counts(self, start: int, stop: int) -> NDArray[np.uint16]:
-        """Give rows of the plane of sample counts."""
-        return MasterStore(self.store).writer(self.name).read_rows("n_used", start, stop)
+    def write_divided(
+        self, start: int, combined: StoreSink, *, master: NDArray[np.float32], std: NDArray[np.float32]
+    ) -> None:
+        """Write the images of a strip, and its sample counts as `combined` has them, not even unpacked."""
+        store = MasterStore(self.store)
+        writer = store.writer(self.name)
+        writer.write_plane("master", start, master)
+        writer.write_plane("std", start, std)
+        writer.copy_plane("n_used", start, store.writer(combined.name))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,10 +26,15 @@ STORE_NAME = "masters.zarr"
 
 @dataclass(frozen=True, kw_only=True)
 class StorePlane:
-    """The image of a master in the store; implements `ostcal.engine.levels.PlaneReader`."""
+    """The image of a master in the store; implements `ostcal.engine.levels.SteppedReader`."""
 
     store: str
     name: str
+
+    @property
+    def row_step(self) -> int:
+        """Rows that are stored together."""
+        return MasterStore(self.store).open(self.name).chunk_rows
 
     def read_rows(self, start: int, stop: int) -> NDArray[np.float32]:
         """Give rows ``start`` to ``stop``."""
@@ -38,11 +43,16 @@ class StorePlane:
 
 @dataclass(frozen=True, kw_only=True)
 class FitsPlane:
-    """An image in a FITS file; implements `ostcal.engine.levels.PlaneReader`."""
+    """An image in a FITS file; implements `ostcal.engine.levels.SteppedReader`."""
 
     fits: FitsPixels
     scale: float = 1.0
     """ADU that a value of 1 stands for; 65535 in masters for PixInsight."""
+
+    @property
+    def row_step(self) -> int:
+        """Rows that are stored together."""
+        return FitsStack((self.fits,)).row_step
 
     def read_rows(self, start: int, stop: int) -> NDArray[np.float32]:
         """Give rows ``start`` to ``stop``."""

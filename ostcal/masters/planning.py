@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from ostcal._version import __version__
-from ostcal.engine.levels import DarkModel, PlaneReader
+from ostcal.engine.levels import DarkModel, SteppedReader
 from ostcal.engine.rejection import RejectionMethod, SigmaClip
 from ostcal.engine.tasks import FlatTreatment, MasterJob
 from ostcal.errors import InputError
@@ -77,7 +77,7 @@ class _Darks:
 
     def model(self, choice: DarkChoice) -> DarkModel:
         """Give what is subtracted."""
-        planes: dict[tuple[str, bool], PlaneReader] = {(m.job.name, True): m.job.sink for m in self.planned}
+        planes: dict[tuple[str, bool], SteppedReader] = {(m.job.name, True): m.job.sink for m in self.planned}
         planes |= {(m.record.name, False): m.plane for m in (*self.on_disk, *(u.stored for u in self.unchanged))}
         first, second = choice.first, choice.second
         return DarkModel(

@@ -26,7 +26,7 @@ from ostcal.measure.dark_ladder import (
     median_dark_current,
     why_not_linear,
 )
-from ostcal.measure.row_window import RowWindow
+from ostcal.row_window import RowWindow
 from ostcal.storage.master_store import MasterStore, Plane
 
 FloatPlane = NDArray[np.float32]

@@ -41,8 +41,8 @@ from ostcal.measure.defects import (
     stuck_is_certain,
     telegraph_bound,
 )
-from ostcal.measure.row_window import RowWindow
 from ostcal.measure.scan_kernels import CELL, clipped_sums, excess_of, find_unusual
+from ostcal.row_window import RowWindow
 
 Plane = Literal["master", "std", "n_used"]
 PlaneReader = Callable[[Plane, int, int], NDArray[Any]]

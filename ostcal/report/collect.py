@@ -25,7 +25,6 @@ from ostcal.masters.synthetic import LadderDarkCurrent, SyntheticRules, ladder_d
 from ostcal.measure.defects import Defect
 from ostcal.measure.findings import Finding, Outcome, worst
 from ostcal.measure.pictures import block_side, downsample, grey_image, zscale_limits
-from ostcal.measure.row_window import RowWindow
 from ostcal.report.document import (
     CameraReport,
     DarkLadder,
@@ -45,6 +44,7 @@ from ostcal.report.document import (
     Statistics,
 )
 from ostcal.report.pictures import CameraPictures, MasterPictures, Picture, ReportPictures
+from ostcal.row_window import RowWindow
 from ostcal.storage.fits_files import FitsStack, inspect_fits
 from ostcal.storage.frame_store import ZarrStack
 from ostcal.storage.master_store import MasterStore, Plane, StoredMaster

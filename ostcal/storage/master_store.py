@@ -456,7 +456,8 @@ class MasterWriter(_Planes):
         """
         planes: tuple[tuple[Plane, NDArray[Any]], ...] = (("master", master), ("n_used", n_used), ("std", std))
         return tuple(
-            self._write(plane, start, rows, past_cache=plane == "std" and not std_read_again) for plane, rows in planes
+            self.write_plane(plane, start, rows, past_cache=plane == "std" and not std_read_again)
+            for plane, rows in planes
         )
 
     def keep_result(self, start: int, result: Mapping[str, Any], checksums: Sequence[int]) -> None:
@@ -530,22 +531,45 @@ class MasterWriter(_Planes):
             except OSError as error:
                 raise StorageError(f"{path}: the plane of defects cannot be created: {os_reason(error)}") from error
         for start in range(0, self.grid.height, self.grid.chunk_rows):
-            self._write("dq", start, read_rows(start, min(start + self.grid.chunk_rows, self.grid.height)))
+            self.write_plane("dq", start, read_rows(start, min(start + self.grid.chunk_rows, self.grid.height)))
 
-    def _write(self, plane: Plane, start: int, rows: NDArray[Any], *, past_cache: bool = False) -> int:
+    def write_plane(self, plane: Plane, start: int, rows: NDArray[Any], *, past_cache: bool = False) -> int:
+        """Write one strip of one plane; otherwise as `write_rows`."""
         grid = self.grid
         n_rows = min(grid.chunk_rows, grid.height - start)
         if start < 0 or start % grid.chunk_rows or rows.shape != (n_rows, grid.width) or rows.dtype != DTYPES[plane]:
             raise ValueError(f"{plane}: {rows.dtype} {rows.shape} at row {start} is no strip of {grid}")
         if n_rows < grid.chunk_rows:  # zarr's chunks have one size; the last one is filled up
             rows = np.concatenate([rows, np.zeros((grid.chunk_rows - n_rows, grid.width), rows.dtype)])
-        path = place(joined(self.location, plane, grid.chunk_name(start // grid.chunk_rows)))
         data = blosc.compress(np.ascontiguousarray(rows), b"lz4", _LEVEL, blosc.BITSHUFFLE)
+        self._put(self._chunk(plane, start), data, past_cache=past_cache)
+        return int(google_crc32c.value(data))
+
+    def copy_plane(self, plane: Plane, start: int, source: MasterWriter) -> None:
+        """Write one strip of one plane as another master of the same strips has it.
+
+        Raises
+        ------
+        StorageError
+            If it cannot be read or written.
+        """
+        if source.grid != self.grid:
+            raise ValueError(f"{plane}: strips of {source.grid} are none of {self.grid}")
+        path = source._chunk(plane, start)
         try:
-            write_atomically(path, data, durable=False, past_cache=past_cache)
+            data = retried(lambda: read_whole(path))
+        except OSError as error:
+            raise StorageError(f"{path}: rows of a master cannot be read: {os_reason(error)}") from error
+        self._put(self._chunk(plane, start), data)
+
+    def _chunk(self, plane: Plane, start: int) -> str:
+        return joined(self.location, plane, self.grid.chunk_name(start // self.grid.chunk_rows))
+
+    def _put(self, path: str, data: bytes, *, past_cache: bool = False) -> None:
+        try:
+            write_atomically(place(path), data, durable=False, past_cache=past_cache)
         except OSError as error:
             raise StorageError(f"{path}: rows of a master cannot be written: {os_reason(error)}") from error
-        return int(google_crc32c.value(data))
 
 
 @dataclass(frozen=True, kw_only=True)
