@@ -1,9 +1,9 @@
 """Measure what combining series while the camera exposes costs the capture, and how soon the last master is there.
 
 ``ostcal simulate`` serves a camera in a process of its own. ``ostcal darks`` takes bias frames and darks alone, before
-and after ``ostcal workflow``, which takes the same, and flats, and combines each finished series meanwhile. Compared are
-the time from frame to frame with the mean of both captures alone (how far these are apart says what a difference is
-worth), and the time from the end of the last frame to the last master beside that of one master alone.
+and after ``ostcal workflow``, which takes the same, and flats, and combines each finished series meanwhile. Compared
+are the time from frame to frame with the mean of both captures alone (how far these are apart says what a difference
+is worth), and the time from the end of the last frame to the last master beside that of one master alone.
 
     python bench/while_exposing.py [--quick] [--out bench/results/while_exposing.json]
 """

@@ -793,7 +793,9 @@ class Compute(_Section):
     """Where and with how much the work is done."""
 
     scheduler: Scheduler = _key("threads", "Threads or processes of this computer, or a Dask cluster (distributed).")
-    workers: Workers | None = _key(None, "Threads or processes at work; null is one for each core.")
+    workers: Workers | None = _key(
+        None, "Threads or processes at work; null is one for each core, and one thread more, as some wait for the disk."
+    )
     memory_limit: MemorySize = _key(
         4 << 30,
         "Memory of all processes of a run together, with distributed of each worker; a plan that cannot keep it is"

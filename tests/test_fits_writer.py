@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import shutil
 import subprocess
@@ -22,7 +23,15 @@ from numpy.typing import NDArray
 from ostcal.errors import FrameError, StorageError
 from ostcal.storage.fits_cards import Card
 from ostcal.storage.fits_files import FitsFrame, FitsStack, find_fits, inspect_fits
-from ostcal.storage.fits_writer import ImagePlane, RawFrame, remove_partial_files, write_fits, write_raw_frame
+from ostcal.storage.fits_writer import (
+    EarlyImage,
+    ImagePlane,
+    RawFrame,
+    header_length,
+    remove_partial_files,
+    write_fits,
+    write_raw_frame,
+)
 
 DTYPES = ("float32", "int32", "int16", "uint16")
 CARDS = [
@@ -114,6 +123,73 @@ def test_a_strip_that_fails_in_a_thread_ends_the_others(tmp_path: Path) -> None:
     with pytest.raises(FrameError, match="ends 5 bytes too early"):
         write_fits(tmp_path / "a.fits", [broken], rows_per_write=1, threads=2)
     assert len(read) < 400
+    assert os.listdir(tmp_path) == []
+
+
+def read_by_nobody(start: int, stop: int) -> NDArray[np.generic]:
+    raise AssertionError(f"rows {start} to {stop} were written before")
+
+
+def early_image(path: Path, values: NDArray[np.float32], length: int) -> EarlyImage:
+    height, width = values.shape
+    early = EarlyImage(path=str(path), header_length=length, height=height, width=width)
+    early.begin()
+    return early
+
+
+@given(
+    height=st.integers(1, 40),
+    width=st.sampled_from([1, 53, 700_000]),
+    cuts=st.sets(st.integers(1, 39)),
+    seed=st.integers(0, 2**32),
+)
+def test_samples_written_before_their_header_make_the_same_file(
+    height: int, width: int, cuts: set[int], seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    height = min(height, 5) if width > 1000 else height
+    values = rng.normal(1000, 300, (height, width)).astype(np.float32)
+    extension = plane(values_of("int16"), name="NUSED")
+    with tempfile.TemporaryDirectory() as folder:
+        path, reference = Path(folder, "early.fits"), Path(folder, "late.fits")
+        write_fits(reference, [plane(values, cards=CARDS), extension], history=HISTORY)
+        first = ImagePlane(dtype="float32", height=height, width=width, cards=CARDS, read_rows=read_by_nobody)
+        early = early_image(path, values, header_length([first, extension], HISTORY))
+        edges = sorted({0, height, *(cut for cut in cuts if cut < height)})
+        strips = list(itertools.pairwise(edges))
+        rng.shuffle(strips)
+        for start, stop in [*strips, strips[0]]:  # one of them twice, as in a cluster
+            early.write_rows(int(start), values[start:stop])
+        write_fits(path, [first, extension], history=HISTORY, early=early)
+        assert path.read_bytes() == reference.read_bytes()
+        assert sorted(os.listdir(folder)) == ["early.fits", "late.fits"]
+
+
+@pytest.mark.parametrize("spoiled", ["a strip", "the header", "the file"])
+def test_samples_that_were_not_all_written_early_are_written_at_the_end(tmp_path: Path, spoiled: str) -> None:
+    values = values_of("float32", (30, 20))
+    image = plane(values, cards=CARDS)
+    write_fits(tmp_path / "late.fits", [image])
+    path = tmp_path / "early.fits"
+    length = header_length([image]) + (2880 if spoiled == "the header" else 0)
+    early = early_image(path, values, length)
+    early.write_rows(0, values[:10])
+    early.write_rows(20, values[20:])
+    if spoiled != "a strip":
+        early.write_rows(10, values[10:20])
+    if spoiled == "the file":
+        Path(f"{path}.partial").unlink()
+    write_fits(path, [image], early=early)
+    assert path.read_bytes() == (tmp_path / "late.fits").read_bytes()
+    assert sorted(os.listdir(tmp_path)) == ["early.fits", "late.fits"]
+
+
+def test_an_early_image_that_cannot_be_written_is_named_and_discarded(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"missing.a\.fits: cannot be written: No such file"):
+        early_image(tmp_path / "missing" / "a.fits", values_of("float32"), 2880)
+    early = early_image(tmp_path / "a.fits", values_of("float32"), 2880)
+    early.discard()
+    early.discard()
     assert os.listdir(tmp_path) == []
 
 

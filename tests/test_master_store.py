@@ -404,7 +404,7 @@ def test_deviations_that_nobody_reads_soon_are_the_same_bytes(store: MasterStore
     checksums = []
     for name, again in (("a", True), ("b", False)):
         writer = store.create(name, (700, 1000), 700)
-        checksums.append(writer.write_rows(0, **rows, std_read_again=again))
+        checksums.append(writer.write_rows(0, **rows, read_again=("std",) if again else ()))
         store.commit(name, ATTRIBUTES)
     assert checksums[0] == checksums[1]
     chunks = [Path(store.location) / name / "std" / "c.0.0" for name in "ab"]

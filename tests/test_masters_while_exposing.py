@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -117,6 +119,10 @@ def strips_left(masters: Path) -> int:
     return len(list(masters.glob("masters.zarr/*/strips/*.json")))
 
 
+def surveys_left(masters: Path) -> list[Path]:
+    return sorted(masters.glob("masters.zarr/*/survey.json"))
+
+
 # ---- what is left to the build at the end ----
 
 
@@ -130,10 +136,13 @@ def test_the_masters_are_those_of_a_run_afterwards(
     assert MasterStore(tmp_path / "masters" / "masters.zarr").names() == []
     assert list((tmp_path / "masters").glob("*.fits")) == []
     assert strips_left(tmp_path / "masters") == 4 * N_STRIPS
-    caplog.set_level(logging.INFO)
+    assert len(surveys_left(tmp_path / "masters")) == 4
+    caplog.set_level(logging.DEBUG)
     caplog.clear()
     report = build_masters(request)
     assert caplog.text.count("an interrupted run is gone on with: 3 of 3 strips are there") == 4
+    assert "4 of 4 surveys were made ahead" in caplog.text
+    assert surveys_left(tmp_path / "masters") == []
     assert judged(report) == judged(expected)
     assert_same_masters(tmp_path, "masters", "afterwards")
     assert strips_left(tmp_path / "masters") == 0
@@ -156,6 +165,42 @@ def test_strips_of_the_same_work_and_name_are_taken_over_within_a_second(tmp_pat
     assert not store.exists("flat")
     store.abandon("other")
     assert store.create("other", (8, 5), 4, work="work of other frames").n_kept() == 0
+
+
+@pytest.mark.parametrize("spoiled", ["cut", "a number too few", "another series", "no number"])
+def test_surveys_that_do_not_fit_are_made_again(
+    tmp_path: Path, evening: list[Path], caplog: pytest.LogCaptureFixture, spoiled: str
+) -> None:
+    request = request_for(tmp_path)
+    for place in evening[:3]:
+        assert combine_ahead(request, str(place)) == ()
+    damaged = surveys_left(tmp_path / "masters")[0]
+    survey = json.loads(damaged.read_bytes())
+    if spoiled == "a number too few":
+        survey["mean_adu"]["data"] = survey["mean_adu"]["data"][:-12]
+    elif spoiled == "no number":
+        survey["n_pixels"] = {"dtype": "O", "shape": [], "data": ""}
+    elif spoiled == "another series":
+        survey["key"] = "0" * 64
+    text = json.dumps(survey)
+    damaged.write_text(text[: len(text) // 2] if spoiled == "cut" else text)
+    caplog.set_level(logging.DEBUG)
+    report = build_masters(request)
+    assert "2 of 4 surveys were made ahead" in caplog.text
+    assert judged(report) == judged(build_masters(request_for(tmp_path, "afterwards")))
+
+
+def test_frames_that_changed_since_are_surveyed_again(
+    tmp_path: Path, evening: list[Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    request = request_for(tmp_path)
+    assert combine_ahead(request, str(evening[1])) == ()
+    shutil.rmtree(evening[1])
+    write_series(evening[1], FrameType.DARK, DARKS_S[1], n=N_FRAMES + 1)
+    caplog.set_level(logging.DEBUG)
+    report = build_masters(request)
+    assert "0 of 4 surveys were made ahead" in caplog.text
+    assert judged(report) == judged(build_masters(request_for(tmp_path, "afterwards")))
 
 
 def test_what_is_published_already_is_not_combined_again(tmp_path: Path, evening: list[Path]) -> None:

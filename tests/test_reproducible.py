@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import subprocess
 import threading
@@ -12,9 +13,11 @@ import night as n
 import numpy as np
 import psutil
 import pytest
+import quality_nights
 from astropy.io import fits
 from night import Night
 from numpy.typing import NDArray
+from quality_nights import BAYER, DEMO
 
 from ostcal import MasterFrameCreator
 
@@ -56,6 +59,23 @@ def test_two_equal_runs_write_equal_files(night: Night) -> None:
                     differing = {c.keyword for c, o in zip(cards, others, strict=True) if str(c) != str(o)}
                     assert differing <= MAY_DIFFER, [c for c in cards if c.keyword in differing]
                     assert hdu.data.tobytes() == other.data.tobytes()
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [{}, {"extensions": True}, {"quality_control": False}, {"quality_control": False, "extensions": True}],
+    ids=["plain", "extensions", "no quality control", "extensions without it"],
+)
+@pytest.mark.parametrize("bayer", [False, True])
+def test_samples_of_a_file_are_written_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, keys: dict[str, Any], bayer: bool
+) -> None:
+    night = quality_nights.clean_night(tmp_path, BAYER if bayer else DEMO, count=5)
+    caplog.set_level(logging.DEBUG, "ostcal")
+    status = MasterFrameCreator(night.config(**keys)).create_all_master_frames()
+    assert status.data["flat"]
+    assert caplog.text.count("its samples were written with the strips") == 4  # all but the bias, of two files
+    assert "are written again" not in caplog.text  # the header was as long as it was thought to be
 
 
 def test_a_run_does_not_change_the_next(night: Night) -> None:

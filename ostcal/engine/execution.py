@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -11,6 +12,20 @@ from ostcal.errors import ConfigError
 Scheduler = Literal["threads", "processes", "distributed"]
 
 ONE_OF = "set exactly one of compute.address, compute.scheduler_file and compute.cluster, or none for this computer"
+
+
+def usable_cores() -> int:
+    """Count the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def default_workers(scheduler: Scheduler) -> int:
+    """Give the threads or processes that keep this computer busy.
+
+    One thread more than cores, as some wait for the disk, past the page cache: 0.2 s of 2.6 s for 40 frames of 61 MP.
+    A process more would cost its 260 MiB.
+    """
+    return usable_cores() + (1 if scheduler == "threads" else 0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import IO, Final
 
+from ostcal.engine.execution import usable_cores
 from ostcal.engine.graph import Failure, Progress, run_graph
 from ostcal.engine.interrupts import interrupts_ignored
 from ostcal.engine.tasks import JobResult, MasterJob
@@ -77,9 +78,7 @@ def can_combine_ahead(request: BuildRequest) -> bool:
 
 def spare_workers(request: BuildRequest) -> int:
     """Give the threads that leave one core to the capture."""
-    has_affinity = hasattr(os, "sched_getaffinity")
-    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-    return min(request.execution.workers, cores - 1)
+    return min(request.execution.workers, usable_cores() - 1)
 
 
 # ---- in the process that combines ----

@@ -372,6 +372,10 @@ def _run_once(
         MasterStore(store_location(request.output_dir)).sweep()  # what nobody goes on with
         execution = request.execution
         if execution.scheduler != "distributed":
+            planned = finish.begun(planned)
+            finish = replace(finish, masters={master.job.name: master for master in planned})
+            jobs = [master.job for master in planned]
+        if execution.scheduler != "distributed":
             execution = replace(execution, workers=plan.workers)
         results: Sequence[Made | Failure] = run_graph(jobs, plan.strips, finish, execution, watcher.progressed)
         is_ended = False
@@ -380,6 +384,9 @@ def _run_once(
         raise
     finally:
         discard_unfinished(request, planned, is_ended=is_ended)
+        for master in planned:
+            if master.sink.early is not None:
+                master.sink.early.discard()
     return results
 
 

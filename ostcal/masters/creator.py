@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ostcal.config import Config, Quality, digest, load_config
-from ostcal.engine.execution import ClusterClass, Execution, TlsFiles
+from ostcal.engine.execution import ClusterClass, Execution, TlsFiles, default_workers
 from ostcal.engine.rejection import Median, MinMax, NoRejection, RejectionMethod, SigmaClip, WinsorizedSigmaClip
 from ostcal.errors import OstcalError, StorageError
 from ostcal.frames import FrameType
@@ -195,7 +195,7 @@ def execution_of(config: Config) -> Execution:
     is_distributed = compute.scheduler == "distributed"
     execution = Execution(
         scheduler=compute.scheduler,
-        workers=compute.workers or os.cpu_count() or 1,
+        workers=compute.workers or default_workers(compute.scheduler),
         address=compute.address,
         scheduler_file=compute.scheduler_file,
         cluster=None if start is None else ClusterClass(name=start["class"], kwargs=start["kwargs"]),

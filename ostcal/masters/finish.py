@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -13,6 +13,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from ostcal.engine.normalization import colour_planes
+from ostcal.engine.rejection import SeriesNoise
 from ostcal.engine.tasks import JobResult, MasterJob
 from ostcal.engine.tiling import STRIP_PIXELS
 from ostcal.frames import FrameType
@@ -26,9 +28,9 @@ from ostcal.masters.records import attributes_of
 from ostcal.masters.surveying import FULL_SCALE_ADU
 from ostcal.measure.findings import Finding, Outcome
 from ostcal.measure.survey import SeriesSurvey
-from ostcal.storage.fits_writer import ImagePlane, write_fits
-from ostcal.storage.master_store import MasterStore, MasterWriter
-from ostcal.storage.places import joined
+from ostcal.storage.fits_writer import EarlyImage, ImagePlane, header_length, write_fits
+from ostcal.storage.master_store import MasterStore, MasterWriter, Plane
+from ostcal.storage.places import is_remote, joined
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +44,10 @@ class StoreSink:
 
     store: str
     name: str
-    std_read_again: bool = True
-    """Whether somebody reads the standard deviations before the master is finished."""
+    read_again: tuple[Plane, ...] = ("master", "std")
+    """Images that somebody reads before the master is finished."""
+    early: EarlyImage | None = None
+    """The FITS file of the master, where its samples are written along with the strips."""
 
     def create(self, shape: tuple[int, int], chunk_rows: int, work: str = "") -> int:
         """Create the arrays; a chunk is a strip, so that no two tasks write one chunk.
@@ -57,7 +61,10 @@ class StoreSink:
     ) -> tuple[int, ...]:
         """Write the three planes of the rows that begin at ``start``; give a checksum of each."""
         writer = MasterStore(self.store).writer(self.name)
-        return writer.write_rows(start, master=master, n_used=n_used, std=std, std_read_again=self.std_read_again)
+        checksums = writer.write_rows(start, master=master, n_used=n_used, std=std, read_again=self.read_again)
+        if self.early is not None:
+            self.early.write_rows(start, master)
+        return checksums
 
     @property
     def row_step(self) -> int:
@@ -78,9 +85,11 @@ class StoreSink:
         """Write the images of a strip, and its sample counts as `combined` has them, not even unpacked."""
         store = MasterStore(self.store)
         writer = store.writer(self.name)
-        writer.write_plane("master", start, master)
-        writer.write_plane("std", start, std)
+        writer.write_plane("master", start, master, past_cache="master" not in self.read_again)
+        writer.write_plane("std", start, std, past_cache="std" not in self.read_again)
         writer.copy_plane("n_used", start, store.writer(combined.name))
+        if self.early is not None:
+            self.early.write_rows(start, master)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,7 +241,56 @@ class FinishMasters:
         writer.write_defects(quality.scan.defects.rows)
         return quality
 
+    def begun(self, masters: Sequence[PlannedMaster]) -> list[PlannedMaster]:
+        """Begin the FITS files whose samples can be written along with the strips; gives the masters with them.
+
+        Not where a second file has the same samples, values are scaled by what is known at the end, or strips of an
+        earlier run are there, which nobody writes again.
+        """
+        if not self.save_fits or self.flavour != "adu" or is_remote(self.output_dir):
+            return list(masters)
+        darks = {name for master in masters for name in _darks_of(master.job)}
+        return [
+            self._begun(master, is_dark=master.job.name in darks)
+            if len(master.outputs) == 1 and _is_written_whole(master)
+            else master
+            for master in masters
+        ]
+
+    def _begun(self, master: PlannedMaster, *, is_dark: bool) -> PlannedMaster:
+        (output,) = master.outputs
+        _, height, width = master.job.stack.shape
+        provenance = replace(master.provenance, frame_type=output.frame_type)
+        if self.quality is not None:
+            provenance = replace(provenance, verdict=Outcome.PASS)
+        planes = self._images(master, _supposed_result(master.job), provenance)
+        early = EarlyImage(
+            path=joined(self.output_dir, file_name(output.name, self.flavour)),
+            header_length=header_length(planes, history_lines(master.group, provenance)),
+            height=height,
+            width=width,
+        )
+        early.begin()
+        read_again = master.sink.read_again
+        if self.quality is None and not is_dark:
+            read_again = tuple(plane for plane in read_again if plane != "master")
+        sink = replace(master.sink, early=early, read_again=read_again)
+        return replace(master, sink=sink, job=replace(master.job, sink=sink))
+
     def _write(self, path: str, planned: PlannedMaster, result: JobResult, provenance: Provenance) -> None:
+        writer = MasterStore(planned.sink.store).writer(planned.job.name)
+        # A cluster may run this task again; the names were free when the run began.
+        write_fits(
+            path,
+            self._images(planned, result, provenance),
+            history=history_lines(planned.group, provenance),
+            rows_per_write=writer.chunk_rows * max(1, STRIP_PIXELS // (writer.grid.width * writer.chunk_rows)),
+            threads=_FITS_THREADS,
+            overwrite=True,
+            early=planned.sink.early,
+        )
+
+    def _images(self, planned: PlannedMaster, result: JobResult, provenance: Provenance) -> list[ImagePlane]:
         _, height, width = planned.job.stack.shape
         writer = MasterStore(planned.sink.store).writer(planned.job.name)
         cards = master_cards(planned.group, result, provenance)
@@ -256,15 +314,7 @@ class FinishMasters:
         if self.extensions:
             planes.append(ImagePlane(name="UNCERT", dtype="float32", cards=[unit], read_rows=uncertainty, **size))
             planes += _counted_planes(writer, size)
-        # A cluster may run this task again; the names were free when the run began.
-        write_fits(
-            path,
-            planes,
-            history=history_lines(planned.group, provenance),
-            rows_per_write=writer.chunk_rows * max(1, STRIP_PIXELS // (width * writer.chunk_rows)),
-            threads=_FITS_THREADS,
-            overwrite=True,
-        )
+        return planes
 
     def _factor(self, result: JobResult) -> float:
         """Give what the values of a FITS file are multiplied by.
@@ -290,6 +340,31 @@ class FinishMasters:
         if result.empty_pixels:
             lines.append(f"{planned.job.name}: {result.empty_pixels} pixels have no valid sample and are NaN")
         return tuple(lines)
+
+
+def _is_written_whole(master: PlannedMaster) -> bool:
+    """Whether all strips will be written, a flat's when they are normalised."""
+    return master.staging is not None or MasterStore(master.sink.store).writer(master.sink.name).n_kept() == 0
+
+
+def _supposed_result(job: MasterJob) -> JobResult:
+    """Give a result of which the header has as many cards as that of the real one, if nothing unusual happens."""
+    pattern = job.flat.bayer_pattern if job.flat is not None else None
+    return JobResult(
+        name=job.name,
+        noise=SeriesNoise(),
+        noise_measured=job.method.resolved(job.n_frames).needs_noise,
+        levels=None,
+        normalization_levels=dict.fromkeys(colour_planes(pattern), 1.0) if job.flat is not None else {},
+        rejected_per_frame=(0,) * job.n_frames,
+        n_samples=1,
+        invalid=0,
+        empty_pixels=0,
+        minimum=1.0,
+        maximum=1.0,
+        mean=1.0,
+        seconds={},
+    )
 
 
 def _counted_planes(writer: MasterWriter, size: dict[str, int]) -> list[ImagePlane]:

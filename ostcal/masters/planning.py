@@ -288,12 +288,13 @@ class _Planner:
         request, name = self.request, outputs[0].name
         members = [self.sources[frame.label] for frame in group.frames]
         is_flat = group.key.frame_type is FrameType.FLAT
+        extensions = request.save_fits and request.extensions
         sink = StoreSink(
             store=store_location(request.output_dir),
             name=name,
-            std_read_again=request.quality is not None or (request.save_fits and request.extensions),
+            read_again=("master", "std") if request.quality is not None or extensions else ("master",),
         )
-        staging = replace(sink, name=f"{name}{STAGING_ENDING}", std_read_again=True) if is_flat else None
+        staging = replace(sink, name=f"{name}{STAGING_ENDING}", read_again=("master", "std")) if is_flat else None
         job = MasterJob(
             name=name,
             stack=stack_of(members),
