@@ -17,6 +17,7 @@ from memory_stack import MemoryStack, NpySink
 from numpy.typing import NDArray
 
 from ostcal.engine import tasks
+from ostcal.engine.execution import default_workers, usable_cores
 from ostcal.engine.levels import DarkMeans, DarkModel, FrameLevels, dark_means
 from ostcal.engine.normalization import NormalizationMethod, measure_levels
 from ostcal.engine.rejection import SeriesNoise, SigmaClip
@@ -224,3 +225,8 @@ def test_no_task_takes_more_than_its_strip_was_planned_with(
         assert peak_bytes(measure_levels, sink.read_rows, HEIGHT, normalization, flat.bayer_pattern) <= limit
         colours = dict.fromkeys(("", "R", "G", "B"), 1.0)
         assert peak_bytes(tasks.normalise_strip, job, 10, 26, colours) <= strip_memory_bytes(size, 16)
+
+
+def test_one_thread_more_than_cores_waits_for_the_disk() -> None:
+    assert default_workers("threads") == usable_cores() + 1
+    assert default_workers("processes") == default_workers("distributed") == usable_cores()

@@ -17,6 +17,7 @@ from ostcal.engine.normalization import colour_planes
 from ostcal.engine.rejection import SeriesNoise
 from ostcal.engine.tasks import JobResult, MasterJob
 from ostcal.engine.tiling import STRIP_PIXELS
+from ostcal.errors import StorageError
 from ostcal.frames import FrameType
 from ostcal.masters.grouping import Group
 from ostcal.masters.header import Provenance, defect_cards, history_lines, master_cards, scaled_cards
@@ -270,7 +271,11 @@ class FinishMasters:
             height=height,
             width=width,
         )
-        early.begin()
+        try:
+            early.begin()
+        except StorageError as error:  # the master is made all the same, and says what is wrong if it still is
+            logger.debug("samples are not written with the strips: %s", error)
+            return master
         read_again = master.sink.read_again
         if self.quality is None and not is_dark:
             read_again = tuple(plane for plane in read_again if plane != "master")

@@ -143,8 +143,12 @@ class EarlyImage:
         StorageError
             If it cannot be made.
         """
-        with self._opened("wb") as file:
-            file.truncate(self._samples_end + _NOTE.size * self.height)
+        try:
+            with self._opened("wb") as file:
+                file.truncate(self._samples_end + _NOTE.size * self.height)
+        except StorageError:
+            self.discard()
+            raise
 
     def write_rows(self, start: int, rows: NDArray[np.float32]) -> None:
         """Write rows that begin at `start`.
