@@ -195,8 +195,7 @@ def _capture_bytes(jobs: Sequence[MasterJob]) -> int:
 
 def serve() -> None:
     """Combine the series that come through standard input, as `AheadProcess` starts it; ends with that input."""
-    if hasattr(os, "nice"):
-        os.nice(_NICENESS)
+    _step_back()
     logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(levelname)s %(message)s")
     asked: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     ended = threading.Event()
@@ -205,6 +204,15 @@ def serve() -> None:
     with contextlib.suppress(_StoppedError):
         while (series := asked.get()) is not None and not ended.is_set():
             combiner.take(series)
+
+
+def _step_back() -> None:
+    """Run only where nobody else wants the core: a process that is merely nice keeps it for some milliseconds."""
+    if hasattr(os, "nice"):
+        os.nice(_NICENESS)
+    if hasattr(os, "SCHED_IDLE"):
+        with contextlib.suppress(OSError):  # a sandbox may not allow it
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def _listen(stream: IO[bytes], asked: queue.SimpleQueue[str | None], ended: threading.Event) -> None:
