@@ -36,8 +36,17 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def door(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile lazily what Python calls, with the disk cache where one can be written (else numba raises here)."""
+    """Compile lazily what Python calls, with the disk cache where one can be written."""
+    return _cached(function, _OPTIONS)
+
+
+def summing_door(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Do `door` for sums whose last bits do not matter: terms are added in any order, as SIMD code must."""
+    return _cached(function, {**_OPTIONS, "fastmath": {"reassoc"}})
+
+
+def _cached(function: Callable[..., Any], options: dict[str, Any]) -> Callable[..., Any]:
     try:
-        return numba.njit(cache=True, **_OPTIONS)(function)  # type: ignore[no-any-return]
-    except RuntimeError:
-        return numba.njit(**_OPTIONS)(function)  # type: ignore[no-any-return]
+        return numba.njit(cache=True, **options)(function)  # type: ignore[no-any-return]
+    except RuntimeError:  # numba raises where it cannot write
+        return numba.njit(**options)(function)  # type: ignore[no-any-return]

@@ -300,6 +300,7 @@ def test_the_process_ends_within_seconds_and_leaves_its_strips(
 ) -> None:
     (pid,) = processes_in(here)
     assert os.getpriority(os.PRIO_PROCESS, pid) == 19
+    assert os.sched_getscheduler(pid) == os.SCHED_IDLE
     for number in (signal.SIGINT, signal.SIGTERM):
         os.kill(pid, number)
     began = time.monotonic()

@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ostcal.measure.survey_kernels import centre_frames, compare_frames, compare_pairs
+
 GRID = 8
 """Cells along each side of a frame."""
 
@@ -208,10 +210,10 @@ def survey_block(
     step = band_rows(*shape)
     edges = [0, *range(step - first_row % step, rows, step), rows]
     full_adu = math.inf if saturation_adu is None else saturation_adu
-    work = _Work(samples.shape[0], step, shape[1])
+    room = np.empty(samples.shape[0] * step * max(np.diff(_edges(shape[1]))), dtype=np.float32)  # for all units
     common = _Common(by_ratio=scale_to_common, pedestal_adu=float(pedestal_adu))
     bands = [
-        _survey_band(samples[:, start:stop], work, full_adu, common)
+        _survey_band(samples[:, start:stop], room, full_adu, common)
         for start, stop in itertools.pairwise(edges)
         if stop > start
     ]
@@ -302,20 +304,6 @@ class _Common:
     pedestal_adu: float
 
 
-class _Work:
-    """Two float32 arrays that all units of a block share."""
-
-    def __init__(self, n_frames: int, n_rows: int, width: int) -> None:
-        edges = _edges(width)
-        widest = max(stop - start for start, stop in itertools.pairwise(edges))
-        self._first = np.empty(n_frames * n_rows * widest, dtype=np.float32)
-        self._second = np.empty_like(self._first)
-
-    def arrays(self, n_frames: int, pixels: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        size = n_frames * pixels
-        return self._first[:size].reshape(n_frames, pixels), self._second[:size].reshape(n_frames, pixels)
-
-
 def _edges(length: int) -> list[int]:
     """Give the GRID + 1 edges of the cells along a side: even, where there are enough pixels, for Bayer sensors."""
     if length < 4 * GRID:
@@ -323,11 +311,13 @@ def _edges(length: int) -> list[int]:
     return [length * i // (2 * GRID) * 2 for i in range(GRID)] + [length]
 
 
-def _survey_band(samples: NDArray[Any], work: _Work, saturation_adu: float, common: _Common) -> dict[str, NDArray[Any]]:
+def _survey_band(
+    samples: NDArray[Any], room: NDArray[np.float32], saturation_adu: float, common: _Common
+) -> dict[str, NDArray[Any]]:
     n_frames, _, width = samples.shape
     edges = _edges(width)
     units = [
-        _survey_unit(samples[:, :, left:right], work, saturation_adu, common)
+        _survey_unit(samples[:, :, left:right], room, saturation_adu, common)
         for left, right in itertools.pairwise(edges)
         if right > left
     ]
@@ -390,15 +380,14 @@ class _Unit:
     pair_freedom: NDArray[np.int64]
 
 
-def _survey_unit(samples: NDArray[Any], work: _Work, saturation_adu: float, common: _Common) -> _Unit:
+def _survey_unit(samples: NDArray[Any], room: NDArray[np.float32], saturation_adu: float, common: _Common) -> _Unit:
     n_frames, n_rows, n_columns = samples.shape
-    values, spare = work.arrays(n_frames, n_rows * n_columns)
+    values = room[: samples.size].reshape(n_frames, n_rows * n_columns)
     with np.errstate(over="ignore"):  # damaged floats become infinities
         np.copyto(values.reshape(samples.shape), samples, casting="unsafe")
     missing = np.zeros(n_frames, np.int64)
     if not np.issubdtype(samples.dtype, np.integer):
         values, missing = _without_missing(values)
-        spare = spare.reshape(-1)[: values.size].reshape(values.shape)
     pixels = values.shape[1]
     if pixels == 0:
         return _empty_unit(n_frames, missing)
@@ -413,10 +402,10 @@ def _survey_unit(samples: NDArray[Any], work: _Work, saturation_adu: float, comm
     )
     # a whole number near the level: differences of 16-bit samples from it are exact, and their sums nearly so
     centre = np.rint(values[n_frames // 2, 0])
-    values -= centre
-    first = np.add.reduce(values, axis=1).astype(np.float64) / pixels
-    second = np.einsum("ij,ij->i", values, values).astype(np.float64)
-    clipped = _residuals(values, spare, float(centre), common)
+    first, second = np.empty((2, n_frames))
+    centre_frames(values, centre, first, second)
+    first /= pixels
+    clipped = _residuals(values, float(centre), common)
     return _Unit(
         pixels=pixels,
         counts=counts,
@@ -536,27 +525,20 @@ def _noise(rest: Float, scale: Float, least: float) -> float:
     return max(1.4826 * float(np.median(steps)), least)
 
 
-def _residuals(values: NDArray[np.float32], spare: NDArray[np.float32], centre: float, common: _Common) -> _Residuals:
-    """Compare frames, given less `centre`, with the typical frame; both arrays are used up."""
-    pixels = values.shape[1]
+def _residuals(values: NDArray[np.float32], centre: float, common: _Common) -> _Residuals:
+    """Compare frames, given less `centre`, with the typical frame; `values` are used up."""
+    n_frames, pixels = values.shape
     zero_adu = centre - common.pedestal_adu
     probe = _probe(values, zero_adu, common.by_ratio)
     typical = _typical(values, probe, np.float32(zero_adu))
     shift = probe.offset + (probe.scale - 1) * np.float32(zero_adu)
-    if common.by_ratio:
-        np.multiply(typical, probe.scale, out=spare)
-        values -= spare
-        values -= shift
-    else:
-        values -= typical
-        values -= shift
-    pair_squares, pair_freedom = _pair_squares(values, spare, probe)
     limit = np.float32(RESIDUAL_SIGMAS) * probe.sigma
-    np.abs(values, out=spare)
-    outlying = np.count_nonzero(spare > limit, axis=1)
-    np.clip(values, -limit, limit, out=values)
-    mean = np.add.reduce(values, axis=1).astype(np.float64) / pixels
-    squares = np.einsum("ij,ij->i", values, values).astype(np.float64) - pixels * mean**2
+    mean, squares = np.empty((2, n_frames))
+    outlying = np.empty(n_frames, np.int64)
+    compare_frames(values, typical, probe.scale[:, 0], shift[:, 0], limit[:, 0], mean, squares, outlying)
+    mean /= pixels
+    squares -= pixels * mean**2
+    pair_squares, pair_freedom = _pair_squares(values, probe)
     level = _winsorized_mean(typical)
     return _Residuals(
         levels=centre + level * probe.scale[:, 0] + shift[:, 0] + mean,
@@ -593,9 +575,7 @@ def _winsorized_mean(typical: NDArray[np.float32]) -> float:
     return float(np.mean(np.clip(typical, low, high), dtype=np.float64))
 
 
-def _pair_squares(
-    values: NDArray[np.float32], spare: NDArray[np.float32], probe: _Probe
-) -> tuple[Float, NDArray[np.int64]]:
+def _pair_squares(values: NDArray[np.float32], probe: _Probe) -> tuple[Float, NDArray[np.int64]]:
     """Give the squares of the differences of pairs, from their mean, and how many were kept, less 1.
 
     Frames of levels s and t are weighted by sqrt(t / s) and sqrt(s / t): then the typical frame, which has noise of its
@@ -604,20 +584,11 @@ def _pair_squares(
     first = pairs_of(len(values))
     if not len(first):
         return np.zeros(0), np.zeros(0, np.int64)
-    difference = spare[: len(first)]
     weight = np.sqrt(probe.scale[first] / probe.scale[first + 1])[:, 0]
-    for row, i in enumerate(first):
-        if weight[row] == 1:
-            np.subtract(values[i + 1], values[i], out=difference[row])
-        else:
-            np.multiply(values[i + 1], weight[row], out=difference[row])
-            difference[row] -= values[i] / weight[row]
-    limit = np.float32(PAIR_SIGMAS) * np.hypot(probe.sigma[first], probe.sigma[first + 1])
-    kept = np.abs(difference) <= limit
-    difference *= kept
-    count = np.count_nonzero(kept, axis=1)
-    total = np.add.reduce(difference, axis=1).astype(np.float64)
-    squares = np.einsum("ij,ij->i", difference, difference).astype(np.float64)
+    limit = np.float32(PAIR_SIGMAS) * np.hypot(probe.sigma[first], probe.sigma[first + 1])[:, 0]
+    total, squares = np.empty((2, len(first)))
+    count = np.empty(len(first), np.int64)
+    compare_pairs(values, first, weight, limit, total, squares, count)
     return np.maximum(squares - total**2 / np.maximum(count, 1), 0.0), np.maximum(count - 1, 0)
 
 
