@@ -137,7 +137,7 @@ def test_the_masters_are_those_of_a_run_afterwards(
     assert list((tmp_path / "masters").glob("*.fits")) == []
     assert strips_left(tmp_path / "masters") == 4 * N_STRIPS
     assert len(surveys_left(tmp_path / "masters")) == 4
-    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, "ostcal")
     caplog.clear()
     report = build_masters(request)
     assert caplog.text.count("an interrupted run is gone on with: 3 of 3 strips are there") == 4
@@ -184,7 +184,7 @@ def test_surveys_that_do_not_fit_are_made_again(
         survey["key"] = "0" * 64
     text = json.dumps(survey)
     damaged.write_text(text[: len(text) // 2] if spoiled == "cut" else text)
-    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, "ostcal")
     report = build_masters(request)
     assert "2 of 4 surveys were made ahead" in caplog.text
     assert judged(report) == judged(build_masters(request_for(tmp_path, "afterwards")))
@@ -197,7 +197,7 @@ def test_frames_that_changed_since_are_surveyed_again(
     assert combine_ahead(request, str(evening[1])) == ()
     shutil.rmtree(evening[1])
     write_series(evening[1], FrameType.DARK, DARKS_S[1], n=N_FRAMES + 1)
-    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, "ostcal")
     report = build_masters(request)
     assert "0 of 4 surveys were made ahead" in caplog.text
     assert judged(report) == judged(build_masters(request_for(tmp_path, "afterwards")))
