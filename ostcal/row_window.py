@@ -34,7 +34,11 @@ class RowWindow:
         """Rows that are in the buffer, from its first row on."""
 
     def rows(self, start: int, stop: int) -> NDArray[Any]:
-        """Give rows, good until the next call; `start` must not be less than at the last one."""
+        """Give rows; `start` must not be less than at the last call."""
+        return self.borrowed(start, stop).copy()
+
+    def borrowed(self, start: int, stop: int) -> NDArray[Any]:
+        """Give rows that are good until the next call only; otherwise as `rows`."""
         if self._next <= start:
             self._first = self._next = start // self._step * self._step
         while self._buffer is None or self._next < stop:

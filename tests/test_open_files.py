@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import time
@@ -80,6 +81,7 @@ def test_open_files_give_the_same_samples(stacks: dict[str, FrameStack], kind: s
 @pytest.mark.parametrize("kind", ["FITS words", "zarr"])
 def test_files_are_opened_once_for_all_blocks(stacks: dict[str, FrameStack], kind: str) -> None:
     stack = stacks[kind]
+    gc.collect()  # of what earlier tests left open
     before = open_descriptors()
     with stack.opened(0, stack.shape[1]) as reader:
         assert len(open_descriptors()) == len(before) + stack.shape[0]
@@ -140,6 +142,7 @@ def test_no_more_files_stay_open_than_the_system_allows(tmp_path: Path) -> None:
             return descriptors
 
     half = open_files.MOST_OPEN_FILES
+    gc.collect()  # of what earlier tests left open
     before = open_descriptors()
     assert opened(half + 1) is None
     with kept_open([str(path)] * (half - 2)) as descriptors:
@@ -160,6 +163,7 @@ def test_no_limit_of_open_files_is_no_reason_to_keep_none_open(monkeypatch: pyte
 def test_files_that_cannot_be_opened_are_given_back(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"a")
+    gc.collect()  # of what earlier tests left open
     before = open_descriptors()
     for _ in range(open_files.MOST_OPEN_FILES):
         with kept_open([str(path), str(tmp_path / "none")]) as descriptors:

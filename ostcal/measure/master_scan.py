@@ -212,9 +212,9 @@ def _bands(read_rows: PlaneReader, edges: NDArray[np.int64], wanted: Iterable[in
             start=start,
             stop=stop,
             first=first,
-            master=master.rows(first, last),
-            std=std.rows(start, stop),
-            n_used=n_used.rows(start, stop),
+            master=master.borrowed(first, last),
+            std=std.borrowed(start, stop),
+            n_used=n_used.borrowed(start, stop),
         )
 
 

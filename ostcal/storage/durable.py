@@ -29,6 +29,16 @@ def os_reason(error: OSError) -> str:
     return error.strerror or str(error)
 
 
+def is_disk_full(error: OSError) -> bool:
+    """Whether there was no room for what was written."""
+    return error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+
+
+def full_disk_advice(error: OSError) -> str:
+    """Say that the disk is full, and what to do."""
+    return f"the disk is full ({error.strerror}); free space or choose another output directory"
+
+
 def read_bounded(path: Place, limit_bytes: int) -> bytes:
     """Read a small file; ValueError where it is larger than it may be."""
     data = read_start(path, limit_bytes + 1)

@@ -7,7 +7,6 @@ For an object store it is written to a temporary file, as checksums are filled i
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import mmap
 import os
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 
 from ostcal.errors import StorageError
 from ostcal.storage.direct_output import DirectOutput, buffer_for
+from ostcal.storage.durable import full_disk_advice, is_disk_full
 from ostcal.storage.fits_cards import (
     Card,
     Header,
@@ -467,8 +467,8 @@ def _refuse_existing(path: str, overwrite: bool) -> None:
 
 
 def _write_failure(path: str, error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
-        return f"{path}: the disk is full ({error.strerror}); free space or choose another output directory"
+    if is_disk_full(error):
+        return f"{path}: {full_disk_advice(error)}"
     return f"{path}: cannot be written: {error.strerror or error}; check the directory and its permissions"
 
 

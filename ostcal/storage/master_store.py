@@ -28,6 +28,8 @@ from numpy.typing import NDArray
 
 from ostcal.errors import StorageError
 from ostcal.storage.durable import (
+    full_disk_advice,
+    is_disk_full,
     os_reason,
     parse_json,
     read_bounded,
@@ -569,7 +571,8 @@ class MasterWriter(_Planes):
         try:
             write_atomically(place(path), data, durable=False, past_cache=past_cache)
         except OSError as error:
-            raise StorageError(f"{path}: rows of a master cannot be written: {os_reason(error)}") from error
+            reason = f"rows of a master cannot be written: {os_reason(error)}"
+            raise StorageError(f"{path}: {full_disk_advice(error) if is_disk_full(error) else reason}") from error
 
 
 @dataclass(frozen=True, kw_only=True)
