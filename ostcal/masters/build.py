@@ -375,7 +375,6 @@ def _run_once(
             planned = finish.begun(planned)
             finish = replace(finish, masters={master.job.name: master for master in planned})
             jobs = [master.job for master in planned]
-        if execution.scheduler != "distributed":
             execution = replace(execution, workers=plan.workers)
         results: Sequence[Made | Failure] = run_graph(jobs, plan.strips, finish, execution, watcher.progressed)
         is_ended = False

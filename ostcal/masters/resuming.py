@@ -14,6 +14,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -59,21 +60,27 @@ def work_digest(job: MasterJob, sources: Sequence[Source], strip_rows: int) -> s
     It is empty where a frame is no longer there: combining will name it.
     """
     flat = job.flat
+    return _digest_of_work(
+        sources,
+        {
+            "versions": [__version__, *(version(package) for package in _NUMERIC)],
+            "method": repr(job.method.resolved(job.n_frames)),
+            "shape": job.stack.shape,
+            "encoding": repr(job.stack.encoding),
+            "strip_rows": strip_rows,
+            "flat": None if flat is None else [repr(flat.exposure_times_s), flat.scaling],
+        },
+    )
+
+
+def _digest_of_work(sources: Sequence[Source], work: dict[str, Any]) -> str:
+    """Give the SHA-256 over frames and what is done with them; empty where a frame is no longer there."""
     try:
         frames = [frame_identity(source) for source in sources]
     except OSError:
         return ""
-    work = {
-        "format": _FORMAT,
-        "versions": [__version__, *(version(package) for package in _NUMERIC)],
-        "method": repr(job.method.resolved(job.n_frames)),
-        "shape": job.stack.shape,
-        "encoding": repr(job.stack.encoding),
-        "strip_rows": strip_rows,
-        "flat": None if flat is None else [repr(flat.exposure_times_s), flat.scaling],
-        "frames": frames,
-    }
-    return hashlib.sha256(json.dumps(work).encode("ascii")).hexdigest()
+    whole = {"format": _FORMAT, **work, "frames": frames}
+    return hashlib.sha256(json.dumps(whole).encode("ascii")).hexdigest()
 
 
 def frame_identity(source: Source) -> list[Any]:
@@ -95,32 +102,31 @@ def frame_identity(source: Source) -> list[Any]:
 def survey_keys(requests: Sequence[SurveyRequest], members: Sequence[Sequence[Source]]) -> list[str]:
     """Give a SHA-256 for each request over all that decides what it finds; `members` are the frames of each.
 
-    It is empty where a frame is no longer there.
+    It is empty where a frame of it, or of its dark, is no longer there.
     """
-    alone = [_survey_key(request, sources, "") for request, sources in zip(requests, members, strict=True)]
-    return [
-        key if request.dark is None else _survey_key(request, sources, alone[request.dark])
-        for key, request, sources in zip(alone, requests, members, strict=True)
-    ]
+
+    @cache
+    def key_of(place: int) -> str:
+        request = requests[place]
+        dark = "none" if request.dark is None else key_of(request.dark)
+        return _survey_key(request, members[place], dark) if dark else ""
+
+    return [key_of(place) for place in range(len(requests))]
 
 
 def _survey_key(request: SurveyRequest, sources: Sequence[Source], dark: str) -> str:
     stack = request.stack
-    try:
-        frames = [frame_identity(source) for source in sources]
-    except OSError:
-        return ""
-    work = {
-        "format": _FORMAT,
-        "versions": [__version__, version("numpy")],
-        "shape": stack.shape,
-        "encoding": repr(stack.encoding),
-        "row_step": stack.row_step,
-        "common_level": request.common_level,
-        "dark": dark,
-        "frames": frames,
-    }
-    return hashlib.sha256(json.dumps(work).encode("ascii")).hexdigest()
+    return _digest_of_work(
+        sources,
+        {
+            "versions": [__version__, *(version(package) for package in _NUMERIC)],
+            "shape": stack.shape,
+            "encoding": repr(stack.encoding),
+            "row_step": stack.row_step,
+            "common_level": request.common_level,
+            "dark": dark,
+        },
+    )
 
 
 def survey_document(key: str, survey: SeriesSurvey) -> dict[str, Any]:
