@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import gc
+import contextlib
 import os
 import threading
 import time
@@ -49,9 +49,14 @@ def frames_of(n: int) -> NDArray[np.uint16]:
 
 
 @pytest.fixture(scope="module")
-def stacks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, FrameStack]:
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the folder of the stacks' files."""
+    return tmp_path_factory.mktemp("stacks").resolve()
+
+
+@pytest.fixture(scope="module")
+def stacks(directory: Path) -> dict[str, FrameStack]:
     """Give stacks of every kind, all of one size."""
-    directory = tmp_path_factory.mktemp("stacks")
     words = fits_stack(directory)
     series = {name: series_stack(directory / f"{name}.zarr", frames_of(3), name) for name in ("lz4", "none")}
     return {
@@ -79,20 +84,26 @@ def test_open_files_give_the_same_samples(stacks: dict[str, FrameStack], kind: s
 
 
 @pytest.mark.parametrize("kind", ["FITS words", "zarr"])
-def test_files_are_opened_once_for_all_blocks(stacks: dict[str, FrameStack], kind: str) -> None:
+def test_files_are_opened_once_for_all_blocks(stacks: dict[str, FrameStack], directory: Path, kind: str) -> None:
     stack = stacks[kind]
-    gc.collect()  # of what earlier tests left open
-    before = open_descriptors()
+    assert open_below(directory) == []
     with stack.opened(0, stack.shape[1]) as reader:
-        assert len(open_descriptors()) == len(before) + stack.shape[0]
+        opened = open_below(directory)
+        assert len(opened) == stack.shape[0]
         rows_of(reader, stack, 0, 8)
-        assert len(open_descriptors()) == len(before) + stack.shape[0]
-    assert open_descriptors() == before
+        assert open_below(directory) == opened
+    assert open_below(directory) == []
 
 
-def open_descriptors() -> set[str]:
-    """Give the descriptors of this process."""
-    return set(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else pytest.skip("no /proc here")
+def open_below(directory: Path) -> list[tuple[str, str]]:
+    """Give descriptor and file of all that this process holds open below a directory; other tests may close theirs."""
+    if not os.path.isdir("/proc/self/fd"):
+        pytest.skip("no /proc here")
+    opened = []
+    for descriptor in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # that of the listing itself
+            opened.append((descriptor, os.readlink(f"/proc/self/fd/{descriptor}")))
+    return sorted(each for each in opened if each[1].startswith(f"{directory}/"))
 
 
 def test_a_file_that_is_cut_while_it_is_open_is_named(tmp_path: Path) -> None:
@@ -142,15 +153,14 @@ def test_no_more_files_stay_open_than_the_system_allows(tmp_path: Path) -> None:
             return descriptors
 
     half = open_files.MOST_OPEN_FILES
-    gc.collect()  # of what earlier tests left open
-    before = open_descriptors()
+    assert open_below(tmp_path) == []
     assert opened(half + 1) is None
     with kept_open([str(path)] * (half - 2)) as descriptors:
         assert descriptors is not None
         assert opened(3) is None
         assert opened(2) is not None
     assert opened(half) is not None
-    assert open_descriptors() == before
+    assert open_below(tmp_path) == []
 
 
 def test_no_limit_of_open_files_is_no_reason_to_keep_none_open(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,14 +173,13 @@ def test_no_limit_of_open_files_is_no_reason_to_keep_none_open(monkeypatch: pyte
 def test_files_that_cannot_be_opened_are_given_back(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"a")
-    gc.collect()  # of what earlier tests left open
-    before = open_descriptors()
+    assert open_below(tmp_path) == []
     for _ in range(open_files.MOST_OPEN_FILES):
         with kept_open([str(path), str(tmp_path / "none")]) as descriptors:
             assert descriptors is None
     with kept_open([str(path)]) as descriptors:
         assert descriptors is not None
-    assert open_descriptors() == before
+    assert open_below(tmp_path) == []
 
 
 def test_threads_share_what_may_be_open(tmp_path: Path) -> None:
