@@ -47,7 +47,7 @@ LEAST_SHARE = 0.02
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
-PLAIN_WIDTH = 200
+PLAIN_WIDTH = 500
 """Columns of a table that goes to a file or a pipe, so that paths stay in one piece."""
 
 
