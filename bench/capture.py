@@ -227,7 +227,7 @@ def bare_cadence_s(port: int, plan: Plan, exposure_s: float) -> float:
         exposer = Exposer(camera, SystemClock(), RetryRules())
         for _ in range(plan.frames):
             starts.append(exposer.take(exposure_s, light=False).started_s)
-    return _median_step(starts)
+    return round(statistics.median(_steps(starts)), 3)
 
 
 def run_darks(folder: Path, plan: Plan, port: int) -> Usage:
@@ -253,12 +253,17 @@ def run_darks(folder: Path, plan: Plan, port: int) -> Usage:
 
 def cadence_s(location: Path) -> float:
     """Give the median time from the start of one frame to that of the next, from the records of a series."""
+    return round(statistics.median(frame_steps_s(location)), 3)
+
+
+def frame_steps_s(location: Path) -> list[float]:
+    """Give the times from the start of one frame to that of the next, in their order; not the first two."""
     starts = [record.metadata.date_obs for record in open_series(location).records]
-    return _median_step([start.timestamp() for start in starts if start is not None])
+    return _steps([start.timestamp() for start in starts if start is not None])
 
 
-def _median_step(starts_s: list[float]) -> float:
-    return round(statistics.median(np.diff(sorted(starts_s))[2:]), 3)
+def _steps(starts_s: list[float]) -> list[float]:
+    return [round(float(step_s), 4) for step_s in np.diff(sorted(starts_s))[2:]]
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import statistics
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -272,16 +273,23 @@ def while_exposing_table(result: dict[str, Any]) -> str:
         ),
         (
             "sum of peak memory of capture and combining",
-            f"{result['workflow']['sum_of_peaks_bytes'] / 2**20:.0f} MiB",
+            f"{result['sum_of_peaks_bytes'] / 2**20:.0f} MiB",
             "",
             "",
             f"{result['memory_limit_bytes'] / 2**20:.0f} MiB",
         ),
     ]
     evening = result["evening"]
+    apart = max(
+        max(means) / min(means) - 1
+        for exposure in result["cadence_s"]
+        for means in [[statistics.mean(capture[exposure]) for capture in result["steps_alone_s"]]]
+    )
     caption = (
-        f"{evening['frames']} frames of each series, simulated sensor {evening['sensor']} in a process of its own on"
-        f" the same machine. {_machine(result)}"
+        f"{evening['rounds']} evenings of {evening['frames']} frames of each series, simulated sensor"
+        f" {evening['sensor']} in a process of its own on the same machine; {evening['rounds'] + 1} captures alone, of"
+        f" {evening['frames_alone']} frames, in turn with them and up to {apart:.1%} apart. Means over all frames."
+        f" {_machine(result)}"
     )
     head = ("what", "while combining", "alone", "ratio", "limit")
     return f"{_markdown(head, rows)}\n\n{caption}"
