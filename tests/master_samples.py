@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,6 +15,7 @@ from ostcal.frames import FrameType, SampleEncoding
 from ostcal.measure.defects import NoiseModel
 from ostcal.measure.master_checks import MasterFacts
 from ostcal.measure.master_scan import MasterScan, plane_reader, scan_master
+from ostcal.measure.scan_along import ScanAlong
 from ostcal.simulator.sensor import SENSORS, BiasPattern, DarkCurrent, Exposure, SensorModel
 
 QUIET = replace(
@@ -77,6 +80,27 @@ class Master:
             threads=threads,
         )
 
+    def scan_along(self, strips: Sequence[tuple[int, int]], bands_at_once: int = 8, threads: int = 1) -> MasterScan:
+        """Scan it by strips in this order, and read afterwards what did not come with them."""
+        along = ScanAlong(
+            (self.master.shape[0], self.master.shape[1]),
+            self.kind,
+            self.model(),
+            bayer=self.sensor.bayer is not None,
+            bands_at_once=bands_at_once,
+        )
+
+        def add(strip: tuple[int, int]) -> None:
+            rows = slice(*strip)
+            # copies: what a task combined is gone after it
+            along.add_rows(
+                strip[0], master=self.master[rows].copy(), std=self.std[rows].copy(), n_used=self.n_used[rows].copy()
+            )
+
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(add, strips))
+        return along.result(plane_reader(self.master, self.std, self.n_used), step_rows=50, threads=threads)
+
     def facts(self, method_name: str = "sigma_clip") -> MasterFacts:
         return MasterFacts(
             method_name=method_name,
@@ -119,3 +143,13 @@ def combined(sensor: SensorModel, kind: FrameType, stack: NDArray[np.uint16]) ->
 
 def master_of(sensor: SensorModel, kind: FrameType, n_frames: int, seed: int = 7) -> Master:
     return combined(sensor, kind, frames_of(sensor, kind, n_frames, seed))
+
+
+def assert_same_scan(one: MasterScan, other: MasterScan) -> None:
+    """Fail where two scans differ in any bit."""
+    for name in ("dq", "edges", "cells", "std_cells", "rejected_cells", "fine_cells", "row_profile", "column_profile"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
+    np.testing.assert_array_equal(one.histogram.counts, other.histogram.counts)
+    for name in ("columns", "strongest", "counts", "median", "pixel_noise", "sample_noise", "mean_noise", "n_nan"):
+        assert getattr(one, name) == getattr(other, name), name
+    assert one.n_not_positive == other.n_not_positive

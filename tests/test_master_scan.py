@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from master_samples import QUIET, Master, master_of, small
+from master_samples import QUIET, Master, assert_same_scan, master_of, small
 from numpy.typing import NDArray
 
 from ostcal.frames import FrameType
@@ -34,14 +34,7 @@ def synthetic(shape: tuple[int, int], n_frames: int, seed: int = 1) -> tuple[NDA
 @pytest.mark.parametrize("sensor", SMALL, ids=lambda sensor: sensor.name)
 def test_rows_read_at_once_and_threads_change_nothing(sensor: Any, step_rows: int, threads: int) -> None:
     master = master_of(sensor, FrameType.DARK, 5)
-    one, other = master.scan(), master.scan(step_rows=step_rows, threads=threads)
-    for name in ("dq", "edges", "cells", "std_cells", "rejected_cells", "fine_cells", "row_profile", "column_profile"):
-        np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
-    np.testing.assert_array_equal(one.histogram.counts, other.histogram.counts)
-    assert one.columns == other.columns
-    assert one.strongest == other.strongest
-    for name in ("counts", "median", "pixel_noise", "sample_noise", "mean_noise", "n_nan", "n_not_positive"):
-        assert getattr(one, name) == getattr(other, name), name
+    assert_same_scan(master.scan(), master.scan(step_rows=step_rows, threads=threads))
 
 
 def test_what_stops_a_thread_reaches_the_caller() -> None:

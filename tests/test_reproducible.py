@@ -78,6 +78,18 @@ def test_samples_of_a_file_are_written_once(
     assert "are written again" not in caplog.text  # the header was as long as it was thought to be
 
 
+@pytest.mark.parametrize(("scheduler", "count"), [("threads", 3), ("processes", 0)])
+def test_threads_scan_masters_along_with_their_strips(
+    night: Night, caplog: pytest.LogCaptureFixture, scheduler: str, count: int
+) -> None:
+    caplog.set_level(logging.DEBUG, "ostcal")
+    status = MasterFrameCreator(night.config(compute={"scheduler": scheduler})).create_all_master_frames()
+    assert status.data["flat"]
+    lines = re.findall(r"(\d+) of (\d+) bands were scanned with the strips", caplog.text)
+    assert len(lines) == count  # the flat is scanned when its level is known
+    assert all(scanned == every for scanned, every in lines)
+
+
 def test_a_run_does_not_change_the_next(night: Night) -> None:
     """Masters of the first run lie in the directory of the second."""
     assert_same_bits(night.run(), night.run())

@@ -76,7 +76,7 @@ def strip_memory_bytes(size: JobSize, rows: int) -> int:
     samples = row * size.sample_bytes * rows
     samples = min(samples, max(BLOCK_TARGET_BYTES, row * size.sample_bytes * size.row_step))
     # Three result planes and two dark planes with what they are made of; later what the store encodes.
-    planes = size.width * rows * 48
+    planes = size.width * rows * 48 + _scanning_bytes(size)
     # The float path converts one row at a time: the row itself, float32 samples, a mask; 32 bytes a pixel of a frame.
     row_of_floats = row * (size.sample_bytes + 5) + size.width * 32 if size.float_path else 0
     tiles = 2 * size.n_frames * 256 * 8
@@ -94,8 +94,18 @@ def block_rows(shape: tuple[int, int, int], sample_bytes: int, row_step: int) ->
     return min(max(1, steps), -(-height // row_step)) * row_step
 
 
+def _scanning_bytes(size: JobSize) -> int:
+    """Give the memory in bytes that going through a master along with its strips takes.
+
+    A byte for each pixel where many are flagged; two bands of 68 rows of 10 bytes that wait for the rest of their rows,
+    8 bytes a pixel of one for places, and sorted samples.
+    """
+    n_pixels = size.height * size.width
+    return n_pixels + min(3000 * size.width, 100 * n_pixels) if size.judged else 0
+
+
 def _judging_bytes(size: JobSize) -> int:
-    """Give the memory in bytes that going through a master for its defects takes.
+    """Give the memory in bytes that going through a master for its defects afterwards takes.
 
     A byte for each pixel where many are flagged, and bands of the master that two threads hold: at most 60 MiB at 3000
     columns, 71 MiB at 5000, 96 MiB at 9576 and 131 MiB at 14204, measured.

@@ -372,10 +372,10 @@ def _run_once(
         MasterStore(store_location(request.output_dir)).sweep()  # what nobody goes on with
         execution = request.execution
         if execution.scheduler != "distributed":
-            planned = finish.begun(planned)
-            finish = replace(finish, masters={master.job.name: master for master in planned})
-            jobs = [master.job for master in planned]
             execution = replace(execution, workers=plan.workers)
+        planned = finish.begun(planned, execution)
+        finish = replace(finish, masters={master.job.name: master for master in planned})
+        jobs = [master.job for master in planned]
         results: Sequence[Made | Failure] = run_graph(jobs, plan.strips, finish, execution, watcher.progressed)
         is_ended = False
     except StorageError as error:  # a full disk wants its room back; a store that does not answer does not

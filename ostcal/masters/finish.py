@@ -13,6 +13,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from ostcal.engine.execution import Execution
 from ostcal.engine.normalization import colour_planes
 from ostcal.engine.rejection import SeriesNoise
 from ostcal.engine.tasks import JobResult, MasterJob
@@ -24,10 +25,11 @@ from ostcal.masters.header import Provenance, defect_cards, history_lines, maste
 from ostcal.masters.library import LibraryMaster
 from ostcal.masters.naming import Flavour, file_name
 from ostcal.masters.properties import CameraRecord, camera_document
-from ostcal.masters.quality import MasterQuality, QualityRules, Subject, judge_master
+from ostcal.masters.quality import MasterQuality, QualityRules, Subject, judge_master, scan_along
 from ostcal.masters.records import attributes_of
 from ostcal.masters.surveying import FULL_SCALE_ADU
 from ostcal.measure.findings import Finding, Outcome
+from ostcal.measure.scan_along import ScanAlong
 from ostcal.measure.survey import SeriesSurvey
 from ostcal.storage.fits_writer import EarlyImage, ImagePlane, header_length, write_fits
 from ostcal.storage.master_store import MasterStore, MasterWriter, Plane
@@ -49,6 +51,8 @@ class StoreSink:
     """Images that somebody reads before the master is finished."""
     early: EarlyImage | None = None
     """The FITS file of the master, where its samples are written along with the strips."""
+    along: ScanAlong | None = None
+    """The scan of the master, where it is made along with the strips: where tasks are threads of this process."""
 
     def create(self, shape: tuple[int, int], chunk_rows: int, work: str = "") -> int:
         """Create the arrays; a chunk is a strip, so that no two tasks write one chunk.
@@ -65,6 +69,8 @@ class StoreSink:
         checksums = writer.write_rows(start, master=master, n_used=n_used, std=std, read_again=self.read_again)
         if self.early is not None:
             self.early.write_rows(start, master)
+        if self.along is not None:
+            self.along.add_rows(start, master=master, n_used=n_used, std=std)
         return checksums
 
     @property
@@ -236,29 +242,56 @@ class FinishMasters:
                 full_scale_adu=planned.provenance.saturation_adu,
                 previous=planned.previous,
                 failed_darks=tuple(name for name in _darks_of(planned.job) if _has_failed(store, name)),
+                along=planned.sink.along,
             ),
             self.quality,
         )
         writer.write_defects(quality.scan.defects.rows)
         return quality
 
-    def begun(self, masters: Sequence[PlannedMaster]) -> list[PlannedMaster]:
-        """Begin the FITS files whose samples can be written along with the strips; gives the masters with them.
+    def begun(self, masters: Sequence[PlannedMaster], execution: Execution) -> list[PlannedMaster]:
+        """Begin what can be made along with the strips: FITS samples and the scan; gives the masters with it."""
+        darks = {name for master in masters for name in _darks_of(master.job)}
+        return [self._begun(master, execution, is_dark=master.job.name in darks) for master in masters]
+
+    def _begun(self, master: PlannedMaster, execution: Execution, *, is_dark: bool) -> PlannedMaster:
+        sink = replace(
+            master.sink,
+            early=self._early_image(master) if execution.scheduler != "distributed" else None,
+            along=self._scan_along(master, execution.workers) if execution.scheduler == "threads" else None,
+        )
+        again = set(sink.read_again)
+        is_scanned = self.quality is None or sink.along is not None
+        if is_scanned and sink.early is not None and not is_dark:
+            again.discard("master")
+        if is_scanned and not (self.save_fits and self.extensions):
+            again.discard("std")
+        sink = replace(sink, read_again=tuple(sorted(again)))
+        return replace(master, sink=sink, job=replace(master.job, sink=sink))
+
+    def _scan_along(self, master: PlannedMaster, workers: int) -> ScanAlong | None:
+        """Begin to scan a master, where its strips are combined by threads of this process."""
+        if self.quality is None:
+            return None
+        _, height, width = master.job.stack.shape
+        return scan_along(
+            master.group,
+            (height, width),
+            master.camera,
+            master.provenance.saturation_adu,
+            self.quality,
+            bands_at_once=2 * workers,
+        )
+
+    def _early_image(self, master: PlannedMaster) -> EarlyImage | None:
+        """Begin the FITS file of a master, where its samples can be written along with the strips.
 
         Not where a second file has the same samples, values are scaled by what is known at the end, or strips of an
         earlier run are there, which nobody writes again.
         """
-        if not self.save_fits or self.flavour != "adu" or is_remote(self.output_dir):
-            return list(masters)
-        darks = {name for master in masters for name in _darks_of(master.job)}
-        return [
-            self._begun(master, is_dark=master.job.name in darks)
-            if len(master.outputs) == 1 and _is_written_whole(master)
-            else master
-            for master in masters
-        ]
-
-    def _begun(self, master: PlannedMaster, *, is_dark: bool) -> PlannedMaster:
+        is_plain = self.save_fits and self.flavour == "adu" and not is_remote(self.output_dir)
+        if not is_plain or len(master.outputs) != 1 or not _is_written_whole(master):
+            return None
         (output,) = master.outputs
         _, height, width = master.job.stack.shape
         provenance = replace(master.provenance, frame_type=output.frame_type)
@@ -275,12 +308,8 @@ class FinishMasters:
             early.begin()
         except StorageError as error:  # the master is made all the same, and says what is wrong if it still is
             logger.debug("samples are not written with the strips: %s", error)
-            return master
-        read_again = master.sink.read_again
-        if self.quality is None and not is_dark:
-            read_again = tuple(plane for plane in read_again if plane != "master")
-        sink = replace(master.sink, early=early, read_again=read_again)
-        return replace(master, sink=sink, job=replace(master.job, sink=sink))
+            return None
+        return early
 
     def _write(self, path: str, planned: PlannedMaster, result: JobResult, provenance: Provenance) -> None:
         writer = MasterStore(planned.sink.store).writer(planned.job.name)

@@ -12,7 +12,7 @@ are compiled (`ostcal.measure.scan_kernels`). Bands do not need each other, so t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -56,11 +56,12 @@ FINE = 16
 """Pixels along the side of a fine cell: the shadow of a speck of dust covers a few."""
 HISTOGRAM_BINS = 256
 STRONGEST = 100
+HALO = 2
+"""Rows beside a band that its pixels are compared with."""
 STEP_ROWS = 128
 """Rows read at once: 4.9 MB at 9576 columns."""
 
 _PLANES: tuple[Plane, ...] = ("master", "std", "n_used")
-_HALO = 2
 _CLIP_SPREADS = 5.0
 _FLAT_CLIP = 0.5
 """Shadows of dust are deeper than five spreads of the response; a dead pixel then moves the mean of 64 by 0.8 %."""
@@ -184,42 +185,13 @@ def scan_master(
     threads : int
         Parts of the master that are gone through at the same time. No result depends on it.
     """
-    scan = _Scan(shape=shape, kind=kind, model=model, bayer=bayer, limits=limits)
-    n_bands = len(scan.edges) - 1
-    cuts = [part * n_bands // threads for part in range(threads + 1)]
-
-    def go_through(part: int) -> None:
-        places = np.empty(int(np.diff(scan.edges).max()) * shape[1], np.int64)
-        for band in _bands(read_rows, scan.edges, range(cuts[part], cuts[part + 1]), step_rows):
-            scan.add(band, places)
-
-    if threads == 1:
-        go_through(0)
-    else:
-        with ThreadPoolExecutor(threads, thread_name_prefix="ostcal-scan") as pool:
-            list(pool.map(go_through, range(threads)))
+    scan = MasterPass(shape=shape, kind=kind, model=model, bayer=bayer, limits=limits)
+    scan.go_through(read_rows, range(scan.n_bands), step_rows, threads)
     return scan.result()
 
 
-def _bands(read_rows: PlaneReader, edges: NDArray[np.int64], wanted: Iterable[int], step_rows: int) -> Iterator[_Band]:
-    height = int(edges[-1])
-    master, std, n_used = (RowWindow(partial(read_rows, plane), height, step_rows) for plane in _PLANES)
-    for index in wanted:
-        start, stop = int(edges[index]), int(edges[index + 1])
-        first, last = max(0, start - _HALO), min(height, stop + _HALO)
-        yield _Band(
-            index=index,
-            start=start,
-            stop=stop,
-            first=first,
-            master=master.borrowed(first, last),
-            std=std.borrowed(start, stop),
-            n_used=n_used.borrowed(start, stop),
-        )
-
-
 @dataclass(frozen=True, kw_only=True)
-class _Band:
+class Band:
     """The planes of a band of rows; the master has up to two rows more on each side."""
 
     index: int
@@ -281,8 +253,8 @@ class _Left:
 
 
 @dataclass(kw_only=True)
-class _Scan:
-    """The state of a pass: what the bands left."""
+class MasterPass:
+    """The state of a pass: what the bands left. Bands may come in any order, each once."""
 
     shape: tuple[int, int]
     kind: FrameType
@@ -311,9 +283,55 @@ class _Scan:
         self.flagged = np.zeros((n_bands, width), np.uint16)
         self.row_profile = np.zeros(height, np.float32)
 
+    @property
+    def n_bands(self) -> int:
+        """Bands of rows."""
+        return len(self.edges) - 1
+
+    @property
+    def most_rows(self) -> int:
+        """Rows of the highest band, without those beside it."""
+        return int(np.diff(self.edges).max())
+
+    def rows_of(self, index: int) -> tuple[int, int]:
+        """Give the rows of the master that a band needs, ``(first, last)``: its own and two on each side."""
+        return max(0, int(self.edges[index]) - HALO), min(self.shape[0], int(self.edges[index + 1]) + HALO)
+
+    def band(self, index: int, master: FloatMap, std: FloatMap, n_used: NDArray[np.uint16]) -> Band:
+        """Give a band of planes of which the master has the rows of `rows_of`, the others those of the band alone."""
+        start, stop = int(self.edges[index]), int(self.edges[index + 1])
+        first, _ = self.rows_of(index)
+        return Band(index=index, start=start, stop=stop, first=first, master=master, std=std, n_used=n_used)
+
+    def places(self) -> NDArray[np.int64]:
+        """Give room for the places of all pixels of a band, for `add`."""
+        return np.empty(self.most_rows * self.shape[1], np.int64)
+
+    def go_through(self, read_rows: PlaneReader, bands: Sequence[int], step_rows: int, threads: int) -> None:
+        """Read bands, in ascending order, and add them; threads share them."""
+        cuts = [part * len(bands) // threads for part in range(threads + 1)]
+
+        def part_of(part: int) -> None:
+            places = self.places()
+            for band in self._read_bands(read_rows, bands[cuts[part] : cuts[part + 1]], step_rows):
+                self.add(band, places)
+
+        if threads == 1:
+            part_of(0)
+            return
+        with ThreadPoolExecutor(threads, thread_name_prefix="ostcal-scan") as pool:
+            list(pool.map(part_of, range(threads)))
+
+    def _read_bands(self, read_rows: PlaneReader, wanted: Iterable[int], step_rows: int) -> Iterator[Band]:
+        planes = (RowWindow(partial(read_rows, plane), self.shape[0], step_rows) for plane in _PLANES)
+        master, std, n_used = planes
+        for index in wanted:
+            own = int(self.edges[index]), int(self.edges[index + 1])
+            yield self.band(index, master.borrowed(*self.rows_of(index)), std.borrowed(*own), n_used.borrowed(*own))
+
     # ---- a band ----
 
-    def add(self, band: _Band, places: NDArray[np.int64]) -> None:
+    def add(self, band: Band, places: NDArray[np.int64]) -> None:
         """Go through a band; threads may do so with different bands at the same time, each with its own places."""
         self.left[band.index] = _Left()
         sampled = _sampled_rows(band.stop - band.start, self.shape)
@@ -360,7 +378,7 @@ class _Scan:
         result[:, 0::2], result[:, 1::2] = across[:, 0], across[:, 1]
         return result
 
-    def _measure(self, band: _Band, samples: FloatMap, sampled: NDArray[np.int64]) -> _Cells:
+    def _measure(self, band: Band, samples: FloatMap, sampled: NDArray[np.int64]) -> _Cells:
         """Measure level, spread and noise of each cell on sampled rows."""
         variance = self._sample_variance(band.std[sampled])
         used = band.n_used[sampled].astype(np.float64)[:, self.mirrored]
@@ -387,7 +405,7 @@ class _Scan:
         mean = np.nansum(squares, axis=3, dtype=np.float64) / n
         return np.asarray(np.maximum(mean, floor), dtype=np.float32)
 
-    def _patterns(self, band: _Band, level: FloatMap, spread: FloatMap) -> tuple[FloatMap, FloatMap]:
+    def _patterns(self, band: Band, level: FloatMap, spread: FloatMap) -> tuple[FloatMap, FloatMap]:
         """Measure what pieces of rows and of columns are above the level of their cell.
 
         Returns
@@ -441,7 +459,7 @@ class _Scan:
         """Give spreads to measure defects in: a cell that seems quiet by chance takes that of its band."""
         return np.asarray(np.fmax(np.fmax(spread, 0.8 * _finite_median(spread)), cells.noise * 0.5), dtype=np.float32)
 
-    def _keep(self, band: _Band, cells: _Cells, spread: FloatMap) -> None:
+    def _keep(self, band: Band, cells: _Cells, spread: FloatMap) -> None:
         """Keep what the cells of the band say, and samples for the histogram."""
         at = band.index
         self.cells[at] = cells.level.mean(axis=(0, 1))
@@ -456,7 +474,7 @@ class _Scan:
         if self.kind is FrameType.FLAT:
             left.n_not_positive = int(np.count_nonzero(band.master[band.inner] <= 0))
 
-    def _find_unusual(self, band: _Band, even: _Even, places: NDArray[np.int64]) -> int:
+    def _find_unusual(self, band: Band, even: _Even, places: NDArray[np.int64]) -> int:
         """List the pixels of the band that a rule might concern; gives how many they are."""
         n, cells = self.model.n_frames, even.cells
         far = _CANDIDATE_SHARE * distance_needed(cells.noise, even.spread, n, self.limits)
@@ -490,7 +508,7 @@ class _Scan:
 
     # ---- candidates ----
 
-    def _candidates(self, band: _Band, where: _Places, even: _Even) -> Candidates:
+    def _candidates(self, band: Band, where: _Places, even: _Even) -> Candidates:
         """Gather what is known of some pixels; `where` is their rows in the band and their columns."""
         row, column = where
         cells, cell = even.cells, column // CELL
@@ -512,7 +530,7 @@ class _Scan:
             lost=cells.lost[cell],
         )
 
-    def _judge(self, band: _Band, where: _Places, pixels: Candidates) -> NDArray[np.uint8]:
+    def _judge(self, band: Band, where: _Places, pixels: Candidates) -> NDArray[np.uint8]:
         """Give the bits of candidates, and keep what else they tell."""
         row, column = where
         bits = classify(self.kind, pixels, self.model, self.limits)
@@ -530,6 +548,7 @@ class _Scan:
     # ---- the end ----
 
     def result(self) -> MasterScan:
+        """Give the scan, when all bands were added."""
         width = self.shape[1]
         least = np.repeat(self.limits.column_noise * self.spread_cells, CELL, axis=1)[:, :width]
         if self.kind is FrameType.FLAT:
