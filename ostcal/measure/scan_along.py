@@ -83,9 +83,7 @@ class ScanAlong:
             first, last = scan.rows_of(index)
             own = slice(int(scan.edges[index]) - start, int(scan.edges[index + 1]) - start)
             if start <= first and last <= stop:
-                band = scan.band(index, master[first - start : last - start], std[own], n_used[own])
-                self._begun.add(index)
-                self._scan(band)
+                self._scan(scan.band(index, master[first - start : last - start], std[own], n_used[own]))
             else:
                 self._fill(index, start, master, std, n_used)
 
