@@ -365,6 +365,7 @@ def _run_once(
         extensions=request.extensions,
         flavour=request.flavour,
         quality=request.quality,
+        reported=request.reported,
     )
     is_ended = True
     try:

@@ -167,6 +167,7 @@ def request_of(config: Config, *, bias: bool, darks: bool, flats: bool) -> Build
         flavour=m.flavour,
         lock_wait_s=m.lock_wait,
         quality=_quality_rules(config.quality) if m.quality_control else None,
+        reported=m.quality_control and config.quality.report,
         use_failed=config.quality.use_failed,
         verify=config.storage.verify,
         memory_limit_bytes=compute.memory_limit,

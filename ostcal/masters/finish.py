@@ -172,6 +172,8 @@ class FinishMasters:
     flavour: Flavour
     quality: QualityRules | None
     """``None`` without quality control."""
+    reported: bool = False
+    """Whether a report reads the masters afterwards."""
 
     def __call__(self, job: MasterJob, result: JobResult) -> Made:
         """Judge the master, write the FITS files, then the record that makes it visible in the store."""
@@ -260,13 +262,12 @@ class FinishMasters:
             early=self._early_image(master) if execution.scheduler != "distributed" else None,
             along=self._scan_along(master, execution.workers) if execution.scheduler == "threads" else None,
         )
-        again = set(sink.read_again)
-        is_scanned = self.quality is None or sink.along is not None
-        if is_scanned and sink.early is not None and not is_dark:
-            again.discard("master")
-        if is_scanned and not (self.save_fits and self.extensions):
-            again.discard("std")
-        sink = replace(sink, read_again=tuple(sorted(again)))
+        is_looked_at = self.reported or (self.quality is not None and sink.along is None)
+        read_again: dict[Plane, bool] = {
+            "master": is_looked_at or is_dark or sink.early is None,
+            "std": is_looked_at or (self.save_fits and self.extensions),
+        }
+        sink = replace(sink, read_again=tuple(plane for plane, is_read in read_again.items() if is_read))
         return replace(master, sink=sink, job=replace(master.job, sink=sink))
 
     def _scan_along(self, master: PlannedMaster, workers: int) -> ScanAlong | None:

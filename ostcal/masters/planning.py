@@ -288,13 +288,8 @@ class _Planner:
         request, name = self.request, outputs[0].name
         members = [self.sources[frame.label] for frame in group.frames]
         is_flat = group.key.frame_type is FrameType.FLAT
-        extensions = request.save_fits and request.extensions
-        sink = StoreSink(
-            store=store_location(request.output_dir),
-            name=name,
-            read_again=("master", "std") if request.quality is not None or extensions else ("master",),
-        )
-        staging = replace(sink, name=f"{name}{STAGING_ENDING}", read_again=("master", "std")) if is_flat else None
+        sink = StoreSink(store=store_location(request.output_dir), name=name)
+        staging = replace(sink, name=f"{name}{STAGING_ENDING}") if is_flat else None
         job = MasterJob(
             name=name,
             stack=stack_of(members),

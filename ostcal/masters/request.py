@@ -39,6 +39,8 @@ class BuildRequest:
     flavour: Flavour = "adu"
     quality: QualityRules | None = field(default_factory=QualityRules)
     """``None`` without quality control."""
+    reported: bool = False
+    """Whether a report reads the masters afterwards: what it reads goes through the page cache."""
     verify: bool = True
     """Whether stored frames are checked while they are read."""
     use_failed: bool = False
