@@ -15,7 +15,7 @@ from ostcal.frames import FrameType, SampleEncoding
 from ostcal.measure.defects import NoiseModel
 from ostcal.measure.master_checks import MasterFacts
 from ostcal.measure.master_scan import MasterScan, plane_reader, scan_master
-from ostcal.measure.scan_along import ScanAlong
+from ostcal.measure.scan_along import ScanAlong, ScanCrowd
 from ostcal.simulator.sensor import SENSORS, BiasPattern, DarkCurrent, Exposure, SensorModel
 
 QUIET = replace(
@@ -86,6 +86,7 @@ class Master:
             (self.master.shape[0], self.master.shape[1]),
             self.kind,
             self.model(),
+            ScanCrowd(at_once=1),
             bayer=self.sensor.bayer is not None,
             bands_at_once=bands_at_once,
         )

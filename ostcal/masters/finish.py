@@ -29,7 +29,7 @@ from ostcal.masters.quality import MasterQuality, QualityRules, Subject, judge_m
 from ostcal.masters.records import attributes_of
 from ostcal.masters.surveying import FULL_SCALE_ADU
 from ostcal.measure.findings import Finding, Outcome
-from ostcal.measure.scan_along import ScanAlong
+from ostcal.measure.scan_along import ScanAlong, ScanCrowd
 from ostcal.measure.survey import SeriesSurvey
 from ostcal.storage.fits_writer import EarlyImage, ImagePlane, header_length, write_fits
 from ostcal.storage.master_store import MasterStore, MasterWriter, Plane
@@ -254,13 +254,14 @@ class FinishMasters:
     def begun(self, masters: Sequence[PlannedMaster], execution: Execution) -> list[PlannedMaster]:
         """Begin what can be made along with the strips: FITS samples and the scan; gives the masters with it."""
         darks = {name for master in masters for name in _darks_of(master.job)}
-        return [self._begun(master, execution, is_dark=master.job.name in darks) for master in masters]
+        crowd = ScanCrowd(at_once=execution.workers + 1)
+        return [self._begun(master, execution, crowd, is_dark=master.job.name in darks) for master in masters]
 
-    def _begun(self, master: PlannedMaster, execution: Execution, *, is_dark: bool) -> PlannedMaster:
+    def _begun(self, master: PlannedMaster, execution: Execution, crowd: ScanCrowd, *, is_dark: bool) -> PlannedMaster:
         sink = replace(
             master.sink,
             early=self._early_image(master) if execution.scheduler != "distributed" else None,
-            along=self._scan_along(master, execution.workers) if execution.scheduler == "threads" else None,
+            along=self._scan_along(master, execution.workers, crowd) if execution.scheduler == "threads" else None,
         )
         is_looked_at = self.reported or (self.quality is not None and sink.along is None)
         read_again: dict[Plane, bool] = {
@@ -270,7 +271,7 @@ class FinishMasters:
         sink = replace(sink, read_again=tuple(plane for plane, is_read in read_again.items() if is_read))
         return replace(master, sink=sink, job=replace(master.job, sink=sink))
 
-    def _scan_along(self, master: PlannedMaster, workers: int) -> ScanAlong | None:
+    def _scan_along(self, master: PlannedMaster, workers: int, crowd: ScanCrowd) -> ScanAlong | None:
         """Begin to scan a master, where its strips are combined by threads of this process."""
         if self.quality is None:
             return None
@@ -281,6 +282,7 @@ class FinishMasters:
             master.camera,
             master.provenance.saturation_adu,
             self.quality,
+            crowd,
             bands_at_once=2 * workers,
         )
 

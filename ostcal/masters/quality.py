@@ -23,7 +23,7 @@ from ostcal.measure.findings import Finding, Outcome, worst
 from ostcal.measure.frame_checks import FrameLimits, check_frames, check_rejected
 from ostcal.measure.master_checks import Compared, MasterFacts, MasterLimits, check_master, compare_masters
 from ostcal.measure.master_scan import MasterScan, PlaneReader, scan_master
-from ostcal.measure.scan_along import ScanAlong
+from ostcal.measure.scan_along import ScanAlong, ScanCrowd
 from ostcal.measure.survey import SeriesSurvey
 from ostcal.storage.master_store import MasterStore, StoredMaster
 
@@ -119,6 +119,7 @@ def scan_along(
     camera: CameraRecord | None,
     full_scale_adu: float | None,
     rules: QualityRules,
+    crowd: ScanCrowd,
     *,
     bands_at_once: int,
 ) -> ScanAlong | None:
@@ -129,6 +130,7 @@ def scan_along(
         shape,
         group.key.frame_type,
         _noise_model(group, camera, full_scale_adu),
+        crowd,
         bayer=group.key.bayer_pattern is not None,
         limits=rules.defects,
         bands_at_once=bands_at_once,

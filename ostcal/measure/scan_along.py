@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +43,55 @@ class _Waiting:
     """Rows of the master."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Strip:
+    """Rows of the planes."""
+
+    start: int
+    master: FloatMap
+    std: FloatMap
+    n_used: NDArray[np.uint16]
+
+    @property
+    def stop(self) -> int:
+        """The row after the last."""
+        return self.start + len(self.master)
+
+
+class ScanCrowd:
+    """The scans of a run that go along with strips now; one too many ends the oldest, as that of a master that failed.
+
+    Parameters
+    ----------
+    at_once : int
+        Scans that are begun and not ended, at most; each has 10 MB for 61 MP, and its bands.
+    """
+
+    def __init__(self, at_once: int) -> None:
+        self._at_once = at_once
+        self._lock = threading.Lock()
+        self._running: dict[ScanAlong, _Running] = {}
+        self._ended: set[ScanAlong] = set()
+
+    def joined(self, scan: ScanAlong, new: Callable[[], _Running]) -> _Running | None:
+        """Give the state of a scan, which is begun where it was not; ``None`` where it was ended."""
+        with self._lock:
+            if scan not in self._running and scan not in self._ended:
+                if len(self._running) >= self._at_once:
+                    self._end(next(iter(self._running)))
+                self._running[scan] = new()
+            return self._running.get(scan)
+
+    def left(self, scan: ScanAlong) -> _Running | None:
+        """End a scan, and give its state where it still has one."""
+        with self._lock:
+            return self._end(scan)
+
+    def _end(self, scan: ScanAlong) -> _Running | None:
+        self._ended.add(scan)
+        return self._running.pop(scan, None)
+
+
 class ScanAlong:
     """A scan whose bands are put together from the strips of the master, whatever their heights and order.
 
@@ -50,6 +102,8 @@ class ScanAlong:
     shape : (height, width)
     kind : FrameType
     model : NoiseModel
+    crowd : ScanCrowd
+        The scans of the run.
     bayer : bool
     limits : DefectLimits
     bands_at_once : int
@@ -61,13 +115,52 @@ class ScanAlong:
         shape: tuple[int, int],
         kind: FrameType,
         model: NoiseModel,
+        crowd: ScanCrowd,
         *,
         bayer: bool = False,
         limits: DefectLimits = DEFAULT_LIMITS,
         bands_at_once: int = 8,
     ) -> None:
-        self.model = model
-        self._pass = MasterPass(shape=shape, kind=kind, model=model, bayer=bayer, limits=limits)
+        self._new_pass = partial(MasterPass, shape=shape, kind=kind, model=model, bayer=bayer, limits=limits)
+        self._crowd = crowd
+        self._bands_at_once = bands_at_once
+
+    def add_rows(self, start: int, *, master: FloatMap, std: FloatMap, n_used: NDArray[np.uint16]) -> None:
+        """Take a strip.
+
+        Parameters
+        ----------
+        start : int
+            Its first row; each row of the master comes once.
+        master, std, n_used : (n_rows, width) arrays of float32, float32, uint16
+            May change afterwards.
+        """
+        running = self._crowd.joined(self, self._new_running)
+        if running is not None:
+            running.add(_Strip(start=start, master=master, std=std, n_used=n_used))
+
+    def result(self, read_rows: PlaneReader, *, step_rows: int, threads: int = 1) -> MasterScan:
+        """Give the scan when all strips have come; once.
+
+        Parameters
+        ----------
+        read_rows : callable (plane, start, stop) -> (stop - start, width)
+            As for `scan_master`; reads what did not come, as of strips that an earlier run left.
+        step_rows, threads : int
+            As for `scan_master`.
+        """
+        running = self._crowd.left(self) or self._new_running()
+        return running.result(read_rows, step_rows, threads)
+
+    def _new_running(self) -> _Running:
+        return _Running(self._new_pass(), self._bands_at_once)
+
+
+class _Running:
+    """The state of a scan that goes along."""
+
+    def __init__(self, scan: MasterPass, bands_at_once: int) -> None:
+        self._pass = scan
         self._bands_at_once = bands_at_once
         self._lock = threading.Lock()
         self._waiting: dict[int, _Waiting] = {}
@@ -76,32 +169,28 @@ class ScanAlong:
         self._rooms: list[_Room] = []
         self._places: list[NDArray[np.int64]] = []
 
-    def add_rows(self, start: int, *, master: FloatMap, std: FloatMap, n_used: NDArray[np.uint16]) -> None:
-        """Take the rows of a strip that begins at `start`; each row of the master comes once."""
-        stop, scan = start + len(master), self._pass
-        for index in self._touched(start, stop):
+    def add(self, strip: _Strip) -> None:
+        """Go through the bands that are whole with this strip."""
+        scan, start = self._pass, strip.start
+        for index in _touched(scan, strip):
             first, last = scan.rows_of(index)
-            own = slice(int(scan.edges[index]) - start, int(scan.edges[index + 1]) - start)
-            if start <= first and last <= stop:
-                self._scan(scan.band(index, master[first - start : last - start], std[own], n_used[own]))
+            if start <= first and last <= strip.stop:
+                own = slice(int(scan.edges[index]) - start, int(scan.edges[index + 1]) - start)
+                rows = strip.master[first - start : last - start]
+                self._scan(scan.band(index, rows, strip.std[own], strip.n_used[own]))
             else:
-                self._fill(index, start, master, std, n_used)
+                self._fill(index, strip)
 
-    def result(self, read_rows: PlaneReader, *, step_rows: int, threads: int = 1) -> MasterScan:
-        """Read what has not come, as of strips that an earlier run left, and give the scan."""
-        missing = [index for index in range(self._pass.n_bands) if index not in self._done]
-        self._waiting.clear()
-        self._rooms.clear()
-        logger.debug("%d of %d bands were scanned with the strips", len(self._done), self._pass.n_bands)
+    def result(self, read_rows: PlaneReader, step_rows: int, threads: int) -> MasterScan:
+        """Read the bands that are missing, and end the scan."""
+        scan = self._pass
+        missing = [index for index in range(scan.n_bands) if index not in self._done]
+        logger.debug("%d of %d bands were scanned with the strips", len(self._done), scan.n_bands)
         if missing:
-            self._pass.go_through(read_rows, missing, step_rows, threads)
-        return self._pass.result()
-
-    def _touched(self, start: int, stop: int) -> range:
-        """Give the bands that need some of these rows."""
-        edges = self._pass.edges
-        first = int(np.searchsorted(edges, start - HALO, side="right")) - 1
-        return range(max(0, first), min(self._pass.n_bands, int(np.searchsorted(edges, stop + HALO, side="left"))))
+            self._waiting.clear()
+            self._rooms.clear()
+            scan.go_through(read_rows, missing, step_rows, threads)
+        return scan.result()
 
     def _scan(self, band: Band) -> None:
         with self._lock:
@@ -113,26 +202,24 @@ class ScanAlong:
             self._done.add(band.index)
             self._places.append(places)
 
-    def _fill(self, index: int, start: int, master: FloatMap, std: FloatMap, n_used: NDArray[np.uint16]) -> None:
+    def _fill(self, index: int, strip: _Strip) -> None:
         """Copy what a strip has of a band, and go through the band where nothing is missing any more."""
-        first, last = self._pass.rows_of(index)
         waiting = self._waiting_for(index)
         if waiting is None:
             return
-        top, bottom = max(first, start), min(last, start + len(master))
-        edges = int(self._pass.edges[index]), int(self._pass.edges[index + 1])
+        scan = self._pass
+        first, last = scan.rows_of(index)
+        start, stop = int(scan.edges[index]), int(scan.edges[index + 1])
         room = waiting.room
-        room.master[top - first : bottom - first] = master[top - start : bottom - start]
-        top, bottom = max(edges[0], top), min(edges[1], bottom)
-        if top < bottom:
-            room.std[top - edges[0] : bottom - edges[0]] = std[top - start : bottom - start]
-            room.n_used[top - edges[0] : bottom - edges[0]] = n_used[top - start : bottom - start]
+        copied = _copy(strip.master, strip.start, room.master, first, last)
+        _copy(strip.std, strip.start, room.std, start, stop)
+        _copy(strip.n_used, strip.start, room.n_used, start, stop)
         with self._lock:
-            waiting.missing -= min(last, start + len(master)) - max(first, start)
+            waiting.missing -= copied
             is_whole = waiting.missing == 0
         if is_whole:
-            n_rows = edges[1] - edges[0]
-            self._scan(self._pass.band(index, room.master[: last - first], room.std[:n_rows], room.n_used[:n_rows]))
+            n_rows = stop - start
+            self._scan(scan.band(index, room.master[: last - first], room.std[:n_rows], room.n_used[:n_rows]))
             with self._lock:
                 del self._waiting[index]
                 self._rooms.append(room)
@@ -147,3 +234,19 @@ class ScanAlong:
                     room = self._rooms.pop() if self._rooms else _Room(self._pass)
                     self._waiting[index] = _Waiting(room=room, missing=last - first)
             return self._waiting.get(index)
+
+
+def _touched(scan: MasterPass, strip: _Strip) -> range:
+    """Give the bands that need some rows of a strip."""
+    first = int(np.searchsorted(scan.edges, strip.start - HALO, side="right")) - 1
+    end = int(np.searchsorted(scan.edges, strip.stop + HALO, side="left"))
+    return range(max(0, first), min(scan.n_bands, end))
+
+
+def _copy(rows: NDArray[Any], at: int, room: NDArray[Any], first: int, last: int) -> int:
+    """Copy those of some rows, which begin at row `at`, that are within rows `first` to `last`; gives their number."""
+    top, bottom = max(first, at), min(last, at + len(rows))
+    if top >= bottom:
+        return 0
+    room[top - first : bottom - first] = rows[top - at : bottom - at]
+    return bottom - top
