@@ -19,6 +19,7 @@ from agreement import Master, check_size, compare
 from dark_frames import FrameSet, add_frame_arguments, chosen_frame_set, default_work, make_sensor, prepare_frames
 from machine import machine_facts
 from make_tables import masters_table
+from page_cache import read_into_nothing
 from process_tree import Usage, run_measured
 from programs import BENCH, PROGRAMS, Job, Program, numba_cache, select_programs
 
@@ -129,6 +130,7 @@ def run_one(program: Program, frames: list[Path], scratch: Path, timeout_s: floa
     directory.mkdir(parents=True)
     job = Job(frames=frames, directory=directory)
     numba_cache(job).mkdir(exist_ok=True)
+    read_into_nothing(frames)  # what nobody touched for minutes, a virtual machine's host may have taken back
     usage = run_measured(program.command(job), timeout_s=timeout_s)
     print(
         f"{program.name}: {usage.wall_s:.2f} s, {usage.cpu_s:.2f} s CPU, {usage.peak_rss_bytes / 1e9:.2f} GB"

@@ -271,6 +271,7 @@ def while_exposing_table(result: dict[str, Any]) -> str:
             f"{result['last_master_ratio']:.2f} x",
             "2.50 x",
         ),
+        ("the same where nothing was combined before", "", f"{result['last_master_without_s']:.1f} s", "", ""),
         (
             "sum of peak memory of capture and combining",
             f"{result['sum_of_peaks_bytes'] / 2**20:.0f} MiB",
@@ -283,13 +284,14 @@ def while_exposing_table(result: dict[str, Any]) -> str:
     apart = max(
         max(means) / min(means) - 1
         for exposure in result["cadence_s"]
-        for means in [[statistics.mean(capture[exposure]) for capture in result["steps_alone_s"]]]
+        for kind in ("steps_alone_s", "steps_while_combining_s")
+        for means in [[statistics.mean(capture[exposure]) for capture in result[kind]]]
     )
+    spread = f"; evenings of one kind are up to {apart:.1%} apart" if evening["rounds"] > 1 else ""
     caption = (
-        f"{evening['rounds']} evenings of {evening['frames']} frames of each series, simulated sensor"
-        f" {evening['sensor']} in a process of its own on the same machine; {evening['rounds'] + 1} captures alone, of"
-        f" {evening['frames_alone']} frames, in turn with them and up to {apart:.1%} apart. Means over all frames."
-        f" {_machine(result)}"
+        f"Evenings with `workflow.masters_while_exposing` and without, in turn, {evening['rounds']} of each, of"
+        f" {evening['frames']} frames of each series; simulated sensor {evening['sensor']} in a process of its own on"
+        f" the same machine. Means over all frames{spread}. {_machine(result)}"
     )
     head = ("what", "while combining", "alone", "ratio", "limit")
     return f"{_markdown(head, rows)}\n\n{caption}"

@@ -1,9 +1,9 @@
 """Measure what combining series while the camera exposes costs the capture, and how soon the last master is there.
 
-``ostcal simulate`` serves a camera in a process of its own. ``ostcal darks`` takes bias frames and darks alone, in turn
-with ``ostcal workflow``, which takes the same, and flats, and combines each finished series meanwhile. Compared are the
-mean times from frame to frame (how far those alone are apart from run to run says what a difference is worth), and the
-time from the end of the last frame to the last master beside that of one master alone.
+``ostcal simulate`` serves a camera in a process of its own. ``ostcal workflow`` takes the same evening of bias frames,
+darks and flats again and again, in turn with and without ``workflow.masters_while_exposing``. Compared are the mean
+times from frame to frame (how far evenings of one kind are apart says what a difference is worth), and the time from
+the end of the last frame to the last master beside that of one master alone.
 
     python bench/while_exposing.py [--quick] [--out bench/results/while_exposing.json]
 """
@@ -41,16 +41,14 @@ class Evening:
     sensor: str
     frames: int
     """Of each series; the first two do not count for the time from frame to frame."""
-    frames_alone: int
-    """Of each series of the capture alone, which has no masters to make."""
     darks_s: tuple[float, ...]
     time_scale: float = 1.0
-    rounds: int = 3
-    """Evenings; the capture alone runs before and after each, as a machine's neighbours change its speed."""
+    rounds: int = 2
+    """Evenings of each kind: without, with, with, without, and so on, as a machine's speed changes by the hour."""
 
 
-FULL = Evening(sensor="qhy600m", frames=24, frames_alone=12, darks_s=(1.0, 2.0))
-QUICK = Evening(sensor="demo", frames=5, frames_alone=5, darks_s=(10.0, 20.0), time_scale=20.0, rounds=1)
+FULL = Evening(sensor="qhy600m", frames=24, darks_s=(1.0, 2.0))
+QUICK = Evening(sensor="demo", frames=5, darks_s=(10.0, 20.0), time_scale=20.0, rounds=1)
 
 
 def main() -> int:
@@ -58,7 +56,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="1 MP and few frames: whether it works, no figures")
     parser.add_argument("--frames", type=int, help="of each series")
-    parser.add_argument("--rounds", type=int, help="evenings")
+    parser.add_argument("--rounds", type=int, help="evenings of each kind")
     parser.add_argument("--memory-limit-mib", type=int, default=2048)
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "ostcal-bench" / "while_exposing")
     parser.add_argument("--out", type=Path, default=BENCH / "results" / "while_exposing.json")
@@ -86,36 +84,29 @@ def is_within(result: dict[str, Any]) -> bool:
 
 
 def measure(work: Path, evening: Evening, memory_limit_mib: int) -> dict[str, Any]:
-    """Take darks alone and whole evenings in turn, each evening followed by one master of the same frames alone."""
+    """Take evenings of both kinds in turn; after those with masters meanwhile, make one master alone."""
     exposures_s = (BIAS_S, *evening.darks_s)
-    alone = replace(evening, frames=evening.frames_alone)
-    steps_alone: list[dict[str, list[float]]] = []
-    steps_both: list[dict[str, list[float]]] = []
-    evenings = []
+    folder = work / "evening"
+    steps: dict[bool, list[dict[str, list[float]]]] = {False: [], True: []}
+    ends: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
     served = Simulated(sensor=evening.sensor, rounds=0, frames=evening.frames, stored=0, time_scale=evening.time_scale)
     with simulator(served) as port:
-
-        def take_alone() -> None:
-            run("darks", work / "alone", alone, port, memory_limit_mib)
-            steps_alone.append(steps_s(work / "alone", exposures_s))
-            shutil.rmtree(work / "alone")
-
-        take_alone()
-        for _ in range(evening.rounds):
-            folder = work / "evening"
-            usage = run("workflow", folder, evening, port, memory_limit_mib)
-            steps_both.append(steps_s(folder, exposures_s))
-            one_s = one_master(work, evening, memory_limit_mib).wall_s
-            last_s = _last_master(folder) - _last_frame(folder)
-            evenings.append({"last_master_s": last_s, "one_master_s": one_s, "workflow": asdict(usage)})
-            masters = len(list((folder / "masters").glob("*.fits")))
-            series = len(list(folder.glob("*s/*.zarr"))) - 1
+        for is_ahead in ((False, True, True, False) * evening.rounds)[: 2 * evening.rounds]:
+            usage = take(folder, evening, port, memory_limit_mib, is_ahead=is_ahead)
+            steps[is_ahead].append(steps_s(folder, exposures_s))
+            end = {"last_master_s": _last_master(folder) - _last_frame(folder), "workflow": asdict(usage)}
+            if is_ahead:
+                end["one_master_s"] = one_master(work, evening, memory_limit_mib).wall_s
+                masters = len(list((folder / "masters").glob("*.fits")))
+                series = len(list(folder.glob("*s/*.zarr"))) - 1
+            ends[is_ahead].append(end)
             shutil.rmtree(folder)
-            take_alone()
-    cadences = {name: (mean_step_s(steps_alone, name), mean_step_s(steps_both, name)) for name in steps_alone[0]}
-    last_master_s, one_master_s = (
-        statistics.median(each[key] for each in evenings) for key in ("last_master_s", "one_master_s")
-    )
+    cadences = {
+        f"{exposure_s:g}": (mean_step_s(steps[False], exposure_s), mean_step_s(steps[True], exposure_s))
+        for exposure_s in exposures_s
+    }
+    last_master_s = statistics.median(end["last_master_s"] for end in ends[True])
+    one_master_s = statistics.median(end["one_master_s"] for end in ends[True])
     return {
         "benchmark": "while_exposing",
         "machine": machine_facts(),
@@ -123,15 +114,17 @@ def measure(work: Path, evening: Evening, memory_limit_mib: int) -> dict[str, An
         "memory_limit_bytes": memory_limit_mib * 2**20,
         "cadence_s": cadences,
         "cadence_ratio": {exposure: both / alone for exposure, (alone, both) in cadences.items()},
-        "steps_alone_s": steps_alone,
-        "steps_while_combining_s": steps_both,
+        "steps_alone_s": steps[False],
+        "steps_while_combining_s": steps[True],
         "masters": masters,
         "series": series,
         "last_master_s": last_master_s,
         "one_master_s": one_master_s,
         "last_master_ratio": last_master_s / one_master_s,
-        "evenings": evenings,
-        "sum_of_peaks_bytes": max(each["workflow"]["sum_of_peaks_bytes"] for each in evenings),
+        "last_master_without_s": statistics.median(end["last_master_s"] for end in ends[False]),
+        "evenings": ends[True],
+        "evenings_without": ends[False],
+        "sum_of_peaks_bytes": max(end["workflow"]["sum_of_peaks_bytes"] for end in ends[True]),
     }
 
 
@@ -142,13 +135,13 @@ def steps_s(folder: Path, exposures_s: tuple[float, ...]) -> dict[str, list[floa
     }
 
 
-def mean_step_s(captures: list[dict[str, list[float]]], exposure: str) -> float:
+def mean_step_s(captures: list[dict[str, list[float]]], exposure_s: float) -> float:
     """Give the mean over all frames of all captures: a median would not see what delays less than half of them."""
-    return statistics.mean(step_s for capture in captures for step_s in capture[exposure])
+    return statistics.mean(step_s for capture in captures for step_s in capture[f"{exposure_s:g}"])
 
 
-def run(command: str, folder: Path, evening: Evening, port: int, memory_limit_mib: int) -> Usage:
-    """Run a capturing command."""
+def take(folder: Path, evening: Evening, port: int, memory_limit_mib: int, *, is_ahead: bool) -> Usage:
+    """Take an evening and make its masters, with or without combining meanwhile."""
     folder.mkdir(parents=True)
     devices = {"port": port, "filter_wheel_id": 0, "cover_calibrator_id": 0}
     science_s = evening.darks_s[0]
@@ -164,8 +157,9 @@ def run(command: str, folder: Path, evening: Evening, port: int, memory_limit_mi
         "flat_capture": {"num_flats": evening.frames},
         "master_frames": {"output_dir": "masters"},
         "compute": {"memory_limit": f"{memory_limit_mib}MiB"},
+        "workflow": {"masters_while_exposing": is_ahead},
     }
-    return _run(command, folder, config)
+    return _run("workflow", folder, config)
 
 
 def one_master(work: Path, evening: Evening, memory_limit_mib: int) -> Usage:
