@@ -199,9 +199,8 @@ def test_a_capture_aborts_its_exposure_and_keeps_its_frames(tmp_path: Path, comm
     with started(tmp_path, command, "--config", config, "--no-confirm") as running:
         running.wait_for(lambda: any((p / "ledger" / "000000.json").exists() for p in tmp_path.glob(series)))
         time.sleep(0.4)  # into the next exposure
-        assert (
-            len([lock for lock in locks(tmp_path) if lock.parent.name != "masters"]) == 1
-        )  # a series is combined there
+        of_series = [lock for lock in locks(tmp_path) if lock.parent.name != "masters"]  # a series is combined there
+        assert len(of_series) == 1
         running.terminate()
     before = frames_of(tmp_path)
     assert f"{before[next(tmp_path.glob(series)).name]} of 4 frames are kept" in running.text

@@ -323,8 +323,7 @@ class MasterPass:
             list(pool.map(part_of, range(threads)))
 
     def _read_bands(self, read_rows: PlaneReader, wanted: Iterable[int], step_rows: int) -> Iterator[Band]:
-        planes = (RowWindow(partial(read_rows, plane), self.shape[0], step_rows) for plane in _PLANES)
-        master, std, n_used = planes
+        master, std, n_used = (RowWindow(partial(read_rows, plane), self.shape[0], step_rows) for plane in _PLANES)
         for index in wanted:
             own = int(self.edges[index]), int(self.edges[index + 1])
             yield self.band(index, master.borrowed(*self.rows_of(index)), std.borrowed(*own), n_used.borrowed(*own))
