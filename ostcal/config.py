@@ -813,7 +813,9 @@ class Compute(_Section):
         "A class with Dask's cluster interface, and its arguments: it is started for the run and closed with it."
         " Instead of address.",
     )
-    worker_wait: Positive = _key(60.0, "Longest wait for the first worker, which may be in a queue.", "seconds")
+    worker_wait: Positive = _key(
+        60.0, "Longest wait for a worker, which may be in a queue: for the first, and when none is left.", "seconds"
+    )
     tls: Annotated[Tls, BeforeValidator(_empty_is_default)] = Tls()
 
 

@@ -12,9 +12,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from operator import neg
 from pathlib import Path
@@ -46,6 +48,7 @@ from ostcal.frames import SampleEncoding
 from ostcal.storage.master_store import MasterStore
 
 REPOSITORY = Path(ostcal.__file__).resolve().parents[1]
+WITH_TESTS = os.pathsep.join([str(REPOSITORY), str(Path(__file__).parent)])
 FREE_PORT = "127.0.0.1:0"
 QUIET = {"dashboard_address": FREE_PORT, "n_workers": 1, "threads_per_worker": 1}
 
@@ -252,13 +255,13 @@ def test_versions_that_differ_in_the_first_two_numbers_matter() -> None:
     assert version_differences(own, without) == (["zarr absent (here 3.1.6)"], [])
 
 
-def start_worker(address: str, python_path: Path | None, folder: Path) -> subprocess.Popen[bytes]:
+def start_worker(address: str, python_path: Path | str | None, folder: Path, *more: str) -> subprocess.Popen[bytes]:
     """Start a worker as a person would on another computer, with the packages of `python_path`."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     if python_path is not None:
         environment["PYTHONPATH"] = str(python_path)
     command = [sys.executable, "-m", "distributed.cli.dask_worker", address]
-    command += ["--no-dashboard", "--nworkers", "1", "--nthreads", "1", "--local-directory", str(folder)]
+    command += ["--no-dashboard", "--nworkers", "1", "--nthreads", "1", "--local-directory", str(folder), *more]
     with open(folder / "worker.log", "wb") as log:
         return subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log)
 
@@ -552,27 +555,49 @@ def die_until(item: tuple[str, int]) -> str:
     deaths = len(os.listdir(folder))
     if deaths < times:
         Path(folder, f"death{deaths}").touch()
-        time.sleep(1.0)  # a nanny takes long to see the death of a worker that it has not seen start
         os.kill(os.getpid(), signal.SIGKILL)
     return f"after {deaths} deaths"
 
 
+@contextmanager
+def a_worker_that_is_started_again(address: str, folder: Path) -> Iterator[None]:
+    """Have one worker, and another when it dies.
+
+    Without Dask's nanny, which under load did not see the fifth death and waited for ever.
+    """
+    ended = threading.Event()
+    running = [start_worker(address, WITH_TESTS, folder, "--no-nanny")]
+
+    def keep() -> None:
+        while not ended.wait(0.05):
+            if running[-1].poll() is not None:
+                running.append(start_worker(address, WITH_TESTS, folder, "--no-nanny"))
+
+    keeper = threading.Thread(target=keep)
+    keeper.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        keeper.join()
+        end(running[-1])
+
+
 @pytest.mark.slow
 def test_work_that_dask_gave_up_is_submitted_again_and_then_fails_alone(tmp_path: Path) -> None:
-    (tmp_path / "some").mkdir()
-    (tmp_path / "many").mkdir()
+    for name in ("worker", "some", "many", *"abc"):
+        (tmp_path / name).mkdir()
     told: list[int] = []
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 0}),
-        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=FREE_PORT) as cluster,
+        LocalCluster(n_workers=0, dashboard_address=FREE_PORT) as cluster,
+        a_worker_that_is_started_again(cluster.scheduler_address, tmp_path / "worker"),
     ):
         wanted = remote(address=cluster.scheduler_address)
         assert run_tasks(die_until, [(str(tmp_path / "some"), 2)], wanted, told.append) == ["after 2 deaths"]
         assert told == [0]
         told.clear()
         several = [(str(tmp_path / name), 1 if name == "b" else 0) for name in "abc"]
-        for folder, _ in several:
-            Path(folder).mkdir()
         results = run_tasks(die_until, several, wanted, told.append)
         assert [str(result)[:6] for result in results] == ["after "] * 3
         assert sorted(told) == [0, 1, 2]
@@ -580,6 +605,26 @@ def test_work_that_dask_gave_up_is_submitted_again_and_then_fails_alone(tmp_path
     assert isinstance(failed, Failure)
     assert failed.message.startswith("workers died again and again while it was made")
     assert len(list((tmp_path / "many").iterdir())) == 1 + RESUBMISSIONS
+
+
+def test_a_cluster_whose_last_worker_is_gone_is_not_waited_for_without_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("worker", "deaths"):
+        (tmp_path / name).mkdir()
+    with LocalCluster(n_workers=0, dashboard_address=FREE_PORT) as cluster:
+        address = cluster.scheduler_address
+        worker = start_worker(address, WITH_TESTS, tmp_path / "worker", "--no-nanny")
+        try:
+            cluster.wait_for_workers(1, timeout=60)
+            with pytest.raises(
+                OstcalError, match=r"^tcp://\S+: the Dask cluster has had no worker for 1 s; start .*again"
+            ):
+                run_tasks(die_until, [(str(tmp_path / "deaths"), 99)], remote(address=address, worker_wait_s=1.0))
+        finally:
+            end(worker)
+    assert len(list((tmp_path / "deaths").iterdir())) == 1
+    assert f"{address}: no worker of the Dask cluster is left; waiting up to 1 s for one" in caplog.messages
 
 
 # --- what is killed ---

@@ -198,7 +198,6 @@ class TreeMemory(threading.Thread):
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
-        self.peaks: dict[int, int] = {}
         self.at_once = 0
         self._root = psutil.Process(pid)
         self._command = self._root.cmdline()
@@ -219,7 +218,6 @@ class TreeMemory(threading.Thread):
                 except psutil.Error:
                     continue
                 now += rss
-                self.peaks[process.pid] = max(rss, self.peaks.get(process.pid, 0))
             self.at_once = max(self.at_once, now)
 
     def stop(self) -> None:
@@ -227,15 +225,14 @@ class TreeMemory(threading.Thread):
         self.join()
 
 
-def peak_bytes(night: Night, limit_mib: int, scheduler: str, **keys: Any) -> int:
-    """Run the command and give the sum of the peaks of its processes."""
-    return sum(memory_of(night, limit_mib, scheduler, **keys).peaks.values())
+def peak_bytes(night: Night, limit_mib: int, scheduler: str) -> int:
+    """Run the command and give the highest sum of what its processes had at one moment.
 
-
-def memory_of(night: Night, limit_mib: int, scheduler: str, **keys: Any) -> TreeMemory:
-    """Run the command and give what its processes had."""
+    Not the sum of their peaks: the frames are surveyed before the processes that combine them begin, and those that
+    unpack end before.
+    """
     compute = {"scheduler": scheduler, "memory_limit": f"{limit_mib}MiB", "workers": 2}
-    path = n.write_config(night, compute=compute, **keys)
+    path = n.write_config(night, compute=compute)
     process = subprocess.Popen(
         n.command_line("masters", "--config", path, "--no-confirm"), env=n.command_environment(),
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True,
@@ -245,7 +242,7 @@ def memory_of(night: Night, limit_mib: int, scheduler: str, **keys: Any) -> Tree
     text, _ = process.communicate(timeout=280)
     memory.stop()
     assert process.returncode == 0, text
-    return memory
+    return memory.at_once
 
 
 def write_noise(folder: Path, n_frames: int, shape: tuple[int, int], kind: str, mean: float) -> None:
@@ -281,5 +278,4 @@ def test_compressed_frames_keep_the_memory_limit(tmp_path: Path) -> None:
         hdu.header.update({"IMAGETYP": "Dark Frame", "EXPTIME": 5.0, "DATE-OBS": f"2026-11-21T18:00:0{index}"})
         hdu.writeto(night.darks / f"dark{index}.fits.fz")
     least = needed_mib(night, scheduler="threads")
-    # at one moment: the process that unpacks has ended when combining begins
-    assert memory_of(night, least, "threads").at_once <= least * MIB
+    assert peak_bytes(night, least, "threads") <= least * MIB

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import socket
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -31,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 20
 _ATTEMPTS = 5
+_WATCH_S = 2.0
 _MAX_SCHEDULER_FILE_BYTES = 1 << 24
 _LOG_TOPIC = "ostcal-log"
 _PACKAGE = "ostcal"
@@ -51,6 +53,8 @@ class Connection:
     workers: int
     threads_per_worker: int
     """Of the worker that has most."""
+    worker_wait_s: float = 60.0
+    """Longest wait for a worker when none is left."""
 
     @property
     def threads(self) -> int:
@@ -96,6 +100,7 @@ def connection(execution: Execution) -> Iterator[Connection]:
             client=client,
             workers=max(1, len(reports)),
             threads_per_worker=max((report.threads for report in reports), default=1),
+            worker_wait_s=execution.worker_wait_s,
         )
         before = _kept.set((*_kept.get(), (execution, ready)))
         try:
@@ -313,6 +318,47 @@ def _wait_for_workers(client: Any, execution: Execution) -> None:
                 "start workers (dask worker ADDRESS), or wait longer with compute.worker_wait"
             )
         time.sleep(0.1)
+
+
+@contextmanager
+def workers_watched(ready: Connection, give_up: Callable[[str], None]) -> Iterator[None]:
+    """See to it that work does not wait for ever for workers that do not come back.
+
+    Parameters
+    ----------
+    ready : Connection
+    give_up : callable
+        Called once with what to tell the user, in a thread of its own, when there was no worker for
+        ``ready.worker_wait_s``.
+    """
+    ended = threading.Event()
+    watch = threading.Thread(target=_watch_workers, args=(ready, give_up, ended), name="ostcal-workers", daemon=True)
+    watch.start()
+    try:
+        yield
+    finally:
+        ended.set()
+
+
+def _watch_workers(ready: Connection, give_up: Callable[[str], None], ended: threading.Event) -> None:
+    address, wait_s = ready.client.scheduler.address, ready.worker_wait_s
+    alone_since: float | None = None
+    while not ended.wait(min(_WATCH_S, wait_s / 4)):
+        try:
+            there = ready.client.nthreads()
+        except (OSError, ValueError, TimeoutError):  # the scheduler is lost or the client closed: not seen to here
+            return
+        if there:
+            alone_since = None
+        elif alone_since is None:
+            alone_since = time.monotonic()
+            logger.warning("%s: no worker of the Dask cluster is left; waiting up to %g s for one", address, wait_s)
+        elif time.monotonic() - alone_since > wait_s:
+            give_up(
+                f"{address}: the Dask cluster has had no worker for {wait_s:g} s; start workers "
+                "(dask worker ADDRESS) and the same command again, or wait longer with compute.worker_wait"
+            )
+            return
 
 
 def _prepare_workers(client: Any, execution: Execution) -> list[worker_checks.WorkerReport]:

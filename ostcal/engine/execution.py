@@ -67,7 +67,7 @@ class Execution:
     memory_limit_bytes : int or None
         Of a single worker where `scheduler` is ``distributed``, else of all processes together.
     worker_wait_s : float
-        How long to wait for the first worker of a cluster, which may be in a queue.
+        How long to wait for a worker of a cluster, which may be in a queue: for the first, and when none is left.
     threads_per_worker : int
         Strips that one process has in work at a time: 1, or what `ostcal.engine.graph.connected` found on the cluster.
     output_dir : str or None

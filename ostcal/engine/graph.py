@@ -20,7 +20,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from ostcal.engine import levels as frame_levels
 from ostcal.engine import tasks
@@ -33,6 +33,9 @@ from ostcal.engine.rejection import SeriesNoise
 from ostcal.engine.tasks import JobResult, MasterJob, PixelRange, Prepared, StripResult
 from ostcal.engine.tiling import StripPlan
 from ostcal.errors import FrameError, OstcalError, StorageError
+
+if TYPE_CHECKING:
+    from ostcal.engine.cluster import Connection
 
 Finish = Callable[[MasterJob, JobResult], Any]
 Graph = dict[Hashable, Any]
@@ -295,7 +298,7 @@ def run_graph(
         with connection(execution) as ready:
             sharing = Sharing.among(ready.threads, len(jobs), on_cluster=True)
             parts = [_job_part(job, plan, finish, sharing) for job, plan in zip(jobs, plans, strict=True)]
-            results = _run_distributed(ready.client, parts, _reporter(jobs, plans, sharing, on_progress))
+            results = _run_distributed(ready, parts, _reporter(jobs, plans, sharing, on_progress))
             return [result for part in results for result in part]
     sharing = Sharing.among(execution.workers, len(jobs), on_cluster=False)
     finished = _reporter(jobs, plans, sharing, on_progress)
@@ -427,11 +430,11 @@ def run_tasks(
         for start in range(0, len(items), ITEMS_AT_ONCE)
     ]
     with connection(execution) as ready:
-        results = [result for part in _run_distributed(ready.client, parts, finished) for result in part]
+        results = [result for part in _run_distributed(ready, parts, finished) for result in part]
         lost = [i for i, result in enumerate(results) if isinstance(result, Failure) and result.message == WORKERS_DIED]
         if len(items) > 1 and lost:  # each alone, so that one that kills workers does not take the others with it
             parts = [_item_part(function, items, index, index + 1) for index in lost]
-            for index, (again,) in zip(lost, _run_distributed(ready.client, parts, _ignored), strict=True):
+            for index, (again,) in zip(lost, _run_distributed(ready, parts, _ignored), strict=True):
                 results[index] = again
         return results
 
@@ -526,10 +529,15 @@ def _item_part(function: Callable[[Any], Any], items: Sequence[Any], start: int,
     return _Part(name=f"{start}", build=build)
 
 
-def _run_distributed(client: Any, parts: Sequence[_Part], finished: Callable[[Hashable], None]) -> list[list[Any]]:
+def _run_distributed(
+    ready: Connection, parts: Sequence[_Part], finished: Callable[[Hashable], None]
+) -> list[list[Any]]:
     """Run parts on a cluster, as many at a time as `WINDOW_TASKS` allows; gives the results of each."""
-    run = _ClusterRun(client, parts, finished)
-    run.work()
+    from ostcal.engine.cluster import workers_watched
+
+    run = _ClusterRun(ready.client, parts, finished)
+    with workers_watched(ready, run.give_up):
+        run.work()
     return [run.results[part.name] for part in parts]
 
 
@@ -563,6 +571,12 @@ class _ClusterRun:
         self._times_given_up: Counter[str] = Counter()
         self._told: defaultdict[str, set[Hashable]] = defaultdict(set)
         """Keys without their token that were told of, by part: work that is submitted again is told of once."""
+        self._given_up_for: str | None = None
+
+    def give_up(self, reason: str) -> None:
+        """Let `work` end with `reason`, from another thread."""
+        self._given_up_for = reason
+        self._client.cancel([future for part in list(self._submitted.values()) for future in part.futures.values()])
 
     def work(self) -> None:
         """Work until all parts have results."""
@@ -608,7 +622,8 @@ class _ClusterRun:
             return
         if future.cancelled():
             raise OstcalError(
-                "the connection to the Dask scheduler was lost; what it had in work is lost with it: "
+                self._given_up_for
+                or "the connection to the Dask scheduler was lost; what it had in work is lost with it: "
                 "see that it runs and has workers, and start the same command again"
             )
         if future.status == "error":
