@@ -43,15 +43,44 @@ def test_numba_asks_for_scipy_where_nobody_prevents_it(scipy_that_tells: Path) -
 
 def test_kernels_leave_out_scipy_and_others_can_still_have_it(scipy_that_tells: Path) -> None:
     code = """
-        from ostcal.compiling import leave_out_scipy
+        from ostcal.compiling import import_without
 
-        leave_out_scipy()
+        import_without("scipy.linalg.cython_blas", "numba.np.arraymath")
         import numba.np.arraymath
 
         print("kernels are there")
         import scipy.linalg.cython_blas
     """
     assert output_of(code, scipy_that_tells) == "kernels are there\nloaded\n"
+
+
+@pytest.mark.parametrize(("left_out", "module"), [("cffi", "numba.core.typing.cffi_utils"), ("jinja2", "dask.widgets")])
+def test_what_a_run_can_do_without_is_left_out_and_can_still_be_had(left_out: str, module: str, tmp_path: Path) -> None:
+    (tmp_path / f"{left_out}.py").write_text("raise SystemExit('loaded')\n")
+    code = f"""
+        import sys
+        from ostcal.compiling import import_without
+
+        import_without("{left_out}", "{module}")
+        print("{module}" in sys.modules, "{left_out}" in sys.modules)
+        try:
+            import {left_out}
+        except SystemExit as loaded:
+            print(loaded)
+    """
+    assert output_of(code, tmp_path) == "True False\nloaded\n"
+
+
+def test_what_is_there_already_stays() -> None:
+    code = """
+        import sys
+        import json.decoder
+        from ostcal.compiling import import_without
+
+        import_without("json", "json.encoder")
+        print(sys.modules["json"].loads("1"))
+    """
+    assert output_of(code) == "1\n"
 
 
 @pytest.mark.parametrize(("n_frames", "kernel"), [(5, "combine_words"), (40, "average_words")])

@@ -110,7 +110,12 @@ def _overridden(config: Config, option: str, values: dict[str, str | None]) -> C
 
 
 def _make(config: Config, console: Console, darks_only: bool, flats_only: bool, ask: bool) -> int:
-    from ostcal.compiling import leave_out_scipy
+    from ostcal.compiling import import_without
+
+    import_without("scipy.linalg.cython_blas", "numba.np.arraymath")  # 0.17 s, for linear algebra that no kernel has
+    import_without("cffi", "numba.core.typing.cffi_utils")  # 0.02 s, for C functions that no kernel calls
+    import_without("jinja2", "dask.widgets")  # 0.02 s, for graphs as web pages
+
     from ostcal.masters.creator import MasterFrameCreator
     from ostcal.masters.request import Watcher
 
@@ -126,7 +131,6 @@ def _make(config: Config, console: Console, darks_only: bool, flats_only: bool, 
     def progressed(done: Progress) -> None:
         progress.advance(done.n_bytes, done.job if done.stage == "combine" else f"{done.job} ({done.stage})")
 
-    leave_out_scipy()
     creator = MasterFrameCreator(config, logger, Watcher(planned=planned, progressed=progressed))
     try:
         if darks_only:

@@ -289,9 +289,8 @@ def run_graph(
         If there is no cluster, its workers cannot be used, or it is lost on the way.
     """
     check_free_space(jobs, execution.output_dir)
-    if execution.scheduler != "threads":
-        for job in {(job.stack.encoding, job.flat is None): job for job in jobs}.values():
-            tasks.warm_up(job)
+    for job in {(job.stack.encoding, job.flat is None): job for job in jobs}.values():
+        tasks.warm_up(job)
     if execution.scheduler == "distributed":
         from ostcal.engine.cluster import connection  # distributed takes 0.4 s to import
 
