@@ -1,4 +1,4 @@
-"""What a process loads before its first strip: numba without SciPy, and the kernel that its masters need."""
+"""What a process loads before its first strip: the kernel that its masters need, and not what only compiling needs."""
 
 from __future__ import annotations
 
@@ -26,61 +26,104 @@ def output_of(code: str, *first_on_path: Path) -> str:
     return done.stdout
 
 
+SUM_OF_ROOTS = """
+    import sys
+    import numpy as np
+    from loaded_kernel import sum_of_roots
+
+    print(sum_of_roots(np.array([1.0, 4.0, 9.0])), *sum_of_roots.stats.cache_hits.values())
+"""
+
+
 @pytest.fixture
-def scipy_that_tells(tmp_path: Path) -> Path:
-    """Make a package that looks like SciPy to numba, and prints where its linear algebra is loaded."""
-    linalg = tmp_path / "scipy" / "linalg"
-    linalg.mkdir(parents=True)
-    (tmp_path / "scipy" / "__init__.py").write_text('__version__ = "1.16.0"\n')
-    (linalg / "__init__.py").write_text("")
-    (linalg / "cython_blas.py").write_text('print("loaded")\n')
+def kernel_of_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Have a kernel that makes an array, in the disk cache."""
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
+    (tmp_path / "loaded_kernel.py").write_text(
+        textwrap.dedent(
+            """
+            import numpy as np
+            from ostcal.compiling import door
+
+            @door
+            def sum_of_roots(values):
+                roots = np.empty(len(values))
+                total = 0.0
+                for i in range(len(values)):
+                    roots[i] = np.sqrt(values[i])
+                    total += roots[i]
+                return total
+            """
+        )
+    )
+    assert output_of(SUM_OF_ROOTS, tmp_path) == "6.0\n"
     return tmp_path
 
 
-def test_numba_asks_for_scipy_where_nobody_prevents_it(scipy_that_tells: Path) -> None:
-    assert output_of("import numba.np.arraymath", scipy_that_tells) == "loaded\n"
+def test_a_kernel_is_loaded_without_what_compiling_needs(kernel_of_a_module: Path) -> None:
+    code = SUM_OF_ROOTS + '\n    print("numba.np.npyimpl" in sys.modules, "numba.np.linalg" in sys.modules)'
+    assert output_of(code, kernel_of_a_module) == "6.0 1\nFalse False\n"
 
 
-def test_kernels_leave_out_scipy_and_others_can_still_have_it(scipy_that_tells: Path) -> None:
-    code = """
-        from ostcal.compiling import import_without
-
-        import_without("scipy.linalg.cython_blas", "numba.np.arraymath")
-        import numba.np.arraymath
-
-        print("kernels are there")
-        import scipy.linalg.cython_blas
+def test_after_a_kernel_was_loaded_others_can_be_compiled(kernel_of_a_module: Path) -> None:
+    more = """
+        print(sum_of_roots(np.array([1.0, 4.0], np.float32)), *sum_of_roots.stats.cache_misses.values())
+        print(float(sum_of_roots(np.array([1, 4, 16]))))
     """
-    assert output_of(code, scipy_that_tells) == "kernels are there\nloaded\n"
+    code = textwrap.dedent(SUM_OF_ROOTS) + textwrap.dedent(more)
+    assert output_of(code, kernel_of_a_module) == "6.0 1\n3.0 1\n7.0\n"
 
 
-@pytest.mark.parametrize(("left_out", "module"), [("cffi", "numba.core.typing.cffi_utils"), ("jinja2", "dask.widgets")])
-def test_what_a_run_can_do_without_is_left_out_and_can_still_be_had(left_out: str, module: str, tmp_path: Path) -> None:
-    (tmp_path / f"{left_out}.py").write_text("raise SystemExit('loaded')\n")
-    code = f"""
-        import sys
-        from ostcal.compiling import import_without
-
-        import_without("{left_out}", "{module}")
-        print("{module}" in sys.modules, "{left_out}" in sys.modules)
-        try:
-            import {left_out}
-        except SystemExit as loaded:
-            print(loaded)
-    """
-    assert output_of(code, tmp_path) == "True False\nloaded\n"
+def test_a_damaged_cache_is_not_believed(kernel_of_a_module: Path) -> None:
+    (compiled,) = (kernel_of_a_module / "cache").rglob("*.nbc")
+    compiled.unlink()
+    assert output_of(SUM_OF_ROOTS, kernel_of_a_module) == "6.0\n"
+    assert output_of(SUM_OF_ROOTS, kernel_of_a_module) == "6.0 1\n"
 
 
-def test_what_is_there_already_stays() -> None:
+def test_kernels_do_without_a_place_for_their_cache(kernel_of_a_module: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(kernel_of_a_module / "loaded_kernel.py" / "no folder"))
+    code = SUM_OF_ROOTS.replace(
+        "    import sys", "    import sys, numba.core.caching as c; c._CacheImpl._locator_classes = []"
+    )
+    assert output_of(code.replace("c._CacheImpl", "c.CacheImpl"), kernel_of_a_module) == "6.0\n"
+
+
+def test_web_pages_of_graphs_are_left_out_and_can_still_be_had() -> None:
     code = """
         import sys
-        import json.decoder
-        from ostcal.compiling import import_without
+        from ostcal.cli.masters import leave_out_web_pages
 
-        import_without("json", "json.encoder")
-        print(sys.modules["json"].loads("1"))
+        leave_out_web_pages()
+        import dask.threaded
+
+        print("jinja2" in sys.modules, dask.threaded.get({"a": (abs, -1)}, "a"))
+        import jinja2
+
+        leave_out_web_pages()
+        print(jinja2.Template("{{ 2 }}").render())
     """
-    assert output_of(code) == "1\n"
+    assert output_of(code) == "False 1\n2\n"
+
+
+def test_no_kernel_loads_linear_algebra() -> None:
+    code = """
+        import sys
+        import numpy as np
+        from ostcal.engine.combine import Correction, combine_block
+        from ostcal.engine.rejection import SigmaClip
+        from ostcal.frames import SampleEncoding
+
+        for n in (5, 40):
+            ones = Correction(scale=np.ones(n), exposure_time_s=np.ones(n))
+            words, floats = SampleEncoding(dtype="uint16"), SampleEncoding(dtype="float32")
+            for encoding, correction in ((words, None), (words, ones), (floats, None)):
+                frames = np.full((n, 1, 8), 7, encoding.dtype)
+                combine_block(frames, encoding, SigmaClip().resolved(n), correction=correction)
+        print("numba.np.linalg" in sys.modules)
+    """
+    output_of(code)  # compiles what is not in the cache yet
+    assert output_of(code) == "False\n"
 
 
 @pytest.mark.parametrize(("n_frames", "kernel"), [(5, "combine_words"), (40, "average_words")])

@@ -1097,12 +1097,21 @@ def _order_floats(plain: Any, ordered: Any) -> Any:
 
 
 @kernel
+def _all_are(valid: Any, n: int) -> bool:
+    """Tell whether all are `n`. `valid.min()` would load numba's linear algebra, and with it SciPy, for 0.2 s."""
+    n_equal = 0
+    for x in range(valid.size):
+        n_equal += valid[x] == n
+    return n_equal == valid.size
+
+
+@kernel
 def _all_float_sums(tile: Any, valid: Any, ref: Any, s1: Any, s2: Any) -> None:
     """Do `_float_sums` for the valid samples of all pixels of a tile, in the order of its rows."""
     s1[:] = 0.0
     s2[:] = 0.0
     n = tile.shape[0]
-    if valid.min() == n:
+    if _all_are(valid, n):
         for i in range(0, n - 3, 4):
             row_a, row_b, row_c, row_d = tile[i], tile[i + 1], tile[i + 2], tile[i + 3]
             for x in range(TILE):
@@ -1153,7 +1162,7 @@ def _are_close(n: int, lowest: Any, highest: Any) -> Any:
 def _references(tile: Any, valid: Any, ref: Any) -> None:
     """Give what sums are relative to: the lowest of samples that are close, else the upper median; 0 for no sample."""
     n = tile.shape[0]
-    if valid.min() == n:
+    if _all_are(valid, n):
         first, middle, last = tile[0], tile[n // 2], tile[n - 1]
         for x in range(TILE):
             lowest = np.float64(first[x])

@@ -214,7 +214,7 @@ def warm_up(job: MasterJob) -> None:
     """Compile what a job needs, or load it from numba's cache, on a block of one pixel.
 
     Before processes start, so that they find the cache filled instead of all compiling the same for 8 s; and before
-    threads do: loading takes 0.13 s alone, and 0.25 to 0.45 s beside others that ask for Python's lock at every chunk.
+    threads do: loading takes 0.1 s alone, and three times that beside others that ask for Python's lock at every chunk.
     """
     encoding = job.stack.encoding
     correction = Correction(scale=np.ones(1), exposure_time_s=np.ones(1)) if job.flat is not None else None
