@@ -1097,7 +1097,7 @@ def _order_floats(plain: Any, ordered: Any) -> Any:
 
 
 @kernel
-def _all_are(valid: Any, n: int) -> bool:
+def _all_are(valid: Any, n: int) -> Any:
     """Tell whether all are `n`. `valid.min()` would load numba's linear algebra, and with it SciPy, for 0.2 s."""
     n_equal = 0
     for x in range(valid.size):
