@@ -45,7 +45,19 @@ class _Cache(FunctionCache):  # type: ignore[misc]
     """
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """Load the code for a signature, or ``None``; as numba does, but for its first line."""
-        rtsys.initialize(target_context)  # the memory of arrays that kernels make
-        with self._guard_against_spurious_io_errors():
-            return self._load_overload(sig, target_context)
+        """Load the code for a signature; ``None`` where there is none."""
+        return super().load_overload(sig, _Unprepared(target_context))
+
+
+class _Unprepared:
+    """A target of numba's compiler that does not prepare itself for compiling when it is asked to."""
+
+    def __init__(self, target_context: Any) -> None:
+        self._target_context = target_context
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._target_context, name)
+
+    def refresh(self) -> None:
+        """Prepare for running what was compiled: the memory of arrays that kernels make."""
+        rtsys.initialize(self._target_context)
