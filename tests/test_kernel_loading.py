@@ -92,7 +92,7 @@ def test_kernels_do_without_a_place_for_their_cache(kernel_of_a_module: Path, mo
 def test_web_pages_of_graphs_are_left_out_and_can_still_be_had() -> None:
     code = """
         import sys
-        from ostcal.cli.masters import leave_out_web_pages
+        from ostcal.engine.graph import leave_out_web_pages
 
         leave_out_web_pages()
         import dask.threaded

@@ -110,10 +110,11 @@ def _overridden(config: Config, option: str, values: dict[str, str | None]) -> C
 
 
 def _make(config: Config, console: Console, darks_only: bool, flats_only: bool, ask: bool) -> int:
-    leave_out_web_pages()
-
+    from ostcal.engine.graph import leave_out_web_pages
     from ostcal.masters.creator import MasterFrameCreator
     from ostcal.masters.request import Watcher
+
+    leave_out_web_pages()
 
     progress = RunProgress(console, "masters")
 
@@ -139,17 +140,6 @@ def _make(config: Config, console: Console, darks_only: bool, flats_only: bool, 
         progress.stop()
     show_masters(creator)
     return exit_code_of(status)
-
-
-def leave_out_web_pages() -> None:
-    """Have Dask not import jinja2, which shows graphs as web pages, for a process of our own: 0.02 s."""
-    if "jinja2" in sys.modules:
-        return
-    sys.modules["jinja2"] = None  # type: ignore[assignment]  # an import that finds None fails
-    try:
-        import dask.widgets  # noqa: F401  # which can do without
-    finally:
-        del sys.modules["jinja2"]
 
 
 def exit_code_of(status: Status) -> int:
