@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 CONNECT_TIMEOUT_S = 20
 _ATTEMPTS = 5
 _WATCH_S = 2.0
+"""Between two questions whether a cluster still has workers: one message there and back."""
 _MAX_SCHEDULER_FILE_BYTES = 1 << 24
 _LOG_TOPIC = "ostcal-log"
 _PACKAGE = "ostcal"
@@ -53,7 +54,7 @@ class Connection:
     workers: int
     threads_per_worker: int
     """Of the worker that has most."""
-    worker_wait_s: float = 60.0
+    worker_wait_s: float
     """Longest wait for a worker when none is left."""
 
     @property
