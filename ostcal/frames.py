@@ -93,13 +93,16 @@ class SampleEncoding:
         """Whether decisions can be made in integers."""
         return self.dtype == "uint16"
 
-    def plain(self, block: NDArray[Any]) -> tuple[NDArray[Any], int]:
-        """Give a block of raw samples as native numbers, and what to add to them for ADU; 16 bits stay 16 bits."""
+    def plain(self, block: NDArray[Any], *, in_place: bool = False) -> tuple[NDArray[Any], int]:
+        """Give a block of raw samples as native numbers, and what to add to them for ADU; 16 bits stay 16 bits.
+
+        With `in_place` the block itself is changed, where a copy would take time and memory.
+        """
         if not self.is_integer:
             return block, 0
-        words = block.byteswap() if self.byte_swapped else block
+        words = block.byteswap(inplace=in_place) if self.byte_swapped else block
         if self.sign_flipped:
-            words = words ^ np.uint16(0x8000)
+            words = np.bitwise_xor(words, np.uint16(0x8000), out=words if in_place or self.byte_swapped else None)
         return words, self.zero_adu
 
     def decode(self, block: NDArray[Any]) -> NDArray[Any]:

@@ -110,11 +110,11 @@ def _overridden(config: Config, option: str, values: dict[str, str | None]) -> C
 
 
 def _make(config: Config, console: Console, darks_only: bool, flats_only: bool, ask: bool) -> int:
-    from ostcal.engine.graph import leave_out_web_pages
+    from ostcal.engine.graph import keep_dask_lean
     from ostcal.masters.creator import MasterFrameCreator
     from ostcal.masters.request import Watcher
 
-    leave_out_web_pages()
+    keep_dask_lean(on_cluster=config.compute.scheduler == "distributed")
 
     progress = RunProgress(console, "masters")
 
