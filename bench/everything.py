@@ -8,6 +8,7 @@ no figures that mean anything (and leaves the tables alone).
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
 import sys
 import tempfile
@@ -44,6 +45,7 @@ STEPS = (
 
 def main() -> int:
     """Run all; 0 when every benchmark ended well."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="whether all of them run")
     parser.add_argument("--only", help="names, separated by commas")
@@ -74,7 +76,12 @@ def run(step: Step, quick: bool, work: Path) -> bool:
     options = ["--quick", "--out", str(work / "quick" / f"{step.script}.json")] if quick else list(step.options)
     print(f"== {step.script}", flush=True)
     began = time.monotonic()
-    code = subprocess.run([sys.executable, str(BENCH / f"{step.script}.py"), *options], check=False).returncode
+    with subprocess.Popen([sys.executable, str(BENCH / f"{step.script}.py"), *options]) as process:
+        try:
+            code = process.wait()
+        except BaseException:
+            process.terminate()  # it ends what it measures
+            raise
     print(f"== {step.script}: {'ended well' if code == 0 else f'ended with {code}'}, {time.monotonic() - began:.0f} s")
     return code == 0
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 import psutil
 
@@ -93,7 +96,11 @@ def _as_installed(environment: dict[str, str]) -> dict[str, str]:
 
 
 def run_measured(command: Command, *, timeout_s: float) -> Usage:
-    """Run a command to its end; after ``timeout_s`` it is killed, which shows in the exit code."""
+    """Run a command to its end; after ``timeout_s`` it is killed, which shows in the exit code.
+
+    Ctrl-C and SIGTERM end the command too: left alone, it would spoil what is measured next.
+    """
+    signal.signal(signal.SIGTERM, _exit_as_terminated)
     command.directory.mkdir(parents=True, exist_ok=True)
     load_before = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     stdin_path = command.stdin or Path(os.devnull)
@@ -111,10 +118,15 @@ def run_measured(command: Command, *, timeout_s: float) -> Usage:
         sampler.start()
         killer = threading.Timer(timeout_s, _kill_tree, [process.pid])
         killer.start()
-        cpu_s, largest_peak_bytes = _wait(process)
-        wall_s = time.perf_counter() - started
-        killer.cancel()
-        sampler.stop()
+        try:
+            cpu_s, largest_peak_bytes = _wait(process)
+        except BaseException:
+            _kill_tree(process.pid)
+            raise
+        finally:
+            wall_s = time.perf_counter() - started
+            killer.cancel()
+            sampler.stop()
     peak_rss_bytes = max(sampler.peak_rss_bytes, largest_peak_bytes)
     return Usage(
         wall_s=wall_s,
@@ -128,9 +140,14 @@ def run_measured(command: Command, *, timeout_s: float) -> Usage:
 
 
 def _kill_tree(pid: int) -> None:
-    root = psutil.Process(pid)
-    for process in [*root.children(recursive=True), root]:
-        process.kill()
+    with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
+        root = psutil.Process(pid)
+        for process in [*root.children(recursive=True), root]:
+            process.kill()
+
+
+def _exit_as_terminated(number: int, _frame: FrameType | None) -> None:
+    sys.exit(128 + number)
 
 
 def _wait(process: subprocess.Popen[bytes]) -> tuple[float, int]:

@@ -6,12 +6,16 @@ import importlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from astropy.io import fits
 
@@ -22,6 +26,20 @@ HOLD_MEMORY_WITH_CHILD = (
     f"import subprocess, sys; child = subprocess.Popen([sys.executable, '-c', {HOLD_MEMORY!r}]);"
     f"held = b'x' * {SEVENTY_MIB}; child.wait()"
 )
+
+
+WAIT_WITH_CHILD = (
+    "import os, subprocess, sys; child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']);"
+    "print(os.getpid(), child.pid, flush=True); child.wait()"
+)
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    """Wait up to 20 s."""
+    end = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def bench_module(name: str) -> Any:
@@ -69,6 +87,24 @@ def test_ostcal_is_measured_cold_and_warm(quick_result: dict[str, Any]) -> None:
     own = next(program for program in quick_result["programs"] if program["name"] == "ostcal")
     assert own["cold"]["exit_code"] == 0
     assert own["runs"][0]["exit_code"] == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_benchmark_that_is_ended_ends_what_it_measures(tmp_path: Path, number: signal.Signals) -> None:
+    code = (
+        "import sys; from pathlib import Path; from process_tree import Command, run_measured;"
+        f"argv = (sys.executable, '-c', {WAIT_WITH_CHILD!r});"
+        f"run_measured(Command(argv=argv, directory=Path({str(tmp_path)!r}), environment={{}}), timeout_s=60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], cwd=BENCH, stderr=subprocess.DEVNULL) as benchmark:
+        log = tmp_path / "log.txt"
+        wait_until(lambda: log.exists() and log.read_text().endswith("\n"))
+        measured = [psutil.Process(int(pid)) for pid in log.read_text().split()]
+        benchmark.send_signal(number)
+        assert benchmark.wait(timeout=20) != 0
+    gone, alive = psutil.wait_procs(measured, timeout=20)
+    assert len(gone) == 2
+    assert not alive
 
 
 def test_generated_frames_are_reproducible_and_differ_everywhere(tmp_path: Path) -> None:
