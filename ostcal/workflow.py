@@ -27,7 +27,7 @@ from ostcal.devices.opening import open_alpaca_camera, open_alpaca_cover, open_a
 from ostcal.devices.protocols import Camera, CameraRequest
 from ostcal.errors import ConfigError, DeviceError, OstcalError
 from ostcal.frames import CameraSettings
-from ostcal.masters.ahead import AheadProcess, can_combine_ahead
+from ostcal.masters.ahead import COMPILE_S, STOP_S, AheadProcess, can_combine_ahead
 from ostcal.masters.creator import ConfigSource, MasterFrameCreator, request_of
 from ostcal.masters.request import Watcher
 from ostcal.measure.live import LiveLimits
@@ -437,13 +437,13 @@ class _Ahead:
     def __enter__(self) -> _Ahead:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        self.close(COMPILE_S if error is None else STOP_S)
 
-    def close(self) -> None:
+    def close(self, patience_s: float = STOP_S) -> None:
         """End what is being combined; the masters step goes on with it."""
         if self._process is not None:
-            self._process.close()
+            self._process.close(patience_s)
 
     def combine_finished(self) -> None:
         """Hand over the series that have ended."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -28,7 +29,7 @@ from ostcal.config import load_config
 from ostcal.engine.tiling import PROCESS_BYTES
 from ostcal.errors import PlanError
 from ostcal.frames import FrameType
-from ostcal.masters.ahead import AheadProcess, can_combine_ahead, combine_ahead, spare_workers
+from ostcal.masters.ahead import COMPILE_S, AheadProcess, can_combine_ahead, combine_ahead, spare_workers
 from ostcal.masters.build import LOCK_FILE, build_masters
 from ostcal.masters.creator import request_of
 from ostcal.masters.request import BuildReport, BuildRequest
@@ -140,7 +141,7 @@ def test_the_masters_are_those_of_a_run_afterwards(
     caplog.set_level(logging.DEBUG, "ostcal")
     caplog.clear()
     report = build_masters(request)
-    assert caplog.text.count("an interrupted run is gone on with: 3 of 3 strips are there") == 4
+    assert caplog.text.count("3 of 3 strips were combined before and are taken over") == 4
     assert "4 of 4 surveys were made ahead" in caplog.text
     assert surveys_left(tmp_path / "masters") == []
     assert judged(report) == judged(expected)
@@ -288,7 +289,7 @@ def slow(here: Path) -> tuple[BuildRequest, Path]:
 def started(slow: tuple[BuildRequest, Path]) -> Iterator[AheadProcess]:
     """Start the process on the slow series, and wait until it has finished some strips."""
     request, place = slow
-    with AheadProcess(request) as ahead:
+    with contextlib.closing(AheadProcess(request)) as ahead:
         ahead.combine(str(place))
         wait_until(lambda: strips_left(Path(request.output_dir)) >= 3)
         yield ahead
@@ -327,12 +328,29 @@ def test_a_process_that_is_killed_costs_nothing_but_time(
     assert_goes_on(here, slow[0], caplog)
 
 
+@posix
+@pytest.mark.slow
+def test_kernels_that_are_being_compiled_are_waited_for(
+    here: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = write_series(here / "darks" / "exp_5.000s.zarr", FrameType.DARK, 5.0, n=40)
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(here / "cache"))
+    caplog.set_level(logging.DEBUG)
+    with contextlib.closing(AheadProcess(request_for(here))) as ahead:
+        ahead.combine(str(place))
+        wait_until(lambda: list(here.rglob(LOCK_FILE)))
+        ahead.close(COMPILE_S)
+    assert "it is killed" not in caplog.text
+    assert list(here.rglob(f"{LOCK_FILE}*")) == []
+    assert list((here / "cache").rglob("*.nbc"))
+
+
 def assert_goes_on(folder: Path, request: BuildRequest, caplog: pytest.LogCaptureFixture) -> None:
     """Check that the build at the end takes the strips that are there, and leaves nothing else."""
     caplog.set_level(logging.INFO)
     report = build_masters(request)
     assert len(report.made) == 1
-    assert "an interrupted run is gone on with" in caplog.text
+    assert "were combined before and are taken over" in caplog.text
     build_masters(replace(request, output_dir=str(folder / "afterwards")))
     assert_same_masters(folder, "masters", "afterwards")
     store = MasterStore(folder / "masters" / "masters.zarr")
@@ -347,7 +365,7 @@ def test_what_fails_is_said_and_made_at_the_end(
     caplog.set_level(logging.INFO)
     request = request_for(here)
     (here / "masters").mkdir()
-    with AheadProcess(request) as ahead:
+    with contextlib.closing(AheadProcess(request)) as ahead:
         with locked(here / "masters" / LOCK_FILE, what="masters"):
             ahead.combine(str(evening[0]))
             wait_until(lambda: "not combined while the camera exposes but at the end" in caplog.text)
@@ -382,7 +400,7 @@ def test_an_evening_gives_the_masters_of_a_run_afterwards(here: Path, caplog: py
     statuses = workflow.run()
     assert [status.message for status in statuses.values() if status.is_error] == []
     assert "exp_0.001s.zarr: combined while the camera exposes" in caplog.text
-    assert "an interrupted run is gone on with" in caplog.text
+    assert "were combined before and are taken over" in caplog.text
     assert processes_in(here) == []
     assert workflow.creator.report is not None
     expected = build_masters(replace(request_for(here, "afterwards"), memory_limit_bytes=4 << 30))

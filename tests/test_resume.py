@@ -75,7 +75,7 @@ class Runner:
 
     def taken(self) -> dict[str, tuple[int, int]]:
         """Give for each kind of master how many strips were there, and how many it has."""
-        pattern = r"^master_(\w+?)_[\w.]+: an interrupted run is gone on with: (\d+) of (\d+) strips are there$"
+        pattern = r"^master_(\w+?)_[\w.]+: (\d+) of (\d+) strips were combined before and are taken over$"
         return {kind: (int(there), int(of)) for kind, there, of in re.findall(pattern, self.text, re.MULTILINE)}
 
     @property
@@ -209,7 +209,7 @@ def interrupted(night: Night, stop: str = "master_dark") -> Path:
 
 def gone_on(caplog: pytest.LogCaptureFixture) -> list[str]:
     """Give the kinds of masters that were gone on with."""
-    return re.findall(r"master_(\w+?)_[^\n]*: an interrupted run is gone on with", caplog.text)
+    return re.findall(r"master_(\w+?)_[^\n]* were combined before and are taken over", caplog.text)
 
 
 def test_an_interrupt_leaves_strips_to_the_next_run(night: Night, caplog: pytest.LogCaptureFixture) -> None:

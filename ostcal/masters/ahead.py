@@ -52,12 +52,15 @@ FRAMES_OF_CAPTURE: Final = 3
 """Frames in the memory of the process that captures: one downloaded, one waiting, one written."""
 STOP_S: Final = 3.0
 """How long the process may take to end after it was told to; strips take tenths of a second."""
+COMPILE_S: Final = 30.0
+"""How long it may take where its strips are wanted next: it may be compiling, for 12 s, what they will need too."""
 _NICENESS = 19
 _TOLD = "told: "
 """Begins the lines of the process that are for the person who watches; others are for the log of debugging."""
 _CODE = """
 import sys
 sys.path[:] = {path!r}
+sys.argv[:] = ["ostcal", "workflow"]  # whose lock it is
 from ostcal.engine.interrupts import leave_termination_to_the_parent
 leave_termination_to_the_parent()
 from ostcal.masters.ahead import serve
@@ -277,7 +280,7 @@ def _tell(text: str) -> None:
 
 
 class AheadProcess:
-    """Has finished series combined in a process of low priority; a context manager that ends it within seconds.
+    """Has finished series combined in a process of low priority.
 
     What fails in it is no failure of the capture: the build at the end makes whatever is missing.
     """
@@ -287,12 +290,6 @@ class AheadProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
         self._has_failed = False
-
-    def __enter__(self) -> AheadProcess:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def combine(self, series: str) -> None:
         """Ask for a series to be combined, after those that were asked for before; does not wait."""
@@ -307,8 +304,8 @@ class AheadProcess:
             self._has_failed = True
             logger.warning("no masters are combined while the camera exposes, but at the end: %s", error)
 
-    def close(self) -> None:
-        """End the process; the strips that it has finished are left to the build at the end."""
+    def close(self, patience_s: float = STOP_S) -> None:
+        """End the process, killing it if need be; the strips that it has finished are left to the build at the end."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -316,7 +313,7 @@ class AheadProcess:
             with contextlib.suppress(OSError):  # it may be gone
                 _pipe(process.stdin).close()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(STOP_S)
+                process.wait(patience_s)
         finally:
             if process.poll() is None:
                 logger.debug("the process that combines ahead does not end; it is killed")

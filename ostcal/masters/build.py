@@ -541,7 +541,7 @@ def create_arrays(planned: Sequence[PlannedMaster], plan: WorkPlan, sources: dic
         there = master.combined.create((height, width), strips.strip_rows, work)
         if there:
             logger.info(
-                "%s: an interrupted run is gone on with: %d of %d strips are there",
+                "%s: %d of %d strips were combined before and are taken over",
                 master.job.name,
                 there,
                 len(strips.strips),
