@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from memory_stack import MemoryStack, NpySink
 from numpy.typing import NDArray
 
-from ostcal.engine import tasks, workspace
+from ostcal.engine import tasks
 from ostcal.engine.execution import default_workers, usable_cores
 from ostcal.engine.levels import DarkMeans, DarkModel, FrameLevels, dark_means
 from ostcal.engine.normalization import NormalizationMethod, measure_levels
@@ -162,14 +162,14 @@ HEIGHT, WIDTH = 2 * WHOLE_ROWS + 30, 2000
 def peak_bytes(task: Callable[..., Any], *arguments: Any) -> int:
     """Give the bytes that a task allocates at its peak, in a second call: the first one compiles."""
     task(*arguments)
-    workspace._of_thread.__dict__.clear()
+    tasks._workspace.__dict__.clear()
     tracemalloc.start()
     try:
         task(*arguments)
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-        workspace._of_thread.__dict__.clear()
+        tasks._workspace.__dict__.clear()
 
 
 def written_sink(folder: Path, level: float) -> NpySink:

@@ -12,7 +12,6 @@ import numpy as np
 
 from ostcal.engine.graph import Execution, Failure, run_tasks
 from ostcal.engine.tiling import workers_for
-from ostcal.engine.workspace import reused_block
 from ostcal.frames import FrameStack, FrameType, SampleEncoding
 from ostcal.masters.grouping import Group, GroupKey
 from ostcal.masters.matching import settings_differ
@@ -154,7 +153,7 @@ def _band_bytes(stack: FrameStack) -> int:
 def _survey_part(part: _Part) -> BlockSurvey:
     stack = part.request.stack
     n, height, width = stack.shape
-    block = reused_block((n, part.stop - part.start, width), stack.encoding.dtype)
+    block = np.empty((n, part.stop - part.start, width), stack.encoding.dtype)
     stack.read_rows(part.start, part.stop, block)
     samples, zero_adu = stack.encoding.plain(block, in_place=True)
     if zero_adu:
