@@ -77,6 +77,9 @@ class BlankStack:
         """Give some of the frames."""
         return BlankStack(tuple(self.files[index] for index in indices), self.height)
 
+    def recorded_mean_adu(self, position: int) -> None:
+        """Give nothing: levels are read."""
+
 
 @dataclass(frozen=True)
 class NoSink:

@@ -146,6 +146,9 @@ class FrameStack(Protocol):
     def select(self, indices: Sequence[int]) -> FrameStack:
         """Give the stack of the frames at `indices` alone."""
 
+    def recorded_mean_adu(self, position: int) -> float | None:
+        """Give the exact mean of a frame's samples, where it was noted when they were stored."""
+
 
 def safe_word(text: str) -> str:
     """Make a header's text a part of a file name: no separators, no dots at its start, at most 40 characters."""

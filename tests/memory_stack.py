@@ -65,6 +65,9 @@ class MemoryStack:
         own = range(self._raw().shape[0]) if self.indices is None else self.indices
         return replace(self, indices=tuple(own[i] for i in indices))
 
+    def recorded_mean_adu(self, position: int) -> None:
+        return None
+
     def _raw(self) -> NDArray[Any]:
         return _loaded(self.samples, "r") if isinstance(self.samples, str) else self.samples
 
@@ -99,6 +102,9 @@ class BrokenStack:
 
     def select(self, indices: Sequence[int]) -> BrokenStack:
         return replace(self, whole=self.whole.select(indices))
+
+    def recorded_mean_adu(self, position: int) -> float | None:
+        return self.whole.recorded_mean_adu(position)
 
 
 _PLANES = {"master": np.float32, "n_used": np.uint16, "std": np.float32}

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
+import re
+import shutil
 from fractions import Fraction
+from pathlib import Path
 from random import Random
 
 import naive
 import numpy as np
 import pytest
 import strategies
+from fits_samples import write_frame
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from memory_stack import ArrayPlane, MemoryStack
 from numpy.typing import NDArray
+from series_samples import new_series, samples
 
 from ostcal.engine.levels import (
     DARK_FRAME_SHARE,
@@ -25,7 +30,11 @@ from ostcal.engine.levels import (
     frame_level,
 )
 from ostcal.engine.tiling import WHOLE_ROWS
-from ostcal.errors import CombineError
+from ostcal.errors import CombineError, FrameError
+from ostcal.frames import FrameType
+from ostcal.storage.fits_files import FitsStack, inspect_fits
+from ostcal.storage.frame_store import ZarrStack
+from ostcal.storage.stacks import ConcatenatedStack
 
 NO_DARK = DarkMeans()
 shapes = st.tuples(st.sampled_from([1, 3, WHOLE_ROWS, 2 * WHOLE_ROWS + 5]), st.integers(1, 9))
@@ -52,6 +61,40 @@ def test_the_mean_of_16_bit_samples_is_exact_in_every_encoding(words: NDArray[np
     assert abs(Fraction(level) - exact) <= Fraction(1, 2**37)
     if zero_adu == 0:
         assert level == float(exact)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16"])
+def test_a_level_that_the_capture_noted_is_the_one_that_would_be_read(tmp_path: Path, dtype: str) -> None:
+    frames = samples((3, 33, 71), dtype)
+    folder = Path(new_series(tmp_path / "flats.zarr", frames, frame_type=FrameType.FLAT).location)
+    stack = ZarrStack(str(folder), (0, 1, 2))
+    files = FitsStack((inspect_fits(write_frame(tmp_path / "flat.fits", frames[0])),))
+    together = ConcatenatedStack((files, stack.select([1, 2])))
+    noted = [frame_level(stack.select([i]), 1.0, None, NO_DARK, "mean") for i in range(3)]
+    assert files.recorded_mean_adu(0) is None
+    assert together.recorded_mean_adu(0) is None
+    assert together.recorded_mean_adu(2) == noted[2] == pytest.approx(frames[2].mean(dtype=np.float64), rel=1e-12)
+    for record in (folder / "ledger").glob("*.json"):
+        record.write_text(re.sub(r'"mean": [^,]+', '"mean": null', record.read_text()))
+    assert stack.recorded_mean_adu(0) is None
+    assert [frame_level(stack.select([i]), 1.0, None, NO_DARK, "mean") for i in range(3)] == noted
+    for record in (folder / "ledger").glob("*.json"):
+        record.write_text("{")
+    assert [frame_level(stack.select([i]), 1.0, None, NO_DARK, "mean") for i in range(3)] == noted
+
+
+def test_a_level_that_the_capture_noted_is_not_read_again(tmp_path: Path) -> None:
+    frames = samples((1, 20, 30))
+    stack = ZarrStack(new_series(tmp_path / "flats.zarr", frames).location, (0,))
+    shutil.rmtree(tmp_path / "flats.zarr" / "frames" / "c")
+    assert frame_level(stack, 1.0, None, DarkMeans(offset_adu=7.0), "mean") == frames.mean(dtype=np.float64) - 7.0
+    with pytest.raises(FrameError, match="shard is missing"):
+        frame_level(stack, 1.0, None, NO_DARK, "median")
+
+
+def test_means_of_floats_are_read_whatever_the_capture_noted(tmp_path: Path) -> None:
+    stack = ZarrStack(new_series(tmp_path / "flats.zarr", samples((1, 20, 30), "float32")).location, (0,))
+    assert stack.recorded_mean_adu(0) is None
 
 
 def test_the_sum_of_saturated_frames_does_not_overflow() -> None:

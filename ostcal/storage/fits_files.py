@@ -426,6 +426,9 @@ class FitsStack:
         """Give the stack of the frames at `indices` alone."""
         return FitsStack(tuple(self.frames[index] for index in indices))
 
+    def recorded_mean_adu(self, position: int) -> None:
+        """Give nothing: whoever wrote the files noted no mean, or not one to rely on."""
+
 
 @dataclass(frozen=True)
 class _OpenFrames:

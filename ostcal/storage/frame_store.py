@@ -47,6 +47,7 @@ from ostcal.storage.ledger import (
     FrameRecord,
     checksum,
     exclusion_path,
+    find_record,
     read_exclusions,
     read_ledger,
     record_path,
@@ -632,6 +633,11 @@ class ZarrStack:
     def select(self, indices: Sequence[int]) -> ZarrStack:
         """Give the stack of the frames at these positions alone."""
         return ZarrStack(self.location, tuple(self.indices[position] for position in indices), self.verify)
+
+    def recorded_mean_adu(self, position: int) -> float | None:
+        """Give the mean of a frame's samples from its record, which is exact for integers of 8 and 16 bits."""
+        record = find_record(place(self.location) / LEDGER, self.indices[position])
+        return record.pixels.statistics.mean if record is not None and self.encoding.is_integer else None
 
 
 @dataclass(frozen=True)

@@ -278,6 +278,14 @@ def _record_or_problem(path: Place) -> FrameRecord | str:
         )
 
 
+def find_record(directory: Place, index: int) -> FrameRecord | None:
+    """Read the record of a frame; ``None`` where there is none that can be used."""
+    try:
+        return _read_record(record_path(directory, index))
+    except (ValueError, OSError):
+        return None
+
+
 def committed_indices(directory: Place) -> frozenset[int]:
     """Give the frames that have a record, damaged ones too.
 

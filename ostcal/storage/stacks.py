@@ -80,6 +80,10 @@ class ConcatenatedStack:
                 index -= part.shape[0]
         return chosen[0] if len(chosen) == 1 else ConcatenatedStack(tuple(chosen))
 
+    def recorded_mean_adu(self, position: int) -> float | None:
+        """Give the exact mean of a frame's samples, where its series has it."""
+        return self.select([position]).recorded_mean_adu(0)
+
 
 @dataclass(frozen=True)
 class _OpenParts:
