@@ -263,10 +263,10 @@ class FinishMasters:
             early=self._early_image(master) if execution.scheduler != "distributed" else None,
             along=self._scan_along(master, execution.workers, crowd) if execution.scheduler == "threads" else None,
         )
-        is_looked_at = self.reported or (self.quality is not None and sink.along is None)
+        is_scanned = self.quality is not None and sink.along is None  # when all strips are there
         read_again: dict[Plane, bool] = {
-            "master": is_looked_at or is_dark or sink.early is None,
-            "std": is_looked_at or (self.save_fits and self.extensions),
+            "master": is_scanned or self.reported or is_dark or sink.early is None,
+            "std": is_scanned or (self.save_fits and self.extensions),
         }
         sink = replace(sink, read_again=tuple(plane for plane, is_read in read_again.items() if is_read))
         return replace(master, sink=sink, job=replace(master.job, sink=sink))
