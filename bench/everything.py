@@ -8,7 +8,6 @@ no figures that mean anything (and leaves the tables alone).
 from __future__ import annotations
 
 import argparse
-import signal
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from process_tree import exit_when_terminated
 from programs import BENCH, PROGRAMS
 
 
@@ -45,7 +45,6 @@ STEPS = (
 
 def main() -> int:
     """Run all; 0 when every benchmark ended well."""
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="whether all of them run")
     parser.add_argument("--only", help="names, separated by commas")
@@ -76,7 +75,10 @@ def run(step: Step, quick: bool, work: Path) -> bool:
     options = ["--quick", "--out", str(work / "quick" / f"{step.script}.json")] if quick else list(step.options)
     print(f"== {step.script}", flush=True)
     began = time.monotonic()
-    with subprocess.Popen([sys.executable, str(BENCH / f"{step.script}.py"), *options]) as process:
+    with (
+        exit_when_terminated(),
+        subprocess.Popen([sys.executable, str(BENCH / f"{step.script}.py"), *options]) as process,
+    ):
         try:
             code = process.wait()
         except BaseException:

@@ -9,9 +9,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 import psutil
 
@@ -95,16 +95,25 @@ def _as_installed(environment: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
+@contextlib.contextmanager
+def exit_when_terminated() -> Iterator[None]:
+    """Have SIGTERM raise SystemExit, so that what is running is ended too."""
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def run_measured(command: Command, *, timeout_s: float) -> Usage:
     """Run a command to its end; after ``timeout_s`` it is killed, which shows in the exit code.
 
     Ctrl-C and SIGTERM end the command too: left alone, it would spoil what is measured next.
     """
-    signal.signal(signal.SIGTERM, _exit_as_terminated)
     command.directory.mkdir(parents=True, exist_ok=True)
     load_before = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     stdin_path = command.stdin or Path(os.devnull)
-    with stdin_path.open("rb") as stdin, (command.directory / "log.txt").open("wb") as log:
+    with exit_when_terminated(), stdin_path.open("rb") as stdin, (command.directory / "log.txt").open("wb") as log:
         started = time.perf_counter()
         process = subprocess.Popen(
             command.argv,
@@ -144,10 +153,6 @@ def _kill_tree(pid: int) -> None:
         root = psutil.Process(pid)
         for process in [*root.children(recursive=True), root]:
             process.kill()
-
-
-def _exit_as_terminated(number: int, _frame: FrameType | None) -> None:
-    sys.exit(128 + number)
 
 
 def _wait(process: subprocess.Popen[bytes]) -> tuple[float, int]:
