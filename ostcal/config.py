@@ -855,7 +855,7 @@ class Storage(_Section):
 
     @property
     def objects(self) -> dict[str, Any]:
-        """The values of `ostcal.storage.objects.ObjectOptions`."""
+        """The values of `ostcal.places.objects.ObjectOptions`."""
         return {
             "endpoint": self.endpoint,
             "region": self.region,

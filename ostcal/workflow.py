@@ -31,8 +31,8 @@ from ostcal.masters.ahead import COMPILE_S, STOP_S, AheadProcess, can_combine_ah
 from ostcal.masters.creator import ConfigSource, MasterFrameCreator, request_of
 from ostcal.masters.request import Watcher
 from ostcal.measure.live import LiveLimits
+from ostcal.places.paths import is_remote
 from ostcal.status import Level, Status
-from ostcal.storage.places import is_remote
 
 logger = logging.getLogger(__name__)
 

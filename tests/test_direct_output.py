@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ostcal.storage.direct_output import PAGE, DirectOutput, buffer_for
-from ostcal.storage.durable import write_atomically
+from ostcal.places.direct_output import PAGE, DirectOutput, buffer_for
+from ostcal.places.durable import write_atomically
 from ostcal.storage.fits_writer import ImagePlane, write_fits
 
 MIB = 2**20

@@ -28,8 +28,8 @@ from ostcal.frames import CameraSettings, FrameType
 from ostcal.masters.build import build_masters
 from ostcal.masters.creator import request_of
 from ostcal.masters.request import BuildRequest
+from ostcal.places.locking import PROCESS_MARK, LockRules, locked
 from ostcal.storage.frame_store import open_series
-from ostcal.storage.locking import PROCESS_MARK, LockRules, locked
 
 RACES = 50
 posix = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and process numbers of POSIX")
@@ -40,7 +40,7 @@ OWNER = """
     import sys, time
     from pathlib import Path
     from ostcal.errors import StorageError
-    from ostcal.storage.locking import LockRules, locked
+    from ostcal.places.locking import LockRules, locked
 
     rules = LockRules(heartbeat_s=float(sys.argv[1]))
     print("ready", flush=True)

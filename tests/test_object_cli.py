@@ -17,9 +17,9 @@ import pytest
 from object_samples import fresh_bucket, write_series
 from object_server import ACCESS_KEY, ENVIRONMENT, SECRET_KEY, FaultyProxy, credentials, free_port
 
+from ostcal.places.objects import ObjectOptions, ObjectPath, use_options
+from ostcal.places.paths import files_below, retried
 from ostcal.storage.frame_store import open_series
-from ostcal.storage.objects import ObjectOptions, ObjectPath, use_options
-from ostcal.storage.places import files_below, retried
 
 
 @pytest.fixture

@@ -14,11 +14,11 @@ from object_server import FaultyProxy, credentials
 
 from ostcal.errors import FrameError, InputError, StorageError, UnreachableError
 from ostcal.frames import FrameType
+from ostcal.places.objects import ObjectOptions, ObjectPath, use_options
+from ostcal.places.paths import files_below
 from ostcal.storage.copying import CopyReport, copy_store, plan_copies
 from ostcal.storage.frame_store import decide_frames, find_series, open_series, open_series_for_writing
 from ostcal.storage.ledger import Decision
-from ostcal.storage.objects import ObjectOptions, ObjectPath, use_options
-from ostcal.storage.places import files_below
 
 WHEN = datetime(2026, 11, 22, tzinfo=UTC)
 

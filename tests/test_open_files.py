@@ -19,10 +19,10 @@ from series_samples import new_series
 
 from ostcal.errors import FrameError
 from ostcal.frames import FrameStack, RowReader
-from ostcal.storage import open_files
+from ostcal.places import open_files
+from ostcal.places.open_files import kept_open
 from ostcal.storage.fits_files import FitsStack, inspect_fits
 from ostcal.storage.frame_store import ZarrStack, open_series
-from ostcal.storage.open_files import kept_open
 from ostcal.storage.stacks import ConcatenatedStack
 
 

@@ -29,10 +29,10 @@ from object_server import FaultyProxy, credentials, free_port, s3_server
 from odd_servers import Answer, OddServer, Refusal, odd_camera
 from simulator_client import SMALL
 
+from ostcal.places.locking import LOCK_FILE, locked
+from ostcal.places.objects import ObjectPath
 from ostcal.simulator.options import CoverKind, Light, SimulatorOptions
 from ostcal.simulator.server import SimulatedObservatory
-from ostcal.storage.locking import LOCK_FILE, locked
-from ostcal.storage.objects import ObjectPath
 
 PAGE = (Path(__file__).parent.parent / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
 CHAPTERS = (

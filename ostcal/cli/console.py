@@ -113,7 +113,7 @@ def objects_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def reach_objects(config: Config | None) -> None:
     """Reach object stores as a configuration says, in this process; as the environment says without one."""
-    from ostcal.storage.objects import ObjectOptions, use_options
+    from ostcal.places.objects import ObjectOptions, use_options
 
     use_options(ObjectOptions() if config is None else ObjectOptions(**config.storage.objects))
 
@@ -128,7 +128,7 @@ def start_log_file(directory: str, prefix: str, debug: bool) -> str:
     OstcalError
         If it cannot be written.
     """
-    from ostcal.storage.places import is_remote
+    from ostcal.places.paths import is_remote
 
     directory = "." if is_remote(directory) else directory
     path = os.path.join(directory, f"{prefix}_{datetime.now(UTC):%Y%m%d}.log")
@@ -192,7 +192,7 @@ def _terminations_interrupt() -> Iterator[_Termination]:
 
     Either ends the wait for object stores too.
     """
-    from ostcal.storage.objects import give_up
+    from ostcal.places.objects import give_up
 
     termination = _Termination()
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers

@@ -77,10 +77,10 @@ def exclude_command(
 
 
 def _decide(location: str, frames: tuple[int, ...], why: str, *, include: bool) -> None:
+    from ostcal.places.locking import series_locked
+    from ostcal.places.paths import exists, place
     from ostcal.storage.frame_store import decide_frames
     from ostcal.storage.ledger import Decision
-    from ostcal.storage.locking import series_locked
-    from ostcal.storage.places import exists, place
 
     decision = Decision(excluded=not include, why=why, who=_who(), when=datetime.now(UTC).replace(microsecond=0))
     with series_locked(place(location)) if exists(location) else nullcontext():

@@ -55,7 +55,7 @@ def library_command(config_path: str, as_json: bool, debug: bool, log_level: str
 
 def _show(directory: str, as_json: bool) -> None:
     from ostcal.masters.library import find_masters
-    from ostcal.storage.places import is_dir
+    from ostcal.places.paths import is_dir
 
     if not is_dir(directory):
         raise InputError(f"{directory}: there is no such directory of masters; set master_frames.output_dir")

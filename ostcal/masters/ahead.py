@@ -42,9 +42,9 @@ from ostcal.masters.inputs import Source, gather_inputs, marked_dark_subtracted
 from ostcal.masters.planning import needs_camera, plan_masters
 from ostcal.masters.request import BuildRequest
 from ostcal.masters.verifying import without_damaged
+from ostcal.places.locking import LockRules, locked
+from ostcal.places.paths import is_remote, normalized, place
 from ostcal.storage.frame_store import open_series
-from ostcal.storage.locking import LockRules, locked
-from ostcal.storage.places import is_remote, normalized, place
 
 logger = logging.getLogger(__name__)
 

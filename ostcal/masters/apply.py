@@ -34,11 +34,11 @@ from ostcal.masters.science import (
     MatchRules,
 )
 from ostcal.masters.science_inputs import output_files, science_frames
+from ostcal.places.locking import LOCK_FILE, LockRules, locked
+from ostcal.places.objects import ObjectOptions, use_options
+from ostcal.places.paths import joined, make_directory, normalized, parent_of, place
 from ostcal.status import Level, Status
 from ostcal.storage.fits_files import inspect_fits
-from ostcal.storage.locking import LOCK_FILE, LockRules, locked
-from ostcal.storage.objects import ObjectOptions, use_options
-from ostcal.storage.places import joined, make_directory, normalized, parent_of, place
 
 
 def calibrate(

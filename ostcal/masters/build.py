@@ -38,11 +38,11 @@ from ostcal.masters.resuming import kept_survey, survey_document, survey_keys, w
 from ostcal.masters.surveying import survey_all, survey_requests
 from ostcal.masters.verifying import without_damaged
 from ostcal.measure.survey import SeriesSurvey
-from ostcal.storage.durable import sweep_partial_files
-from ostcal.storage.locking import LOCK_FILE as LOCK_FILE
-from ostcal.storage.locking import PROCESS_MARK, LockRules, is_running, locked
+from ostcal.places.durable import sweep_partial_files
+from ostcal.places.locking import LOCK_FILE as LOCK_FILE
+from ostcal.places.locking import PROCESS_MARK, LockRules, is_running, locked
+from ostcal.places.paths import check_writable, directories_in, joined, names_in, place, remove_tree
 from ostcal.storage.master_store import MasterStore
-from ostcal.storage.places import check_writable, directories_in, joined, names_in, place, remove_tree
 
 logger = logging.getLogger(__name__)
 

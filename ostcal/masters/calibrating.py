@@ -33,11 +33,11 @@ from ostcal.masters.science import DarkMix, MatchedMasters
 from ostcal.masters.synthetic import PRIOR_SAMPLES, SyntheticDark
 from ostcal.measure.dark_ladder import chi_square_quantile
 from ostcal.measure.defects import Defect
+from ostcal.places.paths import directories_in, is_remote, remove_tree
 from ostcal.storage.fits_cards import Header, format_card
 from ostcal.storage.fits_files import FitsFrame, inspect_extension, unpack
 from ostcal.storage.fits_writer import ImagePlane, remove_partial_files, write_fits
 from ostcal.storage.master_store import MasterStore
-from ostcal.storage.places import directories_in, is_remote, remove_tree
 
 logger = logging.getLogger(__name__)
 

@@ -33,8 +33,8 @@ from ostcal.masters.science import (
     scale_named_dark,
     science_key,
 )
+from ostcal.places.paths import is_file
 from ostcal.storage.fits_files import FitsFrame, inspect_fits
-from ostcal.storage.places import is_file
 
 NONE = "none"
 """What leaves a step out when it is given as the dark or the flat."""

@@ -23,9 +23,9 @@ from ostcal.measure.defects import DefectLimits
 from ostcal.measure.findings import Outcome
 from ostcal.measure.frame_checks import FrameLimits
 from ostcal.measure.master_checks import MasterLimits
+from ostcal.places.objects import ObjectAccess, ObjectOptions, use_options
+from ostcal.places.paths import absolute, is_remote
 from ostcal.status import Level, Status
-from ostcal.storage.objects import ObjectAccess, ObjectOptions, use_options
-from ostcal.storage.places import absolute, is_remote
 
 ConfigSource = Config | str | os.PathLike[str] | Mapping[str, Any] | None
 

@@ -31,9 +31,9 @@ from ostcal.masters.surveying import FULL_SCALE_ADU
 from ostcal.measure.findings import Finding, Outcome
 from ostcal.measure.scan_along import ScanAlong, ScanCrowd
 from ostcal.measure.survey import SeriesSurvey
+from ostcal.places.paths import is_remote, joined
 from ostcal.storage.fits_writer import EarlyImage, ImagePlane, header_length, write_fits
 from ostcal.storage.master_store import MasterStore, MasterWriter, Plane
-from ostcal.storage.places import is_remote, joined
 
 logger = logging.getLogger(__name__)
 

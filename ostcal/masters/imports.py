@@ -13,10 +13,10 @@ from ostcal.frames import FrameType
 from ostcal.masters.grouping import Group, GroupRules, group_frames
 from ostcal.masters.inputs import gather_inputs
 from ostcal.masters.naming import series_names
-from ostcal.storage.durable import os_reason
+from ostcal.places.durable import os_reason
+from ostcal.places.locking import series_locked
+from ostcal.places.paths import joined, make_directory, place
 from ostcal.storage.fits_files import FitsFrame
-from ostcal.storage.locking import series_locked
-from ostcal.storage.places import joined, make_directory, place
 from ostcal.storage.transfer import SeriesReport, import_frames
 
 

@@ -14,8 +14,8 @@ from ostcal.frames import FrameType
 from ostcal.masters.creator import ConfigSource
 from ostcal.masters.grouping import GroupKey
 from ostcal.masters.library import LibraryMaster, find_masters
-from ostcal.storage.objects import ObjectOptions, use_options
-from ostcal.storage.places import is_dir
+from ostcal.places.objects import ObjectOptions, use_options
+from ostcal.places.paths import is_dir
 
 SETTINGS = ("camera", "camera_id", "gain", "offset", "binning", "readout_mode", "temperature_c", "width", "height")
 """What a master can be asked for besides exposure and filter."""

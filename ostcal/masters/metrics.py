@@ -10,8 +10,8 @@ from typing import Any
 from ostcal.frames import FrameType
 from ostcal.masters.grouping import GroupKey
 from ostcal.measure.findings import Outcome
+from ostcal.places.paths import joined
 from ostcal.storage.history import append_history, read_history
-from ostcal.storage.places import joined
 
 HISTORY_NAME = "quality_history.jsonl"
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ostcal.engine.graph import Execution
-from ostcal.storage.objects import ObjectAccess, current_options
-from ostcal.storage.places import is_dir, is_remote
+from ostcal.places.objects import ObjectAccess, current_options
+from ostcal.places.paths import is_dir, is_remote
 
 
 def placed(execution: Execution, output_dir: str, input_dirs: Sequence[str]) -> Execution:

@@ -27,8 +27,8 @@ from ostcal.masters.request import BuildRequest
 from ostcal.masters.resuming import StoreMemory, frame_identity
 from ostcal.masters.surveying import full_scale_adu
 from ostcal.measure.findings import Outcome
+from ostcal.places.paths import exists, joined
 from ostcal.storage.master_store import MasterStore
-from ostcal.storage.places import exists, joined
 
 logger = logging.getLogger(__name__)
 

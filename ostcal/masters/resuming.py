@@ -26,10 +26,10 @@ from ostcal.engine.tasks import MasterJob, PixelRange, StripResult
 from ostcal.masters.inputs import Source
 from ostcal.masters.surveying import SurveyRequest
 from ostcal.measure.survey import SeriesSurvey
+from ostcal.places.paths import place, stamp_of
 from ostcal.storage.frame_store import LEDGER
 from ostcal.storage.ledger import record_path
 from ostcal.storage.master_store import MasterStore
-from ostcal.storage.places import place, stamp_of
 
 _FORMAT = 1
 """Of this digest and of the kept results; to be raised with every change of either."""

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from ostcal.errors import FrameError, StorageError
 from ostcal.frames import FrameType
+from ostcal.places.paths import is_dir, is_file, is_remote, is_taken, joined, parent_of, real
 from ostcal.storage.fits_cards import Header
 from ostcal.storage.fits_files import FITS_ENDINGS, FitsFrame, find_fits, inspect_fits
-from ostcal.storage.places import is_dir, is_file, is_remote, is_taken, joined, parent_of, real
 
 ENDING = "_cal.fits"
 

@@ -16,13 +16,13 @@ from ostcal.masters.header import SCALE_CARD
 from ostcal.masters.inputs import Source
 from ostcal.masters.library import STORE_NAME, FitsPlane, store_location
 from ostcal.masters.naming import name_of_file
-from ostcal.storage.durable import PARTIAL_ENDING
+from ostcal.places.durable import PARTIAL_ENDING
+from ostcal.places.paths import exists, files_below, joined, names_in, normalized, parent_of, size_of, walk
 from ostcal.storage.fits_cards import Header
 from ostcal.storage.fits_files import FITS_ENDINGS, find_fits, inspect_fits
 from ostcal.storage.frame_store import STORE_ENDING, Series, find_series, open_series, read_committed
 from ostcal.storage.ledger import FrameRecord
 from ostcal.storage.master_store import MasterStore, StoredMaster
-from ostcal.storage.places import exists, files_below, joined, names_in, normalized, parent_of, size_of, walk
 from ostcal.storage.verifying import check_fits, check_frame, check_master, check_series, check_store
 
 Kind = Literal["series", "masters", "FITS"]

@@ -10,11 +10,11 @@ from typing import Any
 from ostcal.errors import NoFramesError, StorageError
 from ostcal.masters.library import LibraryMaster, find_masters
 from ostcal.masters.metrics import history_of, subject_of
+from ostcal.places.durable import PARTIAL_ENDING, sweep_partial_files
+from ostcal.places.locking import LOCK_FILE, locked
+from ostcal.places.paths import Place, exists, joined, names_in, place
 from ostcal.report.collect import ReportRequest, collect
 from ostcal.report.writer import write_report
-from ostcal.storage.durable import PARTIAL_ENDING, sweep_partial_files
-from ostcal.storage.locking import LOCK_FILE, locked
-from ostcal.storage.places import Place, exists, joined, names_in, place
 
 
 def make_report(

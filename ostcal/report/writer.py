@@ -6,11 +6,11 @@ import logging
 import os
 
 from ostcal.errors import StorageError
+from ostcal.places.durable import os_reason, write_atomically
+from ostcal.places.paths import Place, place
 from ostcal.report.document import Report
 from ostcal.report.page import render
 from ostcal.report.pictures import ReportPictures
-from ostcal.storage.durable import os_reason, write_atomically
-from ostcal.storage.places import Place, place
 
 _log = logging.getLogger(__name__)
 

@@ -16,12 +16,9 @@ from pathlib import Path
 from typing import Final, Literal
 
 from ostcal.errors import FrameError, InputError, StorageError
-from ostcal.storage.durable import PARTIAL_ENDING, os_reason, sweep_partials, sync_directory
-from ostcal.storage.frame_store import FRAMES, LEDGER, STORE_ENDING, find_series, open_series, read_committed
-from ostcal.storage.ledger import EXCLUSION_NAME, RECORD_NAME, FrameRecord, read_ledger
-from ostcal.storage.master_store import DTYPES, MasterStore
-from ostcal.storage.objects import PART_BYTES, ObjectPath, ObjectState
-from ostcal.storage.places import (
+from ostcal.places.durable import PARTIAL_ENDING, os_reason, sweep_partials, sync_directory
+from ostcal.places.objects import PART_BYTES, ObjectPath, ObjectState
+from ostcal.places.paths import (
     Location,
     files_below,
     in_parallel,
@@ -33,6 +30,9 @@ from ostcal.storage.places import (
     same_contents,
     walk,
 )
+from ostcal.storage.frame_store import FRAMES, LEDGER, STORE_ENDING, find_series, open_series, read_committed
+from ostcal.storage.ledger import EXCLUSION_NAME, RECORD_NAME, FrameRecord, read_ledger
+from ostcal.storage.master_store import DTYPES, MasterStore
 
 DOWNLOADING: Final = f".download{PARTIAL_ENDING}"
 """Ending of a directory that is being fetched; it gets its name when all is there."""

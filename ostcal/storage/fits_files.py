@@ -27,20 +27,9 @@ from numpy.typing import NDArray
 
 from ostcal.errors import FrameError
 from ostcal.frames import FrameMetadata, RowReader, SampleEncoding
-from ostcal.storage.fingerprint import fingerprint_rows, rows_fingerprint
-from ostcal.storage.fits_cards import (
-    BLOCK_LENGTH,
-    CARD_LENGTH,
-    Header,
-    card_keyword,
-    padded_length,
-    structural_cards,
-)
-from ostcal.storage.fits_headers import metadata_from_header
-from ostcal.storage.fits_layout import ImageLayout, decode_samples, layout_from_header
-from ostcal.storage.fits_writer import image_cards, write_stored
-from ostcal.storage.open_files import STRIPS_AHEAD, kept_open, read_ahead
-from ostcal.storage.places import (
+from ostcal.places.fingerprint import fingerprint_rows, rows_fingerprint
+from ostcal.places.open_files import STRIPS_AHEAD, kept_open, read_ahead
+from ostcal.places.paths import (
     absolute,
     in_parallel,
     is_file,
@@ -52,6 +41,17 @@ from ostcal.storage.places import (
     retried,
     walk,
 )
+from ostcal.storage.fits_cards import (
+    BLOCK_LENGTH,
+    CARD_LENGTH,
+    Header,
+    card_keyword,
+    padded_length,
+    structural_cards,
+)
+from ostcal.storage.fits_headers import metadata_from_header
+from ostcal.storage.fits_layout import ImageLayout, decode_samples, layout_from_header
+from ostcal.storage.fits_writer import image_cards, write_stored
 from ostcal.storage.tile_reader import TiledImage, TileReader
 
 logger = logging.getLogger(__name__)

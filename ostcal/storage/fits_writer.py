@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostcal.errors import StorageError
-from ostcal.storage.direct_output import DirectOutput, buffer_for
-from ostcal.storage.durable import full_disk_advice, is_disk_full
+from ostcal.places.direct_output import DirectOutput, buffer_for
+from ostcal.places.durable import full_disk_advice, is_disk_full
+from ostcal.places.paths import is_remote, is_taken, local_copy_for
 from ostcal.storage.fits_cards import (
     Card,
     Header,
@@ -34,7 +35,6 @@ from ostcal.storage.fits_cards import (
     structural_cards,
 )
 from ostcal.storage.fits_layout import ImageLayout, encode_samples, layout_from_header
-from ostcal.storage.places import is_remote, is_taken, local_copy_for
 
 logger = logging.getLogger(__name__)
 

@@ -28,7 +28,7 @@ from numpy.typing import DTypeLike, NDArray
 from ostcal._version import __version__
 from ostcal.errors import FrameError, StorageError
 from ostcal.frames import FrameType, RowReader, SampleEncoding
-from ostcal.storage.durable import (
+from ostcal.places.durable import (
     PARTIAL_ENDING,
     os_reason,
     parse_json,
@@ -38,6 +38,23 @@ from ostcal.storage.durable import (
     sync_file,
     write_atomically,
     write_parts_atomically,
+)
+from ostcal.places.open_files import STRIPS_AHEAD, kept_open, read_ahead
+from ostcal.places.paths import (
+    Location as Location,
+)
+from ostcal.places.paths import (
+    Place,
+    directories_in,
+    in_parallel,
+    is_remote,
+    joined,
+    normalized,
+    place,
+    real,
+    recent_stamp_of,
+    retried,
+    walk,
 )
 from ostcal.storage.ledger import (
     MAX_INDEX,
@@ -55,23 +72,6 @@ from ostcal.storage.ledger import (
     write_record,
 )
 from ostcal.storage.object_shards import read_object_rows
-from ostcal.storage.open_files import STRIPS_AHEAD, kept_open, read_ahead
-from ostcal.storage.places import (
-    Location as Location,
-)
-from ostcal.storage.places import (
-    Place,
-    directories_in,
-    in_parallel,
-    is_remote,
-    joined,
-    normalized,
-    place,
-    real,
-    recent_stamp_of,
-    retried,
-    walk,
-)
 from ostcal.storage.shard_reader import ShardLayout, open_index, read_chunks, read_shard_rows, shard_layout
 from ostcal.storage.shard_writer import shard_parts
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ostcal.errors import StorageError
-from ostcal.storage.durable import os_reason, parse_json
-from ostcal.storage.objects import ObjectPath
-from ostcal.storage.places import open_binary, place
+from ostcal.places.durable import os_reason, parse_json
+from ostcal.places.objects import ObjectPath
+from ostcal.places.paths import open_binary, place
 
 MAX_BYTES = 64 << 20
 """Of the file's end that is read: 50,000 masters."""

@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 
 from ostcal.errors import StorageError
 from ostcal.frames import CameraSettings, FrameMetadata, FrameType
-from ostcal.storage.durable import os_reason, parse_json, read_bounded, write_atomically
-from ostcal.storage.fingerprint import fingerprint_rows, rows_fingerprint
-from ostcal.storage.objects import ObjectPath
-from ostcal.storage.places import Place, in_parallel, names_in
+from ostcal.places.durable import os_reason, parse_json, read_bounded, write_atomically
+from ostcal.places.fingerprint import fingerprint_rows, rows_fingerprint
+from ostcal.places.objects import ObjectPath
+from ostcal.places.paths import Place, in_parallel, names_in
 
 MAX_RECORD_BYTES = 1 << 20
 MAX_INDEX = 999_999
@@ -74,7 +74,7 @@ class FramePixels:
     checksum: str
     """``crc32:`` and eight hexadecimal digits: CRC-32 of the samples as stored, little-endian, row by row."""
     fingerprint: str
-    """See `ostcal.storage.fingerprint`: recognises the same frame in FITS and in zarr; empty where it cannot."""
+    """See `ostcal.places.fingerprint`: recognises the same frame in FITS and in zarr; empty where it cannot."""
     statistics: FrameStatistics
 
 

@@ -27,7 +27,7 @@ from numcodecs import blosc
 from numpy.typing import NDArray
 
 from ostcal.errors import StorageError
-from ostcal.storage.durable import (
+from ostcal.places.durable import (
     full_disk_advice,
     is_disk_full,
     os_reason,
@@ -39,12 +39,11 @@ from ostcal.storage.durable import (
     sync_file,
     write_atomically,
 )
-from ostcal.storage.ledger import MAX_SIDE
-from ostcal.storage.locking import PROCESS_MARK, is_running
-from ostcal.storage.places import (
+from ostcal.places.locking import PROCESS_MARK, is_running
+from ostcal.places.paths import (
     Location as Location,
 )
-from ostcal.storage.places import (
+from ostcal.places.paths import (
     Place,
     directories_in,
     in_parallel,
@@ -61,6 +60,7 @@ from ostcal.storage.places import (
     retried,
     stamp_of,
 )
+from ostcal.storage.ledger import MAX_SIDE
 from ostcal.storage.shard_reader import blosc_only, decode_chunk
 
 Plane = Literal["master", "n_used", "std", "dq"]

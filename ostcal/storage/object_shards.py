@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ostcal.storage.objects import ObjectPath
+from ostcal.places.objects import ObjectPath
 from ostcal.storage.shard_reader import ShardLayout, index_length, parsed_index, read_chunks
 
 

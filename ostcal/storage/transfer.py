@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from ostcal.errors import FrameError, InputError, NoFramesError, StorageError
 from ostcal.frames import FrameMetadata, FrameType
-from ostcal.storage.durable import PARTIAL_ENDING, os_reason
+from ostcal.places.durable import PARTIAL_ENDING, os_reason
+from ostcal.places.paths import joined, make_directory
 from ostcal.storage.fits_cards import Card, format_card
 from ostcal.storage.fits_files import FitsFrame, FitsStack, unpack
 from ostcal.storage.fits_layout import encode_samples
@@ -30,7 +31,6 @@ from ostcal.storage.frame_store import (
     open_series_for_writing,
 )
 from ostcal.storage.ledger import FrameRecord, describe_pixels
-from ostcal.storage.places import joined, make_directory
 
 _ROWS_AT_ONCE = 256
 """Rows that are converted at once: 20 MB of float64 at 9576 columns beside the frame itself."""

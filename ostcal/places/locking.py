@@ -32,8 +32,8 @@ from pathlib import Path
 from typing import Final
 
 from ostcal.errors import StorageError, UnreachableError
-from ostcal.storage.durable import os_reason, parse_json, read_bounded
-from ostcal.storage.places import Place, clock_s, create_exclusively, modified_s, names_in, touch
+from ostcal.places.durable import os_reason, parse_json, read_bounded
+from ostcal.places.paths import Place, clock_s, create_exclusively, modified_s, names_in, touch
 
 logger = logging.getLogger(__name__)
 

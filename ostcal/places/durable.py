@@ -13,9 +13,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ostcal.storage.direct_output import write_past_cache
-from ostcal.storage.objects import ObjectPath
-from ostcal.storage.places import Place, read_start
+from ostcal.places.direct_output import write_past_cache
+from ostcal.places.objects import ObjectPath
+from ostcal.places.paths import Place, read_start
 
 PARTIAL_ENDING = ".partial"
 """Ending of everything that is being written; zarr-python's own temporary files have it too."""

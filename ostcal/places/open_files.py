@@ -11,7 +11,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 
-from ostcal.storage.places import is_remote
+from ostcal.places.paths import is_remote
 
 STRIPS_AHEAD = 2
 """Strips that are asked for beyond the one that is read: what two threads read next."""

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, TypeVar
 
 from ostcal.errors import StorageError
-from ostcal.storage.objects import ObjectPath, ObjectState, etag_of_file, is_object_location
+from ostcal.places.objects import ObjectPath, ObjectState, etag_of_file, is_object_location
 
 Place = Path | ObjectPath
 Location = str | os.PathLike[str]

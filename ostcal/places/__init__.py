@@ -1,0 +1,1 @@
+"""Where bytes live: paths, object stores, locks, durable and open files."""
