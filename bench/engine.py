@@ -40,8 +40,8 @@ from ostcal.engine.graph import Execution, run_graph
 from ostcal.engine.rejection import SigmaClip
 from ostcal.engine.tasks import JobResult, MasterJob
 from ostcal.engine.tiling import JobSize, block_rows, plan_work
+from ostcal.fits.read import FitsStack, inspect_fits
 from ostcal.frames import FrameStack
-from ostcal.storage.fits_files import FitsStack, inspect_fits
 from ostcal.storage.frame_store import ZarrStack
 from ostcal.storage.shard_reader import decode_chunk, shard_layout
 

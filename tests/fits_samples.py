@@ -13,7 +13,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from ostcal.storage.fits_cards import Header
+from ostcal.fits.cards import Header
 
 BLOCK = 2880
 

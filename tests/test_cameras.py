@@ -13,7 +13,7 @@ from fits_samples import read_with_astropy, write_frame
 from night import Night
 
 from ostcal import load_master_dark
-from ostcal.storage.fits_headers import camera_id_from_names
+from ostcal.fits.headers import camera_id_from_names
 
 LEVELS = {"det1": 1000, "det2": 1500, "det3": 2000}
 """In ADU, of the darks of three detectors of one camera."""

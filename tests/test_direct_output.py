@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from ostcal.fits.write import ImagePlane, write_fits
 from ostcal.places.direct_output import PAGE, DirectOutput, buffer_for
 from ostcal.places.durable import write_atomically
-from ostcal.storage.fits_writer import ImagePlane, write_fits
 
 MIB = 2**20
 

@@ -28,10 +28,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ostcal.errors import FrameError
+from ostcal.fits.cards import Header
+from ostcal.fits.headers import metadata_from_header
+from ostcal.fits.read import FitsFrame, FitsStack, find_fits, fingerprint, inspect_fits, unpack
 from ostcal.frames import FrameStack, FrameType, SampleEncoding
-from ostcal.storage.fits_cards import Header
-from ostcal.storage.fits_files import FitsFrame, FitsStack, find_fits, fingerprint, inspect_fits, unpack
-from ostcal.storage.fits_headers import metadata_from_header
 
 
 def adu(stack: FrameStack, start: int = 0, stop: int | None = None) -> NDArray[np.generic]:

@@ -9,9 +9,9 @@ from fits_samples import header_of
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ostcal.fits.cards import Header, format_card
+from ostcal.fits.headers import exposure_from_names, metadata_from_header, type_from_names
 from ostcal.frames import FrameMetadata, FrameType
-from ostcal.storage.fits_cards import Header, format_card
-from ostcal.storage.fits_headers import exposure_from_names, metadata_from_header, type_from_names
 
 BIAS, DARK, FLAT, LIGHT = FrameType
 

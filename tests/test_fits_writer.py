@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ostcal.errors import FrameError, StorageError
-from ostcal.storage.fits_cards import Card
-from ostcal.storage.fits_files import FitsFrame, FitsStack, find_fits, inspect_fits
-from ostcal.storage.fits_writer import (
+from ostcal.fits.cards import Card
+from ostcal.fits.read import FitsFrame, FitsStack, find_fits, inspect_fits
+from ostcal.fits.write import (
     EarlyImage,
     ImagePlane,
     RawFrame,

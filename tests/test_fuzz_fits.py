@@ -20,8 +20,8 @@ from fuzzing import LONGEST_LINE, LONGEST_S, Refusals, change_bytes, little_memo
 from night import Night
 
 from ostcal.errors import FrameError
-from ostcal.storage.fits_files import FitsStack, fingerprint, inspect_extension, inspect_fits, unpack
-from ostcal.storage.tile_reader import TiledImage, TileReader
+from ostcal.fits.read import FitsStack, fingerprint, inspect_extension, inspect_fits, unpack
+from ostcal.fits.tiles import TiledImage, TileReader
 
 MUTATIONS = mutations(1100)
 SHAPE = (37, 53)

@@ -31,8 +31,8 @@ from ostcal.engine.levels import (
 )
 from ostcal.engine.tiling import WHOLE_ROWS
 from ostcal.errors import CombineError, FrameError
+from ostcal.fits.read import FitsStack, inspect_fits
 from ostcal.frames import FrameType
-from ostcal.storage.fits_files import FitsStack, inspect_fits
 from ostcal.storage.frame_store import ZarrStack
 from ostcal.storage.stacks import ConcatenatedStack
 

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from series_samples import new_series
 
 from ostcal.errors import FrameError
+from ostcal.fits.read import FitsStack, inspect_fits
 from ostcal.frames import FrameStack, RowReader
 from ostcal.places import open_files
 from ostcal.places.open_files import kept_open
-from ostcal.storage.fits_files import FitsStack, inspect_fits
 from ostcal.storage.frame_store import ZarrStack, open_series
 from ostcal.storage.stacks import ConcatenatedStack
 

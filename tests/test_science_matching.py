@@ -15,6 +15,7 @@ from night import Night
 
 from ostcal import CalibrationApplier
 from ostcal.errors import InputError
+from ostcal.fits.read import FitsPixels
 from ostcal.frames import CameraSettings, FrameMetadata, FrameType
 from ostcal.masters.grouping import GroupKey
 from ostcal.masters.library import FitsPlane, LibraryMaster, StorePlane
@@ -27,7 +28,6 @@ from ostcal.masters.science import (
     scale_named_dark,
     science_key,
 )
-from ostcal.storage.fits_files import FitsPixels
 
 PLANE = FitsPlane(fits=FitsPixels(width=100, height=80, bitpix=16, path="nowhere", data_offset=0))
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)

@@ -16,9 +16,9 @@ from ostcal.capture.plan import Equipment, RetryRules, SeriesEnd, SeriesOutcome,
 from ostcal.capture.series import capture_series
 from ostcal.devices.protocols import CameraInfo
 from ostcal.errors import InputError, StorageError
+from ostcal.fits.read import find_fits, inspect_fits
 from ostcal.frames import CameraSettings, FrameMetadata, FrameType
 from ostcal.measure.live import LiveLimits
-from ostcal.storage.fits_files import find_fits, inspect_fits
 from ostcal.storage.frame_store import Location, find_series, open_series
 
 logger = logging.getLogger(__name__)

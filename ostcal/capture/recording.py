@@ -19,11 +19,11 @@ from ostcal.capture.place import SeriesPlace, series_settings
 from ostcal.capture.plan import FrameDone, SeriesPlan, SeriesSink
 from ostcal.devices.protocols import CameraInfo
 from ostcal.errors import FrameError, StorageError
+from ostcal.fits.write import remove_partial_files
 from ostcal.frames import FrameMetadata, FrameType
 from ostcal.measure import live
 from ostcal.places.durable import os_reason
 from ostcal.places.locking import locked
-from ostcal.storage.fits_writer import remove_partial_files
 from ostcal.storage.frame_store import SeriesWriter, create_series, open_series, open_series_for_writing
 from ostcal.storage.ledger import FrameCheck, FramePixels, FrameRecord, describe_pixels
 from ostcal.storage.transfer import export_frame, export_name

@@ -18,6 +18,7 @@ from ostcal.engine.applying import calibrate_array
 from ostcal.engine.graph import Execution, Failure, run_tasks
 from ostcal.engine.tiling import PROCESS_BYTES
 from ostcal.errors import InputError, OstcalError, StorageError
+from ostcal.fits.read import inspect_fits
 from ostcal.masters.calibrating import (
     UNUSABLE_SHARE,
     CalibratedFrame,
@@ -38,7 +39,6 @@ from ostcal.places.locking import LOCK_FILE, LockRules, locked
 from ostcal.places.objects import ObjectOptions, use_options
 from ostcal.places.paths import joined, make_directory, normalized, parent_of, place
 from ostcal.status import Level, Status
-from ostcal.storage.fits_files import inspect_fits
 
 
 def calibrate(

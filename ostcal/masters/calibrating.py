@@ -26,6 +26,9 @@ from ostcal.engine.applying import (
 )
 from ostcal.engine.levels import PlaneReader
 from ostcal.errors import InputError
+from ostcal.fits.cards import Header, format_card
+from ostcal.fits.read import FitsFrame, inspect_extension, unpack
+from ostcal.fits.write import ImagePlane, remove_partial_files, write_fits
 from ostcal.frames import FrameType
 from ostcal.masters.header import Card
 from ostcal.masters.library import FitsPlane, LibraryMaster, StorePlane
@@ -34,9 +37,6 @@ from ostcal.masters.synthetic import PRIOR_SAMPLES, SyntheticDark
 from ostcal.measure.dark_ladder import chi_square_quantile
 from ostcal.measure.defects import Defect
 from ostcal.places.paths import directories_in, is_remote, remove_tree
-from ostcal.storage.fits_cards import Header, format_card
-from ostcal.storage.fits_files import FitsFrame, inspect_extension, unpack
-from ostcal.storage.fits_writer import ImagePlane, remove_partial_files, write_fits
 from ostcal.storage.master_store import MasterStore
 
 logger = logging.getLogger(__name__)

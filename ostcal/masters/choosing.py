@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from ostcal.errors import InputError, OstcalError
+from ostcal.fits.read import FitsFrame, inspect_fits
 from ostcal.frames import FrameType
 from ostcal.masters.calibrating import (
     FrameTask,
@@ -34,7 +35,6 @@ from ostcal.masters.science import (
     science_key,
 )
 from ostcal.places.paths import is_file
-from ostcal.storage.fits_files import FitsFrame, inspect_fits
 
 NONE = "none"
 """What leaves a step out when it is given as the dark or the flat."""

@@ -19,6 +19,7 @@ from ostcal.engine.rejection import SeriesNoise
 from ostcal.engine.tasks import JobResult, MasterJob
 from ostcal.engine.tiling import STRIP_PIXELS
 from ostcal.errors import StorageError
+from ostcal.fits.write import EarlyImage, ImagePlane, header_length, write_fits
 from ostcal.frames import FrameType
 from ostcal.masters.grouping import Group
 from ostcal.masters.header import Provenance, defect_cards, history_lines, master_cards, scaled_cards
@@ -32,7 +33,6 @@ from ostcal.measure.findings import Finding, Outcome
 from ostcal.measure.scan_along import ScanAlong, ScanCrowd
 from ostcal.measure.survey import SeriesSurvey
 from ostcal.places.paths import is_remote, joined
-from ostcal.storage.fits_writer import EarlyImage, ImagePlane, header_length, write_fits
 from ostcal.storage.master_store import MasterStore, MasterWriter, Plane
 
 logger = logging.getLogger(__name__)

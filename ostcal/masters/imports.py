@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from ostcal.errors import StorageError
+from ostcal.fits.read import FitsFrame
 from ostcal.frames import FrameType
 from ostcal.masters.grouping import Group, GroupRules, group_frames
 from ostcal.masters.inputs import gather_inputs
@@ -16,7 +17,6 @@ from ostcal.masters.naming import series_names
 from ostcal.places.durable import os_reason
 from ostcal.places.locking import series_locked
 from ostcal.places.paths import joined, make_directory, place
-from ostcal.storage.fits_files import FitsFrame
 from ostcal.storage.transfer import SeriesReport, import_frames
 
 

@@ -13,15 +13,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ostcal.errors import FrameError, InputError, NoFramesError, OstcalError, UnreachableError
+from ostcal.fits.headers import camera_id_from_names
+from ostcal.fits.read import FITS_ENDINGS, FitsFrame, FitsStack, find_fits, fingerprint, inspect_fits, unpack
+from ostcal.fits.tiles import TileReader
 from ostcal.frames import FrameMetadata, FrameStack
 from ostcal.masters.grouping import Frame
 from ostcal.masters.subtracted import infer_dark_subtracted, needs_levels
 from ostcal.places.paths import exists, is_below, is_dir, make_directory, normalized
-from ostcal.storage.fits_files import FITS_ENDINGS, FitsFrame, FitsStack, find_fits, fingerprint, inspect_fits, unpack
-from ostcal.storage.fits_headers import camera_id_from_names
 from ostcal.storage.frame_store import Series, ZarrStack, find_series, open_series
 from ostcal.storage.stacks import ConcatenatedStack
-from ostcal.storage.tile_reader import TileReader
 
 logger = logging.getLogger(__name__)
 

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostcal.errors import InputError, OstcalError, UnreachableError
+from ostcal.fits.cards import Header
+from ostcal.fits.read import FitsFrame, FitsPixels, FitsStack, find_fits, inspect_fits
 from ostcal.masters.grouping import GroupKey
 from ostcal.masters.header import SCALE_CARD
 from ostcal.masters.naming import name_of_file
 from ostcal.masters.records import MasterRecord, key_from_metadata, known_verdict, record_from_attributes
 from ostcal.places.paths import is_dir, joined
-from ostcal.storage.fits_cards import Header
-from ostcal.storage.fits_files import FitsFrame, FitsPixels, FitsStack, find_fits, inspect_fits
 from ostcal.storage.master_store import MasterStore
 
 logger = logging.getLogger(__name__)

@@ -7,10 +7,10 @@ import os
 from collections.abc import Sequence
 
 from ostcal.errors import FrameError, StorageError
+from ostcal.fits.cards import Header
+from ostcal.fits.read import FITS_ENDINGS, FitsFrame, find_fits, inspect_fits
 from ostcal.frames import FrameType
 from ostcal.places.paths import is_dir, is_file, is_remote, is_taken, joined, parent_of, real
-from ostcal.storage.fits_cards import Header
-from ostcal.storage.fits_files import FITS_ENDINGS, FitsFrame, find_fits, inspect_fits
 
 ENDING = "_cal.fits"
 

@@ -12,14 +12,14 @@ import numpy as np
 from ostcal.engine.graph import Execution, Failure, run_tasks
 from ostcal.engine.tiling import workers_for
 from ostcal.errors import InputError, OstcalError
+from ostcal.fits.cards import Header
+from ostcal.fits.read import FITS_ENDINGS, find_fits, inspect_fits
 from ostcal.masters.header import SCALE_CARD
 from ostcal.masters.inputs import Source
 from ostcal.masters.library import STORE_NAME, FitsPlane, store_location
 from ostcal.masters.naming import name_of_file
 from ostcal.places.durable import PARTIAL_ENDING
 from ostcal.places.paths import exists, files_below, joined, names_in, normalized, parent_of, size_of, walk
-from ostcal.storage.fits_cards import Header
-from ostcal.storage.fits_files import FITS_ENDINGS, find_fits, inspect_fits
 from ostcal.storage.frame_store import STORE_ENDING, Series, find_series, open_series, read_committed
 from ostcal.storage.ledger import FrameRecord
 from ostcal.storage.master_store import MasterStore, StoredMaster

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ostcal._version import __version__
 from ostcal.errors import OstcalError, StorageError
+from ostcal.fits.read import FitsStack, inspect_fits
 from ostcal.frames import FrameType
 from ostcal.masters.grouping import GroupKey
 from ostcal.masters.library import LibraryMaster, StorePlane
@@ -46,7 +47,6 @@ from ostcal.report.document import (
 )
 from ostcal.report.pictures import CameraPictures, MasterPictures, Picture, ReportPictures
 from ostcal.row_window import RowWindow
-from ostcal.storage.fits_files import FitsStack, inspect_fits
 from ostcal.storage.frame_store import ZarrStack
 from ostcal.storage.master_store import MasterStore, Plane, StoredMaster
 

@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostcal.errors import FrameError, InputError, NoFramesError, StorageError
+from ostcal.fits.cards import Card, format_card
+from ostcal.fits.layout import encode_samples
+from ostcal.fits.read import FitsFrame, FitsStack, unpack
+from ostcal.fits.write import RawFrame, write_raw_frame
 from ostcal.frames import FrameMetadata, FrameType
 from ostcal.places.durable import PARTIAL_ENDING, os_reason
 from ostcal.places.paths import joined, make_directory
-from ostcal.storage.fits_cards import Card, format_card
-from ostcal.storage.fits_files import FitsFrame, FitsStack, unpack
-from ostcal.storage.fits_layout import encode_samples
-from ostcal.storage.fits_writer import RawFrame, write_raw_frame
 from ostcal.storage.frame_store import (
     Location,
     SeriesWriter,

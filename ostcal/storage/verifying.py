@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostcal.errors import FrameError, OstcalError, StorageError
+from ostcal.fits.cards import BLOCK_LENGTH, CARD_LENGTH, Header, padded_length
+from ostcal.fits.read import inspect_fits
+from ostcal.fits.write import OnesSum
 from ostcal.places.durable import PARTIAL_ENDING, os_reason, parse_json, read_bounded
 from ostcal.places.fingerprint import fingerprint_rows, rows_fingerprint
 from ostcal.places.paths import directories_in, files_below, joined, names_in, open_binary, place
-from ostcal.storage.fits_cards import BLOCK_LENGTH, CARD_LENGTH, Header, padded_length
-from ostcal.storage.fits_files import inspect_fits
-from ostcal.storage.fits_writer import OnesSum
 from ostcal.storage.frame_store import LEDGER, Series, open_series, read_committed
 from ostcal.storage.ledger import EXCLUSION_NAME, RECORD_NAME, FrameRecord, frame_statistics
 from ostcal.storage.master_store import DTYPES, PLANES, MasterStore, Plane, StoredMaster

@@ -10,8 +10,8 @@ import re
 from datetime import UTC, datetime, timedelta
 from pathlib import PurePath
 
+from ostcal.fits.cards import Header
 from ostcal.frames import CameraSettings, FrameMetadata, FrameType
-from ostcal.storage.fits_cards import Header
 
 _TYPE_KEYS = ("IMAGETYP", "IMAGETYPE", "OBSTYPE", "FRAMETYP", "FRAMETYPE", "FRAME", "DATA-TYP", "OBS_TYPE")
 _EXPOSURE_KEYS = ("EXPTIME", "EXPOSURE", "EXP_TIME", "EXP-TIME", "ITIME", "EXPOSE", "TEXP", "INTTIME")

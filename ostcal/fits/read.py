@@ -26,6 +26,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostcal.errors import FrameError
+from ostcal.fits.cards import (
+    BLOCK_LENGTH,
+    CARD_LENGTH,
+    Header,
+    card_keyword,
+    padded_length,
+    structural_cards,
+)
+from ostcal.fits.headers import metadata_from_header
+from ostcal.fits.layout import ImageLayout, decode_samples, layout_from_header
+from ostcal.fits.tiles import TiledImage, TileReader
+from ostcal.fits.write import image_cards, write_stored
 from ostcal.frames import FrameMetadata, RowReader, SampleEncoding
 from ostcal.places.fingerprint import fingerprint_rows, rows_fingerprint
 from ostcal.places.open_files import STRIPS_AHEAD, kept_open, read_ahead
@@ -41,18 +53,6 @@ from ostcal.places.paths import (
     retried,
     walk,
 )
-from ostcal.storage.fits_cards import (
-    BLOCK_LENGTH,
-    CARD_LENGTH,
-    Header,
-    card_keyword,
-    padded_length,
-    structural_cards,
-)
-from ostcal.storage.fits_headers import metadata_from_header
-from ostcal.storage.fits_layout import ImageLayout, decode_samples, layout_from_header
-from ostcal.storage.fits_writer import image_cards, write_stored
-from ostcal.storage.tile_reader import TiledImage, TileReader
 
 logger = logging.getLogger(__name__)
 

@@ -21,10 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostcal.errors import StorageError
-from ostcal.places.direct_output import DirectOutput, buffer_for
-from ostcal.places.durable import full_disk_advice, is_disk_full
-from ostcal.places.paths import is_remote, is_taken, local_copy_for
-from ostcal.storage.fits_cards import (
+from ostcal.fits.cards import (
     Card,
     Header,
     card_keyword,
@@ -34,7 +31,10 @@ from ostcal.storage.fits_cards import (
     padded_length,
     structural_cards,
 )
-from ostcal.storage.fits_layout import ImageLayout, encode_samples, layout_from_header
+from ostcal.fits.layout import ImageLayout, encode_samples, layout_from_header
+from ostcal.places.direct_output import DirectOutput, buffer_for
+from ostcal.places.durable import full_disk_advice, is_disk_full
+from ostcal.places.paths import is_remote, is_taken, local_copy_for
 
 logger = logging.getLogger(__name__)
 

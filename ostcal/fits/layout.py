@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostcal.errors import FrameError, StorageError
-from ostcal.storage.fits_cards import Header
+from ostcal.fits.cards import Header
 
 _STORED_DTYPES = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
 _MAX_PIXELS = 2**31

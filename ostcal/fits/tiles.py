@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostcal.errors import FrameError, StorageError
-from ostcal.storage import tile_decoder
-from ostcal.storage.tile_decoder import END, FAILED, LENGTH, PIECE_BYTES
+from ostcal.fits import tile_process as tile_decoder
+from ostcal.fits.tile_process import END, FAILED, LENGTH, PIECE_BYTES
 
 _MAX_REASON_BYTES = 4096
 _ENDING_S = 10.0

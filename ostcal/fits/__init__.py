@@ -1,0 +1,1 @@
+"""FITS files: cards, headers, layout, reading, writing, compressed tiles."""
