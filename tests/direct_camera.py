@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from ostcal.devices.protocols import CameraInfo, CameraRequest, CameraStatus, CoverState, ExposureResult
 from ostcal.errors import DeviceError
 from ostcal.frames import CameraSettings
+from ostcal.series.record import checksum
 from ostcal.simulator.sensor import BayerMatrix, CosmicRays, DarkCurrent, Exposure, Filter, SensorModel
-from ostcal.storage.ledger import checksum
 
 START = datetime(2026, 11, 21, 18, 0, tzinfo=UTC)
 AMBIENT_C = 15.0

@@ -14,8 +14,8 @@ from object_server import make_bucket
 
 from ostcal.frames import CameraSettings, FrameMetadata, FrameType
 from ostcal.places.objects import ObjectOptions, use_options
-from ostcal.storage.frame_store import SeriesWriter, create_series
-from ostcal.storage.ledger import FrameRecord, describe_pixels
+from ostcal.series.frame_store import SeriesWriter, create_series
+from ostcal.series.record import FrameRecord, describe_pixels
 
 SHAPE = (70, 48)
 START = datetime(2026, 11, 21, 18, tzinfo=UTC)

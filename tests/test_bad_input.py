@@ -22,7 +22,7 @@ from night import Night, Outcome
 
 from ostcal import MasterFrameCreator
 from ostcal.masters.request import Watcher
-from ostcal.storage.frame_store import create_series
+from ostcal.series.frame_store import create_series
 
 POSIX_ONLY = pytest.mark.skipif(os.name != "posix", reason="signals and limits of POSIX")
 

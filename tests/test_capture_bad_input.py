@@ -23,9 +23,9 @@ import yaml
 from odd_servers import Answer, OddDevice, OddServer, Refusal, image_header, odd_camera
 from simulator_client import SMALL
 
+from ostcal.series.frame_store import open_series
 from ostcal.simulator.options import SimulatorOptions
 from ostcal.simulator.server import SimulatedObservatory
-from ostcal.storage.frame_store import open_series
 from ostcal.workflow import CalibrationWorkflow
 
 STORED = 2

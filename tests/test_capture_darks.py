@@ -32,7 +32,7 @@ from ostcal.devices.protocols import CoverState
 from ostcal.errors import DeviceError, StorageError
 from ostcal.frames import CameraSettings, FrameType
 from ostcal.masters import naming as names_of_masters
-from ostcal.storage.frame_store import open_series
+from ostcal.series.frame_store import open_series
 
 SETTINGS = CameraSettings(camera="direct", gain=100.0, offset=30.0, readout_mode="fast")
 RULES = DarkRules(n_frames=3, science_exposure_s=4.0, factors=(0.5, 1.0), flat_exposures_s=(1.0,))

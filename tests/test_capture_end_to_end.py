@@ -22,9 +22,9 @@ from simulator_client import SMALL, Client
 
 from ostcal.cli import main
 from ostcal.frames import FrameType
+from ostcal.series.frame_store import Series, open_series
 from ostcal.simulator.options import Light, SimulatorOptions, Twilight
 from ostcal.simulator.server import SimulatedObservatory
-from ostcal.storage.frame_store import Series, open_series
 
 N_FRAMES = 3
 CLOSED, OPEN, PANEL_OFF = 1, 3, 1

@@ -27,11 +27,11 @@ from ostcal.devices.protocols import CameraRequest
 from ostcal.errors import DeviceError
 from ostcal.frames import FrameType
 from ostcal.measure.live import Check, LiveLimits
+from ostcal.series.frame_store import open_series
+from ostcal.series.record import FrameRecord
 from ostcal.simulator.faults import FAULTS
 from ostcal.simulator.options import SimulatorOptions
 from ostcal.simulator.server import SimulatedObservatory
-from ostcal.storage.frame_store import open_series
-from ostcal.storage.ledger import FrameRecord
 
 N_FRAMES = 5
 GOOD = 2

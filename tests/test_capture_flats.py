@@ -23,7 +23,7 @@ from ostcal.capture.twilight import SkyRate, exposure_for, log_slope
 from ostcal.devices.protocols import CoverState
 from ostcal.errors import DeviceError
 from ostcal.frames import CameraSettings
-from ostcal.storage.frame_store import Series, open_series
+from ostcal.series.frame_store import Series, open_series
 
 SETTINGS = CameraSettings(camera="direct", gain=100.0, offset=30.0, readout_mode="fast")
 RULES = FlatRules(exposure=ExposureRules(), n_frames=4)

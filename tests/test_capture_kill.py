@@ -21,9 +21,9 @@ from forking import forking
 from night import ostcal
 from simulator_client import SMALL
 
+from ostcal.series.frame_store import open_series
 from ostcal.simulator.options import SimulatorOptions
 from ostcal.simulator.server import SimulatedObservatory
-from ostcal.storage.frame_store import open_series
 
 KILLS = int(os.environ.get("OSTCAL_KILLS") or 50)
 N_FRAMES = KILLS * 7 // 5

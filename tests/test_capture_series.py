@@ -25,8 +25,8 @@ from ostcal.capture.plan import CaptureWatcher, FrameDone, RetryRules, SeriesEnd
 from ostcal.capture.series import capture_series
 from ostcal.frames import CameraSettings, FrameType
 from ostcal.measure.live import Check, LiveLimits
-from ostcal.storage.frame_store import open_series
-from ostcal.storage.ledger import record_path
+from ostcal.series.frame_store import open_series
+from ostcal.series.record import record_path
 
 TESTS = Path(__file__).parent
 SETTINGS = CameraSettings(camera="direct", gain=100.0, offset=30.0, readout_mode="fast")

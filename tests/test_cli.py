@@ -19,7 +19,7 @@ from fits_samples import gzipped, read_with_astropy, tile_compressed, write_fram
 from night import Night
 
 from ostcal import __version__
-from ostcal.storage.frame_store import open_series
+from ostcal.series.frame_store import open_series
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ("numpy", "numba", "zarr", "astropy", "dask", "distributed", "pydantic")

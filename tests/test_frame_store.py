@@ -26,7 +26,7 @@ from series_samples import new_series, record_of, samples
 
 from ostcal.errors import FrameError, StorageError
 from ostcal.frames import FrameStack, FrameType
-from ostcal.storage.frame_store import (
+from ostcal.series.frame_store import (
     COMPRESSORS,
     FRAME_DTYPES,
     chunk_rows,
@@ -35,7 +35,7 @@ from ostcal.storage.frame_store import (
     open_series,
     open_series_for_writing,
 )
-from ostcal.storage.shard_reader import shard_layout
+from ostcal.series.shard_reader import shard_layout
 
 TESTS = Path(__file__).parent
 
@@ -598,7 +598,7 @@ KILLED_WRITER = """
     import sys
     from pathlib import Path
     from series_samples import record_of, samples
-    from ostcal.storage.frame_store import open_series_for_writing
+    from ostcal.series.frame_store import open_series_for_writing
 
     writer = open_series_for_writing(sys.argv[1])
     for index in writer.free_indices():
@@ -640,7 +640,7 @@ FULL_DISK = """
     import resource, signal, sys
     from series_samples import record_of, samples
     from ostcal.errors import StorageError
-    from ostcal.storage.frame_store import open_series_for_writing
+    from ostcal.series.frame_store import open_series_for_writing
 
     writer = open_series_for_writing(sys.argv[1])
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -30,8 +30,8 @@ from ostcal.masters.grouping import GroupRules, group_frames
 from ostcal.masters.inputs import gather_inputs, input_digest
 from ostcal.masters.library import find_masters
 from ostcal.masters.verifying import plan_verification, verify
-from ostcal.storage.frame_store import create_series, decide_frames, find_series, open_series, open_series_for_writing
-from ostcal.storage.ledger import Decision, FrameRecord
+from ostcal.series.frame_store import create_series, decide_frames, find_series, open_series, open_series_for_writing
+from ostcal.series.record import Decision, FrameRecord
 
 MUTATIONS = mutations(2000)
 """Of ledger records, and of zarr metadata."""

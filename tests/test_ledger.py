@@ -18,7 +18,7 @@ from series_samples import record_of, samples
 from ostcal.errors import StorageError
 from ostcal.frames import CameraSettings, FrameMetadata, FrameType
 from ostcal.places.durable import sweep_partials, write_atomically
-from ostcal.storage.ledger import (
+from ostcal.series.record import (
     MAX_RECORD_BYTES,
     FrameCheck,
     FrameRecord,

@@ -33,8 +33,8 @@ from ostcal.engine.tiling import WHOLE_ROWS
 from ostcal.errors import CombineError, FrameError
 from ostcal.fits.read import FitsStack, inspect_fits
 from ostcal.frames import FrameType
-from ostcal.storage.frame_store import ZarrStack
-from ostcal.storage.stacks import ConcatenatedStack
+from ostcal.series.frame_store import ZarrStack
+from ostcal.series.stacks import ConcatenatedStack
 
 NO_DARK = DarkMeans()
 shapes = st.tuples(st.sampled_from([1, 3, WHOLE_ROWS, 2 * WHOLE_ROWS + 5]), st.integers(1, 9))

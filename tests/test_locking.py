@@ -29,7 +29,7 @@ from ostcal.masters.build import build_masters
 from ostcal.masters.creator import request_of
 from ostcal.masters.request import BuildRequest
 from ostcal.places.locking import PROCESS_MARK, LockRules, locked
-from ostcal.storage.frame_store import open_series
+from ostcal.series.frame_store import open_series
 
 RACES = 50
 posix = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and process numbers of POSIX")

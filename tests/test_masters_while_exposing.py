@@ -34,7 +34,7 @@ from ostcal.masters.build import LOCK_FILE, build_masters
 from ostcal.masters.creator import request_of
 from ostcal.masters.request import BuildReport, BuildRequest
 from ostcal.places.locking import locked
-from ostcal.storage.frame_store import create_series
+from ostcal.series.frame_store import create_series
 from ostcal.storage.master_store import MasterStore
 
 posix = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc (Linux)")

@@ -19,7 +19,7 @@ from object_server import ACCESS_KEY, ENVIRONMENT, SECRET_KEY, FaultyProxy, cred
 
 from ostcal.places.objects import ObjectOptions, ObjectPath, use_options
 from ostcal.places.paths import files_below, retried
-from ostcal.storage.frame_store import open_series
+from ostcal.series.frame_store import open_series
 
 
 @pytest.fixture

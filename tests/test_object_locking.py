@@ -25,8 +25,8 @@ from ostcal.errors import StorageError
 from ostcal.places.locking import LockRules, locked
 from ostcal.places.objects import ObjectOptions, ObjectPath, use_options
 from ostcal.places.paths import files_below
+from ostcal.series.frame_store import open_series
 from ostcal.storage.copying import copy_store, plan_copies
-from ostcal.storage.frame_store import open_series
 from ostcal.storage.history import append_history, read_history
 from ostcal.storage.master_store import PLANES, MasterStore
 

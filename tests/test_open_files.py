@@ -22,8 +22,8 @@ from ostcal.fits.read import FitsStack, inspect_fits
 from ostcal.frames import FrameStack, RowReader
 from ostcal.places import open_files
 from ostcal.places.open_files import kept_open
-from ostcal.storage.frame_store import ZarrStack, open_series
-from ostcal.storage.stacks import ConcatenatedStack
+from ostcal.series.frame_store import ZarrStack, open_series
+from ostcal.series.stacks import ConcatenatedStack
 
 
 def rows_of(reader: RowReader, stack: FrameStack, start: int, stop: int) -> NDArray[np.generic]:

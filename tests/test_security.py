@@ -12,7 +12,7 @@ import pytest
 from night import Night, ostcal
 
 from ostcal.errors import OstcalError
-from ostcal.storage.frame_store import open_series
+from ostcal.series.frame_store import open_series
 
 PACKAGE = Path(__file__).parents[1] / "ostcal"
 NASTY = (

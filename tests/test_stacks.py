@@ -14,7 +14,7 @@ from memory_stack import MemoryStack
 from numpy.typing import NDArray
 
 from ostcal.frames import FrameStack, SampleEncoding
-from ostcal.storage.stacks import ConcatenatedStack
+from ostcal.series.stacks import ConcatenatedStack
 
 HEIGHT, WIDTH = 9, 7
 

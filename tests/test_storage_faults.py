@@ -27,7 +27,7 @@ from night import Night, dark_frames, ostcal, run_command, whole_night, write_co
 from numpy.typing import NDArray
 
 from ostcal.masters.library import store_location
-from ostcal.storage.frame_store import open_series
+from ostcal.series.frame_store import open_series
 from ostcal.storage.master_store import MasterStore
 
 TRIALS = int(os.environ.get("OSTCAL_FAULT_TRIALS") or 4)

@@ -22,7 +22,7 @@ from series_samples import FIRST_EXPOSURE, record_of, samples
 from ostcal.errors import FrameError, InputError, NoFramesError, StorageError
 from ostcal.fits.read import FitsFrame, FitsStack, find_fits, inspect_fits
 from ostcal.frames import FrameType
-from ostcal.storage.frame_store import create_series, open_series, open_series_for_writing
+from ostcal.series.frame_store import create_series, open_series, open_series_for_writing
 from ostcal.storage.transfer import export_name, export_series, import_frames
 
 

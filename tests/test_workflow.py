@@ -18,8 +18,8 @@ from ostcal.capture.budget import StepPlan
 from ostcal.capture.plan import Equipment
 from ostcal.cli import main
 from ostcal.errors import DeviceError
+from ostcal.series.frame_store import open_series
 from ostcal.simulator.sensor import SENSORS
-from ostcal.storage.frame_store import open_series
 from ostcal.workflow import open_camera
 
 N_FRAMES = 6

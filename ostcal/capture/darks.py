@@ -19,7 +19,7 @@ from ostcal.errors import InputError, StorageError
 from ostcal.fits.read import find_fits, inspect_fits
 from ostcal.frames import CameraSettings, FrameMetadata, FrameType
 from ostcal.measure.live import LiveLimits
-from ostcal.storage.frame_store import Location, find_series, open_series
+from ostcal.series.frame_store import Location, find_series, open_series
 
 logger = logging.getLogger(__name__)
 

@@ -32,7 +32,7 @@ from ostcal.devices.protocols import CameraInfo, CoverState
 from ostcal.errors import DeviceError, StorageError
 from ostcal.frames import CameraSettings, FrameType, safe_word
 from ostcal.measure.live import SATURATED_FROM, LiveLimits, colour_level
-from ostcal.storage.frame_store import Series, find_series, open_series
+from ostcal.series.frame_store import Series, find_series, open_series
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from ostcal.capture.plan import SeriesPlan, SeriesSink
 from ostcal.errors import StorageError
-from ostcal.storage.frame_store import STORE_ENDING, Series, open_series
+from ostcal.series.frame_store import STORE_ENDING, Series, open_series
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from ostcal.capture.clock import Clock
 from ostcal.devices.protocols import Camera, CoverCalibrator, ExposureResult, FilterWheel
 from ostcal.frames import CameraSettings, FrameType
 from ostcal.measure.live import LiveLimits, Verdict
-from ostcal.storage.frame_store import Location
-from ostcal.storage.ledger import FrameRecord
+from ostcal.series.frame_store import Location
+from ostcal.series.record import FrameRecord
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,8 +24,8 @@ from ostcal.frames import FrameMetadata, FrameType
 from ostcal.measure import live
 from ostcal.places.durable import os_reason
 from ostcal.places.locking import locked
-from ostcal.storage.frame_store import SeriesWriter, create_series, open_series, open_series_for_writing
-from ostcal.storage.ledger import FrameCheck, FramePixels, FrameRecord, describe_pixels
+from ostcal.series.frame_store import SeriesWriter, create_series, open_series, open_series_for_writing
+from ostcal.series.record import FrameCheck, FramePixels, FrameRecord, describe_pixels
 from ostcal.storage.transfer import export_frame, export_name
 
 logger = logging.getLogger(__name__)

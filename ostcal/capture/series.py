@@ -28,7 +28,7 @@ from ostcal.capture.plan import (
 from ostcal.capture.recording import RecordedSeries, SeriesRecorder, WriterThread, series_lock
 from ostcal.devices.protocols import Camera
 from ostcal.errors import DeviceError, OstcalError, StorageError
-from ostcal.storage.frame_store import STORE_ENDING
+from ostcal.series.frame_store import STORE_ENDING
 
 logger = logging.getLogger(__name__)
 

@@ -100,7 +100,7 @@ def export_command(series: str, directory: str, config_path: str | None, debug: 
     console = open_console(stderr=True)
     start_logging(console, log_level, debug)
     with errors_to_exit_codes(console, debug):
-        from ostcal.storage.frame_store import open_series
+        from ostcal.series.frame_store import open_series
         from ostcal.storage.transfer import export_series
 
         reach_objects(load_config(config_path) if config_path else None)

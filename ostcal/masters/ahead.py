@@ -44,7 +44,7 @@ from ostcal.masters.request import BuildRequest
 from ostcal.masters.verifying import without_damaged
 from ostcal.places.locking import LockRules, locked
 from ostcal.places.paths import is_remote, normalized, place
-from ostcal.storage.frame_store import open_series
+from ostcal.series.frame_store import open_series
 
 logger = logging.getLogger(__name__)
 

@@ -20,8 +20,8 @@ from ostcal.frames import FrameMetadata, FrameStack
 from ostcal.masters.grouping import Frame
 from ostcal.masters.subtracted import infer_dark_subtracted, needs_levels
 from ostcal.places.paths import exists, is_below, is_dir, make_directory, normalized
-from ostcal.storage.frame_store import Series, ZarrStack, find_series, open_series
-from ostcal.storage.stacks import ConcatenatedStack
+from ostcal.series.frame_store import Series, ZarrStack, find_series, open_series
+from ostcal.series.stacks import ConcatenatedStack
 
 logger = logging.getLogger(__name__)
 

@@ -27,8 +27,8 @@ from ostcal.masters.inputs import Source
 from ostcal.masters.surveying import SurveyRequest
 from ostcal.measure.survey import SeriesSurvey
 from ostcal.places.paths import place, stamp_of
-from ostcal.storage.frame_store import LEDGER
-from ostcal.storage.ledger import record_path
+from ostcal.series.frame_store import LEDGER
+from ostcal.series.record import record_path
 from ostcal.storage.master_store import MasterStore
 
 _FORMAT = 1

@@ -20,8 +20,8 @@ from ostcal.masters.library import STORE_NAME, FitsPlane, store_location
 from ostcal.masters.naming import name_of_file
 from ostcal.places.durable import PARTIAL_ENDING
 from ostcal.places.paths import exists, files_below, joined, names_in, normalized, parent_of, size_of, walk
-from ostcal.storage.frame_store import STORE_ENDING, Series, find_series, open_series, read_committed
-from ostcal.storage.ledger import FrameRecord
+from ostcal.series.frame_store import STORE_ENDING, Series, find_series, open_series, read_committed
+from ostcal.series.record import FrameRecord
 from ostcal.storage.master_store import MasterStore, StoredMaster
 from ostcal.storage.verifying import check_fits, check_frame, check_master, check_series, check_store
 

@@ -47,7 +47,7 @@ from ostcal.report.document import (
 )
 from ostcal.report.pictures import CameraPictures, MasterPictures, Picture, ReportPictures
 from ostcal.row_window import RowWindow
-from ostcal.storage.frame_store import ZarrStack
+from ostcal.series.frame_store import ZarrStack
 from ostcal.storage.master_store import MasterStore, Plane, StoredMaster
 
 logger = logging.getLogger(__name__)

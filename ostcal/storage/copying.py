@@ -30,8 +30,8 @@ from ostcal.places.paths import (
     same_contents,
     walk,
 )
-from ostcal.storage.frame_store import FRAMES, LEDGER, STORE_ENDING, find_series, open_series, read_committed
-from ostcal.storage.ledger import EXCLUSION_NAME, RECORD_NAME, FrameRecord, read_ledger
+from ostcal.series.frame_store import FRAMES, LEDGER, STORE_ENDING, find_series, open_series, read_committed
+from ostcal.series.record import EXCLUSION_NAME, RECORD_NAME, FrameRecord, read_ledger
 from ostcal.storage.master_store import DTYPES, MasterStore
 
 DOWNLOADING: Final = f".download{PARTIAL_ENDING}"

@@ -60,8 +60,8 @@ from ostcal.places.paths import (
     retried,
     stamp_of,
 )
-from ostcal.storage.ledger import MAX_SIDE
-from ostcal.storage.shard_reader import blosc_only, decode_chunk
+from ostcal.series.record import MAX_SIDE
+from ostcal.series.shard_reader import blosc_only, decode_chunk
 
 Plane = Literal["master", "n_used", "std", "dq"]
 

@@ -22,7 +22,7 @@ from ostcal.fits.write import RawFrame, write_raw_frame
 from ostcal.frames import FrameMetadata, FrameType
 from ostcal.places.durable import PARTIAL_ENDING, os_reason
 from ostcal.places.paths import joined, make_directory
-from ostcal.storage.frame_store import (
+from ostcal.series.frame_store import (
     Location,
     SeriesWriter,
     create_series,
@@ -30,7 +30,7 @@ from ostcal.storage.frame_store import (
     open_series,
     open_series_for_writing,
 )
-from ostcal.storage.ledger import FrameRecord, describe_pixels
+from ostcal.series.record import FrameRecord, describe_pixels
 
 _ROWS_AT_ONCE = 256
 """Rows that are converted at once: 20 MB of float64 at 9576 columns beside the frame itself."""

@@ -20,8 +20,8 @@ from ostcal.fits.write import OnesSum
 from ostcal.places.durable import PARTIAL_ENDING, os_reason, parse_json, read_bounded
 from ostcal.places.fingerprint import fingerprint_rows, rows_fingerprint
 from ostcal.places.paths import directories_in, files_below, joined, names_in, open_binary, place
-from ostcal.storage.frame_store import LEDGER, Series, open_series, read_committed
-from ostcal.storage.ledger import EXCLUSION_NAME, RECORD_NAME, FrameRecord, frame_statistics
+from ostcal.series.frame_store import LEDGER, Series, open_series, read_committed
+from ostcal.series.record import EXCLUSION_NAME, RECORD_NAME, FrameRecord, frame_statistics
 from ostcal.storage.master_store import DTYPES, PLANES, MasterStore, Plane, StoredMaster
 
 METADATA_FILE: Final = "zarr.json"

@@ -1,7 +1,7 @@
 """Rows of frames whose shards are objects: one request for the chunks of a strip, which lie one after the other.
 
 A request to an object store waits 10 to 100 ms before the first byte, so that a strip of a frame is one range, never
-one for each chunk; `ostcal.storage.shard_reader` does the same for files with a read for each.
+one for each chunk; `ostcal.series.shard_reader` does the same for files with a read for each.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostcal.places.objects import ObjectPath
-from ostcal.storage.shard_reader import ShardLayout, index_length, parsed_index, read_chunks
+from ostcal.series.shard_reader import ShardLayout, index_length, parsed_index, read_chunks
 
 
 def read_object_rows(location: str, layout: ShardLayout, start: int, out: NDArray[Any], *, verify: bool = True) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from numcodecs import blosc
 from numpy.typing import NDArray
 
-from ostcal.storage.shard_reader import ChunkCodec, ShardLayout
+from ostcal.series.shard_reader import ChunkCodec, ShardLayout
 
 _HIGH_BYTE = 1 if sys.byteorder == "little" else 0
 _EVERY = 61

@@ -56,7 +56,8 @@ from ostcal.places.paths import (
     retried,
     walk,
 )
-from ostcal.storage.ledger import (
+from ostcal.series.object_shards import read_object_rows
+from ostcal.series.record import (
     MAX_INDEX,
     MAX_REASON_LENGTH,
     MAX_SIDE,
@@ -71,9 +72,8 @@ from ostcal.storage.ledger import (
     write_decision,
     write_record,
 )
-from ostcal.storage.object_shards import read_object_rows
-from ostcal.storage.shard_reader import ShardLayout, open_index, read_chunks, read_shard_rows, shard_layout
-from ostcal.storage.shard_writer import shard_parts
+from ostcal.series.shard_reader import ShardLayout, open_index, read_chunks, read_shard_rows, shard_layout
+from ostcal.series.shard_writer import shard_parts
 
 if TYPE_CHECKING:
     from zarr.codecs import BloscCodec
@@ -154,7 +154,7 @@ def create_series(
     dtype : dtype
         One of `FRAME_DTYPES`, the dtype of the frames.
     compressor : {"auto", "lz4", "zstd", "none"}
-        ``auto`` is lz4 with the shuffle that suits a chunk (`ostcal.storage.shard_writer`), ``lz4`` always with
+        ``auto`` is lz4 with the shuffle that suits a chunk (`ostcal.series.shard_writer`), ``lz4`` always with
         bitshuffle: that makes darks 10 to 30 % smaller and takes up to 2.6 times as long to decode. zstd makes darks
         another 15 % smaller (flats not at all) and takes four times as long to read.
     rows : int, optional

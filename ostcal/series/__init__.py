@@ -1,0 +1,1 @@
+"""Raw frames in zarr: format, records of frames, writer, reader, shards."""
