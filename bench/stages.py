@@ -26,7 +26,7 @@ TIMING_LINE = re.compile(r"timing: (?P<stage>\S.*?) (?P<seconds>\d+(?:\.\d+)?(?:
 DETAIL_LINE = re.compile(r"timing: [^:\s]+: (?P<parts>.*), (?:summed over the workers|published)\s*$")
 DETAIL = re.compile(r"(?P<stage>\S+) (?P<seconds>\d+(?:\.\d+)?) s")
 REST = "the rest"
-IMPORTS = "import ostcal.cli.masters, ostcal.masters.creator, dask.multiprocessing, dask.threaded"
+IMPORTS = "import ostcal.cli.masters, ostcal.build.api, dask.multiprocessing, dask.threaded"
 
 
 def main() -> int:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 from ostcal._version import __version__
 
 if TYPE_CHECKING:
+    from ostcal.build.api import MasterFrameCreator
     from ostcal.config import Config, load_config
     from ostcal.errors import OstcalError
-    from ostcal.masters.apply import CalibrationApplier, calibrate
-    from ostcal.masters.creator import MasterFrameCreator
-    from ostcal.masters.loading import load_master_bias, load_master_dark, load_master_flat
+    from ostcal.library.load import load_master_bias, load_master_dark, load_master_flat
+    from ostcal.science.api import CalibrationApplier, calibrate
     from ostcal.status import Status
     from ostcal.workflow import CalibrationWorkflow, DarkCapture, FlatCapture, open_camera
 
@@ -34,19 +34,19 @@ __all__ = [
 ]
 
 _HOMES = {
-    "CalibrationApplier": "ostcal.masters.apply",
+    "CalibrationApplier": "ostcal.science.api",
     "CalibrationWorkflow": "ostcal.workflow",
     "Config": "ostcal.config",
     "DarkCapture": "ostcal.workflow",
     "FlatCapture": "ostcal.workflow",
-    "MasterFrameCreator": "ostcal.masters.creator",
+    "MasterFrameCreator": "ostcal.build.api",
     "OstcalError": "ostcal.errors",
     "Status": "ostcal.status",
-    "calibrate": "ostcal.masters.apply",
+    "calibrate": "ostcal.science.api",
     "load_config": "ostcal.config",
-    "load_master_bias": "ostcal.masters.loading",
-    "load_master_dark": "ostcal.masters.loading",
-    "load_master_flat": "ostcal.masters.loading",
+    "load_master_bias": "ostcal.library.load",
+    "load_master_dark": "ostcal.library.load",
+    "load_master_flat": "ostcal.library.load",
     "open_camera": "ostcal.workflow",
 }
 

@@ -916,6 +916,10 @@ _LINE_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 """What PyYAML counts as a line."""
 
 
+ConfigSource = Config | str | os.PathLike[str] | Mapping[str, Any] | None
+"""What the public classes take for a configuration: nothing is the defaults."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Notice:
     """Something wrong or noteworthy at one key."""

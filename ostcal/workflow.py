@@ -14,6 +14,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from ostcal.build.api import MasterFrameCreator, request_of
+from ostcal.build.request import Watcher
+from ostcal.build.while_exposing import COMPILE_S, STOP_S, AheadProcess, can_combine_ahead
 from ostcal.capture.auto_exposure import ExposureRules
 from ostcal.capture.budget import StepPlan
 from ostcal.capture.clock import Clock, SystemClock
@@ -21,15 +24,12 @@ from ostcal.capture.cooling import CoolingOutcome, CoolingRules, cool, warm_up
 from ostcal.capture.darks import DarkPlan, DarkRules, capture_darks, find_bias_level, flat_exposures, plan_darks
 from ostcal.capture.flats import FlatReport, FlatRules, capture_flats, plan_flats
 from ostcal.capture.plan import CaptureWatcher, Equipment, RetryRules, SeriesOutcome, SeriesPlan, SeriesSink
-from ostcal.config import Config, load_config
+from ostcal.config import Config, ConfigSource, load_config
 from ostcal.devices.alpaca_link import Timeouts
 from ostcal.devices.opening import open_alpaca_camera, open_alpaca_cover, open_alpaca_filter_wheel
 from ostcal.devices.protocols import Camera, CameraRequest
 from ostcal.errors import ConfigError, DeviceError, OstcalError
 from ostcal.frames import CameraSettings
-from ostcal.masters.ahead import COMPILE_S, STOP_S, AheadProcess, can_combine_ahead
-from ostcal.masters.creator import ConfigSource, MasterFrameCreator, request_of
-from ostcal.masters.request import Watcher
 from ostcal.measure.live import LiveLimits
 from ostcal.places.paths import is_remote
 from ostcal.status import Level, Status

@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from ostcal import CalibrationApplier, MasterFrameCreator, Status, calibrate
 from ostcal.engine.applying import Calibration, Repair, Term
 from ostcal.errors import InputError
+from ostcal.library.store import MasterStore
 from ostcal.simulator.sensor import BayerMatrix, BiasPattern, CosmicRays, DarkCurrent, Dust, Exposure, SensorModel
-from ostcal.storage.master_store import MasterStore
 
 GAIN_E_PER_ADU = 1.6
 READ_NOISE_E = 5.0

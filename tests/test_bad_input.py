@@ -21,7 +21,7 @@ from fits_samples import read_with_astropy, tile_compressed, write_frame
 from night import Night, Outcome
 
 from ostcal import MasterFrameCreator
-from ostcal.masters.request import Watcher
+from ostcal.build.request import Watcher
 from ostcal.series.frame_store import create_series
 
 POSIX_ONLY = pytest.mark.skipif(os.name != "posix", reason="signals and limits of POSIX")
@@ -658,7 +658,7 @@ def test_what_a_killed_run_unpacked_is_swept_by_the_next(night: Night) -> None:
         path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
         path.unlink()
     code = (
-        "import os, signal, sys; from ostcal import MasterFrameCreator; from ostcal.masters.request import Watcher;"
+        "import os, signal, sys; from ostcal import MasterFrameCreator; from ostcal.build.request import Watcher;"
         "MasterFrameCreator(sys.argv[1], watcher=Watcher(planned=lambda *_: os.kill(os.getpid(), signal.SIGKILL)))"
         ".create_all_master_frames()"
     )

@@ -25,7 +25,7 @@ from forking import ForkServer, forking
 from night import Night
 from numpy.typing import NDArray
 
-from ostcal.storage.master_store import MasterStore
+from ostcal.library.store import MasterStore
 
 KILLS = int(os.environ.get("OSTCAL_KILLS") or 5)
 ENDS_WITHIN_S = 10.0
@@ -37,7 +37,7 @@ COMPLETE = {"masters.zarr", "history.json", ".ostcal.lock"}
 RUNNER = """
     import json, os, sys, threading
     import numpy as np
-    import ostcal.cli.masters, ostcal.cli.calibrate, ostcal.masters.build, ostcal.masters.creator, ostcal.masters.apply
+    import ostcal.cli.masters, ostcal.cli.calibrate, ostcal.build.run, ostcal.build.api, ostcal.science.api
     from ostcal.cli import main
     from ostcal.engine.combine import combine_block
     from ostcal.engine.rejection import SeriesNoise, SigmaClip

@@ -31,7 +31,7 @@ from ostcal.capture.series import capture_series
 from ostcal.devices.protocols import CoverState
 from ostcal.errors import DeviceError, StorageError
 from ostcal.frames import CameraSettings, FrameType
-from ostcal.masters import naming as names_of_masters
+from ostcal.library import master_names as names_of_masters
 from ostcal.series.frame_store import open_series
 
 SETTINGS = CameraSettings(camera="direct", gain=100.0, offset=30.0, readout_mode="fast")

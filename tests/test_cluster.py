@@ -45,7 +45,7 @@ from ostcal.engine.tiling import StripPlan
 from ostcal.engine.worker_checks import LogReceiver, sees_token, version_differences, write_token
 from ostcal.errors import ConfigError, OstcalError, StorageError
 from ostcal.frames import SampleEncoding
-from ostcal.storage.master_store import MasterStore
+from ostcal.library.store import MasterStore
 
 REPOSITORY = Path(ostcal.__file__).resolve().parents[1]
 WITH_TESTS = os.pathsep.join([str(REPOSITORY), str(Path(__file__).parent)])

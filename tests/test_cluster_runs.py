@@ -20,11 +20,11 @@ from fits_samples import read_with_astropy, write_frame
 from night import Night, command_environment, command_line, write_bias, write_darks, write_flats
 
 from ostcal import MasterFrameCreator
+from ostcal.build.api import execution_of
 from ostcal.config import load_config
 from ostcal.engine.execution import ClusterClass, TlsFiles
 from ostcal.errors import ConfigError
-from ostcal.masters.creator import execution_of
-from ostcal.storage.master_store import MasterStore
+from ostcal.library.store import MasterStore
 
 SHAPE = (600, 400)
 LOCAL = {"scheduler": "distributed"}

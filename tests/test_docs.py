@@ -12,7 +12,7 @@ from master_samples import exposure_of, frames_of, master_of, small
 
 from ostcal.config import load_config, resolved_values
 from ostcal.frames import FrameType
-from ostcal.masters.header import defect_cards
+from ostcal.library.master_header import defect_cards
 from ostcal.measure.defects import Defect
 from ostcal.measure.findings import Finding
 from ostcal.measure.frame_checks import check_frames, check_rejected
@@ -97,7 +97,7 @@ def test_the_page_names_every_check_of_masters() -> None:
     found = set().union(*map(found_in_masters, KINDS))
     assert len(found) >= 25
     assert named(*(row[0] for row in table("Checks of masters"))) == found | written_in(
-        "measure/master_checks.py", "masters/quality.py"
+        "measure/master_checks.py", "build/judge.py"
     )
 
 

@@ -24,10 +24,10 @@ from ostcal.capture.recording import series_lock
 from ostcal.capture.series import capture_series
 from ostcal.errors import FrameError, StorageError
 from ostcal.frames import CameraSettings, FrameType
-from ostcal.masters.inputs import Inputs, gather_inputs, input_digest, unpacked
+from ostcal.inputs.gather import Inputs, gather_inputs, input_digest, unpacked
+from ostcal.inputs.transfer import export_series
 from ostcal.series.frame_store import create_series, decide_frames, open_series, open_series_for_writing
 from ostcal.series.record import MAX_EXCLUSION_BYTES, Decision, describe_pixels, exclusion_path, record_path
-from ostcal.storage.transfer import export_series
 
 SHAPE = (20, 28)
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)

@@ -13,8 +13,8 @@ from fits_samples import read_with_astropy
 from night import Night
 
 from ostcal import load_master_dark, load_master_flat
-from ostcal.masters.library import find_masters
-from ostcal.masters.naming import file_name, name_of_file
+from ostcal.library.find import find_masters
+from ostcal.library.master_names import file_name, name_of_file
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from ostcal.frames import FrameType
-from ostcal.masters.grouping import GroupRules, group_frames
-from ostcal.masters.inputs import gather_inputs, stack_of
+from ostcal.inputs.gather import gather_inputs, stack_of
+from ostcal.inputs.grouping import GroupRules, group_frames
 from ostcal.measure.findings import Finding, Outcome, worst
 from ostcal.measure.frame_checks import FrameLimits, check_frames, check_rejected
 from ostcal.measure.survey import SeriesSurvey, merge_blocks, sampled_blocks, survey_block

@@ -26,10 +26,10 @@ from series_samples import record_of, samples
 
 from ostcal.errors import OstcalError
 from ostcal.frames import FrameType
-from ostcal.masters.grouping import GroupRules, group_frames
-from ostcal.masters.inputs import gather_inputs, input_digest
-from ostcal.masters.library import find_masters
-from ostcal.masters.verifying import plan_verification, verify
+from ostcal.inputs.gather import gather_inputs, input_digest
+from ostcal.inputs.grouping import GroupRules, group_frames
+from ostcal.library.find import find_masters
+from ostcal.library.verify_masters import plan_verification, verify
 from ostcal.series.frame_store import create_series, decide_frames, find_series, open_series, open_series_for_writing
 from ostcal.series.record import Decision, FrameRecord
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ostcal.frames import CameraSettings, FrameMetadata, FrameType
-from ostcal.masters.grouping import Frame, Group, Grouping, GroupRules, group_frames, night_of
+from ostcal.inputs.grouping import Frame, Group, Grouping, GroupRules, group_frames, night_of
 
 EVENING = datetime(2026, 11, 21, 20, 0, tzinfo=UTC)
 RULES = GroupRules()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ostcal.errors import StorageError
-from ostcal.storage.history import append_history, read_history
+from ostcal.library.history import append_history, read_history
 
 values = st.none() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
 entries = st.lists(st.dictionaries(st.text(), values | st.lists(values), max_size=4), max_size=5)

@@ -15,7 +15,7 @@ from night import Night, bias_frames, dark_frames, flat_frames, write_bias, writ
 
 from ostcal import Status
 from ostcal.cli import main
-from ostcal.storage.master_store import MasterStore
+from ostcal.library.store import MasterStore
 
 LEVELS = (20000, 21000, 19500, 22000, 20500)
 

@@ -20,14 +20,14 @@ import pytest
 from direct_camera import DirectCamera, FakeClock, small_sensor
 from night import Night
 
+from ostcal.build.api import request_of
+from ostcal.build.request import BuildRequest
+from ostcal.build.run import build_masters
 from ostcal.capture.plan import CaptureWatcher, SeriesEnd, SeriesOutcome, SeriesPlan, SeriesSink
 from ostcal.capture.series import capture_series
 from ostcal.config import load_config
 from ostcal.errors import StorageError
 from ostcal.frames import CameraSettings, FrameType
-from ostcal.masters.build import build_masters
-from ostcal.masters.creator import request_of
-from ostcal.masters.request import BuildRequest
 from ostcal.places.locking import PROCESS_MARK, LockRules, locked
 from ostcal.series.frame_store import open_series
 
@@ -312,7 +312,7 @@ def test_a_directory_that_cannot_be_written_is_named(path: Path) -> None:
 MASTERS = """
     import sys
     from ostcal import MasterFrameCreator
-    from ostcal.masters.request import Watcher
+    from ostcal.build.request import Watcher
 
     def planned(groups, n_bytes):
         print("planned", flush=True)

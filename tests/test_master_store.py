@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, BytesCodec
 
 from ostcal.errors import StorageError
-from ostcal.storage.master_store import MasterStore, MasterWriter, Plane
+from ostcal.library.store import MasterStore, MasterWriter, Plane
 
 NAME = "master_dark_5.000s_20261121_084200"
 ATTRIBUTES = {"frame_type": "dark", "exposure_time_s": 5.0, "inputs": ["a.fits", "b.fits"]}
@@ -222,7 +222,7 @@ def test_a_strip_that_is_none_is_an_error_of_the_caller(store: MasterStore) -> N
 
 ABANDONED = """
     import sys
-    from ostcal.storage.master_store import MasterStore
+    from ostcal.library.store import MasterStore
 
     MasterStore(sys.argv[1]).create(sys.argv[2], (50, 30), 16)
     print("created", flush=True)
@@ -375,7 +375,7 @@ FULL_DISK = """
     import resource, signal, sys
     import numpy as np
     from ostcal.errors import StorageError
-    from ostcal.storage.master_store import MasterStore
+    from ostcal.library.store import MasterStore
 
     store = MasterStore(sys.argv[1])
     writer = store.create("a", (200, 1000), 100)
@@ -437,7 +437,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 KILLED = """
     import sys
     import numpy as np
-    from ostcal.storage.master_store import MasterStore
+    from ostcal.library.store import MasterStore
 
     store = MasterStore(sys.argv[1])
     for number in range(int(sys.argv[2]), 10_000):

@@ -23,8 +23,8 @@ from night import Night
 from numpy.typing import NDArray
 
 from ostcal import load_config
-from ostcal.masters.creator import request_of
-from ostcal.masters.imports import import_all, plan_imports
+from ostcal.build.api import request_of
+from ostcal.inputs.import_fits import import_all, plan_imports
 
 FLOAT32_ROUNDING = 2.5e-7
 """Two units in the last place: scales are rounded in another order here than in the program."""
@@ -703,7 +703,7 @@ def test_fitsverify_finds_nothing(night: Night, extensions: bool) -> None:
 
 
 def test_the_store_holds_what_the_files_hold(night: Night) -> None:
-    from ostcal.storage.master_store import MasterStore
+    from ostcal.library.store import MasterStore
 
     n.whole_night(night.root)
     status = night.run(extensions=True)

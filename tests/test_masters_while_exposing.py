@@ -25,17 +25,17 @@ from numpy.typing import NDArray
 from series_samples import FIRST_EXPOSURE, record_of
 
 from ostcal import CalibrationWorkflow
+from ostcal.build.api import request_of
+from ostcal.build.request import BuildReport, BuildRequest
+from ostcal.build.run import LOCK_FILE, build_masters
+from ostcal.build.while_exposing import COMPILE_S, AheadProcess, can_combine_ahead, combine_ahead, spare_workers
 from ostcal.config import load_config
 from ostcal.engine.tiling import PROCESS_BYTES
 from ostcal.errors import PlanError
 from ostcal.frames import FrameType
-from ostcal.masters.ahead import COMPILE_S, AheadProcess, can_combine_ahead, combine_ahead, spare_workers
-from ostcal.masters.build import LOCK_FILE, build_masters
-from ostcal.masters.creator import request_of
-from ostcal.masters.request import BuildReport, BuildRequest
+from ostcal.library.store import MasterStore
 from ostcal.places.locking import locked
 from ostcal.series.frame_store import create_series
-from ostcal.storage.master_store import MasterStore
 
 posix = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc (Linux)")
 SHAPE = (96, 120)
@@ -265,7 +265,7 @@ def processes_in(folder: Path) -> list[int]:
                 is_there = (entry / "cwd").readlink() == folder and (entry / "stat").read_text().split()[2] != "Z"
             except OSError:
                 continue
-            if b"ostcal.masters.ahead" in command and is_there:
+            if b"ostcal.build.while_exposing" in command and is_there:
                 found.append(int(entry.name))
     return found
 

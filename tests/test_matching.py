@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ostcal.build.match_darks import DarkCandidate, DarkChoice, NoDark, choose_dark, why_unfit
 from ostcal.frames import CameraSettings, FrameMetadata, FrameType
-from ostcal.masters.grouping import Frame, Group, GroupKey
-from ostcal.masters.matching import DarkCandidate, DarkChoice, NoDark, choose_dark, settings_differ, why_unfit
+from ostcal.inputs.grouping import Frame, Group, GroupKey, settings_differ
 
 SETTINGS = CameraSettings(camera="Demo", gain=100.0, offset=30.0, readout_mode="Normal")
 MONDAY = datetime(2026, 11, 16, 20, 0, tzinfo=UTC)

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ostcal.frames import CameraSettings, FrameMetadata, FrameType, safe_word
-from ostcal.masters.grouping import Frame, Group, GroupKey
-from ostcal.masters.naming import exposure_text, master_names, series_names
+from ostcal.inputs.group_names import exposure_text, master_names, series_names
+from ostcal.inputs.grouping import Frame, Group, GroupKey
 
 MADE_AT = datetime(2026, 11, 21, 20, 45, 0, tzinfo=UTC)
 STAMP = "20261121_204500"

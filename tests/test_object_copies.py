@@ -14,11 +14,11 @@ from object_server import FaultyProxy, credentials
 
 from ostcal.errors import FrameError, InputError, StorageError, UnreachableError
 from ostcal.frames import FrameType
+from ostcal.library.copying import CopyReport, copy_store, plan_copies
 from ostcal.places.objects import ObjectOptions, ObjectPath, use_options
 from ostcal.places.paths import files_below
 from ostcal.series.frame_store import decide_frames, find_series, open_series, open_series_for_writing
 from ostcal.series.record import Decision
-from ostcal.storage.copying import CopyReport, copy_store, plan_copies
 
 WHEN = datetime(2026, 11, 22, tzinfo=UTC)
 

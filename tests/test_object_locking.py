@@ -22,13 +22,13 @@ from object_samples import fresh_bucket, write_series
 from object_server import ENVIRONMENT, FaultyProxy, credentials
 
 from ostcal.errors import StorageError
+from ostcal.library.copying import copy_store, plan_copies
+from ostcal.library.history import append_history, read_history
+from ostcal.library.store import PLANES, MasterStore
 from ostcal.places.locking import LockRules, locked
 from ostcal.places.objects import ObjectOptions, ObjectPath, use_options
 from ostcal.places.paths import files_below
 from ostcal.series.frame_store import open_series
-from ostcal.storage.copying import copy_store, plan_copies
-from ostcal.storage.history import append_history, read_history
-from ostcal.storage.master_store import PLANES, MasterStore
 
 DEAD = {
     "host": "elsewhere",

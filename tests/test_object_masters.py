@@ -19,10 +19,10 @@ from object_server import ACCESS_KEY, SECRET_KEY, FaultyProxy, credentials
 
 from ostcal.engine.worker_checks import report_of_worker
 from ostcal.fits.read import FitsStack, inspect_fits
+from ostcal.library.copying import copy_store, plan_copies
+from ostcal.library.store import DTYPES, PLANES, MasterStore, Plane
 from ostcal.places.objects import ObjectAccess, ObjectOptions, ObjectPath, use_options
 from ostcal.places.paths import files_below, open_binary
-from ostcal.storage.copying import copy_store, plan_copies
-from ostcal.storage.master_store import DTYPES, PLANES, MasterStore, Plane
 
 
 @pytest.fixture(scope="module")

@@ -22,15 +22,15 @@ from night import Night
 from numpy.typing import NDArray
 
 from ostcal import MasterFrameCreator
+from ostcal.build.camera_properties import SurveyedGroup, measure_cameras
+from ostcal.build.survey_series import survey_all, survey_requests
 from ostcal.engine.graph import Execution
 from ostcal.frames import FrameType
-from ostcal.masters.grouping import GroupRules, group_frames
-from ostcal.masters.inputs import gather_inputs, stack_of
-from ostcal.masters.properties import SurveyedGroup, measure_cameras
-from ostcal.masters.surveying import survey_all, survey_requests
+from ostcal.inputs.gather import gather_inputs, stack_of
+from ostcal.inputs.grouping import GroupRules, group_frames
+from ostcal.library.store import MasterStore
 from ostcal.measure.defects import Defect
 from ostcal.simulator.sensor import Exposure, SensorModel
-from ostcal.storage.master_store import MasterStore
 
 DQ_HOT = int(Defect.HOT)
 

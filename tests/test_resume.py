@@ -25,14 +25,14 @@ from forking import ForkServer, forking
 from night import Night
 from numpy.typing import NDArray
 
+from ostcal.build.api import request_of
+from ostcal.build.request import BuildReport, Watcher
+from ostcal.build.run import build_masters
 from ostcal.config import load_config
 from ostcal.engine.graph import Progress
 from ostcal.engine.rejection import Median, SigmaClip
-from ostcal.masters.build import build_masters
-from ostcal.masters.creator import request_of
-from ostcal.masters.grouping import GroupRules
-from ostcal.masters.request import BuildReport, Watcher
-from ostcal.storage.master_store import MasterStore
+from ostcal.inputs.grouping import GroupRules
+from ostcal.library.store import MasterStore
 
 KILLS = 20
 ROWS = 80
@@ -44,7 +44,7 @@ posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKI
 RUNNER = """
     import os, sys, threading
     import dask.threaded, numba, zarr
-    import ostcal.cli.masters, ostcal.masters.creator
+    import ostcal.cli.masters, ostcal.build.api
     from ostcal.cli import main
 
     print("ready", threading.active_count(), flush=True)

@@ -17,10 +17,10 @@ from ostcal import CalibrationApplier
 from ostcal.errors import InputError
 from ostcal.fits.read import FitsPixels
 from ostcal.frames import CameraSettings, FrameMetadata, FrameType
-from ostcal.masters.grouping import GroupKey
-from ostcal.masters.library import FitsPlane, LibraryMaster, StorePlane
-from ostcal.masters.records import MasterRecord
-from ostcal.masters.science import (
+from ostcal.inputs.grouping import GroupKey
+from ostcal.library.attributes import MasterRecord
+from ostcal.library.find import FitsPlane, LibraryMaster, StorePlane
+from ostcal.science.match import (
     MatchRules,
     choose_science_bias,
     choose_science_dark,

@@ -21,8 +21,8 @@ import yaml
 from night import Night
 
 from ostcal.cli.console import errors_to_exit_codes, open_console
+from ostcal.library.store import MasterStore
 from ostcal.series.frame_store import open_series
-from ostcal.storage.master_store import MasterStore
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows ends processes without asking them")
 

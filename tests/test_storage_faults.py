@@ -26,9 +26,9 @@ from forking import ForkServer, forking
 from night import Night, dark_frames, ostcal, run_command, whole_night, write_config, write_darks, write_frames
 from numpy.typing import NDArray
 
-from ostcal.masters.library import store_location
+from ostcal.library.find import store_location
+from ostcal.library.store import MasterStore
 from ostcal.series.frame_store import open_series
-from ostcal.storage.master_store import MasterStore
 
 TRIALS = int(os.environ.get("OSTCAL_FAULT_TRIALS") or 4)
 """Of each kind of fault; more by hand."""
@@ -123,8 +123,8 @@ RUNNER = """
     from ostcal.capture.plan import CaptureWatcher, SeriesPlan, SeriesSink
     from ostcal.capture.series import capture_series
     from ostcal.cli import main
-    import ostcal.cli.calibrate, ostcal.cli.exclude, ostcal.cli.report, ostcal.cli.transfer, ostcal.masters.apply
-    import ostcal.cli.masters, ostcal.masters.build, ostcal.masters.creator
+    import ostcal.cli.calibrate, ostcal.cli.exclude, ostcal.cli.report, ostcal.cli.transfer, ostcal.science.api
+    import ostcal.cli.masters, ostcal.build.run, ostcal.build.api
     from ostcal.engine.combine import combine_block
     from ostcal.engine.rejection import SeriesNoise, SigmaClip
     from ostcal.frames import CameraSettings, FrameType, SampleEncoding

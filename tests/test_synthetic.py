@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from ostcal import MasterFrameCreator
 from ostcal.frames import CameraSettings, FrameType
-from ostcal.masters.grouping import GroupKey
-from ostcal.masters.library import LibraryMaster, StorePlane, find_masters
-from ostcal.masters.records import MasterRecord
-from ostcal.masters.synthetic import (
+from ostcal.inputs.grouping import GroupKey
+from ostcal.library.attributes import MasterRecord
+from ostcal.library.find import LibraryMaster, StorePlane, find_masters
+from ostcal.library.store import MasterStore
+from ostcal.science.synthetic_dark import (
     NoSyntheticDark,
     SyntheticDark,
     SyntheticRules,
@@ -26,7 +27,6 @@ from ostcal.masters.synthetic import (
     synthetic_dark,
 )
 from ostcal.simulator.sensor import SENSORS, CosmicRays, Exposure, SensorModel
-from ostcal.storage.master_store import MasterStore
 
 SIZE = {"width": 400, "height": 300}
 DEMO = replace(SENSORS["demo"], cosmic_rays=CosmicRays(rate_per_cm2_s=0.0), **SIZE)

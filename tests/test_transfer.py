@@ -22,8 +22,8 @@ from series_samples import FIRST_EXPOSURE, record_of, samples
 from ostcal.errors import FrameError, InputError, NoFramesError, StorageError
 from ostcal.fits.read import FitsFrame, FitsStack, find_fits, inspect_fits
 from ostcal.frames import FrameType
+from ostcal.inputs.transfer import export_name, export_series, import_frames
 from ostcal.series.frame_store import create_series, open_series, open_series_for_writing
-from ostcal.storage.transfer import export_name, export_series, import_frames
 
 
 def dark(path: Path, values: NDArray[Any], *, second: int = 0, **cards: object) -> FitsFrame:

@@ -21,11 +21,11 @@ from series_samples import record_of, samples
 
 from ostcal.errors import FrameError
 from ostcal.frames import FrameType
-from ostcal.masters.inputs import gather_inputs, marked_dark_subtracted
-from ostcal.masters.verifying import without_damaged
+from ostcal.inputs.gather import gather_inputs, marked_dark_subtracted
+from ostcal.inputs.transfer import export_series
+from ostcal.library.verify_masters import without_damaged
 from ostcal.series.frame_store import ZarrStack, create_series, decide_frames, open_series, open_series_for_writing
 from ostcal.series.record import Decision
-from ostcal.storage.transfer import export_series
 
 SHAPE = (40, 28)
 N_FRAMES = 4

@@ -1,4 +1,4 @@
-"""Names of series while they are captured; the same words as `ostcal.masters.naming` uses for imported ones."""
+"""Names of series while they are captured; the same words as `ostcal.library.master_names` uses for imported ones."""
 
 from __future__ import annotations
 

@@ -21,12 +21,12 @@ from ostcal.devices.protocols import CameraInfo
 from ostcal.errors import FrameError, StorageError
 from ostcal.fits.write import remove_partial_files
 from ostcal.frames import FrameMetadata, FrameType
+from ostcal.inputs.transfer import export_frame, export_name
 from ostcal.measure import live
 from ostcal.places.durable import os_reason
 from ostcal.places.locking import locked
 from ostcal.series.frame_store import SeriesWriter, create_series, open_series, open_series_for_writing
 from ostcal.series.record import FrameCheck, FramePixels, FrameRecord, describe_pixels
-from ostcal.storage.transfer import export_frame, export_name
 
 logger = logging.getLogger(__name__)
 

@@ -97,7 +97,7 @@ def calibrate_command(
 def _calibrate(
     config: Config, console: Console, science: tuple[str, ...], output_dir: str | None, options: dict[str, Any]
 ) -> int:
-    from ostcal.masters.apply import CalibrationApplier, CalibrationWatcher
+    from ostcal.science.api import CalibrationApplier, CalibrationWatcher
 
     progress = RunProgress(console, "calibrate")
     applier = CalibrationApplier(config, logger, CalibrationWatcher(planned=progress.start, done=progress.advance))

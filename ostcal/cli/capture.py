@@ -28,11 +28,11 @@ from ostcal.cli.masters import exit_code_of, show_masters
 from ostcal.config import Config, dump, load_config, without_endpoint
 
 if TYPE_CHECKING:
+    from ostcal.build.request import Watcher
     from ostcal.capture.budget import StepPlan
     from ostcal.capture.plan import SeriesOutcome
     from ostcal.engine.graph import Progress
-    from ostcal.masters.grouping import Group
-    from ostcal.masters.request import Watcher
+    from ostcal.inputs.grouping import Group
     from ostcal.status import Status
     from ostcal.workflow import CalibrationWorkflow
 
@@ -180,7 +180,7 @@ def _say_what_failed(statuses: Mapping[str, Status]) -> None:
 
 
 def _masters_watcher(progress: RunProgress, capture: CaptureProgress) -> Watcher:
-    from ostcal.masters.request import Watcher
+    from ostcal.build.request import Watcher
 
     def planned(groups: Sequence[Group], total_bytes: int) -> bool:
         capture.stop()

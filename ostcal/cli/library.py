@@ -17,7 +17,7 @@ from ostcal.config import load_config
 from ostcal.errors import InputError
 
 if TYPE_CHECKING:
-    from ostcal.masters.library import LibraryMaster
+    from ostcal.library.find import LibraryMaster
 
 logger = logging.getLogger("ostcal")
 
@@ -54,7 +54,7 @@ def library_command(config_path: str, as_json: bool, debug: bool, log_level: str
 
 
 def _show(directory: str, as_json: bool) -> None:
-    from ostcal.masters.library import find_masters
+    from ostcal.library.find import find_masters
     from ostcal.places.paths import is_dir
 
     if not is_dir(directory):

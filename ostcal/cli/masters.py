@@ -30,10 +30,10 @@ from ostcal.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ostcal.build.api import MasterFrameCreator
+    from ostcal.build.request import BuildReport
     from ostcal.engine.graph import Progress
-    from ostcal.masters.creator import MasterFrameCreator
-    from ostcal.masters.grouping import Group
-    from ostcal.masters.request import BuildReport
+    from ostcal.inputs.grouping import Group
     from ostcal.status import Status
 
 logger = logging.getLogger("ostcal")
@@ -110,9 +110,9 @@ def _overridden(config: Config, option: str, values: dict[str, str | None]) -> C
 
 
 def _make(config: Config, console: Console, darks_only: bool, flats_only: bool, ask: bool) -> int:
+    from ostcal.build.api import MasterFrameCreator
+    from ostcal.build.request import Watcher
     from ostcal.engine.graph import keep_dask_lean
-    from ostcal.masters.creator import MasterFrameCreator
-    from ostcal.masters.request import Watcher
 
     keep_dask_lean(on_cluster=config.compute.scheduler == "distributed")
 
@@ -162,7 +162,7 @@ def show_masters(creator: MasterFrameCreator) -> None:
 
 
 def _plan_table(groups: Sequence[Group], total_bytes: int) -> Table:
-    from ostcal.masters.grouping import describe
+    from ostcal.inputs.grouping import describe
 
     table = Table(
         title=f"{len(groups)} group{'' if len(groups) == 1 else 's'} of frames, {total_bytes / 1e9:.2f} GB to read",

@@ -26,7 +26,7 @@ from ostcal.config import load_config
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ostcal.storage.copying import CopyReport
+    from ostcal.library.copying import CopyReport
 
 logger = logging.getLogger("ostcal")
 
@@ -95,7 +95,7 @@ def _copy(source: str, target: str, config_path: str | None, debug: bool, log_le
 
 
 def _copy_all(source: str, target: str, console: Console, what: str) -> list[CopyReport]:
-    from ostcal.storage.copying import copy_store, plan_copies
+    from ostcal.library.copying import copy_store, plan_copies
 
     plans = plan_copies(source, target)
     progress = RunProgress(console, what)

@@ -54,6 +54,6 @@ def write_report_of(config: Config, only: Collection[str] | None = None, left_ou
 
 
 def _all_names(config: Config) -> list[str]:
-    from ostcal.masters.library import find_masters
+    from ostcal.library.find import find_masters
 
     return [master.record.name for master in find_masters(config.master_frames.output_dir)]

@@ -57,8 +57,8 @@ def import_command(directories: tuple[str, ...], config_path: str, debug: bool, 
 
 
 def _import(directories: tuple[str, ...], config: Config, console: Console) -> bool:
-    from ostcal.masters.creator import request_of
-    from ostcal.masters.imports import SeriesPlan, import_all, plan_imports
+    from ostcal.build.api import request_of
+    from ostcal.inputs.import_fits import SeriesPlan, import_all, plan_imports
 
     request = request_of(config, bias=True, darks=True, flats=True)
     plans, left_out = plan_imports(
@@ -100,8 +100,8 @@ def export_command(series: str, directory: str, config_path: str | None, debug: 
     console = open_console(stderr=True)
     start_logging(console, log_level, debug)
     with errors_to_exit_codes(console, debug):
+        from ostcal.inputs.transfer import export_series
         from ostcal.series.frame_store import open_series
-        from ostcal.storage.transfer import export_series
 
         reach_objects(load_config(config_path) if config_path else None)
         files = export_series(series, directory)

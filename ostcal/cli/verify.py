@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from ostcal.masters.verifying import Checked
+    from ostcal.library.verify_masters import Checked
 
 logger = logging.getLogger("ostcal")
 
@@ -69,7 +69,7 @@ def verify_command(places: tuple[str, ...], config_path: str | None, debug: bool
 
 
 def _verify(places: Sequence[str], console: Console) -> list[Checked]:
-    from ostcal.masters.verifying import plan_verification, verify
+    from ostcal.library.verify_masters import plan_verification, verify
 
     plan = plan_verification(places)
     progress = RunProgress(console, "verify")

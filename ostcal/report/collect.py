@@ -20,10 +20,10 @@ from ostcal._version import __version__
 from ostcal.errors import OstcalError, StorageError
 from ostcal.fits.read import FitsStack, inspect_fits
 from ostcal.frames import FrameType
-from ostcal.masters.grouping import GroupKey
-from ostcal.masters.library import LibraryMaster, StorePlane
-from ostcal.masters.metrics import HistoryEntry, subject_of
-from ostcal.masters.synthetic import LadderDarkCurrent, SyntheticRules, ladder_dark_currents
+from ostcal.inputs.grouping import GroupKey
+from ostcal.library.find import LibraryMaster, StorePlane
+from ostcal.library.metrics import HistoryEntry, subject_of
+from ostcal.library.store import MasterStore, Plane, StoredMaster
 from ostcal.measure.defects import Defect
 from ostcal.measure.findings import Finding, Outcome, worst
 from ostcal.measure.pictures import block_side, downsample, grey_image, zscale_limits
@@ -47,8 +47,8 @@ from ostcal.report.document import (
 )
 from ostcal.report.pictures import CameraPictures, MasterPictures, Picture, ReportPictures
 from ostcal.row_window import RowWindow
+from ostcal.science.synthetic_dark import LadderDarkCurrent, SyntheticRules, ladder_dark_currents
 from ostcal.series.frame_store import ZarrStack
-from ostcal.storage.master_store import MasterStore, Plane, StoredMaster
 
 logger = logging.getLogger(__name__)
 

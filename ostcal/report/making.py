@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ostcal.errors import NoFramesError, StorageError
-from ostcal.masters.library import LibraryMaster, find_masters
-from ostcal.masters.metrics import history_of, subject_of
+from ostcal.library.find import LibraryMaster, find_masters
+from ostcal.library.metrics import history_of, subject_of
 from ostcal.places.durable import PARTIAL_ENDING, sweep_partial_files
 from ostcal.places.locking import LOCK_FILE, locked
 from ostcal.places.paths import Place, exists, joined, names_in, place

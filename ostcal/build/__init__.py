@@ -1,0 +1,1 @@
+"""From frames to masters: plan, prepare, run, judge, publish."""

@@ -1,0 +1,196 @@
+"""Which dark fits a flat: same settings, exposure within the tolerance, nearest first, then newest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from ostcal.frames import FrameType
+from ostcal.inputs.grouping import Group, GroupKey, same_temperature, settings_differ
+from ostcal.library.master_names import untimed
+
+
+@dataclass(frozen=True, kw_only=True)
+class DarkCandidate:
+    """A master that can serve as a dark: of this run (``job``) or on disk (``location``)."""
+
+    name: str
+    key: GroupKey
+    made_at: datetime | None = None
+    """``None`` for masters of this run, which are the newest."""
+    from_this_run: bool = True
+
+    @property
+    def label(self) -> str:
+        """Its name; of a master of this run without the time, so that equal runs write equal headers."""
+        return untimed(self.name) if self.from_this_run else self.name
+
+
+MAX_STRETCH = 10.0
+"""Dark current is scaled up at most this many times: ten times the exposure is ten times the noise of the dark, where
+the bias alone is the smaller error."""
+
+DarkKind = Literal["matched", "line", "bias"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DarkChoice:
+    """The dark of a flat: one candidate, or two whose line over exposures gives it."""
+
+    kind: DarkKind
+    first: DarkCandidate
+    second: DarkCandidate | None = None
+
+    @property
+    def description(self) -> str:
+        """What was done, for the log and the header."""
+        if self.second is not None:
+            what = "bias + dark current" if self.first.key.frame_type is FrameType.BIAS else "line through two darks"
+            return (
+                f"{what}: {self.first.label} and {self.second.label} "
+                f"({self.first.key.exposure_time_s:g} s, {self.second.key.exposure_time_s:g} s)"
+            )
+        if self.kind == "bias":
+            return f"bias alone, no dark current: {self.first.label}"
+        return f"{self.first.label} ({self.first.key.exposure_time_s:g} s)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoDark:
+    """No dark fits; the message says which exposures there are and what differs."""
+
+    message: str
+
+
+def why_unfit(key: GroupKey, dark: GroupKey, temperature_tolerance_c: float) -> str:
+    """Say why a dark does not fit, exposure aside; "" where it fits."""
+    if (key.width, key.height) != (dark.width, dark.height):
+        return f"size {dark.width} x {dark.height} against {key.width} x {key.height}"
+    if dark.bias_subtracted != key.bias_subtracted:
+        return "its bias is subtracted" if dark.bias_subtracted else "its bias is not subtracted, the frame's is"
+    difference = settings_differ(dark.settings, key.settings)
+    if difference:
+        return difference
+    a_c, b_c = dark.temperature_c, key.temperature_c
+    if a_c is not None and b_c is not None and not same_temperature(a_c, b_c, temperature_tolerance_c):
+        return f"temperature {a_c:g} C against {b_c:g} C"
+    return ""
+
+
+def _exposure_range(group: Group) -> tuple[float, float]:
+    times = [frame.metadata.exposure_time_s or 0.0 for frame in group.frames]
+    return min(times), max(times)
+
+
+def choose_dark(
+    flat: Group,
+    candidates: Sequence[DarkCandidate],
+    *,
+    exposure_tolerance: float,
+    temperature_tolerance_c: float,
+) -> DarkChoice | NoDark:
+    """Choose the dark of a group of flats.
+
+    First a dark within the relative `exposure_tolerance` of every exposure of the group, nearest first, then newest;
+    else bias plus dark current scaled to the exposure; else the line through two darks; else the bias alone.
+    """
+    reasons = [(c, why_unfit(flat.key, c.key, temperature_tolerance_c)) for c in candidates]
+    fitting = [c for c, reason in reasons if not reason]
+    shortest_s, longest_s = _exposure_range(flat)
+    target_s = flat.key.exposure_time_s
+    matched = [
+        c
+        for c in fitting
+        if all(_same_exposure(c.key.exposure_time_s, t, exposure_tolerance) for t in (shortest_s, longest_s))
+    ]
+    if matched:
+        return DarkChoice(kind="matched", first=min(matched, key=lambda c: _preference(c, target_s)))
+    line = _line(fitting, target_s, exposure_tolerance, temperature_tolerance_c)
+    if line is not None:
+        return line
+    biases = [c for c in fitting if c.key.frame_type is FrameType.BIAS]
+    if biases:
+        return DarkChoice(kind="bias", first=min(biases, key=lambda c: _preference(c, 0.0)))
+    return NoDark(message=_no_dark_message(flat, reasons))
+
+
+def _line(
+    fitting: Sequence[DarkCandidate], target_s: float, exposure_tolerance: float, temperature_tolerance_c: float
+) -> DarkChoice | None:
+    """Choose the two masters whose line gives the dark of any exposure: bias and a dark, else two darks.
+
+    Both must fit each other too: a flat that records no gain fits masters of any gain, which are no pair.
+    """
+    pairs = [
+        (a, b)
+        for a in fitting
+        for b in fitting
+        if a.key.exposure_time_s < b.key.exposure_time_s
+        and b.key.frame_type is FrameType.DARK
+        and not why_unfit(a.key, b.key, 2 * temperature_tolerance_c)
+    ]
+    if any(c.key.frame_type is FrameType.BIAS for c in fitting):  # without one, a noisy line is better than nothing
+        pairs = [(a, b) for a, b in pairs if _stretch(a, b, target_s) <= MAX_STRETCH]
+    with_bias = [pair for pair in pairs if pair[0].key.frame_type is FrameType.BIAS]
+    # A longer dark scaled down adds less noise than a shorter one scaled up.
+    longer = [pair for pair in with_bias if pair[1].key.exposure_time_s >= target_s]
+    if with_bias:
+        first, second = min(longer or with_bias, key=lambda p: (_preference(p[1], target_s), _preference(p[0], 0.0)))
+        return DarkChoice(kind="line", first=first, second=second)
+    # Two darks of nearly one exposure say nothing of the dark current: their line is their noise, stretched.
+    apart = [
+        (a, b) for a, b in pairs if not _same_exposure(a.key.exposure_time_s, b.key.exposure_time_s, exposure_tolerance)
+    ]
+    if apart:
+        first, second = min(
+            apart, key=lambda p: (_line_noise(p[0], p[1], target_s), sorted(_preference(c, target_s) for c in p))
+        )
+        return DarkChoice(kind="line", first=first, second=second)
+    return None
+
+
+def _stretch(a: DarkCandidate, b: DarkCandidate, target_s: float) -> float:
+    """Give how many times the difference of two masters is taken to reach an exposure."""
+    return (target_s - a.key.exposure_time_s) / (b.key.exposure_time_s - a.key.exposure_time_s)
+
+
+def stretch_of(choice: DarkChoice, target_s: float) -> float:
+    """Give how many times the difference of the two masters of a choice is taken; 1 for one master alone."""
+    return 1.0 if choice.second is None else _stretch(choice.first, choice.second, target_s)
+
+
+def _line_noise(a: DarkCandidate, b: DarkCandidate, target_s: float) -> float:
+    """Give the noise of the line through two masters at an exposure, in that of a master; to 1 %, for ties."""
+    stretch = _stretch(a, b, target_s)
+    return round(math.hypot(1 - stretch, stretch), 2)
+
+
+def _same_exposure(dark_s: float, exposure_s: float, tolerance: float) -> bool:
+    """Whether a dark is within the relative tolerance; 1.1 s is within 10 % of 1 s, whatever floats make of it."""
+    return abs(dark_s - exposure_s) <= (tolerance + 1e-9) * exposure_s
+
+
+def _preference(candidate: DarkCandidate, exposure_s: float) -> tuple[float, bool, float, str]:
+    age = -candidate.made_at.timestamp() if candidate.made_at else 0.0
+    return (
+        abs(candidate.key.exposure_time_s - exposure_s),
+        not candidate.from_this_run,
+        age,
+        candidate.name,
+    )
+
+
+def _no_dark_message(flat: Group, reasons: Sequence[tuple[DarkCandidate, str]]) -> str:
+    shortest_s, longest_s = _exposure_range(flat)
+    asked = f"{shortest_s:g} s" if shortest_s == longest_s else f"{shortest_s:g} to {longest_s:g} s"
+    if not reasons:
+        there = "there are no darks and no bias at all"
+    else:
+        there = "there are: " + "; ".join(
+            f"{c.key.frame_type} {c.key.exposure_time_s:g} s ({reason or 'its exposure alone is not enough'})"
+            for c, reason in sorted(reasons, key=lambda p: (p[0].key.exposure_time_s, p[0].key.frame_type, p[1]))
+        )
+    return f"no dark for the flat of {asked}: {there}; take darks of {flat.key.exposure_time_s:g} s or a bias"

@@ -1,0 +1,82 @@
+"""What is asked of a run that makes masters, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from ostcal.build.judge import QualityRules
+from ostcal.build.publish import Made, Unchanged
+from ostcal.engine.graph import Execution, Progress
+from ostcal.engine.levels import FlatScaling
+from ostcal.engine.normalization import NormalizationMethod
+from ostcal.engine.rejection import RejectionMethod
+from ostcal.frames import FrameType
+from ostcal.inputs.grouping import Group, GroupRules
+from ostcal.library.master_names import Flavour
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildRequest:
+    """What is asked of a run."""
+
+    input_dirs: tuple[str, ...]
+    output_dir: str
+    make_bias: bool = True
+    make_darks: bool = True
+    make_flats: bool = True
+    method: RejectionMethod
+    normalization: NormalizationMethod = "mean"
+    flat_scaling: FlatScaling = "mean"
+    bayer_normalization: bool = True
+    rules: GroupRules = field(default_factory=GroupRules)
+    exposure_tolerance: float = 0.1
+    use_masters_on_disk: bool = True
+    only_changed: bool = True
+    """Whether masters are left as they are whose frames, settings and darks have not changed."""
+    save_fits: bool = True
+    extensions: bool = False
+    flavour: Flavour = "adu"
+    quality: QualityRules | None = field(default_factory=QualityRules)
+    """``None`` without quality control."""
+    reported: bool = False
+    """Whether a report reads the masters afterwards: what it reads goes through the page cache."""
+    verify: bool = True
+    """Whether stored frames are checked while they are read."""
+    use_failed: bool = False
+    """Whether masters on disk that failed their quality control are used."""
+    memory_limit_bytes: int = 4 * 2**30
+    strip_rows: int | None = None
+    execution: Execution = field(default_factory=Execution)
+    config_digest: str = ""
+    """Of the configuration behind these values, for the headers."""
+    lock_wait_s: float = 0.0
+    """How long to wait for another run that writes into the output directory."""
+
+    def asks_for(self, kind: FrameType) -> bool:
+        """Whether frames of a kind are wanted."""
+        if kind is FrameType.FLAT:
+            return self.make_flats
+        return self.make_darks or (kind is FrameType.BIAS and self.make_bias)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildReport:
+    """What became of a run."""
+
+    made: tuple[Made, ...]
+    unchanged: tuple[Unchanged, ...]
+    """Masters of earlier runs that need not be made again."""
+    warnings: tuple[str, ...]
+    errors: tuple[str, ...]
+    groups: tuple[Group, ...]
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watcher:
+    """Who is told how a run goes on."""
+
+    planned: Callable[[Sequence[Group], int], bool] = lambda groups, n_bytes: True
+    """Called with the groups and the bytes of frames to be read, before work begins; false ends the run."""
+    progressed: Callable[[Progress], None] = lambda progress: None

@@ -1,0 +1,168 @@
+"""The survey of all groups before they are combined: sampled rows of all frames, read once."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ostcal.engine.graph import Execution, Failure, run_tasks
+from ostcal.engine.tiling import workers_for
+from ostcal.frames import FrameStack, FrameType, SampleEncoding
+from ostcal.inputs.grouping import Group, GroupKey, settings_differ
+from ostcal.measure.live import SATURATED_FROM
+from ostcal.measure.survey import BlockSurvey, SeriesSurvey, band_rows, merge_blocks, sampled_blocks, survey_block
+
+logger = logging.getLogger(__name__)
+
+FULL_SCALE_ADU = 65535
+"""Of 16-bit samples; what cameras of fewer bits can hold is not in their headers."""
+
+_BYTES_PER_SAMPLE = 12
+"""Memory of a block: the samples as they are stored, and pieces of them as floats."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SurveyRequest:
+    """A series to be surveyed."""
+
+    stack: FrameStack
+    common_level: bool
+    """Whether frames are compared at one level, as flats are."""
+    dark: int | None = None
+    """Of such: place among the requests of the series that shows their level without light."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """Rows of one series; small and picklable."""
+
+    series: int
+    request: SurveyRequest
+    start: int
+    stop: int
+    pedestal_adu: float = 0.0
+
+
+def survey_requests(series: Sequence[tuple[Group, FrameStack]]) -> list[SurveyRequest]:
+    """Ask for a survey of groups: of flats with the bias or dark of their camera that is nearest in exposure."""
+    keys = [group.key for group, _ in series]
+    return [
+        SurveyRequest(stack=stack, common_level=key.frame_type is FrameType.FLAT, dark=_dark_of(key, keys))
+        for key, (_, stack) in zip(keys, series, strict=True)
+    ]
+
+
+def _dark_of(flat: GroupKey, keys: Sequence[GroupKey]) -> int | None:
+    if flat.frame_type is not FrameType.FLAT or flat.dark_subtracted or flat.bias_subtracted:
+        return None
+    fitting = {
+        place: abs(key.exposure_time_s - flat.exposure_time_s)
+        for place, key in enumerate(keys)
+        if key.frame_type is not FrameType.FLAT
+        and (key.width, key.height) == (flat.width, flat.height)
+        and not settings_differ(key.settings, flat.settings)
+    }
+    return min(fitting, key=fitting.__getitem__, default=None)
+
+
+def full_scale_adu(encoding: SampleEncoding) -> float | None:
+    """Give the highest value that a sample can hold; ``None`` for floats."""
+    return float(encoding.zero_adu + FULL_SCALE_ADU) if encoding.is_integer else None
+
+
+def survey_all(
+    requests: Sequence[SurveyRequest],
+    execution: Execution,
+    memory_limit_bytes: int,
+    known: Mapping[int, SeriesSurvey] | None = None,
+) -> list[SeriesSurvey | None]:
+    """Survey series, all at once; ``None`` for one that cannot be read, which combining will name.
+
+    Parameters
+    ----------
+    requests : sequence of SurveyRequest
+    execution : Execution
+    memory_limit_bytes : int
+        For all workers together; of each worker where there is a cluster.
+    known : mapping of int to SeriesSurvey, optional
+        Surveys that are there already, by place among the requests.
+    """
+    known = known or {}
+    if not execution.is_remote:  # a second of numpy is not worth starting processes for
+        execution = replace(execution, scheduler="threads")
+    least = max((_band_bytes(request.stack) for request in requests), default=0)
+    at_a_time = execution.threads_per_worker if execution.is_remote else execution.workers
+    workers, budget = workers_for(least, memory_limit_bytes, at_a_time)
+    if not execution.is_remote:
+        execution = replace(execution, workers=workers)
+    surveys: list[SeriesSurvey | None] = [known.get(place) for place in range(len(requests))]
+    for after_dark in (False, True):
+        parts = [
+            _Part(series=place, request=one, start=start, stop=stop, pedestal_adu=_pedestal_adu(one, surveys))
+            for place, one in enumerate(requests)
+            if (one.dark is not None) == after_dark and place not in known
+            for start, stop in _blocks(one.stack, budget)
+        ]
+        for place, survey in _surveyed(parts, execution).items():
+            surveys[place] = survey
+    return surveys
+
+
+def _pedestal_adu(request: SurveyRequest, surveys: Sequence[SeriesSurvey | None]) -> float:
+    dark = surveys[request.dark] if request.dark is not None else None
+    if dark is None or not np.isfinite(dark.cells_adu).any():
+        return 0.0
+    return float(np.nanmedian(dark.cells_adu))
+
+
+def _surveyed(parts: Sequence[_Part], execution: Execution) -> dict[int, SeriesSurvey]:
+    """Survey parts of series and put them together; those that cannot be read are missing."""
+    by_series: defaultdict[int, list[BlockSurvey]] = defaultdict(list)
+    unread: set[int] = set()
+    for part, result in zip(parts, run_tasks(_survey_part, parts, execution), strict=True):
+        if isinstance(result, Failure):
+            unread.add(part.series)
+            logger.debug("no survey: %s", result.message)
+        else:
+            by_series[part.series].append(result)
+    return {place: merge_blocks(blocks) for place, blocks in by_series.items() if place not in unread}
+
+
+def _blocks(stack: FrameStack, budget_bytes: int) -> list[tuple[int, int]]:
+    """Give the rows to read, in pieces that the memory allows; whole bands, so that these do not show."""
+    _, height, width = stack.shape
+    most = max(1, budget_bytes // _band_bytes(stack)) * band_rows(height, width)
+    return [
+        (first, min(first + most, stop))
+        for start, stop in sampled_blocks(height, width, stack.row_step)
+        for first in range(start, stop, most)
+    ]
+
+
+def _band_bytes(stack: FrameStack) -> int:
+    n, height, width = stack.shape
+    return n * width * band_rows(height, width) * _BYTES_PER_SAMPLE
+
+
+def _survey_part(part: _Part) -> BlockSurvey:
+    stack = part.request.stack
+    n, height, width = stack.shape
+    block = np.empty((n, part.stop - part.start, width), stack.encoding.dtype)
+    stack.read_rows(part.start, part.stop, block)
+    samples, zero_adu = stack.encoding.plain(block, in_place=True)
+    if zero_adu:
+        samples = samples.astype(np.int32) + np.int32(zero_adu)
+    full_scale = full_scale_adu(stack.encoding)
+    return survey_block(
+        samples,
+        part.start,
+        (height, width),
+        saturation_adu=math.inf if full_scale is None else SATURATED_FROM * full_scale,
+        scale_to_common=part.request.common_level,
+        pedestal_adu=part.pedestal_adu,
+    )

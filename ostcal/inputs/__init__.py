@@ -1,0 +1,1 @@
+"""What frames there are and how they are grouped; import and export."""

@@ -1,0 +1,100 @@
+"""FITS frames into zarr series: which frame goes into which series, and the copying."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from ostcal.errors import StorageError
+from ostcal.fits.read import FitsFrame
+from ostcal.frames import FrameType
+from ostcal.inputs.gather import gather_inputs
+from ostcal.inputs.group_names import series_names
+from ostcal.inputs.grouping import Group, GroupRules, group_frames
+from ostcal.inputs.transfer import SeriesReport, import_frames
+from ostcal.places.durable import os_reason
+from ostcal.places.locking import series_locked
+from ostcal.places.paths import joined, make_directory, place
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeriesPlan:
+    """Frames that go into one series."""
+
+    location: str
+    frame_type: FrameType
+    frames: tuple[FitsFrame, ...]
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the frames' samples as 16-bit words."""
+        return sum(2 * frame.width * frame.height for frame in self.frames)
+
+
+def plan_imports(
+    directories: Sequence[str], *, rules: GroupRules, dark_dir: str, flat_dir: str, masters_dir: str
+) -> tuple[list[SeriesPlan], list[str]]:
+    """Sort the FITS frames below directories into series; gives the plans and a line for every frame left out.
+
+    Raises
+    ------
+    NoFramesError
+        If there is no file at all.
+    """
+    inputs = gather_inputs(directories, exclude=masters_dir, advice="name a folder that holds frames")
+    fits = {label: source for label, source in inputs.sources.items() if source.fits is not None}
+    grouping = group_frames((source.frame for source in fits.values()), rules)
+    left_out = [*inputs.left_out, *(f"{frame.label}: left out, {reason}" for frame, reason in grouping.unused)]
+    plans = []
+    by_dir: dict[str, list[Group]] = defaultdict(list)
+    for group in (*grouping.groups, *grouping.too_small):
+        by_dir[flat_dir if group.key.frame_type is FrameType.FLAT else dark_dir].append(group)
+    for directory, groups in by_dir.items():
+        for group, name in zip(groups, series_names(groups), strict=True):
+            plans.append(
+                SeriesPlan(
+                    location=joined(directory, f"{name}.zarr"),
+                    frame_type=group.key.frame_type,
+                    frames=tuple(f for frame in group.frames if (f := fits[frame.label].fits) is not None),
+                )
+            )
+    return plans, left_out
+
+
+def import_all(
+    plans: Sequence[SeriesPlan],
+    *,
+    compressor: str,
+    rows: int | None = None,
+    on_frame: Callable[[SeriesPlan, int], None],
+) -> list[SeriesReport]:
+    """Copy all planned frames; `on_frame` is told of every frame with its bytes."""
+    reports = []
+    for plan in plans:
+        n_bytes = plan.n_bytes // max(1, len(plan.frames))
+        with _writing(plan.location):
+            report = import_frames(
+                plan.frames,
+                plan.location,
+                compressor=compressor,
+                rows=rows,
+                frame_type=plan.frame_type,
+                on_frame=partial(on_frame, plan, n_bytes),
+            )
+        reports.append(report)
+    return reports
+
+
+@contextmanager
+def _writing(location: str) -> Iterator[None]:
+    """Keep other runs away from a series; its directory is made, where the lock goes."""
+    series = place(location)
+    try:
+        make_directory(series.parent)
+    except OSError as error:
+        raise StorageError(f"{series.parent}: the directory cannot be made: {os_reason(error)}") from error
+    with series_locked(series):
+        yield

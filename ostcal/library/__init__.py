@@ -1,0 +1,1 @@
+"""Masters on disk: store, attributes, names, header, finding, loading, verifying, history."""

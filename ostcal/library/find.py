@@ -1,0 +1,158 @@
+"""The masters on disk: those in the zarr master store, and FITS masters beside it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ostcal.errors import InputError, OstcalError, UnreachableError
+from ostcal.fits.cards import Header
+from ostcal.fits.read import FitsFrame, FitsPixels, FitsStack, find_fits, inspect_fits
+from ostcal.inputs.grouping import GroupKey
+from ostcal.library.attributes import MasterRecord, key_from_metadata, known_verdict, record_from_attributes
+from ostcal.library.master_header import SCALE_CARD
+from ostcal.library.master_names import name_of_file
+from ostcal.library.store import MasterStore
+from ostcal.places.paths import is_dir, joined
+
+logger = logging.getLogger(__name__)
+
+STORE_NAME = "masters.zarr"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StorePlane:
+    """The image of a master in the store; implements `ostcal.engine.levels.SteppedReader`."""
+
+    store: str
+    name: str
+
+    @property
+    def row_step(self) -> int:
+        """Rows that are stored together."""
+        return MasterStore(self.store).open(self.name).chunk_rows
+
+    def read_rows(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Give rows ``start`` to ``stop``."""
+        return MasterStore(self.store).open(self.name).read_rows("master", start, stop)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitsPlane:
+    """An image in a FITS file; implements `ostcal.engine.levels.SteppedReader`."""
+
+    fits: FitsPixels
+    scale: float = 1.0
+    """ADU that a value of 1 stands for; 65535 in masters for PixInsight."""
+
+    @property
+    def row_step(self) -> int:
+        """Rows that are stored together."""
+        return FitsStack((self.fits,)).row_step
+
+    def read_rows(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Give rows ``start`` to ``stop``."""
+        stack = FitsStack((self.fits,))
+        block = np.empty((1, stop - start, self.fits.width), stack.encoding.dtype)
+        stack.read_rows(start, stop, block)
+        rows: NDArray[np.float32] = stack.encoding.decode(block)[0].astype(np.float32)
+        return rows if self.scale == 1.0 else rows * np.float32(self.scale)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LibraryMaster:
+    """A master on disk and where its image is."""
+
+    record: MasterRecord
+    plane: StorePlane | FitsPlane
+
+    @property
+    def key(self) -> GroupKey:
+        """What a master is compared by."""
+        return self.record.key
+
+
+def store_location(output_dir: str) -> str:
+    """Give the place of the master store in the directory of the masters."""
+    return joined(output_dir, STORE_NAME)
+
+
+def find_masters(output_dir: str) -> list[LibraryMaster]:
+    """Find all masters in a directory, newest first; a damaged one is logged and left out."""
+    if not is_dir(output_dir):
+        return []
+    found = _stored_masters(output_dir)
+    known = {master.record.name for master in found}
+    for path in find_fits([output_dir]):
+        name = name_of_file(path)
+        if name in known:
+            continue
+        try:
+            fits = inspect_fits(path)
+        except InputError as error:
+            logger.warning("%s", error)
+            continue
+        key = key_from_metadata(fits.metadata) if fits.metadata.is_master and fits.packed == "none" else None
+        if key is not None:
+            found.append(fits_master(name, key, fits))
+    return sorted(found, key=lambda master: (master.record.made_at is None, -_made(master), master.record.name))
+
+
+def fits_master(name: str, key: GroupKey, fits: FitsFrame) -> LibraryMaster:
+    """Give the master in a FITS file."""
+    header = Header(fits.cards)
+    n_frames = header.number("NCOMBINE", "STACKCNT", low=1, high=1e6)
+    record = MasterRecord(
+        name=name,
+        key=key,
+        made_at=_date_of(fits),
+        calibration_id=header.text("CALID") or "",
+        verdict=known_verdict(header.text("QCVERD")),
+        n_frames=int(n_frames) if n_frames is not None else None,
+    )
+    scale = header.number(SCALE_CARD, low=1e-6, high=1e9)
+    return LibraryMaster(record=record, plane=FitsPlane(fits=fits, scale=1.0 if scale is None else scale))
+
+
+def calibration_id_of(path: str) -> str:
+    """Give the identity of the master in a FITS file; "" where it says none.
+
+    Raises
+    ------
+    InputError
+        If it is no FITS file that can be read.
+    """
+    return Header(inspect_fits(path).cards).text("CALID") or ""
+
+
+def _date_of(fits: FitsFrame) -> datetime | None:
+    """Give the time when a FITS master was made, UTC, as its header says."""
+    try:
+        when = datetime.fromisoformat(Header(fits.cards).text("DATE") or "")
+    except ValueError:
+        return None
+    return when if when.tzinfo else when.replace(tzinfo=UTC)
+
+
+def _made(master: LibraryMaster) -> float:
+    return master.record.made_at.timestamp() if master.record.made_at else 0.0
+
+
+def _stored_masters(output_dir: str) -> list[LibraryMaster]:
+    location = store_location(output_dir)
+    store = MasterStore(location)
+    found = []
+    for name in store.names():
+        try:
+            record = record_from_attributes(name, store.attributes(name))
+        except UnreachableError:
+            raise
+        except OstcalError as error:
+            logger.warning("%s", error)
+            continue
+        found.append(LibraryMaster(record=record, plane=StorePlane(store=location, name=name)))
+    return found

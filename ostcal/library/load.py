@@ -1,0 +1,125 @@
+"""Load masters from disk as arrays, ready for ``(science - dark) / flat``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ostcal.config import ConfigSource, load_config
+from ostcal.errors import InputError
+from ostcal.frames import FrameType
+from ostcal.inputs.grouping import GroupKey
+from ostcal.library.find import LibraryMaster, find_masters
+from ostcal.places.objects import ObjectOptions, use_options
+from ostcal.places.paths import is_dir
+
+SETTINGS = ("camera", "camera_id", "gain", "offset", "binning", "readout_mode", "temperature_c", "width", "height")
+"""What a master can be asked for besides exposure and filter."""
+
+
+def load_master_dark(exposure_time: float, config: ConfigSource = None, **settings: Any) -> NDArray[np.float32]:
+    """Load the master dark of an exposure.
+
+    Parameters
+    ----------
+    exposure_time : float
+        In seconds; the nearest within ``calibration_tolerance`` is taken, the newest of equals.
+    config : None, path, dict or Config
+        Says where the masters are.
+    **settings
+        ``camera``, ``camera_id``, ``gain``, ``offset``, ``binning`` (n or (x, y)), ``readout_mode``, ``temperature_c``
+        (within ``temperature_tolerance``), ``width``, ``height``: only masters that have them are taken.
+
+    Returns
+    -------
+    (height, width) float32, in ADU
+
+    Raises
+    ------
+    InputError
+        If no master fits; the message says which there are.
+    """
+    loaded = load_config(config)
+    tolerance = loaded.master_frames.calibration_tolerance
+    fitting = _fitting(config, (FrameType.DARK, FrameType.BIAS), settings)
+    near = [m for m in fitting if abs(m.key.exposure_time_s - exposure_time) <= tolerance * exposure_time]
+    if not near:
+        there = ", ".join(f"{t:g} s" for t in sorted({m.key.exposure_time_s for m in fitting})) or "none"
+        raise InputError(
+            f"no master dark of {exposure_time:g} s within {tolerance:.0%} in {loaded.master_frames.output_dir}; "
+            f"exposures that fit otherwise: {there}; make one or raise master_frames.calibration_tolerance"
+        )
+    # `find_masters` gives the newest first, and min keeps the first of equals.
+    return _array(min(near, key=lambda m: abs(m.key.exposure_time_s - exposure_time)))
+
+
+def load_master_bias(config: ConfigSource = None, **settings: Any) -> NDArray[np.float32]:
+    """Load the newest master bias; parameters as for `load_master_dark`."""
+    return _newest(config, FrameType.BIAS, settings, "")
+
+
+def load_master_flat(filter: str | None = None, config: ConfigSource = None, **settings: Any) -> NDArray[np.float32]:
+    """Load the newest master flat, normalised to 1.
+
+    Parameters
+    ----------
+    filter : str, optional
+        Name of the filter, in any case; ``None`` takes the newest flat whatever its filter.
+    config, **settings
+        As for `load_master_dark`.
+
+    Returns
+    -------
+    (height, width) float32, without unit
+
+    Raises
+    ------
+    InputError
+        If no master fits; the message says which there are.
+    """
+    return _newest(config, FrameType.FLAT, settings, filter or "")
+
+
+def _newest(config: ConfigSource, kind: FrameType, settings: dict[str, Any], filter_name: str) -> NDArray[np.float32]:
+    fitting = _fitting(config, (kind,), settings)
+    chosen = [m for m in fitting if not filter_name or (m.key.filter_name or "").lower() == filter_name.lower()]
+    if not chosen:
+        output_dir = load_config(config).master_frames.output_dir
+        there = ", ".join(sorted({m.key.filter_name or "no filter" for m in fitting})) or "none"
+        of_filter = f" of filter {filter_name}; filters that fit otherwise: {there}" if filter_name else ""
+        raise InputError(f"no master {kind} in {output_dir}{of_filter}; make one with ostcal masters")
+    return _array(chosen[0])
+
+
+def _fitting(config: ConfigSource, kinds: Sequence[FrameType], settings: dict[str, Any]) -> list[LibraryMaster]:
+    unknown = sorted(set(settings) - set(SETTINGS))
+    if unknown:
+        raise InputError(f"{', '.join(unknown)}: not a setting of masters; known are {', '.join(SETTINGS)}")
+    loaded = load_config(config)
+    use_options(ObjectOptions(**loaded.storage.objects))
+    m = loaded.master_frames
+    if not is_dir(m.output_dir):
+        raise InputError(f"{m.output_dir}: there is no such directory of masters; set master_frames.output_dir")
+    checks = [_check(name, value, m.temperature_tolerance) for name, value in settings.items() if value is not None]
+    masters = [master for master in find_masters(m.output_dir) if master.key.frame_type in kinds]
+    if not loaded.quality.use_failed:
+        masters = [master for master in masters if master.record.verdict != "fail"]
+    return [master for master in masters if all(check(master.key) for check in checks)]
+
+
+def _check(name: str, value: Any, temperature_tolerance_c: float) -> Callable[[GroupKey], bool]:
+    if name == "binning":
+        wanted = (value, value) if isinstance(value, int) else tuple(value)
+        return lambda key: key.settings.binning == wanted
+    if name == "temperature_c":
+        return lambda key: key.temperature_c is not None and abs(key.temperature_c - value) <= temperature_tolerance_c
+    if name in ("width", "height"):
+        return lambda key: bool(getattr(key, name) == value)
+    return lambda key: bool(getattr(key.settings, name) == value)
+
+
+def _array(master: LibraryMaster) -> NDArray[np.float32]:
+    return master.plane.read_rows(0, master.key.height)

@@ -1,0 +1,338 @@
+"""What is at rest, checked: frames against their records, masters and FITS files against their checksums. Read only.
+
+Every function gives lines, one for each finding, and none where all is well; damage raises nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ostcal.errors import FrameError, OstcalError, StorageError
+from ostcal.fits.cards import BLOCK_LENGTH, CARD_LENGTH, Header, padded_length
+from ostcal.fits.read import inspect_fits
+from ostcal.fits.write import OnesSum
+from ostcal.library.store import DTYPES, PLANES, MasterStore, Plane, StoredMaster
+from ostcal.places.durable import PARTIAL_ENDING, os_reason, parse_json, read_bounded
+from ostcal.places.fingerprint import fingerprint_rows, rows_fingerprint
+from ostcal.places.paths import directories_in, files_below, joined, names_in, open_binary, place
+from ostcal.series.frame_store import LEDGER, Series, open_series, read_committed
+from ostcal.series.record import EXCLUSION_NAME, RECORD_NAME, FrameRecord, frame_statistics
+
+METADATA_FILE: Final = "zarr.json"
+_SHARED_SETTINGS = ("camera", "gain", "offset", "readout_mode")
+"""Settings that a series holds once and each record again."""
+_MOST_LINES = 5
+"""Lines about the chunks of one plane: a truncated disk damages thousands."""
+_MAX_METADATA_BYTES = 1 << 20
+_MAX_HEADER_BYTES = 1 << 20
+_MAX_HDUS = 100
+_SUM_BYTES = 1 << 24
+"""Bytes of a FITS file that are summed at once."""
+_ALL_ONES = 0xFFFFFFFF
+
+
+# ---- series ----
+
+
+def check_series(location: str) -> tuple[Series | None, list[str]]:
+    """Check a series without reading samples: metadata, records, what belongs to nothing.
+
+    Returns
+    -------
+    series : Series or None
+        Whose frames are to be read; ``None`` where it cannot be opened.
+    findings : list of str
+    """
+    try:
+        series = open_series(location)
+    except OstcalError as error:
+        return None, [str(error)]
+    findings = list(series.problems)
+    for record in series.records:
+        findings += _against_series(series, record)
+    findings += _strays_of_series(location)
+    return series, findings
+
+
+def _against_series(series: Series, record: FrameRecord) -> list[str]:
+    """Compare a record with what its series says of all frames; values that one of them lacks say nothing."""
+    metadata, settings = record.metadata, record.metadata.settings
+    pairs: list[tuple[str, Any, Any]] = [
+        (name, getattr(settings, name), series.settings.get(name)) for name in _SHARED_SETTINGS
+    ]
+    pairs.append(("binning", list(settings.binning), series.settings.get("binning")))
+    pairs.append(("filter_name", metadata.filter_name, series.settings.get("filter_name")))
+    pairs.append(("frame_type", metadata.frame_type, series.frame_type))
+    return [
+        f"{series.location}: the record of frame {record.index} says {name} {own}, the series {shared}"
+        for name, own, shared in pairs
+        if own is not None and shared is not None and own != shared
+    ]
+
+
+def _strays_of_series(location: str) -> list[str]:
+    try:
+        committed = {name[:6] for name in names_in(joined(location, LEDGER)) if RECORD_NAME.fullmatch(name)}
+    except OSError as error:
+        return [f"{location}: its ledger cannot be listed: {os_reason(error)}"]
+    strays = []
+    for inside in files_below(location):
+        path = joined(location, *inside.split("/"))
+        match inside.split("/"):
+            case ["zarr.json"] | ["frames", "zarr.json"]:
+                continue
+            case ["ledger", name] if RECORD_NAME.fullmatch(name):
+                continue
+            case ["ledger", name] if EXCLUSION_NAME.fullmatch(name):
+                if name[:6] not in committed:
+                    strays.append(f"{path}: it is about a frame that is not there; delete it")
+            case ["frames", "c", index, "0", "0"] if index.isdecimal():
+                if f"{int(index):06d}" not in committed:
+                    strays.append(f"{path}: samples without a record, of a frame that was never committed")
+            case _:
+                strays.append(_stray(path))
+    return strays
+
+
+def _stray(path: str) -> str:
+    if PARTIAL_ENDING in path:
+        return f"{path}: half-written; the next run that writes here sweeps it, if none is writing now"
+    return f"{path}: it belongs to nothing here; move it away"
+
+
+def check_frame(location: str, record: FrameRecord) -> list[str]:
+    """Read all samples of a frame and compare them with its record: checksum, fingerprint, statistics."""
+    try:
+        frame = read_committed(location, record)
+    except OstcalError as error:
+        return [str(error)]
+    where = f"{location}: the record of frame {record.index}"
+    findings = []
+    known = record.pixels.fingerprint
+    if known and known != rows_fingerprint(frame[list(fingerprint_rows(len(frame)))], height=len(frame)):
+        findings.append(f"{where} has a fingerprint that is not of its samples")
+    stated, found = record.pixels.statistics, frame_statistics(frame, saturation_adu=None)
+    for name in ("minimum", "maximum", "mean", "median", "std", "not_finite"):
+        if not _same_number(getattr(stated, name), getattr(found, name)):
+            findings.append(f"{where} says {name} {getattr(stated, name)}, its samples {getattr(found, name)}")
+    return findings
+
+
+def _same_number(a: float | None, b: float | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-9)  # sums of floats may differ with the version of numpy
+
+
+# ---- the master store ----
+
+
+def check_store(location: str) -> tuple[list[str], list[str]]:
+    """Check a master store without reading samples; gives the names of its complete masters, and findings."""
+    store = MasterStore(location)
+    findings = []
+    try:
+        names = store.names()
+        below = [path.name for path in directories_in(location)]
+        others = sorted(set(names_in(location)) - set(below))
+    except (OstcalError, OSError) as error:
+        reason = os_reason(error) if isinstance(error, OSError) else str(error)
+        return [], [f"{location}: the masters cannot be listed: {reason}"]
+    findings += _group_metadata(location)
+    for name in sorted(set(below) - set(names)):
+        where = joined(location, name)
+        findings.append(f"{where}: an unfinished master; the next run sweeps it, if none is writing it now")
+    findings += [_stray(joined(location, name)) for name in others if name != METADATA_FILE]
+    return names, findings
+
+
+def _group_metadata(location: str) -> list[str]:
+    path = place(joined(location, METADATA_FILE))
+    try:
+        metadata = parse_json(read_bounded(path, _MAX_METADATA_BYTES))
+    except (ValueError, OSError) as error:
+        reason = os_reason(error) if isinstance(error, OSError) else str(error)
+        return [f"{path}: cannot be read: {reason}; other programs cannot open the store"]
+    match metadata:
+        case {"zarr_format": 3, "node_type": "group", "attributes": {"format": "ostcal-masters"}}:
+            return []
+    return [f"{path}: it does not describe a store of masters; other programs cannot open the store"]
+
+
+def check_master(location: str, name: str) -> list[str]:
+    """Read all planes of a master in the store, chunk by chunk, and compare them with its attributes."""
+    store = MasterStore(location)
+    try:
+        attributes = store.attributes(name)
+        master = store.open(name)
+    except OstcalError as error:
+        return [str(error)]
+    findings = []
+    if (attributes.get("height"), attributes.get("width")) != master.shape:
+        findings.append(
+            f"{master.location}: its attributes say {attributes.get('width')} x {attributes.get('height')} pixels,"
+            f" its planes {master.shape[1]} x {master.shape[0]}"
+        )
+    inputs = attributes.get("inputs")
+    most_used = len(inputs) if isinstance(inputs, list) else None
+    for plane in DTYPES:
+        if plane in PLANES or master.has(plane):
+            findings += _check_plane(master, plane, most_used)
+    return findings + _strays_of_master(master)
+
+
+def _check_plane(master: StoredMaster, plane: Plane, most_used: int | None) -> list[str]:
+    findings = []
+    height, largest = master.shape[0], 0
+    for start in range(0, height, master.chunk_rows):
+        try:
+            rows = master.read_rows(plane, start, min(start + master.chunk_rows, height))
+        except StorageError as error:
+            findings.append(str(error))
+            continue
+        if plane == "n_used":
+            largest = max(largest, int(rows.max()))
+    if len(findings) > _MOST_LINES:
+        more = len(findings) - _MOST_LINES
+        findings[_MOST_LINES:] = [f"{master.location}: {plane}: {more} more chunks are damaged"]
+    if most_used is not None and largest > most_used:
+        findings.append(f"{master.location}: n_used is up to {largest}, of {most_used} frames; make the master again")
+    return findings
+
+
+def _strays_of_master(master: StoredMaster) -> list[str]:
+    chunks = {f"c.{chunk}.0" for chunk in range(-(-master.shape[0] // master.chunk_rows))}
+    strays = []
+    for inside in files_below(master.location):
+        match inside.split("/"):
+            case ["zarr.json"]:
+                continue
+            case [plane, name] if plane in DTYPES and (name in chunks or name == METADATA_FILE):
+                continue
+            case _:
+                strays.append(_stray(joined(master.location, *inside.split("/"))))
+    return strays
+
+
+# ---- FITS files ----
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitsCheck:
+    """What was found of a FITS file."""
+
+    findings: tuple[str, ...]
+    header: Header | None = None
+    """Of its first unit; ``None`` where it cannot be read."""
+    has_checksums: bool = False
+    """Whether there was a checksum to compare with; many programs write none."""
+
+
+def check_fits(path: str) -> FitsCheck:
+    """Check that a FITS file is whole and that each DATASUM and CHECKSUM in it is right.
+
+    DATASUM is the ones' complement sum of the data, CHECKSUM makes that of the whole unit all ones (FITS standard 4.0,
+    section 4.4.2.7 and appendix J).
+    """
+    try:
+        packed = inspect_fits(path).packed
+        if packed != "none":
+            return FitsCheck(findings=())
+        with open_binary(path) as file:
+            return _check_units(file, path)
+    except FrameError as error:
+        return FitsCheck(findings=(str(error),))
+    except OSError as error:
+        return FitsCheck(findings=(f"{path}: cannot be read: {os_reason(error)}",))
+
+
+def _check_units(file: BinaryIO, path: str) -> FitsCheck:
+    size = file.seek(0, os.SEEK_END)
+    findings: list[str] = []
+    primary: Header | None = None
+    has_checksums = False
+    offset = 0
+    for unit in range(_MAX_HDUS):
+        file.seek(offset)
+        raw = _header_bytes(file)
+        if raw is None:
+            if offset < size:
+                findings.append(f"{path}: {size - offset} bytes follow its last image, which are no extension")
+            break
+        header = Header([raw[at : at + CARD_LENGTH].decode("latin-1") for at in range(0, len(raw), CARD_LENGTH)])
+        primary = primary or header
+        length = padded_length(_data_length(header))
+        where = f"{path}: {header.text('EXTNAME') or ('primary image' if unit == 0 else f'extension {unit}')}"
+        if offset + len(raw) + length > size:
+            findings.append(f"{where}: is cut short by {offset + len(raw) + length - size} bytes; copy it again")
+            break
+        data_sum = _sum_of(file, length)
+        has_checksums = has_checksums or "DATASUM" in header or "CHECKSUM" in header
+        findings += _compare_sums(where, header, raw, data_sum)
+        offset += len(raw) + length
+    return FitsCheck(findings=tuple(findings), header=primary, has_checksums=has_checksums)
+
+
+def _header_bytes(file: BinaryIO) -> bytes | None:
+    """Read the blocks of a header up to END; ``None`` where none begins here."""
+    raw = b""
+    while len(raw) < _MAX_HEADER_BYTES:
+        block = file.read(BLOCK_LENGTH)
+        if len(block) < BLOCK_LENGTH or (not raw and not block.startswith((b"SIMPLE  ", b"XTENSION"))):
+            return None
+        raw += block
+        if any(block[at : at + 8] == b"END     " for at in range(0, BLOCK_LENGTH, CARD_LENGTH)):
+            return raw
+    return None
+
+
+def _data_length(header: Header) -> int:
+    """Give the bytes of a data unit; numbers that make no sense count as none, the sizes then do not add up."""
+    bitpix = int(header.number("BITPIX", low=-64, high=64) or 0)
+    axes = [header.number(f"NAXIS{axis + 1}", low=0, high=2.0**40) for axis in range(_n_axes(header))]
+    if not axes:
+        return 0
+    samples = math.prod(int(axis or 0) for axis in axes)
+    parameters = int(header.number("PCOUNT", low=0, high=2.0**40) or 0)
+    groups = int(header.number("GCOUNT", low=1, high=2.0**40) or 1)
+    return abs(bitpix) // 8 * groups * (parameters + samples)
+
+
+def _n_axes(header: Header) -> int:
+    return int(header.number("NAXIS", low=0, high=999) or 0)
+
+
+def _sum_of(file: BinaryIO, length: int) -> int:
+    total = OnesSum()
+    while length > 0:
+        data = file.read(min(length, _SUM_BYTES))
+        if not data:
+            break
+        total.add(_bytes(data))
+        length -= len(data)
+    return total.value
+
+
+def _compare_sums(where: str, header: Header, raw: bytes, data_sum: int) -> list[str]:
+    findings = []
+    stated = header.text("DATASUM")
+    if stated is not None and stated.strip() != str(data_sum):
+        findings.append(f"{where}: DATASUM is {stated.strip()}, its samples give {data_sum}; restore it from a copy")
+    if "CHECKSUM" in header:
+        whole = OnesSum()
+        whole.add(_bytes(raw))
+        whole.add_number(data_sum)
+        if whole.value not in (0, _ALL_ONES):
+            what = "samples or header" if stated is None else "samples" if findings else "header"
+            findings.append(f"{where}: CHECKSUM is wrong: its {what} changed since it was written")
+    return findings
+
+
+def _bytes(data: bytes) -> NDArray[np.uint8]:
+    return np.frombuffer(data, np.uint8)

@@ -1,0 +1,352 @@
+"""Everything at rest below some places: found, checked in parallel, FITS masters compared with the store."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from ostcal.engine.graph import Execution, Failure, run_tasks
+from ostcal.engine.tiling import workers_for
+from ostcal.errors import InputError, OstcalError
+from ostcal.fits.cards import Header
+from ostcal.fits.read import FITS_ENDINGS, find_fits, inspect_fits
+from ostcal.inputs.gather import Source
+from ostcal.library.find import STORE_NAME, FitsPlane, store_location
+from ostcal.library.master_header import SCALE_CARD
+from ostcal.library.master_names import name_of_file
+from ostcal.library.store import MasterStore, StoredMaster
+from ostcal.library.verify_copies import check_fits, check_frame, check_master, check_series, check_store
+from ostcal.places.durable import PARTIAL_ENDING
+from ostcal.places.paths import exists, files_below, joined, names_in, normalized, parent_of, size_of, walk
+from ostcal.series.frame_store import STORE_ENDING, Series, find_series, open_series, read_committed
+from ostcal.series.record import FrameRecord
+
+Kind = Literal["series", "masters", "FITS"]
+MEMORY_LIMIT_BYTES = 2 * 2**30
+_FRAME_BYTES_FACTOR = 2
+"""Memory of a frame that is read whole: its samples, and pieces of them while they are counted."""
+_ROWS_AT_ONCE = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One piece of work; small and picklable."""
+
+    kind: Kind
+    place: str
+    """The series, store or FITS file."""
+    n_bytes: int
+    memory_bytes: int
+    record: FrameRecord | None = None
+    """Of the frame, in a series."""
+    name: str = ""
+    """Of the master, in a store."""
+
+    @property
+    def index(self) -> int:
+        """Of the frame; -1 where there is none."""
+        return self.record.index if self.record is not None else -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What was found at one place."""
+
+    kind: Kind
+    place: str
+    n_items: int
+    """Frames of a series, masters of a store, one of a file."""
+    n_bytes: int
+    findings: tuple[str, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyPlan:
+    """What is to be read, and what was found without reading samples."""
+
+    checks: tuple[Check, ...]
+    places: tuple[Checked, ...]
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes to be read, as they are in memory."""
+        return sum(check.n_bytes for check in self.checks)
+
+
+# ---- what there is ----
+
+
+def plan_verification(locations: Sequence[str]) -> VerifyPlan:
+    """Find series, master stores and FITS files at places and below them, and check all that needs no samples.
+
+    Raises
+    ------
+    InputError
+        If a place does not exist, or nothing that can be verified is there.
+    """
+    checks: list[Check] = []
+    places: list[Checked] = []
+    for location in dict.fromkeys(map(normalized, locations)):
+        if not exists(location):
+            raise InputError(f"{location}: there is no such series, directory or file")
+        found = list(_places(location))
+        if not found:
+            raise InputError(f"{location}: there is nothing to verify: no series, masters or {' '.join(FITS_ENDINGS)}")
+        for kind, place in found:
+            work, checked = _PLANS[kind](place)
+            checks += work
+            places.append(checked)
+        strays = [] if _is_store(location) else _strays(location)
+        if strays:
+            places.append(Checked(kind="FITS", place=location, n_items=0, n_bytes=0, findings=tuple(strays)))
+    return VerifyPlan(checks=tuple(checks), places=tuple(places))
+
+
+def _places(location: str) -> Iterable[tuple[Kind, str]]:
+    if _is_store(location):
+        return [("masters", location)]
+    stores = [joined(parent, STORE_NAME) for parent in _directories(location) if STORE_NAME in names_in(parent)]
+    return [
+        *(("series", place) for place in find_series([location]) if place not in stores),
+        *(("masters", place) for place in stores),
+        *(("FITS", place) for place in find_fits([location])),
+    ]
+
+
+def _directories(location: str) -> list[str]:
+    """Give a directory and those below it, without stores and hidden ones."""
+    found = []
+    for parent, below, _ in walk(location):
+        if parent.lower().endswith(STORE_ENDING):
+            below.clear()
+            continue
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        found.append(parent)
+    return found
+
+
+def _is_store(location: str) -> bool:
+    return os.path.basename(location) == STORE_NAME
+
+
+def _strays(location: str) -> list[str]:
+    """Name what killed runs left between series and masters; inside of these they are found by their own checks."""
+    return [
+        f"{joined(parent, name)}: left half-written by a run that was killed, if none is running now"
+        for parent in _directories(location)
+        for name in sorted(names_in(parent))
+        if name.endswith(PARTIAL_ENDING) or name.startswith((".unpacked-", ".ostcal-"))
+    ]
+
+
+def _plan_series(place: str) -> tuple[list[Check], Checked]:
+    series, findings = check_series(place)
+    checks = _frame_checks(series) if series is not None else []
+    excluded = len(series.excluded) if series is not None else 0
+    return checks, Checked(
+        kind="series",
+        place=place,
+        n_items=len(checks),
+        n_bytes=sum(check.n_bytes for check in checks),
+        findings=tuple(findings),
+        note=f"{excluded} excluded" if excluded else "",
+    )
+
+
+def _frame_checks(series: Series) -> list[Check]:
+    n_bytes = series.height * series.width * np.dtype(series.dtype).itemsize
+    memory = _FRAME_BYTES_FACTOR * n_bytes
+    return [
+        Check(kind="series", place=series.location, n_bytes=n_bytes, memory_bytes=memory, record=record)
+        for record in series.records
+    ]
+
+
+def _plan_store(place: str) -> tuple[list[Check], Checked]:
+    names, findings = check_store(place)
+    checks = []
+    for name in names:
+        n_bytes = sum(files_below(joined(place, name)).values())
+        checks.append(Check(kind="masters", place=place, n_bytes=n_bytes, memory_bytes=0, name=name))
+    return checks, Checked(
+        kind="masters",
+        place=place,
+        n_items=len(names),
+        n_bytes=sum(check.n_bytes for check in checks),
+        findings=tuple(findings),
+    )
+
+
+def _plan_fits(place: str) -> tuple[list[Check], Checked]:
+    n_bytes = _size(place)
+    check = Check(kind="FITS", place=place, n_bytes=n_bytes, memory_bytes=0)
+    return [check], Checked(kind="FITS", place=place, n_items=1, n_bytes=n_bytes, findings=())
+
+
+_PLANS: dict[Kind, Callable[[str], tuple[list[Check], Checked]]] = {
+    "series": _plan_series,
+    "masters": _plan_store,
+    "FITS": _plan_fits,
+}
+
+
+def _size(path: str) -> int:
+    try:
+        return size_of(path)
+    except OSError:  # the check itself says what is wrong
+        return 0
+
+
+# ---- the work ----
+
+
+def verify(plan: VerifyPlan, workers: int, on_done: Callable[[Check], None] = lambda check: None) -> list[Checked]:
+    """Read everything; gives the places of the plan with all findings.
+
+    Parameters
+    ----------
+    plan : VerifyPlan
+    workers : int
+        Threads; fewer are used where frames are so large that they would take more than `MEMORY_LIMIT_BYTES`.
+    on_done : callable, optional
+        Called after each piece of work, in any order.
+    """
+    largest = max((check.memory_bytes for check in plan.checks), default=0)
+    count, _ = workers_for(largest, MEMORY_LIMIT_BYTES, workers)
+    execution = Execution(scheduler="threads", workers=count)
+    results = run_tasks(run_check, plan.checks, execution, lambda index: on_done(plan.checks[index]))
+    findings: dict[tuple[Kind, str], list[str]] = {}
+    notes: dict[tuple[Kind, str], str] = {}
+    for check, result in zip(plan.checks, results, strict=True):
+        lines, note = ([f"{check.place}: {result.message}"], "") if isinstance(result, Failure) else result
+        findings.setdefault((check.kind, check.place), []).extend(lines)
+        notes[check.kind, check.place] = note
+    return [
+        Checked(
+            kind=place.kind,
+            place=place.place,
+            n_items=place.n_items,
+            n_bytes=place.n_bytes,
+            findings=(*place.findings, *findings.get((place.kind, place.place), ())),
+            note=place.note or notes.get((place.kind, place.place), ""),
+        )
+        for place in plan.places
+    ]
+
+
+def run_check(check: Check) -> tuple[list[str], str]:
+    """Do one piece of work; gives findings, and a note where there was nothing to compare with."""
+    if check.record is not None:
+        return check_frame(check.place, check.record), ""
+    if check.kind == "masters":
+        return check_master(check.place, check.name), ""
+    result = check_fits(check.place)
+    findings = list(result.findings)
+    if result.header is not None:
+        if not result.has_checksums and (result.header.text("PROGRAM") or "").startswith("ostcal "):
+            findings.append(f"{check.place}: it has lost its checksums; restore it from a copy")
+        if not findings:
+            findings += _against_store(check.place, result.header)
+    note = "" if result.has_checksums or findings else "no checksums to compare with"
+    return findings, note
+
+
+# ---- FITS masters and the store ----
+
+
+def _against_store(path: str, header: Header) -> list[str]:
+    """Compare a FITS master with the same master in the store beside it, where there is one: identity and samples."""
+    calibration_id = header.text("CALID")
+    if calibration_id is None:
+        return []
+    store = MasterStore(store_location(parent_of(path)))
+    name = name_of_file(path)
+    try:
+        names = store.names()
+        if name not in names:  # the dark of a bias set is stored once, under the name of the bias
+            twins = (other for other in names if _is_of(store, other, calibration_id))
+            name = next(twins, "")
+        if not name:
+            return []
+        attributes = store.attributes(name)
+        findings = [
+            f"{path}: its {card} is {header.text(card)}, that of {name} in {STORE_NAME} {attributes.get(key)};"
+            " they are not the same master"
+            for card, key in (("CALID", "calibration_id"), ("INPDIGST", "input_digest"))
+            if header.text(card) != attributes.get(key)
+        ]
+        return findings or _samples_against(path, header, store.open(name))
+    except OstcalError:
+        return []  # the check of the store names what is damaged there
+
+
+def _is_of(store: MasterStore, name: str, calibration_id: str) -> bool:
+    try:
+        return store.attributes(name).get("calibration_id") == calibration_id
+    except OstcalError:
+        return False
+
+
+def _samples_against(path: str, header: Header, stored: StoredMaster) -> list[str]:
+    """Compare samples bit by bit; scaled masters (PixInsight) hold others by rounding."""
+    if SCALE_CARD in header:
+        return []
+    fits = inspect_fits(path)
+    if (fits.height, fits.width) != stored.shape:
+        size = f"{stored.shape[1]} x {stored.shape[0]}"
+        return [f"{path}: is {fits.width} x {fits.height} pixels, {stored.name} in {STORE_NAME} {size}"]
+    plane = FitsPlane(fits=fits)
+    for start in range(0, fits.height, _ROWS_AT_ONCE):
+        stop = min(start + _ROWS_AT_ONCE, fits.height)
+        ours = stored.read_rows("master", start, stop).view(np.uint32)
+        theirs = np.ascontiguousarray(plane.read_rows(start, stop)).view(np.uint32)
+        if not np.array_equal(ours, theirs):
+            return [
+                f"{stored.location}: its samples are not those of {path}, first in rows {start} to {stop - 1};"
+                " the checksums of the file are right: make the master again"
+            ]
+    return []
+
+
+# ---- frames of old series, before they are combined ----
+
+
+def without_damaged(sources: dict[str, Source], left_out: list[str], workers: int) -> dict[str, Source]:
+    """Leave out frames whose samples are not those of their records, where strips carry no checksums of their own.
+
+    These are frames of series of the first version of the format, which are read once more for it; all others are
+    checked while they are combined, and FITS frames have nothing to be compared with.
+
+    Parameters
+    ----------
+    sources : dict of str to Source
+        By label.
+    left_out : list of str
+        Gets a line for each damaged frame.
+    workers : int
+        Threads.
+    """
+    unchecked = [source for source in sources.values() if source.verify and not source.has_chunk_checksums]
+    checks: list[Check] = []
+    for location in dict.fromkeys(source.series for source in unchecked):
+        wanted = {source.index for source in unchecked if source.series == location}
+        checks += [check for check in _frame_checks(open_series(location)) if check.index in wanted]
+    largest = max((check.memory_bytes for check in checks), default=0)
+    count, _ = workers_for(largest, MEMORY_LIMIT_BYTES, workers)
+    damaged: set[str] = set()
+    results = run_tasks(_read_frame, checks, Execution(scheduler="threads", workers=count))
+    for check, result in zip(checks, results, strict=True):
+        if isinstance(result, Failure):
+            damaged.add(f"{check.place}#{check.index}")
+            left_out.append(result.message)
+    return {label: source for label, source in sources.items() if label not in damaged}
+
+
+def _read_frame(check: Check) -> None:
+    if check.record is not None:
+        read_committed(check.place, check.record)

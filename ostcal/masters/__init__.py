@@ -1,1 +1,0 @@
-"""Masters: which frames belong together, how each kind is made, where masters are found again."""

@@ -1,0 +1,1 @@
+"""Calibrating science frames with the masters that fit."""

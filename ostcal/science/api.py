@@ -1,0 +1,344 @@
+"""Calibrating science frames: `calibrate` for arrays, `CalibrationApplier` for files with the masters that fit them."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ostcal.build.api import execution_of, location_for
+from ostcal.build.placing import placed
+from ostcal.config import ConfigSource, load_config
+from ostcal.engine.applying import calibrate_array
+from ostcal.engine.graph import Execution, Failure, run_tasks
+from ostcal.engine.tiling import PROCESS_BYTES
+from ostcal.errors import InputError, OstcalError, StorageError
+from ostcal.fits.read import inspect_fits
+from ostcal.inputs.science_frames import output_files, science_frames
+from ostcal.places.locking import LOCK_FILE, LockRules, locked
+from ostcal.places.objects import ObjectOptions, use_options
+from ostcal.places.paths import joined, make_directory, normalized, parent_of, place
+from ostcal.science.calibrate_frame import (
+    UNUSABLE_SHARE,
+    CalibratedFrame,
+    FrameTask,
+    calibrate_frame,
+    strip_bytes,
+    sweep_unfinished,
+)
+from ostcal.science.choose_masters import CalibrationOptions, FrameMatcher
+from ostcal.science.match import (
+    MatchedMasters,
+    MatchRules,
+)
+from ostcal.status import Level, Status
+
+
+def calibrate(
+    science: NDArray[Any],
+    dark: NDArray[Any] | None = None,
+    flat: NDArray[Any] | None = None,
+    *,
+    saturation_adu: float | None = None,
+) -> NDArray[np.float32]:
+    """Calibrate arrays: ``(science - dark) / flat``.
+
+    Parameters
+    ----------
+    science : (height, width) or (n, height, width) array of numbers
+        Raw samples in ADU.
+    dark : (height, width) array, optional
+        Master dark of the exposure, bias included, in ADU; ``None`` subtracts nothing.
+    flat : (height, width) array, optional
+        Master flat, normalised to 1; ``None`` divides by nothing.
+    saturation_adu : float, optional
+        Samples at or above it get at least this value, so that they stay recognisable.
+
+    Returns
+    -------
+    float32 array of the shape of `science`, in ADU
+        NaN where the flat is zero, negative or not finite, and where an input is NaN; never infinite.
+
+    Raises
+    ------
+    InputError
+        If a shape does not fit, an array holds no real numbers, or more than 1 % of the flat is not above zero.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ostcal import calibrate
+    >>> calibrate(np.array([[1100, 2100]]), np.array([[100, 100]]), np.array([[1.0, 0.5]])).tolist()
+    [[1000.0, 4000.0]]
+    """
+    arrays = {"science": np.asarray(science)}
+    arrays |= {name: np.asarray(a) for name, a in (("dark", dark), ("flat", flat)) if a is not None}
+    for name, array in arrays.items():
+        if array.dtype.kind not in "uif":
+            raise InputError(f"{name} holds {array.dtype}, not real numbers; give integers or floats")
+    shape = arrays["science"].shape
+    if len(shape) not in (2, 3):
+        raise InputError(f"science has {len(shape)} axes; give (height, width) or (n, height, width)")
+    for name in ("dark", "flat"):
+        if name in arrays and arrays[name].shape != shape[-2:]:
+            raise InputError(f"{name} is {arrays[name].shape}, science is {shape}; give the {name} of the same size")
+    if "flat" in arrays:
+        share = 1 - float(np.mean(np.isfinite(arrays["flat"]) & (arrays["flat"] > 0))) if arrays["flat"].size else 0.0
+        if share > UNUSABLE_SHARE:
+            raise InputError(
+                f"{share:.1%} of the flat is zero, negative or not finite (limit {UNUSABLE_SHARE:.0%}); give another"
+            )
+    limit = saturation_adu if saturation_adu is not None else math.inf
+    return calibrate_array(arrays["science"], arrays.get("dark"), arrays.get("flat"), limit)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationWatcher:
+    """Is told how a run goes on."""
+
+    planned: Callable[[int], None] | None = None
+    """Called once with the bytes of all frames."""
+    done: Callable[[int, str], None] | None = None
+    """Called for each frame with its bytes and its path."""
+
+
+class CalibrationApplier:
+    """Calibrate science frames with the masters that fit them.
+
+    Parameters
+    ----------
+    config : None, path, dict or Config
+        Says where the masters are (``master_frames.output_dir``), how near they must be
+        (``calibration_tolerance``, ``temperature_tolerance``), and what computes (``compute``). With
+        ``master_frames.enable_calibration: false`` nothing is calibrated and the status says so.
+    logger : logging.Logger, optional
+        Told the outcome; ``None`` is the logger ``ostcal``.
+    watcher : CalibrationWatcher, optional
+        Told how a run goes on.
+
+    Raises
+    ------
+    ConfigError
+        If the configuration is wrong.
+
+    Examples
+    --------
+    >>> from ostcal import CalibrationApplier
+    >>> applier = CalibrationApplier("night.yaml")  # doctest: +SKIP
+    >>> applier.find_masters("m31_001.fits").dark.description  # doctest: +SKIP
+    >>> status = applier.calibrate_files(["lights"], uncertainty=True)  # doctest: +SKIP
+    >>> status.data["calibrated"]  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        config: ConfigSource = None,
+        logger: logging.Logger | None = None,
+        watcher: CalibrationWatcher | None = None,
+    ) -> None:
+        self.config = load_config(config)
+        self._logger = logger or logging.getLogger("ostcal")
+        self._watcher = watcher or CalibrationWatcher()
+        self._status = Status(level=Level.SUCCESS, message="nothing calibrated yet")
+
+    @property
+    def default_output_dir(self) -> str:
+        """``calibrated`` beside the directory of the masters."""
+        return joined(parent_of(normalized(self.config.master_frames.output_dir)), "calibrated")
+
+    def find_masters(self, path: str | os.PathLike[str], **options: Any) -> MatchedMasters:
+        """Find the masters of a science frame, without calibrating it.
+
+        Parameters
+        ----------
+        path : path
+            A FITS file.
+        **options
+            As for `calibrate_files`.
+
+        Raises
+        ------
+        InputError
+            If the frame cannot be used, or no master fits; the message names the condition and the nearest master.
+        """
+        return self._matcher(_options(options)).match(inspect_fits(path))
+
+    def calibrate_file(
+        self, path: str | os.PathLike[str], output_dir: str | os.PathLike[str] | None = None, **options: Any
+    ) -> Status:
+        """Calibrate one science frame; as `calibrate_files`."""
+        return self.calibrate_files([path], output_dir, **options)
+
+    def calibrate_files(
+        self,
+        paths: Iterable[str | os.PathLike[str]],
+        output_dir: str | os.PathLike[str] | None = None,
+        **options: Any,
+    ) -> Status:
+        """Calibrate science frames: ``(science - dark) / flat``, each into ``NAME_cal.fits``.
+
+        Parameters
+        ----------
+        paths : paths of files or directories, or patterns such as ``lights/m31*.fits``
+            From directories and patterns, bias frames, darks, flats, masters and calibrated frames are left out.
+        output_dir : path, optional
+            Where the calibrated files go; ``calibrated`` beside the masters by default. Made where it is missing.
+        **options
+            The attributes of `CalibrationOptions`.
+
+        Returns
+        -------
+        Status
+            ``data["calibrated"]`` names the files. `is_error` when a frame could not be calibrated; the others are.
+            No frame is begun where a calibrated file exists and `overwrite` is not set.
+        """
+        began = time.monotonic()
+        use_options(ObjectOptions(**self.config.storage.objects))
+        target_dir = os.fspath(output_dir) if output_dir is not None else self.default_output_dir
+        try:
+            done, warnings, errors = self._run(list(paths), target_dir, _options(options))
+        except OstcalError as error:
+            self._logger.debug("traceback", exc_info=True)
+            done, warnings, errors = [], [], [str(error)]
+        self._status = _status_of(done, warnings, errors, target_dir, time.monotonic() - began)
+        for line in warnings:
+            self._logger.warning("%s", line)
+        for line in errors:
+            self._logger.error("%s", line)
+        if done:
+            self._logger.info("%s", self._status.message)
+        return self._status
+
+    def get_status(self) -> dict[str, Any]:
+        """Give the outcome of the last call as a dictionary."""
+        return self._status.as_dict()
+
+    def _run(
+        self, paths: Sequence[str | os.PathLike[str]], output_dir: str, options: CalibrationOptions
+    ) -> tuple[list[CalibratedFrame], list[str], list[str]]:
+        if not self.config.master_frames.enable_calibration:
+            raise InputError("calibration is disabled: master_frames.enable_calibration is false; set it to true")
+        output_dir = location_for(self.config, output_dir)
+        paths = [location_for(self.config, os.fspath(path)) for path in paths]
+        frames, warnings, errors = science_frames(paths, output_dir)
+        targets = output_files(frames, output_dir, options.overwrite)
+        matcher = self._matcher(options)
+        tasks: list[FrameTask] = []
+        for frame, target in zip(frames, targets, strict=True):
+            try:
+                tasks.append(matcher.task(frame, target, options))
+            except OstcalError as error:
+                self._logger.debug("%s: traceback", frame.source, exc_info=True)
+                errors.append(_named(frame.source, error))
+        warnings += matcher.warnings
+        done, failed = self._execute(tasks, output_dir)
+        return done, warnings, errors + failed
+
+    def _matcher(self, options: CalibrationOptions) -> FrameMatcher:
+        m = self.config.master_frames
+        rules = MatchRules(
+            exposure_tolerance=m.calibration_tolerance,
+            temperature_tolerance_c=m.temperature_tolerance,
+            allow_failed=options.allow_failed or self.config.quality.use_failed,
+        )
+        return FrameMatcher(location_for(self.config, m.output_dir), options, rules)
+
+    def _execute(self, tasks: Sequence[FrameTask], output_dir: str) -> tuple[list[CalibratedFrame], list[str]]:
+        if not tasks:
+            return [], []
+        try:
+            make_directory(output_dir)
+        except OSError as error:
+            raise StorageError(
+                f"{output_dir}: the directory cannot be made: {error.strerror or error}; choose another --output-dir"
+            ) from error
+        sizes = [task.fits.data_length for task in tasks]
+        if self._watcher.planned is not None:
+            self._watcher.planned(sum(sizes))
+
+        def frame_done(index: int) -> None:
+            if self._watcher.done is not None:
+                self._watcher.done(sizes[index], tasks[index].fits.source)
+
+        rules = LockRules(wait_s=self.config.master_frames.lock_wait)
+        lock = place(output_dir) / LOCK_FILE
+        with locked(lock, rules, what=output_dir, advice="choose another --output-dir"):
+            sweep_unfinished(output_dir)
+            results = run_tasks(calibrate_frame, tasks, self._execution(tasks, output_dir), frame_done)
+        done = [result for result in results if isinstance(result, CalibratedFrame)]
+        failed = []
+        for task, result in zip(tasks, results, strict=True):
+            if isinstance(result, Failure):
+                self._logger.debug("%s: %s", task.fits.source, result.traceback)
+                failed.append(_named(task.fits.source, result.message))
+        return done, failed
+
+    def _execution(self, tasks: Sequence[FrameTask], output_dir: str) -> Execution:
+        """Use as many workers as frames, processors and memory allow: a worker holds the strips of one frame."""
+        execution = execution_of(self.config)
+        workers = min(execution.workers, len(tasks))
+        if execution.scheduler != "distributed":
+            budget = self.config.compute.memory_limit - PROCESS_BYTES
+            workers = min(workers, budget // max(strip_bytes(task) for task in tasks))
+        inputs = dict.fromkeys(parent_of(task.fits.source) for task in tasks)
+        masters = location_for(self.config, self.config.master_frames.output_dir)
+        return placed(replace(execution, workers=max(1, workers)), output_dir, (*filter(None, inputs), masters))
+
+
+def _options(values: dict[str, Any]) -> CalibrationOptions:
+    known = {field.name for field in fields(CalibrationOptions)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise InputError(f"{', '.join(unknown)}: no option of calibrating; known are {', '.join(sorted(known))}")
+    options = CalibrationOptions(**values)
+    paths = {name: os.fspath(value) for name in ("dark", "flat", "bias") if (value := getattr(options, name))}
+    return replace(options, **paths)
+
+
+def _named(source: str, error: object) -> str:
+    """Begin a message with the frame it is about."""
+    text = str(error)
+    return text if text.startswith(source) else f"{source}: {text}"
+
+
+def _status_of(
+    done: Sequence[CalibratedFrame],
+    warnings: Sequence[str],
+    errors: Sequence[str],
+    output_dir: str,
+    seconds: float,
+) -> Status:
+    message = f"{len(done)} frame{'' if len(done) == 1 else 's'} calibrated in {output_dir}"
+    level = Level.SUCCESS
+    if warnings:
+        level = Level.WARNING
+        message += f"; {len(warnings)} warning{'' if len(warnings) == 1 else 's'}"
+    if errors:
+        level = Level.ERROR
+        message = errors[0] if not done and len(errors) == 1 else f"{message}; {len(errors)} could not be calibrated"
+    return Status(
+        level=level,
+        message=message,
+        data={"calibrated": [frame.target for frame in done]},
+        details={
+            "frames": {
+                frame.source: {
+                    "file": frame.target,
+                    "masters": list(frame.masters),
+                    "calibration_status": frame.calibration_status,
+                }
+                for frame in done
+            },
+            "output_dir": output_dir,
+            "warnings": list(warnings),
+            "errors": list(errors),
+            "seconds": seconds,
+        },
+    )

@@ -1,0 +1,376 @@
+"""Which masters fit a science frame: the same settings, the exposure within the tolerance, nearest, then newest.
+
+Camera, size, binning, gain, offset, readout mode, and for flats the filter and the Bayer pattern, must be equal; what
+one side does not record fits anything. The temperature of a dark must be within the tolerance. A dark of another
+exposure is scaled with the help of a bias, or of a second dark, and that is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from ostcal.build.match_darks import (
+    MAX_STRETCH,
+    DarkCandidate,
+    DarkChoice,
+    choose_dark,
+    stretch_of,
+    why_unfit,
+)
+from ostcal.errors import InputError
+from ostcal.frames import FrameMetadata, FrameType
+from ostcal.inputs.grouping import (
+    EXPOSURE_TOLERANCE,
+    Frame,
+    Group,
+    GroupKey,
+    night_of,
+    same_temperature,
+    settings_differ,
+)
+from ostcal.library.find import LibraryMaster
+from ostcal.science.synthetic_dark import NoSyntheticDark, SyntheticDark, SyntheticRules, synthetic_dark
+
+TEMPERATURE_STEP_C = 0.5
+"""Darks nearer to each other than this are of one temperature: the newest is taken, not the one 0.1 degrees nearer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatchRules:
+    """How near a master must be."""
+
+    exposure_tolerance: float = 0.1
+    """Share of the exposure of the frame."""
+    temperature_tolerance_c: float = 2.0
+    allow_failed: bool = False
+    """Whether masters that failed their quality control count too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DarkPart:
+    """A master of which a dark is made up, and how many times it is taken."""
+
+    master: LibraryMaster
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DarkMix:
+    """What is subtracted from a frame: the weighted sum of its parts, or a fit over them."""
+
+    parts: tuple[DarkPart, ...]
+    description: str
+    """What was done, for the log and the header."""
+    scaled: bool = False
+    """Whether dark current was scaled to the exposure."""
+    synthetic: SyntheticDark | None = None
+    """The fit over the exposures of the parts, where it is that which is subtracted and not their weighted sum."""
+    refused: str = ""
+    """Why there is no such fit although there was no dark of the exposure."""
+
+    @property
+    def has_dark_current(self) -> bool:
+        """Whether more than a bias is subtracted."""
+        return any(part.master.key.frame_type is FrameType.DARK for part in self.parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatchedMasters:
+    """The masters of one science frame; ``None`` where a step is left out."""
+
+    dark: DarkMix | None
+    flat: LibraryMaster | None
+    bias: LibraryMaster | None = None
+    """A bias that fits: the level from which photon noise counts."""
+    warnings: tuple[str, ...] = ()
+
+
+def science_key(metadata: FrameMetadata, temperature_tolerance_c: float) -> GroupKey:
+    """Give what a science frame is compared by."""
+    set_c, ccd_c = metadata.set_temperature_c, metadata.ccd_temperature_c
+    is_at_set = set_c is not None and (ccd_c is None or same_temperature(ccd_c, set_c, temperature_tolerance_c))
+    return GroupKey(
+        frame_type=FrameType.LIGHT,
+        settings=metadata.settings,
+        width=metadata.width,
+        height=metadata.height,
+        exposure_time_s=metadata.exposure_time_s or 0.0,
+        filter_name=metadata.filter_name,
+        temperature_c=set_c if is_at_set else ccd_c,
+        bayer_pattern=metadata.bayer_pattern,
+        bias_subtracted=metadata.bias_subtracted,
+        night=night_of(metadata),
+    )
+
+
+def usable_masters(library: Sequence[LibraryMaster], rules: MatchRules) -> list[LibraryMaster]:
+    """Leave out masters that failed their quality control, unless they were asked for."""
+    return [master for master in library if rules.allow_failed or master.record.verdict != "fail"]
+
+
+# --- darks ---
+
+
+def choose_science_dark(key: GroupKey, library: Sequence[LibraryMaster], rules: MatchRules) -> DarkMix:
+    """Choose the dark of a science frame.
+
+    First a dark within the relative exposure tolerance: the nearest exposure, then the nearest temperature, then the
+    newest. Else a fit over three exposures or more, where its chi-square allows; else bias plus scaled dark current;
+    else the line through two darks. A bias alone leaves the dark current in and is never chosen by itself.
+
+    Raises
+    ------
+    InputError
+        If none fits; the message names the nearest master and the condition that failed.
+    StorageError
+        If a master cannot be read.
+    """
+    darks = [m for m in usable_masters(library, rules) if m.key.frame_type in (FrameType.DARK, FrameType.BIAS)]
+    fitting = [m for m in darks if not why_unfit(key, m.key, rules.temperature_tolerance_c)]
+    matched = [m for m in fitting if is_near_exposure(key, m.key, rules)]
+    if matched:
+        chosen = min(matched, key=lambda m: _preference(key, m))
+        description = f"{chosen.record.name} ({chosen.key.exposure_time_s:g} s)"
+        return DarkMix(parts=(DarkPart(master=chosen),), description=description)
+    choice = _scaled_choice(key, fitting, rules)
+    if choice is None:
+        raise InputError(_nothing_fits("dark", key, darks, library, rules))
+    fit = synthetic_dark(key, fitting, SyntheticRules(temperature_tolerance_c=rules.temperature_tolerance_c))
+    if isinstance(fit, SyntheticDark) and fit.quality is not None:
+        names = {step.name for step in fit.ladder.masters}
+        parts = tuple(DarkPart(master=m) for m in fitting if m.record.name in names)
+        return DarkMix(parts=parts, description=fit.description, synthetic=fit)
+    refused = fit.message if isinstance(fit, NoSyntheticDark) else ""
+    return replace(_mix_of(choice, key.exposure_time_s, fitting), refused=refused)
+
+
+def scale_named_dark(key: GroupKey, dark: LibraryMaster, bias: LibraryMaster | None, rules: MatchRules) -> DarkMix:
+    """Give what is subtracted when the user names a dark, and perhaps a bias.
+
+    Raises
+    ------
+    InputError
+        If the exposures differ and there is no bias to scale with, or a size differs.
+    """
+    refuse_other_geometry(key, dark)
+    if bias is not None:
+        refuse_other_geometry(key, bias)
+    same_exposure = is_near_exposure(key, dark.key, rules)
+    name = f"{dark.record.name} ({dark.key.exposure_time_s:g} s)"
+    needs_bias = dark.key.bias_subtracted and not key.bias_subtracted
+    if same_exposure and not needs_bias:
+        return DarkMix(parts=(DarkPart(master=dark),), description=name)
+    zero_s = 0.0 if dark.key.bias_subtracted or bias is None else bias.key.exposure_time_s
+    span_s = dark.key.exposure_time_s - zero_s
+    if span_s <= 0 or (bias is None and (needs_bias or not dark.key.bias_subtracted)):
+        need = "its bias is subtracted" if needs_bias else f"the frame has {key.exposure_time_s:g} s"
+        raise InputError(f"dark {name} cannot be used: {need}; name a --bias too, or a dark of the frame's exposure")
+    factor = 1.0 if same_exposure else (key.exposure_time_s - zero_s) / span_s
+    parts = [DarkPart(master=dark, weight=factor)]
+    description = f"dark current of {name} times {factor:.6g}"
+    if bias is not None and not key.bias_subtracted:
+        parts.insert(0, DarkPart(master=bias, weight=1.0 if needs_bias else 1 - factor))
+        description = f"bias + dark current: {bias.record.name} and {description}"
+    return DarkMix(parts=tuple(parts), description=description, scaled=not same_exposure)
+
+
+def refuse_other_geometry(key: GroupKey, master: LibraryMaster) -> None:
+    """Refuse a master whose pixels are not those of the frame.
+
+    Raises
+    ------
+    InputError
+        If size, binning or Bayer pattern differ.
+    """
+    other = master.key
+    difference = ""
+    if (other.width, other.height) != (key.width, key.height):
+        difference = f"is {other.width} x {other.height}, the frame is {key.width} x {key.height}"
+    elif other.settings.binning != key.settings.binning:
+        difference = f"has another binning: {settings_differ(other.settings, key.settings)}"
+    elif _colours_differ(key, other):
+        difference = f"has the colours {other.bayer_pattern}, the frame {key.bayer_pattern}"
+    if difference:
+        raise InputError(f"master {master.record.name} {difference}; name one that fits")
+
+
+def named_master_warnings(key: GroupKey, master: LibraryMaster, rules: MatchRules) -> list[str]:
+    """Say what differs between a frame and a master that the user named all the same."""
+    is_flat = master.key.frame_type is FrameType.FLAT
+    difference = _flat_unfit(key, master.key) if is_flat else why_unfit(key, master.key, rules.temperature_tolerance_c)
+    lines = [f"{master.record.name} was named although it differs: {difference}"] if difference else []
+    if master.record.verdict == "fail":
+        lines.append(f"{master.record.name} was named although it failed its quality control")
+    return lines
+
+
+def is_near_exposure(key: GroupKey, dark: GroupKey, rules: MatchRules) -> bool:
+    """Whether a dark's exposure is within the relative tolerance of the frame's."""
+    limit = max(rules.exposure_tolerance, EXPOSURE_TOLERANCE) + 1e-9
+    return abs(dark.exposure_time_s - key.exposure_time_s) <= limit * key.exposure_time_s
+
+
+def _preference(key: GroupKey, master: LibraryMaster) -> tuple[float, float, float, str]:
+    """Order masters: nearest exposure (to 0.1 %), nearest temperature, newest, name."""
+    distance = abs(master.key.exposure_time_s - key.exposure_time_s) / max(key.exposure_time_s, 1e-6)
+    a_c, b_c = master.key.temperature_c, key.temperature_c
+    degrees = abs(a_c - b_c) if a_c is not None and b_c is not None else 0.0
+    return (
+        round(distance / EXPOSURE_TOLERANCE),
+        round(degrees / TEMPERATURE_STEP_C),
+        -_made(master),
+        master.record.name,
+    )
+
+
+def _made(master: LibraryMaster) -> float:
+    return master.record.made_at.timestamp() if master.record.made_at else 0.0
+
+
+def _scaled_choice(key: GroupKey, fitting: Sequence[LibraryMaster], rules: MatchRules) -> DarkChoice | None:
+    """Choose the two masters whose line over exposures gives the dark, as for flats."""
+    metadata = FrameMetadata(
+        frame_type=FrameType.LIGHT, exposure_time_s=key.exposure_time_s, width=key.width, height=key.height
+    )
+    choice = choose_dark(
+        Group(key=key, frames=(Frame(label="", metadata=metadata),)),
+        [DarkCandidate(name=m.record.name, key=m.key, made_at=m.record.made_at, from_this_run=False) for m in fitting],
+        exposure_tolerance=rules.exposure_tolerance,
+        temperature_tolerance_c=rules.temperature_tolerance_c,
+    )
+    if not isinstance(choice, DarkChoice) or choice.second is None:
+        return None
+    # A flat takes a noisy line for want of a bias; in a science frame 10 times the noise of a dark is no calibration.
+    return choice if stretch_of(choice, key.exposure_time_s) <= MAX_STRETCH else None
+
+
+def _mix_of(choice: DarkChoice, exposure_s: float, masters: Sequence[LibraryMaster]) -> DarkMix:
+    by_name = {master.record.name: master for master in masters}
+    first = by_name[choice.first.name]
+    if choice.second is None:
+        return DarkMix(parts=(DarkPart(master=first),), description=choice.description)
+    second = by_name[choice.second.name]
+    stretch = stretch_of(choice, exposure_s)
+    return DarkMix(
+        parts=(DarkPart(master=first, weight=1 - stretch), DarkPart(master=second, weight=stretch)),
+        description=f"{choice.description}, difference of the two times {stretch:.6g}",
+        scaled=True,
+    )
+
+
+# --- flats and bias ---
+
+
+def choose_science_flat(key: GroupKey, library: Sequence[LibraryMaster], rules: MatchRules) -> LibraryMaster:
+    """Choose the flat of a science frame: of its night where masters are kept for each night, then the newest.
+
+    Raises
+    ------
+    InputError
+        If none fits, or the frame names no filter and flats of several filters would fit.
+    """
+    flats = [m for m in usable_masters(library, rules) if m.key.frame_type is FrameType.FLAT]
+    fitting = [m for m in flats if not _flat_unfit(key, m.key)]
+    filters = sorted({m.key.filter_name for m in fitting if m.key.filter_name})
+    if not key.filter_name and len({name.casefold() for name in filters}) > 1:
+        raise InputError(
+            f"the frame names no filter (FILTER) and there are flats of {', '.join(filters)}; "
+            "write FILTER into its header or name a flat with --flat"
+        )
+    if not fitting:
+        raise InputError(_nothing_fits("flat", key, flats, library, rules))
+    return min(fitting, key=lambda m: (_nights_apart(key, m.key), -_made(m), m.record.name))
+
+
+def choose_science_bias(key: GroupKey, library: Sequence[LibraryMaster], rules: MatchRules) -> LibraryMaster | None:
+    """Choose the bias that fits a science frame; nothing where there is none."""
+    biases = [
+        m
+        for m in usable_masters(library, rules)
+        if m.key.frame_type is FrameType.BIAS and not why_unfit(key, m.key, rules.temperature_tolerance_c)
+    ]
+    return min(biases, key=lambda m: (-_made(m), m.record.name), default=None)
+
+
+def _flat_unfit(key: GroupKey, flat: GroupKey) -> str:
+    """Say why a flat does not fit; "" where it does. Flats of another temperature and exposure fit."""
+    if (key.width, key.height) != (flat.width, flat.height):
+        return f"size {flat.width} x {flat.height} against {key.width} x {key.height}"
+    difference = settings_differ(flat.settings, key.settings)
+    if difference:
+        return difference
+    if key.filter_name and flat.filter_name and key.filter_name.casefold() != flat.filter_name.casefold():
+        return f"filter {flat.filter_name} against {key.filter_name}"
+    if _colours_differ(key, flat):
+        return f"Bayer pattern {flat.bayer_pattern} against {key.bayer_pattern}"
+    return ""
+
+
+def _colours_differ(a: GroupKey, b: GroupKey) -> bool:
+    return a.bayer_pattern is not None and b.bayer_pattern is not None and a.bayer_pattern != b.bayer_pattern
+
+
+def _nights_apart(key: GroupKey, flat: GroupKey) -> int:
+    return abs((flat.night - key.night).days) if flat.night and key.night else 0
+
+
+# --- messages ---
+
+
+def _nothing_fits(
+    kind: str, key: GroupKey, masters: Sequence[LibraryMaster], library: Sequence[LibraryMaster], rules: MatchRules
+) -> str:
+    """Say in one line which condition failed, and of which master, the nearest."""
+    asked = f"{key.exposure_time_s:g} s" if kind == "dark" else f"filter {key.filter_name or '(none)'}"
+    head = f"no master {kind} fits ({asked})"
+    advice = f"make one, or name one with --{kind} ('none' leaves it out)"
+    kinds = (FrameType.FLAT,) if kind == "flat" else (FrameType.DARK, FrameType.BIAS)
+    failed = [m for m in library if m.key.frame_type in kinds and m not in masters]
+    note = f"; {len(failed)} more failed quality control, left out (--allow-failed takes them)" if failed else ""
+    if not masters:
+        none = f"none that passed quality control, {len(failed)} failed (--allow-failed takes them)"
+        return f"{head}: there is {none if failed else 'none'}; {advice}"
+    reasons = _flat_reasons if kind == "flat" else _dark_reasons
+    nearest = min(masters, key=lambda m: (len(reasons(key, m, rules)), _preference(key, m)))
+    why = " and ".join(reasons(key, nearest, rules))
+    return f"{head}: the nearest is {nearest.record.name}, but {why}{note}; {advice}"
+
+
+def _flat_reasons(key: GroupKey, master: LibraryMaster, rules: MatchRules) -> list[str]:
+    """List what differs, each condition on its own, for the count."""
+    reasons = []
+    flat = master.key
+    for neutral in _neutralised(key, flat):
+        reason = _flat_unfit(neutral, flat)
+        if reason and reason not in reasons:
+            reasons.append(reason)
+    return reasons
+
+
+def _dark_reasons(key: GroupKey, master: LibraryMaster, rules: MatchRules) -> list[str]:
+    reasons = []
+    for neutral in _neutralised(key, master.key):
+        reason = why_unfit(neutral, master.key, rules.temperature_tolerance_c)
+        if reason and reason not in reasons:
+            reasons.append(reason)
+    if not is_near_exposure(key, master.key, rules):
+        what = f"exposure {master.key.exposure_time_s:g} s against {key.exposure_time_s:g} s"
+        far = f", and there is nothing to scale it by (a bias or a second dark, at most {MAX_STRETCH:g} times)"
+        reasons.append(what + ("" if reasons else far))
+    return reasons
+
+
+def _neutralised(key: GroupKey, master: GroupKey) -> list[GroupKey]:
+    """Give the frame's key with one more condition made equal each time, so that every difference shows itself."""
+    steps: list[Callable[[GroupKey], GroupKey]] = [
+        lambda k: replace(k, width=master.width, height=master.height),
+        lambda k: replace(k, bias_subtracted=master.bias_subtracted),
+        lambda k: replace(k, settings=master.settings),
+        lambda k: replace(k, filter_name=master.filter_name),
+        lambda k: replace(k, temperature_c=master.temperature_c),
+    ]
+    keys = [key]
+    for step in steps:
+        keys.append(step(keys[-1]))
+    return keys
