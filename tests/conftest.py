@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from support.folders import ROOT
+
 settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", parent=settings.get_profile("dev"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
@@ -32,7 +34,7 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Give the folder of real frames, which is no part of the project."""
-    beside_the_checkout = Path(__file__).resolve().parents[2] / "shared" / "data"
+    beside_the_checkout = ROOT.parent / "shared" / "data"
     folder = Path(os.environ.get("OSTCAL_SHARED_DATA") or beside_the_checkout)
     if not folder.is_dir():
         pytest.skip(f"no real frames: {folder} is absent; set OSTCAL_SHARED_DATA to the folder that has them")
@@ -43,7 +45,7 @@ def shared_data() -> Path:
 def s3_endpoint() -> Iterator[str]:
     """Give the address of an S3 server on loopback, a process of its own; credentials are in the environment."""
     pytest.importorskip("moto", reason="no S3 server: pip install 'ostcal[test]'")
-    from object_server import s3_server
+    from support.object_server import s3_server
 
     with s3_server() as endpoint:
         yield endpoint

@@ -1,0 +1,160 @@
+"""What a process loads before its first strip: the kernel that its masters need, and not what only compiling needs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from support.folders import TESTS
+
+
+def output_of(code: str, *first_on_path: Path) -> str:
+    """Run Python code in a process of its own, with the kernels that are compiled already."""
+    path = os.pathsep.join([*map(str, first_on_path), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+SUM_OF_ROOTS = """
+    import sys
+    import numpy as np
+    from loaded_kernel import sum_of_roots
+
+    print(sum_of_roots(np.array([1.0, 4.0, 9.0])), *sum_of_roots.stats.cache_hits.values())
+"""
+
+
+@pytest.fixture
+def kernel_of_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Have a kernel that makes an array, in the disk cache."""
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
+    (tmp_path / "loaded_kernel.py").write_text(
+        textwrap.dedent(
+            """
+            import numpy as np
+            from ostcal.compiling import door
+
+            @door
+            def sum_of_roots(values):
+                roots = np.empty(len(values))
+                total = 0.0
+                for i in range(len(values)):
+                    roots[i] = np.sqrt(values[i])
+                    total += roots[i]
+                return total
+            """
+        )
+    )
+    assert output_of(SUM_OF_ROOTS, tmp_path) == "6.0\n"
+    return tmp_path
+
+
+def test_a_kernel_is_loaded_without_what_compiling_needs(kernel_of_a_module: Path) -> None:
+    code = SUM_OF_ROOTS + '\n    print("numba.np.npyimpl" in sys.modules, "numba.np.linalg" in sys.modules)'
+    assert output_of(code, kernel_of_a_module) == "6.0 1\nFalse False\n"
+
+
+def test_after_a_kernel_was_loaded_others_can_be_compiled(kernel_of_a_module: Path) -> None:
+    more = """
+        print(sum_of_roots(np.array([1.0, 4.0], np.float32)), *sum_of_roots.stats.cache_misses.values())
+        print(float(sum_of_roots(np.array([1, 4, 16]))))
+    """
+    code = textwrap.dedent(SUM_OF_ROOTS) + textwrap.dedent(more)
+    assert output_of(code, kernel_of_a_module) == "6.0 1\n3.0 1\n7.0\n"
+
+
+def test_a_cache_without_its_code_is_filled_again(kernel_of_a_module: Path) -> None:
+    (compiled,) = (kernel_of_a_module / "cache").rglob("*.nbc")
+    compiled.unlink()
+    assert output_of(SUM_OF_ROOTS, kernel_of_a_module) == "6.0\n"
+    assert output_of(SUM_OF_ROOTS, kernel_of_a_module) == "6.0 1\n"
+
+
+def test_kernels_do_without_a_place_for_their_cache(kernel_of_a_module: Path) -> None:
+    nowhere = "    import numba.core.caching\n\n    numba.core.caching.CacheImpl._locator_classes = []"
+    assert output_of(nowhere + SUM_OF_ROOTS, kernel_of_a_module) == "6.0\n"
+
+
+def test_what_dask_does_without_is_left_out_and_can_still_be_had() -> None:
+    code = """
+        import sys
+        from ostcal.engine.graph import keep_dask_lean
+
+        keep_dask_lean(on_cluster=False)
+        import dask.threaded
+
+        print("jinja2" in sys.modules, "psutil" in sys.modules, dask.threaded.get({"a": (abs, -1)}, "a"))
+        import jinja2, psutil
+
+        keep_dask_lean(on_cluster=False)
+        print(jinja2.Template("{{ 2 }}").render(), psutil.cpu_count() > 0)
+    """
+    assert output_of(code) == "False False 1\n2 True\n"
+
+
+def test_dask_counts_the_cores_of_a_cluster_as_ever() -> None:
+    code = """
+        import os
+        from ostcal.engine.graph import keep_dask_lean
+
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        keep_dask_lean(on_cluster=True)
+        import dask.system
+
+        print(dask.system.CPU_COUNT)
+    """
+    assert output_of(code) == "1\n"
+
+
+def test_no_kernel_that_combines_loads_linear_algebra() -> None:
+    code = """
+        import sys
+        import numpy as np
+        from ostcal.engine.combine import Correction, combine_block
+        from ostcal.engine.rejection import SigmaClip
+        from ostcal.frames import SampleEncoding
+
+        for n in (5, 40):
+            ones = Correction(scale=np.ones(n), exposure_time_s=np.ones(n))
+            words, floats = SampleEncoding(dtype="uint16"), SampleEncoding(dtype="float32")
+            for encoding, correction in ((words, None), (words, ones), (floats, None)):
+                frames = np.full((n, 1, 8), 7, encoding.dtype)
+                combine_block(frames, encoding, SigmaClip().resolved(n), correction=correction)
+        print("numba.np.linalg" in sys.modules)
+    """
+    output_of(code)  # compiles what is not in the cache yet
+    assert output_of(code) == "False\n"
+
+
+@pytest.mark.parametrize(("n_frames", "kernel"), [(5, "combine_words"), (40, "average_words")])
+def test_the_kernel_of_the_first_strip_is_loaded_before_it(n_frames: int, kernel: str) -> None:
+    code = f"""
+        import numpy as np
+        from support.memory_stack import MemoryStack
+        from ostcal.engine import kernels
+        from ostcal.engine.combine import combine_block
+        from ostcal.engine.rejection import SigmaClip
+        from ostcal.engine.tasks import MasterJob, warm_up
+
+        frames = np.zeros(({n_frames}, 8, 9), np.uint16)
+        warm_up(MasterJob(name="a", stack=MemoryStack(frames), method=SigmaClip(), sink=None))
+        doors = ("combine_words", "average_words", "combine_corrected", "average_corrected")
+        loaded = {{name: len(getattr(kernels, name).signatures) for name in doors}}
+        combine_block(frames, MemoryStack(frames).encoding, SigmaClip().resolved({n_frames}))
+        assert loaded == {{name: len(getattr(kernels, name).signatures) for name in doors}}
+        print(*(name for name in doors if loaded[name]))
+    """
+    assert output_of(code, TESTS) == f"{kernel}\n"

@@ -1,0 +1,315 @@
+"""Verdicts on masters: clean ones pass, and each fault that is put in is named with its number."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ostcal.frames import FrameType
+from ostcal.measure.findings import Finding, Outcome, worst
+from ostcal.measure.master_checks import (
+    Compared,
+    MasterFacts,
+    MasterLimits,
+    check_master,
+    compare_masters,
+    dust_shadows,
+)
+from ostcal.measure.master_scan import plane_reader
+from ostcal.simulator.sensor import SENSORS, Dust, Filter, SensorModel
+from support.master_samples import QUIET, Master, combined, frames_of, master_of, small
+
+DEMO, BAYER = SENSORS["demo"], SENSORS["bayer"]
+KINDS = [FrameType.BIAS, FrameType.DARK, FrameType.FLAT]
+
+
+def findings_of(master: Master, method_name: str = "sigma_clip") -> dict[str, Finding]:
+    """Give the findings by their word; of several the worst."""
+    found: dict[str, Finding] = {}
+    for finding in check_master(master.scan(), master.facts(method_name)):
+        before = found.get(finding.check)
+        if before is None or worst([before, finding]) is not before.outcome:
+            found[finding.check] = finding
+    return found
+
+
+def alarms(found: dict[str, Finding]) -> dict[str, Outcome]:
+    few = {check for check in found if check == "frames"}
+    return {c: f.outcome for c, f in found.items() if f.outcome is not Outcome.PASS and c not in few}
+
+
+@pytest.mark.parametrize("seed", range(1, 11))
+@pytest.mark.parametrize("sensor", [DEMO, BAYER, QUIET], ids=lambda sensor: sensor.name)
+def test_clean_masters_give_no_alarm(sensor: SensorModel, seed: int) -> None:
+    n_frames = (5, 9, 20, 40)[seed % 4]
+    for kind in KINDS:
+        found = findings_of(master_of(small(sensor, seed), kind, n_frames, seed))
+        assert alarms(found) == {}
+        assert found["frames"].outcome is (Outcome.PASS if n_frames >= 20 else Outcome.WARN)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sensor", [DEMO, BAYER], ids=lambda sensor: sensor.name)
+@pytest.mark.parametrize("exposure_time_s", [5.0, 300.0])
+def test_clean_darks_of_whole_sensors_give_no_alarm(sensor: SensorModel, exposure_time_s: float) -> None:
+    faster = replace(sensor.dark, rate_e_per_s=sensor.dark.rate_e_per_s * exposure_time_s / 60)
+    faster = replace(faster, amp_glow_e_per_s=sensor.dark.amp_glow_e_per_s * exposure_time_s / 60)
+    found = findings_of(master_of(replace(sensor, dark=faster), FrameType.DARK, 10))
+    assert alarms(found) == {}
+
+
+def test_findings_hold_their_numbers_for_reports() -> None:
+    for kind in KINDS:
+        for finding in check_master(*scan_and_facts(master_of(small(DEMO, 1), kind, 5))):
+            assert finding.value is not None
+            assert np.isfinite(finding.value)
+            assert finding.check in Finding.from_dict(finding.as_dict()).check
+            assert "\n" not in finding.text
+
+
+def scan_and_facts(master: Master) -> tuple:  # type: ignore[type-arg]
+    return master.scan(), master.facts()
+
+
+# --- frames and rejection ---
+
+
+def test_few_frames_are_a_warning_and_two_cannot_be_clipped() -> None:
+    found = findings_of(master_of(small(DEMO, 1), FrameType.BIAS, 2))
+    assert found["frames"].outcome is Outcome.WARN
+    assert (found["frames"].value, found["frames"].limit) == (2, 20)
+    assert "cannot tell an outlier" in found["frames"].text
+
+
+def test_rejected_samples_are_judged_but_not_of_minmax() -> None:
+    master = master_of(small(DEMO, 1), FrameType.BIAS, 20)
+    for share, outcome in ((0.1, Outcome.WARN), (0.4, Outcome.FAIL)):
+        master.rejected_per_frame = (int(share * 300 * 410),) * 20
+        assert findings_of(master)["rejected samples"].outcome is outcome
+        assert "rejected samples" not in findings_of(master, "minmax")
+
+
+def test_a_region_that_lost_far_more_is_named() -> None:
+    sensor = small(DEMO, 1)
+    stack = frames_of(sensor, FrameType.DARK, 5)
+    stack[3, 100:200, 100:250] += 500
+    found = findings_of(combined(sensor, FrameType.DARK, stack))
+    region = found["rejected region"]
+    assert region.outcome is Outcome.WARN
+    assert region.value == pytest.approx(0.2, abs=0.02)
+
+
+# --- noise ---
+
+
+def test_frames_that_are_copies_are_named() -> None:
+    sensor = small(DEMO, 1)
+    stack = np.repeat(frames_of(sensor, FrameType.BIAS, 1), 5, axis=0)
+    assert findings_of(combined(sensor, FrameType.BIAS, stack))["copies"].outcome is Outcome.WARN
+
+
+def test_a_drift_is_more_noise_over_the_series_than_from_frame_to_frame() -> None:
+    sensor = small(DEMO, 1)
+    stack = frames_of(sensor, FrameType.DARK, 20) + np.arange(20, dtype=np.uint16)[:, None, None]
+    finding = findings_of(combined(sensor, FrameType.DARK, stack))["sample noise"]
+    assert finding.outcome is Outcome.WARN
+    assert finding.value == pytest.approx(np.hypot(5, np.std(np.arange(20), ddof=1)) / 5, rel=0.1)
+
+
+def test_noise_that_whole_rows_share_is_named() -> None:
+    sensor = small(QUIET, 1)
+    stack = frames_of(sensor, FrameType.BIAS, 20)
+    stack += np.random.default_rng(1).integers(0, 12, (20, 300, 1)).astype(np.uint16)
+    finding = findings_of(combined(sensor, FrameType.BIAS, stack))["pixel noise"]
+    assert finding.outcome is Outcome.WARN
+    assert finding.value is not None
+    assert finding.value < 0.4
+
+
+# --- bias and dark ---
+
+
+def test_a_master_with_too_many_hot_pixels_fails() -> None:
+    sensor = small(DEMO, 1)
+    for share, outcome in ((0.06, Outcome.WARN), (0.3, Outcome.FAIL)):
+        hot = replace(sensor, dark=replace(sensor.dark, hot_fraction=share, hot_log_sigma=0.5))
+        finding = findings_of(master_of(hot, FrameType.DARK, 5))["hot pixels"]
+        assert finding.outcome is outcome
+        assert finding.value == pytest.approx(share, rel=0.15)
+
+
+def test_strong_amplifier_glow_is_named_with_its_corner() -> None:
+    sensor = small(DEMO, 1)
+    glowing = replace(sensor, dark=replace(sensor.dark, amp_glow_e_per_s=200.0))
+    finding = findings_of(master_of(glowing, FrameType.DARK, 5))["glow"]
+    assert finding.outcome is Outcome.WARN
+    assert "corner of the first rows and last columns" in finding.text
+
+
+def test_light_inside_of_a_dark_is_named() -> None:
+    sensor = small(DEMO, 1)
+    stack = frames_of(sensor, FrameType.DARK, 5)
+    rows, columns = np.mgrid[0:300, 0:410]
+    stack += np.rint(80 * np.exp(-((rows - 150) ** 2 + (columns - 180) ** 2) / 2 / 60**2)).astype(np.uint16)
+    found = findings_of(combined(sensor, FrameType.DARK, stack))
+    assert found["light inside"].outcome is Outcome.WARN
+    assert found["glow"].outcome is Outcome.PASS
+
+
+def test_a_gradient_of_a_dark_is_named() -> None:
+    sensor = small(DEMO, 1)
+    slope = np.linspace(0, 300, 410).astype(np.uint16)
+    finding = findings_of(combined(sensor, FrameType.DARK, frames_of(sensor, FrameType.DARK, 5) + slope))["uniformity"]
+    assert finding.outcome is Outcome.WARN
+    assert finding.value == pytest.approx(270, rel=0.1)
+
+
+def test_missing_data_warn_and_fail() -> None:
+    master = master_of(small(DEMO, 1), FrameType.DARK, 5)
+    master.master[10, 10] = np.nan
+    assert findings_of(master)["no data"].outcome is Outcome.WARN
+    master.master[10:30] = np.nan
+    assert findings_of(master)["no data"].outcome is Outcome.FAIL
+
+
+def test_many_bad_columns_are_named() -> None:
+    master = master_of(small(DEMO, 1), FrameType.DARK, 20)
+    master.master[:, 20:400:60] += 100
+    finding = findings_of(master)["bad columns"]
+    assert finding.outcome is Outcome.WARN
+    assert finding.text.startswith("7 bad columns: 20, 80, 140,")
+
+
+# --- flats ---
+
+
+def test_a_pixel_at_zero_of_a_flat_is_a_warning_and_many_fail() -> None:
+    master = master_of(small(BAYER, 1), FrameType.FLAT, 20)
+    master.master[77, 99] = 0.0
+    finding = findings_of(master)["pixels at zero"]
+    assert (finding.outcome, finding.text.split()[0]) == (Outcome.WARN, "1")
+    master.master[:10] = 0.0
+    assert findings_of(master)["pixels at zero"].outcome is Outcome.FAIL
+
+
+@pytest.mark.parametrize(
+    ("gain", "check", "outcome"),
+    [
+        (0.62, "flat too bright", Outcome.WARN),
+        (0.5, "flat too bright", Outcome.FAIL),
+        (20.0, "flat too dim", Outcome.WARN),
+    ],
+)
+def test_flats_outside_of_their_range_are_named(gain: float, check: str, outcome: Outcome) -> None:
+    sensor = replace(small(DEMO, 1), gain_e_per_adu=gain)
+    assert findings_of(master_of(sensor, FrameType.FLAT, 5))[check].outcome is outcome
+
+
+def test_signal_to_noise_of_a_flat_is_that_of_its_electrons() -> None:
+    for sensor in (small(DEMO, 1), replace(small(DEMO, 1), full_well_e=1000.0)):
+        finding = findings_of(master_of(sensor, FrameType.FLAT, 9))["signal to noise"]
+        electrons = 0.5 * sensor.full_well_e * float(np.median(sensor.response()))
+        expected = 3 * electrons / np.sqrt(electrons + sensor.read_noise_e**2)
+        assert finding.value == pytest.approx(expected, rel=0.06)
+        assert finding.outcome is (Outcome.PASS if expected > 100 else Outcome.WARN)
+
+
+def test_vignetting_and_tilt_are_measured() -> None:
+    bare = replace(small(DEMO, 1), dust=Dust())
+    for loss, outcome in ((0.2, Outcome.PASS), (0.9, Outcome.WARN)):
+        sensor = replace(bare, clear=Filter(name="clear", vignetting=loss))
+        found = findings_of(master_of(sensor, FrameType.FLAT, 5))
+        response = sensor.response()
+        corner = np.median(response[:31, :48]) / np.median(response[112:188, 154:256])
+        assert found["vignetting"].value == pytest.approx(corner, abs=0.05)
+        assert found["vignetting"].outcome is outcome
+        assert found["uniformity"].outcome is Outcome.PASS
+    master = master_of(bare, FrameType.FLAT, 5)
+    master.master *= np.linspace(0.7, 1.3, 410, dtype=np.float32)
+    finding = findings_of(master)["uniformity"]
+    assert finding.outcome is Outcome.WARN
+    assert finding.value == pytest.approx(0.45, abs=0.03)
+
+
+def test_dust_is_found_where_it_is() -> None:
+    bare = replace(DEMO, dust=Dust(), width=820, height=600)
+    master = master_of(bare, FrameType.FLAT, 5)
+    places = [(100, 120), (300, 500), (500, 700), (450, 200)]
+    rows, columns = np.mgrid[0:600, 0:820]
+    for depth, (row, column) in zip((0.03, 0.05, 0.08, 0.4), places, strict=True):
+        distance = np.hypot(rows - row, columns - column)
+        master.master[distance < 24] *= np.float32(1 - depth)
+    shadows = dust_shadows(master.scan())
+    assert len(shadows) == 4
+    for shadow, depth, (row, column) in zip(shadows, (0.4, 0.08, 0.05, 0.03), reversed(places[:4]), strict=False):
+        assert shadow.depth == pytest.approx(depth, rel=0.25)
+        assert any(np.hypot(shadow.row - y, shadow.column - x) < 32 for y, x in places), (row, column)
+    assert findings_of(master)["dust"].outcome is Outcome.WARN
+
+
+def test_limits_decide() -> None:
+    master = master_of(small(DEMO, 1), FrameType.DARK, 5)
+    strict = MasterLimits(frames=3, hot_share=0.001)
+    found = {f.check: f for f in check_master(master.scan(), master.facts(), strict)}
+    assert found["frames"].outcome is Outcome.PASS
+    assert (found["hot pixels"].outcome, found["hot pixels"].limit) == (Outcome.WARN, 0.001)
+
+
+def test_what_is_not_known_is_not_judged() -> None:
+    master = master_of(small(DEMO, 1), FrameType.FLAT, 1)
+    facts = MasterFacts(method_name="none", rejected_per_frame=(0,))
+    checks = {finding.check for finding in check_master(master.scan(), facts)}
+    assert not checks & {"flat too bright", "flat too dim", "signal to noise", "sample noise", "pixel noise", "copies"}
+
+
+# --- against the previous master ---
+
+
+def compared(master: Master) -> Compared:
+    return Compared(
+        read_rows=plane_reader(master.master, master.std, master.n_used),
+        n_frames=len(master.rejected_per_frame),
+        adu_per_unit=master.adu_per_unit,
+    )
+
+
+def comparison(new: Master, old: Master) -> dict[str, Finding]:
+    found = compare_masters(compared(new), compared(old), new.master.shape, new.kind)  # type: ignore[arg-type]
+    return {finding.check: finding for finding in found}
+
+
+@pytest.mark.parametrize("sensor", [small(DEMO, 1), small(BAYER, 1), small(QUIET, 1)], ids=lambda sensor: sensor.name)
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_masters_of_one_camera_agree(sensor: SensorModel, kind: FrameType) -> None:
+    for n_frames in (5, 20):
+        found = comparison(master_of(sensor, kind, n_frames, seed=1), master_of(sensor, kind, n_frames, seed=2))
+        assert alarms(found) == {}
+        assert found["pixels against previous"].value == pytest.approx(1.0, abs=0.15)
+
+
+def test_a_level_that_moved_is_named() -> None:
+    old = master_of(small(DEMO, 1), FrameType.BIAS, 20)
+    new = master_of(replace(small(DEMO, 1), bias_level_adu=515.0), FrameType.BIAS, 20)
+    finding = comparison(new, old)["level against previous"]
+    assert finding.outcome is Outcome.WARN
+    assert finding.value == pytest.approx(15, abs=0.5)
+
+
+def test_new_hot_pixels_are_counted() -> None:
+    old = master_of(small(DEMO, 1), FrameType.DARK, 20, seed=1)
+    new = master_of(small(DEMO, 1), FrameType.DARK, 20, seed=2)
+    new.master.ravel()[np.random.default_rng(1).choice(300 * 410, 1230, replace=False)] += 60
+    finding = comparison(new, old)["new hot pixels"]
+    assert finding.outcome is Outcome.WARN
+    assert finding.value == pytest.approx(0.01, rel=0.1)
+
+
+def test_dust_that_moved_and_another_sensor_are_named() -> None:
+    sensor = replace(small(DEMO, 1), dust=Dust(count=6, depth=0.1, radius_px=30))
+    old = master_of(replace(sensor, dust=Dust()), FrameType.FLAT, 20, seed=1)
+    found = comparison(master_of(sensor, FrameType.FLAT, 20, seed=2), old)
+    assert found["shape against previous"].outcome is Outcome.WARN
+    found = comparison(master_of(small(DEMO, 2), FrameType.FLAT, 20), old)
+    assert found["pixels against previous"].outcome is Outcome.WARN

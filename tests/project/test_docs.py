@@ -1,0 +1,140 @@
+"""The page on quality names every check that can be made, every key of a limit and every bit, and no others."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ostcal.config import load_config, resolved_values
+from ostcal.frames import FrameType
+from ostcal.library.master_header import defect_cards
+from ostcal.measure.defects import Defect
+from ostcal.measure.findings import Finding
+from ostcal.measure.frame_checks import check_frames, check_rejected
+from ostcal.measure.live import Check
+from ostcal.measure.master_checks import Compared, check_master, compare_masters
+from ostcal.measure.master_scan import plane_reader
+from ostcal.measure.survey import merge_blocks, survey_block
+from ostcal.simulator.sensor import SENSORS
+from support.folders import ROOT
+from support.master_samples import exposure_of, frames_of, master_of, small
+
+PAGE = (ROOT / "docs" / "quality.md").read_text(encoding="utf-8")
+FORMATS = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+KINDS = (FrameType.BIAS, FrameType.DARK, FrameType.FLAT)
+N_FRAMES = 6
+
+
+def chapter(title: str) -> str:
+    found = PAGE.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+    assert found, title
+    return found
+
+
+def table(title: str) -> list[list[str]]:
+    """Give the cells of the rows of the table in a chapter, without its head."""
+    lines = [line for line in chapter(title).splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def named(*texts: str) -> set[str]:
+    """Give what stands in backticks."""
+    return {word for text in texts for word in re.findall(r"`([^`]+)`", text)}
+
+
+def keys_of(section: str) -> set[str]:
+    return set(resolved_values(load_config(None))["quality"][section])
+
+
+def words(findings: list[Finding]) -> set[str]:
+    return {finding.check for finding in findings}
+
+
+def written_in(*modules: str) -> set[str]:
+    """Give the words of checks that are made by themselves, some of which say something only where it is so."""
+    sources = [(ROOT / "ostcal" / module).read_text(encoding="utf-8") for module in modules]
+    return {word for source in sources for word in re.findall(r'check="([a-z ]+)"', source)}
+
+
+def found_in_frames(kind: FrameType) -> set[str]:
+    """Give the checks of a clean series: each says at least that it passes."""
+    sensor = small(SENSORS["demo"], 3)
+    stack = frames_of(sensor, kind, N_FRAMES)
+    block = survey_block(
+        stack, 0, stack.shape[1:], saturation_adu=sensor.max_adu, scale_to_common=kind is FrameType.FLAT
+    )
+    exposures = [exposure_of(kind, sensor).exposure_time_s] * N_FRAMES
+    facts: dict[str, Any] = {"temperatures_c": [-10.0] * N_FRAMES, "set_points_c": [-10.0] * N_FRAMES}
+    return words(check_frames(kind, merge_blocks([block]), exposures_s=exposures, max_adu=sensor.max_adu, **facts))
+
+
+def found_in_masters(kind: FrameType) -> set[str]:
+    made = master_of(small(SENSORS["demo"], 3), kind, N_FRAMES)
+    reader = plane_reader(made.master, made.std, made.n_used)
+    compared = Compared(read_rows=reader, n_frames=N_FRAMES, adu_per_unit=made.adu_per_unit)
+    return words(check_master(made.scan(), made.facts())) | words(
+        compare_masters(compared, compared, (made.master.shape[0], made.master.shape[1]), kind)
+    )
+
+
+def test_the_page_names_every_check_of_frames() -> None:
+    found = set().union(*map(found_in_frames, KINDS)) | words(check_rejected([0] * N_FRAMES, 64))
+    assert len(found) >= 14
+    assert named(*(row[0] for row in table("Checks of frames"))) == found
+    assert written_in("measure/frame_checks.py") <= found
+
+
+def test_the_page_names_every_check_while_capturing() -> None:
+    (sentence,) = re.findall(r"While frames are captured .*?;", chapter("Checks of frames"), flags=re.DOTALL)
+    assert named(sentence) == {str(check) for check in Check}
+
+
+def test_the_page_names_every_check_of_masters() -> None:
+    found = set().union(*map(found_in_masters, KINDS))
+    assert len(found) >= 25
+    assert named(*(row[0] for row in table("Checks of masters"))) == found | written_in(
+        "measure/master_checks.py", "build/judge.py"
+    )
+
+
+@pytest.mark.parametrize(("title", "section"), [("Checks of frames", "frames"), ("Checks of masters", "masters")])
+def test_the_page_names_every_key_of_a_limit(title: str, section: str) -> None:
+    assert named(*(row[2] for row in table(title))) == keys_of(section)
+
+
+def test_the_page_names_every_bit_with_its_keys() -> None:
+    rows = table("Bad pixels")
+    assert [(int(row[0]), int(row[1]), row[2]) for row in rows] == [
+        (index, int(defect), str(defect.name)) for index, defect in enumerate(Defect)
+    ]
+    assert named(*(cell for row in rows for cell in row)) == keys_of("pixels")
+    for keyword, name, _ in defect_cards():
+        assert re.search(rf"`{keyword}`|`DQBIT0` to `DQBIT7`", FORMATS), (keyword, name)
+
+
+def test_the_other_keys_that_the_page_names_exist() -> None:
+    values = resolved_values(load_config(None))
+    for key, section in {
+        "quality_control": "master_frames",
+        "extensions": "master_frames",
+        "clip_spread": "master_frames",
+        "use_failed": "quality",
+    }.items():
+        assert key in PAGE
+        assert key in values[section]
+
+
+def test_every_page_that_the_pages_link_is_there() -> None:
+    for page in (ROOT / "docs").glob("*.md"):
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_limits_that_the_page_gives_in_adu_are_those_of_the_checks() -> None:
+    limits = resolved_values(load_config(None))["quality"]["frames"]
+    text = chapter("What it cannot see")
+    assert f"below {np.round(limits['leak_share'] * 65535):.0f} ADU" in text
+    assert f"plus {limits['leak_share_per_s'] * 65535:.1f} ADU for each second" in text

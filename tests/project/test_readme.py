@@ -1,0 +1,187 @@
+"""Every command and Python line of the README is run and prints what it says; what the guide names exists."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import click
+import pytest
+from astropy.io import fits
+
+from ostcal.cli import main
+from ostcal.config import load_config
+from ostcal.simulator.sensor import SENSORS
+from support.folders import ROOT
+from support.light_frames import write_light
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+GUIDE = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+REFERENCE = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+STAMP = re.compile(r"\d{8}_\d{6}")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"<!-- walk -->\n```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One command of the walk."""
+
+    command: str
+    shown: tuple[str, ...]
+    """The lines that the README shows below it."""
+    printed: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Walk:
+    """The walk of the README, done in a folder of its own."""
+
+    folder: Path
+    steps: tuple[Step, ...]
+
+
+@pytest.fixture(scope="module")
+def walk(tmp_path_factory: pytest.TempPathFactory) -> Walk:
+    """Run the commands in their order, with the files that the README shows."""
+    folder = tmp_path_factory.mktemp("readme")
+    for name, text in zip(("night.yaml", "own.yaml"), blocks("yaml"), strict=True):
+        assert f"`{name}`" in README
+        (folder / name).write_text(text, encoding="utf-8")
+    steps = []
+    for part in "".join(blocks("console")).split("$ ")[1:]:
+        command, *shown = part.splitlines()
+        if command.startswith("ostcal calibrate"):
+            (dark,) = (folder / "master_frames").glob("master_dark_20*.fits")
+            write_light(folder / "lights" / "m31_001.fits", like=dark)
+        steps.append(Step(command=command, shown=tuple(shown), printed=run(shlex.split(command), folder)))
+    return Walk(folder=folder, steps=tuple(steps))
+
+
+def run(arguments: list[str], cwd: Path) -> str:
+    if arguments[0] == "ostcal":
+        arguments = [sys.executable, "-m", "ostcal", *arguments[1:]]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(arguments, cwd=cwd, env=environment, capture_output=True, text=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+    return STAMP.sub("STAMP", done.stdout + done.stderr)
+
+
+def test_the_walk_prints_what_the_readme_shows(walk: Walk) -> None:
+    assert [step.command.split()[1] for step in walk.steps] == ["workflow", "export", "export", "calibrate", "masters"]
+    for step in walk.steps:
+        for line in step.shown:
+            assert STAMP.sub("STAMP", line) in step.printed, step.command
+
+
+def test_the_masters_of_the_walk_are_as_near_to_the_truth_as_the_demo_asks(walk: Walk) -> None:
+    printed = run([sys.executable, str(ROOT / "scripts" / "demo_night.py"), str(walk.folder)], walk.folder)
+    assert printed.count("  as expected") == 10  # bias, six darks, two flats, dark current
+    assert "beyond the noise 0 missed, 0 invented" in printed
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [("master_flat_*_L_*.fits", 1.001), ("master_dark_5.000s_*.fits", 1.0002), ("master_bias_*.fits", 1.0002)],
+)
+def test_the_demo_refuses_a_master_that_is_a_little_off(walk: Walk, tmp_path: Path, name: str, change: float) -> None:
+    shutil.copy(walk.folder / "night.yaml", tmp_path)
+    shutil.copytree(walk.folder / "master_frames", tmp_path / "master_frames", ignore=shutil.ignore_patterns("*.zarr"))
+    (path,) = (tmp_path / "master_frames").glob(name)
+    with fits.open(path, mode="update") as hdus:
+        hdus[0].data *= change
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "demo_night.py"), str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "NOT AS EXPECTED" in done.stdout
+    assert "further from the truth than its noise allows" in done.stderr
+
+
+def test_the_python_lines_run(tmp_path: Path) -> None:
+    (code,) = blocks("python")
+    assert "5 masters made" in run([sys.executable, "-c", code], tmp_path)
+
+
+def test_the_report_of_the_walk_says_what_the_readme_says_of_the_camera(walk: Walk) -> None:
+    (path,) = (walk.folder / "master_frames").glob("report_*.json")
+    camera = json.loads(path.read_text(encoding="utf-8"))["camera"]
+    sensor = SENSORS["demo"]
+    assert camera["gain_e_per_adu"] == pytest.approx(sensor.gain_e_per_adu, rel=0.002)
+    assert camera["read_noise_e"] == pytest.approx(sensor.read_noise_e, rel=0.002)
+    assert camera["dark_current_e_per_s"] == pytest.approx(0.300, abs=0.006)
+
+
+def test_the_demo_is_the_night_of_the_readme() -> None:
+    assert blocks("yaml")[0] == (ROOT / "scripts" / "demo_night.yaml").read_text(encoding="utf-8")
+
+
+def test_the_two_commands_are_there_and_run_in_this_environment() -> None:
+    for name in re.findall(r"^\$ (scripts/\w+)", README, flags=re.MULTILINE):
+        assert os.access(ROOT / name, os.X_OK) or sys.platform == "win32"
+
+
+def test_every_file_the_readme_names_is_there() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert target.startswith("http") or (ROOT / target).exists(), target
+
+
+def named_in(text: str) -> list[str]:
+    """Give what stands in backticks, and the lines of console blocks without their prompt."""
+    commands = re.findall(r"^\$ (.*)$", text, flags=re.MULTILINE)
+    return commands + re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+
+
+def options_of(name: str) -> dict[str, click.Parameter]:
+    command = main.get_command(click.Context(main), name)
+    assert command is not None, f"there is no command {name}"
+    return {option: parameter for parameter in command.params for option in parameter.opts}
+
+
+def test_the_commands_of_the_guide_can_be_given() -> None:
+    """Each with its options; a bare option stands for one of `ostcal workflow`."""
+    given = [shlex.split(words) for words in named_in(GUIDE) if words.startswith(("ostcal ", "--"))]
+    given = [words[1:] if words[0] == "ostcal" else ["workflow", *words] for words in given]
+    assert {words[0] for words in given} >= {"workflow", "cameras", "simulate", "masters", "export"}
+    for name, *words in given:
+        options = options_of(name)
+        for option, value in pairwise([*words, ""]):
+            if option.startswith("--"):
+                assert option in options, f"ostcal {name} has no option {option}"
+                if isinstance(choice := options[option].type, click.Choice):
+                    assert value in choice.choices
+
+
+def test_the_configuration_of_the_guide_is_one(tmp_path: Path) -> None:
+    (text,) = re.findall(r"```yaml\n(.*?)```", GUIDE, flags=re.DOTALL)
+    path = tmp_path / "night.yaml"
+    path.write_text(text, encoding="utf-8")
+    config = load_config(path)
+    assert config.warnings == ()
+    assert config.flat_capture.filters == ("L", "R", "G", "B")
+
+
+def test_the_keys_that_the_guide_names_exist() -> None:
+    named = [word for word in named_in(GUIDE) if re.fullmatch(r"[a-z_]+: \w+|[a-z]+_[a-z_]+", word)]
+    keys = {word.partition(":")[0] for word in named} - {"master_frames"}  # the folder
+    assert keys >= {"twilight", "export_frames", "target_count_rate"}
+    for key in keys:
+        assert f"`{key}`" in REFERENCE, key
+
+
+def test_every_page_the_guide_links_is_there() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", GUIDE):
+        assert (ROOT / "docs" / target).exists(), target

@@ -1,0 +1,805 @@
+"""Every error of docs/troubleshooting.md is provoked with the real command and printed as the page shows it.
+
+An entry of the page is a heading, the command with its exit code, and the lines that are printed, in which ``<words>``
+stand for paths, numbers and names, and an indented line goes on where the one before it ends.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from astropy.io import fits
+
+from ostcal.places.locking import LOCK_FILE, locked
+from ostcal.places.objects import ObjectPath
+from ostcal.simulator.options import CoverKind, Light, SimulatorOptions
+from ostcal.simulator.server import SimulatedObservatory
+from support import night as n
+from support.folders import ROOT
+from support.night import Night, Outcome
+from support.object_samples import fresh_bucket, write_series
+from support.object_server import FaultyProxy, credentials, free_port, s3_server
+from support.odd_servers import Answer, OddServer, Refusal, odd_camera
+from support.simulator_client import SMALL
+
+PAGE = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+CHAPTERS = (
+    "No input files",
+    "Exposure mismatch",
+    "Poor masters",
+    "Light leak",
+    "Masters and science frames that do not go together",
+    "Disk space",
+    "Permissions",
+    "Object stores",
+    "Camera",
+    "Configuration",
+)
+SCALE = 400.0
+"""How much faster simulated time passes."""
+
+
+# ---- the page ----
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One error of the page."""
+
+    chapter: str
+    title: str
+    command: str
+    exit_code: int
+    lines: tuple[str, ...]
+    advice: str
+    """What comes below the lines."""
+
+
+def parsed(page: str) -> list[Entry]:
+    return [
+        entry_of(chapter.partition("\n")[0], part)
+        for chapter in page.split("\n## ")[1:]
+        for part in chapter.split("\n### ")[1:]
+    ]
+
+
+def entry_of(chapter: str, part: str) -> Entry:
+    found = re.fullmatch(
+        r"(?P<title>.+)\n\n`ostcal (?P<command>\w+)`, exit code (?P<code>\d)\n\n"
+        r"```text\n(?P<lines>.+?)\n```\n\n(?P<advice>.+)",
+        part.rstrip("\n"),
+        flags=re.DOTALL,
+    )
+    assert found is not None, f"{chapter}: this is not written as an entry:\n{part}"
+    return Entry(
+        chapter=chapter,
+        title=found["title"],
+        command=found["command"],
+        exit_code=int(found["code"]),
+        lines=tuple(re.sub(r"\n +", " ", found["lines"]).split("\n")),
+        advice=found["advice"],
+    )
+
+
+ENTRIES = parsed(PAGE)
+
+
+def pattern_of(line: str) -> re.Pattern[str]:
+    """Give what a printed line must be like: ``<...>`` is anything but nothing, all else is literal."""
+    return re.compile(
+        "".join(".+?" if part.startswith("<") else re.escape(part) for part in re.split(r"(<[^<>]+>)", line))
+    )
+
+
+# ---- provoking ----
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ran:
+    """A command and how it ended."""
+
+    command: str
+    outcome: Outcome
+
+
+Provoke = Callable[[Path], Ran]
+PROVOKED: dict[str, Provoke] = {}
+SLOW: set[str] = set()
+"""Those that wait for pauses of real time."""
+
+
+def provokes(title: str, *, slow: bool = False) -> Callable[[Provoke], Provoke]:
+    """Register what provokes the entry of a title."""
+
+    def register(function: Provoke) -> Provoke:
+        assert title not in PROVOKED
+        PROVOKED[title] = function
+        if slow:
+            SLOW.add(title)
+        return function
+
+    return register
+
+
+def run(command: str, *arguments: str | Path) -> Ran:
+    return Ran(command=command, outcome=n.ostcal(command, *arguments))
+
+
+def masters(night: Night, *options: str, **keys: Any) -> Ran:
+    return run("masters", "--config", n.write_config(night, **keys), "--no-confirm", *options)
+
+
+def calibrate(night: Night, *arguments: str | Path) -> Ran:
+    return run("calibrate", *arguments, "--config", n.write_config(night))
+
+
+def capture(command: str, folder: Path, **sections: dict[str, Any]) -> Ran:
+    """Run a capturing command against the simulated camera, or what `video` says."""
+    values: dict[str, dict[str, Any]] = {
+        "dark_capture": {
+            "num_darks": 2,
+            "flat_exposure_time": 0.1,
+            "science_exposure_time": 0.1,
+            "exposure_factors": [1.0],
+            "output_dir": str(folder / "darks"),
+        },
+        "flat_capture": {"num_flats": 2, "output_dir": str(folder / "flats")},
+        "master_frames": {"output_dir": str(folder / "masters")},
+        "video": {"camera_type": "simulator", "simulator": {"time_scale": SCALE}},
+    }
+    for section, keys in sections.items():
+        values[section] = {**values[section], **keys}
+    path = folder / "night.yaml"
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    return run(command, "--config", path, "--no-confirm")
+
+
+def alpaca(port: int, **keys: Any) -> dict[str, Any]:
+    return {"camera_type": "alpaca", "alpaca": {"host": "127.0.0.1", "port": port, **keys}}
+
+
+def simulated(*faults: str, **keys: Any) -> dict[str, Any]:
+    return {"simulator": {"time_scale": SCALE, "faults": list(faults)}, "alpaca": keys}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Night:
+    """A night with masters and a science frame, not to be changed."""
+    night = Night(tmp_path_factory.mktemp("made"))
+    n.write_darks(night, 5.0)
+    n.write_darks(night, 2.0, n.dark_frames(2.0, seed=5))
+    n.write_flats(night, 2.0, FILTER="L")
+    status = night.run()
+    assert not status.is_error, status.details
+    return night
+
+
+@pytest.fixture
+def library(made: Night, tmp_path: Path) -> Night:
+    """A copy of it, to be spoiled; in the folder that the provoking functions are given."""
+    shutil.copytree(made.masters, tmp_path / "masters")
+    return Night(tmp_path)
+
+
+def fresh(folder: Path) -> Night:
+    """Give a night beside the one that has masters."""
+    night = Night(folder / "own")
+    night.root.mkdir()
+    return night
+
+
+def light(folder: Path, name: str = "m31.fits", exposure_s: float = 5.0, **cards: Any) -> Path:
+    """Write a science frame."""
+    (path,) = n.write_frames(
+        folder / "lights",
+        n.samples(1, 1500.0, seed=8),
+        "Light Frame",
+        exposure_s,
+        stem="m31",
+        **{"FILTER": "L", **cards},
+    )
+    return path.rename(path.with_name(name))
+
+
+# No input files
+
+
+@provokes("There are no frames")
+def no_frames(folder: Path) -> Ran:
+    night = fresh(folder)
+    night.darks.mkdir()
+    return masters(night)
+
+
+@provokes("Nothing says what the frames are")
+def no_kind(folder: Path) -> Ran:
+    night = fresh(folder)
+    n.write_frames(night.root / "raw", n.dark_frames(5.0), "?", 5.0, stem="img", IMAGETYP=None)
+    path = n.write_config(night)
+    path.write_text(path.read_text().replace(str(night.darks), str(night.root / "raw")))
+    return run("masters", "--config", path, "--no-confirm")
+
+
+@provokes("Too few frames")
+def too_few(folder: Path) -> Ran:
+    night = fresh(folder)
+    n.write_darks(night, 5.0, n.dark_frames(5.0, 2))
+    return masters(night)
+
+
+@provokes("A damaged frame")
+def damaged(folder: Path) -> Ran:
+    night = fresh(folder)
+    n.write_darks(night, 5.0)
+    path = night.darks / "exp_5.000s" / "dark_003.fits"
+    path.write_bytes(path.read_bytes()[:-2000])
+    return masters(night, "--darks-only")
+
+
+@provokes("A damaged compressed frame")
+def damaged_inside(folder: Path) -> Ran:
+    night = fresh(folder)
+    n.write_darks(night, 5.0)
+    path = night.darks / "exp_5.000s" / "dark_003.fits"
+    path.with_suffix(".fits.gz").write_bytes(gzip.compress(path.read_bytes())[:-300])
+    path.unlink()
+    return masters(night, "--darks-only")
+
+
+@provokes("A frame of another size")
+def of_another_size(folder: Path) -> Ran:
+    night = fresh(folder)
+    n.write_darks(night, 5.0)
+    n.write_frames(night.darks, np.full((1, 10, 12), 1000, np.uint16), "Dark Frame", 5.0, stem="odd")
+    return masters(night, "--darks-only")
+
+
+@provokes("There are no science frames")
+def no_science(folder: Path) -> Ran:
+    (folder / "masters").mkdir(exist_ok=True)
+    return calibrate(Night(folder), folder / "lights")
+
+
+@provokes("There is no folder of masters")
+def no_library(folder: Path) -> Ran:
+    night = Night(folder)
+    return run("library", "--config", n.write_config(night, output_dir=str(folder / "elsewhere")))
+
+
+@provokes("There is nothing to report on")
+def nothing_to_report(folder: Path) -> Ran:
+    night = fresh(folder)
+    night.masters.mkdir()
+    return run("report", "--config", n.write_config(night))
+
+
+# Exposure mismatch
+
+
+@provokes("No dark fits the flats")
+def no_dark_for_flats(folder: Path) -> Ran:
+    night = fresh(folder)
+    n.write_darks(night, 60.0)
+    n.write_flats(night, 2.0)
+    return masters(night)
+
+
+@provokes("No dark fits the science frame")
+def no_dark_for_science(folder: Path) -> Ran:
+    night = fresh(folder)
+    n.write_darks(night, 5.0)
+    assert not night.run_darks().is_error
+    return calibrate(night, light(night.root, exposure_s=300.0))
+
+
+@provokes("No dark of this temperature")
+def no_dark_of_the_temperature(folder: Path) -> Ran:
+    return calibrate(Night(folder), light(folder, SET_TEMP=-20.0, CCD_TEMP=-20.0))
+
+
+@provokes("A named dark of another exposure")
+def named_dark(folder: Path) -> Ran:
+    (dark,) = (folder / "masters").glob("master_dark_2.000s*.fits")
+    return calibrate(Night(folder), light(folder), "--dark", dark)
+
+
+@provokes("A science frame without exposure")
+def without_exposure(folder: Path) -> Ran:
+    frame = light(folder)
+    fits.delval(frame, "EXPTIME")
+    return calibrate(Night(folder), frame)
+
+
+@provokes("A header value of the wrong type")
+def wrong_type(folder: Path) -> Ran:
+    frame = light(folder)
+    fits.setval(frame, "EXPTIME", value="long")
+    return calibrate(Night(folder), frame)
+
+
+# Poor masters
+
+
+def too_bright_flats(night: Night) -> None:
+    n.write_darks(night, 2.0)
+    n.write_flats(night, 2.0, n.samples(7, 64000.0, noise=120.0, seed=9), FILTER="L")
+
+
+@provokes("A master fails its quality control")
+def failed_master(folder: Path) -> Ran:
+    night = fresh(folder)
+    too_bright_flats(night)
+    return masters(night)
+
+
+@provokes("A master that failed is left out")
+def failed_is_left_out(folder: Path) -> Ran:
+    night = fresh(folder)
+    too_bright_flats(night)
+    assert masters(night).outcome.exit_code == 3
+    return calibrate(night, light(night.root, exposure_s=2.0))
+
+
+@provokes("Flats without light")
+def flats_without_light(folder: Path) -> Ran:
+    night = fresh(folder)
+    n.write_darks(night, 2.0)
+    n.write_flats(night, 2.0, n.samples(4, 950.0, seed=9))
+    return masters(night)
+
+
+@provokes("One frame is unlike the others")
+def unlike_the_others(folder: Path) -> Ran:
+    night = fresh(folder)
+    shape = (64, 96)
+    stack = n.samples(10, 1000.0, seed=1, shape=shape)
+    stack[3, 20:40, 30:60] += 200
+    n.write_frames(night.darks, stack, "Dark Frame", 5.0)
+    return masters(night)
+
+
+@provokes("The noise of the camera is not known")
+def noise_not_known(folder: Path) -> Ran:
+    night = fresh(folder)
+    n.write_frames(night.darks, n.samples(5, 1000.0, seed=1, shape=(64, 96)), "Dark Frame", 5.0)
+    return masters(night, "--darks-only", clip_spread="noise")
+
+
+# Light leak
+
+
+@provokes("Light in a dark")
+def light_in_a_dark(folder: Path) -> Ran:
+    night = fresh(folder)
+    stack = n.samples(12, 1000.0, seed=1, shape=(64, 96))
+    stack[8] += 90
+    n.write_frames(night.darks, stack, "Dark Frame", 5.0)
+    return masters(night)
+
+
+@provokes("Darks are not taken because it is not dark")
+def not_dark(folder: Path) -> Ran:
+    options = SimulatorOptions(
+        cover=CoverKind.NONE, shutter=False, time_scale=SCALE, light=Light(panel_e_per_s=60000.0), sensor=SMALL
+    )
+    with SimulatedObservatory(options) as observatory:
+        return capture("darks", folder, video=alpaca(observatory.port))
+
+
+# Masters and science frames that do not go together
+
+
+@provokes("A master of another size")
+def master_of_another_size(folder: Path) -> Ran:
+    fits.PrimaryHDU(np.ones((8, 9), np.float32)).writeto(folder / "small.fits")
+    return calibrate(Night(folder), light(folder), "--flat", folder / "small.fits")
+
+
+@provokes("No flat of this filter")
+def no_flat_of_the_filter(folder: Path) -> Ran:
+    return calibrate(Night(folder), light(folder, FILTER="SII"))
+
+
+@provokes("A flat with zeros")
+def flat_with_zeros(folder: Path) -> Ran:
+    image = np.ones(n.SHAPE, np.float32)
+    image[3:9] = 0
+    fits.PrimaryHDU(image).writeto(folder / "flat.fits")
+    return calibrate(Night(folder), light(folder), "--flat", folder / "flat.fits")
+
+
+@provokes("A corrupt master")
+def corrupt_master(folder: Path) -> Ran:
+    (store,) = (folder / "masters" / "masters.zarr").glob("master_dark_5.000s*")
+    chunk = next((store / "master").glob("c.*"))
+    chunk.write_bytes(chunk.read_bytes()[:20])
+    return calibrate(Night(folder), light(folder))
+
+
+@provokes("A master whose description is damaged")
+def damaged_description(folder: Path) -> Ran:
+    (store,) = (folder / "masters" / "masters.zarr").glob("master_dark_5.000s*")
+    (store / "zarr.json").write_text("{", encoding="utf-8")
+    return calibrate(Night(folder), light(folder))
+
+
+@provokes("Rows that are upside down")
+def upside_down(folder: Path) -> Ran:
+    (dark,) = (folder / "masters").glob("master_dark_5.000s*.fits")
+    shutil.copy(dark, folder / "dark.fits")
+    fits.setval(folder / "dark.fits", "ROWORDER", value="BOTTOM-UP")
+    return calibrate(
+        Night(folder), light(folder, ROWORDER="TOP-DOWN"), "--dark", folder / "dark.fits", "--flat", "none"
+    )
+
+
+@provokes("A frame that is calibrated already")
+def calibrated_already(folder: Path) -> Ran:
+    frame = light(folder)
+    assert calibrate(Night(folder), frame).outcome.exit_code == 0
+    return calibrate(Night(folder), folder / "calibrated" / "m31_cal.fits", "--output-dir", folder / "again")
+
+
+@provokes("A result that exists")
+def exists_already(folder: Path) -> Ran:
+    frame = light(folder)
+    assert calibrate(Night(folder), frame).outcome.exit_code == 0
+    return calibrate(Night(folder), frame)
+
+
+@provokes("No gain for the uncertainty")
+def no_gain(folder: Path) -> Ran:
+    for path in (folder / "masters").glob("*.fits"):
+        for card in ("EGAIN", "GAINMEAS", "GAINERR"):
+            with fits.open(path, mode="update") as hdus:
+                hdus[0].header.remove(card, ignore_missing=True)
+    shutil.rmtree(folder / "masters" / "masters.zarr")
+    return calibrate(Night(folder), light(folder), "--uncertainty")
+
+
+# Disk space
+
+
+@provokes("Too little disk for the frames")
+def too_little_disk(folder: Path) -> Ran:
+    video = {"simulator": {"time_scale": SCALE, "sensor": "qhy600m"}}
+    return capture("darks", folder, video=video, dark_capture={"num_darks": 999_999})
+
+
+@provokes("The disk is full while masters are written")
+def full_disk(folder: Path) -> Ran:
+    night = fresh(folder)
+    n.write_frames(night.darks, n.samples(4, 1000, seed=1, shape=(700, 500)), "Dark Frame", 5.0)
+    with small_disk(night.root / "disk") as disk:  # room for the store, not for the FITS file too
+        return masters(night, "--darks-only", output_dir=str(disk / "masters"))
+
+
+@contextmanager
+def small_disk(place: Path) -> Iterator[Path]:
+    """Give a file system of 2 MB."""
+    place.mkdir()
+    mount = shutil.which("mount")
+    if mount is None:
+        pytest.skip("a small file system can only be made with mount")
+    done = subprocess.run(
+        [mount, "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.skip(f"tmpfs cannot be mounted here: {done.stderr.strip()}")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+@provokes("Too little memory")
+def too_little_memory(folder: Path) -> Ran:
+    night = fresh(folder)
+    n.write_darks(night, 5.0)
+    return masters(night, compute={"memory_limit": "100MiB"})
+
+
+# Permissions: a file where a directory is wanted, because to an administrator every directory is writable
+
+
+@provokes("Masters or their log cannot be written")
+def log_not_writable(folder: Path) -> Ran:
+    night = fresh(folder)
+    n.write_darks(night, 5.0)
+    (night.root / "blocker").write_text("a file")
+    return masters(night, output_dir=str(night.root / "blocker" / "masters"))
+
+
+@provokes("The store of masters cannot be used")
+def store_is_a_file(folder: Path) -> Ran:
+    night = fresh(folder)
+    n.write_darks(night, 5.0)
+    night.masters.mkdir()
+    (night.masters / "masters.zarr").write_text("a file")
+    return masters(night)
+
+
+@provokes("Frames cannot be stored")
+def frames_not_writable(folder: Path) -> Ran:
+    (folder / "blocker").write_text("a file")
+    return capture("darks", folder, dark_capture={"output_dir": str(folder / "blocker" / "darks")})
+
+
+@provokes("Calibrated frames cannot be written")
+def results_not_writable(folder: Path) -> Ran:
+    (folder / "blocker").write_text("a file")
+    return calibrate(Night(folder), light(folder), "--output-dir", folder / "blocker" / "out")
+
+
+@provokes("Another run is writing there")
+def two_at_once(folder: Path) -> Ran:
+    night, out = Night(folder), folder / "out"
+    out.mkdir()
+    with locked(out / LOCK_FILE, what=str(out)):
+        return calibrate(night, light(folder), "--output-dir", out)
+
+
+# Object stores
+
+
+def upload(folder: Path, endpoint: str, location: str = "s3://bucket/darks") -> Ran:
+    """Upload a series of two frames, with the credentials of the tests."""
+    write_series(folder / "darks" / "exp_5.000s.zarr", 2)
+    path = folder / "s3.yaml"
+    path.write_text(f"storage: {{endpoint: '{endpoint}', retries: 1, timeout: 2}}\n", encoding="utf-8")
+    with credentials():
+        return Ran(command="upload", outcome=n.ostcal("upload", folder / "darks", location, "--config", path))
+
+
+@provokes("No package for object stores")
+def no_package(folder: Path) -> Ran:
+    write_series(folder / "darks" / "exp_5.000s.zarr", 2)
+    (folder / "obstore.py").write_text("raise ImportError('not installed')\n")
+    environment = n.command_environment()
+    environment["PYTHONPATH"] = os.pathsep.join([str(folder), environment["PYTHONPATH"]])
+    command = n.command_line("upload", folder / "darks", "s3://bucket/darks")
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
+    return Ran(command="upload", outcome=Outcome(exit_code=ended.returncode, stdout=ended.stdout, stderr=ended.stderr))
+
+
+@provokes("No credentials")
+def no_credentials(folder: Path) -> Ran:
+    write_series(folder / "darks" / "exp_5.000s.zarr", 2)
+    # where a virtual machine would give them: nobody is there
+    nobody = {"AWS_METADATA_ENDPOINT": f"http://127.0.0.1:{free_port()}", "AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
+    # a bucket of its own: a process keeps what it has connected to
+    with credentials(nobody, without=("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")):
+        return Ran(command="upload", outcome=n.ostcal("upload", folder / "darks", "s3://without-credentials/darks"))
+
+
+@provokes("The store refuses")
+def store_refuses(folder: Path) -> Ran:
+    with FaultyProxy("http://127.0.0.1:1", lambda method, path, number: "403") as proxy:
+        return upload(folder, proxy.endpoint)
+
+
+@provokes("There is no bucket")
+def no_bucket(folder: Path) -> Ran:
+    with s3_server() as endpoint:
+        return upload(folder, endpoint)
+
+
+@provokes("The store does not answer")
+def store_does_not_answer(folder: Path) -> Ran:
+    return upload(folder, f"http://127.0.0.1:{free_port()}")
+
+
+@provokes("A copy that is not whole")
+def copy_is_not_whole(folder: Path) -> Ran:
+    with s3_server() as endpoint, credentials():
+        bucket = fresh_bucket(endpoint)
+        ObjectPath.of(f"{bucket}/exp_5.000s.zarr/frames/c/0/0/0").write_bytes(b"samples")
+        path = folder / "s3.yaml"
+        path.write_text(f"storage: {{endpoint: '{endpoint}'}}\n", encoding="utf-8")
+        return run("export", f"{bucket}/exp_5.000s.zarr", "--to", folder / "fits", "--config", path)
+
+
+@provokes("A password in a location")
+def password_in_a_location(folder: Path) -> Ran:
+    return upload(folder, "http://127.0.0.1:1", "s3://name:password@bucket/darks")
+
+
+@provokes("Captured into an object store")
+def captured_into_a_store(folder: Path) -> Ran:
+    path = folder / "c.yaml"
+    masters = folder / "masters"
+    path.write_text(f"dark_capture: {{output_dir: 's3://b/darks'}}\nmaster_frames: {{output_dir: '{masters}'}}\n")
+    return Ran(command="darks", outcome=n.ostcal("darks", "--config", path, "--no-confirm"))
+
+
+# Camera
+
+
+def closed_port() -> int:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        return int(unused.getsockname()[1])
+
+
+@provokes("No server answers")
+def no_server(folder: Path) -> Ran:
+    return capture("darks", folder, video=alpaca(closed_port()))
+
+
+@provokes("Something listens and says nothing")
+def silent_server(folder: Path) -> Ran:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return capture("darks", folder, video=alpaca(listener.getsockname()[1], reply_timeout=0.5))
+
+
+class WebServer(OddServer):
+    """Something that speaks HTTP and shows the same page to whatever it is asked."""
+
+    def reply(self, method: str, path: str, values: Any) -> Answer:
+        return Answer(body=b"<html>Router login</html>", content_type="text/html", status=200)
+
+
+@provokes("The port of another program")
+def wrong_port(folder: Path) -> Ran:
+    with WebServer({}) as server:
+        at = {"host": "127.0.0.1", "port": server.port}
+        return capture("darks", folder, video={"camera_type": "alpaca", "alpaca": at, "cooling": UNCOOLED})
+
+
+@provokes("The server has no such camera")
+def no_camera(folder: Path) -> Ran:
+    options = SimulatorOptions(sensor=SMALL, time_scale=SCALE)
+    with SimulatedObservatory(options) as observatory:
+        return capture("darks", folder, video=alpaca(observatory.port, device_id=3))
+
+
+@provokes("Another program holds the camera")
+def camera_held(folder: Path) -> Ran:
+    return capture("darks", folder, video=simulated("connect-refused"))
+
+
+@provokes("The gain is refused")
+def gain_refused(folder: Path) -> Ran:
+    return capture("darks", folder, video=simulated(gain=1000))
+
+
+@provokes("The exposure is outside the limits of the camera")
+def exposure_outside(folder: Path) -> Ran:
+    return capture("flats", folder, flat_capture={"min_exposure": 4000.0, "max_exposure": 5000.0})
+
+
+UNCOOLED = {"enable_cooling": False}
+
+
+@provokes("The camera refuses the exposure")
+def exposure_refused(folder: Path) -> Ran:
+    device = odd_camera(HasShutter=True, StartExposure=Refusal(number=0x401, text="too short for me"))
+    with OddServer({"camera/0": device}) as server:
+        at = {"host": "127.0.0.1", "port": server.port}
+        return capture("darks", folder, video={"camera_type": "alpaca", "alpaca": at, "cooling": UNCOOLED})
+
+
+@provokes("The wheel has no such filter")
+def no_such_filter(folder: Path) -> Ran:
+    video = {**simulated(filter_wheel_id=0), "alpaca": {"filter_wheel_id": 0}}
+    return capture("flats", folder, video=video, flat_capture={"filters": ["L", "SIII"]})
+
+
+@provokes("The image is not one")
+def garbage(folder: Path) -> Ran:
+    return capture("darks", folder, video=simulated("garbage"))
+
+
+@provokes("The image claims an absurd size")
+def absurd_size(folder: Path) -> Ran:
+    return capture("darks", folder, video=simulated("huge"))
+
+
+@provokes("The image is cut short")
+def cut_short(folder: Path) -> Ran:
+    return capture("darks", folder, video=simulated("short"))
+
+
+@provokes("The camera falls silent once")
+def silent_once(folder: Path) -> Ran:
+    options = SimulatorOptions(sensor=SMALL, time_scale=SCALE, faults=("silence@startexposure:once",))
+    with SimulatedObservatory(options) as observatory:
+        return capture("darks", folder, video=alpaca(observatory.port, reply_timeout=1.0))
+
+
+@provokes("Every image stays away", slow=True)
+def silent_images(folder: Path) -> Ran:
+    with SimulatedObservatory(SimulatorOptions(sensor=SMALL, time_scale=SCALE, faults=("silence",))) as observatory:
+        video = alpaca(observatory.port, silence_timeout=0.5)
+        return capture("darks", folder, video=video, dark_capture={"min_exposure": 0.1})
+
+
+@provokes("The cooler misses its target")
+def cooler_misses(folder: Path) -> Ran:
+    cooling = {"enable_cooling": True, "target_temperature": -10.0, "cooling_timeout": 600.0}
+    return capture("darks", folder, video={**simulated("cooler-miss"), "cooling": cooling})
+
+
+@provokes("The light of the flats is too bright")
+def too_bright(folder: Path) -> Ran:
+    options = SimulatorOptions(cover=CoverKind.NONE, time_scale=SCALE, light=Light(panel_e_per_s=1e8), sensor=SMALL)
+    with SimulatedObservatory(options) as observatory:
+        return capture("flats", folder, video=alpaca(observatory.port), flat_capture={"min_exposure": 5.0})
+
+
+@provokes("The light of the flats is too faint")
+def too_faint(folder: Path) -> Ran:
+    return capture("flats", folder, flat_capture={"min_exposure": 0.001, "max_exposure": 0.01})
+
+
+@provokes("camera_type ascom is for Windows")
+def ascom_elsewhere(folder: Path) -> Ran:
+    return capture("darks", folder, video={"camera_type": "ascom"})
+
+
+# Configuration
+
+
+@provokes("A key that is not known")
+def unknown_key(folder: Path) -> Ran:
+    path = folder / "night.yaml"
+    path.write_text("master_frames:\n  rejection_metod: median\n", encoding="utf-8")
+    return run("masters", "--config", path)
+
+
+@provokes("No configuration file")
+def no_config(folder: Path) -> Ran:
+    return run("workflow", "--config", folder / "night.yaml")
+
+
+# ---- the tests ----
+
+
+def test_every_entry_is_provoked_and_every_error_that_is_provoked_has_an_entry() -> None:
+    titles = [entry.title for entry in ENTRIES]
+    assert len(set(titles)) == len(titles)
+    assert set(titles) == set(PROVOKED)
+
+
+def test_the_chapters_are_those_that_are_promised() -> None:
+    assert list(dict.fromkeys(entry.chapter for entry in ENTRIES)) == list(CHAPTERS)
+
+
+def test_every_entry_says_what_it_means_and_what_to_do() -> None:
+    for entry in ENTRIES:
+        meaning, _, advice = entry.advice.partition("**Do:** ")
+        assert meaning.strip(), entry.title
+        assert len(advice.split()) >= 4, entry.title
+        assert all(line.startswith(("error: ", "warning: ")) for line in entry.lines), entry.title
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [pytest.param(entry, marks=[pytest.mark.slow] if entry.title in SLOW else [], id=entry.title) for entry in ENTRIES],
+)
+@pytest.mark.usefixtures("library")
+def test_what_the_page_shows_is_what_is_printed(entry: Entry, tmp_path: Path) -> None:
+    ran = PROVOKED[entry.title](tmp_path)
+    printed = ran.outcome.stderr.splitlines()
+    assert ran.command == entry.command
+    assert ran.outcome.exit_code == entry.exit_code, ran.outcome.text
+    assert "Traceback" not in ran.outcome.text
+    patterns = [pattern_of(line) for line in entry.lines]
+    for line, pattern in zip(entry.lines, patterns, strict=True):
+        assert any(pattern.fullmatch(one) for one in printed), f"not printed: {line}\n{ran.outcome.stderr}"
+    for one in printed:
+        if one.startswith("error: "):
+            assert any(pattern.fullmatch(one) for pattern in patterns), f"not in the page: {one}"

@@ -1,0 +1,1 @@
+"""What the tests share: nights of frames, servers, samples, strategies."""
