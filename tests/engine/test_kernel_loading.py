@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import ostcal
 from support.folders import TESTS
 
 
@@ -17,7 +19,7 @@ def output_of(code: str, *first_on_path: Path) -> str:
     """Run Python code in a process of its own, with the kernels that are compiled already."""
     path = os.pathsep.join([*map(str, first_on_path), *sys.path])
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
+        [sys.executable, "-P", "-c", textwrap.dedent(code)],
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,
@@ -81,6 +83,30 @@ def test_a_cache_without_its_code_is_filled_again(kernel_of_a_module: Path) -> N
     compiled.unlink()
     assert output_of(SUM_OF_ROOTS, kernel_of_a_module) == "6.0\n"
     assert output_of(SUM_OF_ROOTS, kernel_of_a_module) == "6.0 1\n"
+
+
+def test_a_change_in_a_file_of_a_callee_compiles_its_callers_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
+    package = tmp_path / "ostcal"
+    shutil.copytree(Path(ostcal.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    callee = package / "measure" / "callee_kernels.py"
+    head = "from ostcal.compiling import {0}\n\n"
+    (package / "measure" / "caller_kernels.py").write_text(
+        head.format("door") + "from ostcal.measure.callee_kernels import once\n\n"
+        "@door\ndef thrice(value):\n    return 3 * once(value)\n"
+    )
+    call = """
+        from ostcal.measure.caller_kernels import thrice
+
+        print(thrice(2), *thrice.stats.cache_hits.values())
+    """
+    callee.write_text(head.format("kernel") + "@kernel\ndef once(value):\n    return value\n")
+    assert output_of(call, tmp_path) == "6\n"
+    assert output_of(call, tmp_path) == "6 1\n"
+    callee.write_text(head.format("kernel") + "@kernel\ndef once(value):\n    return value + 100\n")
+    assert output_of(call, tmp_path) == "306\n"
 
 
 def test_kernels_do_without_a_place_for_their_cache(kernel_of_a_module: Path) -> None:
