@@ -25,6 +25,7 @@ from ostcal.inputs.transfer import export_frame, export_name
 from ostcal.measure import live
 from ostcal.places.durable import os_reason
 from ostcal.places.locking import locked
+from ostcal.places.paths import make_directory
 from ostcal.series.frame_store import SeriesWriter, create_series, open_series, open_series_for_writing
 from ostcal.series.record import FrameCheck, FramePixels, FrameRecord, describe_pixels
 
@@ -214,7 +215,7 @@ def series_lock(sink: SeriesSink, name: str) -> Iterator[None]:
 
 def _make_directory(directory: Path) -> None:
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directory(directory)
     except OSError as error:
         raise StorageError(f"{directory}: the directory cannot be made: {os_reason(error)}") from error
 

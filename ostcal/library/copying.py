@@ -17,7 +17,7 @@ from typing import Final, Literal
 
 from ostcal.errors import FrameError, InputError, StorageError
 from ostcal.library.store import DTYPES, MasterStore
-from ostcal.places.durable import PARTIAL_ENDING, os_reason, sweep_partials, sync_directory
+from ostcal.places.durable import PARTIAL_ENDING, os_reason, sweep_partials
 from ostcal.places.objects import PART_BYTES, ObjectPath, ObjectState
 from ostcal.places.paths import (
     Location,
@@ -26,9 +26,11 @@ from ostcal.places.paths import (
     is_dir,
     is_remote,
     joined,
+    make_directory,
     normalized,
     place,
     same_contents,
+    sync_directory,
     walk,
 )
 from ostcal.series.frame_store import FRAMES, LEDGER, STORE_ENDING, find_series, open_series, read_committed
@@ -324,13 +326,11 @@ class _Download(_Copy):
 
     def run(self) -> CopyReport:
         try:
-            self._root.mkdir(parents=True, exist_ok=True)
+            make_directory(self._root)
             sweep_partials(self._root)
             self.work()
             if self.plan.kind == "series":
-                (self._root / LEDGER).mkdir(exist_ok=True)
-            for parent, _, _ in os.walk(self._root):
-                sync_directory(Path(parent))
+                make_directory(self._root / LEDGER)
             if self._is_new:
                 self._root.rename(self._target)
                 sync_directory(self._target.parent)
@@ -373,7 +373,7 @@ class _Download(_Copy):
     def _fetch(self, name: str) -> None:
         path, source = self._local(name), self._source / name
         size = source.state().size
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(path.parent)
         partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL_ENDING}")
         with partial.open("wb") as file:
             for start in range(0, size, PART_BYTES):
@@ -381,6 +381,7 @@ class _Download(_Copy):
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
+        sync_directory(path.parent)  # before a file of the next step makes this one visible
 
     def _local(self, name: str) -> Path:
         return self._root.joinpath(*_safe(name, self.plan.source))

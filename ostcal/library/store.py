@@ -35,7 +35,6 @@ from ostcal.places.durable import (
     read_bounded,
     sweep_partial_files,
     sweep_partials,
-    sync_directory,
     sync_file,
     write_atomically,
 )
@@ -59,6 +58,7 @@ from ostcal.places.paths import (
     remove_tree,
     retried,
     stamp_of,
+    sync_directory,
 )
 from ostcal.series.record import MAX_SIDE
 from ostcal.series.shard_reader import blosc_only, decode_chunk
@@ -214,6 +214,8 @@ class MasterStore:
             if (path / _STRIPS).exists():
                 remove_tree(path / _STRIPS)
             (path / _SURVEY_FILE).unlink(missing_ok=True)
+            # arrays of an interrupted run are synced here too, or a power cut would leave a master without them
+            files += [path / plane / _METADATA_FILE for plane in planes]
             with ThreadPoolExecutor(_SYNC_THREADS) as pool:  # the disk orders what waits; one after the other is slower
                 list(pool.map(sync_file, files))
             for directory in (*(path / plane for plane in planes), path, self._path):

@@ -15,7 +15,7 @@ from typing import Any
 
 from ostcal.places.direct_output import write_past_cache
 from ostcal.places.objects import ObjectPath
-from ostcal.places.paths import Place, read_start
+from ostcal.places.paths import Place, read_start, sync_directory
 
 PARTIAL_ENDING = ".partial"
 """Ending of everything that is being written; zarr-python's own temporary files have it too."""
@@ -104,20 +104,6 @@ def sync_file(path: Place) -> None:
         return
     with path.open("r+b") as file:  # Windows syncs only what is open for writing
         os.fsync(file.fileno())
-
-
-def sync_directory(path: Place) -> None:
-    """Wait until the names in a directory are on the disk; nothing where a system cannot do it (Windows)."""
-    if os.name == "nt" or isinstance(path, ObjectPath):
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems know no such thing
-            raise
-    finally:
-        os.close(descriptor)
 
 
 def sweep_partials(directory: Place) -> list[Path]:

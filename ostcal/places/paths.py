@@ -306,9 +306,28 @@ def retried(function: Callable[[], _T], pauses_s: Iterable[float] = _PAUSES_S) -
 
 
 def make_directory(location: Location | Place) -> None:
-    """Make a directory with those above it; OSError where that fails."""
-    if not is_remote(location):
-        os.makedirs(str(location), exist_ok=True)
+    """Make a directory with those above it; their names are on the disk when this returns; OSError where that fails."""
+    if is_remote(location):
+        return
+    directory = Path(str(location)).absolute()
+    missing = [path for path in (directory, *directory.parents) if not path.exists()]
+    directory.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        sync_directory(path.parent)
+
+
+def sync_directory(path: Place) -> None:
+    """Wait until the names in a directory are on the disk; nothing where a system cannot do it (Windows)."""
+    if os.name == "nt" or isinstance(path, ObjectPath):
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems know no such thing
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def make_new_directory(path: Place) -> None:

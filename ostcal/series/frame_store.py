@@ -34,7 +34,6 @@ from ostcal.places.durable import (
     parse_json,
     read_bounded,
     sweep_partials,
-    sync_directory,
     sync_file,
     write_atomically,
     write_parts_atomically,
@@ -49,11 +48,13 @@ from ostcal.places.paths import (
     in_parallel,
     is_remote,
     joined,
+    make_directory,
     normalized,
     place,
     real,
     recent_stamp_of,
     retried,
+    sync_directory,
     walk,
 )
 from ostcal.series.object_shards import read_object_rows
@@ -184,6 +185,7 @@ def create_series(
     # the whole skeleton appears under its name at once: a killed process leaves no half-made series
     partial = path.with_name(f"{path.name}.{uuid4().hex}{PARTIAL_ENDING}")
     try:
+        make_directory(path.parent)
         (partial / LEDGER).mkdir(parents=True)
         group = {"zarr_format": 3, "node_type": "group", "attributes": header}
         write_atomically(partial / _METADATA_FILE, _as_json(group), durable=True)

@@ -1,0 +1,106 @@
+"""What becomes visible is on the disk before: a power cut loses a frame or a master as a whole, or nothing of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from support.disk_calls import Call, Disk, replayed
+
+MASTERS = """
+    import sys
+    from pathlib import Path
+    import numpy as np
+    from ostcal.library.store import MasterStore
+
+    def strips(writer):
+        for start in range(0, 64, 16):
+            writer.write_rows(
+                start, master=np.ones((16, 700), np.float32), n_used=np.ones((16, 700), np.uint16),
+                std=np.ones((16, 700), np.float32), read_again=(),
+            )
+
+    store = MasterStore(Path(sys.argv[1], "nights", "master_frames", "masters.zarr"))
+    strips(store.create("plain", (64, 700), 16))
+    store.commit("plain", {})
+    writer = store.create("with_defects", (64, 700), 16)
+    strips(writer)
+    writer.write_defects(lambda start, stop: np.ones((stop - start, 700), np.uint8))
+    store.commit("with_defects", {})
+    store.create("left", (64, 700), 16, work="the same")
+    store.abandon("left")
+    strips(store.create("adopted", (64, 700), 16, work="the same"))
+    store.commit("adopted", {})
+"""
+SERIES = """
+    import sys
+    from datetime import UTC, datetime
+    from pathlib import Path
+    import numpy as np
+    from ostcal.frames import FrameMetadata, FrameType
+    from ostcal.series.frame_store import create_series, decide_frames, open_series_for_writing
+    from ostcal.series.record import Decision, FrameRecord, describe_pixels
+
+    def write(writer, index):
+        frame = np.full((50, 60), index, writer.dtype)
+        metadata = FrameMetadata(frame_type=FrameType.DARK, exposure_time_s=1.0, width=60, height=50)
+        writer.write_frame(index, frame, FrameRecord(index=index, metadata=metadata, pixels=describe_pixels(frame)))
+
+    location = Path(sys.argv[1], "night", "darks", "exp_1.000s.zarr")
+    writer = create_series(
+        location, n_frames=2, height=50, width=60, dtype="uint16", frame_type=FrameType.DARK, compressor=sys.argv[2]
+    )
+    write(writer, 0)
+    writer = open_series_for_writing(location)
+    write(writer, 1)
+    writer.extend(3)
+    write(writer, 2)
+    decide_frames(location, [1], Decision(excluded=True, why="cloud", who="anna", when=datetime.now(UTC)))
+"""
+
+
+def published(calls: list[Call], path: Path) -> Disk:
+    """Return the disk as it was before a path got its name for the first time."""
+    return next(call.before for call in calls if call.path == path and call.name == "rename")
+
+
+@pytest.fixture(scope="module")
+def masters(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Call], Disk]:
+    """Return a store into which masters were written, and what happened on the disk."""
+    folder = tmp_path_factory.mktemp("masters") / "disk"
+    folder.mkdir()
+    calls, disk = replayed(MASTERS, folder)
+    return folder / "nights" / "master_frames" / "masters.zarr", calls, disk
+
+
+@pytest.mark.parametrize("name", ["plain", "with_defects", "adopted"])
+def test_all_of_a_master_is_on_the_disk_before_it_is_visible(masters: tuple[Path, list[Call], Disk], name: str) -> None:
+    store, calls, _ = masters
+    written = {call.path for call in calls if call.path.is_relative_to(store / name)}
+    assert {store / name / plane / file for plane in ("master", "std") for file in ("zarr.json", "c.3.0")} <= written
+    at_risk = published(calls, store / name / "zarr.json").at_risk(store / name)
+    assert [path for path in at_risk if path != "writing.json" and ".partial" not in path] == []
+
+
+def test_a_store_of_masters_and_its_attributes_are_on_the_disk_when_commit_returns(
+    masters: tuple[Path, list[Call], Disk],
+) -> None:
+    store, _, disk = masters
+    assert [path for path in disk.at_risk(store) if not path.endswith("writing.json")] == []
+
+
+@pytest.mark.parametrize("compressor", ["auto", "none"])
+def test_all_of_a_frame_is_on_the_disk_before_it_is_committed(tmp_path: Path, compressor: str) -> None:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    calls, disk = replayed(SERIES.replace("sys.argv[2]", repr(compressor)), folder)
+    series = folder / "night" / "darks" / "exp_1.000s.zarr"
+    skeleton = next(call for call in calls if call.path == series)
+    partial = next(path for path in skeleton.before.unnamed if path.name.startswith(f"{series.name}."))
+    assert skeleton.before.at_risk(partial) == ["."]
+    for index in range(3):
+        record = series / "ledger" / f"{index:06d}.json"
+        at_risk = published(calls, record).at_risk(series)
+        assert [path for path in at_risk if ".json." not in path] == []
+    assert disk.at_risk(series) == []
