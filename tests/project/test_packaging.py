@@ -62,7 +62,7 @@ def test_the_version_is_written_once(installed: importlib.metadata.Distribution)
 
 
 def test_the_changelog_has_the_version() -> None:
-    assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"## {ostcal.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
 def test_dependencies_are_what_the_package_imports() -> None:
@@ -139,3 +139,8 @@ def test_the_demo_leaves_a_folder_alone_that_it_did_not_make(tmp_path: Path) -> 
     assert done.returncode == 1
     assert "not made by scripts/demo" in done.stderr
     assert frame.read_bytes() == b"somebody's night"
+
+
+def test_the_citation_names_this_version() -> None:
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {ostcal.__version__}\n" in citation
