@@ -37,6 +37,8 @@ SATURATED_SHARE = 0.002
 """Flats with more saturated pixels than this above those of their darks are not used: 0.2 % in one cell of 64 are
 13 % of it, which its robust neighbours outvote."""
 OUTLIER_SIGMAS = 4.0
+MAX_PAIR_RATIO = 2.0
+"""A pair of more than twice the variance of another holds a frame with a fault rather than more noise."""
 DARK_LEVEL_ERROR_ADU = 1.0
 """What the level of a dark may be off: real bias levels drift by this between series. It counts where points of low
 signal are compared with others, so that they do not overrule these."""
@@ -279,14 +281,35 @@ def _pair_inflation(survey: SeriesSurvey) -> float:
     return 1 + 0.5 * neighbours / max(1, len(survey.pair_first))
 
 
-def _pair_mean(survey: SeriesSurvey) -> tuple[FloatArray, FloatArray]:
-    """Give the variance of a sample in each cell, mean over the pairs without outlying ones, and its uncertainty."""
+def pair_mean(survey: SeriesSurvey) -> tuple[FloatArray, FloatArray]:
+    """Return the variance of a sample in each cell, mean over the pairs that are no outliers, and its uncertainty.
+
+    A pair is no outlier within `OUTLIER_SIGMAS` of the median. An even number of pairs can have none there: the median
+    is then between two groups, such as 25 and 27 ADU^2 of bias frames with a noise of 5, 5 and 5.4 ADU. Pairs like
+    either of the two middle ones count then, or only like the smaller one where the other is more than
+    `MAX_PAIR_RATIO` times as large: what goes wrong in a frame adds to the variance of its pairs.
+
+    Parameters
+    ----------
+    survey : SeriesSurvey
+        Of at least two frames.
+
+    Returns
+    -------
+    variance_adu2, uncertainty_adu2 : (GRID, GRID) float64
+        NaN where a cell has fewer than `LEAST_CELL_PIXELS`.
+    """
     pairs = survey.pair_variance_adu2
-    median = np.median(pairs, axis=0)
     relative = _relative_error(survey)
-    kept = np.abs(pairs - median) <= OUTLIER_SIGMAS * relative * median
-    kept |= pairs == median  # never none of them
-    n_kept = np.maximum(1, np.sum(kept, axis=0))
+
+    def near(centre: FloatArray) -> NDArray[np.bool_]:
+        return np.asarray(np.abs(pairs - centre) <= OUTLIER_SIGMAS * relative * centre)
+
+    median = np.median(pairs, axis=0)
+    kept = near(median)
+    low, high = np.sort(pairs, axis=0)[[(len(pairs) - 1) // 2, len(pairs) // 2]]
+    kept |= ~kept.any(axis=0) & (near(low) | (near(high) & (high <= MAX_PAIR_RATIO * low)))
+    n_kept = np.maximum(1, np.sum(kept, axis=0))  # 0 only where the median is NaN
     variance = np.sum(pairs, axis=0, where=kept) / n_kept
     variance[np.isnan(median) | (survey.cell_pixels < LEAST_CELL_PIXELS)] = np.nan
     return variance, variance * relative * np.sqrt(_pair_inflation(survey) / n_kept)
@@ -345,7 +368,7 @@ def _short_darks(darks: Sequence[SurveyedSeries], notes: list[str]) -> list[Surv
 
 def _variance_of(survey: SeriesSurvey) -> Measured | None:
     """Give the variance of a sample, mean over the cells less those twice as noisy as the median; None without any."""
-    variance, error = _pair_mean(survey)
+    variance, error = pair_mean(survey)
     known = np.isfinite(variance)
     if not np.any(known):
         return None
@@ -419,7 +442,7 @@ def _dark_cells(darks: Sequence[SurveyedSeries]) -> _DarkCells | None:
     for one in usable:
         if exposures and one.exposure_s - exposures[-1] <= SAME_EXPOSURE * one.exposure_s:
             continue
-        variance, error = _pair_mean(one.survey)
+        variance, error = pair_mean(one.survey)
         exposures.append(one.exposure_s)
         levels.append(np.median(one.survey.cells_adu, axis=0))
         variances.append(variance)

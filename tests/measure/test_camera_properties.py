@@ -20,9 +20,10 @@ from ostcal.measure.camera import (
     Measured,
     SurveyedSeries,
     measure_camera,
+    pair_mean,
     with_dark_current,
 )
-from ostcal.measure.survey import merge_blocks, sampled_blocks, survey_block
+from ostcal.measure.survey import GRID, merge_blocks, sampled_blocks, survey_block
 from ostcal.simulator.sensor import SENSORS, Exposure, SensorModel
 
 SIZE = {"width": 400, "height": 300}
@@ -185,6 +186,70 @@ def test_flats_that_saturate_the_converter_give_its_end_as_full_well() -> None:
     found = camera(deep, 10, (0.3, 0.6, 1.5))
     is_about(found.gain_e_per_adu, 1.2, 0.01)
     is_about(found.full_well_e, (65535 - 500) * 1.2, 0.01)
+
+
+# ---- frames of different noise ----
+
+
+def bias_of_noise(noises_adu: Sequence[float], shape: tuple[int, int] = (1024, 1024), seed: int = 20) -> SurveyedSeries:
+    """Make bias frames of these noises: (n, height, width) uint16."""
+    rng = np.random.default_rng(seed)
+    frames = np.stack([rng.normal(1000.0, noise, shape) for noise in noises_adu]).round().astype(np.uint16)
+    return surveyed(frames, [0.0] * len(noises_adu))
+
+
+def noise_of_pairs(noises_adu: Sequence[float]) -> float:
+    """Return the noise that all pairs of neighbours show together."""
+    squares = np.square(noises_adu)
+    return math.sqrt(float(np.mean((squares[1:] + squares[:-1]) / 2)))
+
+
+def test_three_bias_frames_of_unlike_noise_have_the_mean_of_both_pairs() -> None:
+    noises = (5.0, 5.0, 5.4)
+    found = measure_camera(bias=[bias_of_noise(noises, (2048, 2048))])
+    is_about(found.read_noise_adu, noise_of_pairs(noises), 0.002)
+    assert found.read_noise_adu is not None
+    assert found.read_noise_adu.value == pytest.approx(5.10, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("noises", "n_counted"),
+    [
+        ((5.0, 5.0, 5.2), 2),
+        ((5.0, 5.0, 6.0), 2),
+        ((4.0, 5.0, 6.5), 2),
+        ((5.0, 5.0, 5.0, 6.3, 6.3), 3),
+        ((5.0, 5.0, 5.0, 5.0, 6.3, 6.3, 6.3), 4),
+    ],
+    ids=str,
+)
+def test_pairs_like_the_two_middle_ones_count_where_none_is_like_the_median(
+    noises: tuple[float, ...], n_counted: int
+) -> None:
+    # 2, 4 and 6 pairs: the fainter ones of each are those up to the middle and the first beyond it
+    expected = noise_of_pairs(noises[: n_counted + 1])
+    is_about(measure_camera(bias=[bias_of_noise(noises)]).read_noise_adu, expected, 0.01)
+
+
+@pytest.mark.parametrize("n_frames", [3, 5, 7])
+@pytest.mark.parametrize("factor", [1.9, 4.0, 30.0])
+def test_the_last_frame_of_far_more_noise_is_left_out_of_an_even_number_of_pairs(n_frames: int, factor: float) -> None:
+    noises = [5.0] * (n_frames - 1) + [5.0 * factor]
+    is_about(measure_camera(bias=[bias_of_noise(noises)]).read_noise_adu, 5.0, 0.01)
+
+
+@pytest.mark.parametrize("n_pairs", range(1, 13))
+def test_some_pairs_count_whatever_their_spread(n_pairs: int) -> None:
+    rng = np.random.default_rng(n_pairs)
+    survey = bias_of_noise([5.0] * 3, (64, 64)).survey
+    for scatter in (0.0, 0.01, 0.1, 1.0, 10.0):
+        pairs = 25 * np.exp(rng.normal(0, scatter, (n_pairs, GRID, GRID)))
+        pairs[:, 0, :n_pairs] = 0.0
+        spread = replace(survey, pair_first=np.arange(n_pairs), pair_variance_adu2=pairs)
+        variance, error = pair_mean(spread)
+        assert np.all((pairs.min(axis=0) <= variance * (1 + 1e-12)) & (variance <= pairs.max(axis=0) * (1 + 1e-12)))
+        assert np.all(error >= 0)
+        assert np.all((variance > 0) == (pairs.min(axis=0) > 0))
 
 
 # ---- bits ----
