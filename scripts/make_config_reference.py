@@ -10,7 +10,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-from ostcal.config import KeyReference, SectionReference, reference
+from ostcal.config import KeyReference, SectionReference, describe_sections
 
 ROOT = Path(__file__).resolve().parent.parent
 WIDTH = 116
@@ -26,7 +26,7 @@ YAML_HEAD = """\
 DOCS_HEAD = """\
 # Configuration
 
-<!-- Written by scripts/make_config_reference.py from the models in ostcal/config.py. Change those, then run it. -->
+<!-- Written by scripts/make_config_reference.py from the models in ostcal/config/. Change those, then run it. -->
 
 One YAML file, given with `--config`; [`config_calibration_frames.yaml`](../config_calibration_frames.yaml) is a
 commented one with every default. Every key may be left out, and so may every section:
@@ -83,7 +83,7 @@ def render_docs(sections: tuple[SectionReference, ...]) -> str:
 
 def files() -> dict[Path, str]:
     """Give the text of every file that this script writes."""
-    sections = reference()
+    sections = describe_sections()
     return {
         ROOT / "config_calibration_frames.yaml": render_yaml(sections),
         ROOT / "docs" / "configuration.md": render_docs(sections),

@@ -10,7 +10,7 @@ from ostcal.build.judge import QualityRules
 from ostcal.build.publish import Made
 from ostcal.build.request import BuildReport, BuildRequest, Watcher
 from ostcal.build.run import build_masters
-from ostcal.config import Config, ConfigSource, Quality, digest, load_config
+from ostcal.config import Config, ConfigSource, QualitySection, digest, load_config
 from ostcal.engine.execution import ClusterClass, Execution, TlsFiles, default_workers
 from ostcal.engine.rejection import Median, MinMax, NoRejection, RejectionMethod, SigmaClip, WinsorizedSigmaClip
 from ostcal.errors import OstcalError, StorageError
@@ -206,7 +206,7 @@ def execution_of(config: Config) -> Execution:
     return execution
 
 
-def _quality_rules(quality: Quality) -> QualityRules:
+def _quality_rules(quality: QualitySection) -> QualityRules:
     """Turn the limits of a configuration, whose keys are their names, into plain values."""
     return QualityRules(
         frames=FrameLimits(**quality.frames.model_dump()),

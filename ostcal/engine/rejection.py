@@ -2,7 +2,7 @@
 
 To add a method: a frozen dataclass here with a ``code`` and ``parameters``, the function of its code in
 ``kernels.py``, its literal reference in ``tests/naive.py``, a row in ``tests/test_combine.py`` and a word in
-``config.py``.
+``config/values.py``.
 """
 
 from __future__ import annotations

@@ -9,12 +9,12 @@ from types import ModuleType
 
 import pytest
 
-from ostcal.config import KeyReference, SectionReference, digest, load_config, reference
+from ostcal.config import KeyReference, SectionReference, describe_sections, digest, load_config
 from support.folders import ROOT
 
 YAML_FILE = ROOT / "config_calibration_frames.yaml"
 
-ALL_KEYS = [(section, key) for section in reference() for key in section.keys]
+ALL_KEYS = [(section, key) for section in describe_sections() for key in section.keys]
 KEY_IDS = [".".join((*section.path, key.name)) for section, key in ALL_KEYS]
 
 

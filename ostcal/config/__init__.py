@@ -1,0 +1,32 @@
+"""The configuration: a YAML file, a mapping or options as validated values.
+
+The meaning of each key is written once, in `sections` and `quality_sections`: the commented YAML file,
+``docs/configuration.md`` and the error messages are made from them. Values go further down, never a `Config`.
+"""
+
+from ostcal.config.load import digest, dump, load_config, resolved_values, with_overrides, without_endpoint
+from ostcal.config.problems import PROBLEM_LIMIT
+from ostcal.config.quality_sections import QualitySection
+from ostcal.config.reference import KeyReference, SectionReference, describe_sections
+from ostcal.config.sections import Config, ConfigSource
+from ostcal.config.values import format_size, parse_size
+from ostcal.config.yaml_file import FILE_LIMIT_BYTES
+
+__all__ = [
+    "FILE_LIMIT_BYTES",
+    "PROBLEM_LIMIT",
+    "Config",
+    "ConfigSource",
+    "KeyReference",
+    "QualitySection",
+    "SectionReference",
+    "describe_sections",
+    "digest",
+    "dump",
+    "format_size",
+    "load_config",
+    "parse_size",
+    "resolved_values",
+    "with_overrides",
+    "without_endpoint",
+]

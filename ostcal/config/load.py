@@ -1,0 +1,171 @@
+"""From a file, a mapping or options to a checked `Config`, and back to text.
+
+`yaml_file` turns bytes into plain values and remembers the line of every key. The models in `sections` check the
+values; what they refuse becomes one line for each key (`problems`), all of them at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from ostcal.config.problems import (
+    GivenValues,
+    Notice,
+    as_written,
+    doubtful_values,
+    explain,
+    join_words,
+    misplaced_names,
+    nearest,
+    report_problems,
+    unknown_camera_keys,
+)
+from ostcal.config.sections import ALIASES, SECTIONS, Config, KeyPath, walk_keys
+from ostcal.config.values import to_plain
+from ostcal.config.yaml_file import read_yaml, write_yaml
+from ostcal.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+
+def load_config(config: Config | Mapping[Any, object] | str | os.PathLike[str] | None = None) -> Config:
+    """Load and check a configuration.
+
+    Parameters
+    ----------
+    config : Config, mapping, str, path or None
+        A loaded configuration (returned as it is), a mapping of sections, a YAML file, or ``None`` for the defaults.
+
+    Returns
+    -------
+    Config
+        All values, resolved; its ``warnings`` are logged too.
+
+    Raises
+    ------
+    ConfigError
+        One line for every problem, with file, line, key, value and what is allowed.
+    """
+    if config is None:
+        return Config()
+    if isinstance(config, Config):
+        return config
+    if isinstance(config, Mapping):
+        given, source = GivenValues(values=config, label="configuration"), None
+    elif isinstance(config, (str, os.PathLike)):
+        source = str(config)
+        given = read_yaml(source)
+    else:
+        raise ConfigError(
+            f"configuration: a file, a dict or a loaded configuration is wanted, not {as_written(config)}"
+        )
+    loaded, _ = _checked(given, source)
+    for warning in loaded.warnings:
+        logger.warning("%s", warning)
+    return loaded
+
+
+def with_overrides(config: Config, overrides: Mapping[str, object]) -> Config:
+    """Replace single values, as options of the command line do.
+
+    Parameters
+    ----------
+    config : Config
+        What to start from; it is not changed.
+    overrides : mapping of str to object
+        Values by dotted key, such as ``{"master_frames.rejection_method": "median"}``. Numbers may be text. ``None``
+        is the value null, not "leave it".
+
+    Returns
+    -------
+    Config
+        The changed configuration; new warnings are logged and added to its ``warnings``.
+
+    Raises
+    ------
+    ConfigError
+        One line for every wrong key or value, beginning with ``option:``.
+    """
+    values: dict[str, Any] = resolved_values(config)
+    known = [path for path, _ in walk_keys()]
+    problems: list[Notice] = []
+    replaced: set[KeyPath] = set()
+    for key, value in overrides.items():
+        section, *rest = key.split(".")
+        path = (ALIASES.get(section, section), *rest)
+        if path not in known:
+            near = nearest(".".join(path), [".".join(place) for place in known])
+            text = f"unknown key; did you mean {near}?" if near else "unknown key; write section.key"
+            problems.append(Notice(path=tuple(key.split(".")), text=text))
+            continue
+        replaced.add(path)
+        group = values
+        for name in path[:-1]:
+            group = group[name]
+        group[path[-1]] = value
+    changed, notices = _checked(GivenValues(values=values, label="option", problems=problems), config.source)
+    new = tuple(notice.format("option") for notice in notices if notice.path in replaced)
+    for warning in new:
+        logger.warning("%s", warning)
+    return replace(changed, warnings=config.warnings + new)
+
+
+def _checked(given: GivenValues, source: str | None) -> tuple[Config, list[Notice]]:
+    """Validate all sections; raise one `ConfigError` that names every problem."""
+    problems = list(given.problems)
+    sections: dict[str, Any] = {}
+    for name, model in SECTIONS.items():
+        written = [word for word in (name, *(a for a, of in ALIASES.items() if of == name)) if word in given.values]
+        if not written:
+            continue
+        if len(written) > 1:
+            text = f"given as {join_words(written)}, two names of one section; keep one"
+            problems.append(given.notice((written[-1],), text))
+            continue
+        value = given.values[written[0]]
+        if value is None:
+            sections[name] = model()
+        elif not isinstance(value, Mapping):
+            text = f"{as_written(value)} is not allowed; keys below it are wanted"
+            problems.append(given.notice((written[0],), text))
+        else:
+            try:
+                sections[name] = model.model_validate(value)
+            except ValidationError as error:
+                details = error.errors(include_url=False)
+                problems += [explain(model, written[0], given, detail) for detail in details]
+    if problems:
+        raise ConfigError(report_problems(problems, given.label))
+    notices = [*misplaced_names(given), *unknown_camera_keys(sections, given), *doubtful_values(sections, given)]
+    notices.sort(key=lambda notice: notice.line or 0)
+    config = Config(**sections, source=source, warnings=tuple(notice.format(given.label) for notice in notices))
+    return config, notices
+
+
+def without_endpoint(config: Config) -> Config:
+    """Return a configuration as logs and reports may show it: without the server of the object store."""
+    return replace(config, storage=config.storage.model_copy(update={"endpoint": None}))
+
+
+def resolved_values(config: Config) -> dict[str, dict[str, Any]]:
+    """Return every value as it would be written in YAML, by section and key."""
+    return {name: to_plain(getattr(config, name).model_dump()) for name in SECTIONS}
+
+
+def dump(config: Config) -> str:
+    """Write every resolved value as YAML, which `load_config` reads back to the same values."""
+    return write_yaml(resolved_values(config))
+
+
+def digest(config: Config) -> str:
+    """Return the SHA-256 of the resolved values in hexadecimal; source and warnings are left out."""
+    text = json.dumps(resolved_values(config), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode("ascii")).hexdigest()

@@ -1,0 +1,322 @@
+"""What a key takes, the words for it, and how it is written in YAML; how keys and sections are declared.
+
+Plain scalars stay text until a key says what it wants. That cures the traps of YAML 1.1 at the root: ``1e-3`` is a
+number where a number is wanted, ``010`` is ten, ``12:30:00`` and ``no`` are text where text is wanted.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from numbers import Integral, Real
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, Strict
+
+MEMORY_FLOOR_BYTES = 1 << 20
+"""Catches ``memory_limit: 4``, which is four bytes where four GiB were meant."""
+MEMORY_CEILING_BYTES = 1 << 60
+
+
+class Plain(str):
+    """A YAML scalar written without quotes, whose type depends on the key it is given to."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """The words for what a key takes; they stand in the reference and in error messages."""
+
+    text: str
+
+
+_NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?", re.ASCII)
+CREDENTIALS = re.compile(r"//[^/\s]*@")
+_ENDPOINT = re.compile(r"https?://[A-Za-z0-9._\[\]:-]+(/[A-Za-z0-9._~/-]*)?")
+_WHOLE = re.compile(r"[-+]?[0-9]+", re.ASCII)
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(?:([kmgt])(i?))?b?", re.ASCII | re.IGNORECASE)
+_NUMBER_LIMIT_CHARACTERS = 64
+_SWITCHES = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+
+
+def number_from_text(text: str) -> int | float | None:
+    """Read a decimal number; ``None`` where the text is none. ``010`` is ten and ``1e-3`` a number."""
+    text = text.strip()
+    if len(text) > _NUMBER_LIMIT_CHARACTERS or not _NUMBER.fullmatch(text):
+        return None
+    return int(text) if _WHOLE.fullmatch(text) else float(text)
+
+
+def _number(value: object) -> object:
+    """Take numeric text and numbers of other libraries (numpy) as Python's; leave the rest for the type to refuse."""
+    if isinstance(value, str):
+        number = number_from_text(value)
+        return value if number is None else number
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, Integral):
+        whole = int(value)
+        if abs(whole) > 2**63:
+            raise ValueError
+        return whole
+    return float(value) if isinstance(value, Real) else value
+
+
+def _switch(value: object) -> object:
+    """Take the words for true and false, in any case."""
+    return _SWITCHES.get(value.strip().lower(), value) if isinstance(value, str) else value
+
+
+def _text(value: object) -> object:
+    """Take a plain scalar or a path as text."""
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    return str(value) if isinstance(value, str) else value
+
+
+def _check_text(value: str) -> str:
+    """Refuse blank text, control characters and lone surrogates: none can be in a directory, host or label."""
+    if not value.strip() or any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
+        raise ValueError
+    return value
+
+
+def _check_location(value: str) -> str:
+    """Refuse credentials in a location: it stands in headers, logs and reports."""
+    if CREDENTIALS.search(value):
+        raise ValueError
+    return value
+
+
+def _check_endpoint(value: str) -> str:
+    if not _ENDPOINT.fullmatch(value):
+        raise ValueError
+    return value
+
+
+def _setting(value: object) -> object:
+    """Take an unquoted number as a number; everything else written is a label."""
+    if isinstance(value, Plain):
+        number = number_from_text(value)
+        return str(value) if number is None else number
+    return value if isinstance(value, str) else _number(value)
+
+
+def _tuple(value: object) -> object:
+    """Take a list as a tuple."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _binning(value: object) -> object:
+    """Take ``n`` as ``(n, n)``."""
+    if isinstance(value, (list, tuple)):
+        return tuple(_number(item) for item in value)
+    number = _number(value)
+    return (number, number)
+
+
+def _cluster_start(value: object) -> object:
+    """Take ``{class, arguments...}``, where the arguments may also stand in a group ``kwargs``, as ``{class, kwargs}``.
+
+    What is written there is nobody's key here: a scalar without quotes is what YAML says it is.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, Mapping) or not isinstance(value.get("class"), str):
+        raise ValueError
+    kwargs = {name: item for name, item in value.items() if name not in ("class", "kwargs")}
+    group = value.get("kwargs") or {}
+    if not isinstance(group, Mapping) or not all(isinstance(name, str) for name in (*kwargs, *group)):
+        raise ValueError
+    return {"class": _check_text(str(value["class"])), "kwargs": _argument({**kwargs, **group})}
+
+
+def _argument(value: object) -> object:
+    """Convert an argument of another package's class as YAML itself would."""
+    if isinstance(value, Mapping):
+        return {str(name): _argument(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_argument(item) for item in value]
+    if not isinstance(value, Plain):
+        return str(value) if isinstance(value, str) else value
+    number = number_from_text(value)
+    if number is not None:
+        return number
+    return {"true": True, "false": False}.get(value.lower(), str(value))
+
+
+def _write_binning(value: tuple[int, int]) -> int | list[int]:
+    """Write equal factors as one number."""
+    return value[0] if value[0] == value[1] else list(value)
+
+
+def _four_decimals(value: float) -> float:
+    """Refuse more than four decimals: thresholds are compared in integers, and 10**4 squared fits them."""
+    if (Fraction(repr(value)) * 10_000).denominator != 1:
+        raise ValueError
+    return value
+
+
+def parse_size(value: object) -> object:
+    """Read a memory size such as ``4GiB``, ``500MB`` or ``1.5 GB`` as bytes.
+
+    ``k, M, G, T`` are powers of 1000, ``Ki, Mi, Gi, Ti`` powers of 1024; the ``B`` may be left out. Anything that is
+    not a size is returned unchanged, for the type of the key to refuse.
+    """
+    if not isinstance(value, str):
+        return _number(value)
+    match = _SIZE.fullmatch(value.strip())
+    if match is None or len(value) > _NUMBER_LIMIT_CHARACTERS:
+        return value
+    digits, letter, binary = match.groups()
+    if letter is None and "." in digits:
+        return value
+    power = " kmgt".index(letter.lower()) if letter else 0
+    return int(Fraction(digits) * (1024 if binary else 1000) ** power)
+
+
+def format_size(size_bytes: int) -> int | str:
+    """Write bytes as the largest unit of which they are a whole number: ``4GiB``; else as the number itself."""
+    for exponent, unit in ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if size_bytes and size_bytes % (1 << exponent) == 0:
+            return f"{size_bytes >> exponent}{unit}"
+    return size_bytes
+
+
+_Int = Annotated[int, BeforeValidator(_number), Strict()]
+_Float = Annotated[float, BeforeValidator(_number), Strict(), Field(allow_inf_nan=False)]
+
+Switch = Annotated[bool, BeforeValidator(_switch), Strict(), Allowed("true or false")]
+Count = Annotated[_Int, Field(ge=1), Allowed("a whole number of at least 1")]
+CountOrZero = Annotated[_Int, Field(ge=0), Allowed("a whole number of at least 0")]
+Workers = Annotated[_Int, Field(ge=1, le=4096), Allowed("a whole number from 1 to 4096")]
+Port = Annotated[_Int, Field(ge=1, le=65535), Allowed("a whole number from 1 to 65535")]
+Positive = Annotated[_Float, Field(gt=0), Allowed("a number above 0")]
+NotNegative = Annotated[_Float, Field(ge=0), Allowed("a number of at least 0")]
+AboveOne = Annotated[_Float, Field(gt=1), Allowed("a number above 1")]
+Share = Annotated[_Float, Field(gt=0, lt=1), Allowed("a number above 0 and below 1")]
+Celsius = Annotated[_Float, Field(ge=-273.15, le=100), Allowed("a number from -273.15 to 100")]
+SigmaThreshold = Annotated[
+    _Float,
+    Field(gt=0, le=1000),
+    AfterValidator(_four_decimals),
+    Allowed("a number above 0, at most 1000, with at most 4 decimals"),
+]
+Factors = Annotated[
+    tuple[Positive, ...],
+    BeforeValidator(_tuple),
+    Field(min_length=1),
+    PlainSerializer(list),
+    Allowed("a list of numbers above 0, such as [0.5, 1.0]"),
+]
+Text = Annotated[
+    str, BeforeValidator(_text), Strict(), AfterValidator(_check_text), Allowed("text on one line, not empty")
+]
+Directory = Annotated[
+    str,
+    BeforeValidator(_text),
+    Strict(),
+    AfterValidator(_check_text),
+    AfterValidator(_check_location),
+    Allowed("a path or s3://bucket/prefix, without credentials (they come from the environment)"),
+]
+Endpoint = Annotated[
+    str,
+    BeforeValidator(_text),
+    Strict(),
+    AfterValidator(_check_text),
+    AfterValidator(_check_endpoint),
+    Allowed("an address such as https://nas:9000, without credentials (they come from the environment)"),
+]
+Texts = Annotated[tuple[Text, ...], BeforeValidator(_tuple), PlainSerializer(list), Allowed("a list of texts")]
+MemorySize = Annotated[
+    int,
+    BeforeValidator(parse_size),
+    Strict(),
+    Field(ge=MEMORY_FLOOR_BYTES, le=MEMORY_CEILING_BYTES),
+    PlainSerializer(format_size),
+    Allowed("a size such as 4GiB, 500MB or 1.5 GB, or a whole number of bytes; at least 1MiB"),
+]
+Setting = Annotated[
+    Annotated[int, Strict()] | Annotated[float, Strict(), Field(allow_inf_nan=False)] | Text | None,
+    BeforeValidator(_setting),
+    Allowed("a number, a label, or null"),
+]
+ReadoutMode = Annotated[
+    Annotated[int, Strict(), Field(ge=0)] | Text | None,
+    BeforeValidator(_setting),
+    Allowed("a whole number of at least 0, a name, or null"),
+]
+Binning = Annotated[
+    tuple[Annotated[int, Strict(), Field(ge=1, le=64)], Annotated[int, Strict(), Field(ge=1, le=64)]],
+    BeforeValidator(_binning),
+    PlainSerializer(_write_binning),
+    Allowed("a whole number from 1 to 64, or two of them as [x, y]"),
+]
+
+ClusterStart = Annotated[
+    dict[str, Any] | None,
+    BeforeValidator(_cluster_start),
+    Allowed("class and its arguments, such as {class: dask_jobqueue.SLURMCluster, cores: 8, memory: 16GB}, or null"),
+]
+
+RejectionMethod = Literal["sigma_clip", "minmax", "winsorized_sigma_clip", "median", "none"]
+NormalizationMethod = Literal["mean", "median", "max"]
+FlatScaling = Literal["mean", "median", "none"]
+ClipCenter = Literal["auto", "mean", "median"]
+ClipSpread = Literal["auto", "std", "mad", "noise"]
+Flavour = Literal["adu", "pixinsight"]
+CameraType = Literal["ascom", "alpaca", "simulator"]
+Scheduler = Literal["threads", "processes", "distributed"]
+Compressor = Literal["auto", "lz4", "zstd", "none"]
+StripRows = Literal["auto"] | Count
+Retries = Annotated[
+    int, BeforeValidator(_number), Strict(), Field(ge=0, le=100), Allowed("a whole number from 0 to 100")
+]
+
+
+def to_plain(value: Any) -> Any:
+    """Return a value as plain dicts, lists, text and numbers; keys of drivers may hold anything."""
+    if isinstance(value, Mapping):
+        return {str(name): to_plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [to_plain(item) for item in value]
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return float(value)
+    return str(value)
+
+
+def key(default: object, meaning: str, unit: str = "") -> Any:
+    """Declare a key: its default, a sentence for the reference, its unit. ``Any``, as pydantic's own ``Field``."""
+    return Field(default=default, description=meaning, json_schema_extra={"unit": unit})
+
+
+class Section(BaseModel):
+    """Keys that belong together; frozen, and closed to keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class OpenSection(Section):
+    """A section that passes keys it does not know: drivers have extras."""
+
+    model_config = ConfigDict(extra="allow")
+
+    @property
+    def extras(self) -> dict[str, object]:
+        """The keys that are not ours; values from a file are text as written."""
+        return {name: to_plain(value) for name, value in (self.model_extra or {}).items()}
+
+
+def empty_is_default(value: object) -> object:
+    """Take a group of which all keys are commented out as the group of defaults."""
+    return {} if value is None else value
