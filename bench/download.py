@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ostcal.clock import SystemClock
 from ostcal.devices.alpaca_link import AlpacaAddress, AlpacaDriver, Timeouts
-from ostcal.devices.clock import SystemClock
 from ostcal.devices.image_bytes import HEADER
 
 _PIECE_BYTES = 1 << 20

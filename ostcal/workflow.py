@@ -6,12 +6,10 @@ The public classes here are the only ones that put a configuration, devices, cap
 from __future__ import annotations
 
 import logging
-import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from typing import Any, Literal
 
 from ostcal.build.api import MasterFrameCreator, request_of
@@ -19,11 +17,11 @@ from ostcal.build.request import Watcher
 from ostcal.build.while_exposing import COMPILE_S, STOP_S, AheadProcess, can_combine_ahead
 from ostcal.capture.auto_exposure import ExposureRules
 from ostcal.capture.budget import StepPlan
-from ostcal.capture.clock import Clock, SystemClock
 from ostcal.capture.cooling import CoolingOutcome, CoolingRules, cool, warm_up
 from ostcal.capture.darks import DarkPlan, DarkRules, capture_darks, find_bias_level, flat_exposures, plan_darks
 from ostcal.capture.flats import FlatReport, FlatRules, capture_flats, plan_flats
 from ostcal.capture.plan import CaptureWatcher, Equipment, RetryRules, SeriesOutcome, SeriesPlan, SeriesSink
+from ostcal.clock import Clock, FastClock, SystemClock
 from ostcal.config import Config, ConfigSource, load_config
 from ostcal.devices.alpaca_link import Timeouts
 from ostcal.devices.opening import open_alpaca_camera, open_alpaca_cover, open_alpaca_filter_wheel
@@ -41,25 +39,6 @@ Planned = Callable[[StepPlan], bool]
 """Told of the frames of a step that are to be taken and what they cost, before the first; false ends the step."""
 
 Step = Literal["darks", "flats", "masters", "all"]
-
-
-@dataclass(frozen=True)
-class FastClock:
-    """A clock whose seconds pass faster, as those of a simulated observatory do."""
-
-    scale: float
-
-    def now_s(self) -> float:
-        """Give seconds since some moment."""
-        return time.monotonic() * self.scale
-
-    def utc(self) -> datetime:
-        """Give the time of day."""
-        return datetime.now(UTC)
-
-    def sleep(self, seconds: float) -> None:
-        """Wait."""
-        time.sleep(seconds / self.scale)
 
 
 @contextmanager

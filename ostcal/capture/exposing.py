@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
-from ostcal.capture.clock import Clock
 from ostcal.capture.plan import RetryRules
+from ostcal.clock import Clock
 from ostcal.devices.failures import RefusedError
 from ostcal.devices.protocols import Camera, CameraStatus, ExposureResult
 from ostcal.errors import DeviceError

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from ostcal.capture.clock import Clock
+from ostcal.clock import Clock
 from ostcal.devices.protocols import Camera, CoverCalibrator, ExposureResult, FilterWheel
 from ostcal.frames import CameraSettings, FrameType
 from ostcal.measure.live import LiveLimits, Verdict

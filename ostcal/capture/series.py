@@ -13,7 +13,6 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
-from ostcal.capture.clock import Clock
 from ostcal.capture.exposing import Exposer, Meanwhile, TakenFrame
 from ostcal.capture.place import SeriesPlace, find_place
 from ostcal.capture.plan import (
@@ -26,6 +25,7 @@ from ostcal.capture.plan import (
     SeriesSink,
 )
 from ostcal.capture.recording import RecordedSeries, SeriesRecorder, WriterThread, series_lock
+from ostcal.clock import Clock
 from ostcal.devices.protocols import Camera
 from ostcal.errors import DeviceError, OstcalError, StorageError
 from ostcal.series.frame_store import STORE_ENDING

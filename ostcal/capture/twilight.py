@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ostcal.capture.auto_exposure import SIGNAL_FROM, ExposureRules, Trial, is_accepted, is_clipped
-from ostcal.capture.clock import Clock
+from ostcal.clock import Clock
 from ostcal.devices.protocols import ExposureResult
 from ostcal.measure.live import SATURATED_FROM, colour_level
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from types import TracebackType
 
-from ostcal.devices.clock import Clock
+from ostcal.clock import Clock
 from ostcal.devices.driver import Driver, Properties
 from ostcal.devices.failures import RefusedError, ReplyError, UnreachableError
 from ostcal.devices.image_bytes import MAX_PIXELS

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from ostcal.clock import Clock, SystemClock
 from ostcal.devices.adapter import AscomInterfaceCamera
 from ostcal.devices.alpaca_link import AlpacaAddress, AlpacaDriver, Timeouts
-from ostcal.devices.clock import Clock, SystemClock
 from ostcal.devices.discovery import require_device
 
 

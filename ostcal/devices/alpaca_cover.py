@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from types import TracebackType
 
+from ostcal.clock import Clock, SystemClock
 from ostcal.devices.alpaca_link import AlpacaAddress, AlpacaDriver, Timeouts
-from ostcal.devices.clock import Clock, SystemClock
 from ostcal.devices.discovery import require_device
 from ostcal.devices.driver import Properties
 from ostcal.devices.failures import RefusedError, ReplyError, UnreachableError

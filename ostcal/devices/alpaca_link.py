@@ -24,7 +24,7 @@ from alpaca.covercalibrator import CoverCalibrator as AlpycaCoverCalibrator
 from alpaca.filterwheel import FilterWheel as AlpycaFilterWheel
 from numpy.typing import NDArray
 
-from ostcal.devices.clock import Clock
+from ostcal.clock import Clock
 from ostcal.devices.connection import HttpConnection, Patience
 from ostcal.devices.failures import (
     NOT_CONNECTED,

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ostcal.clock import Clock, SystemClock
 from ostcal.devices.adapter import AscomInterfaceCamera
-from ostcal.devices.clock import Clock, SystemClock
 from ostcal.devices.failures import RefusedError, ReplyError, one_line
 from ostcal.devices.image_bytes import COLUMNS_AT_ONCE, RowMajorImage, check_rank, check_shape
 from ostcal.errors import DeviceError

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from ostcal.clock import Clock
 from ostcal.devices.alpaca import AlpacaCamera
 from ostcal.devices.alpaca_cover import AlpacaCoverCalibrator
 from ostcal.devices.alpaca_filter_wheel import AlpacaFilterWheel
 from ostcal.devices.alpaca_link import Timeouts
-from ostcal.devices.clock import Clock
 from ostcal.devices.protocols import Camera, CoverCalibrator, FilterWheel
 
 

@@ -20,6 +20,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from ostcal._version import __version__
+from ostcal.clock import FastClock
 from ostcal.simulator.alpaca_device import (
     DRIVER_ERROR,
     NOT_CONNECTED,
@@ -30,7 +31,6 @@ from ostcal.simulator.alpaca_device import (
     Setter,
 )
 from ostcal.simulator.camera import SimulatedCamera
-from ostcal.simulator.clock import SimulationClock
 from ostcal.simulator.faults import FaultPlan
 from ostcal.simulator.image_body import IMAGE_BYTES, Transaction, WireImage, error_bytes, image_header
 
@@ -51,7 +51,7 @@ class ServerParts:
     """What the server serves, and how it misbehaves."""
 
     devices: Sequence[Device]
-    clock: SimulationClock
+    clock: FastClock
     faults: FaultPlan
     ending: asyncio.Event
     """Set when the server ends, for answers that wait."""

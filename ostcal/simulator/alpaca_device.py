@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, NoReturn
 
 from ostcal._version import __version__
-from ostcal.simulator.clock import SimulationClock
+from ostcal.clock import FastClock
 
 NOT_IMPLEMENTED = 0x400
 INVALID_VALUE = 0x401
@@ -121,7 +121,7 @@ class Identity:
 class Device:
     """The members that all devices share; subclasses add theirs to `getters` and `setters`."""
 
-    def __init__(self, identity: Identity, clock: SimulationClock) -> None:
+    def __init__(self, identity: Identity, clock: FastClock) -> None:
         self.identity = identity
         self.clock = clock
         self._connected = False

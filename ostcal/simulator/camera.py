@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ostcal.clock import FastClock
 from ostcal.simulator.alpaca_device import (
     DRIVER_ERROR,
     INVALID_OPERATION,
@@ -34,7 +35,6 @@ from ostcal.simulator.alpaca_device import (
     utc_text,
 )
 from ostcal.simulator.camera_setup import CameraSetup
-from ostcal.simulator.clock import SimulationClock
 from ostcal.simulator.cooler import MISS_C, Cooler
 from ostcal.simulator.exposing import AbandonedError, DeliveredFrame, FrameMaker, FramePlan, MadeFrame
 from ostcal.simulator.faults import FaultPlan
@@ -65,7 +65,7 @@ class CameraState(IntEnum):
 class Surroundings:
     """What is around the camera."""
 
-    clock: SimulationClock
+    clock: FastClock
     faults: FaultPlan
     light: LightPath
 

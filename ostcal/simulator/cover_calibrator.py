@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from enum import IntEnum
 from typing import Any
 
+from ostcal.clock import FastClock
 from ostcal.simulator.alpaca_device import (
     INVALID_VALUE,
     NOT_IMPLEMENTED,
@@ -16,7 +17,6 @@ from ostcal.simulator.alpaca_device import (
     Setter,
     read_int,
 )
-from ostcal.simulator.clock import SimulationClock
 from ostcal.simulator.options import CoverKind
 
 MOVE_S = 4.0
@@ -46,7 +46,7 @@ class CalibratorState(IntEnum):
 class SimulatedCoverCalibrator(Device):
     """A cover that takes time to move, a panel that takes time to become steady, or both; at first open and dark."""
 
-    def __init__(self, identity: Identity, clock: SimulationClock, kind: CoverKind) -> None:
+    def __init__(self, identity: Identity, clock: FastClock, kind: CoverKind) -> None:
         super().__init__(identity, clock)
         self._has_cover = kind in (CoverKind.FLIP_FLAT, CoverKind.COVER)
         self._has_panel = kind in (CoverKind.FLIP_FLAT, CoverKind.PANEL)

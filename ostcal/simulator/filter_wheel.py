@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ostcal.clock import FastClock
 from ostcal.simulator.alpaca_device import INVALID_VALUE, AscomError, Device, Getter, Identity, Setter, read_int
-from ostcal.simulator.clock import SimulationClock
 from ostcal.simulator.sensor import Filter
 
 MOVE_S = 1.5
@@ -16,7 +16,7 @@ MOVE_S = 1.5
 class SimulatedFilterWheel(Device):
     """A wheel that turns the short way round and takes its time."""
 
-    def __init__(self, identity: Identity, clock: SimulationClock, filters: tuple[Filter, ...]) -> None:
+    def __init__(self, identity: Identity, clock: FastClock, filters: tuple[Filter, ...]) -> None:
         super().__init__(identity, clock)
         self._filters = filters
         self._position = 0

@@ -19,11 +19,11 @@ import uvicorn
 from numpy.typing import NDArray
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from ostcal.clock import FastClock
 from ostcal.errors import DeviceError
 from ostcal.simulator.alpaca_api import AlpacaServer, ServerParts
 from ostcal.simulator.alpaca_device import Device, Identity
 from ostcal.simulator.camera import SimulatedCamera, Surroundings
-from ostcal.simulator.clock import SimulationClock
 from ostcal.simulator.cover_calibrator import SimulatedCoverCalibrator
 from ostcal.simulator.discovery import DiscoveryResponder
 from ostcal.simulator.exposing import DeliveredFrame
@@ -67,7 +67,7 @@ class SimulatedObservatory:
 
     def __init__(self, options: SimulatorOptions | None = None) -> None:
         self.options = options or SimulatorOptions()
-        self._clock = SimulationClock(self.options.time_scale)
+        self._clock = FastClock(self.options.time_scale)
         self._faults = FaultPlan([FaultRule.parse(text) for text in self.options.faults], self.options.seed)
         wheel, cover = self._make_wheel(), self._make_cover()
         light = LightPath(self.options.light, cover, wheel)

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ostcal.capture.clock import SystemClock
 from ostcal.capture.exposing import Exposer
 from ostcal.capture.plan import CaptureWatcher, RetryRules, SeriesEnd, SeriesOutcome, SeriesPlan, SeriesSink
 from ostcal.capture.series import capture_series
+from ostcal.clock import SystemClock
 from ostcal.devices.alpaca import AlpacaCamera
 from ostcal.devices.alpaca_link import Timeouts
 from ostcal.devices.protocols import CameraRequest

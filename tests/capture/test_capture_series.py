@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ostcal.capture.clock import SystemClock
 from ostcal.capture.plan import CaptureWatcher, FrameDone, RetryRules, SeriesEnd, SeriesOutcome, SeriesPlan, SeriesSink
 from ostcal.capture.series import capture_series
+from ostcal.clock import SystemClock
 from ostcal.frames import CameraSettings, FrameType
 from ostcal.measure.live import Check, LiveLimits
 from ostcal.series.frame_store import open_series
@@ -411,7 +411,7 @@ CAPTURE = """
     import sys
     from pathlib import Path
     from support.direct_camera import DirectCamera, small_sensor
-    from ostcal.capture.clock import SystemClock
+    from ostcal.clock import SystemClock
     from ostcal.capture.plan import CaptureWatcher, SeriesPlan, SeriesSink
     from ostcal.capture.series import capture_series
     from ostcal.frames import CameraSettings, FrameType

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ostcal.clock import SystemClock
 from ostcal.devices.adapter import AscomInterfaceCamera
 from ostcal.devices.alpaca_cover import AlpacaCoverCalibrator
 from ostcal.devices.alpaca_filter_wheel import AlpacaFilterWheel
 from ostcal.devices.ascom import ComDriver, open_ascom_camera
-from ostcal.devices.clock import SystemClock
 from ostcal.devices.failures import RefusedError, ReplyError, UnreachableError
 from ostcal.devices.opening import open_alpaca_camera, open_alpaca_cover, open_alpaca_filter_wheel
 from ostcal.devices.protocols import CameraRequest, CoverState

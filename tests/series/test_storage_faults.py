@@ -120,7 +120,7 @@ RUNNER = """
     sys.path.insert(0, sys.argv[1])
     import numpy as np
     from support.direct_camera import DirectCamera, small_sensor
-    from ostcal.capture.clock import SystemClock
+    from ostcal.clock import SystemClock
     from ostcal.capture.plan import CaptureWatcher, SeriesPlan, SeriesSink
     from ostcal.capture.series import capture_series
     from ostcal.cli import main
