@@ -5,7 +5,6 @@ Pure values without any input or output; every other room may use them.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -148,8 +147,3 @@ class FrameStack(Protocol):
 
     def recorded_mean_adu(self, position: int) -> float | None:
         """Give the exact mean of a frame's samples, where it was noted when they were stored."""
-
-
-def safe_word(text: str) -> str:
-    """Make a header's text a part of a file name: no separators, no dots at its start, at most 40 characters."""
-    return re.sub(r"[^A-Za-z0-9+.-]+", "-", text).strip("-.")[:40]

@@ -22,7 +22,7 @@ from ostcal.engine.rejection import RejectionMethod, SigmaClip
 from ostcal.engine.tasks import MasterJob
 from ostcal.engine.tiling import JobSize, WorkPlan, plan_each_worker, plan_work
 from ostcal.errors import NoFramesError, OstcalError, StorageError, UnreachableError
-from ostcal.frames import FrameType, safe_word
+from ostcal.frames import FrameType
 from ostcal.inputs.gather import (
     Inputs,
     Source,
@@ -39,6 +39,7 @@ from ostcal.library.metrics import subject_of
 from ostcal.library.store import MasterStore
 from ostcal.library.verify_masters import without_damaged
 from ostcal.measure.survey import SeriesSurvey
+from ostcal.naming import safe_word
 from ostcal.places.durable import sweep_partial_files
 from ostcal.places.locking import LOCK_FILE as LOCK_FILE
 from ostcal.places.locking import PROCESS_MARK, LockRules, is_running, locked

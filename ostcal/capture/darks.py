@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from ostcal.capture.budget import SeriesCost, check_room, series_cost
 from ostcal.capture.covering import make_dark
 from ostcal.capture.exposing import Exposer
-from ostcal.capture.naming import dark_name
 from ostcal.capture.place import find_place
 from ostcal.capture.plan import Equipment, RetryRules, SeriesEnd, SeriesOutcome, SeriesPlan, SeriesSink
 from ostcal.capture.series import capture_series
@@ -19,6 +18,7 @@ from ostcal.errors import InputError, StorageError
 from ostcal.fits.read import find_fits, inspect_fits
 from ostcal.frames import CameraSettings, FrameMetadata, FrameType
 from ostcal.measure.live import LiveLimits
+from ostcal.naming import series_name
 from ostcal.series.frame_store import Location, find_series, open_series
 
 logger = logging.getLogger(__name__)
@@ -168,7 +168,7 @@ def plan_darks(equipment: Equipment, settings: CameraSettings, rules: DarkRules,
     costs = []
     for number, exposure_s in enumerate(exposures.exposures_s):
         plan = SeriesPlan(
-            name=dark_name(exposure_s),
+            name=series_name(exposure_s),
             frame_type=FrameType.DARK if number else FrameType.BIAS,
             exposure_time_s=exposure_s,
             n_frames=rules.n_frames,

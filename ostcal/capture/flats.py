@@ -23,15 +23,15 @@ from ostcal.capture.auto_exposure import (
 from ostcal.capture.budget import SeriesCost, check_room, series_cost
 from ostcal.capture.covering import ask_for_light, open_cover
 from ostcal.capture.exposing import Exposer
-from ostcal.capture.naming import flat_name, twilight_name
 from ostcal.capture.place import SeriesPlace, differences, find_place
 from ostcal.capture.plan import Equipment, RetryRules, SeriesEnd, SeriesOutcome, SeriesPlan, SeriesSink
 from ostcal.capture.series import capture_series
 from ostcal.capture.twilight import TwilightControl, TwilightRules
 from ostcal.devices.protocols import CameraInfo, CoverState
 from ostcal.errors import DeviceError, StorageError
-from ostcal.frames import CameraSettings, FrameType, safe_word
+from ostcal.frames import CameraSettings, FrameType
 from ostcal.measure.live import SATURATED_FROM, LiveLimits, colour_level
+from ostcal.naming import NOON_UTC_S, night_of, safe_word, series_name, twilight_name
 from ostcal.series.frame_store import Series, find_series, open_series
 
 logger = logging.getLogger(__name__)
@@ -54,6 +54,8 @@ class FlatRules:
     """Of the panel to start with; ``None`` is half of what it can."""
     bias_level_adu: float | None = None
     """Level of bias frames where it is known; else a frame of the shortest exposure is taken."""
+    noon_utc_s: float = NOON_UTC_S
+    """Local noon, in seconds after 0:00 UTC: twilight flats are named after their night."""
     limits: LiveLimits = field(default_factory=lambda: LiveLimits(saturated_share=0.001))
     retry: RetryRules = field(default_factory=RetryRules)
 
@@ -263,7 +265,7 @@ class _FlatWork:
             exposure_s = _exposure_of(begun)
         else:
             exposure_s = self._steady_exposure(begun)
-        plan = self._plan(flat_name(exposure_s, filter_name), exposure_s, filter_name)
+        plan = self._plan(series_name(exposure_s, filter_name), exposure_s, filter_name)
         return self._capture(plan)
 
     def _capture(self, plan: SeriesPlan, control: TwilightControl | None = None) -> SeriesOutcome:
@@ -291,7 +293,8 @@ class _FlatWork:
     def _sky_plan(self, filter_name: str | None) -> SeriesPlan:
         """Plan a series under a sky whose level may be anywhere in the window: only what is far outside is a jump."""
         limits, exposure = self._rules.limits, self._rules.exposure
-        plan = self._plan(twilight_name(self._equipment.clock.utc(), filter_name), None, filter_name)
+        night = night_of(self._equipment.clock.utc(), self._rules.noon_utc_s)
+        plan = self._plan(twilight_name(night, filter_name), None, filter_name)
         jump_share = max(limits.jump_share, 2.5 * exposure.tolerance / exposure.target_rate)
         return replace(plan, limits=replace(limits, jump_share=jump_share))
 

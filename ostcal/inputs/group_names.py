@@ -5,20 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from ostcal.frames import FrameType, safe_word
-from ostcal.inputs.grouping import Group, GroupKey, night_of
+from ostcal.frames import FrameType
+from ostcal.inputs.grouping import Group, GroupKey
+from ostcal.naming import exposure_text, night_of, safe_word, series_name, twilight_name
 
 DRIFT_C = 1.0
 """Temperatures nearer than this are one temperature in a name; where names are then the same, they are added."""
-
-
-def exposure_text(exposure_s: float, others_s: Sequence[float] = ()) -> str:
-    """Write an exposure with three decimals, or with as many as tell it from the others: ``5.000s``."""
-    for decimals in range(3, 10):
-        text = f"{exposure_s:.{decimals}f}s"
-        if all(other == exposure_s or f"{other:.{decimals}f}s" != text for other in others_s):
-            return text
-    return text
 
 
 def master_names(keys: Sequence[GroupKey], made_at: datetime) -> list[str]:
@@ -141,17 +133,13 @@ def series_names(groups: Sequence[Group]) -> list[str]:
 
     What differs between groups of the same name joins it, and a number where that is not enough.
     """
-    exposures = [group.key.exposure_time_s for group in groups]
-    plain = []
-    for group in groups:
-        prefix = f"{safe_word(group.key.filter_name)}_" if group.key.filter_name else ""
-        date = night_of(group.frames[0].metadata)
-        night = f"_{date:%Y%m%d}" if date else ""
-        plain.append(
-            f"{prefix}twilight{night}"
-            if group.twilight
-            else f"{prefix}exp_{exposure_text(group.key.exposure_time_s, exposures)}"
-        )
+    exposures_s = [group.key.exposure_time_s for group in groups]
+    plain = [
+        twilight_name(night_of(group.frames[0].metadata.date_obs), group.key.filter_name)
+        if group.twilight
+        else series_name(group.key.exposure_time_s, group.key.filter_name, exposures_s)
+        for group in groups
+    ]
     keys = [group.key for group in groups]
     told_apart = []
     for name, key in zip(plain, keys, strict=True):

@@ -6,12 +6,10 @@ import statistics
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import date
 
 from ostcal.frames import CameraSettings, FrameMetadata, FrameType
-
-QUIET_S = 7200.0
-"""A noon without frames for two hours before and after is taken as the end of a night."""
+from ostcal.naming import NOON_UTC_S, night_of, quiet_noon
 
 EXPOSURE_TOLERANCE = 1e-3
 """Exposures within 0.1 % are one exposure: shutters report 60.001 s for one frame and 60.002 s for the next."""
@@ -39,7 +37,7 @@ class GroupRules:
     """Darks of this exposure or shorter are bias frames."""
     temperature_tolerance_c: float = 2.0
     per_session: bool = False
-    noon_utc_s: float = 43200.0
+    noon_utc_s: float = NOON_UTC_S
     """Time of day in seconds at which one night ends and the next begins."""
 
 
@@ -96,7 +94,7 @@ def group_frames(frames: Iterable[Frame], rules: GroupRules) -> Grouping:
         else:
             usable.append(_with_kind(frame, rules))
     if rules.per_session:
-        rules = replace(rules, noon_utc_s=_quiet_time_of_day(usable, rules.noon_utc_s))
+        rules = replace(rules, noon_utc_s=quiet_noon(f.metadata.date_obs for f in usable if f.metadata.date_obs))
     groups: list[Group] = []
     for hard in _partition(usable, lambda frame: _hard_key(frame, rules)).values():
         for cluster in _temperature_clusters(hard, rules.temperature_tolerance_c):
@@ -141,34 +139,6 @@ def _with_kind(frame: Frame, rules: GroupRules) -> Frame:
     return replace(frame, metadata=replace(metadata, frame_type=kind, exposure_time_s=exposure_s))
 
 
-def night_of(metadata: FrameMetadata, noon_utc_s: float = 43200.0) -> date | None:
-    """Give the night of a frame: the UTC date six hours after the noon before it, that is of its evening."""
-    when = metadata.date_obs
-    if when is None:
-        return None
-    since_noon_s = (_time_of_day_s(when) - noon_utc_s) % 86400.0
-    return (when - timedelta(seconds=since_noon_s) + timedelta(hours=6)).date()
-
-
-def _time_of_day_s(when: datetime) -> float:
-    return when.hour * 3600.0 + when.minute * 60.0 + when.second
-
-
-def _quiet_time_of_day(frames: Sequence[Frame], noon_utc_s: float) -> float:
-    """Give a time of day at which no frame was taken: 12:00 UTC if it is quiet, else the middle of the largest gap.
-
-    12:00 UTC is ten in the evening in Sydney; where the observatory is, the frames themselves tell best.
-    """
-    day_s = 86400.0
-    dates = [frame.metadata.date_obs for frame in frames if frame.metadata.date_obs is not None]
-    times = sorted({_time_of_day_s(when) for when in dates})
-    if all(min((t - noon_utc_s) % day_s, (noon_utc_s - t) % day_s) > QUIET_S for t in times):
-        return noon_utc_s
-    gaps = [((later - time) % day_s or day_s, time) for time, later in zip(times, times[1:] + times[:1], strict=True)]
-    length_s, start_s = max(gaps)
-    return (start_s + length_s / 2) % day_s
-
-
 def _hard_key(frame: Frame, rules: GroupRules) -> Hashable:
     m = frame.metadata
     is_flat = m.frame_type is FrameType.FLAT
@@ -181,7 +151,7 @@ def _hard_key(frame: Frame, rules: GroupRules) -> Hashable:
         m.bayer_pattern if is_flat else None,
         m.dark_subtracted if is_flat else False,
         m.bias_subtracted,
-        night_of(m, rules.noon_utc_s) if rules.per_session else None,
+        night_of(m.date_obs, rules.noon_utc_s) if rules.per_session else None,
     )
 
 
@@ -281,7 +251,7 @@ def _group(frames: list[Frame], rules: GroupRules, twilight: bool = False) -> Gr
         bayer_pattern=first.bayer_pattern,
         dark_subtracted=is_flat and first.dark_subtracted,
         bias_subtracted=first.bias_subtracted,
-        night=night_of(first, rules.noon_utc_s) if rules.per_session else None,
+        night=night_of(first.date_obs, rules.noon_utc_s) if rules.per_session else None,
     )
     return Group(key=key, frames=tuple(frames), twilight=twilight)
 

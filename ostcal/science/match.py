@@ -25,11 +25,11 @@ from ostcal.inputs.grouping import (
     Frame,
     Group,
     GroupKey,
-    night_of,
     same_temperature,
     settings_differ,
 )
 from ostcal.library.find import LibraryMaster
+from ostcal.naming import night_of
 from ostcal.science.synthetic_dark import NoSyntheticDark, SyntheticDark, SyntheticRules, synthetic_dark
 
 TEMPERATURE_STEP_C = 0.5
@@ -100,7 +100,7 @@ def science_key(metadata: FrameMetadata, temperature_tolerance_c: float) -> Grou
         temperature_c=set_c if is_at_set else ccd_c,
         bayer_pattern=metadata.bayer_pattern,
         bias_subtracted=metadata.bias_subtracted,
-        night=night_of(metadata),
+        night=night_of(metadata.date_obs),
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,13 +22,12 @@ from ostcal.capture.darks import (
     flat_exposures,
     plan_darks,
 )
-from ostcal.capture.naming import dark_name, exposure_text, flat_name, twilight_name
 from ostcal.capture.plan import Equipment, RetryRules, SeriesEnd, SeriesOutcome, SeriesPlan, SeriesSink
 from ostcal.capture.series import capture_series
 from ostcal.devices.protocols import CoverState
 from ostcal.errors import DeviceError, StorageError
 from ostcal.frames import CameraSettings, FrameType
-from ostcal.library import master_names as names_of_masters
+from ostcal.naming import series_name
 from ostcal.series.frame_store import open_series
 from support.direct_camera import DirectCamera, DirectPanel, FakeClock, Faults, Scene, small_sensor
 from support.fits_samples import write_frame
@@ -113,8 +111,8 @@ def test_the_exposures_of_flats_come_from_their_series(tmp_path: Path) -> None:
     camera = DirectCamera(small_sensor(), clock)
     for exposure_s, filter_name in ((0.8, "L"), (2.4, "R"), (2.4001, "G")):
         plan = SeriesPlan(
-            name=flat_name(exposure_s, filter_name), frame_type=FrameType.FLAT, exposure_time_s=exposure_s, n_frames=2,
-            settings=SETTINGS, light=True, filter_name=filter_name,
+            name=series_name(exposure_s, filter_name), frame_type=FrameType.FLAT, exposure_time_s=exposure_s,
+            n_frames=2, settings=SETTINGS, light=True, filter_name=filter_name,
         )  # fmt: skip
         capture_series(camera, plan, SeriesSink(directory=tmp_path), clock, equipment_of(camera, clock).watcher)
     found = flat_exposures(None, [tmp_path])
@@ -308,31 +306,3 @@ def test_nobody_is_asked_where_nothing_is_missing(tmp_path: Path) -> None:
     take(tmp_path, ask=lambda text: True, has_shutter=False)
     _, outcomes = take(tmp_path, ask=lambda text: False, has_shutter=False)
     assert all(outcome.taken == 0 for outcome in outcomes)
-
-
-# ---- names ----
-
-
-@pytest.mark.parametrize(
-    ("exposure_s", "text"),
-    [(5.0, "5.000s"), (0.001, "0.001s"), (0.0005, "0.0005s"), (3.2e-5, "0.000032s"), (1234.5, "1234.500s"),
-     (0.0123, "0.0123s"), (2 / 3, "0.666667s"), (0.0, "0.000s")],
-)  # fmt: skip
-def test_exposures_are_written_with_the_decimals_they_have(exposure_s: float, text: str) -> None:
-    assert exposure_text(exposure_s) == text
-
-
-@given(st.integers(0, 10**7))
-def test_names_agree_with_those_of_masters_and_imports(thousandths: int) -> None:
-    assert exposure_text(thousandths / 1000) == names_of_masters.exposure_text(thousandths / 1000)
-
-
-def test_names_of_series() -> None:
-    evening = datetime(2026, 11, 21, 18, 0, tzinfo=UTC)
-    morning = datetime(2026, 11, 22, 5, 0, tzinfo=UTC)
-    assert dark_name(5.0) == "exp_5.000s"
-    assert flat_name(1.0, None) == "exp_1.000s"
-    assert flat_name(1.0, "L") == "L_exp_1.000s"
-    assert flat_name(1.0, "../H alpha") == "H-alpha_exp_1.000s"
-    assert flat_name(1.0, "??") == "exp_1.000s"
-    assert twilight_name(evening, "L") == twilight_name(morning, "L") == "L_twilight_20261121"

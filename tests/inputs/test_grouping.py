@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ostcal.frames import CameraSettings, FrameMetadata, FrameType
-from ostcal.inputs.grouping import Frame, Group, Grouping, GroupRules, group_frames, night_of
+from ostcal.inputs.grouping import Frame, Group, Grouping, GroupRules, group_frames
+from ostcal.naming import night_of
 
 EVENING = datetime(2026, 11, 21, 20, 0, tzinfo=UTC)
 RULES = GroupRules()
@@ -345,7 +346,7 @@ def test_nights_are_apart_only_where_asked() -> None:
 def test_frames_without_a_date_have_no_night() -> None:
     undated = darks(3, date_obs=None)
     assert only(group_frames(undated, replace(RULES, per_session=True))).key.night is None
-    assert night_of(undated[0].metadata) is None
+    assert night_of(undated[0].metadata.date_obs) is None
 
 
 # --- properties ---

@@ -5,15 +5,23 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ostcal.frames import CameraSettings, FrameMetadata, FrameType, safe_word
-from ostcal.inputs.group_names import exposure_text, master_names, series_names
-from ostcal.inputs.grouping import Frame, Group, GroupKey
+from ostcal.capture.darks import DarkRules, capture_darks, plan_darks
+from ostcal.capture.plan import Equipment, SeriesSink
+from ostcal.frames import CameraSettings, FrameMetadata, FrameType
+from ostcal.inputs.group_names import master_names, series_names
+from ostcal.inputs.grouping import Frame, Group, GroupKey, GroupRules
+from ostcal.inputs.import_fits import plan_imports
+from ostcal.inputs.transfer import export_series
+from ostcal.naming import exposure_text, night_of, safe_word, series_name, twilight_name
+from support.direct_camera import DirectCamera, FakeClock, small_sensor
 
 MADE_AT = datetime(2026, 11, 21, 20, 45, 0, tzinfo=UTC)
 STAMP = "20261121_204500"
@@ -63,11 +71,23 @@ def words(*keys: GroupKey) -> list[str]:
 
 @pytest.mark.parametrize(
     ("exposure_s", "text"),
-    [(0.0, "0.000s"), (0.001, "0.001s"), (0.5, "0.500s"), (5.0, "5.000s"), (1200.0, "1200.000s"), (76.15, "76.150s")],
-)
-def test_an_exposure_has_three_decimals(exposure_s: float, text: str) -> None:
+    [(0.0, "0.000s"), (0.001, "0.001s"), (0.5, "0.500s"), (5.0, "5.000s"), (1200.0, "1200.000s"), (76.15, "76.150s"),
+     (0.0005, "0.0005s"), (5e-5, "0.00005s"), (3.2e-5, "0.000032s"), (1.2345, "1.2345s"), (0.0123, "0.0123s"),
+     (1234.5, "1234.500s"), (2 / 3, "0.666667s"), (12.345678, "12.34568s"), (1e6, "1000000.000s")],
+)  # fmt: skip
+def test_an_exposure_has_three_decimals_and_those_that_it_has(exposure_s: float, text: str) -> None:
     assert exposure_text(exposure_s) == text
     assert exposure_text(exposure_s, [exposure_s, 3.0]) == text
+
+
+@given(st.integers(1, 10**6), st.integers(0, 6))
+@example(1, 3)  # 0.0010000000475
+@example(601, 1)  # 60.0999985
+def test_an_exposure_kept_as_a_32_bit_float_is_the_one_that_was_asked_for(digits: int, decimals: int) -> None:
+    asked_s = min(digits / 10**decimals, 9999.0)
+    kept_s = float(np.float32(asked_s))
+    assert exposure_text(kept_s) == exposure_text(asked_s)
+    assert exposure_text(float(f"{kept_s:.9g}")) == exposure_text(asked_s)
 
 
 def test_an_exposure_has_more_decimals_where_they_are_needed() -> None:
@@ -82,7 +102,35 @@ def test_different_exposures_have_different_texts_that_say_them(times: list[floa
     assert len(set(texts)) == len(times)
     for text, t in zip(texts, times, strict=True):
         assert re.fullmatch(r"\d+\.\d{3,9}s", text)
-        assert float(text[:-1]) == pytest.approx(t, abs=5.001e-4)
+        assert float(text[:-1]) == pytest.approx(t, rel=5.001e-7, abs=5.001e-7)
+
+
+@pytest.mark.parametrize(
+    ("exposure_s", "name"),
+    [(5e-5, "exp_0.00005s"), (0.001, "exp_0.001s"), (1.2345, "exp_1.2345s"), (5.0, "exp_5.000s")],
+)
+def test_a_series_has_one_name_from_the_camera_and_from_its_files(tmp_path: Path, exposure_s: float, name: str) -> None:
+    clock = FakeClock()
+    equipment = Equipment(camera=DirectCamera(small_sensor(), clock), clock=clock)
+    sink = SeriesSink(directory=tmp_path / "darks")
+    rules = DarkRules(n_frames=3, factors=(), flat_exposures_s=(exposure_s,), min_exposure_s=min(exposure_s, 0.5))
+    outcomes = capture_darks(equipment, plan_darks(equipment, CameraSettings(), rules, sink), sink)
+    taken = next(o.location for o in outcomes if o.plan.exposure_time_s == exposure_s)
+    assert Path(taken).name == f"{name}.zarr"
+    export_series(taken, tmp_path / "fits")
+    plans, _ = plan_imports(
+        [str(tmp_path / "fits")], rules=GroupRules(), dark_dir="darks", flat_dir="flats", masters_dir="masters"
+    )
+    assert [Path(plan.location).name for plan in plans] == [f"{name}.zarr"]
+
+
+def test_a_name_begins_with_its_filter() -> None:
+    assert series_name(5.0) == "exp_5.000s"
+    assert series_name(1.0, "L") == "L_exp_1.000s"
+    assert series_name(1.0, "../H alpha") == "H-alpha_exp_1.000s"
+    assert series_name(1.0, "??") == "exp_1.000s"
+    evening, morning = datetime(2026, 11, 21, 18, 0, tzinfo=UTC), datetime(2026, 11, 22, 5, 0, tzinfo=UTC)
+    assert twilight_name(night_of(evening), "L") == twilight_name(night_of(morning), "L") == "L_twilight_20261121"
 
 
 # --- masters ---
