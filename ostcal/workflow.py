@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Literal
 
-from ostcal.build.api import MasterFrameCreator, request_of
+from ostcal.build.api import MasterFrameCreator
+from ostcal.build.from_config import request_of
 from ostcal.build.request import Watcher
 from ostcal.build.while_exposing import COMPILE_S, STOP_S, AheadProcess, can_combine_ahead
 from ostcal.capture.auto_exposure import ExposureRules

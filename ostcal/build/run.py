@@ -11,7 +11,6 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ostcal.build.camera_properties import CameraRecord, SurveyedGroup, camera_for, measure_cameras
-from ostcal.build.placing import placed
 from ostcal.build.plan import Plan, needs_camera, plan_masters
 from ostcal.build.publish import FinishMasters, Made, PlannedMaster
 from ostcal.build.request import BuildReport, BuildRequest, Watcher
@@ -223,8 +222,7 @@ def _run(
     clock: _Clock,
 ) -> _Combined:
     """Survey and combine what was planned, on the cluster if there is one."""
-    asked = placed(request.execution, request.output_dir, request.input_dirs)
-    with connected(asked) as execution:
+    with connected(request.execution) as execution:
         if request.execution.scheduler == "distributed":
             clock.lap("cluster")
         request = replace(request, execution=execution)

@@ -57,7 +57,7 @@ def import_command(directories: tuple[str, ...], config_path: str, debug: bool, 
 
 
 def _import(directories: tuple[str, ...], config: Config, console: Console) -> bool:
-    from ostcal.build.api import request_of
+    from ostcal.build.from_config import request_of
     from ostcal.inputs.import_fits import SeriesPlan, import_all, plan_imports
 
     request = request_of(config, bias=True, darks=True, flats=True)

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ostcal.build.api import execution_of, location_for
-from ostcal.build.placing import placed
+from ostcal.build.from_config import execution_of, location_for
 from ostcal.config import ConfigSource, load_config
 from ostcal.engine.applying import calibrate_array
 from ostcal.engine.graph import Execution, Failure, run_tasks
@@ -282,14 +281,14 @@ class CalibrationApplier:
 
     def _execution(self, tasks: Sequence[FrameTask], output_dir: str) -> Execution:
         """Use as many workers as frames, processors and memory allow: a worker holds the strips of one frame."""
-        execution = execution_of(self.config)
+        inputs = dict.fromkeys(parent_of(task.fits.source) for task in tasks)
+        masters = location_for(self.config, self.config.master_frames.output_dir)
+        execution = execution_of(self.config, output_dir, (*filter(None, inputs), masters))
         workers = min(execution.workers, len(tasks))
         if execution.scheduler != "distributed":
             budget = self.config.compute.memory_limit - PROCESS_BYTES
             workers = min(workers, budget // max(strip_bytes(task) for task in tasks))
-        inputs = dict.fromkeys(parent_of(task.fits.source) for task in tasks)
-        masters = location_for(self.config, self.config.master_frames.output_dir)
-        return placed(replace(execution, workers=max(1, workers)), output_dir, (*filter(None, inputs), masters))
+        return replace(execution, workers=max(1, workers))
 
 
 def _options(values: dict[str, Any]) -> CalibrationOptions:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 import naive
 from ostcal import load_config
-from ostcal.build.api import request_of
+from ostcal.build.from_config import request_of
 from ostcal.inputs.import_fits import import_all, plan_imports
 from support import night as n
 from support.fits_samples import read_with_astropy, tile_compressed, write_frame

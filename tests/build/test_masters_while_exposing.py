@@ -23,7 +23,7 @@ import yaml
 from numpy.typing import NDArray
 
 from ostcal import CalibrationWorkflow
-from ostcal.build.api import request_of
+from ostcal.build.from_config import request_of
 from ostcal.build.request import BuildReport, BuildRequest
 from ostcal.build.run import LOCK_FILE, build_masters
 from ostcal.build.while_exposing import COMPILE_S, AheadProcess, can_combine_ahead, combine_ahead, spare_workers

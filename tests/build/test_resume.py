@@ -21,7 +21,7 @@ import pytest
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from ostcal.build.api import request_of
+from ostcal.build.from_config import request_of
 from ostcal.build.request import BuildReport, Watcher
 from ostcal.build.run import build_masters
 from ostcal.config import load_config

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from ostcal import MasterFrameCreator
-from ostcal.build.api import execution_of
+from ostcal.build.from_config import execution_of
 from ostcal.config import load_config
 from ostcal.engine.execution import ClusterClass, TlsFiles
 from ostcal.errors import ConfigError
@@ -201,7 +201,7 @@ compute:
   tls: {ca: ca.pem, cert: cert.pem, key: key.pem}
 """
     (tmp_path / "config.yaml").write_text(text)
-    execution = execution_of(load_config(tmp_path / "config.yaml"))
+    execution = execution_of(load_config(tmp_path / "config.yaml"), "masters", ())
     assert execution.cluster == ClusterClass(
         name="dask_jobqueue.SLURMCluster",
         kwargs={
@@ -240,7 +240,7 @@ def test_a_wrong_key_is_one_clear_line(tmp_path: Path, compute: str, line: str) 
 def test_two_ways_to_a_cluster_and_ways_that_are_not_used_are_named() -> None:
     compute = {"scheduler_file": "a.json", "cluster": {"class": "a.B"}}
     with pytest.raises(ConfigError, match=r"compute\.scheduler_file and compute\.cluster are both set"):
-        execution_of(load_config({"compute": {**compute, "scheduler": "distributed"}}))
+        execution_of(load_config({"compute": {**compute, "scheduler": "distributed"}}), "masters", ())
     warnings = load_config({"compute": compute}).warnings
     assert [line.split(":")[1].strip() for line in warnings] == ["compute.scheduler_file", "compute.cluster"]
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from ostcal.build.api import request_of
+from ostcal.build.from_config import request_of
 from ostcal.build.request import BuildRequest
 from ostcal.build.run import build_masters
 from ostcal.capture.plan import CaptureWatcher, SeriesEnd, SeriesOutcome, SeriesPlan, SeriesSink

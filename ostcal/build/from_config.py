@@ -1,0 +1,129 @@
+"""From a configuration to the plain values of a run: what is asked, where it runs, how frames are rejected."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ostcal.build.judge import QualityRules
+from ostcal.build.request import BuildRequest
+from ostcal.config import Config, digest
+from ostcal.engine.execution import ClusterClass, Execution, TlsFiles, default_workers
+from ostcal.engine.rejection import Median, MinMax, NoRejection, RejectionMethod, SigmaClip, WinsorizedSigmaClip
+from ostcal.inputs.grouping import GroupRules
+from ostcal.measure.defects import DefectLimits
+from ostcal.measure.frame_checks import FrameLimits
+from ostcal.measure.master_checks import MasterLimits
+from ostcal.places.objects import ObjectAccess, ObjectOptions
+from ostcal.places.paths import absolute, is_dir, is_remote
+
+
+def request_of(config: Config, *, bias: bool, darks: bool, flats: bool) -> BuildRequest:
+    """Return what a run is asked for."""
+    m, compute = config.master_frames, config.compute
+    places = dict.fromkeys((config.dark_capture.output_dir, config.flat_capture.output_dir))
+    output_dir, *input_dirs = (location_for(config, place) for place in (m.output_dir, *places))
+    quality = QualityRules(
+        frames=FrameLimits(**config.quality.frames.model_dump()),
+        masters=MasterLimits(**config.quality.masters.model_dump()),
+        defects=DefectLimits(**config.quality.pixels.model_dump()),
+    )
+    return BuildRequest(
+        input_dirs=tuple(input_dirs),
+        output_dir=output_dir,
+        make_bias=bias,
+        make_darks=darks,
+        make_flats=flats,
+        method=method_of(config),
+        normalization=m.normalization_method,
+        flat_scaling=m.flat_scaling,
+        bayer_normalization=m.bayer_normalization,
+        rules=GroupRules(
+            min_frames=m.min_frames,
+            min_exposure_s=config.dark_capture.min_exposure,
+            temperature_tolerance_c=m.temperature_tolerance,
+            per_session=m.per_session,
+        ),
+        exposure_tolerance=m.calibration_tolerance,
+        use_masters_on_disk=m.auto_load_masters,
+        only_changed=m.only_changed,
+        save_fits=m.save_individual_masters,
+        extensions=m.extensions,
+        flavour=m.flavour,
+        lock_wait_s=m.lock_wait,
+        quality=quality if m.quality_control else None,
+        reported=m.quality_control and config.quality.report,
+        use_failed=config.quality.use_failed,
+        verify=config.storage.verify,
+        memory_limit_bytes=compute.memory_limit,
+        strip_rows=config.storage.rows,
+        execution=execution_of(config, output_dir, input_dirs),
+        config_digest=digest(config),
+    )
+
+
+def location_for(config: Config, location: str) -> str:
+    """Return a directory as workers find it: those of a cluster have working directories of their own."""
+    return absolute(location) if config.compute.scheduler == "distributed" else location
+
+
+def execution_of(config: Config, output_dir: str, input_dirs: Sequence[str]) -> Execution:
+    """Return where a run computes, and the places that its workers must reach.
+
+    Parameters
+    ----------
+    config : Config
+    output_dir : str
+        Of the masters or calibrated frames; every worker writes there.
+    input_dirs : sequence of str
+        Every worker reads there; local ones that do not exist are left out.
+
+    Raises
+    ------
+    ConfigError
+        If it contradicts itself.
+    """
+    compute = config.compute
+    start, tls = compute.cluster, compute.tls
+    access = ObjectAccess(
+        options=ObjectOptions(**config.storage.objects),
+        read=tuple(directory for directory in input_dirs if is_remote(directory)),
+        written=(output_dir,) if is_remote(output_dir) else (),
+    )
+    is_distributed = compute.scheduler == "distributed"
+    execution = Execution(
+        scheduler=compute.scheduler,
+        workers=compute.workers or default_workers(compute.scheduler),
+        address=compute.address,
+        scheduler_file=compute.scheduler_file,
+        cluster=None if start is None else ClusterClass(name=start["class"], kwargs=start["kwargs"]),
+        tls=TlsFiles(ca=tls.ca, cert=tls.cert, key=tls.key) if tls.ca and tls.cert and tls.key else None,
+        memory_limit_bytes=compute.memory_limit if is_distributed else None,
+        worker_wait_s=compute.worker_wait,
+        output_dir=None if is_remote(output_dir) else output_dir,
+        input_dirs=tuple(directory for directory in input_dirs if not is_remote(directory) and is_dir(directory)),
+        prepare=access if access.read or access.written else None,
+    )
+    if is_distributed:
+        execution.check()
+    return execution
+
+
+def method_of(config: Config) -> RejectionMethod:
+    """Return the rejection method that a configuration names."""
+    m = config.master_frames
+    low, high = m.sigma_low_exact, m.sigma_high_exact
+    methods: dict[str, RejectionMethod] = {
+        "sigma_clip": SigmaClip(
+            low=low,
+            high=high,
+            center=m.clip_center,
+            spread=m.clip_spread,
+            iterations=m.clip_iterations,
+            min_keep=m.min_keep,
+        ),
+        "winsorized_sigma_clip": WinsorizedSigmaClip(low=low, high=high, min_keep=m.min_keep),
+        "minmax": MinMax(n_low=m.n_low, n_high=m.n_high),
+        "median": Median(),
+        "none": NoRejection(),
+    }
+    return methods[m.rejection_method]
