@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 from ostcal.build.api import MasterFrameCreator
 from ostcal.build.from_config import request_of
@@ -32,14 +32,13 @@ from ostcal.frames import CameraSettings
 from ostcal.measure.live import LiveLimits
 from ostcal.places.paths import is_remote
 from ostcal.status import Level, Status
+from ostcal.vocabulary import Step
 
 logger = logging.getLogger(__name__)
 
 Ask = Callable[[str], bool]
 Planned = Callable[[StepPlan], bool]
 """Told of the frames of a step that are to be taken and what they cost, before the first; false ends the step."""
-
-Step = Literal["darks", "flats", "masters", "all"]
 
 
 @contextmanager

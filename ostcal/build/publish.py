@@ -28,12 +28,13 @@ from ostcal.inputs.grouping import Group
 from ostcal.library.attributes import attributes_of
 from ostcal.library.find import LibraryMaster
 from ostcal.library.master_header import Provenance, defect_cards, history_lines, master_cards, scaled_cards
-from ostcal.library.master_names import Flavour, file_name
+from ostcal.library.master_names import file_name
 from ostcal.library.store import MasterStore, MasterWriter, Plane
 from ostcal.measure.findings import Finding, Outcome
 from ostcal.measure.scan_along import ScanAlong, ScanCrowd
 from ostcal.measure.survey import SeriesSurvey
 from ostcal.places.paths import is_remote, joined
+from ostcal.vocabulary import Flavour
 
 logger = logging.getLogger(__name__)
 

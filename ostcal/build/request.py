@@ -8,12 +8,10 @@ from dataclasses import dataclass, field
 from ostcal.build.judge import QualityRules
 from ostcal.build.publish import Made, Unchanged
 from ostcal.engine.graph import Execution, Progress
-from ostcal.engine.levels import FlatScaling
-from ostcal.engine.normalization import NormalizationMethod
 from ostcal.engine.rejection import RejectionMethod
 from ostcal.frames import FrameType
 from ostcal.inputs.grouping import Group, GroupRules
-from ostcal.library.master_names import Flavour
+from ostcal.vocabulary import FlatScaling, Flavour, NormalizationMethod
 
 
 @dataclass(frozen=True, kw_only=True)

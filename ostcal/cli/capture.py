@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 from rich.console import Console
@@ -26,6 +26,7 @@ from ostcal.cli.console import (
 )
 from ostcal.cli.masters import exit_code_of, show_masters
 from ostcal.config import Config, dump, load_config, without_endpoint
+from ostcal.vocabulary import Step
 
 if TYPE_CHECKING:
     from ostcal.build.request import Watcher
@@ -63,7 +64,7 @@ def _capture_options(function: F) -> F:
 @click.command("workflow", epilog=WORKFLOW_EXAMPLES)
 @click.option(
     "--step",
-    type=click.Choice(["darks", "flats", "masters", "all"]),
+    type=click.Choice(get_args(Step)),
     default="all",
     show_default=True,
     help="One step, or all in their order.",

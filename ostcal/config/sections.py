@@ -17,21 +17,14 @@ from ostcal.config.quality_sections import QualitySection
 from ostcal.config.values import (
     AboveOne,
     Binning,
-    CameraType,
     Celsius,
-    ClipCenter,
-    ClipSpread,
     ClusterStart,
-    Compressor,
     Count,
     CountOrZero,
     Directory,
     Endpoint,
     Factors,
-    FlatScaling,
-    Flavour,
     MemorySize,
-    NormalizationMethod,
     NotNegative,
     OpenSection,
     Port,
@@ -39,7 +32,6 @@ from ostcal.config.values import (
     ReadoutMode,
     RejectionMethod,
     Retries,
-    Scheduler,
     Section,
     Setting,
     Share,
@@ -51,6 +43,16 @@ from ostcal.config.values import (
     Workers,
     empty_is_default,
     key,
+)
+from ostcal.vocabulary import (
+    CameraType,
+    ClipCenter,
+    ClipSpread,
+    Compressor,
+    FlatScaling,
+    Flavour,
+    NormalizationMethod,
+    Scheduler,
 )
 
 KeyPath = tuple[str, ...]

@@ -266,14 +266,6 @@ ClusterStart = Annotated[
 ]
 
 RejectionMethod = Literal["sigma_clip", "minmax", "winsorized_sigma_clip", "median", "none"]
-NormalizationMethod = Literal["mean", "median", "max"]
-FlatScaling = Literal["mean", "median", "none"]
-ClipCenter = Literal["auto", "mean", "median"]
-ClipSpread = Literal["auto", "std", "mad", "noise"]
-Flavour = Literal["adu", "pixinsight"]
-CameraType = Literal["ascom", "alpaca", "simulator"]
-Scheduler = Literal["threads", "processes", "distributed"]
-Compressor = Literal["auto", "lz4", "zstd", "none"]
 StripRows = Literal["auto"] | Count
 Retries = Annotated[
     int, BeforeValidator(_number), Strict(), Field(ge=0, le=100), Allowed("a whole number from 0 to 100")

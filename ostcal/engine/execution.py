@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from ostcal.errors import ConfigError
-
-Scheduler = Literal["threads", "processes", "distributed"]
+from ostcal.vocabulary import Scheduler
 
 ONE_OF = "set exactly one of compute.address, compute.scheduler_file and compute.cluster, or none for this computer"
 

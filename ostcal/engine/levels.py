@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,7 @@ from ostcal.engine.tiling import WHOLE_ROWS
 from ostcal.errors import CombineError
 from ostcal.frames import FrameStack
 from ostcal.row_window import RowWindow
-
-FlatScaling = Literal["mean", "median", "none"]
+from ostcal.vocabulary import FlatScaling
 
 DARK_FRAME_SHARE = 0.02
 """A flat below this share of the series' median level shows no light: scaling it up would only add its noise."""

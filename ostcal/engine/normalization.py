@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from ostcal.engine.tiling import WHOLE_ROWS
 from ostcal.errors import CombineError
 from ostcal.row_window import RowWindow
+from ostcal.vocabulary import NormalizationMethod
 
-NormalizationMethod = Literal["mean", "median", "max"]
 RowReader = Callable[[int, int], NDArray[np.float32]]
 
 

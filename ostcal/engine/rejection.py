@@ -10,12 +10,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from ostcal.errors import PlanError
-
-Center = Literal["mean", "median", "auto"]
-Spread = Literal["std", "mad", "noise", "auto"]
+from ostcal.vocabulary import ClipCenter, ClipSpread
 
 AUTO_MEAN_STD_FRAMES = 21
 """From this many frames on `auto` is mean and standard deviation; mean/std at 3 sigma can reject nothing of ten
@@ -136,8 +134,8 @@ class SigmaClip:
 
     low: Fraction = Fraction(3)
     high: Fraction = Fraction(3)
-    center: Center = "auto"
-    spread: Spread = "auto"
+    center: ClipCenter = "auto"
+    spread: ClipSpread = "auto"
     iterations: int | None = 1
     """Passes at the most; ``None`` is to convergence."""
     min_keep: int = 1
@@ -149,9 +147,9 @@ class SigmaClip:
     def resolved(self, n_frames: int) -> SigmaClip:
         """Replace ``auto`` by what it means for `n_frames`."""
         many = n_frames >= AUTO_MEAN_STD_FRAMES
-        center: Center = ("mean" if many else "median") if self.center == "auto" else self.center
+        center: ClipCenter = ("mean" if many else "median") if self.center == "auto" else self.center
         is_open = self.spread == "auto" or (self.spread == "noise" and self.model is None)
-        spread: Spread = ("std" if many else "mad") if is_open else self.spread
+        spread: ClipSpread = ("std" if many else "mad") if is_open else self.spread
         return replace(self, center=center, spread=spread)
 
     @property

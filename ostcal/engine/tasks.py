@@ -17,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostcal.engine.combine import BlockPlanes, Correction, combine_block, corrected
-from ostcal.engine.levels import DarkMeans, DarkModel, FlatScaling, FrameLevels, SteppedReader, frame_level
+from ostcal.engine.levels import DarkMeans, DarkModel, FrameLevels, SteppedReader, frame_level
 from ostcal.engine.noise import NoiseCells, row_cells
-from ostcal.engine.normalization import NormalizationMethod, divide_by_levels, finite_row_sums
+from ostcal.engine.normalization import divide_by_levels, finite_row_sums
 from ostcal.engine.rejection import RejectionMethod, SeriesNoise
 from ostcal.engine.tiling import block_rows
 from ostcal.frames import FrameStack
+from ostcal.vocabulary import FlatScaling, NormalizationMethod
 
 
 class StripSink(SteppedReader, Protocol):

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Literal
 
-Flavour = Literal["adu", "pixinsight"]
-"""For which programs FITS masters are written: values in ADU for all, or between 0 and 1 for PixInsight."""
+from ostcal.vocabulary import Flavour
 
 
 def stamp_of(name: str) -> str:

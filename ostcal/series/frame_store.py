@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 from uuid import uuid4
 
 import numpy as np
@@ -75,13 +75,14 @@ from ostcal.series.record import (
 )
 from ostcal.series.shard_reader import ShardLayout, open_index, read_chunks, read_shard_rows, shard_layout
 from ostcal.series.shard_writer import shard_parts
+from ostcal.vocabulary import Compressor
 
 if TYPE_CHECKING:
     from zarr.codecs import BloscCodec
 
 Stamp = tuple[int, int | str]
 
-COMPRESSORS: Final = ("auto", "lz4", "zstd", "none")
+COMPRESSORS: Final = get_args(Compressor)
 FRAMES = "frames"
 LEDGER = "ledger"
 STORE_ENDING = ".zarr"

@@ -14,17 +14,16 @@ import naive
 from ostcal.engine.combine import BlockResult, Correction, combine_block
 from ostcal.engine.noise import merge_cells, row_cells, sampled_rows
 from ostcal.engine.rejection import (
-    Center,
     Median,
     MinMax,
     NoRejection,
     RejectionMethod,
     SeriesNoise,
     SigmaClip,
-    Spread,
     WinsorizedSigmaClip,
 )
 from ostcal.frames import SampleEncoding
+from ostcal.vocabulary import ClipCenter, ClipSpread
 from support import strategies
 
 NOISE = SeriesNoise(noise_adu=1.25, step_adu=1.0)
@@ -323,7 +322,7 @@ def test_hundreds_of_frames_of_the_full_range_equal_the_reference(n: int, method
 @pytest.mark.parametrize("k", ["0.0001", "0.9999", "1", "1.0001", "2.9999", "17.3205", "29.9999", "1000"])
 @pytest.mark.parametrize("center", ["mean", "median"])
 @pytest.mark.parametrize("spread", ["std", "mad"])
-def test_every_threshold_on_the_full_range_equals_the_reference(k: str, center: Center, spread: Spread) -> None:
+def test_every_threshold_on_the_full_range_equals_the_reference(k: str, center: ClipCenter, spread: ClipSpread) -> None:
     method = SigmaClip(center=center, spread=spread, iterations=None, low=Fraction(k), high=Fraction(k))
     generator = np.random.default_rng(7)
     adu = generator.integers(0, 65536, (400, 1, 4)).astype(np.int32)
@@ -334,7 +333,7 @@ def test_every_threshold_on_the_full_range_equals_the_reference(k: str, center: 
 
 @pytest.mark.parametrize("k", range(100, 1001, 100))
 @pytest.mark.parametrize("center", ["mean", "median"])
-def test_a_huge_threshold_keeps_the_full_range_on_its_side(k: int, center: Center) -> None:
+def test_a_huge_threshold_keeps_the_full_range_on_its_side(k: int, center: ClipCenter) -> None:
     """Its square times V leaves 64 bits for 400 frames of the full range."""
     adu = np.random.default_rng(k).integers(0, 65536, (400, 1, 5)).astype(np.int32)
     for low, high in ((Fraction(k), Fraction(1)), (Fraction(1), Fraction(k))):

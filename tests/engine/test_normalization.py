@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from random import Random
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -14,12 +15,13 @@ from hypothesis.extra import numpy as npst
 from numpy.typing import NDArray
 
 import naive
-from ostcal.engine.normalization import NormalizationMethod, colour_planes, divide_by_levels, measure_levels
+from ostcal.engine.normalization import colour_planes, divide_by_levels, measure_levels
 from ostcal.engine.tiling import WHOLE_ROWS
 from ostcal.errors import CombineError
+from ostcal.vocabulary import NormalizationMethod
 from support.fits_samples import row_reader
 
-METHODS: tuple[NormalizationMethod, ...] = ("mean", "median", "max")
+METHODS: tuple[NormalizationMethod, ...] = get_args(NormalizationMethod)
 PATTERNS = ("RGGB", "BGGR", "GRBG", "GBRG")
 
 

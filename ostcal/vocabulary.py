@@ -1,0 +1,17 @@
+"""Words that the configuration, the rooms and the command line share. Rejection methods are in `engine.rejection`."""
+
+from typing import Literal
+
+CameraType = Literal["ascom", "alpaca", "simulator"]
+Step = Literal["darks", "flats", "masters", "all"]
+"""Steps of `ostcal workflow`."""
+Compressor = Literal["auto", "lz4", "zstd", "none"]
+Scheduler = Literal["threads", "processes", "distributed"]
+ClipCenter = Literal["auto", "mean", "median"]
+ClipSpread = Literal["auto", "std", "mad", "noise"]
+FlatScaling = Literal["mean", "median", "none"]
+"""The level by which flats are scaled to one another."""
+NormalizationMethod = Literal["mean", "median", "max"]
+"""The level of a master flat that becomes 1."""
+Flavour = Literal["adu", "pixinsight"]
+"""Values and names of FITS masters: ADU for all programs, or between 0 and 1 for PixInsight."""
