@@ -210,6 +210,7 @@ def test_short_exposures_are_told_apart() -> None:
 def test_a_slow_drift_does_not_chain_far_exposures_together() -> None:
     drifting = [100.0 + 0.04 * i for i in range(12)]
     grouping = group_frames([f for t in drifting for f in darks(1, t)], RULES)
+    assert 2 <= len(grouping.groups) < len(drifting)
     for group in grouping.groups:
         times = [f.metadata.exposure_time_s or 0.0 for f in group.frames]
         assert max(times) - min(times) <= 0.101
