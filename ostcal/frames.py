@@ -58,6 +58,8 @@ class FrameMetadata:
     ccd_temperature_c: float | None = None
     date_obs: datetime | None = None
     """Start of the exposure, UTC, timezone-aware."""
+    longitude_deg: float | None = None
+    """Longitude of the observatory, degrees, positive east: it says when local noon is."""
     bayer_pattern: str | None = None
     """Four letters such as ``RGGB`` for the pixel (0, 0) of the stored array, or ``None`` for a monochrome sensor."""
     row_order: str | None = None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 
 _LEAST_DECIMALS, _MOST_DECIMALS = 3, 9
 _DECIMALS = 6
@@ -61,20 +61,23 @@ def _prefix(filter_name: str | None) -> str:
 # ---- nights ----
 
 
-def night_of(when: datetime | None, noon_utc_s: float = NOON_UTC_S) -> date | None:
+def night_of(when: datetime | None, noon_utc_s: float | None = None) -> date | None:
     """Return the night of a moment: the UTC date of its evening, six hours after the local noon before the moment.
 
     Parameters
     ----------
     when : datetime or None
         Timezone-aware; ``None`` has no night.
-    noon_utc_s : float
-        Local noon of the observatory, seconds after 0:00 UTC, where one night ends and the next begins.
+    noon_utc_s : float, optional
+        Local noon of the observatory, seconds after 0:00 UTC, where one night ends and the next begins; 12:00 UTC
+        where it is not known.
     """
     if when is None:
         return None
-    since_noon_s = (_time_of_day_s(when) - noon_utc_s) % DAY_S
-    return (when.astimezone(UTC) + timedelta(hours=6, seconds=-since_noon_s)).date()
+    noon_utc_s = NOON_UTC_S if noon_utc_s is None else noon_utc_s
+    is_evening_tomorrow, is_before_noon = noon_utc_s >= DAY_S - 6 * 3600, _time_of_day_s(when) < noon_utc_s
+    ordinal = when.astimezone(UTC).toordinal() + is_evening_tomorrow - is_before_noon
+    return date.fromordinal(min(max(ordinal, 1), date.max.toordinal()))  # 1 January of the year 1 may mean "not set"
 
 
 def noon_at(longitude_deg: float) -> float:

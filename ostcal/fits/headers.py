@@ -26,6 +26,8 @@ _BINNING_KEYS = (
     ("BINX", "BINY"),
 )
 _BINNING_PAIR_KEYS = ("BINNING", "CCDSUM")
+_LONGITUDE_KEYS = ("SITELONG", "SITELON", "OBSGEO-L", "LONGITUD", "LONG-OBS", "SITE-LON", "GEOLON", "ESO TEL GEOLON")
+_LATITUDE_KEYS = ("SITELAT", "OBSGEO-B", "LATITUDE", "LAT-OBS", "SITE-LAT", "GEOLAT", "ESO TEL GEOLAT")
 _FILTER_KEYS = ("FILTER", "INSFLNAM", "FILTNAM", "FILTER1")
 
 _LONGEST_EXPOSURE_S = 1e6
@@ -66,6 +68,7 @@ def metadata_from_header(header: Header, *, width: int, height: int, path: str) 
         set_temperature_c=header.number(*_SET_TEMPERATURE_KEYS, low=_COLDEST_C, high=_WARMEST_C),
         ccd_temperature_c=header.number(*_CCD_TEMPERATURE_KEYS, low=_COLDEST_C, high=_WARMEST_C),
         date_obs=_date_obs(header),
+        longitude_deg=_longitude_deg(header),
         bayer_pattern=_bayer_pattern(header),
         row_order=_row_order(header),
         pixel_size_um=_pixel_size_um(header),
@@ -322,6 +325,31 @@ def _clock(text: str) -> timedelta | None:
         zone = timedelta(hours=int(match[5]), minutes=int(match[6]))
         clock += -zone if match[4] == "+" else zone
     return clock
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Site
+
+_ANGLE = re.compile(
+    r"(?P<sign>[+-]?)\s*(?P<deg>\d{1,3}(?:\.\d*)?)(?:[\s:d]+(?P<min>\d{1,2}(?:\.\d*)?))?"
+    r"(?:[\s:m']+(?P<sec>\d{1,2}(?:\.\d*)?))?[\s\"'s]*(?P<side>[EW]?)",
+    re.IGNORECASE,
+)
+
+
+def _longitude_deg(header: Header) -> float | None:
+    """Read the longitude, positive east, from ``-17.88`` or ``-17 52 48``; 0 without a latitude is "not set"."""
+    for keyword in _LONGITUDE_KEYS:
+        match = _ANGLE.fullmatch(header.text(keyword) or "")
+        if match is None:
+            continue
+        degrees = sum(float(match[part] or 0) / scale for part, scale in (("deg", 1), ("min", 60), ("sec", 3600)))
+        if degrees == 0 and not header.number(*_LATITUDE_KEYS):
+            continue
+        if degrees <= 360:
+            is_west = match["sign"] == "-" or match["side"].upper() == "W"
+            return (180 + (-degrees if is_west else degrees)) % 360 - 180
+    return None
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -135,7 +135,7 @@ def series_names(groups: Sequence[Group]) -> list[str]:
     """
     exposures_s = [group.key.exposure_time_s for group in groups]
     plain = [
-        twilight_name(night_of(group.frames[0].metadata.date_obs), group.key.filter_name)
+        twilight_name(night_of(group.frames[0].metadata.date_obs, group.key.noon_utc_s), group.key.filter_name)
         if group.twilight
         else series_name(group.key.exposure_time_s, group.key.filter_name, exposures_s)
         for group in groups

@@ -5,11 +5,11 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 
 from ostcal.frames import CameraSettings, FrameMetadata, FrameType
-from ostcal.naming import NOON_UTC_S, night_of, quiet_noon
+from ostcal.naming import night_of, noon_at, quiet_noon
 
 EXPOSURE_TOLERANCE = 1e-3
 """Exposures within 0.1 % are one exposure: shutters report 60.001 s for one frame and 60.002 s for the next."""
@@ -37,8 +37,9 @@ class GroupRules:
     """Darks of this exposure or shorter are bias frames."""
     temperature_tolerance_c: float = 2.0
     per_session: bool = False
-    noon_utc_s: float = NOON_UTC_S
-    """Time of day in seconds at which one night ends and the next begins."""
+    noon_utc_s: float | None = None
+    """Local noon in seconds after 0:00 UTC, where one night ends and the next begins, for frames whose headers do not
+    say the longitude; by default that of the other frames of the run, or a time of day at which none was taken."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +59,8 @@ class GroupKey:
     bias_subtracted: bool = False
     night: date | None = None
     """Where groups are made for each night."""
+    noon_utc_s: float | None = field(default=None, compare=False)
+    """Local noon in seconds after 0:00 UTC by which nights were told apart; ``None`` for masters of older versions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,8 +96,7 @@ def group_frames(frames: Iterable[Frame], rules: GroupRules) -> Grouping:
             unused.append((frame, reason))
         else:
             usable.append(_with_kind(frame, rules))
-    if rules.per_session:
-        rules = replace(rules, noon_utc_s=quiet_noon(f.metadata.date_obs for f in usable if f.metadata.date_obs))
+    rules = replace(rules, noon_utc_s=_noon_of_run(usable, rules))
     groups: list[Group] = []
     for hard in _partition(usable, lambda frame: _hard_key(frame, rules)).values():
         for cluster in _temperature_clusters(hard, rules.temperature_tolerance_c):
@@ -139,6 +141,20 @@ def _with_kind(frame: Frame, rules: GroupRules) -> Frame:
     return replace(frame, metadata=replace(metadata, frame_type=kind, exposure_time_s=exposure_s))
 
 
+def _noon_of_run(frames: Sequence[Frame], rules: GroupRules) -> float:
+    """Return local noon for frames that do not record their longitude."""
+    if rules.noon_utc_s is not None:
+        return rules.noon_utc_s
+    noons = [noon_at(f.metadata.longitude_deg) for f in frames if f.metadata.longitude_deg is not None]
+    if noons:
+        return statistics.median_low(noons)
+    return quiet_noon(f.metadata.date_obs for f in frames if f.metadata.date_obs is not None)
+
+
+def _noon_of(metadata: FrameMetadata, rules: GroupRules) -> float | None:
+    return rules.noon_utc_s if metadata.longitude_deg is None else noon_at(metadata.longitude_deg)
+
+
 def _hard_key(frame: Frame, rules: GroupRules) -> Hashable:
     m = frame.metadata
     is_flat = m.frame_type is FrameType.FLAT
@@ -151,7 +167,7 @@ def _hard_key(frame: Frame, rules: GroupRules) -> Hashable:
         m.bayer_pattern if is_flat else None,
         m.dark_subtracted if is_flat else False,
         m.bias_subtracted,
-        night_of(m.date_obs, rules.noon_utc_s) if rules.per_session else None,
+        night_of(m.date_obs, _noon_of(m, rules)) if rules.per_session else None,
     )
 
 
@@ -251,7 +267,8 @@ def _group(frames: list[Frame], rules: GroupRules, twilight: bool = False) -> Gr
         bayer_pattern=first.bayer_pattern,
         dark_subtracted=is_flat and first.dark_subtracted,
         bias_subtracted=first.bias_subtracted,
-        night=night_of(first.date_obs, rules.noon_utc_s) if rules.per_session else None,
+        night=night_of(first.date_obs, _noon_of(first, rules)) if rules.per_session else None,
+        noon_utc_s=_noon_of(first, rules),
     )
     return Group(key=key, frames=tuple(frames), twilight=twilight)
 

@@ -13,6 +13,7 @@ from ostcal.errors import StorageError
 from ostcal.frames import CameraSettings, FrameMetadata, FrameType
 from ostcal.inputs.grouping import Group, GroupKey
 from ostcal.library.master_header import Card, Provenance
+from ostcal.naming import DAY_S
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +62,7 @@ def attributes_of(
         "bayer_pattern": key.bayer_pattern,
         "bias_subtracted": key.bias_subtracted,
         "night": key.night.isoformat() if key.night else None,
+        "noon_utc_s": key.noon_utc_s,
         "made_at": provenance.made_at.astimezone(UTC).isoformat(),
         "calibration_id": provenance.calibration_id,
         "input_digest": provenance.input_digest,
@@ -109,6 +111,7 @@ def record_from_attributes(name: str, attributes: dict[str, Any]) -> MasterRecor
             bayer_pattern=attributes["bayer_pattern"],
             bias_subtracted=bool(attributes["bias_subtracted"]),
             night=date.fromisoformat(attributes["night"]) if attributes["night"] else None,
+            noon_utc_s=_noon(attributes.get("noon_utc_s")),
         )
         return MasterRecord(
             name=name,
@@ -124,6 +127,15 @@ def record_from_attributes(name: str, attributes: dict[str, Any]) -> MasterRecor
         raise StorageError(
             f"master {name}: its attributes are damaged ({error!r}); delete it or make it again"
         ) from error
+
+
+def _noon(value: object) -> float | None:
+    """Read local noon, seconds after 0:00 UTC; masters of older versions have none."""
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or not 0 <= value <= DAY_S:
+        raise ValueError(f"{value!r} is no time of day in seconds")
+    return float(value)
 
 
 def _plain_name(name: object) -> str:

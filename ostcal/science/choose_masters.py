@@ -98,7 +98,7 @@ class FrameMatcher:
         """Choose the masters of a frame."""
         key = science_key(frame.metadata, self._rules.temperature_tolerance_c)
         dark = None if self._options.dark == NONE and "bias" not in self._named else self._dark(frame, key)
-        flat = None if self._options.flat == NONE else self._flat(key)
+        flat = None if self._options.flat == NONE else self._flat(frame, key)
         bias = self._named.get("bias") or choose_science_bias(key, self._library, self._rules)
         if dark is None and flat is None:
             raise InputError("neither a dark nor a flat is to be used: there is nothing to do")
@@ -168,10 +168,10 @@ class FrameMatcher:
         except InputError:
             return alone
 
-    def _flat(self, key: GroupKey) -> LibraryMaster:
+    def _flat(self, frame: FitsFrame, key: GroupKey) -> LibraryMaster:
         flat = self._named.get("flat")
         if flat is None:
-            return choose_science_flat(key, self._library, self._rules)
+            return choose_science_flat(key, frame.metadata.date_obs, self._library, self._rules)
         refuse_other_geometry(key, flat)
         return flat
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from ostcal.build.match_darks import (
     MAX_STRETCH,
@@ -100,7 +101,6 @@ def science_key(metadata: FrameMetadata, temperature_tolerance_c: float) -> Grou
         temperature_c=set_c if is_at_set else ccd_c,
         bayer_pattern=metadata.bayer_pattern,
         bias_subtracted=metadata.bias_subtracted,
-        night=night_of(metadata.date_obs),
     )
 
 
@@ -262,8 +262,12 @@ def _mix_of(choice: DarkChoice, exposure_s: float, masters: Sequence[LibraryMast
 # --- flats and bias ---
 
 
-def choose_science_flat(key: GroupKey, library: Sequence[LibraryMaster], rules: MatchRules) -> LibraryMaster:
-    """Choose the flat of a science frame: of its night where masters are kept for each night, then the newest.
+def choose_science_flat(
+    key: GroupKey, taken_at: datetime | None, library: Sequence[LibraryMaster], rules: MatchRules
+) -> LibraryMaster:
+    """Choose the flat of a science frame: of its night where masters are made for each night, then the newest.
+
+    The night of the frame, which began at `taken_at`, is cut at the noon of each flat.
 
     Raises
     ------
@@ -280,7 +284,7 @@ def choose_science_flat(key: GroupKey, library: Sequence[LibraryMaster], rules: 
         )
     if not fitting:
         raise InputError(_nothing_fits("flat", key, flats, library, rules))
-    return min(fitting, key=lambda m: (_nights_apart(key, m.key), -_made(m), m.record.name))
+    return min(fitting, key=lambda m: (_nights_apart(taken_at, m.key), -_made(m), m.record.name))
 
 
 def choose_science_bias(key: GroupKey, library: Sequence[LibraryMaster], rules: MatchRules) -> LibraryMaster | None:
@@ -311,8 +315,9 @@ def _colours_differ(a: GroupKey, b: GroupKey) -> bool:
     return a.bayer_pattern is not None and b.bayer_pattern is not None and a.bayer_pattern != b.bayer_pattern
 
 
-def _nights_apart(key: GroupKey, flat: GroupKey) -> int:
-    return abs((flat.night - key.night).days) if flat.night and key.night else 0
+def _nights_apart(taken_at: datetime | None, flat: GroupKey) -> int:
+    night = night_of(taken_at, flat.noon_utc_s)
+    return abs((flat.night - night).days) if flat.night and night else 0
 
 
 # --- messages ---

@@ -513,6 +513,7 @@ _METADATA: Mapping[str, _Check] = {
     "set_temperature_c": _optional(_number),
     "ccd_temperature_c": _optional(_number),
     "date_obs": _optional(_moment),
+    "longitude_deg": _optional(_number),
     "bayer_pattern": _optional(_text),
     "row_order": _optional(_text),
     "pixel_size_um": _optional(_pair(_number)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from ostcal.capture.twilight import SkyRate, exposure_for, log_slope
 from ostcal.devices.protocols import CoverState
 from ostcal.errors import DeviceError
 from ostcal.frames import CameraSettings
+from ostcal.naming import NOON_UTC_S, noon_at
 from ostcal.series.frame_store import Series, open_series
 from support.direct_camera import DirectCamera, DirectPanel, DirectWheel, FakeClock, Faults, Scene, small_sensor
 
@@ -184,6 +186,15 @@ def test_the_plan_knows_what_is_there(tmp_path: Path) -> None:
     (cost,) = plan_flats(equipment, SETTINGS, replace(RULES, twilight=True, filters=("L",)), sink)
     assert (cost.missing, cost.exposure_time_s) == (4, None)
     assert cost.location.endswith("L_twilight_20261121.zarr")
+
+
+def test_twilight_flats_have_the_night_of_the_noon_of_the_observatory(tmp_path: Path) -> None:
+    for day, noon_utc_s in (("20261120", NOON_UTC_S), ("20261121", noon_at(151.2))):
+        clock = FakeClock(datetime(2026, 11, 21, 9, 15, tzinfo=UTC))
+        equipment = Equipment(camera=DirectCamera(small_sensor(), clock), clock=clock)
+        rules = replace(RULES, twilight=True, noon_utc_s=noon_utc_s)
+        (cost,) = plan_flats(equipment, SETTINGS, rules, SeriesSink(directory=tmp_path))
+        assert cost.location.endswith(f"twilight_{day}.zarr")
 
 
 def test_an_interrupt_in_a_trial_ends_the_exposure_and_the_light(tmp_path: Path) -> None:

@@ -221,6 +221,21 @@ def test_dates_that_cannot_be_are_missing_or_without_time(text: str, found: date
 
 
 @pytest.mark.parametrize(
+    ("cards", "longitude_deg"),
+    [
+        ({"SITELONG": -17.88}, -17.88), ({"SITELONG": "-17 52 48"}, -17.88), ({"SITELONG": "-17:52:48.0"}, -17.88),
+        ({"SITELONG": "17 52 48 W"}, -17.88), ({"SITELONG": "342.12"}, -17.88), ({"LONGITUD": "151.2"}, 151.2),
+        ({"OBSGEO-L": 151.2}, 151.2), ({"LONG-OBS": "+151d12m00s E"}, 151.2), ({"SITELONG": 180}, -180.0),
+        ({"HIERARCH ESO TEL GEOLON": -70.4045}, -70.4045), ({"SITELONG": 0.0, "SITELAT": 51.48}, 0.0),
+        ({"SITELONG": 0.0, "SITELAT": 0.0}, None), ({"SITELONG": 0}, None), ({"SITELONG": 999.0}, None),
+        ({"SITELONG": "unknown"}, None), ({"SITELONG": ""}, None), ({"SITELONG": "", "LONGITUD": 10}, 10.0),
+    ],
+)  # fmt: skip
+def test_the_longitude_is_found_in_degrees_east(cards: dict[str, object], longitude_deg: float | None) -> None:
+    assert metadata(**cards).longitude_deg == pytest.approx(longitude_deg)
+
+
+@pytest.mark.parametrize(
     ("cards", "pattern"),
     [
         ({"BAYERPAT": "RGGB"}, "RGGB"),

@@ -186,32 +186,34 @@ def test_a_named_dark_without_its_bias_is_added_to_the_bias() -> None:
 
 def test_the_filter_of_a_flat_decides_in_any_case() -> None:
     library = [flat("OIII"), flat("ha", age_days=30)]
-    assert choose_science_flat(FRAME, library, RULES).record.name == "flat_ha"
+    assert choose_science_flat(FRAME, None, library, RULES).record.name == "flat_ha"
     with pytest.raises(InputError, match="the nearest is flat_L, but filter L against Ha"):
-        choose_science_flat(FRAME, [flat("L")], RULES)
+        choose_science_flat(FRAME, None, [flat("L")], RULES)
     with pytest.raises(InputError, match=r"no master flat fits .filter Ha.: there is none; make one"):
-        choose_science_flat(FRAME, [], RULES)
+        choose_science_flat(FRAME, None, [], RULES)
 
 
 def test_a_frame_without_filter_takes_a_flat_only_where_there_is_no_choice() -> None:
     unknown = replace(FRAME, filter_name=None)
-    assert choose_science_flat(unknown, [flat("L"), flat("l", "older", age_days=3)], RULES).record.name == "flat_L"
+    assert (
+        choose_science_flat(unknown, None, [flat("L"), flat("l", "older", age_days=3)], RULES).record.name == "flat_L"
+    )
     with pytest.raises(InputError, match=r"names no filter \(FILTER\) and there are flats of Ha, L"):
-        choose_science_flat(unknown, [flat("L"), flat("Ha")], RULES)
+        choose_science_flat(unknown, None, [flat("L"), flat("Ha")], RULES)
 
 
 def test_a_flat_of_the_night_goes_before_a_newer_one() -> None:
-    tonight = replace(FRAME, night=date(2026, 11, 20))
+    tonight = datetime(2026, 11, 20, 20, tzinfo=UTC)
     library = [flat("Ha", "new", night=date(2026, 11, 21)), flat("Ha", "same", night=date(2026, 11, 20), age_days=5)]
-    assert choose_science_flat(tonight, library, RULES).record.name == "same"
-    assert choose_science_flat(FRAME, library, RULES).record.name == "new"
+    assert choose_science_flat(FRAME, tonight, library, RULES).record.name == "same"
+    assert choose_science_flat(FRAME, None, library, RULES).record.name == "new"
 
 
 def test_flats_of_another_temperature_fit_but_not_of_another_bayer_pattern() -> None:
-    assert choose_science_flat(FRAME, [flat("Ha", temperature_c=15.0)], RULES)
+    assert choose_science_flat(FRAME, None, [flat("Ha", temperature_c=15.0)], RULES)
     colour = replace(FRAME, bayer_pattern="RGGB")
     with pytest.raises(InputError, match="Bayer pattern GBRG against RGGB"):
-        choose_science_flat(colour, [flat("Ha", bayer_pattern="GBRG")], RULES)
+        choose_science_flat(colour, None, [flat("Ha", bayer_pattern="GBRG")], RULES)
 
 
 def test_the_newest_fitting_bias_is_the_zero_of_photon_noise() -> None:

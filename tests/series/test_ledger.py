@@ -43,6 +43,7 @@ FULL = FrameRecord(
         set_temperature_c=-10.0,
         ccd_temperature_c=-9.8,
         date_obs=datetime(2026, 11, 21, 8, 42, 0, 123456, tzinfo=UTC),
+        longitude_deg=-17.88,
         bayer_pattern="RGGB",
         row_order="TOP-DOWN",
         pixel_size_um=(3.76, 3.8),
