@@ -10,10 +10,17 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Annotated, Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ostcal.codec import between
+
+MAX_SIDE: Final = 1_000_000
+"""Longest width or height that a record or a store may claim, in pixels."""
+Side = Annotated[int, between(1, MAX_SIDE)]
+Binning = Annotated[int, between(1, 1000)]
 
 
 class FrameType(StrEnum):
@@ -34,7 +41,7 @@ class CameraSettings:
     """Which of several cameras, or which detector of a mosaic; cameras of one model have one name."""
     gain: float | None = None
     offset: float | None = None
-    binning: tuple[int, int] = (1, 1)
+    binning: tuple[Binning, Binning] = (1, 1)
     """Horizontal and vertical binning."""
     readout_mode: str | None = None
 
@@ -50,8 +57,8 @@ class FrameMetadata:
 
     frame_type: FrameType | None
     exposure_time_s: float | None
-    width: int
-    height: int
+    width: Side
+    height: Side
     settings: CameraSettings = field(default_factory=CameraSettings)
     filter_name: str | None = None
     set_temperature_c: float | None = None

@@ -12,7 +12,7 @@ from ostcal.build.run import build_masters
 from ostcal.config import ConfigSource, load_config
 from ostcal.errors import OstcalError, StorageError
 from ostcal.frames import FrameType
-from ostcal.library.metrics import HistoryEntry, add_to_history, subject_of
+from ostcal.library.history import HistoryEntry, add_to_history, subject_of
 from ostcal.measure.findings import Outcome
 from ostcal.places.objects import ObjectOptions, use_options
 from ostcal.status import Level, Status

@@ -33,8 +33,8 @@ from ostcal.inputs.gather import (
 )
 from ostcal.inputs.grouping import Group, Grouping, GroupKey, describe, group_frames
 from ostcal.library.find import LibraryMaster, find_masters, store_location
+from ostcal.library.history import subject_of
 from ostcal.library.master_names import stamp_of
-from ostcal.library.metrics import subject_of
 from ostcal.library.store import MasterStore
 from ostcal.library.verify_masters import without_damaged
 from ostcal.measure.survey import SeriesSurvey

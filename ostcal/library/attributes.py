@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
+from ostcal.codec import from_values, to_values
 from ostcal.engine.tasks import JobResult
 from ostcal.errors import StorageError
 from ostcal.frames import CameraSettings, FrameMetadata, FrameType
@@ -51,12 +52,7 @@ def attributes_of(
         "width": key.width,
         "height": key.height,
         "exposure_time_s": key.exposure_time_s,
-        "camera": key.settings.camera,
-        "camera_id": key.settings.camera_id,
-        "gain": key.settings.gain,
-        "offset": key.settings.offset,
-        "binning": list(key.settings.binning),
-        "readout_mode": key.settings.readout_mode,
+        **to_values(key.settings),
         "filter": key.filter_name,
         "temperature_c": key.temperature_c,
         "bayer_pattern": key.bayer_pattern,
@@ -91,18 +87,9 @@ def record_from_attributes(name: str, attributes: dict[str, Any]) -> MasterRecor
         If something is missing or of a wrong kind.
     """
     try:
-        binning = attributes["binning"]
-        settings = CameraSettings(
-            camera=attributes["camera"],
-            camera_id=attributes.get("camera_id"),
-            gain=attributes["gain"],
-            offset=attributes["offset"],
-            binning=(int(binning[0]), int(binning[1])),
-            readout_mode=attributes["readout_mode"],
-        )
         key = GroupKey(
             frame_type=FrameType(attributes["frame_type"]),
-            settings=settings,
+            settings=from_values(CameraSettings, attributes),
             width=int(attributes["width"]),
             height=int(attributes["height"]),
             exposure_time_s=float(attributes["exposure_time_s"]),

@@ -1,50 +1,95 @@
-"""A file that only grows: one JSON object a line, for numbers that are followed over years."""
+"""The history of masters, for years: the numbers of each master that is made, one JSON object a line."""
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
+from ostcal.codec import from_json, to_json
 from ostcal.errors import StorageError
-from ostcal.places.durable import os_reason, parse_json
+from ostcal.frames import FrameType
+from ostcal.inputs.grouping import GroupKey
+from ostcal.measure.findings import Outcome
+from ostcal.places.durable import os_reason
 from ostcal.places.objects import ObjectPath
-from ostcal.places.paths import open_binary, place
+from ostcal.places.paths import joined, open_binary, place, sync_directory
 
+HISTORY_NAME = "quality_history.jsonl"
 MAX_BYTES = 64 << 20
-"""Of the file's end that is read: 50,000 masters."""
+"""Bytes that are read, from the end of the file: 50,000 masters."""
 _TRIES = 10
-"""Times that an object is written anew because another run added to it at the same moment."""
+"""Times that an object is written again because another run added to it at the same moment."""
 
 
-def append_history(path: str | os.PathLike[str], entries: Sequence[dict[str, Any]]) -> None:
-    """Add entries, all with one write, and wait until they are on the disk.
+@dataclass(frozen=True, kw_only=True)
+class HistoryEntry:
+    """The numbers of one master."""
+
+    made_at: datetime
+    name: str
+    subject: str
+    """What is followed: the same for masters of one kind, setting, exposure and filter."""
+    verdict: Outcome
+    metrics: Mapping[str, tuple[float | None, str]]
+    """Value and unit, by name."""
+
+
+def subject_of(key: GroupKey) -> str:
+    """Return what masters of a key are followed as: ``dark 5 s, gain 100, -10 C``."""
+    settings = key.settings
+    words = [str(key.frame_type)]
+    if key.frame_type is FrameType.DARK:
+        words[0] += f" {key.exposure_time_s:g} s"
+    if key.filter_name:
+        words[0] += f" {key.filter_name}"
+    words += [settings.camera_label] if settings.camera_label else []
+    words += [f"gain {settings.gain:g}"] if settings.gain is not None else []
+    words += [f"offset {settings.offset:g}"] if settings.offset is not None else []
+    words += [f"{settings.binning[0]}x{settings.binning[1]}"] if settings.binning != (1, 1) else []
+    words += [settings.readout_mode] if settings.readout_mode else []
+    words += [f"{round(key.temperature_c):d} C"] if key.temperature_c is not None else []
+    return ", ".join([*words, f"{key.width} x {key.height}"])
+
+
+def add_to_history(output_dir: str, entries: Sequence[HistoryEntry]) -> None:
+    """Append a run's masters with one write; they are on the disk when this returns.
 
     Raises
     ------
     StorageError
         If the file cannot be written.
     """
-    lines = "".join(json.dumps(entry, allow_nan=False, separators=(",", ":")) + "\n" for entry in entries)
-    target = place(path)
-    if isinstance(target, ObjectPath):
-        _append_to_object(target, lines.encode())
+    lines = b"".join(to_json(entry) + b"\n" for entry in entries)
+    path = place(joined(output_dir, HISTORY_NAME))
+    if isinstance(path, ObjectPath):
+        _append_to_object(path, lines)
         return
     try:
-        with open(path, "ab") as file:
-            if file.tell() and not _ends_with_line(Path(path)):
+        with path.open("ab") as file:
+            is_new = file.tell() == 0
+            if not is_new and not _ends_with_line(path):
                 file.write(b"\n")  # a run that was killed left half a line
-            file.write(lines.encode())
+            file.write(lines)
             file.flush()
             os.fsync(file.fileno())
+        if is_new:
+            sync_directory(path.parent)
     except OSError as error:
-        raise StorageError(f"{os.fspath(path)}: the history cannot be written: {os_reason(error)}") from error
+        raise StorageError(f"{path}: the history cannot be written: {os_reason(error)}") from error
+
+
+def _ends_with_line(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
 
 
 def _append_to_object(path: ObjectPath, lines: bytes) -> None:
-    """Write the whole object anew, if nobody else did meanwhile; else from what is there then."""
+    """Write the whole object again with the new lines, from the newest state of it."""
     for _ in range(_TRIES):
         try:
             state = path.state()
@@ -58,14 +103,15 @@ def _append_to_object(path: ObjectPath, lines: bytes) -> None:
     raise StorageError(f"{path}: the history cannot be written: it was changed {_TRIES} times meanwhile")
 
 
-def read_history(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """Give the entries, oldest first; a line that is no JSON object is passed over, no file is no entries.
+def history_of(output_dir: str) -> list[HistoryEntry]:
+    """Read all entries, oldest first; lines that are damaged or of another version are skipped.
 
     Raises
     ------
     StorageError
         If the file cannot be read.
     """
+    path = joined(output_dir, HISTORY_NAME)
     try:
         with open_binary(path) as file:
             size = file.seek(0, os.SEEK_END)
@@ -74,19 +120,9 @@ def read_history(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise StorageError(f"{os.fspath(path)}: the history cannot be read: {os_reason(error)}") from error
-    return [entry for line in lines if (entry := _entry(line)) is not None]
-
-
-def _entry(line: bytes) -> dict[str, Any] | None:
-    try:
-        value = parse_json(line)
-    except ValueError:  # half a line of a killed run
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _ends_with_line(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"
+        raise StorageError(f"{path}: the history cannot be read: {os_reason(error)}") from error
+    entries = []
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            entries.append(from_json(HistoryEntry, line))
+    return entries

@@ -26,12 +26,13 @@ import numpy as np
 from numcodecs import blosc
 from numpy.typing import NDArray
 
+from ostcal.codec import parse_json
 from ostcal.errors import StorageError
+from ostcal.frames import MAX_SIDE
 from ostcal.places.durable import (
     full_disk_advice,
     is_disk_full,
     os_reason,
-    parse_json,
     read_bounded,
     sweep_partial_files,
     sweep_partials,
@@ -60,7 +61,6 @@ from ostcal.places.paths import (
     stamp_of,
     sync_directory,
 )
-from ostcal.series.record import MAX_SIDE
 from ostcal.series.shard_reader import blosc_only, decode_chunk
 
 Plane = Literal["master", "n_used", "std", "dq"]

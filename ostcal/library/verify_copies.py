@@ -13,12 +13,13 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ostcal.codec import parse_json
 from ostcal.errors import FrameError, OstcalError, StorageError
 from ostcal.fits.cards import BLOCK_LENGTH, CARD_LENGTH, Header, padded_length
 from ostcal.fits.read import inspect_fits
 from ostcal.fits.write import OnesSum
 from ostcal.library.store import DTYPES, PLANES, MasterStore, Plane, StoredMaster
-from ostcal.places.durable import PARTIAL_ENDING, os_reason, parse_json, read_bounded
+from ostcal.places.durable import PARTIAL_ENDING, os_reason, read_bounded
 from ostcal.places.fingerprint import fingerprint_rows, rows_fingerprint
 from ostcal.places.paths import directories_in, files_below, joined, names_in, open_binary, place
 from ostcal.series.frame_store import LEDGER, Series, open_series, read_committed

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import shutil
 import time
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from ostcal.places.direct_output import write_past_cache
 from ostcal.places.objects import ObjectPath
@@ -127,15 +125,3 @@ def sweep_partial_files(directory: Place) -> None:
         for path in directory.iterdir():
             if path.name.endswith(PARTIAL_ENDING) and path.is_file():
                 path.unlink(missing_ok=True)
-
-
-def parse_json(data: bytes) -> Any:
-    """Read JSON of unknown origin: ValueError for whatever is wrong with it, NaN and endless nesting included."""
-    try:
-        return json.loads(data, parse_constant=_refuse_constant)
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"it holds {name}, which is no JSON")

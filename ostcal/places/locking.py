@@ -15,7 +15,6 @@ lock, and says so when it goes on; NFS version 2 creates no file exclusively.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import re
@@ -26,13 +25,14 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from ostcal.codec import from_json, to_json
 from ostcal.errors import StorageError, UnreachableError
-from ostcal.places.durable import os_reason, parse_json, read_bounded
+from ostcal.places.durable import os_reason, read_bounded
 from ostcal.places.paths import Place, clock_s, create_exclusively, modified_s, names_in, touch
 
 logger = logging.getLogger(__name__)
@@ -254,7 +254,7 @@ def _take_away(path: Place, seen: _Seen, mine: LockOwner, rules: LockRules, dept
 
 def _create(path: Place, mine: LockOwner) -> bool:
     """Create the lock file; false where there is one."""
-    return create_exclusively(path, json.dumps(asdict(mine), indent=2).encode("ascii"))
+    return create_exclusively(path, to_json(mine, indent=2))
 
 
 def _release(path: Place, mine: LockOwner) -> None:
@@ -311,13 +311,9 @@ def _look(path: Place) -> _Seen | None:
 
 def _owner_of(data: bytes) -> LockOwner | None:
     try:
-        values = parse_json(data)
+        owner = from_json(LockOwner, data)
     except ValueError:
         return None
-    kinds = {field.name: int if field.name == "pid" else str for field in fields(LockOwner)}
-    if not isinstance(values, dict) or any(not isinstance(values.get(name), kind) for name, kind in kinds.items()):
-        return None
-    owner = LockOwner(**{name: values[name] for name in kinds})
     return owner if owner.pid > 0 and owner.token.isalnum() and len(owner.token) <= 64 else None
 
 

@@ -22,7 +22,7 @@ from ostcal.fits.read import FitsStack, inspect_fits
 from ostcal.frames import FrameType
 from ostcal.inputs.grouping import GroupKey
 from ostcal.library.find import LibraryMaster, StorePlane
-from ostcal.library.metrics import HistoryEntry, subject_of
+from ostcal.library.history import HistoryEntry, subject_of
 from ostcal.library.store import MasterStore, Plane, StoredMaster
 from ostcal.measure.defects import Defect
 from ostcal.measure.findings import Finding, Outcome, worst

@@ -9,7 +9,7 @@ from typing import Any
 
 from ostcal.errors import NoFramesError, StorageError
 from ostcal.library.find import LibraryMaster, find_masters
-from ostcal.library.metrics import history_of, subject_of
+from ostcal.library.history import history_of, subject_of
 from ostcal.places.durable import PARTIAL_ENDING, sweep_partial_files
 from ostcal.places.locking import LOCK_FILE, locked
 from ostcal.places.paths import Place, exists, joined, names_in, place

@@ -26,12 +26,12 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ostcal._version import __version__
+from ostcal.codec import parse_json
 from ostcal.errors import FrameError, StorageError
-from ostcal.frames import FrameType, RowReader, SampleEncoding
+from ostcal.frames import MAX_SIDE, FrameType, RowReader, SampleEncoding
 from ostcal.places.durable import (
     PARTIAL_ENDING,
     os_reason,
-    parse_json,
     read_bounded,
     sweep_partials,
     sync_file,
@@ -61,7 +61,6 @@ from ostcal.series.object_shards import read_object_rows
 from ostcal.series.record import (
     MAX_INDEX,
     MAX_REASON_LENGTH,
-    MAX_SIDE,
     Decision,
     FrameRecord,
     checksum,

@@ -6,33 +6,27 @@ so that each is complete or absent. A person's decision to leave a frame out lie
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
 import re
-import sys
 import zlib
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ostcal.codec import between, from_json, matching, to_json
 from ostcal.errors import StorageError
-from ostcal.frames import CameraSettings, FrameMetadata, FrameType
-from ostcal.places.durable import os_reason, parse_json, read_bounded, write_atomically
+from ostcal.frames import FrameMetadata
+from ostcal.places.durable import os_reason, read_bounded, write_atomically
 from ostcal.places.fingerprint import fingerprint_rows, rows_fingerprint
 from ostcal.places.objects import ObjectPath
 from ostcal.places.paths import Place, in_parallel, names_in
 
 MAX_RECORD_BYTES = 1 << 20
 MAX_INDEX = 999_999
-MAX_SIDE = 1_000_000
-"""Longest width or height that a record or a store may claim, in pixels."""
-
 MAX_EXCLUSION_BYTES = 1 << 20
 MAX_REASON_LENGTH = 1000
 """Characters of the reason why a frame is left out."""
@@ -43,12 +37,12 @@ RECORD_NAME = re.compile(r"\d{6}\.json")
 EXCLUSION_NAME = re.compile(r"\d{6}\.excluded\.json")
 _HISTOGRAM_BLOCK = 1 << 20
 """Samples that are counted at once: 61 MP take 0.08 s in such blocks, 0.4 s in blocks of 65,536, and never 0.5 GB."""
-_CARD = re.compile(r"[\x00-\xff]{80}")
-"""Real headers hold characters that FITS forbids; they are kept as the bytes that they are (Latin-1)."""
-
-_T = TypeVar("_T")
 AnyPlace = TypeVar("AnyPlace", Path, ObjectPath, Place)
-_Check = Callable[[Any], Any]
+
+Index = Annotated[int, between(0, MAX_INDEX)]
+Count = Annotated[int, between(0, 2**63 - 1)]
+HeaderCard = Annotated[str, matching(r"[\x00-\xff]{80}", "a FITS card of 80 characters")]
+"""Real headers hold characters that FITS forbids; they are kept as the bytes that they are (Latin-1)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +55,9 @@ class FrameStatistics:
     """Population standard deviation."""
     minimum: float | None
     maximum: float | None
-    saturated: int
+    saturated: Count
     """Samples at or above the saturation level."""
-    not_finite: int
+    not_finite: Count
     """NaN and infinite samples, which the others leave out."""
 
 
@@ -71,9 +65,9 @@ class FrameStatistics:
 class FramePixels:
     """What a record says of the samples themselves."""
 
-    checksum: str
+    checksum: Annotated[str, matching("crc32:[0-9a-f]{8}", "a checksum such as crc32:0123abcd")]
     """``crc32:`` and eight hexadecimal digits: CRC-32 of the samples as stored, little-endian, row by row."""
-    fingerprint: str
+    fingerprint: Annotated[str, matching("([0-9a-f]{40})?", "a fingerprint of 40 hexadecimal digits")]
     """See `ostcal.places.fingerprint`: recognises the same frame in FITS and in zarr; empty where it cannot."""
     statistics: FrameStatistics
 
@@ -92,7 +86,7 @@ class FrameCheck:
 class FrameRecord:
     """The ledger's record of one committed frame."""
 
-    index: int
+    index: Index
     metadata: FrameMetadata
     pixels: FramePixels
     date_end: datetime | None = None
@@ -103,28 +97,22 @@ class FrameRecord:
     """What was checked while it was captured."""
     source: str | None = None
     """Name of the file from which the frame was imported."""
-    header: tuple[str, ...] = ()
+    header: tuple[HeaderCard, ...] = ()
     """Every card of the FITS header it was imported with, 80 characters each, without END."""
 
     def to_json(self) -> bytes:
-        """Give the record as the bytes of its JSON object; ValueError where they exceed `MAX_RECORD_BYTES`."""
-        text = json.dumps(dataclasses.asdict(self), default=_json_value, allow_nan=False, indent=1)
-        if len(text) >= MAX_RECORD_BYTES:
+        """Return the record as JSON; ValueError where it exceeds `MAX_RECORD_BYTES`."""
+        data = to_json(self, indent=1)
+        if len(data) >= MAX_RECORD_BYTES:
             raise ValueError(
-                f"the record has {len(text)} bytes, {MAX_RECORD_BYTES} are possible: its header is too long"
+                f"the record has {len(data)} bytes, {MAX_RECORD_BYTES} are possible: its header is too long"
             )
-        return (text + "\n").encode("ascii")
+        return data + b"\n"
 
     @classmethod
     def from_json(cls, data: bytes) -> FrameRecord:
-        """Read a record; keys that are not known are left out.
-
-        Raises
-        ------
-        ValueError
-            With the key, its value and what it should be.
-        """
-        return _build(FrameRecord, parse_json(data), _RECORD)
+        """Read a record; ValueError with the key, its value and what it should be. Unknown keys are ignored."""
+        return from_json(FrameRecord, data)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +131,7 @@ class Decision:
 class FrameDecisions:
     """All decisions about one frame, the oldest first; the last one counts."""
 
-    index: int
+    index: Index
     decisions: tuple[Decision, ...]
 
 
@@ -326,8 +314,7 @@ def write_decision(directory: Place, index: int, decision: Decision) -> None:
     except (ValueError, FileNotFoundError):
         earlier = ()
     kept = FrameDecisions(index=index, decisions=(*earlier, decision)[-_KEPT_DECISIONS:])
-    text = json.dumps(dataclasses.asdict(kept), default=_json_value, indent=1)
-    write_atomically(path, (text + "\n").encode("ascii"), durable=True)
+    write_atomically(path, to_json(kept, indent=1) + b"\n", durable=True)
 
 
 def read_exclusions(directory: Place) -> tuple[dict[int, Decision], dict[int, str]]:
@@ -364,7 +351,7 @@ def read_exclusions(directory: Place) -> tuple[dict[int, Decision], dict[int, st
 
 
 def _read_decisions(path: Place) -> FrameDecisions:
-    kept: FrameDecisions = _build(FrameDecisions, parse_json(read_bounded(path, MAX_EXCLUSION_BYTES)), _DECISIONS)
+    kept = from_json(FrameDecisions, read_bounded(path, MAX_EXCLUSION_BYTES))
     if kept.index != int(path.name[:6]):
         raise ValueError(f"it is of frame {kept.index}, not of frame {int(path.name[:6])} as its name says")
     if not kept.decisions:
@@ -380,177 +367,3 @@ def _names(directory: Place, pattern: re.Pattern[str]) -> list[str]:
         return sorted(name for name in names_in(directory) if pattern.fullmatch(name))
     except OSError as error:
         raise StorageError(f"{directory}: the ledger of the series cannot be read: {os_reason(error)}") from error
-
-
-def _json_value(value: object) -> str:
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    raise TypeError(f"a record cannot hold {value!r}")
-
-
-# ---- checks of what a record holds ----
-
-
-def _build(kind: type[_T], values: object, checks: Mapping[str, _Check]) -> _T:
-    """Make a value of a dataclass from a JSON object: known keys checked, others left out."""
-    if not isinstance(values, dict):
-        raise ValueError("it is not a JSON object")
-    known: dict[str, Any] = {}
-    for key, check in checks.items():
-        if key in values:
-            try:
-                known[key] = check(values[key])
-            except ValueError as error:
-                raise ValueError(f"{key}: {error}") from error
-    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
-        needed = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        if needed and field.name not in known:
-            raise ValueError(f"{field.name} is missing")
-    return kind(**known)
-
-
-def _optional(check: _Check) -> _Check:
-    return lambda value: None if value is None else check(value)
-
-
-def _nested(kind: type[Any], checks: Mapping[str, _Check]) -> _Check:
-    return lambda value: _build(kind, value, checks)
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{_shown(value)} is not a text")
-    return value
-
-
-def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
-        raise ValueError(f"{_shown(value)} is not a finite number")
-    return float(value)
-
-
-def _whole(lowest: int, highest: int) -> _Check:
-    def check(value: object) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
-            raise ValueError(f"{_shown(value)} is not a whole number from {lowest} to {highest}")
-        return value
-
-    return check
-
-
-def _flag(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(f"{_shown(value)} is neither true nor false")
-    return value
-
-
-def _moment(value: object) -> datetime:
-    moment = datetime.fromisoformat(_text(value))
-    if moment.tzinfo is None:
-        raise ValueError(f"{_shown(value)} has no time zone; write UTC with a Z")
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError as error:
-        raise ValueError(f"{_shown(value)} is out of range") from error
-
-
-def _pair(check: _Check) -> _Check:
-    def check_pair(value: object) -> tuple[Any, Any]:
-        if not isinstance(value, list) or len(value) != 2:
-            raise ValueError(f"{_shown(value)} is not a pair of numbers")
-        return check(value[0]), check(value[1])
-
-    return check_pair
-
-
-def _list_of(check: _Check) -> _Check:
-    def check_list(value: object) -> tuple[Any, ...]:
-        if not isinstance(value, list):
-            raise ValueError(f"{_shown(value)} is not a list")
-        return tuple(check(item) for item in value)
-
-    return check_list
-
-
-def _cards(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(card, str) and _CARD.fullmatch(card) for card in value):
-        raise ValueError("it is not a list of FITS cards of 80 characters")
-    return tuple(value)
-
-
-def _matching(pattern: str, meaning: str) -> _Check:
-    def check(value: object) -> str:
-        if not isinstance(value, str) or not re.fullmatch(pattern, value):
-            raise ValueError(f"{_shown(value)} is not {meaning}")
-        return value
-
-    return check
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-_COUNT = _whole(0, 2**63 - 1)
-_SIDE = _whole(1, MAX_SIDE)
-
-_SETTINGS: Mapping[str, _Check] = {
-    "camera": _optional(_text),
-    "camera_id": _optional(_text),
-    "gain": _optional(_number),
-    "offset": _optional(_number),
-    "binning": _pair(_whole(1, 1000)),
-    "readout_mode": _optional(_text),
-}
-_METADATA: Mapping[str, _Check] = {
-    "frame_type": _optional(FrameType),
-    "exposure_time_s": _optional(_number),
-    "width": _SIDE,
-    "height": _SIDE,
-    "settings": _nested(CameraSettings, _SETTINGS),
-    "filter_name": _optional(_text),
-    "set_temperature_c": _optional(_number),
-    "ccd_temperature_c": _optional(_number),
-    "date_obs": _optional(_moment),
-    "longitude_deg": _optional(_number),
-    "bayer_pattern": _optional(_text),
-    "row_order": _optional(_text),
-    "pixel_size_um": _optional(_pair(_number)),
-    "egain_e_per_adu": _optional(_number),
-    "dark_subtracted": _flag,
-    "bias_subtracted": _flag,
-    "flat_divided": _flag,
-    "is_master": _flag,
-}
-_STATISTICS: Mapping[str, _Check] = {
-    "mean": _optional(_number),
-    "median": _optional(_number),
-    "std": _optional(_number),
-    "minimum": _optional(_number),
-    "maximum": _optional(_number),
-    "saturated": _COUNT,
-    "not_finite": _COUNT,
-}
-_PIXELS: Mapping[str, _Check] = {
-    "checksum": _matching("crc32:[0-9a-f]{8}", "a checksum such as crc32:0123abcd"),
-    "fingerprint": _matching("([0-9a-f]{40})?", "a fingerprint of 40 hexadecimal digits"),
-    "statistics": _nested(FrameStatistics, _STATISTICS),
-}
-_CHECK: Mapping[str, _Check] = {"name": _text, "value": _number, "limit": _number, "passed": _flag}
-_RECORD: Mapping[str, _Check] = {
-    "index": _whole(0, MAX_INDEX),
-    "metadata": _nested(FrameMetadata, _METADATA),
-    "pixels": _nested(FramePixels, _PIXELS),
-    "date_end": _optional(_moment),
-    "requested_exposure_time_s": _optional(_number),
-    "cooler_power_percent": _optional(_number),
-    "checks": _list_of(_nested(FrameCheck, _CHECK)),
-    "source": _optional(_text),
-    "header": _cards,
-}
-_DECISION: Mapping[str, _Check] = {"excluded": _flag, "why": _text, "who": _text, "when": _moment}
-_DECISIONS: Mapping[str, _Check] = {
-    "index": _whole(0, MAX_INDEX),
-    "decisions": _list_of(_nested(Decision, _DECISION)),
-}

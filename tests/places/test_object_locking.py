@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,9 @@ from hypothesis import strategies as st
 
 from ostcal.errors import StorageError
 from ostcal.library.copying import copy_store, plan_copies
-from ostcal.library.history import append_history, read_history
+from ostcal.library.history import HistoryEntry, add_to_history, history_of
 from ostcal.library.store import PLANES, MasterStore
+from ostcal.measure.findings import Outcome
 from ostcal.places.locking import LockRules, locked
 from ostcal.places.objects import ObjectOptions, ObjectPath, use_options
 from ostcal.places.paths import files_below
@@ -117,14 +119,17 @@ def test_an_answer_that_was_lost_does_not_lock_its_asker_out(bucket: str, s3_end
 
 
 def test_runs_that_add_at_the_same_moment_lose_no_line(bucket: str) -> None:
-    path = f"{bucket}/masters/quality_history.jsonl"
+    entries = [
+        HistoryEntry(made_at=datetime.now(UTC), name=f"{number}", subject="dark", verdict=Outcome.PASS, metrics={})
+        for number in range(8)
+    ]
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda number: append_history(path, [{"number": number}]), range(8)))
-    assert sorted(entry["number"] for entry in read_history(path)) == list(range(8))
+        list(pool.map(lambda entry: add_to_history(f"{bucket}/masters", [entry]), entries))
+    assert sorted(entry.name for entry in history_of(f"{bucket}/masters")) == [entry.name for entry in entries]
 
 
 def test_no_history_is_no_entries(bucket: str) -> None:
-    assert read_history(f"{bucket}/masters/quality_history.jsonl") == []
+    assert history_of(f"{bucket}/masters") == []
 
 
 # ---- interrupted builds ----

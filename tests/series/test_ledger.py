@@ -19,12 +19,15 @@ from ostcal.frames import CameraSettings, FrameMetadata, FrameType
 from ostcal.places.durable import sweep_partials, write_atomically
 from ostcal.series.record import (
     MAX_RECORD_BYTES,
+    Decision,
     FrameCheck,
     FrameRecord,
     checksum,
     describe_pixels,
     frame_statistics,
+    read_exclusions,
     read_ledger,
+    write_decision,
     write_record,
 )
 from support.series_samples import record_of, samples
@@ -62,6 +65,85 @@ FULL = FrameRecord(
     header=("SIMPLE  =                    T".ljust(80), "COMMENT \x00\xe9\t".ljust(80)),
 )
 
+STORED = rb"""{
+ "index": 12,
+ "metadata": {
+  "frame_type": "flat",
+  "exposure_time_s": 1.5,
+  "width": 3,
+  "height": 2,
+  "settings": {
+   "camera": "Demo \u00b5",
+   "camera_id": "det 3",
+   "gain": 100.0,
+   "offset": 30.0,
+   "binning": [
+    2,
+    3
+   ],
+   "readout_mode": "fast"
+  },
+  "filter_name": "L",
+  "set_temperature_c": -10.0,
+  "ccd_temperature_c": -9.8,
+  "date_obs": "2026-11-21T08:42:00.123456Z",
+  "bayer_pattern": "RGGB",
+  "row_order": "TOP-DOWN",
+  "pixel_size_um": [
+   3.76,
+   3.8
+  ],
+  "egain_e_per_adu": 0.8,
+  "dark_subtracted": true,
+  "bias_subtracted": true,
+  "flat_divided": true,
+  "is_master": true
+ },
+ "pixels": {
+  "checksum": "crc32:a2b3bb90",
+  "fingerprint": "2bc0407218453794b6f46738ecebe505b6abfd71",
+  "statistics": {
+   "mean": 2.5,
+   "median": 2.5,
+   "std": 1.707825127659933,
+   "minimum": 0.0,
+   "maximum": 5.0,
+   "saturated": 0,
+   "not_finite": 0
+  }
+ },
+ "date_end": "2026-11-21T08:42:01Z",
+ "requested_exposure_time_s": 1.4,
+ "cooler_power_percent": 40.0,
+ "checks": [
+  {
+   "name": "saturation",
+   "value": 0.25,
+   "limit": 0.001,
+   "passed": false
+  }
+ ],
+ "source": "flat (1).fits",
+ "header": [
+  "SIMPLE  =                    T                                                  ",
+  "COMMENT \u0000\u00e9\t                                                                     "
+ ]
+}
+"""
+"""The same record as version 0.1.0 stored it before its JSON had a codec of its own."""
+STORED_DECISIONS = b"""{
+ "index": 3,
+ "decisions": [
+  {
+   "excluded": true,
+   "why": "cloud",
+   "who": "anna@dome",
+   "when": "2026-11-22T09:00:00Z"
+  }
+ ]
+}
+"""
+
 
 def changed(key: str, value: object) -> bytes:
     """Give the JSON of a record with one key changed; dots lead into nested objects."""
@@ -72,6 +154,17 @@ def changed(key: str, value: object) -> bytes:
         place = place[parent]
     place[last] = value
     return json.dumps(content).encode()
+
+
+def test_stored_records_and_decisions_are_read_and_written_byte_for_byte(tmp_path: Path) -> None:
+    assert FrameRecord.from_json(STORED) == FULL
+    assert FULL.to_json() == STORED
+    (tmp_path / "000003.excluded.json").write_bytes(STORED_DECISIONS)
+    decision = Decision(excluded=True, why="cloud", who="anna@dome", when=datetime(2026, 11, 22, 9, tzinfo=UTC))
+    assert read_exclusions(tmp_path) == ({3: decision}, {})
+    (tmp_path / "000003.excluded.json").unlink()
+    write_decision(tmp_path, 3, decision)
+    assert (tmp_path / "000003.excluded.json").read_bytes() == STORED_DECISIONS
 
 
 def test_a_record_comes_back_as_it_was_written() -> None:
@@ -144,8 +237,8 @@ def test_a_key_of_a_later_version_may_be_absent() -> None:
         ("pixels.checksum", "md5:1", "pixels: checksum: 'md5:1' is not a checksum"),
         ("pixels.fingerprint", "x" * 100, "pixels: fingerprint"),
         ("pixels.statistics.saturated", -1, "pixels: statistics: saturated"),
-        ("header", ["short"], "header: it is not a list of FITS cards"),
-        ("header", "long", "header: it is not a list of FITS cards"),
+        ("header", ["short"], "header: 'short' is not a FITS card of 80 characters"),
+        ("header", "long", "header: 'long' is not a list"),
     ],
 )
 def test_a_wrong_value_is_named(key: str, value: object, message: str) -> None:

@@ -1,0 +1,165 @@
+"""JSON of dataclasses: their type hints say what is written and what is accepted when it is read again.
+
+Times are written in UTC with a Z, words (`StrEnum`) as text, tuples as lists; numbers must be finite. What was read
+is complete and checked: every value has its type and is within its bounds, or a `ValueError` of one line names it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+import types
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+
+_T = TypeVar("_T")
+
+_MEANINGS: Final[Mapping[Any, str]] = {
+    str: "is not a text",
+    int: "is not a whole number",
+    float: "is not a finite number",
+    bool: "is neither true nor false",
+    datetime: "is not a time such as 2026-11-21T08:42:00Z",
+}
+
+
+def between(lowest: int, highest: int) -> msgspec.Meta:
+    """Return the bounds of a whole number, for `typing.Annotated`."""
+    return msgspec.Meta(ge=lowest, le=highest, description=f"is not a whole number from {lowest} to {highest}")
+
+
+def matching(pattern: str, meaning: str) -> msgspec.Meta:
+    """Return the pattern that a whole text must match, for `typing.Annotated`; errors call it `meaning`."""
+    return msgspec.Meta(pattern=rf"\A(?:{pattern})\Z", description=f"is not {meaning}")
+
+
+def to_values(value: Any) -> Any:
+    """Return a dataclass, or lists and mappings of them, as JSON values."""
+    return json.loads(to_json(value))
+
+
+def to_json(value: Any, *, indent: int | None = None) -> bytes:
+    """Return a dataclass, or lists and mappings of them, as JSON in ASCII: one line, or indented for people.
+
+    Raises
+    ------
+    ValueError
+        If a number is not finite.
+    """
+    values = msgspec.to_builtins(value, builtin_types=(datetime,))
+    separators = (",", ":") if indent is None else None
+    return json.dumps(values, default=_utc_text, allow_nan=False, indent=indent, separators=separators).encode("ascii")
+
+
+def _utc_text(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    raise TypeError(f"{value!r} has no form in JSON")
+
+
+def from_json(kind: type[_T], data: bytes) -> _T:
+    """Read a dataclass from JSON of unknown origin; see `from_values`."""
+    return from_values(kind, parse_json(data))
+
+
+def from_values(kind: type[_T], values: Any) -> _T:
+    """Read a dataclass from JSON values; keys that it does not know are left out.
+
+    Raises
+    ------
+    ValueError
+        With the key, its value and what it should be, in one line.
+    """
+    try:
+        decoded: _T = _in_utc(msgspec.convert(values, kind, strict=True), "")
+    except OverflowError as error:
+        raise ValueError("it holds a number that is not a finite number") from error
+    except msgspec.ValidationError as error:
+        raise ValueError(_reason(str(error), kind, values)) from error
+    return decoded
+
+
+def parse_json(data: bytes) -> Any:
+    """Read JSON of unknown origin: ValueError for whatever is wrong with it, NaN and endless nesting included."""
+    try:
+        return json.loads(data, parse_constant=_refuse_constant, parse_float=_finite)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"it holds {name}, which is no JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"it holds {shortened(text)}, which is not a finite number")
+    return value
+
+
+def shortened(value: object) -> str:
+    """Return a value as an error shows it, of 60 characters at most."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _in_utc(value: Any, key: str) -> Any:
+    """Return a decoded value with all times in UTC."""
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise ValueError(f"{key}: {value.isoformat()!r} has no time zone; write UTC with a Z")
+        try:
+            return value if value.tzinfo is UTC else value.astimezone(UTC)
+        except OverflowError as error:
+            raise ValueError(f"{key}: {value.isoformat()!r} is out of range") from error
+    if isinstance(value, tuple):
+        return tuple(_in_utc(item, key) for item in value) if value and not isinstance(value[0], str | float) else value
+    if not dataclasses.is_dataclass(value):
+        return value
+    changes = {}
+    for field in dataclasses.fields(value):
+        before = getattr(value, field.name)
+        after = _in_utc(before, f"{key}: {field.name}" if key else field.name)
+        if after is not before:
+            changes[field.name] = after
+    return dataclasses.replace(value, **changes) if changes else value  # type: ignore[type-var]
+
+
+def _reason(error: str, hint: Any, value: Any) -> str:
+    """Say what is wrong with JSON values that msgspec refused, by the place that it names: ``$.metadata.width``."""
+    message, _, path = error.partition(" - at `$")
+    words = []
+    for key, position in re.findall(r"\.(\w+)|\[(\d+)\]", path.partition("[...]")[0]):
+        hint = _without_none(hint)
+        if key:
+            words.append(f"{key}: ")
+            hint, value = get_type_hints(hint, include_extras=True)[key], value[key]
+        else:
+            inner = get_args(hint)
+            hint, value = inner[0 if inner[-1] is Ellipsis else int(position)], value[int(position)]
+    missing = re.search("missing required field `(\\w+)`", message)
+    return "".join(words) + (f"{missing[1]} is missing" if missing else _not_a(_without_none(hint), value))
+
+
+def _without_none(hint: Any) -> Any:
+    """Return the type of an optional value."""
+    if get_origin(hint) in (Union, types.UnionType):
+        return next(option for option in get_args(hint) if option is not types.NoneType)
+    return hint
+
+
+def _not_a(hint: Any, value: Any) -> str:
+    """Say that a JSON value is not of a type, in the words of its bounds where it has some."""
+    if get_origin(hint) is Annotated:
+        return f"{shortened(value)} {hint.__metadata__[0].description}"
+    if dataclasses.is_dataclass(hint):
+        return "it is not a JSON object"
+    if get_origin(hint) is tuple:
+        return f"{shortened(value)} is not a {'list' if get_args(hint)[-1] is Ellipsis else 'pair of numbers'}"
+    return f"{shortened(value)} {_MEANINGS.get(hint) or f'is not a valid {hint.__name__}'}"
