@@ -36,7 +36,8 @@ from programs import BENCH, PROGRAMS, Job, imported_series, siril_command
 sys.path.insert(0, str(BENCH.parent))
 
 from ostcal.engine import kernels
-from ostcal.engine.graph import Execution, run_graph
+from ostcal.engine.execution import Execution
+from ostcal.engine.graph import run_graph
 from ostcal.engine.rejection import SigmaClip
 from ostcal.engine.tasks import JobResult, MasterJob
 from ostcal.engine.tiling import JobSize, block_rows, plan_work

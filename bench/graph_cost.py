@@ -26,7 +26,9 @@ from numpy.typing import NDArray
 
 from machine import machine_facts
 from ostcal.engine import tasks
-from ostcal.engine.graph import Execution, connected, run_graph, run_tasks
+from ostcal.engine.driver import connected, run_tasks
+from ostcal.engine.execution import Execution
+from ostcal.engine.graph import run_graph
 from ostcal.engine.rejection import Median, SeriesNoise
 from ostcal.engine.tasks import JobResult, MasterJob, Prepared
 from ostcal.engine.tiling import StripPlan

@@ -14,11 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import graph_cost
-from ostcal.engine.batches import Sharing, batches
 from ostcal.engine.graph import NOISE_TASKS
-from ostcal.engine.rejection import Median
-from ostcal.engine.tasks import MasterJob
-from ostcal.engine.tiling import JobSize, plan_work
+from ostcal.engine.tiling import CLUSTER_TASK_BYTES, JobSize, batches, least_tasks, plan_work
 
 BENCH = Path(__file__).resolve().parent
 DOCUMENT = BENCH.parent / "docs" / "scaling.md"
@@ -96,42 +93,26 @@ class Projection:
         return max(parts, key=parts.__getitem__)
 
 
-@dataclass(frozen=True)
-class _Shape:
-    """A stack of which only the size matters."""
-
-    shape: tuple[int, int, int]
-    row_step: int = 1
-
-    @property
-    def encoding(self) -> Any:
-        from ostcal.frames import SampleEncoding
-
-        return SampleEncoding(dtype="uint16")
-
-
 def tasks_of(workers: int) -> int:
     """Count the tasks of the run as the program would share them out."""
     size = JobSize(n_frames=FRAMES, height=SIDE, width=SIDE, sample_bytes=2, row_step=1, float_path=False)
     plan = plan_work([size], memory_limit_bytes=4 << 30, workers=1, processes=True).strips[0]
-    sharing = Sharing.among(workers, DETECTORS, on_cluster=True)
-    job = MasterJob(name="", stack=_Shape((FRAMES, SIDE, SIDE)), method=Median(), sink=None)  # type: ignore[arg-type]
-    combine = len(batches(job, plan, sharing))
-    return DETECTORS * (combine + min(NOISE_TASKS, sharing.least_tasks) + FIXED_TASKS + SURVEY_TASKS)
+    least = least_tasks(workers, DETECTORS)
+    combine = len(batches(plan, 2 * FRAMES * SIDE, least_tasks=least, most_bytes=CLUSTER_TASK_BYTES))
+    return DETECTORS * (combine + min(NOISE_TASKS, least) + FIXED_TASKS + SURVEY_TASKS)
 
 
 def project(measured: Measured, workers: int) -> Projection:
     """Project the run on a number of workers of one core each."""
     pixels = SIDE * SIDE
     n_bytes = 2 * pixels * FRAMES * DETECTORS
-    sharing = Sharing.among(workers, DETECTORS, on_cluster=True)
     return Projection(
         workers=workers,
         work_s=n_bytes / measured.bytes_per_core_s / workers,
         scheduler_s=tasks_of(workers) * measured.task_s,
         storage_s=n_bytes / STORAGE_BYTES_PER_S,
         coordinator_s=measured.start_s + measured.inspect_s * FRAMES * DETECTORS + measured.report_s * DETECTORS,
-        tail_s=sharing.most_bytes / measured.bytes_per_core_s + measured.judge_s * pixels,
+        tail_s=CLUSTER_TASK_BYTES / measured.bytes_per_core_s + measured.judge_s * pixels,
     )
 
 

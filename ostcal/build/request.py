@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from ostcal.build.judge import QualityRules
 from ostcal.build.publish import Made, Unchanged
-from ostcal.engine.graph import Execution, Progress
+from ostcal.engine.execution import Execution
+from ostcal.engine.graph import Progress
 from ostcal.engine.rejection import RejectionMethod
 from ostcal.frames import FrameType
 from ostcal.inputs.grouping import Group, GroupRules

@@ -16,7 +16,8 @@ from ostcal.build.publish import FinishMasters, Made, PlannedMaster
 from ostcal.build.request import BuildReport, BuildRequest, Watcher
 from ostcal.build.resume import kept_survey, survey_document, survey_keys, work_digest
 from ostcal.build.survey_series import survey_all, survey_requests
-from ostcal.engine.graph import Failure, connected, run_graph, total_bytes
+from ostcal.engine.driver import Failure, connected
+from ostcal.engine.graph import run_graph, total_bytes
 from ostcal.engine.rejection import RejectionMethod, SigmaClip
 from ostcal.engine.tasks import MasterJob
 from ostcal.engine.tiling import JobSize, WorkPlan, plan_each_worker, plan_work
@@ -192,9 +193,9 @@ def _build(
     plan = plan_masters(request, groups, sources)
     warnings = [*plan.warnings, *_missing_kinds(request, groups)]
     jobs = [master.job for master in plan.to_make]
-    strips = plan_strips(request, jobs).strips
+    plan_strips(request, jobs)  # refuses too little memory before anything is asked
     clock.lap("plan")
-    if jobs and not watcher.planned([master.group for master in plan.to_make], total_bytes(jobs, strips)):
+    if jobs and not watcher.planned([master.group for master in plan.to_make], total_bytes(jobs)):
         raise OstcalError("nothing made: the run was declined")
     clock.lap("confirm")
     combined = _run(request, plan, sources, watcher, warnings, clock) if jobs else _Combined()

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ostcal.engine.graph import Execution, Failure, run_tasks
+from ostcal.engine.driver import Failure, run_tasks
+from ostcal.engine.execution import Execution
 from ostcal.engine.tiling import workers_for
 from ostcal.frames import FrameStack, FrameType, SampleEncoding
 from ostcal.inputs.grouping import Group, GroupKey, settings_differ

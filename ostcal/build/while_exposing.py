@@ -32,8 +32,9 @@ from ostcal.build.run import (
     survey_masters,
     sweep,
 )
+from ostcal.engine.driver import Failure
 from ostcal.engine.execution import usable_cores
-from ostcal.engine.graph import Failure, Progress, run_graph
+from ostcal.engine.graph import Progress, run_graph
 from ostcal.engine.interrupts import interrupts_ignored
 from ostcal.engine.tasks import JobResult, MasterJob
 from ostcal.engine.tiling import PROCESS_BYTES, WorkPlan

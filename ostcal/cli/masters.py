@@ -112,9 +112,6 @@ def _overridden(config: Config, option: str, values: dict[str, str | None]) -> C
 def _make(config: Config, console: Console, darks_only: bool, flats_only: bool, ask: bool) -> int:
     from ostcal.build.api import MasterFrameCreator
     from ostcal.build.request import Watcher
-    from ostcal.engine.graph import keep_dask_lean
-
-    keep_dask_lean(on_cluster=config.compute.scheduler == "distributed")
 
     progress = RunProgress(console, "masters")
 

@@ -1,16 +1,57 @@
-"""Where a graph runs, as values: threads, processes, or a Dask cluster and how to reach it."""
+"""Where work runs: `Execution` says it as values, an `Executor` does it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from ostcal.errors import ConfigError
 from ostcal.vocabulary import Scheduler
 
-ONE_OF = "set exactly one of compute.address, compute.scheduler_file and compute.cluster, or none for this computer"
+Key = tuple[Any, ...]
+"""Of a task: its stage, the name of the part of the work that it belongs to, its number where there are several."""
+Graph = dict[Key, Any]
+"""Of Dask: a tuple of function and arguments for each key; keys among the arguments stand for their results."""
+
+
+@dataclass(frozen=True)
+class Lost:
+    """Takes the place of a task's result when the processes that ran it died."""
+
+
+class Executor(Protocol):
+    """Runs graphs of tasks, with one of Dask's schedulers."""
+
+    @property
+    def workers(self) -> int:
+        """Threads, processes, or workers of a cluster."""
+
+    @property
+    def threads_per_worker(self) -> int:
+        """Tasks that each runs at a time; of the worker that runs most."""
+
+    @property
+    def task_bytes(self) -> int:
+        """Bytes of frames that a task reads at most, if it is more than one strip."""
+
+    @property
+    def window(self) -> int | None:
+        """Tasks that are submitted at a time; ``None`` if all work must be one graph."""
+
+    def submit(self, graph: Graph, ends: Sequence[Key]) -> None:
+        """Take a graph; the results of the keys in `ends` are wanted."""
+
+    def work(self, ended: Callable[[Key, Any], None]) -> None:
+        """Return when tasks have ended, after calling `ended` for each with its key and result.
+
+        The result is None for keys that are not in `ends`, or anything; and `Lost` where processes died. Errors of
+        tasks are raised.
+        """
+
+    def release(self, keys: Iterable[Key]) -> None:
+        """Forget tasks that were submitted, ended or not."""
 
 
 def usable_cores() -> int:
@@ -19,7 +60,7 @@ def usable_cores() -> int:
 
 
 def default_workers(scheduler: Scheduler) -> int:
-    """Give the threads or processes that keep this computer busy.
+    """Return the number of threads or processes that keep this computer busy.
 
     One thread more than cores, as some wait for the disk, past the page cache: 0.2 s of 2.6 s for 40 frames of 61 MP.
     A process more would cost its 260 MiB.
@@ -48,7 +89,7 @@ class TlsFiles:
 
 @dataclass(frozen=True, kw_only=True)
 class Execution:
-    """Where a graph runs.
+    """Where work runs.
 
     Attributes
     ----------
@@ -68,7 +109,7 @@ class Execution:
     worker_wait_s : float
         How long to wait for a worker of a cluster, which may be in a queue: for the first, and when none is left.
     threads_per_worker : int
-        Strips that one process has in work at a time: 1, or what `ostcal.engine.graph.connected` found on the cluster.
+        Strips that one process has in work at a time: 1, or what `ostcal.engine.driver.connected` found on the cluster.
     output_dir : str or None
         Directory of the masters: every worker of a cluster must see it, and its disk must have room.
     input_dirs : tuple of str
@@ -76,6 +117,8 @@ class Execution:
     prepare : callable, optional
         Called once in every process that works for this one, before its first task; picklable. On a cluster its errors
         say that a worker cannot be used.
+    executor : Executor or None
+        The cluster that `ostcal.engine.driver.connected` has opened for several graphs.
     """
 
     scheduler: Scheduler = "threads"
@@ -90,10 +133,11 @@ class Execution:
     output_dir: str | None = None
     input_dirs: tuple[str, ...] = ()
     prepare: Callable[[], None] | None = None
+    executor: Executor | None = field(default=None, compare=False, repr=False)
 
     @property
     def is_remote(self) -> bool:
-        """Whether there is a cluster beside this computer; starting processes for a second's work is not worth it."""
+        """Return whether there is a cluster beside this computer; a second's work is not worth starting processes."""
         return self.scheduler == "distributed" and bool(self.address or self.scheduler_file or self.cluster)
 
     def check(self) -> None:
@@ -107,9 +151,11 @@ class Execution:
         given = {"address": self.address, "scheduler_file": self.scheduler_file, "cluster": self.cluster}
         named = [f"compute.{name}" for name, value in given.items() if value is not None]
         if len(named) > 1:
-            raise ConfigError(f"{' and '.join(named)} are both set; {ONE_OF}")
-        address = self.address or ""
+            raise ConfigError(
+                f"{' and '.join(named)} are both set; set exactly one of compute.address, compute.scheduler_file and "
+                "compute.cluster, or none for this computer"
+            )
         if self.tls is not None and not named:
             raise ConfigError("compute.tls: the cluster of this computer uses no certificates; leave it out")
-        if self.tls is not None and address and not address.startswith("tls://"):
-            raise ConfigError(f"compute.address {address}: with compute.tls it must begin with tls://")
+        if self.tls is not None and self.address and not self.address.startswith("tls://"):
+            raise ConfigError(f"compute.address {self.address}: with compute.tls it must begin with tls://")

@@ -21,7 +21,7 @@ from ostcal.engine.levels import DarkMeans, DarkModel, FrameLevels, SteppedReade
 from ostcal.engine.noise import NoiseCells, row_cells
 from ostcal.engine.normalization import divide_by_levels, finite_row_sums
 from ostcal.engine.rejection import RejectionMethod, SeriesNoise
-from ostcal.engine.tiling import block_rows
+from ostcal.engine.tiling import Batch, block_rows
 from ostcal.frames import FrameStack
 from ostcal.vocabulary import FlatScaling, NormalizationMethod
 
@@ -97,6 +97,12 @@ class MasterJob:
         return self.stack.shape[1]
 
     @property
+    def row_bytes(self) -> int:
+        """Bytes of one row of all frames."""
+        n_frames, _, width = self.stack.shape
+        return n_frames * width * np.dtype(self.stack.encoding.dtype).itemsize
+
+    @property
     def float_path(self) -> bool:
         """Whether samples become floats before rejection."""
         return self.flat is not None or not self.stack.encoding.is_integer
@@ -123,6 +129,16 @@ class PixelRange:
         sums, count = finite_row_sums(rows)
         return cls(minimum=lowest, maximum=highest, row_sums=sums, count=count)
 
+    @classmethod
+    def joined(cls, ranges: Sequence[PixelRange]) -> PixelRange:
+        """Count neighbouring strips as one; sums of rows are kept, so that their exact sum stays the same."""
+        return cls(
+            minimum=min(pixels.minimum for pixels in ranges),
+            maximum=max(pixels.maximum for pixels in ranges),
+            row_sums=np.concatenate([pixels.row_sums for pixels in ranges]),
+            count=sum(pixels.count for pixels in ranges),
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class StripResult:
@@ -136,6 +152,20 @@ class StripResult:
     read_s: float
     combine_s: float
     write_s: float
+
+    @classmethod
+    def joined(cls, strips: Sequence[StripResult]) -> StripResult:
+        """Count neighbouring strips as one."""
+        return cls(
+            rejected_per_frame=np.sum([strip.rejected_per_frame for strip in strips], axis=0),
+            n_samples=sum(strip.n_samples for strip in strips),
+            invalid=sum(strip.invalid for strip in strips),
+            empty_pixels=sum(strip.empty_pixels for strip in strips),
+            pixels=PixelRange.joined([strip.pixels for strip in strips]),
+            read_s=sum(strip.read_s for strip in strips),
+            combine_s=sum(strip.combine_s for strip in strips),
+            write_s=sum(strip.write_s for strip in strips),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -300,6 +330,16 @@ def normalise_strip(job: MasterJob, start: int, stop: int, levels: dict[str, flo
     return PixelRange.of(rows)
 
 
+def combine_batch(job: MasterJob, batch: Batch, prepared: Prepared) -> StripResult:
+    """Read, combine and write the strips of a batch; the result counts them as one strip."""
+    return StripResult.joined([combine_strip(job, start, stop, prepared) for start, stop in batch.strips])
+
+
+def normalise_batch(job: MasterJob, batch: Batch, levels: dict[str, float]) -> PixelRange:
+    """Divide the strips of a batch of a combined flat by their level."""
+    return PixelRange.joined([normalise_strip(job, start, stop, levels) for start, stop in batch.strips])
+
+
 def merge_strips(
     job: MasterJob,
     prepared: Prepared,
@@ -308,26 +348,22 @@ def merge_strips(
     normalised: Sequence[PixelRange],
 ) -> JobResult:
     """Sum what the strips counted; pixels are counted as they are after normalisation."""
-    ranges = normalised or [strip.pixels for strip in strips]
-    rejected = np.sum([strip.rejected_per_frame for strip in strips], axis=0)
+    whole = StripResult.joined(strips)
+    pixels = PixelRange.joined(normalised) if normalised else whole.pixels
     return JobResult(
         name=job.name,
         noise=prepared.noise,
         noise_measured=job.method.resolved(job.n_frames).needs_noise,
         levels=prepared.levels,
         normalization_levels=normalization_levels,
-        rejected_per_frame=tuple(int(count) for count in rejected),
-        n_samples=sum(strip.n_samples for strip in strips),
-        invalid=sum(strip.invalid for strip in strips),
-        empty_pixels=sum(strip.empty_pixels for strip in strips),
-        minimum=min(pixels.minimum for pixels in ranges),
-        maximum=max(pixels.maximum for pixels in ranges),
-        mean=mean_of(ranges),
-        seconds={
-            "read": sum(strip.read_s for strip in strips),
-            "combine": sum(strip.combine_s for strip in strips),
-            "write": sum(strip.write_s for strip in strips),
-        },
+        rejected_per_frame=tuple(int(count) for count in whole.rejected_per_frame),
+        n_samples=whole.n_samples,
+        invalid=whole.invalid,
+        empty_pixels=whole.empty_pixels,
+        minimum=pixels.minimum,
+        maximum=pixels.maximum,
+        mean=mean_of([pixels]),
+        seconds={"read": whole.read_s, "combine": whole.combine_s, "write": whole.write_s},
     )
 
 

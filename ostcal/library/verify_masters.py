@@ -9,7 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from ostcal.engine.graph import Execution, Failure, run_tasks
+from ostcal.engine.driver import Failure, run_tasks
+from ostcal.engine.execution import Execution
 from ostcal.engine.tiling import workers_for
 from ostcal.errors import InputError, OstcalError
 from ostcal.fits.cards import Header

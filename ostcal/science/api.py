@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from ostcal.build.from_config import execution_of, location_for
 from ostcal.config import ConfigSource, load_config
-from ostcal.engine.applying import calibrate_array
-from ostcal.engine.graph import Execution, Failure, run_tasks
+from ostcal.engine.calibrate_rows import calibrate_array
+from ostcal.engine.driver import Failure, run_tasks
+from ostcal.engine.execution import Execution
 from ostcal.engine.tiling import PROCESS_BYTES
 from ostcal.errors import InputError, OstcalError, StorageError
 from ostcal.fits.read import inspect_fits

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostcal._version import __version__
-from ostcal.engine.applying import (
+from ostcal.engine.calibrate_rows import (
     BYTES_PER_PIXEL,
     ROUNDING_VARIANCE_ADU2,
     Calibration,

@@ -21,7 +21,7 @@ import naive
 from ostcal import MasterFrameCreator
 from ostcal.build.camera_properties import SurveyedGroup, measure_cameras
 from ostcal.build.survey_series import survey_all, survey_requests
-from ostcal.engine.graph import Execution
+from ostcal.engine.execution import Execution
 from ostcal.frames import FrameType
 from ostcal.inputs.gather import gather_inputs, stack_of
 from ostcal.inputs.grouping import GroupRules, group_frames

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import neg
 from pathlib import Path
 from typing import Any
@@ -32,13 +32,14 @@ from hypothesis import strategies as st
 
 import ostcal
 from ostcal.engine import worker_checks
-from ostcal.engine.batches import Sharing, batches
-from ostcal.engine.cluster import address_in_file, cluster_class, connection
+from ostcal.engine.cluster import address_in_file, cluster_class
+from ostcal.engine.driver import RESUBMISSIONS, Failure, connected, run_tasks
 from ostcal.engine.execution import ClusterClass, Execution, TlsFiles
-from ostcal.engine.graph import RESUBMISSIONS, Failure, run_graph, run_tasks
+from ostcal.engine.graph import run_graph
 from ostcal.engine.rejection import Median
+from ostcal.engine.run_cluster import cluster_executor
 from ostcal.engine.tasks import JobResult, MasterJob
-from ostcal.engine.tiling import StripPlan
+from ostcal.engine.tiling import StripPlan, batches
 from ostcal.engine.worker_checks import LogReceiver, sees_token, version_differences, write_token
 from ostcal.errors import ConfigError, OstcalError, StorageError
 from ostcal.frames import SampleEncoding
@@ -60,6 +61,10 @@ def remote(**values: Any) -> Execution:
 
 def square(value: int) -> int:
     return value * value
+
+
+def own_process(_: int) -> int:
+    return os.getpid()
 
 
 def assert_works(execution: Execution) -> None:
@@ -121,7 +126,7 @@ def test_a_cluster_of_a_specification_as_yaml_can_say_it() -> None:
     nanny = {"cls": "distributed.Nanny", "options": {"nthreads": 1, "dashboard": False}}
     head = {"cls": "distributed.Scheduler", "options": {"dashboard_address": FREE_PORT, "host": "127.0.0.1"}}
     spec = {"workers": {"one": nanny, "two": nanny}, "scheduler": head}
-    with connection(remote(cluster=ClusterClass(name="distributed.SpecCluster", kwargs=spec))) as ready:
+    with cluster_executor(remote(cluster=ClusterClass(name="distributed.SpecCluster", kwargs=spec))) as ready:
         ready.client.wait_for_workers(2)
         assert set(ready.client.run(os.getpid).values()) & {os.getpid()} == set()
         assert ready.client.submit(square, 7).result() == 49
@@ -129,7 +134,9 @@ def test_a_cluster_of_a_specification_as_yaml_can_say_it() -> None:
 
 def test_a_cluster_that_starts_empty_is_told_how_many_workers_to_have() -> None:
     kwargs = {**QUIET, "n_workers": 0, "processes": False}
-    with connection(remote(workers=2, cluster=ClusterClass(name="distributed.LocalCluster", kwargs=kwargs))) as ready:
+    with cluster_executor(
+        remote(workers=2, cluster=ClusterClass(name="distributed.LocalCluster", kwargs=kwargs))
+    ) as ready:
         ready.client.wait_for_workers(2, timeout=20)
 
 
@@ -182,13 +189,11 @@ def test_without_bokeh_the_local_cluster_says_how_to_get_a_dashboard(caplog: pyt
 
 
 def test_graphs_of_a_run_share_one_cluster() -> None:
-    wanted = remote(workers=1)
-    with connection(wanted) as outer:
-        with connection(wanted) as inner:
-            assert inner is outer
-        assert outer.client.submit(square, 3).result() == 9
-        with connection(remote(workers=1, worker_wait_s=30.0)) as same_place:
-            assert same_place is outer
+    with connected(remote(workers=1)) as execution:
+        first = run_tasks(own_process, [0], execution)
+        assert run_tasks(own_process, [0], execution) == first
+        with connected(replace(execution, worker_wait_s=30.0)) as same_place:
+            assert run_tasks(own_process, [0], same_place) == first
 
 
 # --- certificates ---
@@ -223,7 +228,7 @@ def test_a_scheduler_that_speaks_tls(certificates: TlsFiles) -> None:
 def test_a_started_cluster_gets_the_certificates(certificates: TlsFiles) -> None:
     kwargs = {**QUIET, "host": "tls://127.0.0.1", "processes": False}
     wanted = remote(cluster=ClusterClass(name="distributed.LocalCluster", kwargs=kwargs), tls=certificates)
-    with connection(wanted) as ready:
+    with cluster_executor(wanted) as ready:
         assert ready.client.scheduler.address.startswith("tls://")
 
 
@@ -365,7 +370,7 @@ def test_a_worker_with_another_ostcal_that_comes_later_leaves_again(
     (tmp_path / "ostcal" / "_version.py").write_text('__version__ = "0.0.9"\n')
     with (
         LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=FREE_PORT) as cluster,
-        connection(remote(address=cluster.scheduler_address)) as ready,
+        cluster_executor(remote(address=cluster.scheduler_address)) as ready,
     ):
         worker = start_worker(cluster.scheduler_address, tmp_path, tmp_path)
         try:
@@ -428,7 +433,7 @@ def settings_of_worker() -> tuple[int, int, int]:
 
 
 def test_workers_set_zarr_and_numba() -> None:
-    with connection(remote(workers=1)) as ready:
+    with cluster_executor(remote(workers=1)) as ready:
         assert list(ready.client.run(settings_of_worker).values()) == [(4, 2, 1)]
 
 
@@ -446,7 +451,7 @@ def test_log_lines_of_workers_reach_this_process_and_warnings_once(
     caplog.set_level(logging.INFO, "ostcal")
     for _ in range(2):  # a second run on the same workers hears each line as often as the first
         caplog.clear()
-        with connection(remote(address=scheduler)) as ready:
+        with cluster_executor(remote(address=scheduler)) as ready:
             ready.client.run(say_things)
             deadline = time.monotonic() + 10
             while caplog.text.count("read 5 frames") < 2 and time.monotonic() < deadline:
@@ -539,10 +544,8 @@ def test_only_its_own_part_of_finishing_travels_with_a_job(tmp_path: Path, execu
 def test_batches_hold_every_row_once_and_no_more_than_a_strip_should(
     n_frames: int, height: int, width: int, strip_rows: int, least: int, most_mib: int
 ) -> None:
-    stack = HugeStack(shape=(n_frames, height, width))
-    job = MasterJob(name="a", stack=stack, method=Median(), sink=NpySink(".", (1, 1)))
     plan = StripPlan(height=height, strip_rows=strip_rows)
-    made = batches(job, plan, Sharing(least_tasks=least, most_bytes=most_mib * 2**20))
+    made = batches(plan, 2 * n_frames * width, least_tasks=least, most_bytes=most_mib * 2**20)
     assert [strip for batch in made for strip in batch.strips] == plan.strips
     assert len(made) >= min(least, len(plan.strips))
     for batch in made:
@@ -606,6 +609,22 @@ def test_work_that_dask_gave_up_is_submitted_again_and_then_fails_alone(tmp_path
     assert isinstance(failed, Failure)
     assert failed.message.startswith("workers died again and again while it was made")
     assert len(list((tmp_path / "many").iterdir())) == 1 + RESUBMISSIONS
+
+
+@pytest.mark.slow
+def test_work_that_was_lost_with_a_process_is_run_again_and_then_fails_alone(tmp_path: Path) -> None:
+    for name in ("once", "always"):
+        (tmp_path / name).mkdir()
+    told: list[int] = []
+    processes = Execution(scheduler="processes", workers=2)
+    items = [(str(tmp_path / "once"), 1), (str(tmp_path), 0)]
+    results = run_tasks(die_until, items, processes, told.append)
+    assert results[0] == "after 1 deaths"
+    assert sorted(told) == [0, 1]
+    (failed,) = run_tasks(die_until, [(str(tmp_path / "always"), 99)], processes)
+    assert isinstance(failed, Failure)
+    assert failed.message.startswith("workers died again and again while it was made")
+    assert len(list((tmp_path / "always").iterdir())) == 1 + RESUBMISSIONS
 
 
 def test_a_cluster_whose_last_worker_is_gone_is_not_waited_for_without_end(

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 import naive
 from ostcal.engine import tasks
-from ostcal.engine.cluster import connection
-from ostcal.engine.graph import Execution, Failure, Progress, build_graph, run_graph, run_tasks, total_bytes
+from ostcal.engine.driver import Failure, connected, run_tasks
+from ostcal.engine.execution import Execution
+from ostcal.engine.graph import Progress, run_graph, total_bytes
 from ostcal.engine.levels import DarkModel
 from ostcal.engine.rejection import RejectionMethod, SeriesNoise, SigmaClip, WinsorizedSigmaClip
 from ostcal.engine.tasks import FlatTreatment, JobResult, MasterJob, Prepared
@@ -134,7 +135,7 @@ def run(
         results=dict(zip((job.name for job in jobs), results, strict=True)),
         planes=planes,
         progress=progress,
-        total=total_bytes(jobs, plans),
+        total=total_bytes(jobs),
     )
 
 
@@ -354,7 +355,7 @@ def test_float64_frames_count_eight_bytes_a_sample(bench: Bench) -> None:
     encoding = strategies.FLOAT_ENCODINGS["float64"]
     job = bench.jobs()[0]
     job = replace(job, stack=MemoryStack(np.ones((3, HEIGHT, WIDTH)), encoding))
-    assert total_bytes([job], [StripPlan(height=HEIGHT, strip_rows=5)]) == 3 * HEIGHT * WIDTH * 8
+    assert total_bytes([job]) == 3 * HEIGHT * WIDTH * 8
 
 
 @pytest.mark.parametrize("scaling", ["mean", "median", "none"])
@@ -374,9 +375,6 @@ def test_a_flat_is_normalised_only_when_all_its_strips_are_there(bench: Bench) -
 def test_results_come_in_the_order_of_the_jobs(bench: Bench) -> None:
     jobs = list(reversed(bench.jobs()))
     plans = [StripPlan(height=HEIGHT, strip_rows=16) for _ in jobs]
-    graph, keys = build_graph(jobs, plans, keep_result)
-    assert keys == [("finish", job.name) for job in jobs]
-    assert set(keys) <= set(graph)
     assert [result.name for result in run_graph(jobs, plans, keep_result, THREADS)] == list(reversed(NAMES))
 
 
@@ -388,7 +386,7 @@ def test_no_jobs_give_no_results() -> None:
 def test_a_scheduler_that_does_not_answer_is_one_clear_line() -> None:
     with (
         pytest.raises(OstcalError, match=r"compute\.address tcp://127\.0\.0\.1:9: no Dask scheduler answered"),
-        connection(Execution(scheduler="distributed", address="tcp://127.0.0.1:9")),
+        connected(Execution(scheduler="distributed", address="tcp://127.0.0.1:9")),
     ):
         pass
 

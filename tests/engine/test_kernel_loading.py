@@ -114,37 +114,6 @@ def test_kernels_do_without_a_place_for_their_cache(kernel_of_a_module: Path) ->
     assert output_of(nowhere + SUM_OF_ROOTS, kernel_of_a_module) == "6.0\n"
 
 
-def test_what_dask_does_without_is_left_out_and_can_still_be_had() -> None:
-    code = """
-        import sys
-        from ostcal.engine.graph import keep_dask_lean
-
-        keep_dask_lean(on_cluster=False)
-        import dask.threaded
-
-        print("jinja2" in sys.modules, "psutil" in sys.modules, dask.threaded.get({"a": (abs, -1)}, "a"))
-        import jinja2, psutil
-
-        keep_dask_lean(on_cluster=False)
-        print(jinja2.Template("{{ 2 }}").render(), psutil.cpu_count() > 0)
-    """
-    assert output_of(code) == "False False 1\n2 True\n"
-
-
-def test_dask_counts_the_cores_of_a_cluster_as_ever() -> None:
-    code = """
-        import os
-        from ostcal.engine.graph import keep_dask_lean
-
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-        keep_dask_lean(on_cluster=True)
-        import dask.system
-
-        print(dask.system.CPU_COUNT)
-    """
-    assert output_of(code) == "1\n"
-
-
 def test_no_kernel_that_combines_loads_linear_algebra() -> None:
     code = """
         import sys

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ostcal import CalibrationApplier, MasterFrameCreator, Status, calibrate
-from ostcal.engine.applying import Calibration, Repair, Term
+from ostcal.engine.calibrate_rows import Calibration, Repair, Term
 from ostcal.errors import InputError
 from ostcal.library.store import MasterStore
 from ostcal.simulator.sensor import BayerMatrix, BiasPattern, CosmicRays, DarkCurrent, Dust, Exposure, SensorModel

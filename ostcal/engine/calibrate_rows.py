@@ -1,4 +1,4 @@
-"""Calibrating a frame by strips: ``(science - dark) / flat``, its uncertainty and its flags.
+"""Pixel arithmetic of science frames by rows: ``(science - dark) / flat``, its uncertainty and its flags.
 
 Nothing larger than some rows is in memory, and no row depends on how the frame was cut into strips.
 """
@@ -32,12 +32,12 @@ class FlagReader(Protocol):
     """The flags of a master, read by rows."""
 
     def read_rows(self, start: int, stop: int) -> NDArray[Any]:
-        """Give rows ``start`` to ``stop`` as integers, shape (stop - start, width)."""
+        """Return rows ``start`` to ``stop`` as integers: (stop - start, width)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Term:
-    """A master that takes part in the arithmetic, and how many times."""
+    """A master that takes part in the arithmetic, and its weight."""
 
     plane: PlaneReader
     weight: float = 1.0
@@ -49,21 +49,22 @@ class Term:
 
 @dataclass(frozen=True, kw_only=True)
 class FrameNoise:
-    """What the noise of a raw pixel follows from."""
+    """The sources of the noise of a raw pixel."""
 
     gain_e_per_adu: float
     unlit_variance_adu2: float | None
-    """Variance without light or dark current: read noise and rounding. ``None``: the `spread` of the dark's masters,
-    which holds the noise of the dark current too."""
+    """Variance without light or dark current: read noise and rounding. ``None`` takes the `spread` of the dark's
+    masters, which includes the noise of the dark current."""
     zero: tuple[Term, ...]
-    """The level without electrons; what is above it has photon noise. The dark itself where no bias is known."""
+    """The level without electrons, above which there is photon noise: the bias, or the dark if no bias is known."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Repair:
-    """Which pixels are taken from their neighbours, and how far those are."""
+    """Which pixels are interpolated, and from how far."""
 
     bits: int
+    """Flags of the pixels."""
     step: int = 1
     """Distance of the nearest pixels of the same colour: 2 for a Bayer sensor."""
 
@@ -73,8 +74,8 @@ class Calibration:
     """A frame and what calibrates it; small and picklable, it holds locations, not pixels.
 
     ``(science - sum of dark terms) / flat``, float32. A pixel of the flat that is not a number above zero gives NaN,
-    never an infinity. A pixel at or above `saturation_adu` in the science frame gets at least that value, so that it
-    is found by comparing with that one number whatever dark and flat did to it, and the bit `SATURATED`.
+    never an infinity. A pixel at or above `saturation_adu` in the science frame gets at least that value, so that one
+    comparison finds it whatever dark and flat did to it, and the bit `SATURATED`.
     """
 
     science: PlaneReader
@@ -88,7 +89,7 @@ class Calibration:
     repair: Repair | None = None
 
     def values(self, start: int, stop: int) -> NDArray[np.float32]:
-        """Give calibrated rows: (stop - start, width) float32."""
+        """Return calibrated rows: (stop - start, width) float32."""
         strip = self._strip(start, stop)
         values = _calibrated(strip.science, strip.dark, strip.flat, self.saturation_adu)
         if self.repair is not None:
@@ -98,10 +99,10 @@ class Calibration:
         return inner
 
     def uncertainty(self, start: int, stop: int) -> NDArray[np.float32]:
-        """Give the standard deviation of calibrated rows: (stop - start, width) float32; NaN where there is no value.
+        """Return the standard deviation of calibrated rows: (stop - start, width) float32; NaN where there is no value.
 
-        Photon noise, read noise and the noise of the masters, added in variance. An interpolated pixel has that of
-        its neighbours: the median of theirs.
+        Photon noise, read noise and the noise of the masters, added in variance. An interpolated pixel has the median
+        of its neighbours.
         """
         strip = self._strip(start, stop)
         values = _calibrated(strip.science, strip.dark, strip.flat, math.inf)
@@ -118,7 +119,7 @@ class Calibration:
         return sigma[strip.inner]
 
     def dq(self, start: int, stop: int) -> NDArray[np.int16]:
-        """Give the flags of calibrated rows, those of the masters carried over: (stop - start, width) int16."""
+        """Return the flags of calibrated rows, including those of the masters: (stop - start, width) int16."""
         strip = self._strip(start, stop)
         values = _calibrated(strip.science, strip.dark, strip.flat, self.saturation_adu)
         flags = self._master_flags(strip)
@@ -149,10 +150,10 @@ class Calibration:
         flags = np.zeros(strip.science.shape, np.int16)
         for reader in self.flags:
             flags |= reader.read_rows(strip.top, strip.bottom).astype(np.int16)
-        return flags & ~np.int16(NO_VALUE)  # whether there is one shows in the calibrated frame itself
+        return flags & ~np.int16(NO_VALUE)  # the calibrated frame itself shows whether there is one
 
     def _bad(self, strip: _Strip, values: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Say which pixels are to be taken from their neighbours: flagged or without value, but not saturated."""
+        """Find the pixels to interpolate: flagged or without value, but not saturated."""
         bits = self.repair.bits if self.repair is not None else 0
         bad: NDArray[np.bool_] = (self._master_flags(strip) & np.int16(bits)) != 0
         bad |= np.isnan(values)
@@ -169,7 +170,7 @@ class Calibration:
             variance += np.float32(self.noise.unlit_variance_adu2)
             return variance
         unlit = np.zeros(variance.shape, np.float32)
-        for term in self.dark:  # variances of read noise and dark current are on the same line over exposures
+        for term in self.dark:  # read noise and dark current: variances follow the same line over exposure as levels
             if term.spread is not None:
                 unlit += np.float32(term.weight) * np.square(term.spread.read_rows(strip.top, strip.bottom))
         variance += np.maximum(unlit, np.float32(0))
@@ -183,7 +184,7 @@ class _Strip:
     top: int
     bottom: int
     inner: slice
-    """The rows that were asked for."""
+    """The rows without the margin."""
     science: NDArray[np.float32]
     dark: NDArray[np.float32]
     flat: NDArray[np.float32]
@@ -195,7 +196,7 @@ def calibrate_array(
     flat: NDArray[Any] | None,
     saturation_adu: float = math.inf,
 ) -> NDArray[np.float32]:
-    """Give ``(science - dark) / flat`` of arrays of fitting shapes as float32, by the rules of `Calibration`."""
+    """Compute ``(science - dark) / flat`` of arrays of fitting shapes as float32, by the rules of `Calibration`."""
     zero, one = np.zeros((1, 1), np.float32), np.ones((1, 1), np.float32)
     return _calibrated(
         np.asarray(science, np.float32),
@@ -206,7 +207,7 @@ def calibrate_array(
 
 
 def usable_flat(rows: NDArray[np.float32], weight: float) -> NDArray[np.float32]:
-    """Give rows of a flat times its weight, NaN where they are not finite numbers above zero."""
+    """Multiply rows of a flat by its weight; NaN where they are not finite numbers above zero."""
     usable = np.isfinite(rows) & (rows > 0)
     flat: NDArray[np.float32] = np.where(usable, rows * np.float32(weight), np.float32(np.nan))
     return flat
@@ -247,7 +248,7 @@ def _from_neighbours(
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Replace bad pixels of the inner rows by the median of the eight nearest good ones of their colour.
 
-    Gives the rows and which pixels were replaced; one without a good neighbour stays as it is.
+    Returns the rows and which pixels were replaced; one without a good neighbour stays as it is.
     """
     wanted = np.zeros_like(bad)
     wanted[inner] = bad[inner]

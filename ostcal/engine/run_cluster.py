@@ -1,0 +1,322 @@
+"""A Dask cluster as an executor: workers are checked before work, and watched while it lasts."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from distributed import KilledWorker, WorkerPlugin, as_completed
+
+from ostcal.engine import worker_checks
+from ostcal.engine.cluster import cluster_client
+from ostcal.engine.execution import Execution, Graph, Key, Lost
+from ostcal.engine.interrupts import leave_termination_to_the_parent
+from ostcal.engine.tiling import CLUSTER_TASK_BYTES
+from ostcal.engine.worker_checks import WorkerReport
+from ostcal.errors import OstcalError, StorageError
+
+logger = logging.getLogger(__name__)
+
+WINDOW_TASKS = 4000
+"""Tasks on a cluster at a time: four for each of 1000 workers, 20 MB in the scheduler; a run may have any number."""
+
+_ATTEMPTS = 5
+_WATCH_S = 2.0
+"""Time between two questions whether a cluster still has workers: one message there and back."""
+_LOG_TOPIC = "ostcal-log"
+_PACKAGE = "ostcal"
+_PLUGIN_NAME = "ostcal"
+
+
+@contextmanager
+def cluster_executor(execution: Execution) -> Iterator[ClusterExecutor]:
+    """Connect to a cluster or start one, and check its workers.
+
+    Raises
+    ------
+    ConfigError
+        If the cluster's class, its arguments or the certificates cannot be used.
+    StorageError
+        If a worker does not see the directories.
+    OstcalError
+        If nothing answers, no worker comes, or the workers' versions differ.
+    """
+    with cluster_client(execution) as client:
+        _wait_for_workers(client, execution.worker_wait_s)
+        reports = _prepare_workers(client, execution)
+        executor = ClusterExecutor(client, reports, execution.worker_wait_s)
+        try:
+            yield executor
+        finally:
+            executor.close()
+            with suppress(OSError, ValueError, TimeoutError):  # the cluster may have died meanwhile
+                if client.status == "running":  # a cluster that lives on needs no settings of this run
+                    client.unregister_worker_plugin(_PLUGIN_NAME)
+
+
+class ClusterExecutor:
+    """A cluster that is ready for work; an `ostcal.engine.execution.Executor`.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    reports : sequence of WorkerReport
+        Of the workers that there are.
+    worker_wait_s : float
+        Longest wait for a worker when none is left.
+    """
+
+    window = WINDOW_TASKS
+    task_bytes = CLUSTER_TASK_BYTES
+
+    def __init__(self, client: Any, reports: Sequence[WorkerReport], worker_wait_s: float) -> None:
+        self.client = client
+        self.workers = max(1, len(reports))
+        self.threads_per_worker = max((report.threads for report in reports), default=1)
+        self._worker_wait_s = worker_wait_s
+        self._futures: dict[Key, Any] = {}
+        self._ends: set[Key] = set()
+        self._completed = as_completed(loop=client.loop)
+        self._given_up_for = ""
+        self._closed = threading.Event()
+        threading.Thread(target=self._watch_workers, name="ostcal-workers", daemon=True).start()
+
+    def submit(self, graph: Graph, ends: Sequence[Key]) -> None:
+        """Send a graph to the scheduler."""
+        futures = dict(zip(graph, self.client.get(graph, list(graph), sync=False), strict=True))
+        self._futures |= futures
+        self._ends.update(ends)
+        self._completed.update(futures.values())
+
+    def work(self, ended: Callable[[Key, Any], None]) -> None:
+        """Wait until tasks have ended; a task is lost when Dask gave it up because workers died with it."""
+        batch = [future for future in self._completed.next_batch() if future.key in self._futures]
+        if any(future.cancelled() for future in batch):
+            raise OstcalError(
+                self._given_up_for
+                or "the connection to the Dask scheduler was lost; what it had in work is lost with it: "
+                "see that it runs and has workers, and start the same command again"
+            )
+        whole = [future for future in batch if future.key in self._ends and future.status == "finished"]
+        keys = [future.key for future in whole]
+        results = dict(zip(keys, self.client.gather(whole) if whole else [], strict=True))
+        for future in batch:
+            if future.status != "error":
+                ended(future.key, results.get(future.key))
+                continue
+            error = future.exception()
+            if not isinstance(error, KilledWorker):
+                raise error
+            ended(future.key, Lost())
+
+    def release(self, keys: Iterable[Key]) -> None:
+        """Let go of futures, so that the scheduler forgets their tasks."""
+        for key in keys:
+            del self._futures[key]
+            self._ends.discard(key)
+
+    def close(self) -> None:
+        """End the watch on the workers."""
+        self._closed.set()
+
+    def _watch_workers(self) -> None:
+        """Give up when there was no worker for too long while there is work, which would wait for ever."""
+        address, wait_s = self.client.scheduler.address, self._worker_wait_s
+        alone_since: float | None = None
+        while not self._closed.wait(min(_WATCH_S, wait_s / 4)):
+            try:
+                has_workers = not self._futures or bool(self.client.nthreads())
+            except (OSError, ValueError, TimeoutError):  # the scheduler is lost or the client closed: `work` meets it
+                return
+            if has_workers:
+                alone_since = None
+            elif alone_since is None:
+                alone_since = time.monotonic()
+                logger.warning("%s: no worker of the Dask cluster is left; waiting up to %g s for one", address, wait_s)
+            elif time.monotonic() - alone_since > wait_s:
+                self._given_up_for = (
+                    f"{address}: the Dask cluster has had no worker for {wait_s:g} s; start workers "
+                    "(dask worker ADDRESS) and the same command again, or wait longer with compute.worker_wait"
+                )
+                self.client.cancel(list(self._futures.values()))
+                return
+
+
+# ---- before work ----
+
+
+def _wait_for_workers(client: Any, wait_s: float) -> None:
+    """Wait for the first worker; a cluster of a queue may take its time."""
+    address, deadline = client.scheduler.address, time.monotonic() + wait_s
+    if not client.nthreads():
+        logger.info("waiting up to %g s for a worker of %s", wait_s, address)
+    while not client.nthreads():
+        if time.monotonic() > deadline:
+            raise OstcalError(
+                f"{address}: the Dask cluster has no worker after {wait_s:g} s; "
+                "start workers (dask worker ADDRESS), or wait longer with compute.worker_wait"
+            )
+        time.sleep(0.1)
+
+
+def _prepare_workers(client: Any, execution: Execution) -> list[WorkerReport]:
+    """Check the scheduler and the workers, and send workers their settings; return what they report.
+
+    A worker that dies meanwhile reports nothing and is not counted; one that comes later checks itself.
+    """
+    _check_scheduler(client)
+    reports = _ask_workers(client, execution)
+    client.subscribe_topic(_LOG_TOPIC, worker_checks.LogReceiver())
+    settings = WorkerSettings(
+        worker_checks.own_versions(), logging.getLogger(_PACKAGE).getEffectiveLevel(), execution.prepare
+    )
+    for attempt in range(_ATTEMPTS):
+        try:
+            client.register_plugin(settings, name=_PLUGIN_NAME)
+            break
+        except OSError:  # a worker died on the way
+            if attempt == _ATTEMPTS - 1:
+                raise
+            time.sleep(1.0)
+    return reports
+
+
+def _check_scheduler(client: Any) -> None:
+    """Check that the scheduler, which reads the graph too, has the same packages."""
+    address = client.scheduler.address
+    if client.run_on_scheduler(importlib.util.find_spec, _PACKAGE) is None:
+        raise OstcalError(
+            f"scheduler {address} cannot run ostcal: it is not installed there; install the same packages there as here"
+        )
+    versions = client.run_on_scheduler(worker_checks.own_versions)
+    severe, _ = worker_checks.version_differences(worker_checks.own_versions(), versions)
+    if severe:
+        raise OstcalError(f"scheduler {address} has other versions: {', '.join(severe)}; install the same there")
+
+
+def _ask_workers(client: Any, execution: Execution) -> list[WorkerReport]:
+    """Exchange tokens with all workers and check what they report."""
+    directory = execution.output_dir
+    token = f"{worker_checks.TOKEN_PREFIX}{uuid.uuid4().hex}"
+    try:
+        if directory is not None:
+            try:
+                worker_checks.write_token(directory, token)
+            except OSError as error:
+                raise StorageError(f"{directory}: files cannot be written there ({error.strerror or error})") from error
+        answers = client.run(
+            worker_checks.report_of_worker,
+            directory,
+            token,
+            execution.input_dirs,
+            execution.prepare,
+            on_error="return",
+        )
+        reports: dict[str, WorkerReport] = {}
+        for address, answer in answers.items():
+            if isinstance(answer, WorkerReport):
+                reports[address] = answer
+            elif not isinstance(answer, OSError):  # which is what the connection to a dead worker ends with
+                raise OstcalError(
+                    f"worker {address} cannot run ostcal: {answer}; install the same packages there as here"
+                )
+        _check_versions(reports)
+        _check_directories(reports, directory)
+    finally:
+        if directory is not None:
+            with suppress(OSError):
+                worker_checks.remove_tokens(directory, token)
+    limit = execution.memory_limit_bytes
+    for address, report in reports.items():
+        if limit is not None and 0 < report.memory_limit_bytes < limit:
+            logger.warning(
+                "worker %s on %s has %d MiB, beyond which Dask ends it: set compute.memory_limit, now %d MiB, lower",
+                address,
+                report.host,
+                report.memory_limit_bytes // 2**20,
+                limit // 2**20,
+            )
+            break
+    return list(reports.values())
+
+
+def _check_versions(reports: Mapping[str, WorkerReport]) -> None:
+    own = worker_checks.own_versions()
+    for address, report in reports.items():
+        severe, slight = worker_checks.version_differences(own, report.versions)
+        if severe:
+            raise OstcalError(
+                f"worker {address} on {report.host} has other versions: {', '.join(severe)}; "
+                "install the same there, or masters might differ from worker to worker"
+            )
+        if slight:
+            logger.info("worker %s on %s: %s", address, report.host, ", ".join(slight))
+
+
+def _check_directories(reports: Mapping[str, WorkerReport], directory: str | None) -> None:
+    for address, report in reports.items():
+        if report.unseen:
+            raise StorageError(
+                f"worker {address} on {report.host} does not see the data: {report.unseen}; "
+                "all workers need the same paths on a shared disk"
+            )
+        if directory is not None and not worker_checks.sees_token(directory, report.token):
+            raise StorageError(
+                f"what worker {address} on {report.host} writes into {directory} is not seen here; "
+                "all workers need the same paths on a shared disk"
+            )
+
+
+class WorkerSettings(WorkerPlugin):  # type: ignore[misc]
+    """What every worker does when it joins a run, and when it leaves it.
+
+    Parameters
+    ----------
+    versions : dict
+        Of the coordinator; a worker that joins later with others goes away again.
+    log_level : int
+    prepare : callable, optional
+        Called on the worker before its first task.
+    """
+
+    def __init__(self, versions: dict[str, str], log_level: int, prepare: Callable[[], None] | None = None) -> None:
+        self._versions = versions
+        self._log_level = log_level
+        self._prepare = prepare
+        self._coordinator = (socket.gethostname(), os.getpid())
+        self._sender: logging.Handler | None = None
+
+    def setup(self, worker: Any) -> None:
+        """Set zarr and numba, and send log lines; called on the worker."""
+        worker_checks.apply_environment()
+        if self._coordinator == (socket.gethostname(), os.getppid()):  # of the cluster that this run has started
+            leave_termination_to_the_parent()
+        package = logging.getLogger(_PACKAGE)
+        if self._coordinator != (socket.gethostname(), os.getpid()):  # not a worker in the coordinator's own process
+            self._sender = worker_checks.LogSender(worker, _LOG_TOPIC)
+            package.addHandler(self._sender)
+            package.setLevel(self._log_level)
+        severe, _ = worker_checks.version_differences(self._versions, worker_checks.own_versions())
+        if severe:
+            package.warning("worker %s leaves, it has other versions: %s", worker.address, ", ".join(severe))
+            worker.loop.add_callback(worker.close, reason="other versions")
+        try:
+            if self._prepare is not None:
+                self._prepare()
+        except OstcalError as error:
+            package.warning("worker %s leaves: %s", worker.address, error)
+            worker.loop.add_callback(worker.close, reason="it cannot be used")
+
+    def teardown(self, worker: Any) -> None:
+        """Send no more log lines."""
+        if self._sender is not None:
+            logging.getLogger(_PACKAGE).removeHandler(self._sender)
+            self._sender = None
