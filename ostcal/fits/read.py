@@ -27,7 +27,6 @@ from numpy.typing import NDArray
 
 from ostcal.errors import FrameError
 from ostcal.fits.cards import (
-    BLOCK_LENGTH,
     CARD_LENGTH,
     Header,
     card_keyword,
@@ -37,6 +36,7 @@ from ostcal.fits.cards import (
 from ostcal.fits.headers import metadata_from_header
 from ostcal.fits.layout import ImageLayout, decode_samples, layout_from_header
 from ostcal.fits.tiles import TiledImage, TileReader
+from ostcal.fits.units import Unit, check_one_frame, read_units
 from ostcal.fits.write import image_cards, write_stored
 from ostcal.frames import FrameMetadata, RowReader, SampleEncoding
 from ostcal.places.fingerprint import fingerprint_rows, rows_fingerprint
@@ -59,8 +59,6 @@ logger = logging.getLogger(__name__)
 FITS_ENDINGS = tuple(base + packing for packing in ("", ".fz", ".gz") for base in (".fits", ".fit", ".fts"))
 """Endings of files that are looked at, in any case."""
 
-_MAX_HEADER_LENGTH = 2**20
-_MAX_HDUS = 100
 _MAX_COLUMNS = 999
 """Of a table, by the standard."""
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -94,25 +92,6 @@ class FitsFrame(FitsPixels):
     hdu_index: int
     packed: Literal["none", "gzip", "fz"]
     """Whether samples can be read in place (``none``), or ``unpack`` comes first."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Hdu:
-    """One header-data unit of a file."""
-
-    header: Header
-    index: int
-    data_offset: int
-    data_length: int
-
-    @property
-    def is_compressed_image(self) -> bool:
-        return self.header.value("ZIMAGE") is True and self.header.text("XTENSION") == "BINTABLE"
-
-    @property
-    def is_image(self) -> bool:
-        is_array = self.index == 0 or self.header.text("XTENSION") in ("IMAGE", "IUEIMAGE")
-        return is_array and self.header.value("GROUPS") is not True
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -154,15 +133,24 @@ def _log_unreadable(error: OSError) -> None:
 # Inspecting
 
 
-def inspect_fits(path: str | os.PathLike[str]) -> FitsFrame:
-    """Read the headers of a file and say what frame it holds.
+def inspect_fits(path: str | os.PathLike[str], *, first_of_several: bool = False) -> FitsFrame:
+    """Read the headers of a file and describe the frame it holds.
 
-    The frame is the first image of two axes: the primary HDU's, else an extension's; axes of one are dropped.
+    The frame is the image of two axes that is no companion of another one (`ostcal.fits.units.COMPANIONS`), in the
+    primary HDU or in an extension; axes of one are dropped. Of a gzip file only the first is looked for: `unpack`,
+    which reads it to its end, sees whether there are others.
+
+    Parameters
+    ----------
+    path : path
+        Of the file.
+    first_of_several : bool
+        Accept a file of several frames, and describe the first.
 
     Raises
     ------
     FrameError
-        If the file is no FITS file, cannot be read, is cut short, or holds no image of one plane.
+        If the file is no FITS file, cannot be read, is cut short, holds no image of one plane, or several frames.
     """
     path = os.fspath(path)
     try:
@@ -174,9 +162,9 @@ def inspect_fits(path: str | os.PathLike[str]) -> FitsFrame:
             packed = file.read(2) == _GZIP_MAGIC
             file.seek(0)
             if not packed:
-                return _inspect_stream(file, path, size)
+                return _inspect_stream(file, path, size, first_of_several=first_of_several)
             with gzip.GzipFile(fileobj=file) as stream:
-                return _inspect_stream(stream, path, None)
+                return _inspect_stream(stream, path, None, first_of_several=first_of_several)
     except (OSError, EOFError, zlib.error) as error:
         raise FrameError(f"{path}: cannot be read: {_reason(error)}; repair it or leave it out") from error
 
@@ -186,37 +174,47 @@ def _reason(error: BaseException) -> str:
     return " ".join(text.split())
 
 
-def _inspect_stream(stream: BinaryIO | gzip.GzipFile, path: str, size: int | None) -> FitsFrame:
-    """Inspect a file of known size, or (``None``) the unpacked stream of a gzip file."""
-    primary: Header | None = None
-    for hdu in _hdus(stream, path):
-        primary = primary or hdu.header
-        if hdu.is_compressed_image:
-            _check_table(hdu.header, path)
-        if hdu.is_compressed_image and size is None:
-            raise FrameError(f"{path}: is compressed twice (tiles and gzip); unpack it with gunzip first")
-        if not (hdu.is_image or hdu.is_compressed_image):
-            continue
-        layout = layout_from_header(hdu.header, path, prefix="Z" if hdu.is_compressed_image else "")
-        if layout is None:
-            continue
-        if size is not None and hdu.data_offset + hdu.data_length > size:
-            raise FrameError(
-                f"{path}: is cut short: {size} bytes are there of {hdu.data_offset + hdu.data_length}; "
-                "copy it again or leave it out"
-            )
-        return _frame(path, layout, hdu, primary, is_gzip=size is None)
-    raise FrameError(f"{path}: holds no image of two axes; leave it out")
+def _inspect_stream(
+    stream: BinaryIO | gzip.GzipFile, path: str, size: int | None, *, first_of_several: bool
+) -> FitsFrame:
+    """Inspect a file of known size, or (``None``) the unpacked stream of a gzip file up to its first frame."""
+    units: list[Unit] = []
+    found: tuple[Unit, ImageLayout] | None = None
+    try:
+        for unit in read_units(stream, path, size):
+            units.append(unit)
+            is_better = found is None or (unit.is_frame and not found[0].is_frame)
+            if is_better and (unit.is_image or unit.is_compressed_image):
+                if unit.is_compressed_image and size is None:
+                    raise FrameError(f"{path}: is compressed twice (tiles and gzip); unpack it with gunzip first")
+                layout = _layout_of(unit, path, size)
+                found = (unit, layout) if layout is not None else found
+            if size is None and unit.is_frame:
+                break
+    except FrameError:
+        if found is None or not found[0].is_frame:  # damage behind the frame costs nothing
+            raise
+    if found is None:
+        raise FrameError(f"{path}: holds no image of two axes; leave it out")
+    if not first_of_several:
+        check_one_frame(units, path)
+    return _frame(path, found[1], found[0], units[0].header, is_gzip=size is None)
 
 
-def _check_table(header: Header, path: str) -> None:
-    """Refuse a number of columns that would be counted for ever."""
-    columns = header.value("TFIELDS")
-    if isinstance(columns, bool) or not isinstance(columns, int) or not 1 <= columns <= _MAX_COLUMNS:
-        raise FrameError(f"{path}: TFIELDS is {columns!r}: the file is damaged, leave it out")
+def _layout_of(unit: Unit, path: str, size: int | None) -> ImageLayout | None:
+    """Return the layout of an image that is whole; ``None`` where it has no two axes."""
+    if unit.is_compressed_image:
+        columns = unit.header.value("TFIELDS")
+        if isinstance(columns, bool) or not isinstance(columns, int) or not 1 <= columns <= _MAX_COLUMNS:
+            raise FrameError(f"{path}: TFIELDS is {columns!r}: the file is damaged, leave it out")
+    layout = layout_from_header(unit.header, path, prefix="Z" if unit.is_compressed_image else "")
+    end = unit.data_offset + unit.data_length
+    if layout is not None and size is not None and end > size:
+        raise FrameError(f"{path}: is cut short: {size} bytes are there of {end}; copy it again or leave it out")
+    return layout
 
 
-def _frame(path: str, layout: ImageLayout, hdu: _Hdu, primary: Header, *, is_gzip: bool) -> FitsFrame:
+def _frame(path: str, layout: ImageLayout, hdu: Unit, primary: Header, *, is_gzip: bool) -> FitsFrame:
     is_plain_primary = hdu.index == 0 and not hdu.is_compressed_image
     cards = hdu.header.cards if is_plain_primary else _as_primary_cards(layout, hdu, primary)
     metadata = metadata_from_header(
@@ -237,7 +235,7 @@ def _frame(path: str, layout: ImageLayout, hdu: _Hdu, primary: Header, *, is_gzi
     )
 
 
-def _as_primary_cards(layout: ImageLayout, hdu: _Hdu, primary: Header) -> tuple[str, ...]:
+def _as_primary_cards(layout: ImageLayout, hdu: Unit, primary: Header) -> tuple[str, ...]:
     """Give an extension's header as that of a primary HDU, with the cards of the primary header that it lacks."""
     own = image_cards(hdu.header.cards)
     if hdu.is_compressed_image:
@@ -246,63 +244,6 @@ def _as_primary_cards(layout: ImageLayout, hdu: _Hdu, primary: Header) -> tuple[
     present = {card_keyword(card) for card in own} - {"HISTORY", "COMMENT", ""}
     inherited = image_cards(primary.cards, without=present.union(about_samples))
     return (*structural_cards(layout.bitpix, layout.height, layout.width), *inherited, *own)
-
-
-def _hdus(stream: BinaryIO | gzip.GzipFile, path: str) -> Iterator[_Hdu]:
-    """Give the header-data units of a file; what follows the last one is passed over."""
-    offset = 0
-    for index in range(_MAX_HDUS):
-        stream.seek(offset)
-        cards = _read_header(stream, path, is_primary=index == 0)
-        if cards is None:
-            return
-        header = Header(cards)
-        data_offset = offset + padded_length((len(cards) + 1) * CARD_LENGTH)
-        data_length = _data_length(header, path)
-        yield _Hdu(header=header, index=index, data_offset=data_offset, data_length=data_length)
-        offset = data_offset + padded_length(data_length)
-
-
-def _read_header(stream: BinaryIO | gzip.GzipFile, path: str, *, is_primary: bool) -> list[str] | None:
-    """Read cards up to END; ``None`` where no further extension follows."""
-    start = b"SIMPLE  " if is_primary else b"XTENSION"
-    cards: list[str] = []
-    while len(cards) * CARD_LENGTH < _MAX_HEADER_LENGTH:
-        block = stream.read(BLOCK_LENGTH)
-        if not cards and not block.startswith(start):
-            if not is_primary:
-                return None
-            what = "is empty" if not block else "is no FITS file (it does not begin with SIMPLE)"
-            raise FrameError(f"{path}: {what}; leave it out or copy it again")
-        text = block.decode("latin-1")
-        for position in range(0, len(text), CARD_LENGTH):
-            card = text[position : position + CARD_LENGTH]
-            if card[:8].rstrip() == "END":
-                return cards
-            cards.append(card)
-        if len(block) < BLOCK_LENGTH:
-            raise FrameError(f"{path}: is cut short inside its header; copy it again or leave it out")
-    raise FrameError(f"{path}: its header has no END within 1 MiB; the file is damaged, leave it out")
-
-
-def _data_length(header: Header, path: str) -> int:
-    """Give the bytes of a data unit: |BITPIX| / 8 * GCOUNT * (PCOUNT + product of the axes)."""
-    bitpix, count = (header.number(keyword, low=-64, high=999) or 0 for keyword in ("BITPIX", "NAXIS"))
-    if not count:
-        return 0
-    samples = 1
-    for number in range(1, int(count) + 1):
-        length = header.number(f"NAXIS{number}", low=0, high=2.0**48)
-        if length is None:
-            raise FrameError(f"{path}: NAXIS{number} is no length: the file is damaged, leave it out")
-        is_groups_mark = number == 1 and length == 0 and header.value("GROUPS") is True
-        samples *= 1 if is_groups_mark else int(length)
-    parameters = int(header.number("PCOUNT", low=0, high=2.0**48) or 0)
-    groups = int(header.number("GCOUNT", low=1, high=2.0**48) or 1)
-    length_bytes = abs(int(bitpix)) // 8 * groups * (parameters + samples)
-    if length_bytes > 2**60:
-        raise FrameError(f"{path}: its header promises {length_bytes} bytes: the file is damaged, leave it out")
-    return length_bytes
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -321,7 +262,7 @@ def inspect_extension(path: str | os.PathLike[str], name: str) -> FitsPixels | N
     try:
         with open_binary(path) as file:
             size = file.seek(0, os.SEEK_END)
-            for hdu in _hdus(file, path):
+            for hdu in read_units(file, path, size):
                 if not hdu.is_image or (hdu.header.text("EXTNAME") or "").upper() != name.upper():
                     continue
                 layout = layout_from_header(hdu.header, path)
@@ -593,13 +534,23 @@ def _damaged(frame: FitsFrame, error: BaseException) -> FrameError:
 
 
 def _gzip_strips(frame: FitsFrame) -> Iterator[NDArray[Any]]:
+    """Yield the samples of a gzip file, then read on to its end: other frames in it are an error."""
+    units: list[Unit] = []
+    is_whole = False
     try:
         with gzip.open(frame.path, "rb") as stream:
-            stream.seek(frame.data_offset)
-            for start in range(0, frame.data_length, _UNPACKED_STRIP_BYTES):
-                strip = np.empty(min(_UNPACKED_STRIP_BYTES, frame.data_length - start), np.uint8)
-                _fill(stream.readinto, strip, frame.path)
-                yield strip
-            stream.read(BLOCK_LENGTH)  # the padding, at whose end gzip compares its checksum
-    except (OSError, EOFError, zlib.error) as error:
-        raise _damaged(frame, error) from error
+            for unit in read_units(stream, frame.path):
+                units.append(unit)
+                if unit.index != frame.hdu_index:
+                    continue
+                for start in range(0, frame.data_length, _UNPACKED_STRIP_BYTES):
+                    strip = np.empty(min(_UNPACKED_STRIP_BYTES, frame.data_length - start), np.uint8)
+                    _fill(stream.readinto, strip, frame.path)
+                    yield strip
+                stream.read(padded_length(frame.data_length) - frame.data_length)
+                stream.peek(1)  # at the end of the file gzip compares its checksum
+                is_whole = True
+    except (OSError, EOFError, zlib.error, FrameError) as error:
+        if not is_whole:
+            raise error if isinstance(error, FrameError) else _damaged(frame, error) from error
+    check_one_frame(units, frame.path)

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ostcal.codec import parse_json
 from ostcal.errors import FrameError, OstcalError, StorageError
-from ostcal.fits.cards import BLOCK_LENGTH, CARD_LENGTH, Header, padded_length
+from ostcal.fits.cards import Header
 from ostcal.fits.read import inspect_fits
+from ostcal.fits.units import Unit, read_units
 from ostcal.fits.write import OnesSum
 from ostcal.library.store import DTYPES, PLANES, MasterStore, Plane, StoredMaster
 from ostcal.places.durable import PARTIAL_ENDING, os_reason, read_bounded
@@ -31,8 +31,6 @@ _SHARED_SETTINGS = ("camera", "gain", "offset", "readout_mode")
 _MOST_LINES = 5
 """Lines about the chunks of one plane: a truncated disk damages thousands."""
 _MAX_METADATA_BYTES = 1 << 20
-_MAX_HEADER_BYTES = 1 << 20
-_MAX_HDUS = 100
 _SUM_BYTES = 1 << 24
 """Bytes of a FITS file that are summed at once."""
 _ALL_ONES = 0xFFFFFFFF
@@ -241,72 +239,47 @@ def check_fits(path: str) -> FitsCheck:
     DATASUM is the ones' complement sum of the data, CHECKSUM makes that of the whole unit all ones (FITS standard 4.0,
     section 4.4.2.7 and appendix J).
     """
-    try:
-        packed = inspect_fits(path).packed
-        if packed != "none":
-            return FitsCheck(findings=())
-        with open_binary(path) as file:
-            return _check_units(file, path)
-    except FrameError as error:
-        return FitsCheck(findings=(str(error),))
-    except OSError as error:
-        return FitsCheck(findings=(f"{path}: cannot be read: {os_reason(error)}",))
-
-
-def _check_units(file: BinaryIO, path: str) -> FitsCheck:
-    size = file.seek(0, os.SEEK_END)
     findings: list[str] = []
     primary: Header | None = None
     has_checksums = False
-    offset = 0
-    for unit in range(_MAX_HDUS):
-        file.seek(offset)
-        raw = _header_bytes(file)
-        if raw is None:
-            if offset < size:
-                findings.append(f"{path}: {size - offset} bytes follow its last image, which are no extension")
-            break
-        header = Header([raw[at : at + CARD_LENGTH].decode("latin-1") for at in range(0, len(raw), CARD_LENGTH)])
-        primary = primary or header
-        length = padded_length(_data_length(header))
-        where = f"{path}: {header.text('EXTNAME') or ('primary image' if unit == 0 else f'extension {unit}')}"
-        if offset + len(raw) + length > size:
-            findings.append(f"{where}: is cut short by {offset + len(raw) + length - size} bytes; copy it again")
-            break
-        data_sum = _sum_of(file, length)
-        has_checksums = has_checksums or "DATASUM" in header or "CHECKSUM" in header
-        findings += _compare_sums(where, header, raw, data_sum)
-        offset += len(raw) + length
+    try:
+        if inspect_fits(path, first_of_several=True).packed != "none":
+            return FitsCheck(findings=())
+        with open_binary(path) as file:
+            size, end = file.seek(0, os.SEEK_END), 0
+            for unit in read_units(file, path, size):
+                primary, end = primary or unit.header, unit.end
+                where = f"{path}: {unit.name}"
+                if end > size:
+                    findings.append(f"{where}: is cut short by {end - size} bytes; copy it again")
+                    break
+                has_checksums = has_checksums or "DATASUM" in unit.header or "CHECKSUM" in unit.header
+                findings += _compare_sums(file, unit, where)
+            if end < size:
+                findings.append(f"{path}: {size - end} bytes follow its last image, which are no extension")
+    except FrameError as error:
+        findings.append(str(error))
+    except OSError as error:
+        findings.append(f"{path}: cannot be read: {os_reason(error)}")
     return FitsCheck(findings=tuple(findings), header=primary, has_checksums=has_checksums)
 
 
-def _header_bytes(file: BinaryIO) -> bytes | None:
-    """Read the blocks of a header up to END; ``None`` where none begins here."""
-    raw = b""
-    while len(raw) < _MAX_HEADER_BYTES:
-        block = file.read(BLOCK_LENGTH)
-        if len(block) < BLOCK_LENGTH or (not raw and not block.startswith((b"SIMPLE  ", b"XTENSION"))):
-            return None
-        raw += block
-        if any(block[at : at + 8] == b"END     " for at in range(0, BLOCK_LENGTH, CARD_LENGTH)):
-            return raw
-    return None
-
-
-def _data_length(header: Header) -> int:
-    """Give the bytes of a data unit; numbers that make no sense count as none, the sizes then do not add up."""
-    bitpix = int(header.number("BITPIX", low=-64, high=64) or 0)
-    axes = [header.number(f"NAXIS{axis + 1}", low=0, high=2.0**40) for axis in range(_n_axes(header))]
-    if not axes:
-        return 0
-    samples = math.prod(int(axis or 0) for axis in axes)
-    parameters = int(header.number("PCOUNT", low=0, high=2.0**40) or 0)
-    groups = int(header.number("GCOUNT", low=1, high=2.0**40) or 1)
-    return abs(bitpix) // 8 * groups * (parameters + samples)
-
-
-def _n_axes(header: Header) -> int:
-    return int(header.number("NAXIS", low=0, high=999) or 0)
+def _compare_sums(file: BinaryIO, unit: Unit, where: str) -> list[str]:
+    """Read a unit and compare it with its DATASUM and CHECKSUM."""
+    findings = []
+    file.seek(unit.start)
+    header_sum, data_sum = _sum_of(file, unit.data_offset - unit.start), _sum_of(file, unit.end - unit.data_offset)
+    stated = unit.header.text("DATASUM")
+    if stated is not None and stated.strip() != str(data_sum):
+        findings.append(f"{where}: DATASUM is {stated.strip()}, its samples give {data_sum}; restore it from a copy")
+    if "CHECKSUM" in unit.header:
+        whole = OnesSum()
+        whole.add_number(header_sum)
+        whole.add_number(data_sum)
+        if whole.value not in (0, _ALL_ONES):
+            what = "samples or header" if stated is None else "samples" if findings else "header"
+            findings.append(f"{where}: CHECKSUM is wrong: its {what} changed since it was written")
+    return findings
 
 
 def _sum_of(file: BinaryIO, length: int) -> int:
@@ -315,25 +288,6 @@ def _sum_of(file: BinaryIO, length: int) -> int:
         data = file.read(min(length, _SUM_BYTES))
         if not data:
             break
-        total.add(_bytes(data))
+        total.add(np.frombuffer(data, np.uint8))
         length -= len(data)
     return total.value
-
-
-def _compare_sums(where: str, header: Header, raw: bytes, data_sum: int) -> list[str]:
-    findings = []
-    stated = header.text("DATASUM")
-    if stated is not None and stated.strip() != str(data_sum):
-        findings.append(f"{where}: DATASUM is {stated.strip()}, its samples give {data_sum}; restore it from a copy")
-    if "CHECKSUM" in header:
-        whole = OnesSum()
-        whole.add(_bytes(raw))
-        whole.add_number(data_sum)
-        if whole.value not in (0, _ALL_ONES):
-            what = "samples or header" if stated is None else "samples" if findings else "header"
-            findings.append(f"{where}: CHECKSUM is wrong: its {what} changed since it was written")
-    return findings
-
-
-def _bytes(data: bytes) -> NDArray[np.uint8]:
-    return np.frombuffer(data, np.uint8)

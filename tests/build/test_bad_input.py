@@ -21,7 +21,7 @@ from ostcal import MasterFrameCreator
 from ostcal.build.request import Watcher
 from ostcal.series.frame_store import create_series
 from support import night as n
-from support.fits_samples import read_with_astropy, tile_compressed, write_frame
+from support.fits_samples import read_with_astropy, tile_compressed, write_frame, write_images
 from support.night import Night, Outcome
 
 POSIX_ONLY = pytest.mark.skipif(os.name != "posix", reason="signals and limits of POSIX")
@@ -92,6 +92,12 @@ def of_a_table(path: Path) -> None:
     assert header == path
 
 
+def of_two_images(path: Path) -> None:
+    values, _ = read_with_astropy(path)
+    path.unlink()
+    write_images(path, ("im1", values), ("im2", values), IMAGETYP="Dark Frame", EXPTIME=5.0)
+
+
 def of_absurd_size(path: Path) -> None:
     data = path.read_bytes().replace(b"NAXIS1  =                   28", b"NAXIS1  =           2800000000")
     path.write_bytes(data)
@@ -110,6 +116,7 @@ def a_broken_link(path: Path) -> None:
 
 DAMAGES: list[Callable[[Path], None]] = [
     cut_short, cut_in_header, emptied, of_other_contents, of_three_colours, of_a_table, of_absurd_size, a_broken_link,
+    of_two_images,
 ]  # fmt: skip
 
 

@@ -18,7 +18,7 @@ import pytest
 from ostcal import __version__
 from ostcal.series.frame_store import open_series
 from support import night as n
-from support.fits_samples import gzipped, read_with_astropy, tile_compressed, write_frame, write_stored
+from support.fits_samples import gzipped, read_with_astropy, tile_compressed, write_frame, write_images, write_stored
 from support.folders import ROOT
 from support.night import Night
 
@@ -471,6 +471,20 @@ def test_nothing_is_overwritten_by_an_export(night: Night) -> None:
     outcome = n.ostcal("export", series, "--to", out)
     assert outcome.exit_code == 1
     assert "exists already" in outcome.stderr
+
+
+def test_an_import_names_files_of_several_images(night: Night) -> None:
+    folder = night.root / "fits"
+    n.write_frames(folder, n.dark_frames(5.0), "Dark Frame", 5.0)
+    values = n.dark_frames(5.0)[0]
+    plain = write_images(folder / "two.fits", ("im1", values), ("im2", values), IMAGETYP="Dark Frame", EXPTIME=5.0)
+    gzipped(plain)
+    outcome = n.ostcal("import", folder, "--config", n.write_config(night))
+    assert outcome.exit_code == 0
+    lines = [line for line in outcome.stderr.splitlines() if "holds 2 images (IM1, IM2)" in line]
+    assert len(lines) == 2, outcome.text
+    assert "two.fits:" in lines[0] + lines[1]
+    assert "two.fits.gz:" in lines[0] + lines[1]
 
 
 def test_an_import_names_what_it_leaves_out(night: Night) -> None:

@@ -13,7 +13,7 @@ import pytest
 from astropy.io import fits
 
 from support import night as n
-from support.fits_samples import read_with_astropy
+from support.fits_samples import gzipped, read_with_astropy, write_images
 from support.night import Night, Outcome
 
 SHAPE = n.SHAPE
@@ -134,6 +134,20 @@ def test_extensions_come_on_request(night: Night) -> None:
         assert [(hdu.name, hdu.data.dtype.name) for hdu in hdus] == [
             ("PRIMARY", "float32"), ("UNCERT", "float32"), ("DQ", "int16"),
         ]  # fmt: skip
+
+
+@pytest.mark.parametrize("is_gzip", [False, True])
+def test_a_science_frame_of_several_images_is_refused(night: Night, is_gzip: bool) -> None:
+    values, _ = read_with_astropy(night.root / "lights" / "m31_000.fits")
+    images = [("im1", values), ("im2", values)]
+    path = write_images(night.root / "lights" / "amps.fits", *images, IMAGETYP="Light Frame", EXPTIME=5.0, FILTER="L")
+    if is_gzip:
+        gzipped(path)
+        path.unlink()
+    outcome = calibrate(night, night.root / "lights", "--no-confirm")
+    assert outcome.exit_code == 1
+    assert "amps.fits" in next(line for line in outcome.stderr.splitlines() if "holds 2 images (IM1, IM2)" in line)
+    assert files_of(night.root / "calibrated") == ["m31_000_cal.fits", "m31_001_cal.fits"]
 
 
 def test_one_bad_frame_does_not_stop_the_others(night: Night) -> None:

@@ -30,6 +30,7 @@ from support.fits_samples import (
     tile_compressed,
     write_extension,
     write_frame,
+    write_images,
     write_stored,
 )
 
@@ -114,6 +115,78 @@ def test_an_image_extension_takes_the_cards_of_the_primary_header_that_it_lacks(
     assert frame.cards[0].startswith("SIMPLE  =")
     assert not any(card.startswith(("XTENSION", "EXTNAME", "PCOUNT")) for card in frame.cards)
     assert np.array_equal(adu(FitsStack((frame,)))[0], frame_values())
+
+
+def read_anyhow(path: Path, directory: Path) -> NDArray[np.generic]:
+    """Inspect a file, unpack it where it is packed, and read it."""
+    return adu(FitsStack((unpack(inspect_fits(path), directory),)))[0]
+
+
+AMPLIFIERS = [(f"im{number}", frame_values() + np.uint16(number)) for number in range(1, 5)]
+
+
+@pytest.mark.parametrize("packing", ["none", "gzip", "fz"])
+def test_a_file_of_several_frames_is_refused_by_their_names(tmp_path: Path, packing: str) -> None:
+    path = write_images(tmp_path / "a.fits", *AMPLIFIERS, IMAGETYP="DARK")
+    if packing == "gzip":
+        path = gzipped(path)
+    elif packing == "fz":
+        path = path.with_name("a.fits.fz")
+        images = [fits.CompImageHDU(values, name=name) for name, values in AMPLIFIERS]
+        fits.HDUList([fits.PrimaryHDU(), *images]).writeto(path)
+    with pytest.raises(
+        FrameError, match=r"holds 4 images \(IM1, IM2, IM3, IM4\).*split it into files of one image each"
+    ):
+        read_anyhow(path, tmp_path)
+    assert str(inspect_fits(path, first_of_several=True).source) == str(path)
+
+
+@pytest.mark.parametrize("is_gzip", [False, True])
+def test_frames_without_a_name_count_too(tmp_path: Path, is_gzip: bool) -> None:
+    path = write_images(tmp_path / "a.fits", ("", frame_values()), primary=frame_values())
+    path = gzipped(path) if is_gzip else path
+    with pytest.raises(FrameError, match=r"a\.fits.*holds 2 images \(primary image, extension 1\)"):
+        read_anyhow(path, tmp_path)
+    many = write_images(tmp_path / "b.fits", *[("SCI", frame_values())] * 12)
+    with pytest.raises(FrameError, match=r"holds 12 images .*SCI and 4 more"):
+        inspect_fits(many)
+
+
+@pytest.mark.parametrize("is_gzip", [False, True])
+@pytest.mark.parametrize(
+    "names",
+    [["BPM"], ["MASK", "UNCERT"], ["ERR", "DQ"], ["UNCERT", "NUSED", "DQ"], ["mask_1", "Preview"], ["im1_var2"]],
+)
+@pytest.mark.parametrize("in_primary", [True, False])
+def test_images_about_a_frame_are_no_frames(tmp_path: Path, names: list[str], is_gzip: bool, in_primary: bool) -> None:
+    about = [(name, np.zeros_like(frame_values(), np.uint8)) for name in names]
+    science = [] if in_primary else [("SCI", frame_values())]
+    primary = frame_values() if in_primary else None
+    for order, images in enumerate([[*science, *about], [*about, *science]]):
+        path = write_images(tmp_path / f"{order}.fits", *images, primary=primary, IMAGETYP="DARK")
+        path = gzipped(path) if is_gzip else path
+        assert np.array_equal(read_anyhow(path, tmp_path), frame_values())
+
+
+@pytest.mark.parametrize("is_gzip", [False, True])
+def test_tables_and_empty_images_beside_a_frame_are_passed_over(tmp_path: Path, is_gzip: bool) -> None:
+    table = fits.BinTableHDU.from_columns([fits.Column("a", "J", array=np.arange(5))], name="CAT")
+    others = [table, fits.ImageHDU(name="NOTHING"), fits.ImageHDU(np.zeros(40), name="SPECTRUM")]
+    path = tmp_path / "a.fits"
+    fits.HDUList([fits.PrimaryHDU(frame_values()), *others]).writeto(path)
+    assert np.array_equal(read_anyhow(gzipped(path) if is_gzip else path, tmp_path), frame_values())
+
+
+def test_one_image_is_the_frame_whatever_it_is_called(tmp_path: Path) -> None:
+    path = write_images(tmp_path / "a.fits", ("MASK", frame_values()))
+    assert np.array_equal(read_anyhow(path, tmp_path), frame_values())
+
+
+@pytest.mark.parametrize("is_gzip", [False, True])
+def test_damage_behind_the_frame_costs_nothing(tmp_path: Path, is_gzip: bool) -> None:
+    path = write_frame(tmp_path / "a.fits", frame_values())
+    path.write_bytes(path.read_bytes() + b"XTENSION= 'IMAGE   '".ljust(1000))
+    assert np.array_equal(read_anyhow(gzipped(path) if is_gzip else path, tmp_path), frame_values())
 
 
 @pytest.mark.parametrize("shape", [(1, 5, 7), (5, 7, 1), (1, 1, 5, 7), (5, 1, 7), (1, 5, 1, 7, 1)])

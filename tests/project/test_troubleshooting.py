@@ -28,6 +28,7 @@ from ostcal.places.objects import ObjectPath
 from ostcal.simulator.options import CoverKind, Light, SimulatorOptions
 from ostcal.simulator.server import SimulatedObservatory
 from support import night as n
+from support.fits_samples import write_images
 from support.folders import ROOT
 from support.night import Night, Outcome
 from support.object_samples import fresh_bucket, write_series
@@ -246,6 +247,15 @@ def damaged(folder: Path) -> Ran:
     n.write_darks(night, 5.0)
     path = night.darks / "exp_5.000s" / "dark_003.fits"
     path.write_bytes(path.read_bytes()[:-2000])
+    return masters(night, "--darks-only")
+
+
+@provokes("A file of several images")
+def of_several_images(folder: Path) -> Ran:
+    night = fresh(folder)
+    n.write_darks(night, 5.0)
+    values = n.dark_frames(5.0)[0]
+    write_images(night.darks / "two.fits", ("im1", values), ("im2", values), IMAGETYP="Dark Frame", EXPTIME=5.0)
     return masters(night, "--darks-only")
 
 

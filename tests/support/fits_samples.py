@@ -72,6 +72,17 @@ def write_extension(path: Path, values: NDArray[Any], *, primary: dict[str, Any]
     return path
 
 
+def write_images(
+    path: Path, *images: tuple[str, NDArray[Any]], primary: NDArray[Any] | None = None, **cards: Any
+) -> Path:
+    """Write named IMAGE extensions behind a primary HDU, with cards in the primary header."""
+    first = fits.PrimaryHDU(primary)
+    for keyword, value in cards.items():
+        first.header[keyword.replace("_", "-")] = value
+    fits.HDUList([first, *(fits.ImageHDU(values, name=name) for name, values in images)]).writeto(path)
+    return path
+
+
 def gzipped(path: Path) -> Path:
     """Pack a file with gzip."""
     target = path.with_name(path.name + ".gz")

@@ -1,0 +1,168 @@
+"""The header-data units (HDUs) of a FITS file, one after the other, and which of them are frames."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO, Final
+
+from ostcal.errors import FrameError
+from ostcal.fits.cards import BLOCK_LENGTH, CARD_LENGTH, Header, padded_length
+
+COMPANIONS: Final = frozenset([
+    "BPM", "MASK", "BADPIX", "DQ", "FLAGS", "QUALITY",
+    "ERR", "ERROR", "ERRORS", "UNCERT", "UNCERTAINTY", "VAR", "VARIANCE", "IVAR", "STD", "STDDEV", "SIGMA",
+    "RMS", "NOISE", "WEIGHT", "WEIGHTS", "WHT", "NUSED", "COVERAGE", "SAMP", "TIME", "CON", "CTX", "EXPMAP",
+    "BKG", "BACKGROUND", "PSF", "PSFIMAGE", "SEG", "SEGMENTATION", "WCSDVARR", "D2IMARR",
+    "THUMBNAIL", "THUMB", "PREVIEW",
+])  # fmt: skip
+"""Words in EXTNAME of images that are about a frame and are no frame themselves: masks, uncertainties, previews."""
+
+_MAX_HEADER_LENGTH = 2**20
+_MAX_UNITS = 100
+_MAX_NAMED = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unit:
+    """One header-data unit of a file."""
+
+    index: int
+    """From 0, the primary unit."""
+    header: Header
+    start: int
+    """Byte of the first card in the file (in the unpacked stream of a packed one)."""
+    data_offset: int
+    data_length: int
+    """Bytes of its data, without padding."""
+
+    @property
+    def end(self) -> int:
+        """Byte behind its data and their padding."""
+        return self.data_offset + padded_length(self.data_length)
+
+    @property
+    def name(self) -> str:
+        """EXTNAME, else its place in the file."""
+        return self.header.text("EXTNAME") or (f"extension {self.index}" if self.index else "primary image")
+
+    @property
+    def is_compressed_image(self) -> bool:
+        """Whether it is a table that holds a tile-compressed image."""
+        return self.header.value("ZIMAGE") is True and self.header.text("XTENSION") == "BINTABLE"
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it is an array that is not compressed."""
+        is_array = self.index == 0 or self.header.text("XTENSION") in ("IMAGE", "IUEIMAGE")
+        return is_array and self.header.value("GROUPS") is not True
+
+    @property
+    def is_frame(self) -> bool:
+        """Whether it holds an image of two axes or more that is not a companion of another one (`COMPANIONS`)."""
+        if not (self.is_image or self.is_compressed_image):
+            return False
+        prefix = "Z" if self.is_compressed_image else ""
+        n_axes = int(self.header.number(f"{prefix}NAXIS", low=0, high=999) or 0)
+        if n_axes < 2 or any(self.header.value(f"{prefix}NAXIS{axis + 1}") == 0 for axis in range(n_axes)):
+            return False
+        words = re.split(r"[\W_]+", self.header.text("EXTNAME") or "")
+        return not any(word.upper().rstrip("0123456789") in COMPANIONS for word in words)
+
+
+def read_units(stream: BinaryIO | gzip.GzipFile, path: str, size: int | None = None) -> Iterator[Unit]:
+    """Yield the units of a file; bytes behind the last one that are no extension are ignored.
+
+    Parameters
+    ----------
+    stream : binary file
+        May be read between two units, as positions are absolute; of a gzip stream only forwards.
+    path : str
+        For messages.
+    size : int, optional
+        Bytes of the file: nothing is read beyond it.
+
+    Raises
+    ------
+    FrameError
+        If the file does not begin as a FITS file, or a header is damaged.
+    """
+    offset = 0
+    for index in range(_MAX_UNITS):
+        if index and size is not None and offset >= size:
+            return
+        stream.seek(offset)
+        cards = _read_header(stream, path, is_primary=index == 0)
+        if cards is None:
+            return
+        header = Header(cards)
+        unit = Unit(
+            index=index,
+            header=header,
+            start=offset,
+            data_offset=offset + padded_length((len(cards) + 1) * CARD_LENGTH),
+            data_length=_data_length(header, path),
+        )
+        yield unit
+        offset = unit.end
+
+
+def check_one_frame(units: Sequence[Unit], path: str) -> None:
+    """Refuse a file of several frames.
+
+    Raises
+    ------
+    FrameError
+        If more than one unit is a frame; it says which.
+    """
+    names = [unit.name for unit in units if unit.is_frame]
+    if len(names) > 1:
+        more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+        raise FrameError(
+            f"{path}: holds {len(names)} images ({', '.join(names[:_MAX_NAMED])}{more}), and files of several images"
+            " are not supported yet; split it into files of one image each or leave it out"
+        )
+
+
+def _read_header(stream: BinaryIO | gzip.GzipFile, path: str, *, is_primary: bool) -> list[str] | None:
+    """Read cards up to END; ``None`` where no further extension follows."""
+    start = b"SIMPLE  " if is_primary else b"XTENSION"
+    cards: list[str] = []
+    while len(cards) * CARD_LENGTH < _MAX_HEADER_LENGTH:
+        block = stream.read(BLOCK_LENGTH)
+        if not cards and not block.startswith(start):
+            if not is_primary:
+                return None
+            what = "is empty" if not block else "is no FITS file (it does not begin with SIMPLE)"
+            raise FrameError(f"{path}: {what}; leave it out or copy it again")
+        text = block.decode("latin-1")
+        for position in range(0, len(text), CARD_LENGTH):
+            card = text[position : position + CARD_LENGTH]
+            if card[:8].rstrip() == "END":
+                return cards
+            cards.append(card)
+        if len(block) < BLOCK_LENGTH:
+            raise FrameError(f"{path}: is cut short inside its header; copy it again or leave it out")
+    raise FrameError(f"{path}: its header has no END within 1 MiB; the file is damaged, leave it out")
+
+
+def _data_length(header: Header, path: str) -> int:
+    """Return the bytes of a data unit: |BITPIX| / 8 * GCOUNT * (PCOUNT + product of the axes)."""
+    bitpix, count = (header.number(keyword, low=-64, high=999) or 0 for keyword in ("BITPIX", "NAXIS"))
+    if not count:
+        return 0
+    samples = 1
+    for number in range(1, int(count) + 1):
+        length = header.number(f"NAXIS{number}", low=0, high=2.0**48)
+        if length is None:
+            raise FrameError(f"{path}: NAXIS{number} is no length: the file is damaged, leave it out")
+        is_groups_mark = number == 1 and length == 0 and header.value("GROUPS") is True
+        samples *= 1 if is_groups_mark else int(length)
+    parameters = int(header.number("PCOUNT", low=0, high=2.0**48) or 0)
+    groups = int(header.number("GCOUNT", low=1, high=2.0**48) or 1)
+    length_bytes = abs(int(bitpix)) // 8 * groups * (parameters + samples)
+    if length_bytes > 2**60:
+        raise FrameError(f"{path}: its header promises {length_bytes} bytes: the file is damaged, leave it out")
+    return length_bytes
