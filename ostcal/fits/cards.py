@@ -174,6 +174,20 @@ def is_structural(keyword: str) -> bool:
     return _STRUCTURAL.fullmatch(keyword) is not None
 
 
+def image_cards(cards: Sequence[str], *, without: Iterable[str] = ()) -> list[str]:
+    """Return the cards that say what a frame is, without those of the structure and the keywords in `without`."""
+    left_out = frozenset(without)
+    kept: list[str] = []
+    keeping = True
+    for card in cards:
+        keyword = card_keyword(card)
+        if keyword != "CONTINUE":  # a continuation goes with its card
+            keeping = not is_structural(keyword) and keyword not in left_out
+        if keeping:
+            kept.append(card)
+    return kept
+
+
 def structural_cards(bitpix: int, height: int, width: int, *, extension: bool = False) -> list[str]:
     """Make the cards that begin a two-dimensional image: a primary HDU, or an IMAGE extension."""
     first: Card = ("XTENSION", "IMAGE", "Image extension") if extension else ("SIMPLE", True, "FITS standard")

@@ -1,44 +1,33 @@
-"""Raw frames in FITS files: found, inspected, read strip by strip, and unpacked where they are compressed.
+"""Raw frames in FITS files: found, inspected, and read strip by strip where they are not compressed.
 
-Only header blocks are read to inspect a file, with our own reader, which takes 0.13 to 0.25 ms per file;
-tile-compressed files alone need ``astropy.io.fits``, in a process of its own (`tile_reader`).
+Only header blocks are read to inspect a file, with our own reader, which takes 0.13 to 0.25 ms per file.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gzip
-import hashlib
 import io
 import logging
 import os
 import re
-import shutil
 import stat
 import sys
-import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ostcal.errors import FrameError
-from ostcal.fits.cards import (
-    CARD_LENGTH,
-    Header,
-    card_keyword,
-    padded_length,
-    structural_cards,
-)
+from ostcal.fits.cards import Header, card_keyword, image_cards, structural_cards
 from ostcal.fits.headers import metadata_from_header
 from ostcal.fits.layout import ImageLayout, decode_samples, layout_from_header
-from ostcal.fits.tiles import TiledImage, TileReader
 from ostcal.fits.units import Unit, check_one_frame, read_units
-from ostcal.fits.write import image_cards, write_stored
 from ostcal.frames import FrameMetadata, RowReader, SampleEncoding
+from ostcal.places.durable import os_reason
 from ostcal.places.fingerprint import fingerprint_rows, rows_fingerprint
 from ostcal.places.open_files import STRIPS_AHEAD, kept_open, read_ahead
 from ostcal.places.paths import (
@@ -57,18 +46,19 @@ from ostcal.places.paths import (
 logger = logging.getLogger(__name__)
 
 FITS_ENDINGS = tuple(base + packing for packing in ("", ".fz", ".gz") for base in (".fits", ".fit", ".fts"))
-"""Endings of files that are looked at, in any case."""
+"""Endings of FITS files, in any case."""
 
 _MAX_COLUMNS = 999
 """Of a table, by the standard."""
 _GZIP_MAGIC = b"\x1f\x8b"
-_UNPACKED_STRIP_BYTES = 4 * 2**20
 _TABLE_KEYWORD = re.compile(
     r"TFIELDS|THEAP|FZALGOR|T(?:TYPE|FORM|NULL|SCAL|ZERO|UNIT)\d+"
     r"|Z(?:IMAGE|CMPTYPE|BITPIX|NAXIS\d*|TILE\d+|NAME\d+|VAL\d+|QUANTIZ|DITHER0|BLANK|SCALE|ZERO|MASKCMP"
     r"|SIMPLE|TENSION|EXTEND|BLOCKED|PCOUNT|GCOUNT|HECKSUM|DATASUM)"
 )
 """Of the table that holds a tile-compressed image, not of the image."""
+_ABOUT_SAMPLES = ("BZERO", "BSCALE", "BLANK", "BUNIT", "DATAMIN", "DATAMAX")
+"""Keywords of one image; an extension does not inherit them from the primary header."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,17 +75,16 @@ class FitsFrame(FitsPixels):
     """A frame in a FITS file, inspected but not read."""
 
     source: str
-    """The file that the user has: ``path`` itself, or the packed file that ``path`` was unpacked from."""
+    """The file of the user: ``path`` itself, or the packed file that ``path`` was unpacked from."""
     metadata: FrameMetadata
     cards: tuple[str, ...]
     """The header as that of a primary HDU, without END; for plain primary HDUs exactly as it stands in the file."""
     hdu_index: int
     packed: Literal["none", "gzip", "fz"]
-    """Whether samples can be read in place (``none``), or ``unpack`` comes first."""
+    """``none`` where samples can be read in place; else `ostcal.fits.unpack.unpack` comes first."""
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Finding
+# ---- finding ----
 
 
 def find_fits(directories: Iterable[str | os.PathLike[str]]) -> list[str]:
@@ -103,6 +92,11 @@ def find_fits(directories: Iterable[str | os.PathLike[str]]) -> list[str]:
 
     Hidden files and directories and zarr stores are passed over; a directory that is reached twice counts once.
     """
+
+    def log_unreadable(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):  # the caller judges a folder that does not exist yet
+            logger.warning("%s: cannot be searched: %s", error.filename, error.strerror)
+
     found: list[str] = []
     visited: set[str] = set()
     for directory in directories:
@@ -110,7 +104,7 @@ def find_fits(directories: Iterable[str | os.PathLike[str]]) -> list[str]:
         if is_file(root):
             found += [root] if _is_fits_name(os.path.basename(root)) else []
             continue
-        for parent, below, names in walk(root, onerror=_log_unreadable, followlinks=True):
+        for parent, below, names in walk(root, onerror=log_unreadable, followlinks=True):
             if real(parent) in visited:
                 below.clear()
                 continue
@@ -124,13 +118,7 @@ def _is_fits_name(name: str) -> bool:
     return name.lower().endswith(FITS_ENDINGS) and not name.startswith(".")
 
 
-def _log_unreadable(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError):  # a folder that is not there yet is for the caller to judge
-        logger.warning("%s: cannot be searched: %s", error.filename, error.strerror)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Inspecting
+# ---- inspecting ----
 
 
 def inspect_fits(path: str | os.PathLike[str], *, first_of_several: bool = False) -> FitsFrame:
@@ -166,12 +154,7 @@ def inspect_fits(path: str | os.PathLike[str], *, first_of_several: bool = False
             with gzip.GzipFile(fileobj=file) as stream:
                 return _inspect_stream(stream, path, None, first_of_several=first_of_several)
     except (OSError, EOFError, zlib.error) as error:
-        raise FrameError(f"{path}: cannot be read: {_reason(error)}; repair it or leave it out") from error
-
-
-def _reason(error: BaseException) -> str:
-    text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-    return " ".join(text.split())
+        raise FrameError(f"{path}: cannot be read: {os_reason(error)}; repair it or leave it out") from error
 
 
 def _inspect_stream(
@@ -214,40 +197,28 @@ def _layout_of(unit: Unit, path: str, size: int | None) -> ImageLayout | None:
     return layout
 
 
-def _frame(path: str, layout: ImageLayout, hdu: Unit, primary: Header, *, is_gzip: bool) -> FitsFrame:
-    is_plain_primary = hdu.index == 0 and not hdu.is_compressed_image
-    cards = hdu.header.cards if is_plain_primary else _as_primary_cards(layout, hdu, primary)
+def _frame(path: str, layout: ImageLayout, unit: Unit, primary: Header, *, is_gzip: bool) -> FitsFrame:
+    cards = unit.header.cards
+    if unit.index > 0:
+        own = image_cards(cards)
+        if unit.is_compressed_image:
+            own = [card for card in own if not _TABLE_KEYWORD.fullmatch(card_keyword(card))]
+        present = {card_keyword(card) for card in own} - {"HISTORY", "COMMENT", ""}
+        inherited = image_cards(primary.cards, without=present.union(_ABOUT_SAMPLES))
+        cards = (*structural_cards(layout.bitpix, layout.height, layout.width), *inherited, *own)
     metadata = metadata_from_header(
-        hdu.header if is_plain_primary else Header(cards),
-        width=layout.width,
-        height=layout.height,
-        path=absolute(path),
+        Header(cards) if unit.index > 0 else unit.header, width=layout.width, height=layout.height, path=absolute(path)
     )
     return FitsFrame(
-        **{f.name: getattr(layout, f.name) for f in fields(layout)},
+        **asdict(layout),
         path=path,
         source=path,
-        data_offset=hdu.data_offset,
+        data_offset=unit.data_offset,
         metadata=metadata,
         cards=cards,
-        hdu_index=hdu.index,
-        packed="fz" if hdu.is_compressed_image else "gzip" if is_gzip else "none",
+        hdu_index=unit.index,
+        packed="fz" if unit.is_compressed_image else "gzip" if is_gzip else "none",
     )
-
-
-def _as_primary_cards(layout: ImageLayout, hdu: Unit, primary: Header) -> tuple[str, ...]:
-    """Give an extension's header as that of a primary HDU, with the cards of the primary header that it lacks."""
-    own = image_cards(hdu.header.cards)
-    if hdu.is_compressed_image:
-        own = [card for card in own if not _TABLE_KEYWORD.fullmatch(card_keyword(card))]
-    about_samples = ("BZERO", "BSCALE", "BLANK", "BUNIT", "DATAMIN", "DATAMAX")
-    present = {card_keyword(card) for card in own} - {"HISTORY", "COMMENT", ""}
-    inherited = image_cards(primary.cards, without=present.union(about_samples))
-    return (*structural_cards(layout.bitpix, layout.height, layout.width), *inherited, *own)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Reading
 
 
 def inspect_extension(path: str | os.PathLike[str], name: str) -> FitsPixels | None:
@@ -262,29 +233,30 @@ def inspect_extension(path: str | os.PathLike[str], name: str) -> FitsPixels | N
     try:
         with open_binary(path) as file:
             size = file.seek(0, os.SEEK_END)
-            for hdu in read_units(file, path, size):
-                if not hdu.is_image or (hdu.header.text("EXTNAME") or "").upper() != name.upper():
+            for unit in read_units(file, path, size):
+                if not unit.is_image or (unit.header.text("EXTNAME") or "").upper() != name.upper():
                     continue
-                layout = layout_from_header(hdu.header, path)
+                layout = layout_from_header(unit.header, path)
                 if layout is None:
                     return None
-                if hdu.data_offset + hdu.data_length > size:
+                if unit.data_offset + unit.data_length > size:
                     raise FrameError(f"{path}: is cut short inside its extension {name}; copy it again or make it anew")
-                values = {field.name: getattr(layout, field.name) for field in fields(ImageLayout)}
-                return FitsPixels(path=path, data_offset=hdu.data_offset, **values)
+                return FitsPixels(path=path, data_offset=unit.data_offset, **asdict(layout))
     except OSError as error:
-        raise FrameError(f"{path}: cannot be read: {error.strerror or error}; repair it or leave it out") from error
+        raise FrameError(f"{path}: cannot be read: {os_reason(error)}; repair it or leave it out") from error
     return None
+
+
+# ---- reading ----
 
 
 @dataclass(frozen=True)
 class FitsStack:
     """Frames of one size in plain FITS files as one stack; implements ``ostcal.frames.FrameStack``.
 
-    Holds paths and offsets only (110 bytes a frame when pickled). Every strip opens its files anew (`opened`), and
-    every block of it where they are too many to be kept open: 1000 frames in several groups would pass the system's
-    limit. Rows are read straight into the block with
-    ``readinto``, not mapped: mapped pages would count as the process's memory.
+    Holds paths and offsets only (110 bytes a frame when pickled). Files are opened for each strip (`opened`), or for
+    each block of it where they are too many to be kept open: 1000 frames in several groups would exceed the system's
+    limit. Rows are read into the block with ``readinto``, not mapped: mapped pages would count as the process's memory.
 
     20 frames of 3000 x 4000 on one thread, warm, in GB of file per second: uint16 6.5 in strips of 16 rows (the cost
     of opening shows) and 12 of 64 rows; float32 3.5; 32-bit integers to float64 4 to 4.7.
@@ -323,7 +295,7 @@ class FitsStack:
 
     @property
     def row_step(self) -> int:
-        """Rows that are read for the price of one."""
+        """Rows that cost one read."""
         return 1
 
     def read_rows(self, start: int, stop: int, out: NDArray[Any]) -> None:
@@ -364,11 +336,11 @@ class FitsStack:
             yield _OpenFrames(self, descriptors)
 
     def select(self, indices: Sequence[int]) -> FitsStack:
-        """Give the stack of the frames at `indices` alone."""
+        """Return the stack of the frames at `indices` only."""
         return FitsStack(tuple(self.frames[index] for index in indices))
 
     def recorded_mean_adu(self, position: int) -> None:
-        """Give nothing: whoever wrote the files noted no mean, or not one to rely on."""
+        """Return nothing: programs store no mean in their files, or not one to rely on."""
 
 
 @dataclass(frozen=True)
@@ -379,7 +351,7 @@ class _OpenFrames:
     descriptors: tuple[int, ...]
 
     def read_rows(self, start: int, stop: int, out: NDArray[Any]) -> None:
-        """Do `FitsStack.read_rows`, which also tells what is wrong where reading fails or gives too little."""
+        """Read as `FitsStack.read_rows`, which also names what is wrong where reading fails or returns too little."""
         if not self._read(start, stop, out):
             self.stack.read_rows(start, stop, out)
 
@@ -397,7 +369,7 @@ class _OpenFrames:
 
 
 def _encoding(frames: Sequence[FitsPixels]) -> SampleEncoding:
-    """Choose the encoding that costs least and loses nothing."""
+    """Return the encoding that costs least and loses nothing."""
     first = frames[0]
     codings = {(frame.bitpix, frame.bzero, frame.bscale, frame.blank) for frame in frames}
     if len(codings) > 1:
@@ -420,11 +392,21 @@ def _read_rows(frame: FitsPixels, start: int, block: NDArray[Any]) -> None:
     stored = frame.stored_dtype
     in_place = block.dtype.itemsize == stored.itemsize and block.dtype != np.float64 and block.flags.c_contiguous
     samples = block if in_place else np.empty(block.shape, stored)
+    offset = frame.data_offset + start * frame.width * stored.itemsize
+
+    def read() -> None:
+        if is_remote(frame.path):
+            data = io.BytesIO(read_range(frame.path, offset, offset + samples.nbytes))
+            read_exactly(data.readinto, samples, frame.path)
+            return
+        with open(frame.path, "rb", buffering=0) as file:
+            file.seek(offset)
+            read_exactly(file.readinto, samples, frame.path)
+
     try:
-        offset = frame.data_offset + start * frame.width * stored.itemsize
-        retried(lambda: _read_stored(frame.path, offset, samples))
+        retried(read)
     except OSError as error:
-        raise FrameError(f"{frame.path}: cannot be read: {_reason(error)}; left out", place=frame.path) from error
+        raise FrameError(f"{frame.path}: cannot be read: {os_reason(error)}; left out", place=frame.path) from error
     if block.dtype == np.float64:
         decode_samples(samples, frame, block)
     elif block.dtype == np.float32:
@@ -436,17 +418,14 @@ def _read_rows(frame: FitsPixels, start: int, block: NDArray[Any]) -> None:
         block[:] = samples if frame.bitpix == 8 else samples.view(np.uint16)
 
 
-def _read_stored(path: str, offset: int, samples: NDArray[Any]) -> None:
-    if is_remote(path):
-        _fill(io.BytesIO(read_range(path, offset, offset + samples.nbytes)).readinto, samples, path)
-        return
-    with open(path, "rb", buffering=0) as file:
-        file.seek(offset)
-        _fill(file.readinto, samples, path)
+def read_exactly(readinto: Callable[[memoryview], int | None], samples: NDArray[Any], path: str) -> None:
+    """Fill an array with bytes; one read may return fewer than were asked for.
 
-
-def _fill(readinto: Callable[[memoryview], int | None], samples: NDArray[Any], path: str) -> None:
-    """Fill an array with bytes; one read may give less than was asked for."""
+    Raises
+    ------
+    FrameError
+        If the file ends too early.
+    """
     view = samples.view(np.uint8).reshape(-1).data
     done = 0
     while done < len(view):
@@ -457,7 +436,7 @@ def _fill(readinto: Callable[[memoryview], int | None], samples: NDArray[Any], p
 
 
 def fingerprint(frame: FitsFrame) -> str:
-    """Give what identifies the pixels of a frame wherever it is stored (see ``rows_fingerprint``)."""
+    """Return what identifies the pixels of a frame wherever it is stored (see ``rows_fingerprint``)."""
     stack = FitsStack((frame,))
     block = np.empty((1, 1, frame.width), stack.encoding.dtype)
     rows = np.empty((3, frame.width))
@@ -465,92 +444,3 @@ def fingerprint(frame: FitsFrame) -> str:
         stack.read_rows(row, row + 1, block)
         target[:] = stack.encoding.decode(block)[0, 0]
     return rows_fingerprint(rows, height=frame.height)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Unpacking
-
-
-def unpack(frame: FitsFrame, directory: str | os.PathLike[str], tiles: TileReader | None = None) -> FitsFrame:
-    """Write the samples of a compressed file into a plain FITS file in a directory; give that frame.
-
-    Memory is a strip of 4 MiB (and of a tile-compressed image one row of tiles, in a process of its own); no more is
-    unpacked than the header promises. A frame that is not packed is given back as it is. `tiles` saves starting that
-    process for each file.
-
-    Raises
-    ------
-    FrameError
-        If the compressed data are damaged or end too early.
-    StorageError
-        If the file cannot be written.
-    """
-    if frame.packed == "none":
-        return frame
-    where = absolute(frame.path)
-    stem = os.path.basename(where).split(".", 1)[0]
-    # the hash keeps dark_001.fits.gz of two directories apart
-    name = f"{stem}-{hashlib.blake2b(where.encode('utf-8', 'surrogateescape'), digest_size=6).hexdigest()}.fits"
-    path = joined(directory, name)
-    with contextlib.ExitStack() as opened:
-        packed = opened.enter_context(_on_disk(frame))
-        if frame.packed == "gzip":
-            strips: Iterator[NDArray[Any]] = _gzip_strips(packed)
-        else:
-            strips = (tiles or opened.enter_context(TileReader())).strips(_tiled_image(packed))
-        write_stored(path, frame.cards, strips, frame.data_length, overwrite=True)
-    data_offset = padded_length((len(frame.cards) + 1) * CARD_LENGTH)
-    return replace(frame, path=path, packed="none", hdu_index=0, data_offset=data_offset)
-
-
-@contextlib.contextmanager
-def _on_disk(frame: FitsFrame) -> Iterator[FitsFrame]:
-    """Give a compressed file as one of this computer, which reads it from its beginning to its end."""
-    if not is_remote(frame.path):
-        yield frame
-        return
-    with tempfile.TemporaryDirectory(prefix="ostcal-") as scratch:
-        copy = os.path.join(scratch, os.path.basename(frame.path))
-        try:
-            with open_binary(frame.path) as source, open(copy, "wb") as target:
-                shutil.copyfileobj(source, target, _UNPACKED_STRIP_BYTES)
-            yield replace(frame, path=copy)
-        except FrameError as error:
-            raise FrameError(str(error).replace(copy, frame.path)) from error
-
-
-def _tiled_image(frame: FitsFrame) -> TiledImage:
-    return TiledImage(
-        path=frame.path,
-        hdu_index=frame.hdu_index,
-        height=frame.height,
-        width=frame.width,
-        dtype=frame.stored_dtype.str.replace("|", ">"),
-    )
-
-
-def _damaged(frame: FitsFrame, error: BaseException) -> FrameError:
-    return FrameError(f"{frame.path}: cannot be unpacked: {_reason(error)}; copy it again or leave it out")
-
-
-def _gzip_strips(frame: FitsFrame) -> Iterator[NDArray[Any]]:
-    """Yield the samples of a gzip file, then read on to its end: other frames in it are an error."""
-    units: list[Unit] = []
-    is_whole = False
-    try:
-        with gzip.open(frame.path, "rb") as stream:
-            for unit in read_units(stream, frame.path):
-                units.append(unit)
-                if unit.index != frame.hdu_index:
-                    continue
-                for start in range(0, frame.data_length, _UNPACKED_STRIP_BYTES):
-                    strip = np.empty(min(_UNPACKED_STRIP_BYTES, frame.data_length - start), np.uint8)
-                    _fill(stream.readinto, strip, frame.path)
-                    yield strip
-                stream.read(padded_length(frame.data_length) - frame.data_length)
-                stream.peek(1)  # at the end of the file gzip compares its checksum
-                is_whole = True
-    except (OSError, EOFError, zlib.error, FrameError) as error:
-        if not is_whole:
-            raise error if isinstance(error, FrameError) else _damaged(frame, error) from error
-    check_one_frame(units, frame.path)

@@ -27,6 +27,7 @@ from ostcal.fits.cards import (
     card_keyword,
     format_card,
     header_bytes,
+    image_cards,
     is_structural,
     padded_length,
     structural_cards,
@@ -409,20 +410,6 @@ def _raw_cards(frame: RawFrame, path: str) -> tuple[list[str], ImageLayout]:
         cards += format_card("BZERO", int(bzero), "value = BZERO + stored sample") + format_card("BSCALE", 1)
     cards += image_cards(frame.cards, without=("BZERO", "BSCALE", "BLANK"))
     return cards, ImageLayout(width=frame.width, height=frame.height, bitpix=bitpix, bzero=bzero)
-
-
-def image_cards(cards: Sequence[str], *, without: Iterable[str] = ()) -> list[str]:
-    """Give the cards that say what a frame is: without those of the structure and those named."""
-    left_out = frozenset(without)
-    kept: list[str] = []
-    keeping = True
-    for card in cards:
-        keyword = card_keyword(card)
-        if keyword != "CONTINUE":  # a continuation goes with its card
-            keeping = not is_structural(keyword) and keyword not in left_out
-        if keeping:
-            kept.append(card)
-    return kept
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -14,8 +14,9 @@ import numpy as np
 
 from ostcal.errors import FrameError, InputError, NoFramesError, OstcalError, UnreachableError
 from ostcal.fits.headers import camera_id_from_names
-from ostcal.fits.read import FITS_ENDINGS, FitsFrame, FitsStack, find_fits, fingerprint, inspect_fits, unpack
+from ostcal.fits.read import FITS_ENDINGS, FitsFrame, FitsStack, find_fits, fingerprint, inspect_fits
 from ostcal.fits.tiles import TileReader
+from ostcal.fits.unpack import unpack
 from ostcal.frames import FrameMetadata, FrameStack
 from ostcal.inputs.already_subtracted import infer_dark_subtracted, needs_levels
 from ostcal.inputs.grouping import Frame

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from ostcal.errors import FrameError, InputError, NoFramesError, StorageError
 from ostcal.fits.cards import Card, format_card
 from ostcal.fits.layout import encode_samples
-from ostcal.fits.read import FitsFrame, FitsStack, unpack
+from ostcal.fits.read import FitsFrame, FitsStack
+from ostcal.fits.unpack import unpack
 from ostcal.fits.write import RawFrame, write_raw_frame
 from ostcal.frames import FrameMetadata, FrameType
 from ostcal.places.durable import PARTIAL_ENDING, os_reason

@@ -22,9 +22,10 @@ _RENAMES_ON_WINDOWS = 20
 _RENAME_PAUSE_S = 0.01
 
 
-def os_reason(error: OSError) -> str:
-    """Give the system's word for what went wrong, without the path that the message names already."""
-    return error.strerror or str(error)
+def os_reason(error: Exception) -> str:
+    """Return in one line what went wrong, without the path, which the message names already."""
+    text = error.strerror if isinstance(error, OSError) else None
+    return " ".join((text or str(error) or type(error).__name__).split())
 
 
 def is_disk_full(error: OSError) -> bool:

@@ -27,7 +27,8 @@ from ostcal.engine.calibrate_rows import (
 from ostcal.engine.levels import PlaneReader
 from ostcal.errors import InputError
 from ostcal.fits.cards import Header, format_card
-from ostcal.fits.read import FitsFrame, inspect_extension, unpack
+from ostcal.fits.read import FitsFrame, inspect_extension
+from ostcal.fits.unpack import unpack
 from ostcal.fits.write import ImagePlane, remove_partial_files, write_fits
 from ostcal.frames import FrameType
 from ostcal.library.find import FitsPlane, LibraryMaster, StorePlane

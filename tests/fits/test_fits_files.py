@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from ostcal.errors import FrameError
 from ostcal.fits.cards import Header
 from ostcal.fits.headers import metadata_from_header
-from ostcal.fits.read import FitsFrame, FitsStack, find_fits, fingerprint, inspect_fits, unpack
+from ostcal.fits.read import FitsFrame, FitsStack, find_fits, fingerprint, inspect_fits
+from ostcal.fits.unpack import unpack
 from ostcal.frames import FrameStack, FrameType, SampleEncoding
 from support.fits_samples import (
     data_block,

@@ -16,8 +16,9 @@ import pytest
 from astropy.io import fits
 
 from ostcal.errors import FrameError
-from ostcal.fits.read import FitsStack, fingerprint, inspect_extension, inspect_fits, unpack
+from ostcal.fits.read import FitsStack, fingerprint, inspect_extension, inspect_fits
 from ostcal.fits.tiles import TiledImage, TileReader
+from ostcal.fits.unpack import unpack
 from support import night as n
 from support.fits_samples import (
     frame_values,
