@@ -22,7 +22,8 @@ from ostcal.engine.rejection import SeriesNoise
 from ostcal.engine.tasks import JobResult, MasterJob
 from ostcal.engine.tiling import STRIP_PIXELS
 from ostcal.errors import StorageError
-from ostcal.fits.write import EarlyImage, ImagePlane, header_length, write_fits
+from ostcal.fits.unfinished import UnfinishedImage
+from ostcal.fits.write import ImagePlane, header_length, write_fits
 from ostcal.frames import FrameType
 from ostcal.inputs.grouping import Group
 from ostcal.library.attributes import attributes_of
@@ -50,7 +51,7 @@ class StoreSink:
     name: str
     read_again: tuple[Plane, ...] = ("master", "std")
     """Images that somebody reads before the master is finished."""
-    early: EarlyImage | None = None
+    early: UnfinishedImage | None = None
     """The FITS file of the master, where its samples are written along with the strips."""
     along: ScanAlong | None = None
     """The scan of the master, where it is made along with the strips: where tasks are threads of this process."""
@@ -287,7 +288,7 @@ class FinishMasters:
             bands_at_once=2 * workers,
         )
 
-    def _early_image(self, master: PlannedMaster) -> EarlyImage | None:
+    def _early_image(self, master: PlannedMaster) -> UnfinishedImage | None:
         """Begin the FITS file of a master, where its samples can be written along with the strips.
 
         Not where a second file has the same samples, values are scaled by what is known at the end, or strips of an
@@ -302,7 +303,7 @@ class FinishMasters:
         if self.quality is not None:
             provenance = replace(provenance, verdict=Outcome.PASS)
         planes = self._images(master, _supposed_result(master.job), provenance)
-        early = EarlyImage(
+        early = UnfinishedImage(
             path=joined(self.output_dir, file_name(output.name, self.flavour)),
             header_length=header_length(planes, history_lines(master.group, provenance)),
             height=height,
@@ -325,7 +326,7 @@ class FinishMasters:
             rows_per_write=writer.chunk_rows * max(1, STRIP_PIXELS // (writer.grid.width * writer.chunk_rows)),
             threads=_FITS_THREADS,
             overwrite=True,
-            early=planned.sink.early,
+            begun=planned.sink.early,
         )
 
     def _images(self, planned: PlannedMaster, result: JobResult, provenance: Provenance) -> list[ImagePlane]:

@@ -15,9 +15,9 @@ import numpy as np
 from ostcal.codec import parse_json
 from ostcal.errors import FrameError, OstcalError, StorageError
 from ostcal.fits.cards import Header
+from ostcal.fits.checksum import OnesSum
 from ostcal.fits.read import inspect_fits
 from ostcal.fits.units import Unit, read_units
-from ostcal.fits.write import OnesSum
 from ostcal.library.store import DTYPES, PLANES, MasterStore, Plane, StoredMaster
 from ostcal.places.durable import PARTIAL_ENDING, os_reason, read_bounded
 from ostcal.places.fingerprint import fingerprint_rows, rows_fingerprint

@@ -1,7 +1,7 @@
 """Large strips written past the page cache, for files that are synced when they are whole and not read again soon.
 
-Fresh pages cost 2.5 s of the system's time for each GB on a virtual machine, and syncing waits for the disk all the
-same: 245 MB took 0.13 s past the cache, 0.35 to 0.75 s through it.
+Fresh pages cost 2.5 s of the system's time for each GB on a virtual machine, and syncing waits for the disk anyway:
+245 MB took 0.13 s past the cache, 0.35 to 0.75 s through it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import threading
 from collections.abc import Iterable
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +21,7 @@ from numpy.typing import NDArray
 PAGE = 4096
 """What disks and memory are aligned to; all block sizes of disks divide it."""
 _LEAST_BYTES = 2**20
-"""Smaller pieces are written through the cache: the disk would be asked too often."""
-
-
-_of_thread = threading.local()
+"""Smaller pieces are written through the cache: they would need too many requests to the disk."""
 
 
 class DirectOutput:
@@ -52,12 +49,12 @@ class DirectOutput:
                 self._direct = None
 
     def close(self) -> None:
-        """Let go of the file, which stays open for its owner."""
+        """Release the file, which stays open for its owner."""
         if self._direct is not None:
             os.close(self._direct)
 
     def write(self, offset: int, data: NDArray[np.uint8]) -> None:
-        """Write bytes at an offset; past the cache where `data` came from `buffer_for` the same offset."""
+        """Write bytes at an offset; past the cache where `data` came from `AlignedBuffers.at` the same offset."""
         first = -offset % PAGE
         last = (offset + len(data)) // PAGE * PAGE - offset
         aligned = data[first:last]
@@ -66,18 +63,13 @@ class DirectOutput:
             return
         # A page at either end may hold bytes of two strips: those go through the cache, which joins them.
         self._write_through(offset, data[:first])
-        self._write_past(self._direct, offset + first, aligned)
-        self._write_through(offset + last, data[last:])
-
-    def _write_past(self, descriptor: int, offset: int, data: NDArray[np.uint8]) -> None:
         try:
-            written = os.pwrite(descriptor, data.data, offset)
+            written = os.pwrite(self._direct, aligned.data, offset + first)
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
             written = 0  # this file system opens such files, and refuses to write them
-        if written < len(data):
-            self._write_through(offset + written, data[written:])
+        self._write_through(offset + first + written, data[first + written :])
 
     def _write_through(self, offset: int, data: NDArray[np.uint8]) -> None:
         if len(data) == 0:
@@ -88,26 +80,33 @@ class DirectOutput:
             self._file.flush()
 
 
-def buffer_for(offset: int, n_bytes: int, room: mmap.mmap | None) -> tuple[NDArray[np.uint8], mmap.mmap]:
-    """Give room for bytes that are to be written at an offset, at the same place within a page; `room` is used again.
+class AlignedBuffers(threading.local):
+    """One buffer for each thread, at the place within a page that `DirectOutput.write` needs.
 
-    Returns
-    -------
-    (n_bytes,) uint8, and what it lies in
+    A fresh buffer for each strip costs 4 times the copy into it.
     """
-    start = offset % PAGE
-    if room is None or len(room) < start + n_bytes:
-        room = mmap.mmap(-1, PAGE + n_bytes)
-    return np.frombuffer(room, np.uint8, n_bytes, start), room
+
+    def __init__(self) -> None:
+        self._pages = mmap.mmap(-1, PAGE)
+
+    def at(self, offset: int, n_bytes: int) -> NDArray[np.uint8]:
+        """Return room for bytes to be written at a file's offset, ``(n_bytes,)``; good until the thread's next call."""
+        start = offset % PAGE
+        if len(self._pages) < start + n_bytes:
+            self._pages = mmap.mmap(-1, PAGE + n_bytes)
+        return np.frombuffer(self._pages, np.uint8, n_bytes, start)
+
+
+BUFFERS: Final = AlignedBuffers()
+"""Of this process."""
 
 
 def write_past_cache(file: BinaryIO, path: Path, parts: Iterable[bytes | memoryview]) -> None:
-    """Write parts one after the other to an empty file, by way of one buffer that a thread keeps."""
+    """Write parts one after the other to an empty file."""
     offset = 0
     with contextlib.closing(DirectOutput(file, str(path))) as output:
         for part in parts:
-            room: mmap.mmap | None = getattr(_of_thread, "room", None)
-            buffer, _of_thread.room = buffer_for(offset, len(part), room)
+            buffer = BUFFERS.at(offset, len(part))
             buffer[:] = np.frombuffer(part, np.uint8)
             output.write(offset, buffer)
             offset += len(part)

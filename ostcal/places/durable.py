@@ -1,4 +1,23 @@
-"""Small files that are complete or absent, whatever kills the process, and how they are read again."""
+"""Files that are complete or absent, whatever kills the process, and durable where that is asked for.
+
+The order of system calls of every writer, so that a power cut at any point leaves the old state or the new one:
+
+================  =====================================================================================================
+one file          write ``NAME.partial``; fsync it; rename it to ``NAME``; fsync the directory (`replaced_file`).
+                  Without `durable` the two fsyncs are left out: the file is complete or absent as long as the system
+                  runs, and what refers to it must sync it first.
+new series        write its skeleton below ``SERIES.partial``; fsync files; fsync directories; rename; fsync the parent.
+frame of a        write the shard; fsync it; fsync the directories above it up to the series; only then write its record
+series            into the ledger as one durable file. The record is the frame's existence: it is removed first.
+master in the     write planes and strips without fsync; at commit fsync all chunks and metadata of planes, then the
+store             directories; only then write ``zarr.json`` of the master as one durable file. It is the master's
+                  existence: it is removed first.
+master as FITS    write samples, then the header, to ``NAME.fits.partial``; then as one file.
+download          write all files; fsync their directories; rename the directory; fsync its parent.
+================  =====================================================================================================
+
+Objects of a store are complete or absent by themselves, and on the disk when the server has answered.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +27,9 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from ostcal.places.direct_output import write_past_cache
 from ostcal.places.objects import ObjectPath
@@ -29,17 +49,17 @@ def os_reason(error: Exception) -> str:
 
 
 def is_disk_full(error: OSError) -> bool:
-    """Whether there was no room for what was written."""
+    """Return whether there was no room for what was written."""
     return error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 def full_disk_advice(error: OSError) -> str:
-    """Say that the disk is full, and what to do."""
+    """Return that the disk is full, and what to do."""
     return f"the disk is full ({error.strerror}); free space or choose another output directory"
 
 
 def read_bounded(path: Place, limit_bytes: int) -> bytes:
-    """Read a small file; ValueError where it is larger than it may be."""
+    """Read a small file; ValueError where it is larger than `limit_bytes`."""
     data = read_start(path, limit_bytes + 1)
     if len(data) > limit_bytes:
         raise ValueError(f"it is larger than {limit_bytes} bytes")
@@ -67,18 +87,40 @@ def write_parts_atomically(
 ) -> None:
     """Write a file as `write_atomically` does, from parts that are made one after the other."""
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL_ENDING}")
+    with replaced_file(path, partial, durable=durable) as file:
+        if past_cache:
+            write_past_cache(file, partial, parts)
+        else:
+            file.writelines(parts)
+
+
+@contextlib.contextmanager
+def replaced_file(
+    path: Path, partial: Path, *, durable: bool, begun: bool = False, overwrite: bool = True
+) -> Iterator[BinaryIO]:
+    """Open `partial` for writing; when the context ends well, it becomes `path`, else it is deleted.
+
+    Parameters
+    ----------
+    path, partial : Path
+        In one directory.
+    durable : bool
+        Wait until file and name are on the disk.
+    begun : bool
+        `partial` exists already, and is continued.
+    overwrite : bool
+        Replace a file of that name; else it is a FileExistsError.
+    """
     try:
-        with partial.open("wb") as file:
-            if past_cache:
-                write_past_cache(file, partial, parts)
-            else:
-                for part in parts:
-                    file.write(part)
+        with partial.open("r+b" if begun else "wb") as file:
+            yield file
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
+        if not overwrite and os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
         _rename(partial, path)
-    except OSError:
+    except BaseException:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
         raise
@@ -98,7 +140,7 @@ def _rename(source: Path, target: Path) -> None:
 
 
 def sync_file(path: Place) -> None:
-    """Wait until the contents of a file that somebody else wrote are on the disk."""
+    """Wait until the contents of a file that another library wrote are on the disk."""
     if isinstance(path, ObjectPath):
         return
     with path.open("r+b") as file:  # Windows syncs only what is open for writing
@@ -106,7 +148,7 @@ def sync_file(path: Place) -> None:
 
 
 def sweep_partials(directory: Place) -> list[Path]:
-    """Delete what a killed process left half-written below a directory; give what was deleted."""
+    """Delete what a killed process left half-written below a directory; returns what was deleted."""
     if isinstance(directory, ObjectPath):  # nothing is ever half-written there
         return []
     stray = sorted(directory.rglob(f"*{PARTIAL_ENDING}"))
@@ -119,7 +161,7 @@ def sweep_partials(directory: Place) -> list[Path]:
 
 
 def sweep_partial_files(directory: Place) -> None:
-    """Delete what killed processes left half written in a directory, not below it; only where nobody else writes."""
+    """Delete what killed processes left half-written in a directory, not below it; only while nobody else writes."""
     if isinstance(directory, ObjectPath):
         return
     with contextlib.suppress(FileNotFoundError):

@@ -317,10 +317,13 @@ def make_directory(location: Location | Place) -> None:
 
 
 def sync_directory(path: Place) -> None:
-    """Wait until the names in a directory are on the disk; nothing where a system cannot do it (Windows)."""
+    """Wait until the names in a directory are on the disk; does nothing where the system cannot (Windows)."""
     if os.name == "nt" or isinstance(path, ObjectPath):
         return
-    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:  # of a directory that may be written but not listed
+        return
     try:
         os.fsync(descriptor)
     except OSError as error:

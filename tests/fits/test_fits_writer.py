@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from ostcal.errors import FrameError, StorageError
 from ostcal.fits.cards import Card
 from ostcal.fits.read import FitsFrame, FitsStack, find_fits, inspect_fits
+from ostcal.fits.unfinished import UnfinishedImage
 from ostcal.fits.write import (
-    EarlyImage,
     ImagePlane,
     RawFrame,
     header_length,
@@ -130,9 +130,9 @@ def read_by_nobody(start: int, stop: int) -> NDArray[np.generic]:
     raise AssertionError(f"rows {start} to {stop} were written before")
 
 
-def early_image(path: Path, values: NDArray[np.float32], length: int) -> EarlyImage:
+def early_image(path: Path, values: NDArray[np.float32], length: int) -> UnfinishedImage:
     height, width = values.shape
-    early = EarlyImage(path=str(path), header_length=length, height=height, width=width)
+    early = UnfinishedImage(path=str(path), header_length=length, height=height, width=width)
     early.begin()
     return early
 
@@ -160,7 +160,7 @@ def test_samples_written_before_their_header_make_the_same_file(
         rng.shuffle(strips)
         for start, stop in [*strips, strips[0]]:  # one of them twice, as in a cluster
             early.write_rows(int(start), values[start:stop])
-        write_fits(path, [first, extension], history=HISTORY, early=early)
+        write_fits(path, [first, extension], history=HISTORY, begun=early)
         assert path.read_bytes() == reference.read_bytes()
         assert sorted(os.listdir(folder)) == ["early.fits", "late.fits"]
 
@@ -179,7 +179,7 @@ def test_samples_that_were_not_all_written_early_are_written_at_the_end(tmp_path
         early.write_rows(10, values[10:20])
     if spoiled == "the file":
         Path(f"{path}.partial").unlink()
-    write_fits(path, [image], early=early)
+    write_fits(path, [image], begun=early)
     assert path.read_bytes() == (tmp_path / "late.fits").read_bytes()
     assert sorted(os.listdir(tmp_path)) == ["early.fits", "late.fits"]
 

@@ -6,6 +6,7 @@ import errno
 import os
 import tempfile
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ostcal.fits.write import ImagePlane, write_fits
-from ostcal.places.direct_output import PAGE, DirectOutput, buffer_for
+from ostcal.places.direct_output import PAGE, AlignedBuffers, DirectOutput
 from ostcal.places.durable import write_atomically
 
 MIB = 2**20
@@ -24,14 +25,14 @@ MIB = 2**20
 
 def filled(offset: int, n_bytes: int, seed: int) -> NDArray[np.uint8]:
     """Give bytes in a buffer for an offset."""
-    buffer, _ = buffer_for(offset, n_bytes, None)
+    buffer = AlignedBuffers().at(offset, n_bytes)
     buffer[:] = np.random.default_rng(seed).integers(0, 256, n_bytes, dtype=np.uint8)
     return buffer
 
 
 def can_write_past_the_cache(directory: Path) -> bool:
     """Whether the file system takes a page written past the cache."""
-    buffer, _ = buffer_for(0, PAGE, None)
+    buffer = AlignedBuffers().at(0, PAGE)
     try:
         descriptor = os.open(directory / "probe", os.O_WRONLY | os.O_CREAT | getattr(os, "O_DIRECT", 1 << 30))
     except OSError:
@@ -93,13 +94,16 @@ def test_large_strips_leave_nothing_in_the_page_cache(tmp_path: Path) -> None:
 
 
 def test_a_buffer_is_used_again_and_lies_as_the_file_does() -> None:
-    first, room = buffer_for(5000, 3 * MIB, None)
-    second, same = buffer_for(2880, 2 * MIB, room)
-    assert same is room
+    buffers = AlignedBuffers()
+    first = buffers.at(5000, 3 * MIB)
+    second = buffers.at(2880, 2 * MIB)
+    assert np.shares_memory(first, second)
     assert (first.ctypes.data - 5000) % PAGE == 0
     assert (second.ctypes.data - 2880) % PAGE == 0
-    _, larger = buffer_for(0, 4 * MIB, room)
-    assert larger is not room
+    larger = buffers.at(0, 4 * MIB)
+    assert not np.shares_memory(first, larger)
+    with ThreadPoolExecutor(1) as pool:
+        assert not np.shares_memory(larger, pool.submit(buffers.at, 0, PAGE).result())
 
 
 def test_a_file_system_without_it_gets_the_same_bytes(tmp_path: Path) -> None:
