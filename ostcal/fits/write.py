@@ -288,7 +288,7 @@ def _write_hdu(
         def write(first: int) -> int:
             rows = _rows(plane, first, first + step, path)
             if rows.dtype != np.dtype(plane.dtype):
-                raise ValueError(f"{path}: rows from {first} on are {rows.dtype}, not {plane.dtype}")
+                raise ValueError(f"{path}: rows {first} to {first + len(rows)} are {rows.dtype}, not {plane.dtype}")
             offset = first * row_bytes
             strip = buffers.at(data_start + offset, len(rows) * row_bytes)
             stored = strip.view(layout.stored_dtype).reshape(rows.shape)
