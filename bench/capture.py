@@ -43,7 +43,7 @@ from ostcal.devices.opening import open_alpaca_camera
 from ostcal.devices.protocols import CameraInfo, CameraStatus, ExposureResult
 from ostcal.frames import CameraSettings, FrameType
 from ostcal.measure.live import gradient_adu
-from ostcal.series.frame_store import open_series
+from ostcal.series.reader import open_series
 from ostcal.series.record import checksum, frame_statistics
 from ostcal.simulator.sensor import SENSORS, Exposure
 from process_tree import Command, Usage, run_measured

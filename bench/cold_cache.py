@@ -22,7 +22,7 @@ from dark_frames import add_frame_arguments, chosen_frame_set, default_work, pre
 from engine import engine_s
 from machine import available_cores, machine_facts
 from make_tables import cold_cache_table
-from ostcal.series.frame_store import ZarrStack
+from ostcal.series.stack import ZarrStack
 from page_cache import cached_share, can_be_cold, evict, files_below, read_into_nothing
 from process_tree import run_measured
 from programs import BENCH, Job, imported_series, numba_cache, ostcal_command

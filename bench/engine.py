@@ -43,8 +43,8 @@ from ostcal.engine.tasks import JobResult, MasterJob
 from ostcal.engine.tiling import JobSize, block_rows, plan_work
 from ostcal.fits.read import FitsStack, inspect_fits
 from ostcal.frames import FrameStack
-from ostcal.series.frame_store import ZarrStack
 from ostcal.series.shard_reader import decode_chunk, shard_layout
+from ostcal.series.stack import ZarrStack
 
 LIMIT = 1.6
 """Times the sum of its parts that the engine may take."""

@@ -14,7 +14,7 @@ from PIL import Image
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-from ostcal.series.frame_store import open_series
+from ostcal.series.reader import open_series
 
 CUT_OUT = (slice(300, 600), slice(400, 800))
 

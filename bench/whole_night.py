@@ -31,8 +31,8 @@ from dark_frames import parse_size
 from machine import machine_facts
 from make_tables import night_table
 from ostcal.frames import CameraSettings, FrameMetadata, FrameType
-from ostcal.series.frame_store import create_series
 from ostcal.series.record import FrameRecord, describe_pixels
+from ostcal.series.writer import create_series
 from page_cache import can_be_cold, evict, files_below
 from process_tree import Command, Usage, run_measured
 from programs import BENCH

@@ -28,7 +28,7 @@ from ostcal.inputs.gather import Source
 from ostcal.library.store import MasterStore
 from ostcal.measure.survey import SeriesSurvey
 from ostcal.places.paths import place, stamp_of
-from ostcal.series.frame_store import LEDGER
+from ostcal.series.format import LEDGER
 from ostcal.series.record import record_path
 
 _FORMAT = 1

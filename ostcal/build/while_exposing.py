@@ -45,7 +45,7 @@ from ostcal.inputs.grouping import group_frames
 from ostcal.library.verify_masters import without_damaged
 from ostcal.places.locking import LockRules, locked
 from ostcal.places.paths import is_remote, normalized, place
-from ostcal.series.frame_store import open_series
+from ostcal.series.reader import open_series
 
 logger = logging.getLogger(__name__)
 

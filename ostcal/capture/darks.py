@@ -19,7 +19,8 @@ from ostcal.fits.read import find_fits, inspect_fits
 from ostcal.frames import CameraSettings, FrameMetadata, FrameType
 from ostcal.measure.live import LiveLimits
 from ostcal.naming import series_name
-from ostcal.series.frame_store import Location, find_series, open_series
+from ostcal.places.paths import Location
+from ostcal.series.reader import find_series, open_series
 
 logger = logging.getLogger(__name__)
 

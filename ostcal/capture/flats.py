@@ -32,7 +32,7 @@ from ostcal.errors import DeviceError, StorageError
 from ostcal.frames import CameraSettings, FrameType
 from ostcal.measure.live import SATURATED_FROM, LiveLimits, colour_level
 from ostcal.naming import NOON_UTC_S, night_of, safe_word, series_name, twilight_name
-from ostcal.series.frame_store import Series, find_series, open_series
+from ostcal.series.reader import Series, find_series, open_series
 
 logger = logging.getLogger(__name__)
 

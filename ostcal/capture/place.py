@@ -12,7 +12,8 @@ from typing import Any
 
 from ostcal.capture.plan import SeriesPlan, SeriesSink
 from ostcal.errors import StorageError
-from ostcal.series.frame_store import STORE_ENDING, Series, open_series
+from ostcal.series.format import STORE_ENDING, shared_settings
+from ostcal.series.reader import Series, open_series
 
 logger = logging.getLogger(__name__)
 
@@ -91,17 +92,13 @@ def differences(series: Series, plan: SeriesPlan, shape: tuple[int, int], set_po
 
 
 def series_settings(plan: SeriesPlan, set_point_c: float | None) -> dict[str, Any]:
-    """Give what all frames of a series share, as its attributes hold it."""
-    return {
-        "exposure_time_s": plan.exposure_time_s,
-        "camera": plan.settings.camera,
-        "gain": plan.settings.gain,
-        "offset": plan.settings.offset,
-        "binning": list(plan.settings.binning),
-        "readout_mode": plan.settings.readout_mode,
-        "filter_name": plan.filter_name,
-        "set_temperature_c": set_point_c,
-    }
+    """Return what all frames of a series share, as its attributes hold it."""
+    return shared_settings(
+        plan.settings,
+        exposure_time_s=plan.exposure_time_s,
+        filter_name=plan.filter_name,
+        set_temperature_c=set_point_c,
+    )
 
 
 def _names(directory: Path, name: str) -> Iterator[Path]:

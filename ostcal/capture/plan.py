@@ -11,7 +11,7 @@ from ostcal.clock import Clock
 from ostcal.devices.protocols import Camera, CoverCalibrator, ExposureResult, FilterWheel
 from ostcal.frames import CameraSettings, FrameType
 from ostcal.measure.live import LiveLimits, Verdict
-from ostcal.series.frame_store import Location
+from ostcal.places.paths import Location
 from ostcal.series.record import FrameRecord
 
 

@@ -26,8 +26,9 @@ from ostcal.measure import live
 from ostcal.places.durable import os_reason
 from ostcal.places.locking import locked
 from ostcal.places.paths import make_directory
-from ostcal.series.frame_store import SeriesWriter, create_series, open_series, open_series_for_writing
+from ostcal.series.reader import open_series
 from ostcal.series.record import FrameCheck, FramePixels, FrameRecord, describe_pixels
+from ostcal.series.writer import SeriesWriter, create_series, open_series_for_writing
 
 logger = logging.getLogger(__name__)
 

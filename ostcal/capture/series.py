@@ -28,7 +28,7 @@ from ostcal.capture.recording import RecordedSeries, SeriesRecorder, WriterThrea
 from ostcal.clock import Clock
 from ostcal.devices.protocols import Camera
 from ostcal.errors import DeviceError, OstcalError, StorageError
-from ostcal.series.frame_store import STORE_ENDING
+from ostcal.series.format import STORE_ENDING
 
 logger = logging.getLogger(__name__)
 

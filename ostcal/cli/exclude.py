@@ -79,8 +79,8 @@ def exclude_command(
 def _decide(location: str, frames: tuple[int, ...], why: str, *, include: bool) -> None:
     from ostcal.places.locking import series_locked
     from ostcal.places.paths import exists, place
-    from ostcal.series.frame_store import decide_frames
     from ostcal.series.record import Decision
+    from ostcal.series.writer import decide_frames
 
     decision = Decision(excluded=not include, why=why, who=_who(), when=datetime.now(UTC).replace(microsecond=0))
     with series_locked(place(location)) if exists(location) else nullcontext():
@@ -93,7 +93,7 @@ def _decide(location: str, frames: tuple[int, ...], why: str, *, include: bool) 
 
 
 def _show(location: str) -> None:
-    from ostcal.series.frame_store import open_series
+    from ostcal.series.reader import open_series
 
     series = open_series(location)
     for line in series.problems:

@@ -21,8 +21,9 @@ from ostcal.frames import FrameMetadata, FrameStack
 from ostcal.inputs.already_subtracted import infer_dark_subtracted, needs_levels
 from ostcal.inputs.grouping import Frame
 from ostcal.places.paths import exists, is_below, is_dir, make_directory, normalized
-from ostcal.series.frame_store import Series, ZarrStack, find_series, open_series
-from ostcal.series.stacks import ConcatenatedStack
+from ostcal.series.concatenated import ConcatenatedStack
+from ostcal.series.reader import Series, find_series, open_series
+from ostcal.series.stack import ZarrStack
 
 logger = logging.getLogger(__name__)
 

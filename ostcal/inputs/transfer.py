@@ -20,18 +20,13 @@ from ostcal.fits.layout import encode_samples
 from ostcal.fits.read import FitsFrame, FitsStack
 from ostcal.fits.unpack import unpack
 from ostcal.fits.write import RawFrame, write_raw_frame
-from ostcal.frames import FrameMetadata, FrameType
+from ostcal.frames import FrameType
 from ostcal.places.durable import PARTIAL_ENDING, os_reason
-from ostcal.places.paths import joined, make_directory
-from ostcal.series.frame_store import (
-    Location,
-    SeriesWriter,
-    create_series,
-    local_path,
-    open_series,
-    open_series_for_writing,
-)
+from ostcal.places.paths import Location, joined, make_directory
+from ostcal.series.format import shared_settings
+from ostcal.series.reader import open_series
 from ostcal.series.record import FrameRecord, describe_pixels
+from ostcal.series.writer import SeriesWriter, create_series, local_path, open_series_for_writing
 
 _ROWS_AT_ONCE = 256
 """Rows that are converted at once: 20 MB of float64 at 9576 columns beside the frame itself."""
@@ -226,23 +221,13 @@ def _new_series(
         frame_type=frame_type,
         compressor=compressor,
         rows=rows,
-        attributes=_series_settings(first.metadata),
+        attributes=shared_settings(
+            first.metadata.settings,
+            exposure_time_s=first.metadata.exposure_time_s,
+            filter_name=first.metadata.filter_name,
+            set_temperature_c=first.metadata.set_temperature_c,
+        ),
     )
-
-
-def _series_settings(metadata: FrameMetadata) -> dict[str, Any]:
-    settings = metadata.settings
-    return {
-        "exposure_time_s": metadata.exposure_time_s,
-        "camera": settings.camera,
-        "camera_id": settings.camera_id,
-        "gain": settings.gain,
-        "offset": settings.offset,
-        "binning": list(settings.binning),
-        "readout_mode": settings.readout_mode,
-        "filter_name": metadata.filter_name,
-        "set_temperature_c": metadata.set_temperature_c,
-    }
 
 
 def _key(record: FrameRecord) -> _FrameKey:

@@ -33,7 +33,8 @@ from ostcal.places.paths import (
     sync_directory,
     walk,
 )
-from ostcal.series.frame_store import FRAMES, LEDGER, STORE_ENDING, find_series, open_series, read_committed
+from ostcal.series.format import FRAMES, LEDGER, STORE_ENDING
+from ostcal.series.reader import find_series, open_series, read_committed
 from ostcal.series.record import EXCLUSION_NAME, RECORD_NAME, FrameRecord, read_ledger
 
 DOWNLOADING: Final = f".download{PARTIAL_ENDING}"

@@ -22,7 +22,8 @@ from ostcal.library.store import DTYPES, PLANES, MasterStore, Plane, StoredMaste
 from ostcal.places.durable import PARTIAL_ENDING, os_reason, read_bounded
 from ostcal.places.fingerprint import fingerprint_rows, rows_fingerprint
 from ostcal.places.paths import directories_in, files_below, joined, names_in, open_binary, place
-from ostcal.series.frame_store import LEDGER, Series, open_series, read_committed
+from ostcal.series.format import LEDGER
+from ostcal.series.reader import Series, open_series, read_committed
 from ostcal.series.record import EXCLUSION_NAME, RECORD_NAME, FrameRecord, frame_statistics
 
 METADATA_FILE: Final = "zarr.json"

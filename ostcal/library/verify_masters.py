@@ -23,7 +23,8 @@ from ostcal.library.store import MasterStore, StoredMaster
 from ostcal.library.verify_copies import check_fits, check_frame, check_master, check_series, check_store
 from ostcal.places.durable import PARTIAL_ENDING
 from ostcal.places.paths import exists, files_below, joined, names_in, normalized, parent_of, size_of, walk
-from ostcal.series.frame_store import STORE_ENDING, Series, find_series, open_series, read_committed
+from ostcal.series.format import STORE_ENDING
+from ostcal.series.reader import Series, find_series, open_series, read_committed
 from ostcal.series.record import FrameRecord
 
 Kind = Literal["series", "masters", "FITS"]

@@ -48,7 +48,7 @@ from ostcal.report.document import (
 from ostcal.report.pictures import CameraPictures, MasterPictures, Picture, ReportPictures
 from ostcal.row_window import RowWindow
 from ostcal.science.synthetic_dark import LadderDarkCurrent, SyntheticRules, ladder_dark_currents
-from ostcal.series.frame_store import ZarrStack
+from ostcal.series.stack import ZarrStack
 
 logger = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ostcal.series.frame_store import open_series
+from ostcal.series.reader import open_series
 from ostcal.simulator.options import SimulatorOptions
 from ostcal.simulator.server import SimulatedObservatory
 from ostcal.workflow import CalibrationWorkflow

@@ -28,7 +28,7 @@ from ostcal.devices.protocols import CoverState
 from ostcal.errors import DeviceError, StorageError
 from ostcal.frames import CameraSettings, FrameType
 from ostcal.naming import series_name
-from ostcal.series.frame_store import open_series
+from ostcal.series.reader import open_series
 from support.direct_camera import DirectCamera, DirectPanel, FakeClock, Faults, Scene, small_sensor
 from support.fits_samples import write_frame
 

@@ -20,7 +20,7 @@ from click.testing import CliRunner, Result
 
 from ostcal.cli import main
 from ostcal.frames import FrameType
-from ostcal.series.frame_store import Series, open_series
+from ostcal.series.reader import Series, open_series
 from ostcal.simulator.options import Light, SimulatorOptions, Twilight
 from ostcal.simulator.server import SimulatedObservatory
 from support.fits_samples import read_with_astropy

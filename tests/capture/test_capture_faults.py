@@ -25,7 +25,7 @@ from ostcal.devices.protocols import CameraRequest
 from ostcal.errors import DeviceError
 from ostcal.frames import FrameType
 from ostcal.measure.live import Check, LiveLimits
-from ostcal.series.frame_store import open_series
+from ostcal.series.reader import open_series
 from ostcal.series.record import FrameRecord
 from ostcal.simulator.faults import FAULTS
 from ostcal.simulator.options import SimulatorOptions

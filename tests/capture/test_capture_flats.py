@@ -24,7 +24,7 @@ from ostcal.devices.protocols import CoverState
 from ostcal.errors import DeviceError
 from ostcal.frames import CameraSettings
 from ostcal.naming import NOON_UTC_S, noon_at
-from ostcal.series.frame_store import Series, open_series
+from ostcal.series.reader import Series, open_series
 from support.direct_camera import DirectCamera, DirectPanel, DirectWheel, FakeClock, Faults, Scene, small_sensor
 
 SETTINGS = CameraSettings(camera="direct", gain=100.0, offset=30.0, readout_mode="fast")

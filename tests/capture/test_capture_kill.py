@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import yaml
 
-from ostcal.series.frame_store import open_series
+from ostcal.series.reader import open_series
 from ostcal.simulator.options import SimulatorOptions
 from ostcal.simulator.server import SimulatedObservatory
 from support.fits_samples import read_with_astropy

@@ -21,9 +21,11 @@ import pytest
 from ostcal.capture.plan import CaptureWatcher, FrameDone, RetryRules, SeriesEnd, SeriesOutcome, SeriesPlan, SeriesSink
 from ostcal.capture.series import capture_series
 from ostcal.clock import SystemClock
+from ostcal.fits.read import find_fits, inspect_fits
 from ostcal.frames import CameraSettings, FrameType
+from ostcal.inputs.transfer import import_frames
 from ostcal.measure.live import Check, LiveLimits
-from ostcal.series.frame_store import open_series
+from ostcal.series.reader import open_series
 from ostcal.series.record import record_path
 from support.direct_camera import START, DirectCamera, FakeClock, Faults, Scene, small_sensor
 from support.fits_samples import read_with_astropy
@@ -112,6 +114,18 @@ def test_a_record_says_all_that_is_known_of_its_frame(room: Room) -> None:
         Check.SATURATION, Check.TEMPERATURE, Check.LEVEL, Check.SINCE_START, Check.GRADIENT,
     }  # fmt: skip
     assert all(check.passed for check in record.checks)
+
+
+def test_the_same_frames_captured_and_imported_have_the_same_settings(room: Room) -> None:
+    room.camera.cool(-10.0)
+    room.clock.sleep(100)
+    settings = replace(SETTINGS, camera_id="det 3", binning=(2, 2))
+    room.take(replace(DARK, settings=settings, filter_name="L"), export_frames=True)
+    imported = room.folder / "imported.zarr"
+    import_frames([inspect_fits(path) for path in find_fits([str(room.folder)])], imported)
+    captured = json.loads((room.folder / "exp_5.000s.zarr" / "zarr.json").read_bytes())["attributes"]
+    assert json.loads((imported / "zarr.json").read_bytes())["attributes"] == captured
+    assert captured["settings"]["camera_id"] == "det 3"
 
 
 def test_an_uncooled_camera_has_no_set_point(room: Room) -> None:
@@ -414,7 +428,9 @@ CAPTURE = """
     from ostcal.clock import SystemClock
     from ostcal.capture.plan import CaptureWatcher, SeriesPlan, SeriesSink
     from ostcal.capture.series import capture_series
-    from ostcal.frames import CameraSettings, FrameType
+    from ostcal.fits.read import find_fits, inspect_fits
+from ostcal.frames import CameraSettings, FrameType
+from ostcal.inputs.transfer import import_frames
 
     folder, n_frames, export, seed = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "export", int(sys.argv[4])
     clock = SystemClock()

@@ -25,7 +25,7 @@ from ostcal.capture.darks import DarkRules, capture_darks, plan_darks
 from ostcal.capture.plan import Equipment, FrameDone, SeriesPlan, SeriesSink
 from ostcal.cli.capture_progress import CaptureProgress, Forecast
 from ostcal.frames import CameraSettings, FrameType
-from ostcal.series.frame_store import open_series
+from ostcal.series.reader import open_series
 from ostcal.simulator.options import CoverKind, Light, SimulatorOptions
 from ostcal.simulator.server import SimulatedObservatory
 from support.direct_camera import DirectCamera, FakeClock, Scene, small_sensor

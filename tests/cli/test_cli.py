@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from ostcal import __version__
-from ostcal.series.frame_store import open_series
+from ostcal.series.reader import open_series
 from support import night as n
 from support.fits_samples import gzipped, read_with_astropy, tile_compressed, write_frame, write_images, write_stored
 from support.folders import ROOT

@@ -16,7 +16,7 @@ import pytest
 
 from ostcal.places.objects import ObjectOptions, ObjectPath, use_options
 from ostcal.places.paths import files_below, retried
-from ostcal.series.frame_store import open_series
+from ostcal.series.reader import open_series
 from support import night as n
 from support.object_samples import fresh_bucket, write_series
 from support.object_server import ACCESS_KEY, ENVIRONMENT, SECRET_KEY, FaultyProxy, credentials, free_port

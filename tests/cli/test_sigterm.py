@@ -20,7 +20,7 @@ import yaml
 
 from ostcal.cli.console import errors_to_exit_codes, open_console
 from ostcal.library.store import MasterStore
-from ostcal.series.frame_store import open_series
+from ostcal.series.reader import open_series
 from support import night as n
 from support.night import Night
 

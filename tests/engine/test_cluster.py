@@ -438,7 +438,7 @@ def test_workers_set_zarr_and_numba() -> None:
 
 
 def say_things() -> None:
-    logger = logging.getLogger("ostcal.series.frame_store")
+    logger = logging.getLogger("ostcal.series.reader")
     logger.debug("a detail")
     logger.info("read %d frames", 5)
     logger.warning("frame 3 is damaged")
@@ -457,7 +457,7 @@ def test_log_lines_of_workers_reach_this_process_and_warnings_once(
             while caplog.text.count("read 5 frames") < 2 and time.monotonic() < deadline:
                 time.sleep(0.05)
             time.sleep(0.2)
-        lines = sorted(r.getMessage() for r in caplog.records if r.name == "ostcal.series.frame_store")
+        lines = sorted(r.getMessage() for r in caplog.records if r.name == "ostcal.series.reader")
         assert lines == ["frame 3 is damaged", "read 5 frames", "read 5 frames"]
         assert "not ours" not in caplog.text
 

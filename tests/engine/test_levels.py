@@ -29,8 +29,8 @@ from ostcal.engine.tiling import WHOLE_ROWS
 from ostcal.errors import CombineError, FrameError
 from ostcal.fits.read import FitsStack, inspect_fits
 from ostcal.frames import FrameType
-from ostcal.series.frame_store import ZarrStack
-from ostcal.series.stacks import ConcatenatedStack
+from ostcal.series.concatenated import ConcatenatedStack
+from ostcal.series.stack import ZarrStack
 from support import strategies
 from support.fits_samples import write_frame
 from support.memory_stack import ArrayPlane, MemoryStack

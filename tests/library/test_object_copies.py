@@ -15,8 +15,9 @@ from ostcal.frames import FrameType
 from ostcal.library.copying import CopyReport, copy_store, plan_copies
 from ostcal.places.objects import ObjectOptions, ObjectPath, use_options
 from ostcal.places.paths import files_below
-from ostcal.series.frame_store import decide_frames, find_series, open_series, open_series_for_writing
+from ostcal.series.reader import find_series, open_series
 from ostcal.series.record import Decision
+from ostcal.series.writer import decide_frames, open_series_for_writing
 from support.object_samples import SHAPE, add_frames, fresh_bucket, write_series
 from support.object_server import FaultyProxy, credentials
 

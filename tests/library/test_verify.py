@@ -21,8 +21,10 @@ from ostcal.frames import FrameType
 from ostcal.inputs.gather import gather_inputs, marked_dark_subtracted
 from ostcal.inputs.transfer import export_series
 from ostcal.library.verify_masters import without_damaged
-from ostcal.series.frame_store import ZarrStack, create_series, decide_frames, open_series, open_series_for_writing
+from ostcal.series.reader import open_series
 from ostcal.series.record import Decision
+from ostcal.series.stack import ZarrStack
+from ostcal.series.writer import create_series, decide_frames, open_series_for_writing
 from support.fits_samples import write_frame
 from support.night import Night, Outcome, ostcal, whole_night
 from support.series_samples import record_of, samples

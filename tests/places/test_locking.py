@@ -26,7 +26,7 @@ from ostcal.config import load_config
 from ostcal.errors import StorageError
 from ostcal.frames import CameraSettings, FrameType
 from ostcal.places.locking import PROCESS_MARK, LockRules, locked
-from ostcal.series.frame_store import open_series
+from ostcal.series.reader import open_series
 from support import night as n
 from support.direct_camera import DirectCamera, FakeClock, small_sensor
 from support.night import Night

@@ -26,7 +26,7 @@ from ostcal.measure.findings import Outcome
 from ostcal.places.locking import LockRules, locked
 from ostcal.places.objects import ObjectOptions, ObjectPath, use_options
 from ostcal.places.paths import files_below
-from ostcal.series.frame_store import open_series
+from ostcal.series.reader import open_series
 from support import night as n
 from support.night import Night
 from support.object_samples import fresh_bucket, write_series

@@ -20,8 +20,9 @@ from ostcal.fits.read import FitsStack, inspect_fits
 from ostcal.frames import FrameStack, RowReader
 from ostcal.places import open_files
 from ostcal.places.open_files import kept_open
-from ostcal.series.frame_store import ZarrStack, open_series
-from ostcal.series.stacks import ConcatenatedStack
+from ostcal.series.concatenated import ConcatenatedStack
+from ostcal.series.reader import open_series
+from ostcal.series.stack import ZarrStack
 from support.fits_samples import frame_values, write_frame
 from support.series_samples import new_series
 

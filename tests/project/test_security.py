@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ostcal.errors import OstcalError
-from ostcal.series.frame_store import open_series
+from ostcal.series.reader import open_series
 from support import night as n
 from support.folders import ROOT
 from support.night import Night, ostcal

@@ -16,7 +16,7 @@ from ostcal.capture.budget import StepPlan
 from ostcal.capture.plan import Equipment
 from ostcal.cli import main
 from ostcal.errors import DeviceError
-from ostcal.series.frame_store import open_series
+from ostcal.series.reader import open_series
 from ostcal.simulator.sensor import SENSORS
 from ostcal.workflow import open_camera
 from support.direct_camera import DirectCamera, FakeClock, Faults, small_sensor

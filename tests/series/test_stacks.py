@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ostcal.frames import FrameStack, SampleEncoding
-from ostcal.series.stacks import ConcatenatedStack
+from ostcal.series.concatenated import ConcatenatedStack
 from support import strategies
 from support.memory_stack import MemoryStack
 

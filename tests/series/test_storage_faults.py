@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from ostcal.library.find import store_location
 from ostcal.library.store import MasterStore
-from ostcal.series.frame_store import open_series
+from ostcal.series.reader import open_series
 from support.fits_samples import read_with_astropy
 from support.folders import TESTS
 from support.forking import ForkServer, forking

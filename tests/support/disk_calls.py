@@ -93,7 +93,7 @@ class Disk:
     unsynced: set[Path] = field(default_factory=set)
     """Files whose contents may be lost."""
     unnamed: set[Path] = field(default_factory=set)
-    """Files and directories whose names may be lost."""
+    """Files and directories whose names may be lost, or come back."""
 
     def apply(self, call: str, path: Path, target: Path) -> None:
         """Follow one call."""
@@ -104,9 +104,10 @@ class Disk:
         elif call == "sync":
             self.unsynced.discard(path)
             self.unnamed -= {name for name in self.unnamed if name.parent == path}
-        elif call == "remove":
+        elif call == "remove":  # a name that was on the disk may come back
+            came_with_it = {name for name in self.unnamed if name.is_relative_to(path)}
             self.unsynced.discard(path)
-            self.unnamed.discard(path)
+            self.unnamed = self.unnamed - came_with_it | ({path} - came_with_it)
         elif call == "rename":
             for kind in (self.unsynced, self.unnamed):
                 moved = {name for name in kind if name.is_relative_to(path)}

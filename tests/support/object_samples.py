@@ -13,8 +13,8 @@ import numpy as np
 
 from ostcal.frames import CameraSettings, FrameMetadata, FrameType
 from ostcal.places.objects import ObjectOptions, use_options
-from ostcal.series.frame_store import SeriesWriter, create_series
 from ostcal.series.record import FrameRecord, describe_pixels
+from ostcal.series.writer import SeriesWriter, create_series
 from support.object_server import make_bucket
 
 SHAPE = (70, 48)

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostcal.frames import CameraSettings, FrameMetadata, FrameType
-from ostcal.series.frame_store import SeriesWriter, create_series
 from ostcal.series.record import FrameRecord, describe_pixels
+from ostcal.series.writer import SeriesWriter, create_series
 
 FIRST_EXPOSURE = datetime(2026, 11, 21, 8, 42, tzinfo=UTC)
 

@@ -25,16 +25,10 @@ from numpy.typing import NDArray
 
 from ostcal.errors import FrameError, StorageError
 from ostcal.frames import FrameStack, FrameType
-from ostcal.series.frame_store import (
-    COMPRESSORS,
-    FRAME_DTYPES,
-    chunk_rows,
-    create_series,
-    find_series,
-    open_series,
-    open_series_for_writing,
-)
+from ostcal.series.format import COMPRESSORS, FRAME_DTYPES, chunk_rows
+from ostcal.series.reader import find_series, open_series
 from ostcal.series.shard_reader import shard_layout
+from ostcal.series.writer import create_series, open_series_for_writing
 from support.folders import TESTS
 from support.series_samples import new_series, record_of, samples
 
@@ -597,7 +591,7 @@ KILLED_WRITER = """
     import sys
     from pathlib import Path
     from support.series_samples import record_of, samples
-    from ostcal.series.frame_store import open_series_for_writing
+    from ostcal.series.writer import open_series_for_writing
 
     writer = open_series_for_writing(sys.argv[1])
     for index in writer.free_indices():
@@ -640,7 +634,7 @@ FULL_DISK = """
     import resource, signal, sys
     from support.series_samples import record_of, samples
     from ostcal.errors import StorageError
-    from ostcal.series.frame_store import open_series_for_writing
+    from ostcal.series.writer import open_series_for_writing
 
     writer = open_series_for_writing(sys.argv[1])
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

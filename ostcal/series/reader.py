@@ -1,0 +1,171 @@
+"""A series as it is on disk: its settings, its committed frames, and where series are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ostcal.errors import FrameError, StorageError
+from ostcal.frames import FrameType
+from ostcal.places.paths import Location, joined, normalized, place, real, walk
+from ostcal.series.format import (
+    FORMAT,
+    LEDGER,
+    METADATA_FILE,
+    STORE_ENDING,
+    listed,
+    read_metadata,
+    series_header,
+    unusable,
+)
+from ostcal.series.record import Decision, FrameRecord, checksum, read_exclusions, read_ledger
+from ostcal.series.stack import ZarrStack, stored_frames
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """What a series holds: its settings and its committed frames."""
+
+    location: str
+    frame_type: FrameType
+    n_planned: int
+    height: int
+    width: int
+    dtype: str
+    settings: Mapping[str, Any]
+    software: str
+    records: tuple[FrameRecord, ...]
+    """Records of the usable frames, by index; those that a person excluded are among them."""
+    problems: tuple[str, ...]
+    """One line for each frame that cannot be used."""
+    has_chunk_checksums: bool = False
+    """Whether every strip is checked when it is read; frames of other series are checked as a whole only."""
+    excluded: Mapping[int, Decision] = field(default_factory=dict)
+    """Frames that a person decided to leave out of masters, by index. For capture and export they are there."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """``(n_frames, height, width)`` of the frames that are committed."""
+        return len(self.records), self.height, self.width
+
+    def stack(self, indices: Sequence[int] | None = None) -> ZarrStack:
+        """Give committed frames as a stack, all of them by default."""
+        chosen = [record.index for record in self.records] if indices is None else indices
+        return ZarrStack(self.location, tuple(chosen))
+
+    def read_frame(self, index: int) -> NDArray[Any]:
+        """Read one whole frame in its own dtype and verify its checksum.
+
+        Raises
+        ------
+        FrameError
+            If the frame is not committed, is missing, or is not what was written.
+        """
+        record = next((record for record in self.records if record.index == index), None)
+        if record is None:
+            raise FrameError(f"{self.location}: there is no frame {index}; there are {listed(self.records)}")
+        return read_committed(self.location, record)
+
+
+def open_series(location: Location) -> Series:
+    """Open a series for reading.
+
+    Raises
+    ------
+    StorageError
+        If it is not a series of this package, or is damaged as a whole. Single damaged frames are named in
+        `Series.problems` instead, and left out.
+    """
+    path = place(location)
+    header = series_header(path)
+    frames = stored_frames(str(path), fresh=True)
+    n_planned, height, width = frames.shape
+    records, problems = read_ledger(path / LEDGER)
+    for record in records:
+        size = (record.metadata.height, record.metadata.width)
+        if size != (height, width) or record.index >= n_planned:
+            raise StorageError(
+                f"{path}: the record of frame {record.index} says {size[1]} x {size[0]} pixels, but the array has"
+                f" {n_planned} frames of {width} x {height}; records and frames are of different series"
+            )
+    held = frames.held([record.index for record in records])
+    absent = [record.index for record in records if record.index not in held]
+    lost = [str(unusable(str(path), index, "its shard is missing")) for index in absent]
+    excluded, undecided = read_exclusions(path / LEDGER)
+    usable = tuple(record for record in records if record.index not in absent and record.index not in undecided)
+    committed = {record.index for record in records}
+    unread = [line for index, line in undecided.items() if index in committed]
+    return Series(
+        location=str(path),
+        frame_type=FrameType(header["frame_type"]),
+        n_planned=n_planned,
+        height=height,
+        width=width,
+        dtype=frames.dtype,
+        settings=header.get("settings", {}),
+        software=str(header.get("software", "")),
+        records=usable,
+        problems=(*problems, *lost, *unread),
+        has_chunk_checksums=frames.layout is not None and frames.layout.checksums,
+        excluded={record.index: excluded[record.index] for record in usable if record.index in excluded},
+    )
+
+
+def read_committed(location: str, record: FrameRecord) -> NDArray[Any]:
+    """Read the whole frame of a record, in its own dtype, and verify its checksum.
+
+    Raises
+    ------
+    FrameError
+        If the frame is missing, or is not what was written.
+    """
+    frames = stored_frames(location)
+    frame = np.empty(frames.shape[1:], frames.dtype)
+    frames.read(record.index, 0, frame)
+    if checksum(frame) != record.pixels.checksum:
+        raise unusable(location, record.index, "its samples are not those that were written (checksum)")
+    return frame
+
+
+def find_series(directories: Iterable[Location]) -> list[str]:
+    """Find series in directories and below them, sorted; series themselves may be among the directories.
+
+    Everything named ``*.zarr`` is given, so that opening says what is wrong with it, but not stores that say
+    themselves that they hold something else. Hidden directories are passed over.
+    """
+    found: set[str] = set()
+    visited: set[str] = set()
+    for directory in directories:
+        root = normalized(directory)
+        if _is_store_name(root):
+            found.add(root)
+            continue
+        for parent, below, _ in walk(root, followlinks=True):
+            if real(parent) in visited:
+                below.clear()
+                continue
+            visited.add(real(parent))
+            found.update(joined(parent, name) for name in below if _is_store_name(name))
+            below[:] = [name for name in below if not name.startswith(".") and not _is_store_name(name)]
+    return sorted(location for location in found if not _is_of_other_format(location))
+
+
+def _is_store_name(name: str) -> bool:
+    base = os.path.basename(name)
+    return base.lower().endswith(STORE_ENDING) and not base.startswith(".")
+
+
+def _is_of_other_format(location: str) -> bool:
+    try:
+        metadata = read_metadata(place(location) / METADATA_FILE, location)
+    except StorageError:
+        return False
+    match metadata:
+        case {"attributes": {"format": str(name)}}:
+            return name != FORMAT
+    return False
