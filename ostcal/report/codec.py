@@ -27,7 +27,7 @@ _PLAIN = {str: "string", bool: "boolean", int: "integer", float: "number"}
 
 
 def encode(value: Any) -> Any:
-    """Give a value as JSON values: dataclasses as objects, times in UTC, numbers that are not finite as ``None``."""
+    """Return a value as JSON values: dataclasses as objects, times in UTC, numbers that are not finite as ``None``."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: encode(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, tuple | list):
@@ -44,7 +44,7 @@ def encode(value: Any) -> Any:
 
 
 def decode(kind: type[T], value: Any, place: str) -> T:
-    """Read back what `encode` gave.
+    """Read what `encode` returned.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def _is_required(field: dataclasses.Field[Any]) -> bool:
 
 
 def json_text(value: Any, indent: str = "") -> str:
-    """Give JSON values as text for programs and people: what fits in a line stays in one, and lists of plain values.
+    """Return JSON values as text for programs and people: what fits in a line stays in one, and lists of plain values.
 
     Raises
     ------
@@ -137,7 +137,7 @@ def json_text(value: Any, indent: str = "") -> str:
 
 
 def schema_of(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
-    """Give the JSON schema of what `encode` makes of a type; dataclasses are added to `definitions` by name."""
+    """Return the JSON schema of what `encode` makes of a type; dataclasses are added to `definitions` by name."""
     if get_origin(kind) in (Union, types.UnionType):
         (inner,) = (option for option in get_args(kind) if option is not types.NoneType)
         schema = schema_of(inner, definitions)
@@ -179,7 +179,7 @@ def _define(kind: Any, definitions: dict[str, Any]) -> str:
 
 
 def _field_texts(kind: Any) -> dict[str, str]:
-    """Give the texts below the fields of a class, which only its source has."""
+    """Return the texts below the fields of a class, which only its source has."""
     (body,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
     assert isinstance(body, ast.ClassDef)
     texts = {}

@@ -6,7 +6,6 @@ the page. Values come in measured; nothing is computed here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from ostcal.errors import StorageError
 from ostcal.frames import FrameType
-from ostcal.measure.findings import Finding, Outcome, worst
+from ostcal.measure.findings import Finding, Outcome
 from ostcal.report.codec import decode, encode, json_text
 
 FORMAT = "ostcal-report"
@@ -28,7 +27,7 @@ Numbers = tuple[float | None, ...]
 
 
 def as_numbers(values: ArrayLike) -> Numbers:
-    """Give an array of any numeric dtype, flattened, as the numbers of a document: ``None`` where not finite.
+    """Return an array of any numeric dtype, flattened, as numbers of a document; ``None`` if not finite.
 
     They are rounded to the 8 digits that float32 has at most: long profiles are half of a file.
     """
@@ -51,7 +50,7 @@ class Measure:
     key: str
     """Its word in files, such as ``amplifier_glow_adu``."""
     label: str
-    """Its words for a person."""
+    """Its words on the page."""
     value: Number
     uncertainty: Number = None
     """One standard deviation."""
@@ -59,7 +58,7 @@ class Measure:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Histogram:
+class HistogramData:
     """Counts in equal bins."""
 
     start: float
@@ -91,7 +90,7 @@ class FrameRow:
     label: str
     """The file, or series and index."""
     series: str | None = None
-    """The series it is stored in, where it is no file."""
+    """The series it is stored in; ``None`` for a file."""
     index: int | None = None
     """Its index in that series."""
     outcome: Outcome = Outcome.PASS
@@ -160,7 +159,7 @@ class Statistics:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Provenance:
+class MasterProvenance:
     """What made a master."""
 
     software: str | None = None
@@ -187,7 +186,7 @@ class MasterReport:
     """Of its group in the master store; its FITS file has the same."""
     kind: FrameType
     verdict: Outcome | None = None
-    """``None`` where it was never checked."""
+    """``None`` if it was never checked."""
     findings: tuple[Finding, ...] = ()
     files: tuple[str, ...] = ()
     """FITS files, beside the report."""
@@ -196,9 +195,9 @@ class MasterReport:
     settings: MasterSettings = MasterSettings()
     statistics: Statistics | None = None
     measures: tuple[Measure, ...] = ()
-    histogram: Histogram | None = None
+    histogram: HistogramData | None = None
     """Of the pixels of the master."""
-    frame_histogram: Histogram | None = None
+    frame_histogram: HistogramData | None = None
     """Of the samples of its frames."""
     row_profile: Profile | None = None
     """Mean of each row, along the rows."""
@@ -206,11 +205,11 @@ class MasterReport:
     """Mean of each column, along the columns."""
     frames: tuple[FrameRow, ...] = ()
     defects: tuple[DefectCount, ...] = ()
-    provenance: Provenance = Provenance()
+    provenance: MasterProvenance = MasterProvenance()
 
 
 @dataclass(frozen=True, kw_only=True)
-class PhotonTransfer:
+class PhotonTransferPoints:
     """Variance against signal of pairs of flats; a point for each pair and cell or exposure."""
 
     signal_adu: Numbers
@@ -223,7 +222,7 @@ class PhotonTransfer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DarkLadder:
+class DarkLevels:
     """Level of the dark masters against their exposure."""
 
     exposure_time_s: Numbers
@@ -284,8 +283,8 @@ class CameraReport:
     notes: tuple[str, ...] = ()
     """What to know of those that were."""
     findings: tuple[Finding, ...] = ()
-    photon_transfer: PhotonTransfer | None = None
-    dark_ladder: DarkLadder | None = None
+    photon_transfer: PhotonTransferPoints | None = None
+    dark_ladder: DarkLevels | None = None
     linearity: Linearity | None = None
 
 
@@ -345,33 +344,50 @@ class Report:
     camera: CameraReport | None = None
     """The camera at the setting of most frames."""
     other_cameras: tuple[CameraReport, ...] = ()
-    """The other settings of the run, where there are some."""
+    """Its other settings, and other cameras."""
     findings: tuple[Finding, ...] = ()
     """About the run as a whole."""
     left_out: tuple[str, ...] = ()
-    """Frames and series that became no part of a master, with the reason."""
+    """Frames and series that are in no master, with the reason."""
     history: tuple[HistorySeries, ...] = ()
     settings: tuple[Entry, ...] = ()
     """The configuration of the run."""
 
     @property
     def verdict(self) -> Outcome | None:
-        """The worst verdict of all masters; ``None`` where none was checked."""
-        outcomes = [master.verdict for master in self.masters if master.verdict is not None]
-        return worst_of(outcomes) if outcomes else None
+        """The worst verdict of all masters; ``None`` if none was checked."""
+        outcomes = {master.verdict for master in self.masters}
+        return next((outcome for outcome in reversed(Outcome) if outcome in outcomes), None)
 
     @property
     def flagged_frames(self) -> tuple[FlaggedFrame, ...]:
         """Every finding that names a frame and is not a pass, in the order of the masters."""
-        return tuple(
-            _flagged(master, finding, finding.frame)
-            for master in self.masters
-            for finding in master.findings
-            if finding.frame is not None and finding.outcome is not Outcome.PASS
-        )
+        flagged = []
+        for master in self.masters:
+            rows = {row.position: row for row in master.frames}
+            for finding in master.findings:
+                if finding.frame is None or finding.outcome is Outcome.PASS:
+                    continue
+                row = rows.get(finding.frame)
+                flagged.append(
+                    FlaggedFrame(
+                        master=master.name,
+                        frame=row.label if row else f"frame {finding.frame}",
+                        series=row.series if row else None,
+                        index=row.index if row else None,
+                        position=finding.frame,
+                        check=finding.check,
+                        outcome=finding.outcome,
+                        value=finding.value,
+                        limit=finding.limit,
+                        unit=finding.unit,
+                        text=finding.text,
+                    )
+                )
+        return tuple(flagged)
 
     def as_json(self) -> dict[str, Any]:
-        """Give it as JSON values, with what follows from the masters: the verdict and the flagged frames."""
+        """Return JSON values: the fields, and what follows from them (verdict, flagged frames)."""
         values: dict[str, Any] = encode(self)
         return {
             "format": FORMAT,
@@ -382,12 +398,12 @@ class Report:
         }
 
     def json_text(self) -> str:
-        """Give it as the text of a JSON file: no NaN, no Infinity."""
+        """Return the text of the JSON file, without NaN and Infinity."""
         return json_text(self.as_json()) + "\n"
 
     @classmethod
     def from_json(cls, values: Any) -> Report:
-        """Read back what `as_json` gave; keys that are not known are passed over.
+        """Read what `as_json` returns; unknown keys are ignored.
 
         Raises
         ------
@@ -402,25 +418,3 @@ class Report:
                 f"report of schema version {version}, and this ostcal reads up to {SCHEMA_VERSION}; use a later ostcal"
             )
         return decode(cls, values, "report")
-
-
-def worst_of(outcomes: Iterable[Outcome]) -> Outcome:
-    """Give the most severe of some outcomes; `PASS` of none."""
-    return worst(Finding(check="", outcome=outcome, value=None, limit=None, text="") for outcome in outcomes)
-
-
-def _flagged(master: MasterReport, finding: Finding, position: int) -> FlaggedFrame:
-    row = next((frame for frame in master.frames if frame.position == position), None)
-    return FlaggedFrame(
-        master=master.name,
-        frame=row.label if row else f"frame {position}",
-        series=row.series if row else None,
-        index=row.index if row else None,
-        position=position,
-        check=finding.check,
-        outcome=finding.outcome,
-        value=finding.value,
-        limit=finding.limit,
-        unit=finding.unit,
-        text=finding.text,
-    )

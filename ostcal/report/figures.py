@@ -1,4 +1,4 @@
-"""The plots of a report: which numbers go on which axes, and the sentence that says them."""
+"""The plots of a report: which numbers go on which axes, and their description in words."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Iterable, Sequence
 from ostcal.measure.findings import Outcome
 from ostcal.report.document import (
     CameraReport,
-    DarkLadder,
+    DarkLevels,
     FrameRow,
-    Histogram,
+    HistogramData,
     HistorySeries,
     Linearity,
     MasterReport,
-    PhotonTransfer,
+    PhotonTransferPoints,
     Profile,
 )
 from ostcal.report.plots import Axis, Bars, Line, Plot, Points, has_data
@@ -24,7 +24,7 @@ E_UNIT = "e⁻"
 
 
 def master_plots(master: MasterReport) -> list[Plot]:
-    """Give the plots of a master's pixels: those for which there are numbers."""
+    """Return the plots of a master's pixels that have data."""
     found = [
         _histogram(master.histogram, "Histogram of the pixels", "pixels") if master.histogram else None,
         _profile(master.row_profile, "Row profile", "Row") if master.row_profile else None,
@@ -34,7 +34,7 @@ def master_plots(master: MasterReport) -> list[Plot]:
 
 
 def frame_plots(master: MasterReport) -> list[Plot]:
-    """Give the plots of a master's frames: those for which there are numbers."""
+    """Return the plots of a master's frames that have data."""
     rows = master.frames
     found = [
         _by_frame(rows, "Level by frame", Axis(label="Mean", unit="ADU"), [row.level_adu for row in rows]),
@@ -53,7 +53,7 @@ def frame_plots(master: MasterReport) -> list[Plot]:
 
 
 def camera_plots(camera: CameraReport) -> list[Plot]:
-    """Give the plots of a camera's properties: those for which there are numbers."""
+    """Return the plots of a camera's properties that have data."""
     found = [
         _photon_transfer(camera, camera.photon_transfer) if camera.photon_transfer else None,
         _dark_ladder(camera, camera.dark_ladder) if camera.dark_ladder else None,
@@ -63,7 +63,7 @@ def camera_plots(camera: CameraReport) -> list[Plot]:
 
 
 def history_plot(series: HistorySeries) -> Plot:
-    """Give the plot of a number over the runs."""
+    """Return the plot of a number over the runs."""
     points = series.points
     values = [point.value for point in points]
     return Plot(
@@ -85,7 +85,7 @@ def history_plot(series: HistorySeries) -> Plot:
 
 
 def history_caption(series: HistorySeries) -> str:
-    """Give the last value and the one before."""
+    """Return the last value and the one before."""
     values = [point.value for point in series.points]
     last = f"Last {with_unit(_last(values), series.unit)}"
     return last + (f", before {with_unit(values[-2], series.unit)}" if len(values) > 1 else "")
@@ -95,7 +95,7 @@ def _drawable(plots: Iterable[Plot | None]) -> list[Plot]:
     return [plot for plot in plots if plot is not None and has_data(plot)]
 
 
-def _histogram(histogram: Histogram, title: str, counted: str) -> Plot:
+def _histogram(histogram: HistogramData, title: str, counted: str) -> Plot:
     counts = histogram.counts
     stop = histogram.start + histogram.step * len(counts)
     most = max(range(len(counts)), key=counts.__getitem__) if counts else 0
@@ -123,11 +123,11 @@ def _profile(profile: Profile, title: str, label: str) -> Plot:
 
 def _by_frame(rows: Sequence[FrameRow], title: str, axis: Axis, values: list[float | None]) -> Plot:
     flagged = [row for row in rows if row.outcome is not Outcome.PASS]
-    told = f" {plural(len(flagged), 'frame')} marked." if flagged else ""
+    marked = f" {plural(len(flagged), 'frame')} marked." if flagged else ""
     positions = [float(row.position) for row in rows]
     return Plot(
         title=title,
-        description=f"{plural(len(rows), 'frame')}: {_range(values, axis.unit)}.{told}",
+        description=f"{plural(len(rows), 'frame')}: {_range(values, axis.unit)}.{marked}",
         x=Axis(label="Frame", whole=True),
         y=axis,
         marks=[
@@ -142,12 +142,12 @@ def _by_frame(rows: Sequence[FrameRow], title: str, axis: Axis, values: list[flo
     )
 
 
-def _photon_transfer(camera: CameraReport, data: PhotonTransfer) -> Plot:
-    told = f" Gain {number(camera.gain_e_per_adu)} {E_UNIT}/ADU." if camera.gain_e_per_adu is not None else ""
+def _photon_transfer(camera: CameraReport, data: PhotonTransferPoints) -> Plot:
+    gain = f" Gain {number(camera.gain_e_per_adu)} {E_UNIT}/ADU." if camera.gain_e_per_adu is not None else ""
     return Plot(
         title="Photon transfer",
         description=f"{plural(len(data.signal_adu), 'point')}: signal {_range(data.signal_adu, 'ADU')}, "
-        f"variance {_range(data.variance_adu2, 'ADU²')}.{told}",
+        f"variance {_range(data.variance_adu2, 'ADU²')}.{gain}",
         x=Axis(label="Signal", unit="ADU", log=True),
         y=Axis(label="Variance", unit="ADU²", log=True),
         marks=[
@@ -157,13 +157,13 @@ def _photon_transfer(camera: CameraReport, data: PhotonTransfer) -> Plot:
     )
 
 
-def _dark_ladder(camera: CameraReport, data: DarkLadder) -> Plot:
+def _dark_ladder(camera: CameraReport, data: DarkLevels) -> Plot:
     rate, warmth = camera.dark_current_e_per_s, camera.temperature_c
-    told = f" Dark current {number(rate)} {E_UNIT}/s" + (f" at {celsius(warmth)}." if warmth is not None else ".")
+    slope = f" Dark current {number(rate)} {E_UNIT}/s" + (f" at {celsius(warmth)}." if warmth is not None else ".")
     return Plot(
         title="Dark current",
         description=f"{plural(len(data.exposure_time_s), 'dark master')} of {_range(data.exposure_time_s, 's')}: "
-        f"level {_range(data.level_adu, 'ADU')}.{told if rate is not None else ''}",
+        f"level {_range(data.level_adu, 'ADU')}.{slope if rate is not None else ''}",
         x=Axis(label="Exposure", unit="s", from_zero=True),
         y=Axis(label="Level", unit="ADU"),
         marks=[
@@ -188,7 +188,7 @@ def _linearity(data: Linearity) -> Plot:
 
 
 def rejection_words(share: float | None, highest: float | None) -> str:
-    """Give what a rejection map shows: the share of all samples and that of the cell with most."""
+    """Return the caption of a rejection map: the share of all samples, and of the cell that lost most."""
     lost = f"{percent(share)} of the samples were not kept" if share is not None else "Samples that were not kept"
     return f"{lost}; {percent(highest)} in the fullest cell." if highest is not None else f"{lost}."
 

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from html import escape
+from operator import itemgetter
 
 from ostcal.measure.findings import Outcome
-from ostcal.report.wording import MINUS, fixed, number
+from ostcal.report.wording import fixed, number, superscript
 
 WIDTH, HEIGHT = 360, 210
 RIGHT, TOP, BOTTOM = 10, 10, 38
@@ -29,7 +30,7 @@ Number = float | None
 
 @dataclass(frozen=True, kw_only=True)
 class Axis:
-    """What an axis says; a logarithmic one leaves out what is not above 0."""
+    """An axis; a logarithmic one leaves out values that are not above 0."""
 
     label: str
     unit: str = ""
@@ -38,7 +39,7 @@ class Axis:
     """Values are seconds since 1970."""
     from_zero: bool = False
     whole: bool = False
-    """Only whole numbers make sense, such as the number of a frame."""
+    """Ticks at whole numbers only, such as frame numbers."""
 
     @property
     def text(self) -> str:
@@ -115,19 +116,19 @@ class _Scale:
 
 @dataclass(frozen=True, kw_only=True)
 class Tick:
-    """A place on an axis and its words."""
+    """A position on an axis and its label."""
 
     value: float
     text: str
 
 
 def has_data(plot: Plot) -> bool:
-    """Say whether anything of a plot can be drawn."""
+    """Return whether anything of a plot can be drawn."""
     return bool(_values(plot, 0)) and bool(_values(plot, 1))
 
 
 def draw(plot: Plot, ident: str) -> str:
-    """Give a plot as an ``<svg>`` element.
+    """Return a plot as an ``<svg>`` element.
 
     Parameters
     ----------
@@ -149,7 +150,7 @@ def draw(plot: Plot, ident: str) -> str:
         f'<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="{ident}-t {ident}-d">',
         f'<title id="{ident}-t">{escape(plot.title)}</title><desc id="{ident}-d">{escape(plot.description)}</desc>',
         _axes(plot, x, y, y_ticks),
-        *(_mark(mark, x, y) for mark in plot.marks),
+        *(_draw_mark(mark, x, y) for mark in plot.marks),
         "</svg>",
     ]
     return "".join(parts)
@@ -160,7 +161,7 @@ def draw(plot: Plot, ident: str) -> str:
 
 
 def _values(plot: Plot, axis: int) -> list[float]:
-    """Give every value that an axis must reach."""
+    """Return all values that an axis must cover."""
     log = (plot.x, plot.y)[axis].log
     found: list[float] = []
     for mark in plot.marks:
@@ -171,18 +172,10 @@ def _values(plot: Plot, axis: int) -> list[float]:
         else:
             values = (mark.x, mark.y)[axis]
             if isinstance(mark, Points) and axis == 1:
-                values = [*values, *_error_ends(mark)]
+                bars = [(v, e) for v, e in zip(mark.y, mark.error, strict=False) if v is not None and e is not None]
+                values = [*values, *(v + sign * e for v, e in bars if math.isfinite(v + e) for sign in (-1, 1))]
         found += [v for v in values if v is not None and math.isfinite(v) and (v > 0 or not log)]
     return found
-
-
-def _error_ends(points: Points) -> list[float]:
-    return [
-        end
-        for value, error in zip(points.y, points.error, strict=False)
-        if value is not None and error is not None and math.isfinite(value + error)
-        for end in (value - error, value + error)
-    ]
 
 
 def _scale(axis: Axis, values: Sequence[float], start: float, stop: float) -> _Scale:
@@ -201,7 +194,7 @@ def _scale(axis: Axis, values: Sequence[float], start: float, stop: float) -> _S
 
 
 def ticks(axis: Axis, low: float, high: float, most: int = 5) -> list[Tick]:
-    """Give round ticks within a range: decades, round times, or steps of 1, 2 or 5."""
+    """Return round ticks within a range: decades, round times, or steps of 1, 2 or 5."""
     if axis.is_time:
         return _time_ticks(low, high, most)
     if axis.log:
@@ -218,7 +211,7 @@ def _linear_ticks(low: float, high: float, most: int, *, whole: bool) -> list[Ti
 
 
 def nice_step(least: float) -> float:
-    """Give the smallest of 1, 2, 5, 10, ... times a power of ten that is not below `least`."""
+    """Return the smallest of 1, 2, 5, 10, ... times a power of ten that is not below `least`."""
     power = 10.0 ** math.floor(math.log10(least))
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= least * (1 - 1e-9))
 
@@ -226,15 +219,13 @@ def nice_step(least: float) -> float:
 def _log_ticks(low: float, high: float, most: int) -> list[Tick]:
     first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
     if last - first < 1:  # less than a decade between two ticks
-        return _linear_ticks(low, high, most, whole=False) if high / low < 5 else _log_parts(low, high)
+        if high / low < 5:
+            return _linear_ticks(low, high, most, whole=False)
+        powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        values = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
+        return [Tick(value=value, text=number(value)) for value in values if low <= value <= high]
     step = max(1, math.ceil((last - first + 1) / most))
     return [Tick(value=10.0**power, text=_power(power)) for power in range(first, last + 1, step)]
-
-
-def _log_parts(low: float, high: float) -> list[Tick]:
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    values = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
-    return [Tick(value=value, text=number(value)) for value in values if low <= value <= high]
 
 
 def _power(power: int) -> str:
@@ -242,7 +233,7 @@ def _power(power: int) -> str:
         return fixed(10.0**power, 0)
     if -3 <= power < 0:
         return fixed(10.0**power, -power)
-    return "10" + str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")).replace("-", MINUS)
+    return f"10{superscript(power)}"
 
 
 def _time_ticks(low: float, high: float, most: int) -> list[Tick]:
@@ -260,16 +251,11 @@ def _time_ticks(low: float, high: float, most: int) -> list[Tick]:
         texts = "%d %b"
     else:
         months = next((step for step in _MONTH_STEPS if days / 30.4 / step <= most), _MONTH_STEPS[-1])
-        moments = _month_starts(midnight, last, months)
+        start = first.year * 12 + first.month - 1
+        month_numbers = range(start - start % months, last.year * 12 + last.month, months)
+        moments = [datetime(month // 12, month % 12 + 1, 1, tzinfo=UTC) for month in month_numbers]
         texts = "%b %Y"
     return [Tick(value=m.timestamp(), text=m.strftime(texts)) for m in moments if low <= m.timestamp() <= high]
-
-
-def _month_starts(first: datetime, last: datetime, step: int) -> list[datetime]:
-    start = first.year * 12 + first.month - 1
-    start -= start % step
-    stop = last.year * 12 + last.month - 1
-    return [datetime(month // 12, month % 12 + 1, 1, tzinfo=UTC) for month in range(start, stop + 1, step)]
 
 
 def _axes(plot: Plot, x: _Scale, y: _Scale, y_ticks: Sequence[Tick]) -> str:
@@ -294,7 +280,7 @@ def _axes(plot: Plot, x: _Scale, y: _Scale, y_ticks: Sequence[Tick]) -> str:
 # Marks
 
 
-def _mark(mark: Mark, x: _Scale, y: _Scale) -> str:
+def _draw_mark(mark: Mark, x: _Scale, y: _Scale) -> str:
     if isinstance(mark, Bars):
         return _bars(mark, x, y)
     return _line(mark, x, y) if isinstance(mark, Line) else _points(mark, x, y)
@@ -316,7 +302,7 @@ def _line(line: Line, x: _Scale, y: _Scale) -> str:
 
 
 def thinned(places: Sequence[tuple[float, float] | None]) -> list[tuple[float, float] | None]:
-    """Give at most `_MOST_POINTS` places, the highest and the lowest of each run: no spike goes."""
+    """Return at most `_MOST_POINTS` places: the highest and the lowest of each run, so that no spike is lost."""
     if len(places) <= _MOST_POINTS:
         return list(places)
     run = math.ceil(2 * len(places) / _MOST_POINTS)
@@ -326,12 +312,8 @@ def thinned(places: Sequence[tuple[float, float] | None]) -> list[tuple[float, f
         if not some:
             kept.append(None)
             continue
-        kept += sorted([min(some, key=_down), max(some, key=_down)])
+        kept += sorted([min(some, key=itemgetter(1)), max(some, key=itemgetter(1))])
     return kept
-
-
-def _down(place: tuple[float, float]) -> float:
-    return place[1]
 
 
 def _points(points: Points, x: _Scale, y: _Scale) -> str:

@@ -9,7 +9,7 @@ from ostcal.report.document import FORMAT, SCHEMA_VERSION, FlaggedFrame, Report
 
 
 def json_schema() -> dict[str, Any]:
-    """Give the schema (draft 2020-12) of what `Report.as_json` gives."""
+    """Return the schema (draft 2020-12) of what `Report.as_json` returns."""
     definitions: dict[str, Any] = {}
     schema_of(Report, definitions)
     flagged = schema_of(FlaggedFrame, definitions)
@@ -37,5 +37,5 @@ def json_schema() -> dict[str, Any]:
 
 
 def schema_text() -> str:
-    """Give the schema as ``docs/report.md`` shows it."""
+    """Return the schema as ``docs/report.md`` shows it."""
     return json_text(json_schema())

@@ -22,7 +22,7 @@ KIND_WORDS = {
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """Give a number to so many significant digits: thousands apart, a real minus, a dash for what is not known."""
+    """Return a number to `digits` significant digits, with thousands apart, a real minus, and a dash if unknown."""
     if value is None or not math.isfinite(value):
         return DASH
     if value == 0:
@@ -30,12 +30,12 @@ def number(value: float | None, digits: int = 4) -> str:
     exponent = math.floor(math.log10(abs(value)))
     if exponent >= 7 or exponent < -5:
         mantissa = value / 10.0**exponent
-        return _signed(f"{mantissa:.{max(digits - 1, 0)}g}") + f"{SPACE}×{SPACE}10" + _superscript(exponent)  # noqa: RUF001
+        return _signed(f"{mantissa:.{max(digits - 1, 0)}g}") + f"{SPACE}×{SPACE}10{superscript(exponent)}"  # noqa: RUF001
     return fixed(value, max(0, digits - 1 - exponent), strip=True)
 
 
 def fixed(value: float | None, decimals: int, *, strip: bool = False) -> str:
-    """Give a number with so many decimals; with `strip` without zeros at its end."""
+    """Return a number with `decimals` decimals; `strip` drops zeros at the end."""
     if value is None or not math.isfinite(value):
         return DASH
     text = f"{round(value, decimals) + 0.0:,.{decimals}f}"  # adding 0 takes the sign off a zero
@@ -48,13 +48,13 @@ def fixed(value: float | None, decimals: int, *, strip: bool = False) -> str:
 
 
 def with_unit(value: float | None, unit: str, digits: int = 4) -> str:
-    """Give a number and its unit."""
+    """Return a number and its unit."""
     text = number(value, digits)
     return text if text == DASH or not unit else text + SPACE + unit
 
 
 def with_uncertainty(value: float | None, uncertainty: float | None, unit: str) -> str:
-    """Give a value and its uncertainty to two digits of that, such as ``3.512 ± 0.021 e-``."""
+    """Return a value and its uncertainty to two digits of that, such as ``3.512 ± 0.021 e-``."""
     if value is None or not math.isfinite(value):
         return DASH
     if uncertainty is None or not math.isfinite(uncertainty) or uncertainty <= 0:
@@ -66,7 +66,7 @@ def with_uncertainty(value: float | None, uncertainty: float | None, unit: str) 
 
 
 def span(low: float | None, high: float | None, unit: str, *, between: str = " to ") -> str:
-    """Give two ends with as many decimals as show their distance to two digits: ``506.041 to 506.055 ADU``."""
+    """Return a range with as many decimals as show their distance to two digits: ``506.041 to 506.055 ADU``."""
     if low is None or high is None or not math.isfinite(high - low):
         return DASH
     if abs(high - low) <= 1e-6 * max(abs(low), abs(high)):
@@ -77,32 +77,32 @@ def span(low: float | None, high: float | None, unit: str, *, between: str = " t
 
 
 def percent(share: float | None, digits: int = 2) -> str:
-    """Give a share from 0 to 1 in per cent."""
+    """Return a share between 0 and 1 in per cent."""
     return DASH if share is None else with_unit(share * 100, "%", digits)
 
 
 def count(value: int | None) -> str:
-    """Give a whole number, thousands apart."""
+    """Return a whole number, thousands apart."""
     return DASH if value is None else fixed(value, 0)
 
 
 def when(moment: datetime | None) -> str:
-    """Give a time in UTC to the second."""
+    """Return a time in UTC to the second."""
     return DASH if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def seconds(value: float | None) -> str:
-    """Give an exposure."""
+    """Return an exposure."""
     return with_unit(value, "s", 6)
 
 
 def celsius(value: float | None) -> str:
-    """Give a temperature to a tenth of a degree."""
+    """Return a temperature to a tenth of a degree."""
     return DASH if value is None else fixed(value, 1) + SPACE + "°C"
 
 
 def master_title(master: MasterReport) -> str:
-    """Give what an observer calls a master: its kind, exposure, filter and temperature, as far as they are known."""
+    """Return the kind, filter, exposure and temperature of a master, as far as they are known."""
     settings = master.settings
     exposure = seconds(settings.exposure_time_s) if master.kind is not FrameType.BIAS else DASH
     words = [KIND_WORDS[master.kind], settings.filter_name or DASH, exposure, celsius(settings.temperature_c)]
@@ -110,7 +110,7 @@ def master_title(master: MasterReport) -> str:
 
 
 def camera_title(camera: CameraReport) -> str:
-    """Give a camera and the settings it was measured at."""
+    """Return a camera and the settings it was measured at."""
     words = [
         camera.camera or "Camera",
         f"gain {number(camera.gain_setting)}" if camera.gain_setting is not None else "",
@@ -122,12 +122,12 @@ def camera_title(camera: CameraReport) -> str:
 
 
 def times(pair: tuple[int, ...] | None) -> str:
-    """Give a size or a binning as ``2 × 2``."""  # noqa: RUF002
+    """Return a size or a binning as ``2 × 2``."""  # noqa: RUF002
     return f"{SPACE}×{SPACE}".join(count(side) for side in pair) if pair else DASH  # noqa: RUF001
 
 
 def plural(n: int, word: str) -> str:
-    """Give a number of things: ``1 frame``, ``2 frames``."""
+    """Return a number of things: ``1 frame``, ``2 frames``."""
     return f"{count(n)} {word}" + ("" if n == 1 else "s")
 
 
@@ -135,5 +135,6 @@ def _signed(text: str) -> str:
     return text.replace("-", MINUS)
 
 
-def _superscript(exponent: int) -> str:
+def superscript(exponent: int) -> str:
+    """Return a whole number in small raised digits."""
     return str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))

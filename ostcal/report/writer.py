@@ -10,7 +10,7 @@ from ostcal.places.durable import os_reason, write_atomically
 from ostcal.places.paths import Place, place
 from ostcal.report.document import Report
 from ostcal.report.page import render
-from ostcal.report.pictures import ReportPictures
+from ostcal.report.png import ReportPictures
 
 _log = logging.getLogger(__name__)
 
@@ -40,16 +40,12 @@ def write_report(
     json_path = html_path.with_name(f"report_{stamp}.json")
     page = render(report, pictures, json_name=json_path.name).encode("utf-8", errors="replace")
     numbers = report.json_text().encode("utf-8", errors="replace")
-    _write(json_path, numbers)  # first: the page links to it
-    _write(html_path, page)
+    for path, content in ((json_path, numbers), (html_path, page)):  # in this order: the page links to the numbers
+        try:
+            write_atomically(path, content, durable=True)
+        except OSError as error:
+            raise StorageError(
+                f"{path}: cannot be written: {os_reason(error)}; check the directory, its space and permissions"
+            ) from error
     _log.debug("%s: %.1f MB", html_path, len(page) / 1e6)
     return html_path, json_path
-
-
-def _write(path: Place, content: bytes) -> None:
-    try:
-        write_atomically(path, content, durable=True)
-    except OSError as error:
-        raise StorageError(
-            f"{path}: cannot be written: {os_reason(error)}; check the directory, its space and permissions"
-        ) from error

@@ -29,11 +29,12 @@ from ostcal.errors import StorageError
 from ostcal.frames import FrameType
 from ostcal.measure.findings import Outcome
 from ostcal.report.codec import json_text
-from ostcal.report.document import CameraReport, FrameRow, Histogram, MasterReport, Report, Statistics, as_numbers
-from ostcal.report.page import MOST_FRAMES_SHOWN, render
-from ostcal.report.pictures import ReportPictures, defects_uri, grey_uri, ramp_uri
+from ostcal.report.document import CameraReport, FrameRow, HistogramData, MasterReport, Report, Statistics, as_numbers
+from ostcal.report.page import render
 from ostcal.report.plots import Axis, Bars, Line, Plot, Points, draw, has_data, thinned, ticks
+from ostcal.report.png import ReportPictures, defects_uri, grey_uri, ramp_uri
 from ostcal.report.schema import json_schema
+from ostcal.report.views import MOST_FRAMES_SHOWN
 from ostcal.report.wording import fixed, number, span, with_uncertainty
 from ostcal.report.writer import write_report
 from support.folders import ROOT
@@ -150,7 +151,9 @@ def missing_everything() -> list[Report]:
         Report(made_at=WHEN, software="ostcal", masters=(bare, full_master()), camera=CameraReport()),
         Report(made_at=WHEN, software="ostcal", masters=(replace(bare, statistics=Statistics(median=math.nan)),)),
         Report(
-            made_at=WHEN, software="ostcal", masters=(replace(bare, histogram=Histogram(start=0, step=1, counts=())),)
+            made_at=WHEN,
+            software="ostcal",
+            masters=(replace(bare, histogram=HistogramData(start=0, step=1, counts=())),),
         ),
         Report(made_at=WHEN, software="ostcal", masters=(replace(bare, frames=(FrameRow(position=0, label="a"),)),)),
     ]

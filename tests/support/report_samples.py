@@ -11,25 +11,25 @@ from ostcal.frames import FrameType
 from ostcal.measure.findings import Finding, Outcome
 from ostcal.report.document import (
     CameraReport,
-    DarkLadder,
+    DarkLevels,
     DefectCount,
     Entry,
     FrameRow,
-    Histogram,
+    HistogramData,
     HistoryPoint,
     HistorySeries,
     Linearity,
+    MasterProvenance,
     MasterReport,
     MasterSettings,
     Measure,
-    PhotonTransfer,
+    PhotonTransferPoints,
     Profile,
-    Provenance,
     Report,
     Statistics,
     as_numbers,
 )
-from ostcal.report.pictures import MasterPictures, Picture, ReportPictures
+from ostcal.report.png import MasterPictures, Picture, ReportPictures
 
 WHEN = datetime(2026, 11, 21, 19, 2, 15, tzinfo=UTC)
 
@@ -91,10 +91,10 @@ def full_master(kind: FrameType = FrameType.DARK, verdict: Outcome = Outcome.FAI
             median=503.21, mean=503.9, std=6.2, minimum=471.0, maximum=58333.0, noise=1.1, rejected_share=0.024
         ),
         measures=(Measure(key="amplifier_glow_adu", label="Amplifier glow", value=3.2, uncertainty=0.4, unit="ADU"),),
-        histogram=Histogram(
+        histogram=HistogramData(
             start=470.0, step=0.5, counts=tuple(int(1e6 * np.exp(-(((i - 66) / 12) ** 2))) for i in range(160))
         ),
-        frame_histogram=Histogram(start=440.0, step=1.0, counts=tuple(range(120))),
+        frame_histogram=HistogramData(start=440.0, step=1.0, counts=tuple(range(120))),
         row_profile=Profile(start=0.0, step=21.0, values=as_numbers(values)),
         column_profile=Profile(start=0.0, step=32.0, values=as_numbers(values[::-1])),
         frames=tuple(rows),
@@ -102,7 +102,7 @@ def full_master(kind: FrameType = FrameType.DARK, verdict: Outcome = Outcome.FAI
             DefectCount(name="hot", bit=1, pixels=12034, share=1.97e-4),
             DefectCount(name="bad column", bit=16, pixels=6388, share=1.04e-4),
         ),
-        provenance=Provenance(
+        provenance=MasterProvenance(
             software="ostcal 0.4.0",
             method="mean, sigma clip 3.0 and 3.0",
             calibration_id="9b1f4c52-6a2e-4a0a-b0f3-8b1d5f1e7c61",
@@ -133,14 +133,14 @@ def full_camera() -> CameraReport:
         reasons=(Entry(name="full_well_e", value="no flats reach saturation"),),
         notes=("The lamp was steady to 0.2 %.",),
         findings=(finding("warn", "EGAIN says 1.3, measured 1.199 e-/ADU", check="gain"),),
-        photon_transfer=PhotonTransfer(
+        photon_transfer=PhotonTransferPoints(
             signal_adu=as_numbers(signal),
             variance_adu2=as_numbers(11.1 + signal / 1.2),
             used=tuple(bool(value < 40000) for value in signal),
             fit_signal_adu=as_numbers(signal),
             fit_variance_adu2=as_numbers(11.1 + signal / 1.2),
         ),
-        dark_ladder=DarkLadder(
+        dark_ladder=DarkLevels(
             exposure_time_s=(5.0, 30.0, 120.0),
             level_adu=(500.4, 501.1, 503.3),
             uncertainty_adu=(0.1, 0.1, 0.15),

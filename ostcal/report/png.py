@@ -35,14 +35,14 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class MasterPictures:
-    """Pictures of one master, those that there are."""
+    """Pictures of one master; ``None`` for those it lacks."""
 
     picture: Picture | None = None
     """The master itself, in the scale of zscale."""
     rejection_map: Picture | None = None
     """Share of the samples rejected in each cell: `black` is 0, `white` the share of the fullest."""
     defect_map: Picture | None = None
-    """The bits of the DQ plane, those of all pixels of a cell put together (bitwise or)."""
+    """The bits of the DQ plane, combined over each cell (bitwise or)."""
     thumbnails: Mapping[int, Picture] = field(default_factory=dict)
     """Frames to look at, by their position among the frames of the master."""
 
@@ -66,12 +66,12 @@ class ReportPictures:
 
 
 def grey_uri(pixels: Bytes) -> str:
-    """Give a (height, width) uint8 array as a data URI: 0 black, 255 white."""
+    """Return a (height, width) uint8 array as a data URI: 0 black, 255 white."""
     return _data_uri(pixels, colour_type=0)
 
 
 def ramp_uri(pixels: Bytes) -> str:
-    """Give a (height, width) uint8 array as a data URI: 0 transparent, 255 opaque, of one colour."""
+    """Return a (height, width) uint8 array as a data URI: 0 transparent, 255 opaque, of one colour."""
     palette = _rgb(_RAMP_COLOUR) * 256
     # The square root keeps one rejected sample of ten visible.
     opacity = np.sqrt(np.arange(256) / 255) * 255
@@ -79,7 +79,7 @@ def ramp_uri(pixels: Bytes) -> str:
 
 
 def defects_uri(pixels: Bytes) -> str:
-    """Give a (height, width) uint8 array of DQ bits as a data URI: the lowest bit decides the colour, 0 is clear."""
+    """Return a (height, width) uint8 array of DQ bits as a data URI: the lowest bit decides the colour, 0 is clear."""
     colours = [DEFECT_COLOURS[(bits & -bits).bit_length() - 1] for bits in range(1, 256)]
     palette = b"".join(_rgb(colour) for colour in ["#000000", *colours])
     return _data_uri(pixels, colour_type=3, palette=palette, opacity=b"\0" + b"\xff" * 255)
@@ -99,9 +99,7 @@ def _data_uri(pixels: Bytes, *, colour_type: int, palette: bytes = b"", opacity:
     header = struct.pack(">IIBBBBB", width, height, 8, colour_type, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"PLTE", palette), (b"tRNS", opacity)]
     chunks = [chunk for chunk in chunks if chunk[1]] + [(b"IDAT", zlib.compress(rows.tobytes(), 6)), (b"IEND", b"")]
-    file = _SIGNATURE + b"".join(_chunk(name, data) for name, data in chunks)
+    file = _SIGNATURE + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    )
     return "data:image/png;base64," + base64.b64encode(file).decode("ascii")
-
-
-def _chunk(name: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))

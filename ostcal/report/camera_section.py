@@ -1,0 +1,216 @@
+"""The part of a report about the cameras: their properties, and the dark current from the library's dark masters."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ostcal.errors import StorageError
+from ostcal.inputs.grouping import GroupKey
+from ostcal.library.find import LibraryMaster, StorePlane
+from ostcal.library.store import MasterStore
+from ostcal.measure.findings import Outcome
+from ostcal.measure.pictures import block_side, grey_image
+from ostcal.report.document import CameraReport, DarkLevels, Entry, PhotonTransferPoints
+from ostcal.report.png import CameraPictures, Picture
+from ostcal.report.previews import PICTURE_WIDTH, in_zscale
+from ostcal.science.synthetic_dark import LadderDarkCurrent, SyntheticRules, ladder_dark_currents
+
+logger = logging.getLogger(__name__)
+
+MAP_ROWS = 4
+"""Rows of a block of pixels that are fitted, of 15 at 61 MP: a map takes 1 s in place of 4."""
+
+_STORED_PROPERTIES = (
+    "gain_e_per_adu",
+    "gain_e_per_adu_uncertainty",
+    "read_noise_adu",
+    "read_noise_adu_uncertainty",
+    "read_noise_spread_adu",
+    "read_noise_e",
+    "read_noise_e_uncertainty",
+    "full_well_adu",
+    "full_well_e",
+    "full_well_e_uncertainty",
+    "bias_level_adu",
+    "linearity_percent",
+    "linearity_percent_uncertainty",
+    "step_adu",
+    "bits_used",
+)
+"""Properties that the attributes of masters and the report call by the same names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CameraSection:
+    """A camera at one setting, and maps of its dark current."""
+
+    report: CameraReport
+    pictures: CameraPictures
+
+
+def camera_sections(
+    measured: Sequence[tuple[GroupKey, Mapping[str, Any]]],
+    library: Sequence[LibraryMaster],
+    temperature_tolerance_c: float,
+) -> list[CameraSection]:
+    """Return each camera and setting, that of most masters first.
+
+    Parameters
+    ----------
+    measured : sequence of (GroupKey, mapping)
+        The settings of masters and the ``camera_properties`` that are stored with them.
+    library : sequence of LibraryMaster
+        All masters, newest first: the dark current comes from those that did not fail.
+    temperature_tolerance_c : float
+        How far the temperatures of darks may differ that give one dark current.
+    """
+    by_setting: defaultdict[Any, list[tuple[GroupKey, Mapping[str, Any]]]] = defaultdict(list)
+    for key, properties in measured:
+        by_setting[key.settings, key.width, key.height].append((key, properties))
+    currents: list[LadderDarkCurrent] = []
+    try:
+        good = [master for master in library if master.record.verdict != str(Outcome.FAIL)]
+        currents = ladder_dark_currents(good, SyntheticRules(temperature_tolerance_c=temperature_tolerance_c))
+    except StorageError as error:
+        logger.warning("no dark current: %s", error)
+    masters = {master.record.name: master for master in library}
+    sections = []
+    for group in sorted(by_setting.values(), key=len, reverse=True):
+        key = group[0][0]
+        # Masters of one run share their properties; of several runs, those count of which most is known.
+        fullest = max((p for _, p in group), key=lambda p: sum(value is not None for value in p.values()))
+        current = _newest_current(key, currents, masters)
+        report = _camera_report(key, fullest)
+        if current is not None:
+            report = _with_dark_current(report, current, masters)
+        sections.append(CameraSection(report=report, pictures=_camera_pictures(current)))
+    return sections
+
+
+def _newest_current(
+    key: GroupKey, currents: Sequence[LadderDarkCurrent], masters: Mapping[str, LibraryMaster]
+) -> LadderDarkCurrent | None:
+    """Return the dark current of a camera; of several temperatures, that of the newest masters."""
+    fitting = [c for c in currents if c.settings == key.settings and (c.width, c.height) == (key.width, key.height)]
+    order = {name: place for place, name in enumerate(masters)}  # newest first
+    return min(fitting, key=lambda c: min(order.get(name, len(order)) for name in c.names), default=None)
+
+
+def _camera_report(key: GroupKey, properties: Mapping[str, Any]) -> CameraReport:
+    reasons: Mapping[str, str] = properties.get("reasons") or {}
+    stored: dict[str, Any] = {name: properties.get(name) for name in _STORED_PROPERTIES}
+    return CameraReport(
+        camera=key.settings.camera_label,
+        gain_setting=key.settings.gain,
+        offset_setting=key.settings.offset,
+        binning=key.settings.binning,
+        readout_mode=key.settings.readout_mode,
+        **stored,
+        reasons=tuple(Entry(name=name, value=why) for name, why in reasons.items()),
+        notes=tuple(properties.get("notes") or ()),
+        photon_transfer=_photon_transfer(properties),
+    )
+
+
+def _photon_transfer(properties: Mapping[str, Any]) -> PhotonTransferPoints | None:
+    points = properties.get("photon_transfer")
+    if not points:
+        return None
+    signal, gain = points["signal_adu"], properties.get("gain_e_per_adu")
+    ends = (0.0, max(signal, default=0.0)) if gain else ()
+    return PhotonTransferPoints(
+        signal_adu=tuple(signal),
+        variance_adu2=tuple(points["variance_adu2"]),
+        used=tuple(points["used"]),
+        fit_signal_adu=ends,
+        fit_variance_adu2=tuple(end / gain for end in ends) if gain else (),
+    )
+
+
+def _with_dark_current(
+    report: CameraReport, current: LadderDarkCurrent, masters: Mapping[str, LibraryMaster]
+) -> CameraReport:
+    rate = current.median_adu_per_s
+    gain = report.gain_e_per_adu
+    measured = {"dark_current_adu_per_s", *(["dark_current_e_per_s"] if gain else [])}
+    reasons = tuple(
+        replace(entry, value="it needs the gain") if entry.name == "dark_current_e_per_s" else entry
+        for entry in report.reasons
+        if entry.name not in measured
+    )
+    return replace(
+        report,
+        temperature_c=current.temperature_c,
+        dark_current_adu_per_s=rate.value,
+        dark_current_adu_per_s_uncertainty=rate.uncertainty,
+        dark_current_e_per_s=rate.value * gain if gain else None,
+        dark_current_e_per_s_uncertainty=rate.uncertainty * gain if gain else None,
+        dark_ladder=_dark_levels(current, masters),
+        reasons=reasons,
+        notes=(*report.notes, *((f"dark current: {current.reason}",) if current.reason else ())),
+    )
+
+
+def _dark_levels(current: LadderDarkCurrent, masters: Mapping[str, LibraryMaster]) -> DarkLevels:
+    """Return the levels of the dark masters, and a line of the median pixel's dark current through their middle."""
+    levels_adu = tuple(_median_adu(masters.get(name)) for name in current.names)
+    rate = current.median_adu_per_s.value
+    points = [(t, level) for t, level in zip(current.exposures_s, levels_adu, strict=True) if level is not None]
+    ends = (current.exposures_s[0], current.exposures_s[-1]) if points else ()
+    offset = float(np.mean([level - rate * t for t, level in points])) if points else 0.0
+    return DarkLevels(
+        exposure_time_s=current.exposures_s,
+        level_adu=levels_adu,
+        fit_exposure_time_s=ends,
+        fit_level_adu=tuple(offset + rate * end for end in ends),
+        reduced_chi_square=current.quality.median_ratio if current.quality is not None else None,
+    )
+
+
+def _median_adu(master: LibraryMaster | None) -> float | None:
+    """Return the median of a master as it was measured when it was made."""
+    if master is None or not isinstance(master.plane, StorePlane):
+        return None
+    quality = MasterStore(master.plane.store).attributes(master.plane.name).get("quality") or {}
+    median: float | None = (quality.get("master") or {}).get("median")
+    return median
+
+
+def _camera_pictures(current: LadderDarkCurrent | None) -> CameraPictures:
+    """Make maps of the dark current and of chi-square; of each block of pixels at most `MAP_ROWS` rows are fitted."""
+    if current is None:
+        return CameraPictures()
+    side = block_side(current.width, PICTURE_WIDTH)
+    rates, ratios = [], []
+    try:
+        fitted = current.ladder.fits_forward(current.height)
+        for start in range(0, current.height, side):
+            fit = fitted(start, min(start + min(side, MAP_ROWS), current.height))
+            rates.append(_block_means(fit.rate_adu_per_s, side))
+            ratios.append(_block_means(fit.chi_square, side))
+    except StorageError as error:
+        logger.warning("no map of the dark current: %s", error)
+        return CameraPictures()
+    ratio = np.stack(ratios)
+    chi_square = Picture(pixels=grey_image(ratio, (0.0, 4.0)), black=0.0, white=4.0, unit="")
+    return CameraPictures(
+        dark_current=in_zscale(np.stack(rates), "ADU/s"),
+        chi_square=chi_square if np.isfinite(ratio).any() else None,
+    )
+
+
+def _block_means(rows: NDArray[np.float32], side: int) -> NDArray[np.float64]:
+    """Average the finite pixels of blocks of `side` columns over all rows; NaN if a block has none."""
+    starts = np.arange(0, rows.shape[1], side)
+    finite = np.isfinite(rows)
+    sums = np.add.reduceat(np.where(finite, rows, 0.0).sum(axis=0, dtype=np.float64), starts)
+    counts = np.add.reduceat(finite.sum(axis=0), starts)
+    means: NDArray[np.float64] = np.divide(sums, counts, out=np.full(len(starts), np.nan), where=counts > 0)
+    return means

@@ -1,0 +1,177 @@
+"""The part of a report about one master, from the attributes that are stored with it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from ostcal.frames import FrameType
+from ostcal.library.find import LibraryMaster
+from ostcal.measure.defects import Defect
+from ostcal.measure.findings import Finding, Outcome, worst
+from ostcal.report.document import (
+    DefectCount,
+    Entry,
+    FrameRow,
+    HistogramData,
+    MasterProvenance,
+    MasterReport,
+    MasterSettings,
+    Measure,
+    Profile,
+    Statistics,
+)
+from ostcal.report.previews import SERIES_LABEL
+
+_MEASURES: Mapping[str, tuple[str, str, str]] = {
+    "signal to noise": ("signal_to_noise", "Signal to noise of a pixel", ""),
+    "vignetting": ("vignetting", "Darkest corner", "of the centre"),
+    "uniformity": ("uniformity", "Unevenness", ""),
+    "sample noise": ("sample_noise", "Noise of the samples", "times that between frames"),
+    "pixel noise": ("pixel_noise", "Noise from pixel to pixel", "times that of the samples"),
+    "glow": ("glow", "Noise of the brightest corner", "times that of the middle"),
+}
+"""What stands beside the picture of a master: key, label and unit of checks whose numbers say something without their
+limits. All are in the list of checks, and those of frames and defects in their tables."""
+
+
+def master_report(master: LibraryMaster, attributes: Mapping[str, Any]) -> MasterReport:
+    """Return the part of the report about a master.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        If attributes are missing or damaged.
+    """
+    quality = attributes.get("quality") or {}
+    scan, frames = quality.get("master") or {}, quality.get("frames") or {}
+    findings = tuple(Finding.from_dict(values) for values in quality.get("findings", []))
+    cards = {str(card[0]): card[1] for card in attributes.get("cards", ())}
+    key, settings = master.key, master.key.settings
+    unit = "" if key.frame_type is FrameType.FLAT else "ADU"
+    rejected, samples = attributes.get("rejected_per_frame"), attributes.get("n_samples")
+    return MasterReport(
+        name=master.record.name,
+        kind=key.frame_type,
+        verdict=Outcome(quality["verdict"]) if quality else None,
+        findings=findings,
+        files=tuple(attributes.get("files", ())),
+        made_at=master.record.made_at,
+        n_frames=len(attributes["inputs"]),
+        settings=MasterSettings(
+            camera=settings.camera_label,
+            width=key.width,
+            height=key.height,
+            exposure_time_s=key.exposure_time_s,
+            filter_name=key.filter_name,
+            temperature_c=key.temperature_c,
+            gain=settings.gain,
+            offset=settings.offset,
+            binning=settings.binning,
+            readout_mode=settings.readout_mode,
+            bayer_pattern=key.bayer_pattern,
+        ),
+        statistics=Statistics(
+            unit=unit,
+            median=scan.get("median"),
+            minimum=cards.get("DATAMIN"),
+            maximum=cards.get("DATAMAX"),
+            noise=scan.get("mean_noise"),
+            empty_pixels=scan.get("n_nan"),
+            rejected_share=sum(rejected) / samples if rejected and samples else None,
+        ),
+        measures=tuple(
+            Measure(key=word, label=label, value=finding.value, unit=measure_unit or finding.unit)
+            for finding in findings
+            if finding.value is not None and finding.frame is None and finding.check in _MEASURES
+            for word, label, measure_unit in [_MEASURES[finding.check]]
+        ),
+        histogram=_histogram(scan.get("histogram"), unit),
+        frame_histogram=_histogram(frames.get("histogram"), "ADU"),
+        row_profile=_profile(scan.get("row_profile"), unit),
+        column_profile=_profile(scan.get("column_profile"), unit),
+        frames=tuple(_frame_rows(attributes, frames, findings)),
+        defects=_defect_counts(scan.get("defects") or {}, key.width * key.height),
+        provenance=_provenance(attributes, cards),
+    )
+
+
+def _histogram(values: Mapping[str, Any] | None, unit: str) -> HistogramData | None:
+    if not values:
+        return None
+    return HistogramData(start=values["start"], step=values["step"], counts=tuple(values["counts"]), unit=unit)
+
+
+def _profile(values: Mapping[str, Any] | None, unit: str) -> Profile | None:
+    if not values:
+        return None
+    return Profile(start=values["start"], step=values["step"], values=tuple(values["values"]), unit=unit)
+
+
+def _frame_rows(
+    attributes: Mapping[str, Any], frames: Mapping[str, Any], findings: Sequence[Finding]
+) -> Iterator[FrameRow]:
+    about: defaultdict[int, list[Finding]] = defaultdict(list)
+    for finding in findings:
+        if finding.frame is not None:
+            about[finding.frame].append(finding)
+    inputs = attributes["inputs"]
+    columns = {
+        name: values for name, values in frames.items() if isinstance(values, list) and len(values) == len(inputs)
+    }
+    for position, label in enumerate(inputs):
+        values = {name: column[position] for name, column in columns.items()}
+        stored = SERIES_LABEL.fullmatch(label)
+        date_obs = values.get("date_obs")
+        yield FrameRow(
+            position=position,
+            label=label,
+            series=stored[1] if stored else None,
+            index=int(stored[2]) if stored else None,
+            outcome=worst(about[position]),
+            date_obs=datetime.fromisoformat(date_obs) if date_obs else None,
+            exposure_time_s=values.get("exposure_time_s"),
+            ccd_temperature_c=values.get("ccd_temperature_c"),
+            level_adu=values.get("level_adu"),
+            std_adu=values.get("std_adu"),
+            minimum_adu=values.get("minimum_adu"),
+            maximum_adu=values.get("maximum_adu"),
+            saturated=values.get("saturated"),
+            rejected_share=attributes["rejected_per_frame"][position] / (attributes["width"] * attributes["height"]),
+        )
+
+
+def _defect_counts(counts: Mapping[str, int], n_pixels: int) -> tuple[DefectCount, ...]:
+    """Return the number of pixels with each bit; nothing if the master was never scanned for defects."""
+    if not counts:
+        return ()
+    words = {defect: str(defect.name).lower() for defect in Defect}
+    return tuple(
+        DefectCount(
+            name=word.replace("_", " "),
+            bit=int(defect),
+            pixels=counts.get(word, 0),
+            share=counts.get(word, 0) / n_pixels,
+        )
+        for defect, word in words.items()
+    )
+
+
+def _provenance(attributes: Mapping[str, Any], cards: Mapping[str, Any]) -> MasterProvenance:
+    history = [str(line) for line in attributes.get("history", ())]
+    dark = next((line.removeprefix("dark: ") for line in history if line.startswith("dark: ")), None)
+    config = next((line.rpartition(" ")[2] for line in history if line.startswith("configuration SHA-256")), None)
+    return MasterProvenance(
+        software=cards.get("SWCREATE"),
+        method=cards.get("REJTYPE"),
+        dark=dark,
+        normalization=cards.get("NORMTYPE"),
+        calibration_status=cards.get("CALSTAT"),
+        calibration_id=attributes.get("calibration_id"),
+        input_digest=attributes.get("input_digest"),
+        config_digest=config,
+        inputs=tuple(attributes["inputs"]),
+        cards=tuple(Entry(name=name, value=str(value)) for name, value in cards.items() if value is not None),
+    )

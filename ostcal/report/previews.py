@@ -1,0 +1,109 @@
+"""Pictures of the masters of a report: the master itself, what was rejected, defects, and frames to look at."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ostcal.errors import OstcalError, StorageError
+from ostcal.fits.read import FitsStack, inspect_fits
+from ostcal.frames import FrameType
+from ostcal.library.find import LibraryMaster
+from ostcal.library.store import Plane, StoredMaster
+from ostcal.measure.pictures import block_side, downsample, grey_image, zscale_limits
+from ostcal.report.png import MasterPictures, Picture
+from ostcal.row_window import RowWindow
+from ostcal.series.stack import ZarrStack
+
+logger = logging.getLogger(__name__)
+
+PICTURE_WIDTH = 640
+THUMBNAIL_WIDTH = 160
+MOST_THUMBNAILS = 12
+"""Of a master: more than a dozen odd frames have one cause, and the page stays below a megabyte a master."""
+
+SERIES_LABEL = re.compile(r"(.*\.zarr)#(\d+)")
+"""How inputs name a frame of a series: its location and index."""
+
+
+def master_pictures(stored: StoredMaster, master: LibraryMaster, attributes: Mapping[str, Any]) -> MasterPictures:
+    """Make the pictures of a stored master from its planes and attributes."""
+    is_bayer = master.key.bayer_pattern is not None
+    quality = attributes.get("quality") or {}
+
+    def window(plane: Plane) -> RowWindow:
+        return RowWindow(partial(stored.read_rows, plane), stored.shape[0], stored.chunk_rows)
+
+    image = downsample(window("master").rows, stored.shape, PICTURE_WIDTH, bayer=is_bayer)
+    rejected = (quality.get("master") or {}).get("rejected")
+    return MasterPictures(
+        picture=in_zscale(image, "" if master.key.frame_type is FrameType.FLAT else "ADU"),
+        rejection_map=_rejection_map(rejected) if rejected else None,
+        defect_map=Picture(pixels=_defect_map(window("dq"), stored.shape), unit="") if stored.has("dq") else None,
+        thumbnails=_thumbnails(attributes["inputs"], quality.get("findings", ()), is_bayer=is_bayer),
+    )
+
+
+def in_zscale(image: NDArray[np.floating[Any]], unit: str) -> Picture:
+    """Return a (height, width) image as grey values between its zscale limits."""
+    black, white = zscale_limits(image)
+    return Picture(pixels=grey_image(image, (black, white)), black=black, white=white, unit=unit)
+
+
+def _rejection_map(cells: list[list[float | None]]) -> Picture:
+    shares = np.array([[0.0 if value is None else value for value in row] for row in cells])
+    most = max(float(shares.max()), 1e-6)
+    return Picture(pixels=grey_image(shares, (0.0, most)), black=0.0, white=most, unit="share of the samples")
+
+
+def _defect_map(window: RowWindow, shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """Combine the bits of all pixels of a cell with a bitwise or."""
+    height, width = shape
+    side = block_side(width, PICTURE_WIDTH)
+    across = np.arange(0, width, side)
+    rows = []
+    for start in range(0, height, side):
+        strip = np.bitwise_or.reduce(window.rows(start, min(start + side, height)), axis=0)
+        rows.append(np.bitwise_or.reduceat(strip, across))
+    return np.stack(rows)
+
+
+def _thumbnails(inputs: list[str], findings: list[Mapping[str, Any]], *, is_bayer: bool) -> dict[int, Picture]:
+    """Make small pictures of the frames that checks named, as far as these frames can still be read."""
+    named = dict.fromkeys(
+        finding["frame"] for finding in findings if finding["frame"] is not None and finding["outcome"] != "pass"
+    )
+    thumbnails = {}
+    for position in islice(named, MOST_THUMBNAILS):
+        try:
+            thumbnails[position] = _thumbnail(inputs[position], is_bayer=is_bayer)
+        except (OstcalError, OSError, IndexError) as error:
+            logger.debug("no thumbnail: %s", error)
+    return thumbnails
+
+
+def _thumbnail(label: str, *, is_bayer: bool) -> Picture:
+    stack: ZarrStack | FitsStack
+    if stored := SERIES_LABEL.fullmatch(label):
+        stack = ZarrStack(stored[1], (int(stored[2]),))
+    else:
+        fits = inspect_fits(label)
+        if fits.packed != "none":
+            raise StorageError(f"{label}: a compressed file has no thumbnail")
+        stack = FitsStack((fits,))
+    _, height, width = stack.shape
+
+    def read_rows(start: int, stop: int) -> NDArray[np.float32]:
+        block = np.empty((1, stop - start, width), stack.encoding.dtype)
+        stack.read_rows(start, stop, block)
+        rows: NDArray[np.float32] = stack.encoding.decode(block)[0].astype(np.float32)
+        return rows
+
+    return in_zscale(downsample(read_rows, (height, width), THUMBNAIL_WIDTH, bayer=is_bayer), "ADU")

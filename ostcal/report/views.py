@@ -1,0 +1,427 @@
+"""What the page shows of masters, cameras and history: every number in words, every picture as a data URI."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from ostcal.frames import FrameType
+from ostcal.measure.findings import Finding, Outcome
+from ostcal.report import figures, wording
+from ostcal.report.document import CameraReport, HistorySeries, MasterReport, Measure
+from ostcal.report.figures import E_UNIT
+from ostcal.report.plots import Plot, draw
+from ostcal.report.png import (
+    DEFECT_COLOURS,
+    CameraPictures,
+    MasterPictures,
+    Picture,
+    defects_uri,
+    grey_uri,
+    ramp_uri,
+)
+from ostcal.report.wording import (
+    DASH,
+    SPACE,
+    celsius,
+    count,
+    number,
+    percent,
+    plural,
+    seconds,
+    span,
+    times,
+    when,
+    with_unit,
+)
+from ostcal.report.wording import with_uncertainty as measured
+
+MOST_FRAMES_SHOWN = 12
+"""Outlying frames shown for one master, worst first; the table of frames names them all."""
+
+MOST_INPUTS_SHOWN = 1000
+"""Inputs named for one master; the JSON file names them all."""
+
+COARSE_MAP = 240
+"""Columns up to which a map is shown larger than it is."""
+
+SEVERITY = {None: 0, Outcome.PASS: 0, Outcome.WARN: 1, Outcome.FAIL: 2}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A plot or a picture with its words."""
+
+    title: str
+    caption: str
+    svg: Markup | None = None
+    uri: str = ""
+    alt: str = ""
+    width: int = 0
+    height: int = 0
+    style: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fact:
+    """A name and its value in words."""
+
+    name: str
+    value: str
+    other: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutlyingFrame:
+    """A frame that checks named."""
+
+    label: str
+    outcome: Outcome
+    texts: tuple[str, ...]
+    picture: Figure | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Notice:
+    """Findings of one check with one outcome: many frames may have the same fault."""
+
+    outcome: Outcome
+    check: str
+    text: str
+    """Of the first."""
+    where: str
+    """Its frame, and how many more there are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DefectRow:
+    """A row of the table of defects."""
+
+    name: str
+    colour: str
+    pixels: str
+    share: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MasterView:
+    """A master as the page shows it."""
+
+    ident: str
+    title: str
+    line: str
+    master: MasterReport
+    facts: tuple[Fact, ...]
+    picture: Figure | None
+    figures: tuple[Figure, ...]
+    frame_figures: tuple[Figure, ...]
+    outlying: tuple[OutlyingFrame, ...]
+    outlying_left: int
+    defect_maps: tuple[Figure, ...]
+    defects: tuple[DefectRow, ...]
+    notices: tuple[Notice, ...]
+    n_notable: int
+    passed: int
+    provenance: tuple[Fact, ...]
+    inputs_left: int
+
+    @property
+    def is_folded(self) -> bool:
+        """Return whether there are details to unfold."""
+        master = self.master
+        return any((master.frames, master.findings, self.provenance, master.provenance.inputs, master.provenance.cards))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CameraView:
+    """A camera as the page shows it."""
+
+    title: str
+    facts: tuple[Fact, ...]
+    figures: tuple[Figure, ...]
+    notices: tuple[Notice, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HistoryView:
+    """What is known of one subject over the runs."""
+
+    subject: str
+    figures: tuple[Figure, ...]
+    single: tuple[Fact, ...]
+    """Numbers of which there is one value so far."""
+
+
+def master_view(ident: str, master: MasterReport, pictures: MasterPictures, idents: Iterator[str]) -> MasterView:
+    """Return a master as the page shows it.
+
+    Parameters
+    ----------
+    ident : str
+        Id of its section.
+    idents : iterator of str
+        Ids for its plots, unique on the page.
+    """
+    outlying = _outlying_frames(master, pictures)
+    title = wording.master_title(master)
+    plots = _plots(figures.master_plots(master), idents)
+    frame_figures = _plots(figures.frame_plots(master), idents)
+    rejected = pictures.rejection_map
+    if rejected is not None:
+        share = master.statistics.rejected_share if master.statistics else None
+        caption = figures.rejection_words(share, rejected.white)
+        frame_figures.append(_map(rejected, ramp_uri(rejected.pixels), title="Rejection map", caption=caption))
+    defect_maps = []
+    if pictures.defect_map is not None:
+        words = ", ".join(f"{count(defect.pixels)} {defect.name}" for defect in master.defects if defect.pixels)
+        caption = f"Pixels: {words}." if words else "0 pixels are marked."
+        uri = defects_uri(pictures.defect_map.pixels)
+        defect_maps.append(_map(pictures.defect_map, uri, title="Defect map", caption=caption))
+    settings = master.settings
+    line = [
+        settings.filter_name or "",
+        seconds(settings.exposure_time_s) if master.kind is not FrameType.BIAS else "",
+        celsius(settings.temperature_c),
+        plural(master.n_frames, "frame").replace(" ", SPACE) if master.n_frames is not None else "",
+    ]
+    return MasterView(
+        ident=ident,
+        title=title,
+        line=" · ".join(word for word in line if word and word != DASH),
+        master=master,
+        facts=_master_facts(master),
+        picture=_master_picture(pictures.picture, master, title),
+        figures=tuple(plots),
+        defect_maps=tuple(defect_maps),
+        frame_figures=tuple(frame_figures),
+        outlying=tuple(outlying[:MOST_FRAMES_SHOWN]),
+        outlying_left=max(0, len(outlying) - MOST_FRAMES_SHOWN),
+        defects=tuple(
+            DefectRow(
+                name=defect.name,
+                colour=DEFECT_COLOURS[(max(defect.bit, 1).bit_length() - 1) % len(DEFECT_COLOURS)],
+                pixels=count(defect.pixels),
+                share=percent(defect.share),
+            )
+            for defect in master.defects
+        ),
+        notices=notices_of(master.findings, {row.position: row.label for row in master.frames}),
+        n_notable=len(_notable(master.findings)),
+        passed=sum(finding.outcome is Outcome.PASS for finding in master.findings),
+        provenance=_provenance_facts(master),
+        inputs_left=max(0, len(master.provenance.inputs) - MOST_INPUTS_SHOWN),
+    )
+
+
+def _notable(findings: Iterable[Finding]) -> list[Finding]:
+    """Return the findings that are not a pass, the worst first."""
+    found = [finding for finding in findings if finding.outcome is not Outcome.PASS]
+    return sorted(found, key=lambda finding: -SEVERITY[finding.outcome])
+
+
+def notices_of(findings: Iterable[Finding], labels: Mapping[int, str]) -> tuple[Notice, ...]:
+    """Return what is not a pass, the worst first; frames with the same fault share a notice.
+
+    Parameters
+    ----------
+    labels : mapping of int to str
+        What the page calls the frames, by their position in the master.
+    """
+    together: dict[tuple[str, Outcome, bool], list[Finding]] = {}
+    for finding in _notable(findings):
+        together.setdefault((finding.check, finding.outcome, finding.frame is not None), []).append(finding)
+    notices = []
+    for (check, outcome, _), (first, *others) in together.items():
+        place = "" if first.frame is None else labels.get(first.frame, f"frame {first.frame}")
+        more = plural(len(others), "more frame" if place else "more finding") if others else ""
+        where = " and ".join(part for part in (place, more) if part)
+        notices.append(Notice(outcome=outcome, check=check, text=first.text, where=where))
+    return tuple(notices)
+
+
+def _master_facts(master: MasterReport) -> tuple[Fact, ...]:
+    """Return the numbers of a master that are known."""
+    settings, numbers = master.settings, master.statistics
+    found = [
+        Fact(name="Frames", value=count(master.n_frames)),
+        Fact(name="Exposure", value=seconds(settings.exposure_time_s)),
+        Fact(name="Filter", value=settings.filter_name or DASH),
+        Fact(name="Temperature", value=celsius(settings.temperature_c)),
+    ]
+    if numbers is not None:
+        unit = numbers.unit
+        found += [
+            Fact(name="Median", value=with_unit(numbers.median, unit, 6)),
+            Fact(name="Mean", value=with_unit(numbers.mean, unit, 6)),
+            Fact(name="Spread of the pixels", value=with_unit(numbers.std, unit)),
+            Fact(name="Lowest, highest", value=span(numbers.minimum, numbers.maximum, unit)),
+            Fact(name="Noise of a pixel", value=with_unit(numbers.noise, unit, 3)),
+            Fact(name="Samples rejected", value=percent(numbers.rejected_share)),
+            Fact(name="Pixels without a value", value=count(numbers.empty_pixels)),
+        ]
+    found += [_measure_fact(measure) for measure in master.measures]
+    return tuple(fact for fact in found if fact.value != DASH)
+
+
+def _measure_fact(measure: Measure) -> Fact:
+    return Fact(name=measure.label, value=measured(measure.value, measure.uncertainty, measure.unit))
+
+
+def _provenance_facts(master: MasterReport) -> tuple[Fact, ...]:
+    settings, made = master.settings, master.provenance
+    size = None if settings.width is None or settings.height is None else (settings.width, settings.height)
+    found = [
+        Fact(name="Files", value=", ".join(master.files) or DASH),
+        Fact(name="Made", value=f"{when(master.made_at)} UTC" if master.made_at else DASH),
+        Fact(name="Software", value=made.software or DASH),
+        Fact(name="Method", value=made.method or DASH),
+        Fact(name="Subtracted", value=made.dark or DASH),
+        Fact(name="Normalisation", value=made.normalization or DASH),
+        Fact(name="CALSTAT", value=made.calibration_status or DASH),
+        Fact(name="Camera", value=settings.camera or DASH),
+        Fact(name="Size", value=f"{times(size)} pixels" if size else DASH),
+        Fact(name="Binning", value=times(settings.binning)),
+        Fact(name="Gain setting", value=number(settings.gain)),
+        Fact(name="Offset setting", value=number(settings.offset)),
+        Fact(name="Readout mode", value=settings.readout_mode or DASH),
+        Fact(name="Bayer pattern", value=settings.bayer_pattern or DASH),
+        Fact(name="Identity", value=made.calibration_id or DASH),
+        Fact(name="Digest of the inputs", value=made.input_digest or DASH),
+        Fact(name="Digest of the configuration", value=made.config_digest or DASH),
+    ]
+    return tuple(fact for fact in found if fact.value != DASH)
+
+
+def _outlying_frames(master: MasterReport, pictures: MasterPictures) -> list[OutlyingFrame]:
+    """Return the frames that findings name, the worst first."""
+    labels = {row.position: row.label for row in master.frames}
+    named: dict[int, list[Finding]] = {}
+    for finding in _notable(master.findings):
+        if finding.frame is not None:
+            named.setdefault(finding.frame, []).append(finding)
+    found = []
+    for position, findings in named.items():
+        label = labels.get(position, f"frame {position}")
+        picture = pictures.thumbnails.get(position)
+        found.append(
+            OutlyingFrame(
+                label=label,
+                outcome=findings[0].outcome,
+                texts=tuple(finding.text for finding in findings),
+                picture=_grey(picture, "thumb", title=label, caption=_grey_words(picture)) if picture else None,
+            )
+        )
+    return found
+
+
+def _plots(plots: Sequence[Plot], idents: Iterator[str]) -> list[Figure]:
+    return [Figure(title=plot.title, caption=plot.description, svg=Markup(draw(plot, next(idents)))) for plot in plots]
+
+
+def _image(picture: Picture, uri: str, style: str, *, title: str, caption: str, alt: str = "") -> Figure:
+    height, width = picture.pixels.shape
+    alt = alt or f"{title}. {caption}"
+    return Figure(title=title, caption=caption, uri=uri, alt=alt, width=width, height=height, style=style)
+
+
+def _grey(picture: Picture, style: str, *, title: str, caption: str, alt: str = "") -> Figure:
+    return _image(picture, grey_uri(picture.pixels), style, title=title, caption=caption, alt=alt)
+
+
+def _map(picture: Picture, uri: str, *, title: str, caption: str) -> Figure:
+    """Return a map; cells of a coarse one are shown larger than they are, and stay squares."""
+    style = "map" if picture.pixels.shape[1] > COARSE_MAP else "map coarse"
+    return _image(picture, uri, style, title=title, caption=caption)
+
+
+def _grey_words(picture: Picture) -> str:
+    if picture.black is None or picture.white is None:
+        return "Grey values without a scale."
+    return f"Black is {span(picture.black, picture.white, picture.unit, between=', white ')}."
+
+
+def _master_picture(picture: Picture | None, master: MasterReport, title: str) -> Figure | None:
+    if picture is None:
+        return None
+    numbers = master.statistics
+    median = f" Median {with_unit(numbers.median, numbers.unit, 5)}." if numbers and numbers.median is not None else ""
+    caption = _grey_words(picture)
+    alt = f"{title}, the whole frame. {caption}{median}"
+    return _grey(picture, "picture", title="The master", caption=caption, alt=alt)
+
+
+def camera_view(camera: CameraReport, maps: CameraPictures, idents: Iterator[str]) -> CameraView:
+    """Return a camera at one setting as the page shows it; `idents` gives ids for its plots."""
+    plots = _plots(figures.camera_plots(camera), idents)
+    if (picture := maps.dark_current) is not None:
+        caption = f"Fit of the dark masters against exposure. {_grey_words(picture)}"
+        plots.append(_grey(picture, "picture", title="Dark current of the pixels", caption=caption))
+    if (picture := maps.chi_square) is not None:
+        caption = f"Of that fit, per degree of freedom; 1 is noise alone. {_grey_words(picture)}"
+        plots.append(_grey(picture, "picture", title="Chi-square of the pixels", caption=caption))
+    return CameraView(
+        title=wording.camera_title(camera),
+        facts=_camera_facts(camera),
+        figures=tuple(plots),
+        notices=notices_of(camera.findings, {}),
+        notes=camera.notes,
+    )
+
+
+def _camera_facts(camera: CameraReport) -> tuple[Fact, ...]:
+    """Return the table of properties: name, value, and the same in ADU."""
+    warmth = f" at {celsius(camera.temperature_c)}" if camera.temperature_c is not None else ""
+    found = [
+        _property(camera, "Gain", "gain_e_per_adu", f"{E_UNIT}/ADU"),
+        _property(camera, "Read noise", "read_noise_e", E_UNIT, "read_noise_adu", "ADU"),
+        _property(camera, "Read noise, from the spread of pixels", "", "", "read_noise_spread_adu", "ADU"),
+        _property(
+            camera, f"Dark current{warmth}", "dark_current_e_per_s", f"{E_UNIT}/s", "dark_current_adu_per_s", "ADU/s"
+        ),
+        _property(camera, "Full well", "full_well_e", E_UNIT, "full_well_adu", "ADU"),
+        _property(camera, "Linear within", "linearity_percent", "%"),
+        _property(camera, "Bias level", "", "", "bias_level_adu", "ADU"),
+        _property(camera, "Saturation", "", "", "saturation_adu", "ADU"),
+        _property(camera, "Step of the converter", "", "", "step_adu", "ADU"),
+        Fact(name="Bits used", value=count(camera.bits_used)),
+        *(_measure_fact(measure) for measure in camera.measures),
+    ]
+    return tuple(fact for fact in found if {fact.value, fact.other} - {DASH, ""})
+
+
+def _property(camera: CameraReport, name: str, key: str, unit: str, adu_key: str = "", adu_unit: str = "") -> Fact:
+    """Return a row of the table; if a property was not measured, its value is the reason."""
+    value, in_adu = (
+        measured(getattr(camera, one), getattr(camera, f"{one}_uncertainty", None), its_unit) if one else DASH
+        for one, its_unit in ((key, unit), (adu_key, adu_unit))
+    )
+    reason = next((entry.value for entry in camera.reasons if entry.name == key), "")
+    return Fact(name=name, value=f"not measured: {reason}" if value == DASH and reason else value, other=in_adu)
+
+
+def history_views(history: Sequence[HistorySeries], idents: Iterator[str]) -> list[HistoryView]:
+    """Return the numbers of each subject over the runs; `idents` gives ids for its plots."""
+    views = []
+    for subject in dict.fromkeys(series.subject for series in history):
+        about = [series for series in history if series.subject == subject]
+        drawn = [series for series in about if sum(point.value is not None for point in series.points) > 1]
+        plots = _plots([figures.history_plot(series) for series in drawn], idents)
+        views.append(
+            HistoryView(
+                subject=subject,
+                figures=tuple(
+                    Figure(title=series.label, caption=figures.history_caption(series), svg=plot.svg)
+                    for series, plot in zip(drawn, plots, strict=True)
+                ),
+                single=tuple(
+                    Fact(name=series.label, value=with_unit(point.value, series.unit), other=when(point.made_at))
+                    for series in about
+                    if series not in drawn
+                    for point in series.points[-1:]
+                ),
+            )
+        )
+    return views
