@@ -13,14 +13,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
-from ostcal.engine import levels as frame_levels
 from ostcal.engine import tasks
 from ostcal.engine.driver import Part, guarded, opened, run_parts
 from ostcal.engine.execution import Execution, Executor, Graph, Key
-from ostcal.engine.noise import merge_cells, sampled_rows
-from ostcal.engine.normalization import lit_level, measure_levels
-from ostcal.engine.rejection import SeriesNoise
-from ostcal.engine.tasks import JobResult, MasterJob, PixelRange, Prepared, StripResult
+from ostcal.engine.noise import sampled_rows
+from ostcal.engine.tasks import JobResult, MasterJob
 from ostcal.engine.tiling import Batch, StripPlan, batches, least_tasks
 from ostcal.errors import StorageError
 
@@ -96,12 +93,18 @@ def run_graph(
             if on_progress is not None and n_bytes is not None:
                 on_progress(Progress(job=name, stage=stage, n_bytes=n_bytes))
 
-        return run_parts(executor, [graph.part for graph in graphs.values()], finished)
+        parts = [
+            Part(name=job.name, needs=job.flat.dark_jobs if job.flat is not None else (), build=graphs[job.name].build)
+            for job in jobs
+        ]
+        return run_parts(executor, parts, finished)
 
 
 def total_bytes(jobs: Sequence[MasterJob]) -> int:
     """Return the bytes of frames that a run reads, for a progress bar."""
-    return sum(job.row_bytes * job.height * (1 if _levels_without_frames(job) else 2) for job in jobs)
+    return sum(
+        job.row_bytes * job.height * (1 if job.flat is None or job.flat.scaling == "none" else 2) for job in jobs
+    )
 
 
 def check_free_space(jobs: Sequence[MasterJob], output_dir: str | None) -> None:
@@ -136,11 +139,6 @@ def check_free_space(jobs: Sequence[MasterJob], output_dir: str | None) -> None:
 # ---- the graph of one job ----
 
 
-def _levels_without_frames(job: MasterJob) -> bool:
-    """Return whether the levels of a job's frames need not be measured."""
-    return job.flat is None or job.flat.scaling == "none"
-
-
 @dataclass(frozen=True, kw_only=True)
 class _JobGraph:
     """Builds the graph of one job."""
@@ -161,13 +159,7 @@ class _JobGraph:
             noise_tasks=min(NOISE_TASKS, least),
         )
 
-    @property
-    def part(self) -> Part:
-        """The job as a part of a run."""
-        flat = self.job.flat
-        return Part(name=self.job.name, needs=flat.dark_jobs if flat is not None else (), build=self._build)
-
-    def _build(self, suffix: str, darks: list[Any]) -> tuple[Graph, Key]:
+    def build(self, suffix: str, darks: list[Any]) -> tuple[Graph, Key]:
         """Build the graph; `darks` are the keys of the jobs that make the dark, or their failures."""
         job, flat = self.job, self.job.flat
         # The job is a node of its own: a task that held it would carry the names of all frames, 20 KB for 100 of them.
@@ -181,24 +173,24 @@ class _JobGraph:
 
         levels: Key | None = None
         if flat is not None and flat.scaling == "none":
-            levels = add("levels", _no_levels, darks)
+            levels = add("levels", tasks.levels_without_scaling, darks)
         elif flat is not None:
-            means = add("darkmeans", _dark_means, darks)
+            means = add("darkmeans", tasks.means_of_dark, darks)
             each = [add("level", tasks.level_of_frame, i, means, number=i) for i in range(job.n_frames)]
-            levels = add("levels", _common_scales, each)
+            levels = add("levels", tasks.frame_levels, each)
         noise: list[Key] = []
         if flat is not None or job.method.resolved(job.n_frames).needs_noise:
             rows = sampled_rows(job.height)
             n = min(self.noise_tasks, len(rows))
             noise = [add("noise", tasks.noise_of_rows, rows[i::n], levels, number=i) for i in range(n)]
-        prepared = add("prepare", _prepare, noise, levels)
+        prepared = add("prepare", tasks.prepare, noise, levels)
         strips = [add("combine", tasks.combine_batch, b, prepared, number=b.start) for b in self.batches]
         level: Key | None = None
         ranges: list[Key] = []
         if flat is not None:
-            level = add("normalization", _normalization_levels, strips)
+            level = add("normalization", tasks.normalization_levels, strips)
             ranges = [add("normalise", tasks.normalise_batch, b, level, number=b.start) for b in self.batches]
-        return graph, add("finish", partial(_merge_and_finish, self.finish), prepared, strips, level, ranges)
+        return graph, add("finish", partial(tasks.merge_and_finish, self.finish), prepared, strips, level, ranges)
 
     def task_bytes(self, stage: str, number: int = 0) -> int | None:
         """Return the bytes of frames that a task reads; ``None`` for one that does not touch pixels."""
@@ -215,46 +207,3 @@ class _JobGraph:
 
 def _same(value: Any) -> Any:
     return value
-
-
-def _common_scales(job: MasterJob, frame_levels_adu: list[float]) -> frame_levels.FrameLevels:
-    return frame_levels.common_scales(frame_levels_adu, job.flat.scaling if job.flat is not None else "none")
-
-
-def _no_levels(job: MasterJob, darks: list[Any]) -> frame_levels.FrameLevels:
-    return frame_levels.common_scales([0.0] * job.n_frames, "none")
-
-
-def _dark_means(job: MasterJob, darks: list[Any]) -> frame_levels.DarkMeans:
-    return frame_levels.dark_means(job.flat.dark if job.flat is not None else None, job.height)
-
-
-def _prepare(job: MasterJob, parts: list[Any], levels: frame_levels.FrameLevels | None) -> Prepared:
-    lit = job.n_frames - (len(levels.left_out) if levels is not None else 0)
-    noise = SeriesNoise() if not parts else merge_cells([cells for part in parts for cells in part], lit)
-    if job.flat is not None and job.stack.encoding.is_integer:
-        noise = SeriesNoise(noise_adu=noise.noise_adu, step_adu=1.0)
-    if levels is not None:
-        frame_levels.check_light(levels, noise)
-    return Prepared(noise=noise, levels=levels)
-
-
-def _normalization_levels(job: MasterJob, strips: list[StripResult]) -> dict[str, float]:
-    flat = job.flat
-    if flat is None:
-        return {}
-    combined, method = job.combined, flat.normalization
-    if flat.bayer_pattern is None and method == "mean":  # the strips have summed their pixels already
-        return {"": lit_level(tasks.mean_of([strip.pixels for strip in strips]), method)}
-    return measure_levels(combined.read_rows, job.height, method, flat.bayer_pattern, combined.row_step)
-
-
-def _merge_and_finish(
-    finish: Callable[[MasterJob, JobResult], Any],
-    job: MasterJob,
-    prepared: Prepared,
-    strips: list[StripResult],
-    levels: dict[str, float] | None,
-    ranges: list[PixelRange],
-) -> Any:
-    return finish(job, tasks.merge_strips(job, prepared, strips, levels or {}, ranges))

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, which may be sent to every process of a run: the parent alone ends the run and says so."""
+"""Ctrl-C and SIGTERM may be sent to every process of a run: the parent alone ends the run and reports it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def interrupts_ignored() -> Iterator[None]:
-    """Start children that ignore Ctrl-C: what is ignored when they are started they inherit."""
+    """Ignore Ctrl-C while children are started, which inherit that."""
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
         yield
         return
@@ -24,7 +24,7 @@ def interrupts_ignored() -> Iterator[None]:
 def leave_termination_to_the_parent() -> None:
     """Ignore SIGTERM, which service managers send to all processes of a group; for children that end with their parent.
 
-    Not for those of a `ProcessPoolExecutor`: where one of them dies, it sends SIGTERM to the others and waits for them.
+    Not for those of a `ProcessPoolExecutor`: when one of them dies, it sends SIGTERM to the others and waits for them.
     """
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

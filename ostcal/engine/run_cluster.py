@@ -228,8 +228,7 @@ def _ask_workers(client: Any, execution: Execution) -> list[WorkerReport]:
                 raise OstcalError(
                     f"worker {address} cannot run ostcal: {answer}; install the same packages there as here"
                 )
-        _check_versions(reports)
-        _check_directories(reports, directory)
+        _check_reports(reports, directory)
     finally:
         if directory is not None:
             with suppress(OSError):
@@ -248,7 +247,8 @@ def _ask_workers(client: Any, execution: Execution) -> list[WorkerReport]:
     return list(reports.values())
 
 
-def _check_versions(reports: Mapping[str, WorkerReport]) -> None:
+def _check_reports(reports: Mapping[str, WorkerReport], directory: str | None) -> None:
+    """Refuse workers that have other versions or do not see the directories."""
     own = worker_checks.own_versions()
     for address, report in reports.items():
         severe, slight = worker_checks.version_differences(own, report.versions)
@@ -259,10 +259,6 @@ def _check_versions(reports: Mapping[str, WorkerReport]) -> None:
             )
         if slight:
             logger.info("worker %s on %s: %s", address, report.host, ", ".join(slight))
-
-
-def _check_directories(reports: Mapping[str, WorkerReport], directory: str | None) -> None:
-    for address, report in reports.items():
         if report.unseen:
             raise StorageError(
                 f"worker {address} on {report.host} does not see the data: {report.unseen}; "

@@ -78,15 +78,15 @@ def _process_pool(workers: int, prepare: Callable[[], None] | None) -> Iterator[
 
 def _begin_process(prepare: Callable[[], None] | None) -> None:
     """Leave Ctrl-C, which the terminal sends to all processes, to the parent, and end when the parent was killed."""
+
+    def end_with_parent() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)  # otherwise this process waits for work for ever
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, name="ostcal-parent", daemon=True).start()
+    threading.Thread(target=end_with_parent, name="ostcal-parent", daemon=True).start()
     if prepare is not None:
         with suppress(OstcalError):  # the first task meets the same error and can report it
             prepare()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)  # otherwise this process waits for work for ever

@@ -1,6 +1,6 @@
-"""What a task of the graph does: read a strip, combine, write, and return a few numbers.
+"""What the tasks of a graph do: read a strip, combine, write, and return a few numbers.
 
-Tasks are idempotent and hold nothing but locations and numbers; the graph (`graph.py`) only says which follows which.
+Tasks may run twice and hold nothing but locations and numbers; `graph.py` only says which follows which.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import hashlib
 import math
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,9 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostcal.engine.combine import BlockPlanes, Correction, combine_block, corrected
-from ostcal.engine.levels import DarkMeans, DarkModel, FrameLevels, SteppedReader, frame_level
-from ostcal.engine.noise import NoiseCells, row_cells
-from ostcal.engine.normalization import divide_by_levels, finite_row_sums
+from ostcal.engine.levels import (
+    DarkMeans,
+    DarkModel,
+    FrameLevels,
+    SteppedReader,
+    check_light,
+    common_scales,
+    dark_means,
+    frame_level,
+)
+from ostcal.engine.noise import NoiseCells, merge_cells, row_cells
+from ostcal.engine.normalization import divide_by_levels, finite_row_sums, lit_level, measure_levels
 from ostcal.engine.rejection import RejectionMethod, SeriesNoise
 from ostcal.engine.tiling import Batch, block_rows
 from ostcal.frames import FrameStack
@@ -32,7 +41,7 @@ class StripSink(SteppedReader, Protocol):
     def write_rows(
         self, start: int, *, master: NDArray[np.float32], n_used: NDArray[np.uint16], std: NDArray[np.float32]
     ) -> tuple[int, ...]:
-        """Write the three planes of the rows that begin at ``start``; give a checksum of each."""
+        """Write the three planes of the rows that begin at ``start``; return a checksum of each."""
 
     def write_divided(
         self, start: int, combined: Any, *, master: NDArray[np.float32], std: NDArray[np.float32]
@@ -40,14 +49,14 @@ class StripSink(SteppedReader, Protocol):
         """Write the images of the rows that begin at ``start``, and their ``n_used`` as the sink `combined` has it."""
 
     def read_std(self, start: int, stop: int) -> NDArray[np.float32]:
-        """Give rows of the standard deviation that were written before."""
+        """Return rows of the standard deviation that were written before: (stop - start, width)."""
 
 
 class StripMemory(Protocol):
-    """Keeps what finished strips counted, for a run that goes on after this one was killed; small and picklable."""
+    """Keeps what finished strips counted, for a run that resumes after this one was killed; small and picklable."""
 
     def recall(self, start: int, key: str) -> StripResult | None:
-        """Give the result of the strip that begins at ``start``, if it was written and `key` is the same."""
+        """Return the result of the strip that begins at ``start``, if it was written and `key` is the same."""
 
     def remember(self, start: int, key: str, result: StripResult, checksums: Sequence[int]) -> None:
         """Keep the result of a strip that was written, with the checksums of its planes."""
@@ -55,7 +64,7 @@ class StripMemory(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class FlatTreatment:
-    """What is done to flats beyond combining."""
+    """How flats are treated beyond combining."""
 
     exposure_times_s: tuple[float, ...]
     dark: DarkModel | None
@@ -68,7 +77,7 @@ class FlatTreatment:
 
 @dataclass(frozen=True, kw_only=True)
 class MasterJob:
-    """One master to be made."""
+    """One master to make."""
 
     name: str
     stack: FrameStack
@@ -79,7 +88,7 @@ class MasterJob:
     """Where flats are combined before they are normalised into `sink`: a cluster runs tasks again when a worker dies,
     and dividing in place would then divide twice."""
     memory: StripMemory | None = None
-    """Of the strips that an earlier run has finished; ``None`` where every run begins anew."""
+    """Of the strips that an earlier run has finished; ``None`` keeps nothing."""
 
     @property
     def combined(self) -> StripSink:
@@ -88,7 +97,7 @@ class MasterJob:
 
     @property
     def n_frames(self) -> int:
-        """Frames that go in."""
+        """Frames that are combined."""
         return self.stack.shape[0]
 
     @property
@@ -104,7 +113,7 @@ class MasterJob:
 
     @property
     def float_path(self) -> bool:
-        """Whether samples become floats before rejection."""
+        """Return whether samples become floats before rejection."""
         return self.flat is not None or not self.stack.encoding.is_integer
 
 
@@ -120,7 +129,7 @@ class PixelRange:
 
     @classmethod
     def of(cls, rows: NDArray[np.float32]) -> PixelRange:
-        """Measure rows of shape (rows, width)."""
+        """Measure rows: (rows, width) float32."""
         lowest, highest = float(np.min(rows)), float(np.max(rows))  # NaN where there is one
         if not (np.isfinite(lowest) and np.isfinite(highest)):
             finite = np.isfinite(rows)
@@ -170,7 +179,7 @@ class StripResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """What must be known of a series before its strips are combined."""
+    """What must be known about a series before its strips are combined."""
 
     noise: SeriesNoise
     levels: FrameLevels | None
@@ -178,7 +187,7 @@ class Prepared:
 
 @dataclass(frozen=True, kw_only=True)
 class JobResult:
-    """What became of one job."""
+    """Counts and levels of a master whose strips are all written."""
 
     name: str
     noise: SeriesNoise
@@ -203,49 +212,46 @@ class JobResult:
         return sum(self.rejected_per_frame) / self.n_samples if self.n_samples else 0.0
 
 
-@dataclass(kw_only=True)
-class _Counts:
-    """What is counted while the rows of a strip are combined."""
+class Workspace(threading.local):
+    """Arrays of a thread, reused from strip to strip: fresh pages cost 1 s of CPU for 40 frames of 61 MP."""
 
-    rejected_per_frame: NDArray[np.int64]
-    invalid: int = 0
-    read_s: float = 0.0
-    combine_s: float = 0.0
+    def __init__(self) -> None:
+        self._block = np.empty(0, np.uint8)
+        self._planes = np.empty(0, np.uint8)
+
+    def block(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+        """Return an array for samples."""
+        n_bytes = math.prod(shape) * np.dtype(dtype).itemsize
+        if self._block.nbytes < n_bytes:
+            self._block = np.empty(n_bytes, np.uint8)
+        return self._block[:n_bytes].view(dtype).reshape(shape)
+
+    def planes(self, shape: tuple[int, int]) -> BlockPlanes:
+        """Return the planes of a strip: (rows, width); fresh ones for each strip cost 0.3 s of CPU for 61 MP."""
+        size = math.prod(shape)
+        if self._planes.nbytes < 10 * size:
+            self._planes = np.empty(10 * size, np.uint8)
+        buffer = self._planes[: 10 * size]
+        return BlockPlanes(
+            master=buffer[: 4 * size].view(np.float32).reshape(shape),
+            std=buffer[4 * size : 8 * size].view(np.float32).reshape(shape),
+            n_used=buffer[8 * size :].view(np.uint16).reshape(shape),
+        )
+
+    def clear(self) -> None:
+        """Free the arrays of this thread."""
+        self._block, self._planes = np.empty(0, np.uint8), np.empty(0, np.uint8)
 
 
-_workspace = threading.local()
-
-
-def _reused_block(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-    """Give this thread's block, made anew only when it must grow: fresh pages cost 1 s of CPU for 40 x 61 MP."""
-    n_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    return _reused_bytes("block", n_bytes).view(dtype).reshape(shape)
-
-
-def _reused_planes(shape: tuple[int, int]) -> BlockPlanes:
-    """Give this thread's planes of a strip; fresh pages for each strip cost 0.3 s of CPU for 61 MP."""
-    size = shape[0] * shape[1]
-    buffer = _reused_bytes("planes", 10 * size)
-    return BlockPlanes(
-        master=buffer[: 4 * size].view(np.float32).reshape(shape),
-        std=buffer[4 * size : 8 * size].view(np.float32).reshape(shape),
-        n_used=buffer[8 * size :].view(np.uint16).reshape(shape),
-    )
-
-
-def _reused_bytes(name: str, n_bytes: int) -> NDArray[np.uint8]:
-    buffer: NDArray[np.uint8] | None = getattr(_workspace, name, None)
-    if buffer is None or buffer.nbytes < n_bytes:
-        buffer = np.empty(n_bytes, np.uint8)
-        setattr(_workspace, name, buffer)
-    return buffer[:n_bytes]
+workspace = Workspace()
+"""Of each thread of the process: tasks of all graphs that it runs share it."""
 
 
 def warm_up(job: MasterJob) -> None:
     """Compile what a job needs, or load it from numba's cache, on a block of one pixel.
 
-    Before processes start, so that they find the cache filled instead of all compiling the same for 8 s; and before
-    threads do: loading takes 0.1 s alone, and three times that beside others that ask for Python's lock at every chunk.
+    Before processes start, so that they find the cache filled instead of all compiling for 8 s; and before threads do:
+    loading takes 0.1 s alone, and three times that beside threads that ask for Python's lock at every chunk.
     """
     encoding = job.stack.encoding
     correction = Correction(scale=np.ones(1), exposure_time_s=np.ones(1)) if job.flat is not None else None
@@ -254,7 +260,7 @@ def warm_up(job: MasterJob) -> None:
 
 
 def noise_of_rows(job: MasterJob, rows: Sequence[int], levels: FrameLevels | None) -> list[NoiseCells]:
-    """Measure sampled rows of a series."""
+    """Measure the noise of sampled rows of a series, for each row."""
     n, _, width = job.stack.shape
     cells = []
     for row in rows:
@@ -271,9 +277,40 @@ def noise_of_rows(job: MasterJob, rows: Sequence[int], levels: FrameLevels | Non
 
 
 def level_of_frame(job: MasterJob, index: int, means: DarkMeans) -> float:
-    """Measure the level of one flat frame after its dark."""
+    """Measure the level of one flat frame, its dark subtracted, in ADU."""
     flat = _flat(job)
     return frame_level(job.stack.select([index]), flat.exposure_times_s[index], flat.dark, means, flat.scaling)
+
+
+def frame_levels(job: MasterJob, levels_adu: list[float]) -> FrameLevels:
+    """Return the scales that bring flats to a common level."""
+    return common_scales(levels_adu, _flat(job).scaling)
+
+
+def levels_without_scaling(job: MasterJob, darks: list[Any]) -> FrameLevels:
+    """Return levels that scale nothing, when the masters that the dark is made of are there."""
+    return common_scales([0.0] * job.n_frames, "none")
+
+
+def means_of_dark(job: MasterJob, darks: list[Any]) -> DarkMeans:
+    """Measure the dark of flats, when the masters that it is made of are there."""
+    return dark_means(_flat(job).dark, job.height)
+
+
+def prepare(job: MasterJob, parts: list[list[NoiseCells]], levels: FrameLevels | None) -> Prepared:
+    """Put together what is known about a series before its strips are combined."""
+    lit = job.n_frames - (len(levels.left_out) if levels is not None else 0)
+    noise = SeriesNoise() if not parts else merge_cells([cells for part in parts for cells in part], lit)
+    if job.flat is not None and job.stack.encoding.is_integer:
+        noise = SeriesNoise(noise_adu=noise.noise_adu, step_adu=1.0)
+    if levels is not None:
+        check_light(levels, noise)
+    return Prepared(noise=noise, levels=levels)
+
+
+def combine_batch(job: MasterJob, batch: Batch, prepared: Prepared) -> StripResult:
+    """Read, combine and write the strips of a batch; the result counts them as one strip."""
+    return StripResult.joined([combine_strip(job, start, stop, prepared) for start, stop in batch.strips])
 
 
 def combine_strip(job: MasterJob, start: int, stop: int, prepared: Prepared) -> StripResult:
@@ -291,7 +328,7 @@ def combine_strip(job: MasterJob, start: int, stop: int, prepared: Prepared) -> 
 
 
 def _strip_key(start: int, stop: int, noise: SeriesNoise, correction: Correction | None) -> str:
-    """Give a digest of all that is known of a strip only when it is combined: noise, scales, and the rows of darks."""
+    """Return a digest of what is known only when a strip is combined: noise, scales, and the rows of darks."""
     digest = hashlib.sha256(f"{start}-{stop} {noise.noise_adu.hex()} {noise.step_adu.hex()}".encode("ascii"))
     if correction is not None:
         rows = (correction.scale, correction.exposure_time_s, correction.dark_offset, correction.dark_rate)
@@ -303,22 +340,62 @@ def _strip_key(start: int, stop: int, noise: SeriesNoise, correction: Correction
 def _combine_strip(
     job: MasterJob, start: int, stop: int, noise: SeriesNoise, correction: Correction | None
 ) -> tuple[StripResult, tuple[int, ...]]:
-    n, _, width = job.stack.shape
-    planes = _reused_planes((stop - start, width))
-    counts = _combine_rows(job, start, stop, noise, correction, planes)
+    """Read and combine a strip block by block, and write it; return its counts and the checksums of its planes."""
+    encoding, (n, _, width) = job.stack.encoding, job.stack.shape
+    planes = workspace.planes((stop - start, width))
+    step = block_rows(job.stack.shape, np.dtype(encoding.dtype).itemsize, job.stack.row_step)
+    rejected_per_frame, invalid = np.zeros(n, np.int64), 0
+    read_s = combine_s = 0.0
+    last = time.perf_counter()
+    with job.stack.opened(start, stop) as reader:
+        for first in range(start, stop, step):
+            block = workspace.block((n, min(first + step, stop) - first, width), encoding.dtype)
+            reader.read_rows(first, first + block.shape[1], block)
+            read = time.perf_counter()
+            read_s += read - last
+            # Samples that are floats on the disk are corrected as a copy: one row of it, which stays in the cache.
+            at_once = block.shape[1] if encoding.is_integer else 1
+            for y in range(0, block.shape[1], at_once):
+                top = first - start + y
+                bottom = min(top + at_once, first - start + block.shape[1])
+                part = combine_block(
+                    block[:, y : y + at_once],
+                    encoding,
+                    job.method,
+                    noise=noise,
+                    correction=None if correction is None else correction.rows(top, bottom),
+                    planes=planes.rows(top, bottom),
+                )
+                rejected_per_frame += part.rejected_per_frame
+                invalid += part.invalid
+            last = time.perf_counter()
+            combine_s += last - read
     combined = time.perf_counter()
     checksums = job.combined.write_rows(start, master=planes.master, n_used=planes.n_used, std=planes.std)
     result = StripResult(
-        rejected_per_frame=counts.rejected_per_frame,
+        rejected_per_frame=rejected_per_frame,
         n_samples=n * (stop - start) * width,
-        invalid=counts.invalid,
+        invalid=invalid,
         empty_pixels=int(np.count_nonzero(planes.n_used == 0)),
         pixels=PixelRange.of(planes.master),
-        read_s=counts.read_s,
-        combine_s=counts.combine_s,
+        read_s=read_s,
+        combine_s=combine_s,
         write_s=time.perf_counter() - combined,
     )
     return result, checksums
+
+
+def normalization_levels(job: MasterJob, strips: list[StripResult]) -> dict[str, float]:
+    """Measure the level of a combined flat, or of each colour of it."""
+    flat, combined = _flat(job), job.combined
+    if flat.bayer_pattern is None and flat.normalization == "mean":  # the strips have summed their pixels already
+        return {"": lit_level(mean_of([strip.pixels for strip in strips]), "mean")}
+    return measure_levels(combined.read_rows, job.height, flat.normalization, flat.bayer_pattern, combined.row_step)
+
+
+def normalise_batch(job: MasterJob, batch: Batch, levels: dict[str, float]) -> PixelRange:
+    """Divide the strips of a batch of a combined flat by their level."""
+    return PixelRange.joined([normalise_strip(job, start, stop, levels) for start, stop in batch.strips])
 
 
 def normalise_strip(job: MasterJob, start: int, stop: int, levels: dict[str, float]) -> PixelRange:
@@ -330,16 +407,6 @@ def normalise_strip(job: MasterJob, start: int, stop: int, levels: dict[str, flo
     return PixelRange.of(rows)
 
 
-def combine_batch(job: MasterJob, batch: Batch, prepared: Prepared) -> StripResult:
-    """Read, combine and write the strips of a batch; the result counts them as one strip."""
-    return StripResult.joined([combine_strip(job, start, stop, prepared) for start, stop in batch.strips])
-
-
-def normalise_batch(job: MasterJob, batch: Batch, levels: dict[str, float]) -> PixelRange:
-    """Divide the strips of a batch of a combined flat by their level."""
-    return PixelRange.joined([normalise_strip(job, start, stop, levels) for start, stop in batch.strips])
-
-
 def merge_strips(
     job: MasterJob,
     prepared: Prepared,
@@ -347,7 +414,7 @@ def merge_strips(
     normalization_levels: dict[str, float],
     normalised: Sequence[PixelRange],
 ) -> JobResult:
-    """Sum what the strips counted; pixels are counted as they are after normalisation."""
+    """Sum what the strips counted; pixels are measured after normalisation."""
     whole = StripResult.joined(strips)
     pixels = PixelRange.joined(normalised) if normalised else whole.pixels
     return JobResult(
@@ -367,8 +434,20 @@ def merge_strips(
     )
 
 
+def merge_and_finish(
+    finish: Callable[[MasterJob, JobResult], Any],
+    job: MasterJob,
+    prepared: Prepared,
+    strips: list[StripResult],
+    levels: dict[str, float] | None,
+    ranges: list[PixelRange],
+) -> Any:
+    """Call `finish` with what the strips counted."""
+    return finish(job, merge_strips(job, prepared, strips, levels or {}, ranges))
+
+
 def mean_of(ranges: Sequence[PixelRange]) -> float:
-    """Average the finite pixels of strips; NaN where there is none."""
+    """Average the finite pixels of strips; NaN if there are none."""
     count = sum(pixels.count for pixels in ranges)
     total = math.fsum(value for pixels in ranges for value in pixels.row_sums)
     return total / count if count else math.nan
@@ -386,45 +465,3 @@ def _correction(flat: FlatTreatment, start: int, stop: int, levels: FrameLevels 
     return Correction(
         scale=np.array(scales), exposure_time_s=np.array(flat.exposure_times_s), dark_offset=offset, dark_rate=rate
     )
-
-
-def _combine_rows(
-    job: MasterJob, start: int, stop: int, noise: SeriesNoise, correction: Correction | None, planes: BlockPlanes
-) -> _Counts:
-    """Read and combine rows, block by block, into `planes`."""
-    encoding = job.stack.encoding
-    counts = _Counts(rejected_per_frame=np.zeros(job.n_frames, np.int64))
-    for first, block in _blocks(job, start, stop, counts):
-        began = time.perf_counter()
-        # Samples that are floats on the disk are corrected as a copy: one row of it, which stays in the cache.
-        at_once = block.shape[1] if encoding.is_integer else 1
-        for y in range(0, block.shape[1], at_once):
-            top = first - start + y
-            bottom = min(top + at_once, first - start + block.shape[1])
-            part = combine_block(
-                block[:, y : y + at_once],
-                encoding,
-                job.method,
-                noise=noise,
-                correction=None if correction is None else correction.rows(top, bottom),
-                planes=planes.rows(top, bottom),
-            )
-            counts.rejected_per_frame += part.rejected_per_frame
-            counts.invalid += part.invalid
-        counts.combine_s += time.perf_counter() - began
-    return counts
-
-
-def _blocks(job: MasterJob, start: int, stop: int, counts: _Counts) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Give the first row of each block and its samples, which are good until the next block is asked for."""
-    n, _, width = job.stack.shape
-    dtype = job.stack.encoding.dtype
-    step = block_rows(job.stack.shape, np.dtype(dtype).itemsize, job.stack.row_step)
-    began = time.perf_counter()
-    with job.stack.opened(start, stop) as reader:
-        for first in range(start, stop, step):
-            block = _reused_block((n, min(first + step, stop) - first, width), dtype)
-            reader.read_rows(first, first + block.shape[1], block)
-            counts.read_s += time.perf_counter() - began
-            yield first, block
-            began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""How a job is cut into strips and how much memory that takes: integers only."""
+"""The memory plan: how a job is cut into strips, and how much memory they take; integers only."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from ostcal.errors import PlanError
 BLOCK_TARGET_BYTES = 6 * 2**20
 """Samples of all frames that are read at once: what was read is still in the cache when it is combined. Reading and
 combining 40 frames of 61 MP take 1.00 s of one core in blocks of 6 MB, 1.04 s in 3 MB, 1.09 s in 12 MB and 1.19 s in
-1.5 MB, of which each frame has 38 KB."""
+1.5 MB (38 KB of each frame)."""
 
 STRIP_PIXELS = 1_200_000
-"""Pixels of a master that are written at once, block by block of frames: 4.8 MB of float32. With thinner strips the
-files cost more than what is in them: 912 of 61 MP in strips of 21 rows; those of 62 rows take 0.1 s longer."""
+"""Pixels of a master that are written at once: 4.8 MB of float32. With thinner strips the files cost more than their
+content: a master of 61 MP has 912 in strips of 21 rows; those of 62 rows take 0.1 s longer."""
 
 STRIP_BYTES = 128 * 2**20
 """Samples of all frames that a strip has at most: a task of 0.2 s, so that many workers share a master."""
@@ -22,11 +22,11 @@ MAX_FRAMES = 10_000
 """Up to here the exact comparisons of the kernels stay within 64-bit integers, whatever the samples and thresholds."""
 
 LEAST_STRIPS = 16
-"""Strips of a small frame, so that all workers have something to do."""
+"""Strips of a small frame, so that all workers have work."""
 
 WHOLE_ROWS = 64
-"""Rows read at once where one frame or master is measured from top to bottom: 1.2 MB of 9576 uint16 samples, which
-reads as fast as more does. Even, so that the colours of a Bayer pattern stay in step."""
+"""Rows read at once where one frame or master is measured from top to bottom: 1.2 MB of 9576 uint16 samples; more rows
+are not faster. Even, so that the colours of a Bayer pattern stay in step."""
 
 PROCESS_BYTES = 260 * 2**20
 """Resident size of a Python process with numpy, numba, astropy, zarr and Dask loaded and its kernels compiled."""
@@ -45,7 +45,7 @@ needs 2.6 ms. With 16 MiB a scheduler could keep no more than ten cores at work.
 
 @dataclass(frozen=True, kw_only=True)
 class JobSize:
-    """What decides how much memory a strip of a job takes."""
+    """The properties of a job that decide how much memory a strip takes."""
 
     n_frames: int
     height: int
@@ -56,7 +56,7 @@ class JobSize:
     float_path: bool
     """Whether samples become floats before rejection (flats, float frames)."""
     judged: bool = False
-    """Whether the master is gone through once more for its defects."""
+    """Whether the master is scanned for its defects."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,7 @@ class StripPlan:
 
     @property
     def strips(self) -> list[tuple[int, int]]:
-        """``(start, stop)`` of every strip; together they hold each row once."""
+        """``(start, stop)`` of every strip, in order; each row is in one of them."""
         return [(start, min(start + self.strip_rows, self.height)) for start in range(0, self.height, self.strip_rows)]
 
 
@@ -115,7 +115,7 @@ def batches(plan: StripPlan, row_bytes: int, *, least_tasks: int, most_bytes: in
 
 @dataclass(frozen=True, kw_only=True)
 class WorkPlan:
-    """How many workers share the memory, and the strips of every job."""
+    """The number of workers that share the memory, and the strips of every job."""
 
     workers: int
     strips: tuple[StripPlan, ...]
@@ -123,12 +123,17 @@ class WorkPlan:
 
 
 def strip_memory_bytes(size: JobSize, rows: int) -> int:
-    """Give the memory in bytes that one task holds at its peak for a strip of `rows` rows."""
+    """Return the memory in bytes that one task holds at its peak for a strip of `rows` rows."""
     row = size.n_frames * size.width
     samples = row * size.sample_bytes * rows
     samples = min(samples, max(BLOCK_TARGET_BYTES, row * size.sample_bytes * size.row_step))
     # Three result planes and two dark planes with what they are made of; later what the store encodes.
-    planes = size.width * rows * 48 + _scanning_bytes(size)
+    planes = size.width * rows * 48
+    n_pixels = size.height * size.width
+    if size.judged:
+        # Scanning the master along with its strips: a byte for each pixel where many are flagged; two bands of 68 rows
+        # of 10 bytes that wait for the rest of their rows, 8 bytes a pixel of one for places, and sorted samples.
+        planes += n_pixels + min(3000 * size.width, 100 * n_pixels)
     # The float path converts one row at a time: the row itself, float32 samples, a mask; 32 bytes a pixel of a frame.
     row_of_floats = row * (size.sample_bytes + 5) + size.width * 32 if size.float_path else 0
     tiles = 2 * size.n_frames * 256 * 8
@@ -136,40 +141,21 @@ def strip_memory_bytes(size: JobSize, rows: int) -> int:
     noise = row * (size.sample_bytes + 12) + size.n_frames * min(size.width, 2048) * 32
     # Levels: 50 bytes a pixel of one frame (float64 samples, a line through two darks, a median) and the histograms.
     levels = 50 * min(WHOLE_ROWS, size.height) * size.width + 2 * 2**20 if size.float_path else 0
-    return max(samples + max(planes + row_of_floats + tiles, noise, levels), _judging_bytes(size))
+    # Scanning it afterwards: a byte for each pixel where many are flagged, and bands of the master that two threads
+    # hold: at most 60 MiB at 3000 columns, 71 MiB at 5000, 96 MiB at 9576 and 131 MiB at 14204, measured.
+    judging = n_pixels + min(40 * 2**20 + 2**13 * size.width, 100 * n_pixels) if size.judged else 0
+    return max(samples + max(planes + row_of_floats + tiles, noise, levels), judging)
 
 
 def block_rows(shape: tuple[int, int, int], sample_bytes: int, row_step: int) -> int:
-    """Give how many rows of a stack of ``(n_frames, height, width)`` are read at once: a multiple of `row_step`."""
+    """Return how many rows of a stack of ``(n_frames, height, width)`` are read at once: a multiple of `row_step`."""
     n_frames, height, width = shape
     steps = BLOCK_TARGET_BYTES // max(1, n_frames * width * sample_bytes * row_step)
     return min(max(1, steps), -(-height // row_step)) * row_step
 
 
-def _scanning_bytes(size: JobSize) -> int:
-    """Give the memory in bytes that going through a master along with its strips takes.
-
-    A byte for each pixel where many are flagged; two bands of 68 rows of 10 bytes that wait for the rest of their rows,
-    8 bytes a pixel of one for places, and sorted samples.
-    """
-    n_pixels = size.height * size.width
-    return n_pixels + min(3000 * size.width, 100 * n_pixels) if size.judged else 0
-
-
-def _judging_bytes(size: JobSize) -> int:
-    """Give the memory in bytes that going through a master for its defects afterwards takes.
-
-    A byte for each pixel where many are flagged, and bands of the master that two threads hold: at most 60 MiB at 3000
-    columns, 71 MiB at 5000, 96 MiB at 9576 and 131 MiB at 14204, measured.
-    """
-    if not size.judged:
-        return 0
-    n_pixels = size.height * size.width
-    return n_pixels + min(40 * 2**20 + 2**13 * size.width, 100 * n_pixels)
-
-
 def workers_for(task_bytes: int, memory_limit_bytes: int, workers: int) -> tuple[int, int]:
-    """Give how many threads may hold `task_bytes` each, at least one, and the bytes that are there for each."""
+    """Return how many threads may hold `task_bytes` each, at least one, and the bytes that each may use."""
     free = max(0, memory_limit_bytes - PROCESS_BYTES)
     count = min(max(1, workers), max(1, free // max(1, task_bytes)))
     return count, free // count
@@ -183,7 +169,7 @@ def plan_work(
     processes: bool,
     strip_rows: int | None = None,
 ) -> WorkPlan:
-    """Choose strip heights, and fewer workers where memory does not allow all of them.
+    """Choose strip heights, and fewer workers if memory does not allow all of them.
 
     Parameters
     ----------
@@ -200,9 +186,9 @@ def plan_work(
     Raises
     ------
     PlanError
-        If not even one worker with the smallest strips fits; the message says what would.
+        If not even one worker with the smallest strips fits; the message says which limit would do.
     """
-    _check_crowd(sizes)
+    _check_frame_counts(sizes)
     for count in range(max(1, workers), 0, -1):
         base = PROCESS_BYTES * (count + 1 if processes else 1)
         budget = (memory_limit_bytes - base) // count
@@ -218,7 +204,7 @@ def plan_work(
 def plan_each_worker(
     sizes: list[JobSize], *, memory_limit_bytes: int, threads: int, strip_rows: int | None = None
 ) -> WorkPlan:
-    """Choose strip heights for workers of a cluster, of which each has the memory for itself.
+    """Choose strip heights for workers of a cluster, each of which has the memory for itself.
 
     Parameters
     ----------
@@ -226,16 +212,16 @@ def plan_each_worker(
     memory_limit_bytes : int
         Of one worker.
     threads : int
-        Strips that one worker has in work at a time.
+        Strips that one worker combines at a time.
     strip_rows : int, optional
         As for `plan_work`.
 
     Raises
     ------
     PlanError
-        If the smallest strips do not fit; the message says what would.
+        If the smallest strips do not fit; the message says which limit would do.
     """
-    _check_crowd(sizes)
+    _check_frame_counts(sizes)
     budget = (memory_limit_bytes - PROCESS_BYTES) // threads
     rows = [_strip_rows(size, budget, strip_rows) for size in sizes]
     if not all(rows):
@@ -246,16 +232,16 @@ def plan_each_worker(
     return WorkPlan(workers=1, strips=strips, peak_memory_bytes=PROCESS_BYTES + threads * peak)
 
 
-def _check_crowd(sizes: list[JobSize]) -> None:
-    crowded = max((size.n_frames for size in sizes), default=0)
-    if crowded > MAX_FRAMES:
-        raise PlanError(f"{crowded} frames in one group: at most {MAX_FRAMES} can be combined; split the folder")
+def _check_frame_counts(sizes: list[JobSize]) -> None:
+    most = max((size.n_frames for size in sizes), default=0)
+    if most > MAX_FRAMES:
+        raise PlanError(f"{most} frames in one group: at most {MAX_FRAMES} can be combined; split the folder")
 
 
 def _too_little_memory(
     sizes: list[JobSize], limit_bytes: int, strip_rows: int | None, processes_bytes: int, strips: int, about: str
 ) -> PlanError:
-    """Say what would do: `processes_bytes` and the smallest strips of the largest job, `strips` of them at a time."""
+    """Name the limit that would do: `processes_bytes`, and `strips` of the smallest strips of the largest job."""
     least = [strip_memory_bytes(size, _least_rows(size, strip_rows)) for size in sizes]
     worst = sizes[least.index(max(least))]
     needed = _mib(processes_bytes + strips * max(least))
@@ -267,13 +253,13 @@ def _too_little_memory(
 
 
 def _least_rows(size: JobSize, asked: int | None) -> int:
-    """Give the strip height asked for, or the smallest, in whole steps and no more than the frame has."""
+    """Return the strip height asked for, or the smallest, in whole steps and at most the frame."""
     steps = 1 if asked is None else -(-asked // size.row_step)
     return min(steps, -(-size.height // size.row_step)) * size.row_step
 
 
 def _strip_rows(size: JobSize, budget: int, asked: int | None) -> int:
-    """Give the strip height that fits `budget` bytes, or 0."""
+    """Return the strip height that fits `budget` bytes, or 0."""
     least = _least_rows(size, asked)
     if strip_memory_bytes(size, least) > budget:
         return 0

@@ -1,4 +1,4 @@
-"""What workers of a cluster are asked before work: their versions, whether they see the directories, their settings.
+"""What workers of a cluster report before work (versions, directories), their settings, and their log lines.
 
 The functions run on workers and are sent by name, so this module imports nothing that reads settings when it is
 imported (zarr, numba).
@@ -43,14 +43,14 @@ WORKER_ENVIRONMENT: Mapping[str, str] = {
 
 
 def own_versions() -> dict[str, str]:
-    """Give the versions of this process: ``python``, ``ostcal`` and the packages that matter."""
+    """Return the versions of this process: ``python``, ``ostcal`` and the packages that matter."""
     return {"python": platform.python_version(), EXACT: __version__} | {
         name: metadata.version(name) for name in PACKAGES
     }
 
 
 def version_differences(own: Mapping[str, str], other: Mapping[str, str]) -> tuple[list[str], list[str]]:
-    """Compare versions; gives those that forbid working together, and those worth a word.
+    """Compare versions; return those that forbid working together, and those worth a log line.
 
     Each is a text such as ``numpy 2.3.1 (here 2.4.6)``.
     """
@@ -68,17 +68,17 @@ def version_differences(own: Mapping[str, str], other: Mapping[str, str]) -> tup
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerReport:
-    """What one worker says of itself."""
+    """What one worker reports before work."""
 
     host: str
     versions: dict[str, str]
     threads: int = 1
     memory_limit_bytes: int = 0
-    """0 is none."""
+    """0 if there is no limit."""
     unseen: str = ""
-    """Why a directory cannot be used there; empty where all can."""
+    """Why a directory cannot be used there; empty if all can."""
     token: str = ""
-    """Name of the file that the worker wrote into the output directory, with its own name inside."""
+    """Name of the file that the worker wrote into the output directory; it holds its own name."""
 
 
 def report_of_worker(
@@ -99,7 +99,7 @@ def report_of_worker(
     prepare : callable, optional
         Called there; an error of it says what cannot be used.
     dask_worker : distributed.Worker
-        Given by Dask, which knows the argument by its name.
+        Passed by Dask, which knows the argument by its name.
     """
     own_token = f"{token}-{uuid.uuid4().hex}"
     unseen = [f"{path} is not there" for path in input_dirs if not os.path.isdir(path)]
@@ -138,7 +138,7 @@ def write_token(directory: str, name: str) -> None:
 
 
 def sees_token(directory: str, name: str, wait_s: float = TOKEN_WAIT_S) -> bool:
-    """Whether a token is there, which may take seconds on a network file system.
+    """Return whether a token is there, which may take seconds on a network file system.
 
     Raises
     ------
@@ -148,7 +148,7 @@ def sees_token(directory: str, name: str, wait_s: float = TOKEN_WAIT_S) -> bool:
     deadline = time.monotonic() + wait_s
     while True:
         try:
-            os.scandir(directory).close()  # asks the server anew
+            os.scandir(directory).close()  # asks the server again
             if Path(directory, name).read_text(encoding="ascii") == name:
                 return True
         except FileNotFoundError:
@@ -160,7 +160,7 @@ def sees_token(directory: str, name: str, wait_s: float = TOKEN_WAIT_S) -> bool:
 
 
 def remove_tokens(directory: str, token: str) -> None:
-    """Delete a token and its answers, and those that a killed run left an hour ago or earlier."""
+    """Delete a token and the answers to it, and those that a killed run left an hour ago or earlier."""
     for path in Path(directory).glob(f"{TOKEN_PREFIX}*"):
         try:
             if path.name.startswith(token) or time.time() - path.stat().st_mtime > _HOUR_S:
@@ -170,18 +170,18 @@ def remove_tokens(directory: str, token: str) -> None:
 
 
 def apply_environment() -> None:
-    """Set what zarr and numba read when they are imported, where nothing else is set."""
+    """Set what zarr and numba read when they are imported, unless it is set already."""
     for name, value in WORKER_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
 
 
 class LogSender(logging.Handler):
-    """Hands the log lines of a worker to whoever listens.
+    """Sends the log lines of a worker to all who subscribe to a topic.
 
     Parameters
     ----------
     worker : distributed.Worker
-        What has `log_event`, which any thread may call.
+        Its `log_event` may be called by any thread.
     topic : str
     """
 
@@ -191,27 +191,27 @@ class LogSender(logging.Handler):
         self._topic = topic
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send a line; arguments are filled in here, for they may not travel."""
+        """Send a line; arguments are filled in here, as they may not be picklable."""
         text = record.getMessage()
         self._worker.log_event(self._topic, {"name": record.name, "level": record.levelno, "text": text})
 
 
 class LogReceiver:
-    """Hands log lines of workers to the loggers of this process; each warning once, however many workers say it."""
+    """Passes log lines of workers to the loggers of this process; each warning once, however many workers send it."""
 
     def __init__(self) -> None:
-        self._told: set[tuple[str, int, str]] = set()
+        self._warned: set[tuple[str, int, str]] = set()
 
     def __call__(self, event: tuple[float, Mapping[str, Any]]) -> None:
-        """Take one event as `distributed.Client.subscribe_topic` gives it."""
+        """Take one event of `distributed.Client.subscribe_topic`."""
         _, line = event
         name, level, text = str(line["name"]), int(line["level"]), str(line["text"])
         if name.partition(".")[0] != "ostcal":  # anybody on the cluster may send
             return
         if level >= logging.WARNING:
-            if (name, level, text) in self._told:
+            if (name, level, text) in self._warned:
                 return
-            self._told.add((name, level, text))
+            self._warned.add((name, level, text))
         logger = logging.getLogger(name)
         if logger.isEnabledFor(level):
             logger.handle(logging.LogRecord(name, level, "", 0, text, None, None))

@@ -163,14 +163,14 @@ HEIGHT, WIDTH = 2 * WHOLE_ROWS + 30, 2000
 def peak_bytes(task: Callable[..., Any], *arguments: Any) -> int:
     """Give the bytes that a task allocates at its peak, in a second call: the first one compiles."""
     task(*arguments)
-    tasks._workspace.__dict__.clear()
+    tasks.workspace.clear()
     tracemalloc.start()
     try:
         task(*arguments)
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-        tasks._workspace.__dict__.clear()
+        tasks.workspace.clear()
 
 
 def written_sink(folder: Path, level: float) -> NpySink:
