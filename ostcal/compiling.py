@@ -14,7 +14,7 @@ from numba.core.caching import FunctionCache
 from numba.core.runtime import rtsys
 
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-_SOURCES = ("compiling.py", "engine/kernels.py", "measure/*_kernels.py")
+_SOURCES = ("compiling.py", "engine/kernels.py", "measure/**/*_kernels.py")
 """Every file that decides what compiled code does."""
 
 

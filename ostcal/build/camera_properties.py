@@ -12,8 +12,9 @@ import numpy as np
 from ostcal.engine.rejection import NoiseModel
 from ostcal.frames import CameraSettings, FrameType
 from ostcal.inputs.grouping import Group, GroupKey, settings_differ
-from ostcal.measure.camera import CameraProperties, SurveyedSeries, measure_camera
-from ostcal.measure.survey import SeriesSurvey
+from ostcal.measure.camera.measured import CameraProperties, SurveyedSeries
+from ostcal.measure.camera.properties import measure_camera
+from ostcal.measure.frames.survey import SeriesSurvey
 
 LEAST_PIXELS = 64 * 64
 """Of a frame: with fewer a cell has no 64 pixels, and its variance is off by more than 18 %."""

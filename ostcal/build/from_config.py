@@ -10,9 +10,7 @@ from ostcal.config import Config, digest
 from ostcal.engine.execution import ClusterClass, Execution, TlsFiles, default_workers
 from ostcal.engine.rejection import Median, MinMax, NoRejection, RejectionMethod, SigmaClip, WinsorizedSigmaClip
 from ostcal.inputs.grouping import GroupRules
-from ostcal.measure.defects import DefectLimits
-from ostcal.measure.frame_checks import FrameLimits
-from ostcal.measure.master_checks import MasterLimits
+from ostcal.measure.limits import DefectLimits, FrameLimits, MasterLimits
 from ostcal.places.objects import ObjectAccess, ObjectOptions
 from ostcal.places.paths import absolute, is_dir, is_remote
 

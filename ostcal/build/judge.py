@@ -19,13 +19,17 @@ from ostcal.frames import FrameType
 from ostcal.inputs.grouping import Group
 from ostcal.library.find import LibraryMaster, StorePlane
 from ostcal.library.store import MasterStore, StoredMaster
-from ostcal.measure.defects import Defect, DefectLimits, NoiseModel
 from ostcal.measure.findings import Finding, Outcome, worst
-from ostcal.measure.frame_checks import FrameLimits, check_frames, check_rejected
-from ostcal.measure.master_checks import Compared, MasterFacts, MasterLimits, check_master, compare_masters
-from ostcal.measure.master_scan import MasterScan, PlaneReader, scan_master
-from ostcal.measure.scan_along import ScanAlong, ScanCrowd
-from ostcal.measure.survey import SeriesSurvey
+from ostcal.measure.frames.check_frames import check_frames
+from ostcal.measure.frames.rejected import check_rejected
+from ostcal.measure.frames.survey import SeriesSurvey
+from ostcal.measure.limits import DefectLimits, FrameLimits, MasterLimits
+from ostcal.measure.masters.against_previous import ComparedMaster, compare_masters
+from ostcal.measure.masters.check_master import MasterFacts, check_master
+from ostcal.measure.masters.defects import Defect, SampleModel
+from ostcal.measure.masters.scan import scan_master
+from ostcal.measure.masters.scan_result import MasterScan, PlaneReader
+from ostcal.measure.masters.strip_scan import RunningScans, StripScan
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +72,7 @@ class Subject:
     """The newest older master of the same key."""
     failed_darks: tuple[str, ...] = ()
     """Of the darks of this run that were subtracted, those that failed."""
-    along: ScanAlong | None = None
+    along: StripScan | None = None
     """What was scanned while the master was combined."""
 
     @property
@@ -119,14 +123,14 @@ def scan_along(
     camera: CameraRecord | None,
     full_scale_adu: float | None,
     rules: QualityRules,
-    crowd: ScanCrowd,
+    crowd: RunningScans,
     *,
     bands_at_once: int,
-) -> ScanAlong | None:
+) -> StripScan | None:
     """Begin the scan of a master that is to be combined; ``None`` for flats, whose level is known at the end only."""
     if group.key.frame_type is FrameType.FLAT:
         return None
-    return ScanAlong(
+    return StripScan(
         shape,
         group.key.frame_type,
         _noise_model(group, camera, full_scale_adu),
@@ -169,10 +173,10 @@ def _pedestal_adu(subject: Subject) -> float:
     return max(0.0, raw - float(np.median(subject.result.levels.levels_adu)))
 
 
-def _noise_model(group: Group, camera: CameraRecord | None, full_scale_adu: float | None) -> NoiseModel:
+def _noise_model(group: Group, camera: CameraRecord | None, full_scale_adu: float | None) -> SampleModel:
     """Give what is known of the samples of frames; flats are divided by their level later."""
     step_adu = camera.properties.step_adu if camera is not None else None
-    return NoiseModel(
+    return SampleModel(
         n_frames=len(group.frames),
         gain_e_per_adu=camera.gain_e_per_adu if camera is not None else None,
         step_adu=step_adu or 1.0,
@@ -229,8 +233,10 @@ def _comparison(
         return []
     unit = scan.model.adu_per_unit
     return compare_masters(
-        Compared(read_rows=subject.read_rows, n_frames=n_frames, adu_per_unit=unit),
-        Compared(read_rows=old.read_rows, n_frames=subject.previous.record.n_frames or n_frames, adu_per_unit=unit),
+        ComparedMaster(read_rows=subject.read_rows, n_frames=n_frames, adu_per_unit=unit),
+        ComparedMaster(
+            read_rows=old.read_rows, n_frames=subject.previous.record.n_frames or n_frames, adu_per_unit=unit
+        ),
         subject.shape,
         subject.kind,
         rules.masters,

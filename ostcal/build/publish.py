@@ -32,8 +32,8 @@ from ostcal.library.master_header import Provenance, defect_cards, history_lines
 from ostcal.library.master_names import file_name
 from ostcal.library.store import MasterStore, MasterWriter, Plane
 from ostcal.measure.findings import Finding, Outcome
-from ostcal.measure.scan_along import ScanAlong, ScanCrowd
-from ostcal.measure.survey import SeriesSurvey
+from ostcal.measure.frames.survey import SeriesSurvey
+from ostcal.measure.masters.strip_scan import RunningScans, StripScan
 from ostcal.places.paths import is_remote, joined
 from ostcal.vocabulary import Flavour
 
@@ -53,7 +53,7 @@ class StoreSink:
     """Images that somebody reads before the master is finished."""
     early: UnfinishedImage | None = None
     """The FITS file of the master, where its samples are written along with the strips."""
-    along: ScanAlong | None = None
+    along: StripScan | None = None
     """The scan of the master, where it is made along with the strips: where tasks are threads of this process."""
 
     def create(self, shape: tuple[int, int], chunk_rows: int, work: str = "") -> int:
@@ -256,10 +256,12 @@ class FinishMasters:
     def begun(self, masters: Sequence[PlannedMaster], execution: Execution) -> list[PlannedMaster]:
         """Begin what can be made along with the strips: FITS samples and the scan; gives the masters with it."""
         darks = {name for master in masters for name in _darks_of(master.job)}
-        crowd = ScanCrowd(at_once=execution.workers + 1)
+        crowd = RunningScans(at_once=execution.workers + 1)
         return [self._begun(master, execution, crowd, is_dark=master.job.name in darks) for master in masters]
 
-    def _begun(self, master: PlannedMaster, execution: Execution, crowd: ScanCrowd, *, is_dark: bool) -> PlannedMaster:
+    def _begun(
+        self, master: PlannedMaster, execution: Execution, crowd: RunningScans, *, is_dark: bool
+    ) -> PlannedMaster:
         sink = replace(
             master.sink,
             early=self._early_image(master) if execution.scheduler != "distributed" else None,
@@ -273,7 +275,7 @@ class FinishMasters:
         sink = replace(sink, read_again=tuple(plane for plane, is_read in read_again.items() if is_read))
         return replace(master, sink=sink, job=replace(master.job, sink=sink))
 
-    def _scan_along(self, master: PlannedMaster, workers: int, crowd: ScanCrowd) -> ScanAlong | None:
+    def _scan_along(self, master: PlannedMaster, workers: int, crowd: RunningScans) -> StripScan | None:
         """Begin to scan a master, where its strips are combined by threads of this process."""
         if self.quality is None:
             return None

@@ -26,7 +26,7 @@ from ostcal.build.survey_series import SurveyRequest
 from ostcal.engine.tasks import MasterJob, PixelRange, StripResult
 from ostcal.inputs.gather import Source
 from ostcal.library.store import MasterStore
-from ostcal.measure.survey import SeriesSurvey
+from ostcal.measure.frames.survey import SeriesSurvey
 from ostcal.places.paths import place, stamp_of
 from ostcal.series.format import LEDGER
 from ostcal.series.record import record_path

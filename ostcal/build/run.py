@@ -38,7 +38,7 @@ from ostcal.library.history import subject_of
 from ostcal.library.master_names import stamp_of
 from ostcal.library.store import MasterStore
 from ostcal.library.verify_masters import without_damaged
-from ostcal.measure.survey import SeriesSurvey
+from ostcal.measure.frames.survey import SeriesSurvey
 from ostcal.naming import safe_word
 from ostcal.places.durable import sweep_partial_files
 from ostcal.places.locking import LOCK_FILE as LOCK_FILE

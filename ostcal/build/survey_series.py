@@ -15,8 +15,10 @@ from ostcal.engine.execution import Execution
 from ostcal.engine.tiling import workers_for
 from ostcal.frames import FrameStack, FrameType, SampleEncoding
 from ostcal.inputs.grouping import Group, GroupKey, settings_differ
+from ostcal.measure.frames.merge_survey import merge_blocks
+from ostcal.measure.frames.survey import BlockSurvey, SeriesSurvey, band_rows, sampled_blocks
+from ostcal.measure.frames.survey_block import survey_block
 from ostcal.measure.live import SATURATED_FROM
-from ostcal.measure.survey import BlockSurvey, SeriesSurvey, band_rows, merge_blocks, sampled_blocks, survey_block
 
 logger = logging.getLogger(__name__)
 

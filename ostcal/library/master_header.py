@@ -17,9 +17,9 @@ from ostcal.engine.rejection import MinMax, RejectionMethod, SigmaClip, Winsoriz
 from ostcal.engine.tasks import JobResult
 from ostcal.frames import FrameType
 from ostcal.inputs.grouping import Group
-from ostcal.measure.camera import CameraProperties, Measured
-from ostcal.measure.defects import Defect
+from ostcal.measure.camera.measured import CameraProperties, Measured
 from ostcal.measure.findings import Outcome
+from ostcal.measure.masters.defects import Defect
 
 CardValue = str | int | float | bool | None
 Card = tuple[str, CardValue, str]

@@ -28,22 +28,23 @@ class Finding:
     """Its word, such as ``level jump``: the same in reports, files and limits."""
     outcome: Outcome
     value: float | None
-    """What was measured; ``None`` where there is no number."""
+    """What was measured; ``None`` if there is no number."""
     limit: float | None
     """The limit that decided: that of a warning for `PASS` and `WARN`, that of a failure for `FAIL`."""
     unit: str = ""
     text: str
-    """One line with number and limit, for a person."""
+    """One line for readers, with number and limit."""
     frame: int | None = None
-    """Index of the frame in its series; ``None`` where it is about all of them or about the master."""
+    """Index of the frame in its series; ``None`` if it is about all of them or about the master."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Give it as JSON values; numbers that are not finite become ``None``."""
+        """Return it as JSON values; numbers that are not finite become ``None``."""
+        value, limit = (x if x is not None and math.isfinite(x) else None for x in (self.value, self.limit))
         return {
             "check": self.check,
             "outcome": str(self.outcome),
-            "value": _finite(self.value),
-            "limit": _finite(self.limit),
+            "value": value,
+            "limit": limit,
             "unit": self.unit,
             "text": self.text,
             "frame": self.frame,
@@ -51,7 +52,7 @@ class Finding:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Finding:
-        """Read back what `as_dict` gave.
+        """Read what `as_dict` returned.
 
         Raises
         ------
@@ -70,16 +71,12 @@ class Finding:
 
 
 def worst(findings: Iterable[Finding]) -> Outcome:
-    """Give the most severe outcome; `PASS` where nothing was found."""
+    """Return the most severe outcome; `PASS` without findings."""
     return max((finding.outcome for finding in findings), key=_SEVERITY.__getitem__, default=Outcome.PASS)
 
 
 def outcome_above(value: float, warn_above: float, fail_above: float = math.inf) -> tuple[Outcome, float]:
-    """Judge a value that should be small; gives the outcome and the limit that decided."""
+    """Judge a value that should be small; return the outcome and the limit that decided."""
     if value > fail_above:
         return Outcome.FAIL, fail_above
     return (Outcome.WARN if value > warn_above else Outcome.PASS), warn_above
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None

@@ -29,7 +29,7 @@ _CELL_PIXELS = 1 << 16
 """Pixels of a cell that are looked at, or nearly so many: the median of all of 61 MP would take a second."""
 
 
-class Check(StrEnum):
+class LiveCheck(StrEnum):
     """What is checked; the word that records and messages use."""
 
     SATURATION = "saturation"
@@ -40,7 +40,7 @@ class Check(StrEnum):
     GRADIENT = "light gradient"
 
 
-LIGHT_CHECKS = (Check.ABOVE_BIAS, Check.SINCE_START, Check.GRADIENT)
+LIGHT_CHECKS = (LiveCheck.ABOVE_BIAS, LiveCheck.SINCE_START, LiveCheck.GRADIENT)
 """Those that speak of light in a dark."""
 
 
@@ -48,12 +48,12 @@ LIGHT_CHECKS = (Check.ABOVE_BIAS, Check.SINCE_START, Check.GRADIENT)
 class Verdict:
     """The outcome of one check of one frame."""
 
-    check: Check
+    check: LiveCheck
     value: float
     limit: float
     passed: bool
     text: str
-    """One line with number and limit, for a person."""
+    """One line for readers, with number and limit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +81,7 @@ class ColourLevel:
     """How bright a frame is, for choosing an exposure."""
 
     mean_adu: float
-    """Mean of the brightest colour; of all pixels where there are no colours."""
+    """Mean of the brightest colour; of all pixels without colours."""
     saturated_share: float
     """Of the pixels of the colour that has most of them."""
 
@@ -90,7 +90,7 @@ def saturation(saturated: int, n_pixels: int, limit_share: float) -> Verdict:
     """Judge the share of saturated pixels."""
     share = saturated / n_pixels
     return Verdict(
-        check=Check.SATURATION,
+        check=LiveCheck.SATURATION,
         value=share,
         limit=limit_share,
         passed=share <= limit_share,
@@ -102,7 +102,7 @@ def temperature(ccd_c: float, target_c: float, tolerance_c: float) -> Verdict:
     """Judge the distance of the sensor from its set point; -10.5 and -9.5 are within 1, whatever floats make of it."""
     distance_c = abs(ccd_c - target_c)
     return Verdict(
-        check=Check.TEMPERATURE,
+        check=LiveCheck.TEMPERATURE,
         value=distance_c,
         limit=tolerance_c,
         passed=distance_c <= tolerance_c + 1e-6,
@@ -111,14 +111,14 @@ def temperature(ccd_c: float, target_c: float, tolerance_c: float) -> Verdict:
 
 
 def level_jump(level_adu: float, earlier_adu: Sequence[float], limits: LiveLimits, bias_adu: float) -> Verdict | None:
-    """Judge how far a frame is from the median of the frames before it; ``None`` where there are none."""
+    """Judge how far a frame is from the median of the frames before it; ``None`` without any."""
     if not earlier_adu:
         return None
     typical = statistics.median(earlier_adu)
     limit = max(limits.jump_adu, limits.jump_share * abs(typical - bias_adu))
     jump = level_adu - typical
     return Verdict(
-        check=Check.LEVEL,
+        check=LiveCheck.LEVEL,
         value=jump,
         limit=limit,
         passed=abs(jump) <= limit,
@@ -129,17 +129,17 @@ def level_jump(level_adu: float, earlier_adu: Sequence[float], limits: LiveLimit
 def light_above_bias(
     level_adu: float, bias_adu: float | None, exposure_time_s: float, limits: LiveLimits, max_adu: int
 ) -> Verdict | None:
-    """Judge the level of a dark against that of bias frames; ``None`` where none is known."""
+    """Judge the level of a dark against that of bias frames; ``None`` if it is not known."""
     if bias_adu is None:
         return None
     above = level_adu - bias_adu
     limit = leak_limit_adu(exposure_time_s, limits, max_adu)
     text = f"it is {above:.1f} ADU above the bias level (limit {limit:.1f} ADU): light may reach the sensor"
-    return Verdict(check=Check.ABOVE_BIAS, value=above, limit=limit, passed=above <= limit, text=text)
+    return Verdict(check=LiveCheck.ABOVE_BIAS, value=above, limit=limit, passed=above <= limit, text=text)
 
 
 def light_since_start(level_adu: float, first_adu: Sequence[float], limits: LiveLimits, max_adu: int) -> Verdict | None:
-    """Judge the level of a dark against the first frames of its series; ``None`` where it is the first."""
+    """Judge the level of a dark against the first frames of its series; ``None`` for the first frame."""
     if not first_adu:
         return None
     rise = level_adu - statistics.median(first_adu[:FIRST_FRAMES])
@@ -147,23 +147,23 @@ def light_since_start(level_adu: float, first_adu: Sequence[float], limits: Live
     text = (
         f"it is {rise:.1f} ADU above the first frames of its series (limit {limit:.1f} ADU): light may reach the sensor"
     )
-    return Verdict(check=Check.SINCE_START, value=rise, limit=limit, passed=rise <= limit, text=text)
+    return Verdict(check=LiveCheck.SINCE_START, value=rise, limit=limit, passed=rise <= limit, text=text)
 
 
 def light_gradient(gradient: float, exposure_time_s: float, limits: LiveLimits, max_adu: int) -> Verdict:
     """Judge the unevenness of a dark (see `gradient_adu`): a leak comes from one side."""
     limit = leak_limit_adu(exposure_time_s, limits, max_adu)
     text = f"its level differs by {gradient:.1f} ADU across the sensor (limit {limit:.1f} ADU): light may reach it"
-    return Verdict(check=Check.GRADIENT, value=gradient, limit=limit, passed=gradient <= limit, text=text)
+    return Verdict(check=LiveCheck.GRADIENT, value=gradient, limit=limit, passed=gradient <= limit, text=text)
 
 
 def leak_limit_adu(exposure_time_s: float, limits: LiveLimits, max_adu: int) -> float:
-    """Give the level above bias from which a dark is taken to have seen light."""
+    """Return the level above bias from which a dark is taken to have seen light."""
     return max((limits.leak_share + limits.leak_share_per_s * exposure_time_s) * max_adu, 1.0)
 
 
 def gradient_adu(pixels: NDArray[Any]) -> float:
-    """Give the range of the medians of the cells of a 4 x 4 grid.
+    """Return the range of the medians of the cells of a 4 x 4 grid.
 
     Parameters
     ----------
@@ -190,7 +190,7 @@ def gradient_adu(pixels: NDArray[Any]) -> float:
 
 
 def median_adu(pixels: NDArray[Any]) -> float:
-    """Give the median of a frame, or of one in some of its pixels where it is large."""
+    """Return the median of a frame; of a large one, of one in some of its pixels."""
     step = math.isqrt(max(1, pixels.size // (_CELLS**2 * _CELL_PIXELS))) // 2 * 2 + 1
     return float(np.median(pixels[::step, ::step]))
 

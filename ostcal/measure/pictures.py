@@ -1,6 +1,6 @@
 """Small grey pictures of planes of any size for reports: limits of brightness, fewer pixels, 8 bits.
 
-Planes are read by strips of rows; nothing larger than a strip and the picture is in memory.
+Planes are read in strips of rows; nothing larger than a strip and the picture is in memory.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _STRIP_ROWS = 128
 
 
 def zscale_limits(values: NDArray[Any], contrast: float = 0.25, samples: int = 10_000) -> tuple[float, float]:
-    """Give the levels that show as black and white, by the zscale algorithm.
+    """Return the levels that show as black and white, by the zscale algorithm.
 
     A line is fitted to the sorted values, those further than 2.5 sigma from it are left out with their neighbours, five
-    times at most; the limits follow its slope, divided by the contrast, from the median. Where more than half of the
-    values are left out, they are the minimum and the maximum.
+    times at most; the limits follow its slope, divided by the contrast, from the median. They are the minimum and the
+    maximum if more than half of the values are left out.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def zscale_limits(values: NDArray[Any], contrast: float = 0.25, samples: int = 1
     Returns
     -------
     float, float
-        Black and white; 0 and 1 where there are no values, and never equal.
+        Black and white; 0 and 1 without values, and never equal.
 
     Notes
     -----
@@ -62,7 +62,7 @@ def zscale_limits(values: NDArray[Any], contrast: float = 0.25, samples: int = 1
 
 
 def _slope_of_line(ordered: NDArray[np.float64]) -> float | None:
-    """Fit a line to sorted values, what is far from it left out; ``None`` where more than half of them is."""
+    """Fit a line to (n,) sorted values, those far from it left out; ``None`` if more than half of them are."""
     n = len(ordered)
     if n < 5:
         return None
@@ -128,7 +128,7 @@ def downsample(
 
 
 def block_side(width: int, max_width: int, *, bayer: bool = False) -> int:
-    """Give the side of the blocks that `downsample` makes one pixel of."""
+    """Return the side of the blocks that `downsample` makes one pixel of."""
     block = max(1, -(-width // max(1, max_width)))
     return block + block % 2 if bayer else block
 
@@ -155,7 +155,7 @@ def _binned(rows: FloatMap, block: int, bins: Bins) -> FloatMap:
 
 
 def grey_image(values: NDArray[Any], limits: tuple[float, float] | None = None) -> NDArray[np.uint8]:
-    """Give 8-bit grey values of a picture: 0 at the lower limit and 255 at the upper one.
+    """Return 8-bit grey values of a picture: 0 at the lower limit and 255 at the upper one.
 
     Parameters
     ----------

@@ -9,8 +9,8 @@ from typing import Any
 
 from ostcal.frames import FrameType
 from ostcal.library.find import LibraryMaster
-from ostcal.measure.defects import Defect
 from ostcal.measure.findings import Finding, Outcome, worst
+from ostcal.measure.masters.defects import Defect
 from ostcal.report.document import (
     DefectCount,
     Entry,

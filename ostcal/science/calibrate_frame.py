@@ -34,8 +34,8 @@ from ostcal.frames import FrameType
 from ostcal.library.find import FitsPlane, LibraryMaster, StorePlane
 from ostcal.library.master_header import Card
 from ostcal.library.store import MasterStore
-from ostcal.measure.dark_ladder import chi_square_quantile
-from ostcal.measure.defects import Defect
+from ostcal.measure.estimators import chi_square_quantile
+from ostcal.measure.masters.defects import Defect
 from ostcal.places.paths import directories_in, is_remote, remove_tree
 from ostcal.science.match import DarkMix, MatchedMasters
 from ostcal.science.synthetic_dark import PRIOR_SAMPLES, SyntheticDark

@@ -15,18 +15,18 @@ from ostcal.frames import CameraSettings, FrameType
 from ostcal.inputs.grouping import EXPOSURE_TOLERANCE, GroupKey
 from ostcal.library.find import LibraryMaster, StorePlane
 from ostcal.library.store import MasterStore, Plane
-from ostcal.measure.camera import Measured
-from ostcal.measure.dark_ladder import (
+from ostcal.measure.camera.dark_ladder import (
     LEAST_HOT_PIXELS,
     LadderFit,
     LadderLimits,
     LadderQuality,
-    chi_square_quantile,
     fit_ladder,
     ladder_quality,
     median_dark_current,
     why_not_linear,
 )
+from ostcal.measure.camera.measured import Measured
+from ostcal.measure.estimators import chi_square_quantile
 from ostcal.row_window import RowWindow
 
 FloatPlane = NDArray[np.float32]

@@ -26,7 +26,7 @@ from ostcal.frames import FrameType
 from ostcal.inputs.gather import gather_inputs, stack_of
 from ostcal.inputs.grouping import GroupRules, group_frames
 from ostcal.library.store import MasterStore
-from ostcal.measure.defects import Defect
+from ostcal.measure.masters.defects import Defect
 from ostcal.simulator.sensor import Exposure, SensorModel
 from support import night as n
 from support import quality_nights as q

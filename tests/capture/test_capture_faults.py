@@ -24,7 +24,7 @@ from ostcal.devices.alpaca_link import Timeouts
 from ostcal.devices.protocols import CameraRequest
 from ostcal.errors import DeviceError
 from ostcal.frames import FrameType
-from ostcal.measure.live import Check, LiveLimits
+from ostcal.measure.live import LiveCheck, LiveLimits
 from ostcal.series.reader import open_series
 from ostcal.series.record import FrameRecord
 from ostcal.simulator.faults import FAULTS
@@ -256,7 +256,7 @@ def test_a_cooler_that_misses_its_target_is_seen_in_every_frame(
         records = check_frames(tmp_path, observatory)
     assert [record.metadata.ccd_temperature_c for record in records] == pytest.approx([-7.0] * N_FRAMES, abs=0.2)
     for record in records:
-        (verdict,) = [check for check in record.checks if check.name == Check.TEMPERATURE]
+        (verdict,) = [check for check in record.checks if check.name == LiveCheck.TEMPERATURE]
         assert not verdict.passed
     assert sum("from -10.0 C (limit 2.0 C)" in warning for warning in outcome.warnings) == N_FRAMES
     assert "from -10.0 C (limit 2.0 C)" in caplog.text

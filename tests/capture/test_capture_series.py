@@ -24,7 +24,7 @@ from ostcal.clock import SystemClock
 from ostcal.fits.read import find_fits, inspect_fits
 from ostcal.frames import CameraSettings, FrameType
 from ostcal.inputs.transfer import import_frames
-from ostcal.measure.live import Check, LiveLimits
+from ostcal.measure.live import LiveCheck, LiveLimits
 from ostcal.series.reader import open_series
 from ostcal.series.record import record_path
 from support.direct_camera import START, DirectCamera, FakeClock, Faults, Scene, small_sensor
@@ -111,7 +111,7 @@ def test_a_record_says_all_that_is_known_of_its_frame(room: Room) -> None:
     assert pixels.statistics.mean == pytest.approx(frame.mean())
     assert pixels.statistics.saturated == 0
     assert {check.name for check in record.checks} == {
-        Check.SATURATION, Check.TEMPERATURE, Check.LEVEL, Check.SINCE_START, Check.GRADIENT,
+        LiveCheck.SATURATION, LiveCheck.TEMPERATURE, LiveCheck.LEVEL, LiveCheck.SINCE_START, LiveCheck.GRADIENT,
     }  # fmt: skip
     assert all(check.passed for check in record.checks)
 
@@ -356,7 +356,8 @@ def test_light_that_comes_in_the_middle_of_darks_is_seen(tmp_path: Path, caplog:
     assert "light may reach the sensor" in caplog.text
     records = open_series(tmp_path / "exp_5.000s.zarr").records
     assert all(check.passed for check in records[0].checks)
-    assert {check.name for check in records[5].checks if not check.passed} >= {Check.SINCE_START, Check.ABOVE_BIAS}
+    failed = {check.name for check in records[5].checks if not check.passed}
+    assert failed >= {LiveCheck.SINCE_START, LiveCheck.ABOVE_BIAS}
 
 
 def test_a_temperature_that_drifts_is_warned_of(tmp_path: Path) -> None:

@@ -33,9 +33,7 @@ from ostcal.config import (
     with_overrides,
 )
 from ostcal.errors import ConfigError
-from ostcal.measure.defects import DefectLimits
-from ostcal.measure.frame_checks import FrameLimits
-from ostcal.measure.master_checks import MasterLimits
+from ostcal.measure.limits import DefectLimits, FrameLimits, MasterLimits
 
 Load = Callable[[str | bytes], Config]
 

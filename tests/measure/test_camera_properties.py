@@ -15,15 +15,12 @@ import pytest
 from astropy.io import fits
 from numpy.typing import NDArray
 
-from ostcal.measure.camera import (
-    CameraProperties,
-    Measured,
-    SurveyedSeries,
-    measure_camera,
-    pair_mean,
-    with_dark_current,
-)
-from ostcal.measure.survey import GRID, merge_blocks, sampled_blocks, survey_block
+from ostcal.measure.camera.measured import CameraProperties, Measured, SurveyedSeries
+from ostcal.measure.camera.properties import measure_camera, with_dark_current
+from ostcal.measure.camera.read_noise import pair_mean
+from ostcal.measure.frames.merge_survey import merge_blocks
+from ostcal.measure.frames.survey import GRID, sampled_blocks
+from ostcal.measure.frames.survey_block import survey_block
 from ostcal.simulator.sensor import SENSORS, Exposure, SensorModel
 
 SIZE = {"width": 400, "height": 300}

@@ -11,18 +11,18 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ostcal.errors import InputError
-from ostcal.measure.dark_ladder import (
+from ostcal.measure.camera.dark_ladder import (
     BAD_Z,
     BLOCK_PIXELS,
     LadderFit,
     LadderLimits,
     LadderQuality,
-    chi_square_quantile,
     fit_ladder,
     ladder_quality,
     median_dark_current,
     why_not_linear,
 )
+from ostcal.measure.estimators import chi_square_quantile
 
 EXPOSURES = [0.0, 10.0, 60.0, 300.0]
 Planes = NDArray[np.float32]

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ostcal.frames import FrameType
-from ostcal.measure.defects import BadColumn, Defect, DefectMap, FlaggedPixels, chi_square_bound, poisson_bound
-from ostcal.measure.master_scan import MasterScan
+from ostcal.measure.estimators import chi_square_bound
+from ostcal.measure.masters.defect_map import BadColumn, DefectMap, FlaggedPixels
+from ostcal.measure.masters.defects import Defect, poisson_bound
+from ostcal.measure.masters.scan_result import MasterScan
 from ostcal.simulator.sensor import SENSORS, SensorModel
 from support.master_samples import QUIET, Master, combined, exposure_of, frames_of, master_of, small
 

@@ -16,8 +16,12 @@ from ostcal.frames import FrameType
 from ostcal.inputs.gather import gather_inputs, stack_of
 from ostcal.inputs.grouping import GroupRules, group_frames
 from ostcal.measure.findings import Finding, Outcome, worst
-from ostcal.measure.frame_checks import FrameLimits, check_frames, check_rejected
-from ostcal.measure.survey import SeriesSurvey, merge_blocks, sampled_blocks, survey_block
+from ostcal.measure.frames.check_frames import check_frames
+from ostcal.measure.frames.merge_survey import merge_blocks
+from ostcal.measure.frames.rejected import check_rejected
+from ostcal.measure.frames.survey import SeriesSurvey, sampled_blocks
+from ostcal.measure.frames.survey_block import survey_block
+from ostcal.measure.limits import FrameLimits
 from ostcal.simulator.sensor import SENSORS, Exposure, SensorModel
 
 FULL_ADU = 65535

@@ -9,15 +9,11 @@ import pytest
 
 from ostcal.frames import FrameType
 from ostcal.measure.findings import Finding, Outcome, worst
-from ostcal.measure.master_checks import (
-    Compared,
-    MasterFacts,
-    MasterLimits,
-    check_master,
-    compare_masters,
-    dust_shadows,
-)
-from ostcal.measure.master_scan import plane_reader
+from ostcal.measure.limits import MasterLimits
+from ostcal.measure.masters.against_previous import ComparedMaster, compare_masters
+from ostcal.measure.masters.check_master import MasterFacts, check_master
+from ostcal.measure.masters.dust import dust_shadows
+from ostcal.measure.masters.scan_result import plane_reader
 from ostcal.simulator.sensor import SENSORS, Dust, Filter, SensorModel
 from support.master_samples import QUIET, Master, combined, frames_of, master_of, small
 
@@ -267,8 +263,8 @@ def test_what_is_not_known_is_not_judged() -> None:
 # --- against the previous master ---
 
 
-def compared(master: Master) -> Compared:
-    return Compared(
+def compared(master: Master) -> ComparedMaster:
+    return ComparedMaster(
         read_rows=plane_reader(master.master, master.std, master.n_used),
         n_frames=len(master.rejected_per_frame),
         adu_per_unit=master.adu_per_unit,

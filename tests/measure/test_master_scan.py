@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ostcal.frames import FrameType
-from ostcal.measure.defects import Defect, NoiseModel
-from ostcal.measure.master_scan import CELL, FINE, Plane, cell_rectangles, plane_reader, scan_master
+from ostcal.measure.masters.defects import Defect, SampleModel
+from ostcal.measure.masters.scan import FINE, scan_master
+from ostcal.measure.masters.scan_kernels import CELL
+from ostcal.measure.masters.scan_result import Plane, cell_rectangles, plane_reader
 from ostcal.simulator.sensor import SENSORS
 from support.master_samples import QUIET, Master, assert_same_scan, master_of, small
 
@@ -46,7 +48,7 @@ def test_what_stops_a_thread_reaches_the_caller() -> None:
         return read(plane, start, stop)
 
     with pytest.raises(OSError, match="the disk is gone"):
-        scan_master(failing, (333, 200), FrameType.DARK, NoiseModel(n_frames=10), step_rows=50, threads=2)
+        scan_master(failing, (333, 200), FrameType.DARK, SampleModel(n_frames=10), step_rows=50, threads=2)
 
 
 def test_each_row_of_each_plane_is_read_once_and_in_order() -> None:
@@ -58,7 +60,7 @@ def test_each_row_of_each_plane_is_read_once_and_in_order() -> None:
         asked[plane].append((start, stop))
         return read(plane, start, stop)
 
-    scan_master(counting, (333, 200), FrameType.DARK, NoiseModel(n_frames=10), step_rows=50)
+    scan_master(counting, (333, 200), FrameType.DARK, SampleModel(n_frames=10), step_rows=50)
     for pieces in asked.values():
         assert pieces == [(0, 50), (50, 100), (100, 150), (150, 200), (200, 250), (250, 300), (300, 333)]
 
@@ -67,7 +69,7 @@ def test_each_row_of_each_plane_is_read_once_and_in_order() -> None:
 def test_noise_is_that_of_the_samples(bayer: bool) -> None:
     shape, n_frames = (640, 900), 16
     scan = scan_master(
-        plane_reader(*synthetic(shape, n_frames)), shape, FrameType.DARK, NoiseModel(n_frames=n_frames), bayer=bayer
+        plane_reader(*synthetic(shape, n_frames)), shape, FrameType.DARK, SampleModel(n_frames=n_frames), bayer=bayer
     )
     assert scan.sample_noise == pytest.approx(4.0, rel=0.01)
     assert scan.mean_noise == pytest.approx(1.0, rel=0.01)
@@ -89,7 +91,7 @@ def test_noise_of_simulated_masters_is_the_truth(sensor: Any, n_frames: int) -> 
 def test_levels_profiles_and_histogram_are_those_of_numpy() -> None:
     shape = (260, 330)
     master, std, n_used = synthetic(shape, 20)
-    scan = scan_master(plane_reader(master, std, n_used), shape, FrameType.DARK, NoiseModel(n_frames=20))
+    scan = scan_master(plane_reader(master, std, n_used), shape, FrameType.DARK, SampleModel(n_frames=20))
     for (band, cell), (top, bottom, left, right) in cell_rectangles(scan):
         if right - left == CELL:
             assert scan.cells[band, cell] == pytest.approx(np.median(master[top:bottom, left:right]), abs=0.3)
@@ -109,7 +111,7 @@ def test_cells_of_a_bayer_sensor_average_the_colours() -> None:
     shape = (192, 192)
     master = np.tile(np.array([[0.5, 1.0], [1.0, 0.65]], dtype=np.float32), (96, 96))
     std, n_used = np.full(shape, 0.01, np.float32), np.full(shape, 20, np.uint16)
-    model = NoiseModel(n_frames=20, adu_per_unit=20_000)
+    model = SampleModel(n_frames=20, adu_per_unit=20_000)
     scan = scan_master(plane_reader(master, std, n_used), shape, FrameType.FLAT, model, bayer=True)
     np.testing.assert_allclose(scan.cells, 0.7875, rtol=1e-6)
     assert not scan.dq.any()
@@ -125,7 +127,7 @@ def test_the_noise_of_each_colour_is_its_own() -> None:
     master = (100 * colour).astype(np.float32)
     n_used = np.full(shape, n_frames, np.uint16)
     scan = scan_master(
-        plane_reader(master, std, n_used), shape, FrameType.FLAT, NoiseModel(n_frames=n_frames), bayer=True
+        plane_reader(master, std, n_used), shape, FrameType.FLAT, SampleModel(n_frames=n_frames), bayer=True
     )
     assert [(int(y), int(x)) for y, x in np.argwhere(scan.dq)] == [(64, 60)]
 
@@ -134,7 +136,7 @@ def test_rejected_samples_are_mapped() -> None:
     shape = (320, 320)
     master, std, n_used = synthetic(shape, 20)
     n_used[64:128, 128:192] -= 5
-    scan = scan_master(plane_reader(master, std, n_used), shape, FrameType.DARK, NoiseModel(n_frames=20))
+    scan = scan_master(plane_reader(master, std, n_used), shape, FrameType.DARK, SampleModel(n_frames=20))
     expected = np.zeros((5, 5))
     expected[1, 2] = 0.25
     np.testing.assert_allclose(scan.rejected_cells, expected, atol=1e-6)
@@ -146,7 +148,7 @@ def test_the_hottest_pixels_are_listed_first() -> None:
     rng = np.random.default_rng(9)
     places = rng.choice(200 * 300, 150, replace=False)
     master.ravel()[places] += np.arange(150, dtype=np.float32) * 10 + 100
-    scan = scan_master(plane_reader(master, std, n_used), (200, 300), FrameType.DARK, NoiseModel(n_frames=20))
+    scan = scan_master(plane_reader(master, std, n_used), (200, 300), FrameType.DARK, SampleModel(n_frames=20))
     assert scan.counts[Defect.HOT] == 150
     assert len(scan.strongest) == 100
     assert [(pixel.row * 300 + pixel.column) for pixel in scan.strongest] == places[:49:-1].tolist()
@@ -158,7 +160,7 @@ def test_missing_pixels_do_not_spread() -> None:
     master[40:60, 30:50] = np.nan
     std[40:60, 30:50] = np.nan
     n_used[40:60, 30:50] = 0
-    scan = scan_master(plane_reader(master, std, n_used), (200, 300), FrameType.DARK, NoiseModel(n_frames=20))
+    scan = scan_master(plane_reader(master, std, n_used), (200, 300), FrameType.DARK, SampleModel(n_frames=20))
     assert scan.n_nan == 400
     assert np.array_equal(scan.dq != 0, np.isnan(master))
     assert np.isfinite(scan.cells).all()
@@ -169,7 +171,7 @@ def test_missing_pixels_do_not_spread() -> None:
 def test_a_master_of_nothing_is_all_no_data() -> None:
     shape = (70, 80)
     planes = np.full(shape, np.nan, np.float32), np.zeros(shape, np.float32), np.zeros(shape, np.uint16)
-    scan = scan_master(plane_reader(*planes), shape, FrameType.DARK, NoiseModel(n_frames=5))
+    scan = scan_master(plane_reader(*planes), shape, FrameType.DARK, SampleModel(n_frames=5))
     assert scan.counts[Defect.NO_DATA] == scan.n_nan == 70 * 80
     assert scan.histogram.counts.sum() == 0
 
@@ -189,7 +191,7 @@ def test_any_size_is_scanned(height: int, width: int, bayer: bool, n_frames: int
     master = (500 + rng.normal(0, 1, shape)).astype(np.float32)
     std = np.full(shape, 2.0 if n_frames > 1 else 0.0, np.float32)
     n_used = np.full(shape, n_frames, np.uint16)
-    scan = scan_master(plane_reader(master, std, n_used), shape, kind, NoiseModel(n_frames=n_frames), bayer=bayer)
+    scan = scan_master(plane_reader(master, std, n_used), shape, kind, SampleModel(n_frames=n_frames), bayer=bayer)
     assert scan.dq.shape == shape
     assert scan.row_profile.shape == (height,)
     assert scan.column_profile.shape == (width,)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ostcal.measure.scan_kernels import CELL, clipped_sums, excess_of, find_unusual
+from ostcal.measure.masters.scan_kernels import CELL, clipped_sums, excess_of, find_unusual
 
 FloatMap = NDArray[np.float32]
 

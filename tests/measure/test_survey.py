@@ -13,17 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ostcal.measure.survey import (
+from ostcal.measure.frames.merge_survey import merge_blocks
+from ostcal.measure.frames.survey import (
     GRID,
     MAX_PAIRS,
     SAMPLED_PIXELS,
     BlockSurvey,
     SeriesSurvey,
     band_rows,
-    merge_blocks,
     sampled_blocks,
-    survey_block,
 )
+from ostcal.measure.frames.survey_block import survey_block
 from ostcal.simulator.sensor import SENSORS, Exposure, SensorModel
 
 FULL_ADU = 65535.0

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ostcal.measure.survey_kernels import centre_frames, compare_frames, compare_pairs
+from ostcal.measure.frames.survey_kernels import centre_frames, compare_frames, compare_pairs
 
 sizes = st.tuples(st.integers(1, 6), st.integers(1, 700), st.integers(0, 2**32))
 

@@ -11,13 +11,16 @@ import pytest
 from ostcal.config import load_config, resolved_values
 from ostcal.frames import FrameType
 from ostcal.library.master_header import defect_cards
-from ostcal.measure.defects import Defect
 from ostcal.measure.findings import Finding
-from ostcal.measure.frame_checks import check_frames, check_rejected
-from ostcal.measure.live import Check
-from ostcal.measure.master_checks import Compared, check_master, compare_masters
-from ostcal.measure.master_scan import plane_reader
-from ostcal.measure.survey import merge_blocks, survey_block
+from ostcal.measure.frames.check_frames import check_frames
+from ostcal.measure.frames.merge_survey import merge_blocks
+from ostcal.measure.frames.rejected import check_rejected
+from ostcal.measure.frames.survey_block import survey_block
+from ostcal.measure.live import LiveCheck
+from ostcal.measure.masters.against_previous import ComparedMaster, compare_masters
+from ostcal.measure.masters.check_master import check_master
+from ostcal.measure.masters.defects import Defect
+from ostcal.measure.masters.scan_result import plane_reader
 from ostcal.simulator.sensor import SENSORS
 from support.folders import ROOT
 from support.master_samples import exposure_of, frames_of, master_of, small
@@ -53,9 +56,11 @@ def words(findings: list[Finding]) -> set[str]:
     return {finding.check for finding in findings}
 
 
-def written_in(*modules: str) -> set[str]:
-    """Give the words of checks that are made by themselves, some of which say something only where it is so."""
-    sources = [(ROOT / "ostcal" / module).read_text(encoding="utf-8") for module in modules]
+def written_in(*patterns: str) -> set[str]:
+    """Return the words of checks that make findings of their own, some of them only now and then."""
+    paths = [path for pattern in patterns for path in (ROOT / "ostcal").glob(pattern)]
+    assert len(paths) >= len(patterns)
+    sources = [path.read_text(encoding="utf-8") for path in paths]
     return {word for source in sources for word in re.findall(r'check="([a-z ]+)"', source)}
 
 
@@ -74,7 +79,7 @@ def found_in_frames(kind: FrameType) -> set[str]:
 def found_in_masters(kind: FrameType) -> set[str]:
     made = master_of(small(SENSORS["demo"], 3), kind, N_FRAMES)
     reader = plane_reader(made.master, made.std, made.n_used)
-    compared = Compared(read_rows=reader, n_frames=N_FRAMES, adu_per_unit=made.adu_per_unit)
+    compared = ComparedMaster(read_rows=reader, n_frames=N_FRAMES, adu_per_unit=made.adu_per_unit)
     return words(check_master(made.scan(), made.facts())) | words(
         compare_masters(compared, compared, (made.master.shape[0], made.master.shape[1]), kind)
     )
@@ -84,19 +89,19 @@ def test_the_page_names_every_check_of_frames() -> None:
     found = set().union(*map(found_in_frames, KINDS)) | words(check_rejected([0] * N_FRAMES, 64))
     assert len(found) >= 14
     assert named(*(row[0] for row in table("Checks of frames"))) == found
-    assert written_in("measure/frame_checks.py") <= found
+    assert written_in("measure/frames/*.py") <= found
 
 
 def test_the_page_names_every_check_while_capturing() -> None:
     (sentence,) = re.findall(r"While frames are captured .*?;", chapter("Checks of frames"), flags=re.DOTALL)
-    assert named(sentence) == {str(check) for check in Check}
+    assert named(sentence) == {str(check) for check in LiveCheck}
 
 
 def test_the_page_names_every_check_of_masters() -> None:
     found = set().union(*map(found_in_masters, KINDS))
     assert len(found) >= 25
     assert named(*(row[0] for row in table("Checks of masters"))) == found | written_in(
-        "measure/master_checks.py", "build/judge.py"
+        "measure/masters/*.py", "build/judge.py"
     )
 
 

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from ostcal.engine.combine import combine_block
 from ostcal.engine.rejection import SeriesNoise, SigmaClip
 from ostcal.frames import FrameType, SampleEncoding
-from ostcal.measure.defects import NoiseModel
-from ostcal.measure.master_checks import MasterFacts
-from ostcal.measure.master_scan import MasterScan, plane_reader, scan_master
-from ostcal.measure.scan_along import ScanAlong, ScanCrowd
+from ostcal.measure.masters.check_master import MasterFacts
+from ostcal.measure.masters.defects import SampleModel
+from ostcal.measure.masters.scan import scan_master
+from ostcal.measure.masters.scan_result import MasterScan, plane_reader
+from ostcal.measure.masters.strip_scan import RunningScans, StripScan
 from ostcal.simulator.sensor import SENSORS, BiasPattern, DarkCurrent, Exposure, SensorModel
 
 QUIET = replace(
@@ -59,8 +60,8 @@ class Master:
     series_noise_adu: float
     adu_per_unit: float
 
-    def model(self, gain_e_per_adu: float | None = None) -> NoiseModel:
-        return NoiseModel(
+    def model(self, gain_e_per_adu: float | None = None) -> SampleModel:
+        return SampleModel(
             n_frames=len(self.rejected_per_frame),
             adu_per_unit=self.adu_per_unit,
             gain_e_per_adu=gain_e_per_adu,
@@ -82,11 +83,11 @@ class Master:
 
     def scan_along(self, strips: Sequence[tuple[int, int]], bands_at_once: int = 8, threads: int = 1) -> MasterScan:
         """Scan it by strips in this order, and read afterwards what did not come with them."""
-        along = ScanAlong(
+        along = StripScan(
             (self.master.shape[0], self.master.shape[1]),
             self.kind,
             self.model(),
-            ScanCrowd(at_once=1),
+            RunningScans(at_once=1),
             bayer=self.sensor.bayer is not None,
             bands_at_once=bands_at_once,
         )

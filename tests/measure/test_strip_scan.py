@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ostcal.frames import FrameType
-from ostcal.measure.master_scan import MasterScan, plane_reader
-from ostcal.measure.scan_along import ScanAlong, ScanCrowd
+from ostcal.measure.masters.scan_result import MasterScan, plane_reader
+from ostcal.measure.masters.strip_scan import RunningScans, StripScan
 from ostcal.simulator.sensor import SENSORS
 from support.master_samples import Master, assert_same_scan, master_of, small
 
@@ -51,7 +51,7 @@ def test_neither_strips_nor_their_order_nor_threads_matter(data: st.DataObject) 
 @pytest.mark.parametrize("rows", [1, 7, 64, 128, 299, 300])
 def test_strips_in_their_order_leave_nothing_to_be_read(rows: int) -> None:
     whole = master("demo", FrameType.DARK)
-    along = ScanAlong((300, 410), whole.kind, whole.model(), ScanCrowd(at_once=1), bands_at_once=2)
+    along = StripScan((300, 410), whole.kind, whole.model(), RunningScans(at_once=1), bands_at_once=2)
     for start, stop in strips_of(rows):
         planes = {name: getattr(whole, name)[start:stop] for name in ("master", "std", "n_used")}
         along.add_rows(start, **planes)
@@ -64,8 +64,8 @@ def test_strips_in_their_order_leave_nothing_to_be_read(rows: int) -> None:
 
 def test_a_scan_too_many_ends_the_oldest_which_is_read_afterwards(caplog: pytest.LogCaptureFixture) -> None:
     whole = master("demo", FrameType.DARK)
-    crowd = ScanCrowd(at_once=2)
-    scans = [ScanAlong((300, 410), whole.kind, whole.model(), crowd) for _ in range(3)]
+    crowd = RunningScans(at_once=2)
+    scans = [StripScan((300, 410), whole.kind, whole.model(), crowd) for _ in range(3)]
     for strip in strips_of(100):
         for along in scans:
             rows = slice(*strip)

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostcal.errors import InputError
-from ostcal.measure.camera import Measured
+from ostcal.measure.camera.measured import Measured
+from ostcal.measure.estimators import P16, P84, chi_square_quantile
 
 FloatPlane = NDArray[np.float32]
 
@@ -39,7 +40,7 @@ TILE = 16
 
 @dataclass(frozen=True, kw_only=True)
 class LadderFit:
-    """The line of every pixel; planes are (rows, width) float32, NaN where fewer masters than needed were usable."""
+    """The line of every pixel: (rows, width) float32 planes, NaN where fewer masters than needed were usable."""
 
     offset_adu: FloatPlane
     rate_adu_per_s: FloatPlane
@@ -70,14 +71,14 @@ class LadderFit:
         return np.sqrt(self.rate_variance)
 
     def level_at(self, exposure_s: float) -> FloatPlane:
-        """Give the dark of an exposure, ADU."""
+        """Return the dark of an exposure, ADU."""
         return self.offset_adu + self.rate_adu_per_s * np.float32(exposure_s)
 
     def uncertainty_at(self, exposure_s: float) -> FloatPlane:
-        """Give the standard deviation of the dark of an exposure, ADU, with the covariance of offset and rate.
+        """Return the standard deviation of the dark of an exposure, ADU, with the covariance of offset and rate.
 
-        Where chi-square is bad (see `BAD_Z`) it is larger by its root: a pixel that flickers or is clipped at full well
-        is as uncertain as its masters disagree.
+        If chi-square is bad (see `BAD_Z`) it is larger by its root: a pixel that flickers or is clipped at full well is
+        as uncertain as its masters disagree.
         """
         lever = np.float32(exposure_s) - self.pivot_s
         variance = self.pivot_variance_adu2 + lever * lever * self.rate_variance
@@ -109,8 +110,8 @@ def fit_ladder(
     Returns
     -------
     LadderFit
-        16 ns a pixel for four masters with variance planes, 14 ns with scalars (one thread); the memory is that of the
-        six planes it gives and twenty blocks of `BLOCK_PIXELS`.
+        16 ns a pixel for four masters with variance planes, 14 ns with scalars (one thread); the memory is that of its
+        six planes and of twenty blocks of `BLOCK_PIXELS`.
 
     Raises
     ------
@@ -188,7 +189,7 @@ def _fit_block(
 def _weights(
     levels: list[FloatPlane], variances: Sequence[float | FloatPlane], saturation_adu: float
 ) -> tuple[list[FloatPlane], list[NDArray[np.bool_] | None], FloatPlane]:
-    """Give weights (0 where a sample is not usable), which samples are usable (``None`` is all), and how many are."""
+    """Return weights (0 where a sample is not usable), which samples are usable (``None`` is all), and how many are."""
     weights: list[FloatPlane] = []
     usable: list[NDArray[np.bool_] | None] = []
     n_usable = np.asarray(0, np.float32)
@@ -243,7 +244,7 @@ class LadderLimits:
 
 
 def ladder_quality(fit: LadderFit) -> LadderQuality | None:
-    """Summarise chi-square over the pixels of a fit, of sampled rows; nothing where none has a chi-square."""
+    """Summarize chi-square over the pixels of a fit, of sampled rows; ``None`` if no pixel has one."""
     known = np.isfinite(fit.chi_square)
     n_pixels = int(np.count_nonzero(known))
     if n_pixels == 0:
@@ -273,7 +274,7 @@ def ladder_quality(fit: LadderFit) -> LadderQuality | None:
 
 
 def why_not_linear(quality: LadderQuality, limits: LadderLimits) -> str:
-    """Say why no dark should be made from a fit; "" where it may."""
+    """Return why no dark should be made from a fit; "" if it may."""
     if quality.median_ratio > limits.median_ratio and quality.misfit_adu > limits.misfit_adu:
         return (
             f"the masters are not on a line: median chi-square {quality.median_ratio:.1f} times what noise gives "
@@ -287,26 +288,17 @@ def why_not_linear(quality: LadderQuality, limits: LadderLimits) -> str:
     return ""
 
 
-def chi_square_quantile(z: float, freedom: int) -> float:
-    """Give the quantile of chi-square per degree of freedom at `z` standard deviations of a normal distribution.
-
-    The approximation of Wilson and Hilferty (1931): at most 4 % off for one degree of freedom, 1 % from two on.
-    """
-    spread = 2 / (9 * freedom)
-    return max(0.0, 1 - spread + z * math.sqrt(spread)) ** 3
-
-
 # ---- the median pixel ----
 
 
 def median_dark_current(
     fit: LadderFit, masters: Sequence[FloatPlane] | FloatPlane, exposures_s: Sequence[float]
 ) -> Measured:
-    """Give the dark current of the median pixel, ADU/s.
+    """Return the dark current of the median pixel, ADU/s.
 
-    The uncertainty has two parts: that of a median of so many tiles of `TILE` pixels squared, and, from three masters
-    on, what the medians of the masters scatter about their own line (the bias level drifts between series, for all
-    pixels alike; two masters cannot tell).
+    The uncertainty has two parts: that of a median of so many tiles of `TILE` pixels squared (sqrt(pi / 2) times that
+    of a mean of normal values), and, from three masters on, the scatter of the medians of the masters about their own
+    line: the bias level drifts between series, for all pixels alike, which two masters cannot show.
 
     Parameters
     ----------
@@ -324,13 +316,13 @@ def median_dark_current(
     tiles = _tile_levels(fit.rate_adu_per_s)
     if tiles.size == 0:
         raise InputError("dark current: no pixel has two masters below saturation; take darks of shorter exposures")
-    low, median, high = np.quantile(tiles, (0.1587, 0.5, 0.8413))
+    low, median, high = np.quantile(tiles, (P16, 0.5, P84))
     sampling = math.sqrt(math.pi / 2) * float(high - low) / 2 / math.sqrt(tiles.size)
     return Measured(value=float(median), uncertainty=math.hypot(sampling, _common_error(masters, exposures_s)))
 
 
 def _tile_levels(rates: FloatPlane) -> NDArray[np.float64]:
-    """Give the middle level of each tile: the mean of its middle half.
+    """Return the middle level of each tile: the mean of its middle half.
 
     The median of noisy pixels is above that of the pixels where glow makes their distribution skew: 7 % for 0.02 e-/s
     with a read noise of 1.6 e- and five frames. In a tile the glow is even.
@@ -350,7 +342,7 @@ def _tile_levels(rates: FloatPlane) -> NDArray[np.float64]:
 
 
 def _common_error(masters: Sequence[FloatPlane] | FloatPlane, exposures_s: Sequence[float]) -> float:
-    """Give the standard deviation of a rate that what moves all pixels alike makes, ADU/s; 0 for two masters."""
+    """Return the standard deviation of a rate, ADU/s, from shifts of all pixels alike; 0 for two masters."""
     if len(exposures_s) < 3:
         return 0.0
     t = np.asarray(exposures_s, np.float64)

@@ -1,0 +1,115 @@
+"""What is measured of a camera, with uncertainties, and the surveyed series that it is measured on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ostcal.measure.frames.survey import SeriesSurvey
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A number and its standard deviation."""
+
+    value: float
+    uncertainty: float
+
+    def __mul__(self, other: Measured) -> Measured:
+        """Multiply two independent numbers."""
+        return Measured(
+            value=self.value * other.value,
+            uncertainty=math.hypot(self.uncertainty * other.value, self.value * other.uncertainty),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SurveyedSeries:
+    """A series of bias, dark or flat frames of one camera and setting, as far as it was surveyed."""
+
+    survey: SeriesSurvey
+    exposures_s: tuple[float, ...]
+    """Of each frame, in the order of the survey."""
+    filter_name: str | None = None
+    subtracted: bool = False
+    """Whether a dark or bias was already subtracted, as headers say or levels show."""
+
+    @property
+    def exposure_s(self) -> float:
+        """Median exposure."""
+        return float(np.median(self.exposures_s))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotonTransfer:
+    """Points of the photon-transfer curve: one for each cell of each series of flats, mean over its pairs."""
+
+    signal_adu: FloatArray
+    """Above the dark."""
+    variance_adu2: FloatArray
+    """Above the dark's."""
+    used: NDArray[np.bool_]
+    """Whether it was used for the gain."""
+
+    def as_dict(self) -> dict[str, list[float] | list[bool]]:
+        """Return it as JSON values, rounded to 7 digits."""
+        return {
+            "signal_adu": [float(f"{x:.7g}") for x in self.signal_adu],
+            "variance_adu2": [float(f"{x:.7g}") for x in self.variance_adu2],
+            "used": [bool(x) for x in self.used],
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class CameraProperties:
+    """What was measured of a camera at one setting; ``None`` is not measured, and `reasons` says why."""
+
+    gain_e_per_adu: Measured | None = None
+    read_noise_adu: Measured | None = None
+    read_noise_spread_adu: float | None = None
+    """The same from the spread of the pixels about the mean of the other frames: a cross-check."""
+    read_noise_e: Measured | None = None
+    dark_current_adu_per_s: Measured | None = None
+    """Of the median pixel."""
+    dark_current_e_per_s: Measured | None = None
+    full_well_e: Measured | None = None
+    full_well_adu: float | None = None
+    linearity_percent: Measured | None = None
+    """Largest deviation of a level from the straight line in exposure."""
+    bits_used: int | None = None
+    step_adu: float | None = None
+    """Step of the converter as the samples show it: 4 for 14 bits shifted to 16."""
+    photon_transfer: PhotonTransfer | None = None
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    """Why a property was not measured, by its name."""
+    notes: tuple[str, ...] = ()
+    """What to know of those that were."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the properties as JSON values: ``NAME`` and, of those that have one, ``NAME_uncertainty``."""
+        values: dict[str, Any] = {}
+        for name in (
+            "gain_e_per_adu",
+            "read_noise_adu",
+            "read_noise_e",
+            "dark_current_adu_per_s",
+            "dark_current_e_per_s",
+            "full_well_e",
+            "linearity_percent",
+        ):
+            measured: Measured | None = getattr(self, name)
+            values[name] = None if measured is None else measured.value
+            values[f"{name}_uncertainty"] = None if measured is None else measured.uncertainty
+        for name in ("read_noise_spread_adu", "full_well_adu", "bits_used", "step_adu"):
+            values[name] = getattr(self, name)
+        values["photon_transfer"] = None if self.photon_transfer is None else self.photon_transfer.as_dict()
+        values["reasons"] = dict(self.reasons)
+        values["notes"] = list(self.notes)
+        return values

@@ -1,0 +1,80 @@
+"""Checks of the frames of a series against each other and against limits, from the survey of the series.
+
+Every check returns at least one finding, so that a report can list what was looked at: a passing one for the series, or
+those that are no pass, each about one frame or, where many frames are concerned, one about the worst with their number.
+A finding of drift or growth is about the first frame beyond the limit. Levels are medians of the cells of a frame; the
+noise is that of a sample, from the differences of neighbouring frames.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from ostcal.frames import FrameType
+from ostcal.measure.findings import Finding
+from ostcal.measure.frames.flat_shape import check_flat_shape
+from ostcal.measure.frames.level_and_temperature import check_level, check_set_point, check_temperature
+from ostcal.measure.frames.level_changes import check_drift, check_lamp
+from ostcal.measure.frames.light_leak import check_light
+from ostcal.measure.frames.sample_range import check_range, check_saturation
+from ostcal.measure.frames.series_facts import SeriesFacts
+from ostcal.measure.frames.survey import SeriesSurvey
+from ostcal.measure.frames.unlike_others import check_unlike
+from ostcal.measure.limits import FrameLimits
+
+
+def check_frames(
+    kind: FrameType,
+    survey: SeriesSurvey,
+    *,
+    exposures_s: Sequence[float | None],
+    temperatures_c: Sequence[float | None],
+    set_points_c: Sequence[float | None],
+    max_adu: float | None,
+    read_noise_adu: float | None = None,
+    gain_e_per_adu: float | None = None,
+    limits: FrameLimits | None = None,
+) -> list[Finding]:
+    """Judge the frames of a series.
+
+    Parameters
+    ----------
+    kind : FrameType
+        Bias, dark or flat.
+    survey : SeriesSurvey
+        Of n frames; of flats at a common level.
+    exposures_s, temperatures_c, set_points_c : sequence of n float or None
+        In the order of the frames; ``None`` if a header does not say.
+    max_adu : float or None
+        Full scale; ``None`` if it is not known (floats), and then what depends on it is not judged.
+    read_noise_adu, gain_e_per_adu : float or None
+        With both, light in a whole series of darks shows by its shot noise.
+    limits : FrameLimits, optional
+
+    Returns
+    -------
+    list of Finding
+        At least one of each check; at most one of each check and frame.
+
+    Raises
+    ------
+    ValueError
+        If a sequence does not have n values.
+    """
+    for name, values in (("exposures", exposures_s), ("temperatures", temperatures_c), ("set points", set_points_c)):
+        if len(values) != survey.n_frames:
+            raise ValueError(f"{len(values)} {name} for a survey of {survey.n_frames} frames")
+    limits = limits or FrameLimits()
+    findings = check_range(survey, limits) + check_saturation(survey, limits)
+    findings += check_temperature(temperatures_c, limits) + check_set_point(temperatures_c, set_points_c, limits)
+    full_adu = math.inf if max_adu is None else float(max_adu)
+    series = SeriesFacts.of(kind, survey, limits, full_adu, exposures_s, read_noise_adu)
+    if len(series.index) == 0:
+        return findings
+    findings += check_level(series)
+    if series.is_flat:
+        findings += check_lamp(series) + check_flat_shape(series)
+    else:
+        findings += check_drift(series) + check_light(series, read_noise_adu, gain_e_per_adu)
+    return findings + check_unlike(series)

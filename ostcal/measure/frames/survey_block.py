@@ -1,0 +1,324 @@
+"""The survey of a block of rows of all frames of a series.
+
+A block is measured in units of one band of rows by one cell across, small enough for the cache. In a unit every frame
+is brought to the level of the others and compared with the *typical* sample of each pixel: the median of the means of
+three thirds of the series (frames 0, 3, 6...; 1, 4, 7...; 2, 5, 8...). A bad frame is in one third only and the median
+leaves it out, so that even among three frames the bad one differs from the others, not they from it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ostcal.measure.estimators import MAD_TO_STD
+from ostcal.measure.frames.survey import GRID, RESIDUAL_SIGMAS, BlockSurvey, band_rows, cell_edges, pairs_of
+from ostcal.measure.frames.survey_kernels import centre_frames, compare_frames, compare_pairs
+
+PAIR_SIGMAS = 6.0
+"""Differences beyond it are left out of variances: cosmic rays. Of a normal one it takes less than 1e-7."""
+
+_PROBE = 128
+"""Samples of a frame in a unit that give its rough level; the level is known to 0.11 of the noise before clipping."""
+
+_LIT_NOISES = 10.0
+"""Light from here on, in noises of a sample, gives the scale of a frame; fainter light hardly changes by its noise."""
+
+_TAIL = 0.02
+"""Share of the pixels of a unit at either end that count as much as the last ones before them: ten times the hot ones.
+Left out, they would raise the level of a Bayer sensor, whose darkest and brightest colours they are, by 0.2 %."""
+
+_HISTOGRAM_COLUMNS = 256
+"""Columns that are counted in the histogram, or a few more: 50,000 samples of a frame, and a tenth of the time."""
+
+_LARGEST_BIN = 2.0**62
+"""Damaged floats beyond it have no bin: their differences would not fit 64 bits."""
+
+Float = NDArray[np.float64]
+
+
+def survey_block(
+    samples: NDArray[Any],
+    first_row: int,
+    shape: tuple[int, int],
+    *,
+    saturation_adu: float | None,
+    scale_to_common: bool,
+    pedestal_adu: float = 0.0,
+) -> BlockSurvey:
+    """Measure a block of rows of all frames of a series.
+
+    Memory: a few MB beside the block. Time, one core: 3.7 ns a sample at 9576 columns (40 frames x 2.45 MP in 0.36 s),
+    4.7 ns at 1200 columns, 14 ns for 5 frames of them.
+
+    Parameters
+    ----------
+    samples : (n, rows, width) uint16, int32, float32 or float64
+        ADU.
+    first_row : int
+        Where the block begins in the frame; a multiple of `band_rows` for results that do not depend on blocks.
+    shape : (height, width)
+        Of the whole frame.
+    saturation_adu : float or None
+        Samples at or above it are saturated; ``None`` if that is not known.
+    scale_to_common : bool
+        Frames are of different levels and are compared at the same level by ratio (flats); else by difference.
+    pedestal_adu : float
+        Level without light, as a dark has it: the light above it is scaled. Scaled with it, flats whose lamp changes
+        keep a part of their structure (see `ostcal.measure.camera.photon_transfer.CELL_CONTRAST`).
+
+    Raises
+    ------
+    ValueError
+        If `samples` does not have three axes, no frame, or another width than `shape`.
+    """
+    if samples.ndim != 3 or 0 in samples.shape or samples.shape[2] != shape[1]:
+        raise ValueError(f"samples of shape {samples.shape} are not rows of frames of shape {shape}")
+    n_frames, rows, width = samples.shape
+    step = band_rows(*shape)
+    edges = [0, *range(step - first_row % step, rows, step), rows]
+    full_adu = math.inf if saturation_adu is None else saturation_adu
+    buffer = np.empty(n_frames * step * max(np.diff(cell_edges(width))), dtype=np.float32)  # for all units
+    levels = _Levels(by_ratio=scale_to_common, pedestal_adu=float(pedestal_adu))
+    spans = list(itertools.pairwise(edges))
+    bands = [_survey_band(samples[:, start:stop], buffer, full_adu, levels) for start, stop in spans]
+    bin_adu = 1.0
+    if not np.issubdtype(samples.dtype, np.integer) and 0 < full_adu < math.inf:
+        bin_adu = 2.0 ** round(math.log2(full_adu / 65536))  # floats between 0 and 1 need it
+    bins, bin_counts = _count_bins(samples, bin_adu)
+    return BlockSurvey(
+        shape=shape,
+        first_rows=np.array([first_row + start for start, _ in spans], np.int64),
+        n_rows=np.array([stop - start for start, stop in spans], np.int64),
+        **{name: np.stack([band[name] for band in bands]) for name in bands[0]},
+        is_integer=bool(np.issubdtype(samples.dtype, np.integer)),
+        bins=bins,
+        bin_counts=bin_counts,
+        bin_adu=bin_adu,
+        pedestal_adu=levels.pedestal_adu,
+    )
+
+
+def _count_bins(samples: NDArray[Any], bin_adu: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Count the samples of some columns in bins: an odd distance of columns meets all colours of a Bayer sensor."""
+    stride = max(1, samples.shape[2] // _HISTOGRAM_COLUMNS) | 1
+    few = samples[:, :, ::stride]
+    if samples.dtype == np.uint16:
+        counts = np.bincount(few.reshape(-1), minlength=1)
+        bins = np.flatnonzero(counts)
+        return bins.astype(np.int64), counts[bins].astype(np.int64)
+    if not np.issubdtype(samples.dtype, np.integer):
+        few = np.floor(few[np.isfinite(few)] / bin_adu)
+        few = few[np.abs(few) < _LARGEST_BIN]
+    bins, counts = np.unique(few.astype(np.int64), return_counts=True)
+    return bins, counts.astype(np.int64)
+
+
+# ---- a band, unit by unit ----
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Levels:
+    """How frames are brought to one level."""
+
+    by_ratio: bool
+    pedestal_adu: float
+
+
+def _survey_band(
+    samples: NDArray[Any], buffer: NDArray[np.float32], saturation_adu: float, levels: _Levels
+) -> dict[str, NDArray[Any]]:
+    """Measure a band: (n, rows, width) samples; return the fields of `BlockSurvey` that have a row for each band."""
+    n, pairs = len(samples), len(pairs_of(len(samples)))
+    band: dict[str, NDArray[Any]] = {
+        "pixels": np.zeros(GRID, np.int64),
+        "mean_adu": np.zeros(n),
+        "squares_adu2": np.zeros(n),
+        "minimum_adu": np.full(n, np.inf),
+        "maximum_adu": np.full(n, -np.inf),
+        "counts": np.zeros((n, 3), np.int64),
+        "levels_adu": np.zeros((n, GRID)),
+        "residual_squares_adu2": np.zeros(n),
+        "outlying": np.zeros(n, np.int64),
+        "pair_squares_adu2": np.zeros((pairs, GRID)),
+        "pair_freedom": np.zeros((pairs, GRID), np.int64),
+    }
+    total = 0
+    for cell, (left, right) in enumerate(itertools.pairwise(cell_edges(samples.shape[2]))):
+        if right == left:
+            continue
+        values, missing = _load(samples[:, :, left:right], buffer)
+        pixels = values.shape[1]
+        band["pixels"][cell] = pixels
+        band["counts"][:, 2] += missing
+        if pixels == 0:
+            continue
+        minimum, maximum = values.min(axis=1), values.max(axis=1)
+        np.minimum(band["minimum_adu"], minimum, out=band["minimum_adu"])
+        np.maximum(band["maximum_adu"], maximum, out=band["maximum_adu"])
+        if maximum.max() >= saturation_adu:
+            band["counts"][:, 0] += np.count_nonzero(values >= saturation_adu, axis=1)
+        if minimum.min() <= 0:
+            band["counts"][:, 1] += np.count_nonzero(values <= 0, axis=1)
+        # a whole number near the level: differences of 16-bit samples from it are exact, and their sums nearly so
+        centre = np.rint(values[n // 2, 0])
+        mean, squares = np.empty((2, n))
+        centre_frames(values, centre, mean, squares)
+        mean /= pixels
+        squares = np.maximum(squares - pixels * mean**2, 0.0)
+        shift = centre + mean - band["mean_adu"]
+        band["squares_adu2"] += squares + shift**2 * (total * pixels / (total + pixels))
+        total += pixels
+        band["mean_adu"] += shift * (pixels / total)
+        _compare(values, float(centre), levels, band, cell)
+    return band
+
+
+def _load(samples: NDArray[Any], buffer: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return a unit as (n, pixels) float32, and how many samples of each frame are missing.
+
+    Pixels that are no numbers in half of the frames are left out; elsewhere they become the mean of the other frames.
+    """
+    values = buffer[: samples.size].reshape(len(samples), -1)
+    with np.errstate(over="ignore"):  # damaged floats become infinities
+        np.copyto(values.reshape(samples.shape), samples, casting="unsafe")
+    if np.issubdtype(samples.dtype, np.integer):
+        return values, np.zeros(len(values), np.int64)
+    finite = np.isfinite(values)
+    if finite.all():
+        return values, np.zeros(len(values), np.int64)
+    known = np.count_nonzero(finite, axis=0)
+    usable = 2 * known > len(values)
+    kept = np.where(finite, values, np.float32(0))[:, usable]
+    means = kept.sum(axis=0, dtype=np.float64) / known[usable]
+    filled = np.where(finite[:, usable], kept, means.astype(np.float32))
+    return filled, np.count_nonzero(~finite, axis=1)
+
+
+def _compare(
+    values: NDArray[np.float32], centre: float, levels: _Levels, band: dict[str, NDArray[Any]], cell: int
+) -> None:
+    """Compare frames, less `centre`, with the typical frame and in pairs; `values` are overwritten."""
+    n_frames, pixels = values.shape
+    zero_adu = centre - levels.pedestal_adu
+    probe = _probe(values, zero_adu, levels.by_ratio)
+    typical = _typical(values, probe, np.float32(zero_adu))
+    shift = probe.offset + (probe.scale - 1) * np.float32(zero_adu)
+    limit = np.float32(RESIDUAL_SIGMAS) * probe.sigma
+    mean, squares = np.empty((2, n_frames))
+    outlying = np.empty(n_frames, np.int64)
+    compare_frames(values, typical, probe.scale[:, 0], shift[:, 0], limit[:, 0], mean, squares, outlying)
+    mean /= pixels
+    squares -= pixels * mean**2
+    band["residual_squares_adu2"] += np.maximum(squares, 0.0)
+    band["outlying"] += outlying
+    if n_frames > 1:
+        band["pair_squares_adu2"][:, cell], band["pair_freedom"][:, cell] = _pair_squares(values, probe)
+    # the level of the typical frame: a winsorized mean
+    cut = math.ceil(_TAIL * pixels) if pixels > 2 * GRID else (pixels - 1) // 2
+    ordered = np.partition(typical, (cut, pixels - 1 - cut))
+    level = float(np.mean(np.clip(typical, ordered[cut], ordered[pixels - 1 - cut]), dtype=np.float64))
+    band["levels_adu"][:, cell] = centre + level * probe.scale[:, 0] + shift[:, 0] + mean
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Probe:
+    """Rough levels and noise of the frames in a unit, from a few of its pixels; (n, 1) float32."""
+
+    scale: NDArray[np.float32]
+    """Level of a frame over that of the typical frame."""
+    offset: NDArray[np.float32]
+    """What is then to be added."""
+    sigma: NDArray[np.float32]
+    """Noise of a sample."""
+
+
+def _probe(values: NDArray[np.float32], zero_adu: float, by_ratio: bool) -> _Probe:
+    """Measure frames whose samples are less a level, which is `zero_adu` above no light."""
+    # an odd stride meets all colours of a Bayer sensor
+    few = values[:, :: max(1, values.shape[1] // _PROBE) | 1].astype(np.float64)
+    typical = np.median(few, axis=0)
+    # the least noise that is believed: rounding to steps hides what is below it
+    steps = np.abs(np.diff(few, axis=0))
+    smallest = float(np.min(steps, where=steps > 0, initial=np.inf))
+    least = min(0.75 * smallest if math.isfinite(smallest) else 0.75, 16.0)
+    found = _ratios(few + zero_adu, typical + zero_adu, least) if by_ratio else None
+    if found is not None:
+        scale, rest = found
+        offset = np.zeros_like(scale)
+    else:
+        scale, rest = np.ones((len(few), 1)), few - typical
+        offset = np.median(rest, axis=1, keepdims=True)
+        rest -= offset
+    return _Probe(
+        scale=scale.astype(np.float32),
+        offset=offset.astype(np.float32),
+        sigma=(_noise(rest, scale, least) * np.sqrt(scale)).astype(np.float32),
+    )
+
+
+def _ratios(few: Float, typical: Float, least: float) -> tuple[Float, Float] | None:
+    """Return the scale of each frame, and its differences from the scaled typical one; ``None`` without light enough.
+
+    Only pixels of half the bright ones' level count: the ratios in the gaps of a spectrograph are noise.
+    """
+    tenth = typical.size - 1 - typical.size // 10
+    bright = float(np.partition(typical, tenth)[tenth])
+    if bright <= 0:
+        return None
+    lit = typical >= bright / 2
+    scale = np.median(few[:, lit] / typical[lit], axis=1, keepdims=True)
+    scale = np.where(scale > 0, scale, 1.0)
+    rest = few - scale * typical
+    return (scale, rest) if bright > _LIT_NOISES * _noise(rest, scale, least) else None
+
+
+def _noise(rest: Float, scale: Float, least: float) -> float:
+    """Return the noise of a sample at the common level, from the changes from frame to frame (median, as of a MAD)."""
+    if len(rest) < 2:
+        return 1.0
+    steps = np.abs(np.diff(rest, axis=0)) / np.sqrt(scale[1:] + scale[:-1])
+    return max(MAD_TO_STD * float(np.median(steps)), least)
+
+
+def _typical(values: NDArray[np.float32], probe: _Probe, zero_adu: np.float32) -> NDArray[np.float32]:
+    """Return the median of the means of three thirds at the common level, less the same level as frames: (pixels,).
+
+    Of two frames it is their mean.
+    """
+    means: list[NDArray[np.float32]] = []
+    stride = 1 if len(values) == 2 else 3
+    for third in range(min(stride, len(values))):
+        part = slice(third, None, stride)
+        total = np.add.reduce(values[part], axis=0)
+        scale, offset = probe.scale[part], probe.offset[part]
+        # samples are less the level and the sum is (sum of scales) x common + offsets - count x zero
+        total += np.float32(zero_adu * (len(scale) - scale.sum()) - offset.sum())
+        total /= scale.sum()
+        means.append(total)
+    if len(means) < 3:
+        return means[0]
+    low: NDArray[np.float32] = np.minimum(means[0], means[1])
+    high: NDArray[np.float32] = np.maximum(means[0], means[1])
+    np.minimum(high, means[2], out=high)
+    return np.maximum(low, high, out=low)
+
+
+def _pair_squares(values: NDArray[np.float32], probe: _Probe) -> tuple[Float, NDArray[np.int64]]:
+    """Return the squares of the differences of pairs, from their mean, and how many were kept, less 1: (pairs,).
+
+    Frames of levels s and t are weighted by sqrt(t / s) and sqrt(s / t): then the typical frame, which has noise of its
+    own, drops out, and shot noise gives the sum of both variances. (30 % apart, a plain difference is 3 % off.)
+    """
+    first = pairs_of(len(values))
+    weight = np.sqrt(probe.scale[first] / probe.scale[first + 1])[:, 0]
+    limit = np.float32(PAIR_SIGMAS) * np.hypot(probe.sigma[first], probe.sigma[first + 1])[:, 0]
+    total, squares = np.empty((2, len(first)))
+    count = np.empty(len(first), np.int64)
+    compare_pairs(values, first, weight, limit, total, squares, count)
+    return np.maximum(squares - total**2 / np.maximum(count, 1), 0.0), np.maximum(count - 1, 0)

@@ -1,0 +1,154 @@
+"""Verdicts on a master: what one pass over it said against limits.
+
+A warning is worth a look; a failure is a master that should not calibrate anything. Few things fail: a flat that is
+saturated, dark or at zero, many pixels without data, one pixel of five hot. What a sensor is like (hot pixels, glow,
+vignetting, dust) is reported with its number and passes unless it is far out; a change of it is found by comparison
+(`ostcal.measure.masters.against_previous`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from ostcal.frames import FrameType
+from ostcal.measure.findings import Finding, Outcome
+from ostcal.measure.limits import MasterLimits
+from ostcal.measure.masters.dark_checks import check_dark
+from ostcal.measure.masters.defects import Defect
+from ostcal.measure.masters.flat_checks import check_flat
+from ostcal.measure.masters.scan_result import MasterScan, cell_rectangles
+from ostcal.measure.masters.verdicts import finding_above, finding_below
+
+CLIPPING_METHODS = ("sigma_clip", "winsorized_sigma_clip")
+REJECTS_BY_COUNT = ("minmax",)
+"""Methods that reject so and so many samples of every pixel: the share says nothing of the frames."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MasterFacts:
+    """What is known of a master beside its planes."""
+
+    method_name: str
+    """Such as ``sigma_clip``, as the configuration has it."""
+    rejected_per_frame: tuple[int, ...]
+    """Samples of each frame that were not kept."""
+    series_noise_adu: float | None = None
+    """Noise of one sample between frames that follow each other; ``None`` if not measured."""
+    full_scale_adu: float | None = None
+
+    @property
+    def n_frames(self) -> int:
+        """Frames of the master."""
+        return len(self.rejected_per_frame)
+
+
+def check_master(scan: MasterScan, facts: MasterFacts, limits: MasterLimits | None = None) -> list[Finding]:
+    """Judge a master.
+
+    Parameters
+    ----------
+    scan : MasterScan
+    facts : MasterFacts
+    limits : MasterLimits, optional
+
+    Returns
+    -------
+    list of Finding
+        One of each check that applies.
+    """
+    limits = limits or MasterLimits()
+    n = facts.n_frames
+    text = f"{n} frame{'s' if n != 1 else ''} (at least {limits.frames} are advised)"
+    if n < 3 and facts.method_name in CLIPPING_METHODS:
+        text += f"; {facts.method_name} cannot tell an outlier among fewer than 3"
+    findings = [finding_below("frames", n, limits.frames, text), *_rejection(scan, facts, limits)]
+    if n >= 3 and scan.mean_noise > 0:
+        findings += _noise(scan, facts, limits)
+    findings += _defects(scan, limits)
+    if scan.kind is FrameType.FLAT:
+        return [*findings, *check_flat(scan, facts.full_scale_adu, limits)]
+    return [*findings, *check_dark(scan, limits)]
+
+
+def _rejection(scan: MasterScan, facts: MasterFacts, limits: MasterLimits) -> Iterator[Finding]:
+    """Judge the rejected samples of the whole master and of its worst cell."""
+    if facts.method_name not in REJECTS_BY_COUNT:
+        share = sum(facts.rejected_per_frame) / (scan.n_pixels * max(1, facts.n_frames))
+        text = f"{100 * share:.2f} % of the samples were rejected (limit {100 * limits.rejected_share:.3g} %)"
+        warn, fail = limits.rejected_share, limits.rejected_share_fail
+        yield finding_above("rejected samples", share, warn, text, fail_above=fail)
+    shares = scan.rejected_cells - np.median(scan.rejected_cells)
+    band, cell = np.unravel_index(int(np.argmax(shares)), shares.shape)
+    value = float(shares[band, cell])
+    top, bottom, left, right = dict(cell_rectangles(scan))[int(band), int(cell)]
+    text = (
+        f"rows {top} to {bottom}, columns {left} to {right} lost {100 * value:.2f} % more of their "
+        f"samples than the median region (limit {100 * limits.rejected_region_share:.3g} %)"
+    )
+    yield finding_above("rejected region", value, limits.rejected_region_share, text)
+
+
+def _noise(scan: MasterScan, facts: MasterFacts, limits: MasterLimits) -> Iterator[Finding]:
+    """Judge the scatter of samples and of neighbouring pixels; of flats only whether frames are copies."""
+    unit = scan.model.adu_per_unit
+    sample_noise_adu = scan.sample_noise * unit
+    if float(scan.std_cells.max()) <= 1.001 * scan.model.step / math.sqrt(12):
+        yield Finding(
+            check="copies",
+            outcome=Outcome.WARN,
+            value=sample_noise_adu,
+            limit=None,
+            unit="ADU",
+            text="the frames do not differ from each other: they are copies of one, and no better together",
+        )
+    if scan.kind is FrameType.FLAT:
+        return
+    if facts.series_noise_adu:
+        factor = sample_noise_adu / facts.series_noise_adu
+        text = (
+            f"samples of a pixel scatter by {sample_noise_adu:.3g} ADU over the series and by "
+            f"{facts.series_noise_adu:.3g} ADU from frame to frame: {factor:.2f} times "
+            f"(limit {limits.sample_noise_factor:.3g}; more means a drift or a jump)"
+        )
+        yield finding_above("sample noise", factor, limits.sample_noise_factor, text)
+    factor = scan.pixel_noise / scan.mean_noise
+    text = (
+        f"neighbouring pixels differ by {scan.pixel_noise:.3g} ADU, {factor:.2f} times what their samples predict "
+        f"(limit {limits.noise_factor_low:.3g}; less means noise that whole rows or columns share)"
+    )
+    yield finding_below("pixel noise", factor, limits.noise_factor_low, text)
+
+
+def _defects(scan: MasterScan, limits: MasterLimits) -> Iterator[Finding]:
+    """Judge the number of pixels with each defect; a single bad column is no warning, however few columns there are."""
+    checks = [
+        ("hot pixels", Defect.HOT, limits.hot_share, limits.hot_share_fail),
+        ("cold pixels", Defect.COLD, limits.cold_share, math.inf),
+        ("dead pixels", Defect.DEAD, limits.dead_share, math.inf),
+        ("noisy pixels", Defect.NOISY, limits.noisy_share, math.inf),
+        ("telegraph pixels", Defect.TELEGRAPH, limits.telegraph_share, math.inf),
+        ("saturated pixels", Defect.SATURATED, limits.saturated_share, math.inf),
+    ]
+    if scan.kind is FrameType.FLAT:
+        warn, fail = limits.flat_saturated_share, limits.flat_saturated_share_fail
+        checks[-1] = ("saturated pixels", Defect.SATURATED, warn, fail)
+    for check, bit, warn, fail in checks:
+        share, count = scan.share(bit), scan.counts[bit]
+        named = check if count != 1 else check.removesuffix("s")
+        # below 0.001 % the number says nothing that the count does not
+        shown = "below 0.001 %" if 0 < share < 1e-5 else f"{100 * share:.3g} %"
+        text = f"{count} {named}, {shown} (limit {100 * warn:.3g} %)"
+        yield finding_above(check, share, warn, text, fail_above=fail)
+    columns = sorted({bad.column for bad in scan.columns})
+    named = ", ".join(map(str, columns[:8])) + (" and others" if len(columns) > 8 else "")
+    limit = max(limits.bad_column_share, 1.5 / scan.shape[1])
+    word = "column" if len(columns) == 1 else "columns"
+    text = f"{len(columns)} bad {word}{': ' + named if columns else ''} (limit {100 * limit:.3g} % of the columns)"
+    yield finding_above("bad columns", len(columns) / scan.shape[1], limit, text)
+    count, fail = scan.counts[Defect.NO_DATA], limits.no_data_share_fail
+    text = f"{count} pixels without data (limit 0, failed above {100 * fail:.3g} %)"
+    yield finding_above("no data", count / scan.n_pixels, 0.0, text, fail_above=fail)
