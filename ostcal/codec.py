@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import numbers
 import re
 import types
 from collections.abc import Mapping
@@ -54,6 +55,31 @@ def to_json(value: Any, *, indent: int | None = None) -> bytes:
     values = msgspec.to_builtins(value, builtin_types=(datetime,))
     separators = (",", ":") if indent is None else None
     return json.dumps(values, default=_utc_text, allow_nan=False, indent=indent, separators=separators).encode("ascii")
+
+
+def to_values_with_nulls(value: Any) -> Any:
+    """Return a dataclass as JSON values in which numbers that are not finite are ``None``.
+
+    numpy's numbers become plain ones; times have milliseconds: ``2026-11-21T19:02:15.000Z``.
+    """
+    return _with_nulls(msgspec.to_builtins(value, builtin_types=(datetime,), enc_hook=_plain_number))
+
+
+def _with_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_nulls(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_nulls(item) for item in value]
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _plain_number(value: Any) -> int | float | bool:
+    """Return one of numpy's scalars as a plain number; this module does not import numpy."""
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    return float(value) if isinstance(value, numbers.Real) else bool(value)
 
 
 def _utc_text(value: object) -> str:

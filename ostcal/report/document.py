@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ostcal.codec import from_values, to_values_with_nulls
 from ostcal.errors import StorageError
 from ostcal.frames import FrameType
 from ostcal.measure.findings import Finding, Outcome
-from ostcal.report.codec import decode, encode, json_text
+from ostcal.report.json_layout import json_text
 
 FORMAT = "ostcal-report"
 SCHEMA_VERSION = 1
@@ -388,12 +389,12 @@ class Report:
 
     def as_json(self) -> dict[str, Any]:
         """Return JSON values: the fields, and what follows from them (verdict, flagged frames)."""
-        values: dict[str, Any] = encode(self)
+        values: dict[str, Any] = to_values_with_nulls(self)
         return {
             "format": FORMAT,
             "schema_version": SCHEMA_VERSION,
-            "verdict": encode(self.verdict),
-            "flagged_frames": encode(self.flagged_frames),
+            "verdict": self.verdict and str(self.verdict),
+            "flagged_frames": to_values_with_nulls(self.flagged_frames),
             **values,
         }
 
@@ -417,4 +418,7 @@ class Report:
             raise StorageError(
                 f"report of schema version {version}, and this ostcal reads up to {SCHEMA_VERSION}; use a later ostcal"
             )
-        return decode(cls, values, "report")
+        try:
+            return from_values(cls, values)
+        except ValueError as error:
+            raise StorageError(f"report: {error}; the file is damaged, make it again") from error

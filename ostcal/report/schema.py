@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+import ast
+import dataclasses
+import inspect
+import textwrap
+import types
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from ostcal.report.codec import json_text, schema_of
 from ostcal.report.document import FORMAT, SCHEMA_VERSION, FlaggedFrame, Report
+from ostcal.report.json_layout import json_text
+
+_PLAIN = {str: "string", bool: "boolean", int: "integer", float: "number"}
+_NULL = {"type": "null"}
 
 
 def json_schema() -> dict[str, Any]:
     """Return the schema (draft 2020-12) of what `Report.as_json` returns."""
     definitions: dict[str, Any] = {}
-    schema_of(Report, definitions)
-    flagged = schema_of(FlaggedFrame, definitions)
+    _schema_of(Report, definitions)
+    flagged = _schema_of(FlaggedFrame, definitions)
     whole = definitions.pop("Report")
     verdict = {"description": "The worst verdict of all masters.", "enum": ["pass", "warn", "fail", None]}
     derived = {
@@ -39,3 +49,55 @@ def json_schema() -> dict[str, Any]:
 def schema_text() -> str:
     """Return the schema as ``docs/report.md`` shows it."""
     return json_text(json_schema())
+
+
+def _schema_of(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
+    """Return the JSON schema of a type; dataclasses are added to `definitions` by name."""
+    if get_origin(kind) in (Union, types.UnionType):
+        (inner,) = (option for option in get_args(kind) if option is not types.NoneType)
+        schema = _schema_of(inner, definitions)
+        plain = schema.get("type")
+        return {**schema, "type": [plain, "null"]} if plain and "enum" not in schema else {"anyOf": [schema, _NULL]}
+    if get_origin(kind) is tuple:
+        return {"type": "array", "items": _schema_of(get_args(kind)[0], definitions)}
+    if dataclasses.is_dataclass(kind):
+        return {"$ref": f"#/$defs/{_define(kind, definitions)}"}
+    if kind is datetime:
+        return {"type": "string", "format": "date-time"}
+    if issubclass(kind, StrEnum):
+        return {"type": "string", "enum": [str(word) for word in kind]}
+    # Numbers may be null wherever they may not be finite; a required number never is.
+    return {"type": _PLAIN[kind]}
+
+
+def _define(kind: Any, definitions: dict[str, Any]) -> str:
+    name = str(kind.__name__)
+    if name not in definitions:
+        definitions[name] = {}  # kept for a class that holds itself
+        hints, texts = get_type_hints(kind), _field_texts(kind)
+        properties = {}
+        for field in dataclasses.fields(kind):
+            properties[field.name] = _schema_of(hints[field.name], definitions)
+            if field.name in texts:
+                properties[field.name]["description"] = texts[field.name]
+        definitions[name] = {
+            "type": "object",
+            "description": inspect.cleandoc(kind.__doc__).splitlines()[0],
+            "properties": properties,
+            "required": list(properties),
+            "additionalProperties": False,
+        }
+    return name
+
+
+def _field_texts(kind: Any) -> dict[str, str]:
+    """Return the texts below the fields of a class, which only its source has."""
+    (body,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    assert isinstance(body, ast.ClassDef)
+    texts = {}
+    for statement, following in zip(body.body, body.body[1:], strict=False):
+        if isinstance(statement, ast.AnnAssign) and isinstance(following, ast.Expr):
+            target, text = statement.target, following.value
+            if isinstance(target, ast.Name) and isinstance(text, ast.Constant):
+                texts[target.id] = " ".join(str(text.value).replace("``", "").replace("`", "").split())
+    return texts
