@@ -18,7 +18,8 @@ from ostcal.errors import StorageError
 from ostcal.frames import FrameType
 from ostcal.inputs.grouping import Group
 from ostcal.library.find import LibraryMaster, StorePlane
-from ostcal.library.store import MasterStore, StoredMaster
+from ostcal.library.planes import StoredMaster
+from ostcal.library.store import MasterStore
 from ostcal.measure.findings import Finding, Outcome, worst
 from ostcal.measure.frames.check_frames import check_frames
 from ostcal.measure.frames.rejected import check_rejected

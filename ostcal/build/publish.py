@@ -30,7 +30,8 @@ from ostcal.library.attributes import attributes_of
 from ostcal.library.find import LibraryMaster
 from ostcal.library.master_header import Provenance, defect_cards, history_lines, master_cards, scaled_cards
 from ostcal.library.master_names import file_name
-from ostcal.library.store import MasterStore, MasterWriter, Plane
+from ostcal.library.planes import MasterWriter, Plane
+from ostcal.library.store import MasterStore
 from ostcal.measure.findings import Finding, Outcome
 from ostcal.measure.frames.survey import SeriesSurvey
 from ostcal.measure.masters.strip_scan import RunningScans, StripScan

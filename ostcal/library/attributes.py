@@ -26,7 +26,7 @@ class MasterRecord:
     made_at: datetime | None
     calibration_id: str
     verdict: str | None = None
-    """``pass``, ``warn`` or ``fail`` of its quality control; ``None`` where there was none."""
+    """``pass``, ``warn`` or ``fail`` of its quality control; ``None`` if there was none."""
     n_frames: int | None = None
     """Frames combined; ``None`` where it is not recorded."""
     recipe: str = ""
@@ -45,7 +45,7 @@ def attributes_of(
     camera: Mapping[str, Any] | None,
     files: Sequence[str],
 ) -> dict[str, Any]:
-    """Give a master's attributes as JSON values."""
+    """Return a master's attributes as JSON values."""
     key = group.key
     return {
         "frame_type": str(provenance.frame_type),
@@ -133,13 +133,13 @@ def _plain_name(name: object) -> str:
 
 
 def known_verdict(value: object) -> str | None:
-    """Give a verdict in lower case; ``None`` where it is none of the three."""
+    """Return a verdict in lower case; ``None`` where it is none of the three."""
     word = value.strip().lower() if isinstance(value, str) else ""
     return word if word in ("pass", "warn", "fail") else None
 
 
 def key_from_metadata(metadata: FrameMetadata) -> GroupKey | None:
-    """Give the key of a FITS master from its header, or nothing where it is not a bias, dark or flat."""
+    """Return the key of a FITS master from its header, or nothing where it is not a bias, dark or flat."""
     if metadata.frame_type in (None, FrameType.LIGHT):
         return None
     temperature_c = metadata.set_temperature_c

@@ -1,7 +1,7 @@
 """Series and master stores copied to an object store and back: checked, resumable, visible when they are whole.
 
 Files go one by one in the order in which their writers make them visible: samples, then records, then the metadata of
-the group. What is at the target already and has the same contents is kept, so that a copy that was killed goes on where
+the group. What is at the target already and has the same contents is kept, so that a copy that was killed continues where
 it was. Samples are compared with the checksums of their records before they are sent and after they were fetched.
 """
 
@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Final, Literal
 
 from ostcal.errors import FrameError, InputError, StorageError
-from ostcal.library.store import DTYPES, MasterStore
+from ostcal.library.planes import DTYPES
+from ostcal.library.store import MasterStore
 from ostcal.places.durable import PARTIAL_ENDING, os_reason, sweep_partials
 from ostcal.places.objects import PART_BYTES, ObjectPath, ObjectState
 from ostcal.places.paths import (
@@ -113,7 +114,7 @@ def plan_copies(source: Location, target: Location) -> list[CopyPlan]:
 
 
 def copy_store(plan: CopyPlan, on_file: Callable[[str, int], None] = lambda name, n_bytes: None) -> CopyReport:
-    """Copy one series or master store; run again, it goes on.
+    """Copy one series or master store; a second run continues an interrupted one.
 
     Parameters
     ----------
@@ -134,11 +135,11 @@ def copy_store(plan: CopyPlan, on_file: Callable[[str, int], None] = lambda name
     return _Download(plan, on_file).run()
 
 
-# ---- what there is ----
+# ---- planning ----
 
 
 def _master_stores(start: str) -> list[str]:
-    """Give the master stores at or below a directory."""
+    """Return the master stores at or below a directory."""
     candidates = [start] if start.endswith(STORE_ENDING) else []
     if not candidates:
         for parent, below, _ in walk(start):
@@ -201,7 +202,7 @@ def _masters_plan(location: str, target: str) -> CopyPlan:
 
 
 def _is_of_master(name: str) -> bool:
-    """Whether a file belongs to a complete master: its attributes, or a part of a plane."""
+    """Return whether a file belongs to a complete master: its attributes, or a part of a plane."""
     match name.split("/")[1:]:
         case [only]:
             return only == _METADATA_FILE
@@ -264,7 +265,7 @@ class _Copy(ABC):
 
     @abstractmethod
     def is_there(self, name: str) -> bool:
-        """Whether the target has the file."""
+        """Return whether the target has the file."""
 
     @abstractmethod
     def copy(self, name: str) -> bool:
@@ -389,7 +390,7 @@ class _Download(_Copy):
 
 
 def _safe(name: str, source: str) -> Sequence[str]:
-    """Give the parts of a name that a server gave; none of them leads out of the directory."""
+    """Return the parts of a name that a server gave; none of them leads out of the directory."""
     parts = name.split("/")
     if any(part in ("", ".", "..") or os.sep in part or "\\" in part or ":" in part for part in parts):
         raise StorageError(f"{source}: it holds {name!r}, which is no name of a file here")

@@ -37,7 +37,7 @@ class StorePlane:
         return MasterStore(self.store).open(self.name).chunk_rows
 
     def read_rows(self, start: int, stop: int) -> NDArray[np.float32]:
-        """Give rows ``start`` to ``stop``."""
+        """Return rows ``start`` to ``stop``."""
         return MasterStore(self.store).open(self.name).read_rows("master", start, stop)
 
 
@@ -55,7 +55,7 @@ class FitsPlane:
         return FitsStack((self.fits,)).row_step
 
     def read_rows(self, start: int, stop: int) -> NDArray[np.float32]:
-        """Give rows ``start`` to ``stop``."""
+        """Return rows ``start`` to ``stop``."""
         stack = FitsStack((self.fits,))
         block = np.empty((1, stop - start, self.fits.width), stack.encoding.dtype)
         stack.read_rows(start, stop, block)
@@ -77,7 +77,7 @@ class LibraryMaster:
 
 
 def store_location(output_dir: str) -> str:
-    """Give the place of the master store in the directory of the masters."""
+    """Return the place of the master store in the directory of the masters."""
     return joined(output_dir, STORE_NAME)
 
 
@@ -103,7 +103,7 @@ def find_masters(output_dir: str) -> list[LibraryMaster]:
 
 
 def fits_master(name: str, key: GroupKey, fits: FitsFrame) -> LibraryMaster:
-    """Give the master in a FITS file."""
+    """Return the master in a FITS file."""
     header = Header(fits.cards)
     n_frames = header.number("NCOMBINE", "STACKCNT", low=1, high=1e6)
     record = MasterRecord(
@@ -119,7 +119,7 @@ def fits_master(name: str, key: GroupKey, fits: FitsFrame) -> LibraryMaster:
 
 
 def calibration_id_of(path: str) -> str:
-    """Give the identity of the master in a FITS file; "" where it says none.
+    """Return the identity of the master in a FITS file; "" where it says none.
 
     Raises
     ------
@@ -130,7 +130,7 @@ def calibration_id_of(path: str) -> str:
 
 
 def _date_of(fits: FitsFrame) -> datetime | None:
-    """Give the time when a FITS master was made, UTC, as its header says."""
+    """Return the time when a FITS master was made, UTC, as its header says."""
     try:
         when = datetime.fromisoformat(Header(fits.cards).text("DATE") or "")
     except ValueError:

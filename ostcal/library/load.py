@@ -52,7 +52,7 @@ def load_master_dark(exposure_time: float, config: ConfigSource = None, **settin
             f"no master dark of {exposure_time:g} s within {tolerance:.0%} in {loaded.master_frames.output_dir}; "
             f"exposures that fit otherwise: {there}; make one or raise master_frames.calibration_tolerance"
         )
-    # `find_masters` gives the newest first, and min keeps the first of equals.
+    # `find_masters` returns the newest first, and min keeps the first of equals.
     return _array(min(near, key=lambda m: abs(m.key.exposure_time_s - exposure_time)))
 
 

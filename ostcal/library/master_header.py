@@ -1,6 +1,6 @@
 """The header of a master: what made it, in the words that other programs read.
 
-Which program reads which card is told in ``docs/formats.md``. A card is ``(keyword, value, comment)``; cards without
+Which program reads which card stands in ``docs/formats.md``. A card is ``(keyword, value, comment)``; cards without
 a value are left out by the writer.
 """
 
@@ -51,7 +51,7 @@ class Provenance:
     config_digest: str = ""
     """SHA-256 of the configuration, where one was used."""
     verdict: Outcome | None = None
-    """Of quality control; ``None`` where there was none."""
+    """Of quality control; ``None`` if there was none."""
     camera: CameraProperties | None = None
     """As measured on the frames of the run."""
     recipe: str = ""
@@ -61,12 +61,12 @@ class Provenance:
 
 
 def julian_date(when: datetime) -> float:
-    """Give the Julian date of a time."""
+    """Return the Julian date of a time."""
     return 2440587.5 + when.timestamp() / 86400.0
 
 
 def master_cards(group: Group, result: JobResult, provenance: Provenance) -> list[Card]:
-    """Give the cards of a master's primary header, structure and checksums aside."""
+    """Return the cards of a master's primary header, structure and checksums aside."""
     return [
         *_kind_cards(group, provenance),
         *_time_cards(group, provenance),
@@ -149,7 +149,7 @@ def _camera_cards(group: Group, measured: CameraProperties | None) -> list[Card]
 
 
 def _gain_cards(stated_e_per_adu: float | None, measured: CameraProperties | None) -> list[Card]:
-    """Give gain and read noise; the stated gain goes first, for programs match frames by the text of EGAIN."""
+    """Return gain and read noise; the stated gain goes first, for programs match frames by the text of EGAIN."""
     gain = measured.gain_e_per_adu if measured is not None else None
     noise_adu = measured.read_noise_adu if measured is not None else None
     noise_e = measured.read_noise_e if measured is not None else None
@@ -237,7 +237,7 @@ def _method_cards(group: Group, result: JobResult, provenance: Provenance) -> li
 
 
 def scaled_cards(cards: Sequence[Card], factor: float) -> list[Card]:
-    """Give the cards of a master whose values are multiplied by a factor: between 0 and 1, as PixInsight has them."""
+    """Return the cards of a master whose values are multiplied by a factor: between 0 and 1, as PixInsight has them."""
     scaled: list[Card] = []
     for keyword, value, comment in cards:
         if keyword in ("DATAMIN", "DATAMAX", "SATURATE") and isinstance(value, int | float):
@@ -250,7 +250,7 @@ def scaled_cards(cards: Sequence[Card], factor: float) -> list[Card]:
 
 
 def defect_cards() -> list[Card]:
-    """Give a card for each bit of the DQ extension."""
+    """Return a card for each bit of the DQ extension."""
     return [
         (f"DQBIT{index}", str(defect.name), f"meaning of bit {index}, value {int(defect)}")
         for index, defect in enumerate(Defect)
@@ -258,7 +258,7 @@ def defect_cards() -> list[Card]:
 
 
 def history_lines(group: Group, provenance: Provenance) -> list[str]:
-    """Give the HISTORY of a master: its inputs and what was subtracted."""
+    """Return the HISTORY of a master: its inputs and what was subtracted."""
     labels = [frame.label for frame in group.frames]
     lines = [f"combined from {len(labels)} frames"]
     if provenance.config_digest:
@@ -273,7 +273,7 @@ def history_lines(group: Group, provenance: Provenance) -> list[str]:
 
 
 def _common(values: Sequence[float | None]) -> float | None:
-    """Give the value that all share, else nothing."""
+    """Return the value that all share, else nothing."""
     first = values[0]
     return first if all(value == first for value in values) else None
 

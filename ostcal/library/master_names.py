@@ -9,18 +9,18 @@ from ostcal.vocabulary import Flavour
 
 
 def stamp_of(name: str) -> str:
-    """Give the time of its run from the name of a master; "" where it has none."""
+    """Return the time of its run from the name of a master; "" where it has none."""
     found = re.search(r"_(\d{8}_\d{6})(?=_\d+$|\.|$)", name)
     return found[1] if found else ""
 
 
 def untimed(name: str) -> str:
-    """Give a name without the time of its run."""
+    """Return a name without the time of its run."""
     return re.sub(r"_\d{8}_\d{6}", "", name)
 
 
 def file_name(name: str, flavour: Flavour) -> str:
-    """Give the name of a master's FITS file: PixInsight's scripts know masters by names that begin with ``Master``."""
+    """Return the name of a master's FITS file; PixInsight's scripts know masters by names beginning with ``Master``."""
     if flavour == "pixinsight":
         _, kind, rest = name.split("_", 2)
         name = f"Master{kind.capitalize()}_{rest}"
@@ -28,6 +28,6 @@ def file_name(name: str, flavour: Flavour) -> str:
 
 
 def name_of_file(path: str) -> str:
-    """Give the name of a master from that of its FITS file, whatever its flavour."""
+    """Return the name of a master from that of its FITS file, whatever its flavour."""
     name = os.path.basename(path).split(".fit")[0].split(".fts")[0]
     return re.sub(r"^Master(Bias|Dark|Flat)_", lambda found: f"master_{found[1].lower()}_", name)

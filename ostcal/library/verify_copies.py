@@ -1,6 +1,6 @@
 """What is at rest, checked: frames against their records, masters and FITS files against their checksums. Read only.
 
-Every function gives lines, one for each finding, and none where all is well; damage raises nothing.
+Every function returns findings, one line each, and none if all is well; damage raises nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from ostcal.fits.cards import Header
 from ostcal.fits.checksum import OnesSum
 from ostcal.fits.read import inspect_fits
 from ostcal.fits.units import Unit, read_units
-from ostcal.library.store import DTYPES, PLANES, MasterStore, Plane, StoredMaster
+from ostcal.library.planes import DTYPES, PLANES, Plane, StoredMaster
+from ostcal.library.store import MasterStore
 from ostcal.places.durable import PARTIAL_ENDING, os_reason, read_bounded
 from ostcal.places.fingerprint import fingerprint_rows, rows_fingerprint
 from ostcal.places.paths import directories_in, files_below, joined, names_in, open_binary, place
@@ -134,7 +135,7 @@ def _same_number(a: float | None, b: float | None) -> bool:
 
 
 def check_store(location: str) -> tuple[list[str], list[str]]:
-    """Check a master store without reading samples; gives the names of its complete masters, and findings."""
+    """Check a master store without reading samples; return the names of its complete masters, and findings."""
     store = MasterStore(location)
     findings = []
     try:
@@ -231,7 +232,7 @@ class FitsCheck:
     header: Header | None = None
     """Of its first unit; ``None`` where it cannot be read."""
     has_checksums: bool = False
-    """Whether there was a checksum to compare with; many programs write none."""
+    """Return whether there was a checksum to compare with; many programs write none."""
 
 
 def check_fits(path: str) -> FitsCheck:

@@ -19,7 +19,8 @@ from ostcal.inputs.gather import Source
 from ostcal.library.find import STORE_NAME, FitsPlane, store_location
 from ostcal.library.master_header import SCALE_CARD
 from ostcal.library.master_names import name_of_file
-from ostcal.library.store import MasterStore, StoredMaster
+from ostcal.library.planes import StoredMaster
+from ostcal.library.store import MasterStore
 from ostcal.library.verify_copies import check_fits, check_frame, check_master, check_series, check_store
 from ostcal.places.durable import PARTIAL_ENDING
 from ostcal.places.paths import exists, files_below, joined, names_in, normalized, parent_of, size_of, walk
@@ -50,7 +51,7 @@ class Check:
 
     @property
     def index(self) -> int:
-        """Of the frame; -1 where there is none."""
+        """Index of the frame; -1 for masters and files."""
         return self.record.index if self.record is not None else -1
 
 
@@ -80,7 +81,7 @@ class VerifyPlan:
         return sum(check.n_bytes for check in self.checks)
 
 
-# ---- what there is ----
+# ---- planning ----
 
 
 def plan_verification(locations: Sequence[str]) -> VerifyPlan:
@@ -121,7 +122,7 @@ def _places(location: str) -> Iterable[tuple[Kind, str]]:
 
 
 def _directories(location: str) -> list[str]:
-    """Give a directory and those below it, without stores and hidden ones."""
+    """Return a directory and those below it, without stores and hidden ones."""
     found = []
     for parent, below, _ in walk(location):
         if parent.lower().endswith(STORE_ENDING):
@@ -208,7 +209,7 @@ def _size(path: str) -> int:
 
 
 def verify(plan: VerifyPlan, workers: int, on_done: Callable[[Check], None] = lambda check: None) -> list[Checked]:
-    """Read everything; gives the places of the plan with all findings.
+    """Read everything; return the places of the plan with all findings.
 
     Parameters
     ----------
@@ -242,7 +243,7 @@ def verify(plan: VerifyPlan, workers: int, on_done: Callable[[Check], None] = la
 
 
 def run_check(check: Check) -> tuple[list[str], str]:
-    """Do one piece of work; gives findings, and a note where there was nothing to compare with."""
+    """Do one check; return findings, and a note if there was nothing to compare with."""
     if check.record is not None:
         return check_frame(check.place, check.record), ""
     if check.kind == "masters":
@@ -262,7 +263,7 @@ def run_check(check: Check) -> tuple[list[str], str]:
 
 
 def _against_store(path: str, header: Header) -> list[str]:
-    """Compare a FITS master with the same master in the store beside it, where there is one: identity and samples."""
+    """Compare a FITS master with the same master in the store beside it, if any: identity and samples."""
     calibration_id = header.text("CALID")
     if calibration_id is None:
         return []

@@ -16,7 +16,7 @@ from ostcal.errors import OstcalError, StorageError
 from ostcal.fits.read import FitsStack, inspect_fits
 from ostcal.frames import FrameType
 from ostcal.library.find import LibraryMaster
-from ostcal.library.store import Plane, StoredMaster
+from ostcal.library.planes import Plane, StoredMaster
 from ostcal.measure.pictures import block_side, downsample, grey_image, zscale_limits
 from ostcal.report.png import MasterPictures, Picture
 from ostcal.row_window import RowWindow

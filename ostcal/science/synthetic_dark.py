@@ -14,7 +14,8 @@ from ostcal.build.match_darks import MAX_STRETCH, why_unfit
 from ostcal.frames import CameraSettings, FrameType
 from ostcal.inputs.grouping import EXPOSURE_TOLERANCE, GroupKey
 from ostcal.library.find import LibraryMaster, StorePlane
-from ostcal.library.store import MasterStore, Plane
+from ostcal.library.planes import Plane
+from ostcal.library.store import MasterStore
 from ostcal.measure.camera.dark_ladder import (
     LEAST_HOT_PIXELS,
     LadderFit,

@@ -70,7 +70,7 @@ class ConcatenatedStack:
             yield _OpenParts(self, tuple(files.enter_context(part.opened(start, stop)) for part in self.parts))
 
     def select(self, indices: Sequence[int]) -> FrameStack:
-        """Give the stack of the frames at `indices` alone."""
+        """Return the stack of the frames at `indices` alone."""
         chosen: list[FrameStack] = []
         for index in indices:
             for part in self.parts:
@@ -81,7 +81,7 @@ class ConcatenatedStack:
         return chosen[0] if len(chosen) == 1 else ConcatenatedStack(tuple(chosen))
 
     def recorded_mean_adu(self, position: int) -> float | None:
-        """Give the exact mean of a frame's samples, where its series has it."""
+        """Return the exact mean of a frame's samples, where its series has it."""
         return self.select([position]).recorded_mean_adu(0)
 
 

@@ -28,12 +28,12 @@ def read_object_rows(location: str, layout: ShardLayout, start: int, out: NDArra
     FileNotFoundError
         If it is missing.
     UnreachableError
-        If the server does not give it.
+        If the server does not answer.
     """
     shard, step, stop = ObjectPath.of(location), layout.chunk_rows, start + len(out)
     chunks = range(start // step, -(-stop // step))
     for fresh in (False, True):
-        index = _index(location, -(-layout.height // step), fresh=fresh)
+        index = (_read_index if fresh else _kept_index)(location, -(-layout.height // step))
         try:
             stored = dict(zip(chunks, _stored_chunks(shard, index, chunks), strict=True))
             read_chunks(stored.__getitem__, layout, start, out, verify=verify)
@@ -44,7 +44,7 @@ def read_object_rows(location: str, layout: ShardLayout, start: int, out: NDArra
 
 
 def _stored_chunks(shard: ObjectPath, index: NDArray[np.uint64], chunks: range) -> list[bytes]:
-    """Give the bytes of chunks: one request where they are neighbours, as this package writes them."""
+    """Return the bytes of chunks: one request where they are neighbours, as this package writes them."""
     places = [(int(index[chunk, 0]), int(index[chunk, 1])) for chunk in chunks]
     if not places:
         return []
@@ -55,15 +55,14 @@ def _stored_chunks(shard: ObjectPath, index: NDArray[np.uint64], chunks: range) 
     return [shard.read_range(at, at + length) for at, length in places]
 
 
-def _index(location: str, n_chunks: int, *, fresh: bool) -> NDArray[np.uint64]:
-    """Give where the chunks of a shard lie; kept, as every strip needs it again (4 kB)."""
-    return _read_index.__wrapped__(location, n_chunks) if fresh else _read_index(location, n_chunks)
-
-
-@lru_cache(maxsize=4096)
 def _read_index(location: str, n_chunks: int) -> NDArray[np.uint64]:
+    """Read where the chunks of a shard lie: (offset, length) of each."""
     shard, length = ObjectPath.of(location), index_length(n_chunks)
     size = shard.state().size
     if size < length:
         raise ValueError(f"it has {size} bytes, too few for its index of {length} bytes")
     return parsed_index(shard.read_range(size - length, size), size)
+
+
+_kept_index = lru_cache(maxsize=4096)(_read_index)
+"""`_read_index`, kept: every strip needs it again (4 kB)."""

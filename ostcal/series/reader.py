@@ -40,13 +40,13 @@ class Series:
     settings: Mapping[str, Any]
     software: str
     records: tuple[FrameRecord, ...]
-    """Records of the usable frames, by index; those that a person excluded are among them."""
+    """Records of the usable frames, by index; excluded ones are among them."""
     problems: tuple[str, ...]
     """One line for each frame that cannot be used."""
     has_chunk_checksums: bool = False
     """Whether every strip is checked when it is read; frames of other series are checked as a whole only."""
     excluded: Mapping[int, Decision] = field(default_factory=dict)
-    """Frames that a person decided to leave out of masters, by index. For capture and export they are there."""
+    """Frames that are left out of masters by decision, by index; capture and export keep them."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -54,7 +54,7 @@ class Series:
         return len(self.records), self.height, self.width
 
     def stack(self, indices: Sequence[int] | None = None) -> ZarrStack:
-        """Give committed frames as a stack, all of them by default."""
+        """Return committed frames as a stack, all of them by default."""
         chosen = [record.index for record in self.records] if indices is None else indices
         return ZarrStack(self.location, tuple(chosen))
 
@@ -135,7 +135,7 @@ def read_committed(location: str, record: FrameRecord) -> NDArray[Any]:
 def find_series(directories: Iterable[Location]) -> list[str]:
     """Find series in directories and below them, sorted; series themselves may be among the directories.
 
-    Everything named ``*.zarr`` is given, so that opening says what is wrong with it, but not stores that say
+    Everything named ``*.zarr`` is found, so that opening says what is wrong with it, but not stores that say
     themselves that they hold something else. Hidden directories are passed over.
     """
     found: set[str] = set()

@@ -1,7 +1,7 @@
 """The ledger of a series: one small JSON object per committed frame, written after the frame's samples.
 
 A frame whose record does not exist does not exist. Records are written to a temporary name, fsync'ed and renamed,
-so that each is complete or absent. A person's decision to leave a frame out lies beside its record.
+so that each is complete or absent. A decision to leave a frame out lies beside its record.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ HeaderCard = Annotated[str, matching(r"[\x00-\xff]{80}", "a FITS card of 80 char
 
 @dataclass(frozen=True, kw_only=True)
 class FrameStatistics:
-    """Statistics of the finite samples of one frame, in ADU; ``None`` where there is none."""
+    """Statistics of the finite samples of one frame, in ADU; ``None`` if there are none."""
 
     mean: float | None
     median: float | None
@@ -117,7 +117,7 @@ class FrameRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """A person's decision to leave a frame out of masters, or to take it in again."""
+    """A decision to leave a frame out of masters, or to take it in again."""
 
     excluded: bool
     why: str
@@ -157,7 +157,7 @@ def describe_pixels(frame: NDArray[Any], *, saturation_adu: float | None = None)
 
 
 def checksum(frame: NDArray[Any]) -> str:
-    """Give the CRC-32 of a frame's samples, little-endian and row by row (0.02 s for 61 MP of uint16)."""
+    """Return the CRC-32 of a frame's samples, little-endian and row by row (0.02 s for 61 MP of uint16)."""
     plain = np.ascontiguousarray(frame, dtype=frame.dtype.newbyteorder("<"))
     return f"crc32:{zlib.crc32(plain.reshape(-1).view(np.uint8).data):08x}"
 
@@ -212,7 +212,7 @@ def _statistics_of_counts(counts: NDArray[np.int64], lowest_adu: int, saturation
 
 
 def _finite_or_none(value: Any) -> float | None:
-    """Give a statistic that overflowed as ``None``: JSON has no infinity."""
+    """Return a statistic that overflowed as ``None``: JSON has no infinity."""
     return float(value) if math.isfinite(value) else None
 
 
@@ -220,7 +220,7 @@ def _finite_or_none(value: Any) -> float | None:
 
 
 def record_path(directory: AnyPlace, index: int) -> AnyPlace:
-    """Give where the record of a frame lies."""
+    """Return where the record of a frame lies."""
     return directory / f"{index:06d}.json"
 
 
@@ -267,22 +267,11 @@ def _record_or_problem(path: Place) -> FrameRecord | str:
 
 
 def find_record(directory: Place, index: int) -> FrameRecord | None:
-    """Read the record of a frame; ``None`` where there is none that can be used."""
+    """Read the record of a frame; ``None`` if it is missing or damaged."""
     try:
         return _read_record(record_path(directory, index))
     except (ValueError, OSError):
         return None
-
-
-def committed_indices(directory: Place) -> frozenset[int]:
-    """Give the frames that have a record, damaged ones too.
-
-    Raises
-    ------
-    StorageError
-        If the directory cannot be listed.
-    """
-    return frozenset(int(name[:6]) for name in _names(directory, RECORD_NAME))
 
 
 def _read_record(path: Place) -> FrameRecord:
@@ -296,7 +285,7 @@ def _read_record(path: Place) -> FrameRecord:
 
 
 def exclusion_path(directory: AnyPlace, index: int) -> AnyPlace:
-    """Give where the decisions about a frame lie: beside its record, which they leave as it is."""
+    """Return where the decisions about a frame lie: beside its record, which they leave as it is."""
     return directory / f"{index:06d}.excluded.json"
 
 

@@ -33,7 +33,7 @@ _SHUFFLES = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
 
 @dataclass(frozen=True, kw_only=True)
 class ChunkCodec:
-    """How blosc compresses chunks when they are written; whoever reads learns it from the chunk itself."""
+    """How blosc compresses chunks when they are written; readers find it in the header of the chunk."""
 
     name: str
     level: int
@@ -57,12 +57,12 @@ class ShardLayout:
 
     @property
     def is_writable(self) -> bool:
-        """Whether it is known how to write it."""
+        """Whether shards of this layout can be written."""
         return self.codec is not None or not self.compressed
 
 
 def shard_layout(metadata: Mapping[str, Any]) -> ShardLayout | None:
-    """Give the layout of an array from its ``zarr.json``, or ``None`` where it is not exactly the one we write."""
+    """Return the layout of an array from its ``zarr.json``, or ``None`` where it is not exactly the one we write."""
     match metadata:
         case {
             "shape": [int(), int(height), int(width)],
@@ -146,7 +146,7 @@ def read_shard_rows(path: str, layout: ShardLayout, start: int, out: NDArray[Any
 
 
 def open_index(path: str, descriptor: int, layout: ShardLayout) -> NDArray[np.uint64]:
-    """Give where the chunks of an open shard lie: (offset, length) of each."""
+    """Return where the chunks of an open shard lie: (offset, length) of each."""
     status = os.fstat(descriptor)
     return _shard_index(path, status.st_size, status.st_mtime_ns, -(-layout.height // layout.chunk_rows))
 
@@ -154,29 +154,35 @@ def open_index(path: str, descriptor: int, layout: ShardLayout) -> NDArray[np.ui
 def read_chunks(
     stored: Callable[[int], bytes], layout: ShardLayout, start: int, out: NDArray[Any], *, verify: bool
 ) -> None:
-    """Do `read_shard_rows` with `stored`, which gives the bytes of a chunk."""
-    stop, step = start + len(out), layout.chunk_rows
-    for chunk in range(start // step, -(-stop // step)):
-        data = chunk_data(stored(chunk), layout, chunk, verify=verify)
-        first = chunk * step
-        if start <= first and first + step <= stop:
-            decode_chunk(data, out[first - start : first - start + step], compressed=layout.compressed)
-            continue
-        rows = np.empty((step, layout.width), layout.dtype)
+    """Read as `read_shard_rows`; `stored` returns the bytes of a chunk."""
+
+    def read_chunk(chunk: int, rows: NDArray[Any]) -> None:
+        data: bytes | memoryview = stored(chunk)
+        if layout.checksums:
+            if verify and google_crc32c.value(data) != _CHECKSUM_RESIDUE:
+                first = chunk * layout.chunk_rows
+                last = min(first + layout.chunk_rows, layout.height) - 1
+                raise ValueError(f"rows {first} to {last} are not those that were written (checksum)")
+            data = memoryview(data)[:-_CHECKSUM_BYTES]
         decode_chunk(data, rows, compressed=layout.compressed)
-        top, bottom = max(first, start), min(first + step, stop)
+
+    fill_from_chunks(read_chunk, layout.chunk_rows, start, out)
+
+
+def fill_from_chunks(
+    read_chunk: Callable[[int, NDArray[Any]], None], chunk_rows: int, start: int, out: NDArray[Any]
+) -> None:
+    """Fill `out`, (n_rows, width), with rows from `start` on; ``read_chunk(chunk, rows)`` fills all rows of a chunk."""
+    stop = start + len(out)
+    for chunk in range(start // chunk_rows, -(-stop // chunk_rows)):
+        first = chunk * chunk_rows
+        if start <= first and first + chunk_rows <= stop:
+            read_chunk(chunk, out[first - start : first - start + chunk_rows])
+            continue
+        rows = np.empty((chunk_rows, out.shape[1]), out.dtype)
+        read_chunk(chunk, rows)
+        top, bottom = max(first, start), min(first + chunk_rows, stop)
         out[top - start : bottom - start] = rows[top - first : bottom - first]
-
-
-def chunk_data(stored: bytes, layout: ShardLayout, chunk: int, *, verify: bool) -> bytes | memoryview:
-    """Give the bytes of a chunk without their checksum, which is compared first."""
-    if not layout.checksums:
-        return stored
-    if verify and google_crc32c.value(stored) != _CHECKSUM_RESIDUE:
-        first = chunk * layout.chunk_rows
-        last = min(first + layout.chunk_rows, layout.height) - 1
-        raise ValueError(f"rows {first} to {last} are not those that were written (checksum)")
-    return memoryview(stored)[:-_CHECKSUM_BYTES]
 
 
 @lru_cache(maxsize=4096)
@@ -192,12 +198,12 @@ def _shard_index(path: str, size: int, mtime_ns: int, n_chunks: int) -> NDArray[
 
 
 def index_length(n_chunks: int) -> int:
-    """Give the bytes of the index at the end of a shard."""
+    """Return the bytes of the index at the end of a shard."""
     return n_chunks * _ENTRY_BYTES + _CHECKSUM_BYTES
 
 
 def parsed_index(data: bytes, size: int) -> NDArray[np.uint64]:
-    """Give (offset, length) of each chunk from the index of a shard of `size` bytes; ValueError where it is wrong."""
+    """Return (offset, length) of each chunk from the index of a shard of `size` bytes; ValueError where it is wrong."""
     entries, stored = data[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:]
     if struct.pack("<I", google_crc32c.value(entries)) != stored:
         raise ValueError("the checksum of its index is wrong")

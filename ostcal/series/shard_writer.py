@@ -28,7 +28,7 @@ _SHARED = 0.98
 
 
 def shard_parts(frame: NDArray[Any], layout: ShardLayout) -> Iterator[bytes]:
-    """Give the bytes of a frame's shard in their order: its chunks, then their index.
+    """Return the bytes of a frame's shard in their order: its chunks, then their index.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def shard_parts(frame: NDArray[Any], layout: ShardLayout) -> Iterator[bytes]:
 
 
 def _chunk_parts(samples: NDArray[Any], layout: ShardLayout) -> Iterator[bytes]:
-    """Give the stored bytes of one chunk, and their checksum where the layout has one."""
+    """Return the stored bytes of one chunk, and their checksum where the layout has one."""
     codec = layout.codec
     if codec is None:
         stored = samples.tobytes()
@@ -65,7 +65,7 @@ def _chunk_parts(samples: NDArray[Any], layout: ShardLayout) -> Iterator[bytes]:
 
 
 def _shuffle(samples: NDArray[Any], codec: ChunkCodec) -> int:
-    """Choose how the bytes of a chunk are ordered before lz4: whoever reads it learns that from blosc's header.
+    """Choose how the bytes of a chunk are ordered before lz4: blosc's header says which.
 
     Samples that share their high byte, as those of most darks do, are unpacked from ordered bytes at 8 to 12 GB/s and
     from ordered bits at 3.4, and are 1.9 in place of 2.2 to 2.7 times smaller. Where noise crosses a multiple of 256,

@@ -201,7 +201,7 @@ class SeriesWriter:
         return tuple(self._records[index] for index in sorted(self._records))
 
     def free_indices(self) -> list[int]:
-        """Give the indices that may be written: those without a record, even a damaged one."""
+        """Return the indices that may be written: those without a record, even a damaged one."""
         return [index for index in range(self.n_planned) if not record_path(self._path / LEDGER, index).exists()]
 
     def write_frame(self, index: int, frame: NDArray[Any], record: FrameRecord) -> None:
@@ -337,7 +337,7 @@ def decide_frames(location: Location, indices: Iterable[int], decision: Decision
 
 
 def local_path(location: Location) -> Path:
-    """Give the path of a series that is to be written; StorageError where that is in an object store."""
+    """Return the path of a series that is to be written; StorageError where that is in an object store."""
     path = place(location)
     if not isinstance(path, Path):
         raise StorageError(

@@ -16,7 +16,8 @@ import pytest
 from ostcal.engine.worker_checks import report_of_worker
 from ostcal.fits.read import FitsStack, inspect_fits
 from ostcal.library.copying import copy_store, plan_copies
-from ostcal.library.store import DTYPES, PLANES, MasterStore, Plane
+from ostcal.library.planes import DTYPES, PLANES, Plane
+from ostcal.library.store import MasterStore
 from ostcal.places.objects import ObjectAccess, ObjectOptions, ObjectPath, use_options
 from ostcal.places.paths import files_below, open_binary
 from support import night as n

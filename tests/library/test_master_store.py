@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, BytesCodec
 
 from ostcal.errors import StorageError
-from ostcal.library.store import MasterStore, MasterWriter, Plane
+from ostcal.library.planes import MasterWriter, Plane
+from ostcal.library.store import MasterStore
 
 NAME = "master_dark_5.000s_20261121_084200"
 ATTRIBUTES = {"frame_type": "dark", "exposure_time_s": 5.0, "inputs": ["a.fits", "b.fits"]}

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from ostcal.errors import StorageError
 from ostcal.library.copying import copy_store, plan_copies
 from ostcal.library.history import HistoryEntry, add_to_history, history_of
-from ostcal.library.store import PLANES, MasterStore
+from ostcal.library.planes import PLANES
+from ostcal.library.store import MasterStore
 from ostcal.measure.findings import Outcome
 from ostcal.places.locking import LockRules, locked
 from ostcal.places.objects import ObjectOptions, ObjectPath, use_options

@@ -1,0 +1,355 @@
+"""The planes of a master: arrays of its height and width, written strip by strip and read by rows.
+
+A chunk is one task's strip, so that tasks in threads, processes and on other machines never share one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final, Literal
+
+import google_crc32c
+import numpy as np
+from numcodecs import blosc
+from numpy.typing import NDArray
+
+from ostcal.codec import parse_json, to_json
+from ostcal.errors import StorageError
+from ostcal.frames import MAX_SIDE
+from ostcal.places.durable import full_disk_advice, is_disk_full, os_reason, read_bounded, write_atomically
+from ostcal.places.paths import (
+    Place,
+    is_file,
+    joined,
+    make_directory,
+    names_in,
+    place,
+    read_whole,
+    retried,
+    stamp_of,
+)
+from ostcal.series.shard_reader import blosc_only, decode_chunk, fill_from_chunks
+
+Plane = Literal["master", "n_used", "std", "dq"]
+
+PLANES: Final[Mapping[Plane, str]] = {"master": "float32", "n_used": "uint16", "std": "float32"}
+"""The planes that every master has."""
+DTYPES: Final[Mapping[Plane, str]] = {**PLANES, "dq": "uint8"}
+METADATA_FILE: Final = "zarr.json"
+STRIPS: Final = "strips"
+"""Directory of what finished strips counted, while the master is not committed."""
+SURVEY_FILE: Final = "survey.json"
+"""What the frames of a master that is not committed say, where they were surveyed before."""
+MAX_METADATA_BYTES: Final = 1 << 20
+
+# Mean of 40 frames with 3.3 ADU of noise, 9576 columns in strips of 64 rows, all three planes of 61 MP (607 MB), one
+# thread. Writing and reading: plain 0.9 + 0.03 s, lz4 with bitshuffle 0.9 + 0.15 s for 312 MB, zstd-1 with byte
+# shuffle 1.5 + 0.4 s for 278 MB. lz4 costs nothing, as half the bytes go to the disk, and a chunk that a power cut
+# emptied is seen to be damaged. zarr-python needs 1 ms for every chunk it writes, `MasterWriter` 0.4 ms.
+_LEVEL: Final = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """Size of the planes and height of their chunks."""
+
+    height: int
+    width: int
+    chunk_rows: int
+
+    @property
+    def n_chunks(self) -> int:
+        """Chunks of a plane."""
+        return -(-self.height // self.chunk_rows)
+
+    def chunk_name(self, chunk: int) -> str:
+        """Return the name of the file of a chunk."""
+        return f"c.{chunk}.0"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Planes:
+    """The planes of one master, by rows; small and picklable."""
+
+    location: str
+    grid: Grid
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(height, width)``."""
+        return self.grid.height, self.grid.width
+
+    @property
+    def chunk_rows(self) -> int:
+        """Rows of a strip; the last one may have fewer."""
+        return self.grid.chunk_rows
+
+    def has(self, plane: Plane) -> bool:
+        """Return whether there is such a plane."""
+        return is_file(joined(self.location, plane, METADATA_FILE))
+
+    def read_rows(self, plane: Plane, start: int, stop: int) -> NDArray[Any]:
+        """Read rows of a plane.
+
+        Returns
+        -------
+        (stop - start, width) array of the plane's dtype
+
+        Raises
+        ------
+        StorageError
+            If the rows were not written, or are damaged.
+        """
+        grid = self.grid
+        if not 0 <= start <= stop <= grid.height:
+            raise ValueError(f"no rows {start} to {stop} in a master of {grid.height} rows")
+        out = np.empty((stop - start, grid.width), DTYPES[plane])
+        fill_from_chunks(lambda chunk, rows: self._read_chunk(plane, chunk, rows), grid.chunk_rows, start, out)
+        return out
+
+    def _read_chunk(self, plane: Plane, chunk: int, out: NDArray[Any]) -> None:
+        path = joined(self.location, plane, self.grid.chunk_name(chunk))
+        try:
+            decode_chunk(retried(lambda: read_whole(path)), out, compressed=True)
+        except OSError as error:
+            raise StorageError(f"{path}: rows of a master cannot be read: {os_reason(error)}") from error
+        except ValueError as error:
+            raise StorageError(f"{path}: rows of a master are damaged: {error}; make the master again") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class MasterWriter(_Planes):
+    """Writes the planes of one master; tasks may write different strips at the same time, everywhere."""
+
+    def write_rows(
+        self,
+        start: int,
+        *,
+        master: NDArray[np.float32],
+        n_used: NDArray[np.uint16],
+        std: NDArray[np.float32],
+        read_again: Container[Plane] = ("master", "std"),
+    ) -> tuple[int, ...]:
+        """Write one strip of all planes.
+
+        Parameters
+        ----------
+        start : int
+            First row, a multiple of `chunk_rows`.
+        master, n_used, std : (n_rows, width) arrays of float32, uint16, float32
+            `chunk_rows` rows; fewer in the last strip.
+        read_again : container of str
+            Images that are read again soon; others do not go through the page cache: 0.2 s less for 61 MP.
+
+        Returns
+        -------
+        tuple of int
+            CRC-32C of what was written, a plane each.
+
+        Raises
+        ------
+        StorageError
+            If they cannot be written; the strip may be written again.
+        """
+        planes: tuple[tuple[Plane, NDArray[Any]], ...] = (("master", master), ("n_used", n_used), ("std", std))
+        return tuple(
+            self.write_plane(plane, start, rows, past_cache=plane != "n_used" and plane not in read_again)
+            for plane, rows in planes
+        )
+
+    def keep_result(self, start: int, result: Mapping[str, Any], checksums: Sequence[int]) -> None:
+        """Store what a strip that was written counted, with the checksums that `write_rows` gave.
+
+        Raises
+        ------
+        StorageError
+            If it cannot be written.
+        """
+        path = self._result(start)
+        try:
+            write_atomically(path, to_json({**result, "checksums": list(checksums)}, indent=2), durable=False)
+        except OSError as error:
+            raise StorageError(f"{path}: the counts of a strip cannot be written: {os_reason(error)}") from error
+
+    def kept_result(self, start: int) -> dict[str, Any] | None:
+        """Return what `keep_result` stored, if the strip is still as it was; else ``None``."""
+        try:
+            result = parse_json(read_bounded(self._result(start), MAX_METADATA_BYTES))
+            data = [read_whole(self._chunk(plane, start)) for plane in PLANES]
+        except (OSError, ValueError):  # absent, or cut by a power failure: the strip is made again
+            return None
+        checksums = [int(google_crc32c.value(chunk)) for chunk in data]
+        return result if isinstance(result, dict) and result.get("checksums") == checksums else None
+
+    def keep_survey(self, survey: Mapping[str, Any]) -> None:
+        """Store what the frames say, for the run that continues this master.
+
+        Raises
+        ------
+        StorageError
+            If it cannot be written.
+        """
+        path = place(joined(self.location, SURVEY_FILE))
+        try:
+            write_atomically(path, to_json(survey, indent=2), durable=False)
+        except OSError as error:
+            raise StorageError(f"{path}: the survey of the frames cannot be written: {os_reason(error)}") from error
+
+    def n_kept(self) -> int:
+        """Count the strips that `keep_result` stored."""
+        try:
+            return sum(name.endswith(".json") for name in names_in(joined(self.location, STRIPS)))
+        except FileNotFoundError:
+            return 0
+
+    def _result(self, start: int) -> Place:
+        return place(joined(self.location, STRIPS, f"{start // self.grid.chunk_rows}.json"))
+
+    def write_defects(self, read_rows: Callable[[int, int], NDArray[np.uint8]]) -> None:
+        """Add the plane of defect bits.
+
+        Parameters
+        ----------
+        read_rows : callable (start, stop) -> (stop - start, width) uint8
+
+        Raises
+        ------
+        StorageError
+            If it cannot be written.
+        """
+        path = place(joined(self.location, "dq"))
+        if not self.has("dq"):  # a cluster may run a task again
+            try:
+                create_plane(path, self.grid, DTYPES["dq"])
+            except OSError as error:
+                raise StorageError(f"{path}: the plane of defects cannot be created: {os_reason(error)}") from error
+        for start in range(0, self.grid.height, self.grid.chunk_rows):
+            self.write_plane("dq", start, read_rows(start, min(start + self.grid.chunk_rows, self.grid.height)))
+
+    def write_plane(self, plane: Plane, start: int, rows: NDArray[Any], *, past_cache: bool = False) -> int:
+        """Write one strip of one plane; otherwise as `write_rows`."""
+        grid = self.grid
+        n_rows = min(grid.chunk_rows, grid.height - start)
+        if start < 0 or start % grid.chunk_rows or rows.shape != (n_rows, grid.width) or rows.dtype != DTYPES[plane]:
+            raise ValueError(f"{plane}: {rows.dtype} {rows.shape} at row {start} is no strip of {grid}")
+        if n_rows < grid.chunk_rows:  # zarr's chunks have one size; the last one is filled up
+            rows = np.concatenate([rows, np.zeros((grid.chunk_rows - n_rows, grid.width), rows.dtype)])
+        data = blosc.compress(np.ascontiguousarray(rows), b"lz4", _LEVEL, blosc.BITSHUFFLE)
+        self._put(self._chunk(plane, start), data, past_cache=past_cache)
+        return int(google_crc32c.value(data))
+
+    def copy_plane(self, plane: Plane, start: int, source: MasterWriter) -> None:
+        """Write one strip of one plane as another master of the same strips has it.
+
+        Raises
+        ------
+        StorageError
+            If it cannot be read or written.
+        """
+        if source.grid != self.grid:
+            raise ValueError(f"{plane}: strips of {source.grid} are none of {self.grid}")
+        path = source._chunk(plane, start)
+        try:
+            data = retried(lambda: read_whole(path))
+        except OSError as error:
+            raise StorageError(f"{path}: rows of a master cannot be read: {os_reason(error)}") from error
+        self._put(self._chunk(plane, start), data)
+
+    def _chunk(self, plane: Plane, start: int) -> str:
+        return joined(self.location, plane, self.grid.chunk_name(start // self.grid.chunk_rows))
+
+    def _put(self, path: str, data: bytes, *, past_cache: bool = False) -> None:
+        try:
+            write_atomically(place(path), data, durable=False, past_cache=past_cache)
+        except OSError as error:
+            reason = f"rows of a master cannot be written: {os_reason(error)}"
+            raise StorageError(f"{path}: {full_disk_advice(error) if is_disk_full(error) else reason}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredMaster(_Planes):
+    """A complete master, opened for reading."""
+
+    @property
+    def name(self) -> str:
+        """The master's name in its store."""
+        return os.path.basename(self.location)
+
+    def array(self, plane: Plane = "master") -> NDArray[Any]:
+        """Read a whole plane: (height, width) float32, uint16 for ``n_used``, uint8 for ``dq``."""
+        return self.read_rows(plane, 0, self.grid.height)
+
+
+def create_plane(path: Place, grid: Grid, dtype: str) -> None:
+    """Write the metadata of a plane, as zarr-python writes them (importing it takes 0.1 s); chunks come later."""
+    itemsize = np.dtype(dtype).itemsize
+    blosc_settings = {"typesize": itemsize, "cname": "lz4", "clevel": _LEVEL, "shuffle": "bitshuffle", "blocksize": 0}
+    to_bytes = {"name": "bytes"} | ({"configuration": {"endian": "little"}} if itemsize > 1 else {})
+    metadata = {
+        "shape": [grid.height, grid.width],
+        "data_type": dtype,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [grid.chunk_rows, grid.width]}},
+        # no directory for each chunk
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
+        "fill_value": 0.0 if dtype == "float32" else 0,
+        "codecs": [to_bytes, {"name": "blosc", "configuration": blosc_settings}],
+        "attributes": {},
+        "dimension_names": ["row", "column"],
+        "zarr_format": 3,
+        "node_type": "array",
+        "storage_transformers": [],
+    }
+    make_directory(path)
+    write_atomically(path / METADATA_FILE, to_json(metadata, indent=2), durable=False)
+
+
+def grid_of(path: Place) -> Grid:
+    """Read size and chunks of a master; once per process and master."""
+    try:
+        stamp = stamp_of(path / "master" / METADATA_FILE)
+    except OSError as error:
+        raise StorageError(f"{path}: there is no such master: {os_reason(error)}") from error
+    return _read_grid(str(path), stamp)
+
+
+@lru_cache(maxsize=256)
+def _read_grid(location: str, stamp: tuple[int, int | str]) -> Grid:
+    path = place(location)
+    grids = set()
+    for plane, dtype in PLANES.items():
+        metadata = read_object(path / plane / METADATA_FILE, path, MAX_METADATA_BYTES)
+        match metadata:
+            case {
+                "shape": [int(height), int(width)],
+                "data_type": str(stored_dtype),
+                "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [int(rows), int(chunk_width)]}},
+                "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
+                "codecs": list(codecs),
+            } if (
+                0 < rows <= height <= MAX_SIDE
+                and 0 < chunk_width == width <= MAX_SIDE
+                and stored_dtype == dtype
+                and blosc_only(codecs)
+            ):
+                grids.add(Grid(height=height, width=width, chunk_rows=rows))
+            case _:
+                raise StorageError(f"{path}: its array {plane} is not as this program makes it; make the master again")
+    if len(grids) != 1:
+        raise StorageError(f"{path}: its arrays differ in size; make the master again")
+    return grids.pop()
+
+
+def read_object(path: Place, location: Place, limit_bytes: int) -> dict[str, Any]:
+    """Read the JSON object in a file of the master at `location`."""
+    try:
+        value = parse_json(read_bounded(path, limit_bytes))
+        if not isinstance(value, dict):
+            raise ValueError("it is not a JSON object")
+    except OSError as error:
+        raise StorageError(f"{location}: {path} cannot be read: {os_reason(error)}") from error
+    except ValueError as error:
+        raise StorageError(f"{location}: {path} is damaged: {error}; make the master again") from error
+    return value
