@@ -1,7 +1,7 @@
 """Series and master stores copied to an object store and back: checked, resumable, visible when they are whole.
 
 Files go one by one in the order in which their writers make them visible: samples, then records, then the metadata of
-the group. What is at the target already and has the same contents is kept, so that a copy that was killed continues where
+the group. What is at the target already and has the same contents is kept, so that a killed copy continues where
 it was. Samples are compared with the checksums of their records before they are sent and after they were fetched.
 """
 
