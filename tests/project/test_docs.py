@@ -14,8 +14,11 @@ from ostcal.library.master_header import defect_cards
 from ostcal.measure.findings import Finding
 from ostcal.measure.frames.check_frames import check_frames
 from ostcal.measure.frames.merge_survey import merge_blocks
-from ostcal.measure.frames.rejected import check_rejected
+from ostcal.measure.frames.rejected import OUTLYING_FACTOR, OUTLYING_SHARE, check_rejected
+from ostcal.measure.frames.survey import RESIDUAL_SIGMAS
 from ostcal.measure.frames.survey_block import survey_block
+from ostcal.measure.frames.trend import TREND_FRAMES
+from ostcal.measure.limits import DefectLimits, MasterLimits
 from ostcal.measure.live import LiveCheck
 from ostcal.measure.masters.against_previous import ComparedMaster, compare_masters
 from ostcal.measure.masters.check_master import check_master
@@ -142,6 +145,22 @@ def test_every_page_that_the_pages_link_is_there() -> None:
     ]
     assert len(links) > 60
     assert [(page.name, target) for page, target in links if not (page.parent / target).exists()] == []
+
+
+def test_numbers_that_the_page_gives_are_those_of_the_checks() -> None:
+    masters, pixels = MasterLimits(), DefectLimits()
+    assert f"fewer than {masters.frames} frames" in chapter("Verdicts").replace("\n", " ")
+    assert f"below {masters.frames} a master adds more than 2.5 %" in chapter("Checks of masters")
+    frames = chapter("Checks of frames")
+    assert f"pixels further than {RESIDUAL_SIGMAS:g} noises away" in frames
+    assert f"more than {100 * OUTLYING_SHARE:g} % of its pixels, and four times what the others" in frames
+    assert OUTLYING_FACTOR == 4
+    rows = {row[2]: row for row in table("Bad pixels")}
+    assert f"{pixels.hot_sigma:g} sigma of the master's own noise" in rows["HOT"][3]
+    assert f"more than {pixels.high_response:g} times" in rows["HOT"][4]
+    assert f"less than {pixels.low_response:g} " in rows["COLD"][4]
+    assert f"less than {pixels.dead_response:g} " in rows["DEAD"][4]
+    assert f"A **trend** needs {TREND_FRAMES} frames" in chapter("What it cannot see")
 
 
 def test_limits_that_the_page_gives_in_adu_are_those_of_the_checks() -> None:
