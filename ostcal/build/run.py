@@ -23,13 +23,13 @@ from ostcal.engine.tasks import MasterJob
 from ostcal.engine.tiling import JobSize, WorkPlan, plan_each_worker, plan_work
 from ostcal.errors import NoFramesError, OstcalError, StorageError, UnreachableError
 from ostcal.frames import FrameType
+from ostcal.inputs.already_subtracted import marked_dark_subtracted
 from ostcal.inputs.gather import (
     Inputs,
     Source,
     described,
     gather_inputs,
     input_digest,
-    marked_dark_subtracted,
     unpacked,
 )
 from ostcal.inputs.grouping import Group, Grouping, GroupKey, describe, group_frames

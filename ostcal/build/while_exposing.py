@@ -40,7 +40,8 @@ from ostcal.engine.tasks import JobResult, MasterJob
 from ostcal.engine.tiling import PROCESS_BYTES, WorkPlan
 from ostcal.errors import OstcalError, PlanError
 from ostcal.frames import FrameType
-from ostcal.inputs.gather import Source, gather_inputs, marked_dark_subtracted
+from ostcal.inputs.already_subtracted import marked_dark_subtracted
+from ostcal.inputs.gather import Source, gather_inputs
 from ostcal.inputs.grouping import group_frames
 from ostcal.library.verify_masters import without_damaged
 from ostcal.places.locking import LockRules, locked

@@ -1,4 +1,4 @@
-"""Which flats were dark-subtracted by the camera program although their headers do not say so.
+"""Flats that the camera program has dark-subtracted although their headers do not say so.
 
 Camera programs write "Auto-Dark Subtraction" into the first frame of a series and leave it out of the others.
 Subtracting a dark once more gives a flat with a wrong zero, which inverts vignetting. Two facts show it: the darkest
@@ -7,16 +7,23 @@ pixels of a flat cannot be darker than a dark, and frames of one series have the
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
+
+from ostcal.errors import FrameError
 from ostcal.frames import FrameMetadata, FrameType
+from ostcal.inputs.gather import Source
 from ostcal.inputs.grouping import Frame, settings_differ
 
+logger = logging.getLogger(__name__)
+
 BELOW_DARK_SHARE = 0.9
-"""A flat whose darkest pixels are below this share of a dark's is none from which nothing was subtracted."""
+"""Something was subtracted from a flat whose darkest pixels are below this share of a dark's."""
 
 SAME_LEVEL_SHARE = 0.25
 """Frames of a series agree in their darkest pixels within this; a pedestal left in is several times the level."""
@@ -30,12 +37,50 @@ class Inference:
     reason: str
 
 
-def needs_levels(frames: Sequence[Frame]) -> list[Frame]:
-    """Give the frames whose darkest level must be known: flats, and the darks and bias frames to compare them with."""
-    kinds = {frame.metadata.frame_type for frame in frames}
-    if FrameType.FLAT not in kinds:
-        return []
-    return [f for f in frames if f.metadata.frame_type in (FrameType.FLAT, FrameType.DARK, FrameType.BIAS)]
+def marked_dark_subtracted(sources: dict[str, Source], warnings: list[str]) -> dict[str, Source]:
+    """Mark flats that must have been dark-subtracted although their headers do not say so, with a warning.
+
+    Frames that turn out to be damaged are left out, with a warning too.
+    """
+    marked = dict(sources)
+    low_adu: dict[str, float] = {}
+    kinds = {label: source.frame.metadata.frame_type for label, source in sources.items()}
+    if FrameType.FLAT not in kinds.values():
+        return marked
+    for label, kind in kinds.items():
+        if kind not in (FrameType.FLAT, FrameType.DARK, FrameType.BIAS):
+            continue
+        try:
+            low_adu[label] = low_level(sources[label])
+        except FrameError as error:
+            del marked[label]
+            warnings.append(str(error))
+            logger.debug("%s: traceback", label, exc_info=True)
+    for inference in infer_dark_subtracted([source.frame for source in marked.values()], low_adu):
+        for label in inference.labels:
+            source = marked[label]
+            metadata = replace(source.frame.metadata, dark_subtracted=True)
+            marked[label] = replace(source, frame=replace(source.frame, metadata=metadata))
+        n_more = len(inference.labels) - 1
+        warnings.append(
+            f"{inference.labels[0]}{f' and {n_more} more' if n_more else ''}: taken as dark-subtracted already: "
+            f"{inference.reason}"
+        )
+    return marked
+
+
+def low_level(source: Source) -> float:
+    """Return the first percentile in ADU of three rows of a frame, NaN if they hold no finite sample."""
+    stack = source.stack()
+    _, height, width = stack.shape
+    block = np.empty((1, 1, width), stack.encoding.dtype)
+    rows = []
+    for row in (height // 4, height // 2, 3 * height // 4):
+        stack.read_rows(row, row + 1, block)
+        rows.append(stack.encoding.decode(block.copy())[0, 0])
+    samples = np.concatenate(rows)
+    finite = samples[np.isfinite(samples)]
+    return float(np.percentile(finite, 1)) if finite.size else math.nan
 
 
 def infer_dark_subtracted(frames: Sequence[Frame], low_adu: Mapping[str, float]) -> list[Inference]:
@@ -53,15 +98,26 @@ def infer_dark_subtracted(frames: Sequence[Frame], low_adu: Mapping[str, float])
         for f in frames
         if f.metadata.frame_type in (FrameType.DARK, FrameType.BIAS) and not f.metadata.dark_subtracted
     ]
+    declared = [flat for flat in flats if flat.metadata.dark_subtracted]
     by_mate: dict[str, list[str]] = defaultdict(list)
     below: list[str] = []
     for flat in flats:
         if flat.metadata.dark_subtracted:
             continue
-        mate = next((m for m in flats if _is_declared_mate(m, flat) and _same_level(m, flat, low_adu)), None)
-        if mate is not None:
-            by_mate[mate.label].append(flat.label)
-        elif _is_below_darks(flat, darks, low_adu):
+        level_adu = low_adu[flat.label]
+        mates = [
+            mate.label
+            for mate in declared
+            if _are_comparable(mate.metadata, flat.metadata)
+            and mate.metadata.exposure_time_s == flat.metadata.exposure_time_s
+            and mate.metadata.filter_name == flat.metadata.filter_name
+            and abs(low_adu[mate.label] - level_adu) <= SAME_LEVEL_SHARE * max(abs(low_adu[mate.label]), abs(level_adu))
+        ]
+        dark_levels_adu = [low_adu[dark.label] for dark in darks if _are_comparable(dark.metadata, flat.metadata)]
+        dark_levels_adu = [level for level in dark_levels_adu if not math.isnan(level)]
+        if mates:
+            by_mate[mates[0]].append(flat.label)
+        elif dark_levels_adu and level_adu < BELOW_DARK_SHARE * min(dark_levels_adu):
             below.append(flat.label)
     found = [
         Inference(labels=tuple(labels), reason=f"{mate} of the same series says so and has the same darkest pixels")
@@ -72,29 +128,5 @@ def infer_dark_subtracted(frames: Sequence[Frame], low_adu: Mapping[str, float])
     return found
 
 
-def _is_declared_mate(mate: Frame, flat: Frame) -> bool:
-    a, b = mate.metadata, flat.metadata
-    return (
-        a.dark_subtracted
-        and _comparable(a, b)
-        and (a.exposure_time_s, a.filter_name)
-        == (
-            b.exposure_time_s,
-            b.filter_name,
-        )
-    )
-
-
-def _comparable(a: FrameMetadata, b: FrameMetadata) -> bool:
+def _are_comparable(a: FrameMetadata, b: FrameMetadata) -> bool:
     return (a.width, a.height) == (b.width, b.height) and not settings_differ(a.settings, b.settings)
-
-
-def _same_level(a: Frame, b: Frame, low_adu: Mapping[str, float]) -> bool:
-    x, y = low_adu[a.label], low_adu[b.label]
-    return abs(x - y) <= SAME_LEVEL_SHARE * max(abs(x), abs(y))
-
-
-def _is_below_darks(flat: Frame, darks: Sequence[Frame], low_adu: Mapping[str, float]) -> bool:
-    levels = [low_adu[dark.label] for dark in darks if _comparable(dark.metadata, flat.metadata)]
-    levels = [level for level in levels if not math.isnan(level)]
-    return bool(levels) and low_adu[flat.label] < BELOW_DARK_SHARE * min(levels)

@@ -1,14 +1,14 @@
-"""The frames that a run starts from: FITS files and series below the input directories, each frame once."""
+"""Frames that a run starts from: FITS files and series below the input directories, each frame once."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-import math
 import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 import numpy as np
 
@@ -17,8 +17,7 @@ from ostcal.fits.headers import camera_id_from_names
 from ostcal.fits.read import FITS_ENDINGS, FitsFrame, FitsStack, find_fits, fingerprint, inspect_fits
 from ostcal.fits.tiles import TileReader
 from ostcal.fits.unpack import unpack
-from ostcal.frames import FrameMetadata, FrameStack
-from ostcal.inputs.already_subtracted import infer_dark_subtracted, needs_levels
+from ostcal.frames import FrameStack
 from ostcal.inputs.grouping import Frame
 from ostcal.places.paths import exists, is_below, is_dir, make_directory, normalized
 from ostcal.series.concatenated import ConcatenatedStack
@@ -29,27 +28,27 @@ logger = logging.getLogger(__name__)
 
 _ROWS_AT_ONCE = 128
 _EXCLUDED_NAMED = 5
-"""Excluded frames that a line names with their reasons; `ostcal exclude SERIES --list` shows all."""
+"""Excluded frames that a log line names with their reasons; `ostcal exclude SERIES --list` shows all."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A frame and where its samples are: a FITS file, or an index in a series."""
+    """A frame and where its samples are: in a FITS file, or at an index of a series."""
 
     frame: Frame
     fingerprint: str
-    """Hash of three rows; "" where they are constant, which tells nothing."""
+    """Hash of three rows; "" if they are constant, which recognises nothing."""
     fits: FitsFrame | None = None
     series: str = ""
     index: int = 0
     verify: bool = True
     """Whether checksums are compared while the frame is read."""
     has_chunk_checksums: bool = True
-    """Whether there are any to compare strip by strip: not in series of the first version of the format."""
+    """Whether there are any for single strips: not in series of the first version of the format."""
 
     def stack(self) -> FrameStack:
-        """Give the stack of this frame alone."""
-        return _stack_of_run((self,))
+        """Return the stack of this frame alone."""
+        return stack_of((self,))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +60,7 @@ class Inputs:
     left_out: tuple[str, ...]
     searched: tuple[str, ...]
     excluded: tuple[Source, ...] = ()
-    """Frames of series that a person decided to leave out; their copies in other places are left out too."""
+    """Frames of series that the user decided to leave out; their copies in other places are left out too."""
 
 
 SET_FOLDERS = "set dark_capture.output_dir and flat_capture.output_dir"
@@ -70,35 +69,47 @@ SET_FOLDERS = "set dark_capture.output_dir and flat_capture.output_dir"
 def gather_inputs(
     directories: Sequence[str], *, exclude: str, advice: str = SET_FOLDERS, verify: bool = True
 ) -> Inputs:
-    """Find all frames below `directories`, the directory `exclude` (the masters) aside.
+    """Find all frames below `directories` except in the directory `exclude` (the masters).
 
     With `verify` the checksums of frames in series are compared whenever their samples are read.
 
     Raises
     ------
     NoFramesError
-        If there is no file at all; the message says where and for which endings was looked.
+        If there is no file at all; the message says where and for which endings the run looked.
     """
     searched = tuple(dict.fromkeys(normalized(directory) for directory in directories))
-    there = [directory for directory in searched if exists(directory)]
+    existing = [directory for directory in searched if exists(directory)]
     # Masters may lie among or above the frames; then the header alone tells them from frames.
-    is_shared = any(is_below(directory, exclude) for directory in there)
+    is_shared = any(is_below(directory, exclude) for directory in existing)
     left_out: list[str] = []
     sources: list[Source] = []
-    files = [path for path in find_fits(there) if is_shared or not is_below(path, exclude)]
+    excluded: list[Source] = []
+    files = [path for path in find_fits(existing) if is_shared or not is_below(path, exclude)]
     for path in files:
         try:
-            source = _fits_source(path)
+            fits = inspect_fits(path)
+            mark = fingerprint(fits) if fits.packed == "none" else ""
         except InputError as error:
             left_out.append(str(error))
             logger.debug("%s: traceback", path, exc_info=True)
             continue
-        if not (is_shared and source.frame.metadata.is_master and is_below(path, exclude)):
-            sources.append(source)
-    series = [location for location in find_series(there) if is_shared or not is_below(location, exclude)]
-    of_series, excluded = _frames_of(series, left_out, verify=verify)
-    sources += of_series
-    if not files and not series:
+        if not (is_shared and fits.metadata.is_master and is_below(path, exclude)):
+            sources.append(Source(frame=Frame(label=path, metadata=fits.metadata), fingerprint=mark, fits=fits))
+    locations = [location for location in find_series(existing) if is_shared or not is_below(location, exclude)]
+    for location in locations:
+        try:
+            series = open_series(location)
+        except UnreachableError:
+            raise
+        except OstcalError as error:
+            left_out.append(str(error))
+            logger.debug("%s: traceback", location, exc_info=True)
+            continue
+        left_out.extend(series.problems)
+        for source in _sources_of(series, verify=verify):
+            (excluded if source.index in series.excluded else sources).append(source)
+    if not files and not locations:
         raise NoFramesError(
             f"No input files found in {', '.join(described(d) for d in searched)}; looked in all folders below for "
             f"{' '.join(FITS_ENDINGS)} and for .zarr series; {advice}"
@@ -112,74 +123,44 @@ def gather_inputs(
     )
 
 
-def _frames_of(locations: Sequence[str], left_out: list[str], *, verify: bool) -> tuple[list[Source], list[Source]]:
-    """Give the frames of series, and apart from them those that a person excluded."""
-    sources: list[Source] = []
-    excluded: list[Source] = []
-    for location in locations:
-        try:
-            series = open_series(location)
-        except UnreachableError:
-            raise
-        except OstcalError as error:
-            left_out.append(str(error))
-            logger.debug("%s: traceback", location, exc_info=True)
-            continue
-        left_out.extend(series.problems)
-        for source in _series_sources(series, verify=verify):
-            (excluded if source.index in series.excluded else sources).append(source)
-        _log_excluded(series)
-    return sources, excluded
-
-
 def described(directory: str) -> str:
-    """Name a directory, and say so where it does not exist."""
+    """Name a directory, and say so if it does not exist."""
     return directory if is_dir(directory) else f"{directory} (does not exist)"
 
 
-def _fits_source(path: str) -> Source:
-    fits = inspect_fits(path)
-    mark = fingerprint(fits) if fits.packed == "none" else ""
-    return Source(frame=Frame(label=path, metadata=fits.metadata), fingerprint=mark, fits=fits)
+def _sources_of(series: Series, *, verify: bool) -> list[Source]:
+    """List the frames of a series, excluded ones too, which are logged.
 
-
-def _with_camera_id(metadata: FrameMetadata, camera_id: str | None) -> FrameMetadata:
-    """Give frames that name no camera or detector the one that their directory names."""
-    if camera_id is None or metadata.settings.camera_id is not None:
-        return metadata
-    return replace(metadata, settings=replace(metadata.settings, camera_id=camera_id))
-
-
-def _series_sources(series: Series, *, verify: bool) -> list[Source]:
-    camera_id = camera_id_from_names(series.location)
-    return [
-        Source(
-            frame=Frame(
-                label=f"{series.location}#{record.index}", metadata=_with_camera_id(record.metadata, camera_id)
-            ),
-            fingerprint=record.pixels.fingerprint,
-            series=series.location,
-            index=record.index,
-            verify=verify,
-            has_chunk_checksums=series.has_chunk_checksums,
+    Frames that name no camera or detector have the one that their directory names.
+    """
+    if series.excluded:
+        reasons = [f"{index} ({decision.why})" for index, decision in series.excluded.items()]
+        n_more = len(reasons) - _EXCLUDED_NAMED
+        logger.info(
+            "%s: %d of %d frames are excluded: %s%s",
+            series.location,
+            len(reasons),
+            len(series.records),
+            ", ".join(reasons[:_EXCLUDED_NAMED]),
+            f" and {n_more} more" if n_more > 0 else "",
         )
-        for record in series.records
-    ]
-
-
-def _log_excluded(series: Series) -> None:
-    if not series.excluded:
-        return
-    reasons = [f"{index} ({decision.why})" for index, decision in series.excluded.items()]
-    more = f" and {len(reasons) - _EXCLUDED_NAMED} more" if len(reasons) > _EXCLUDED_NAMED else ""
-    logger.info(
-        "%s: %d of %d frames are excluded: %s%s",
-        series.location,
-        len(reasons),
-        len(series.records),
-        ", ".join(reasons[:_EXCLUDED_NAMED]),
-        more,
-    )
+    camera_id = camera_id_from_names(series.location)
+    sources = []
+    for record in series.records:
+        metadata = record.metadata
+        if metadata.settings.camera_id is None:
+            metadata = replace(metadata, settings=replace(metadata.settings, camera_id=camera_id))
+        sources.append(
+            Source(
+                frame=Frame(label=f"{series.location}#{record.index}", metadata=metadata),
+                fingerprint=record.pixels.fingerprint,
+                series=series.location,
+                index=record.index,
+                verify=verify,
+                has_chunk_checksums=series.has_chunk_checksums,
+            )
+        )
+    return sources
 
 
 def unpacked(
@@ -187,10 +168,8 @@ def unpacked(
 ) -> dict[str, Source]:
     """Unpack the compressed files among `sources` into `directory`; a damaged one is named in `left_out`.
 
-    Copies of the frames in `excluded` are left out.
-
-    Compressed files cannot be read strip by strip without unpacking all before; once into a scratch folder is the
-    price of one read and one write of the frame.
+    Copies of the frames in `excluded` are left out. A strip of a compressed file cannot be read without unpacking all
+    that lies before it; unpacking once costs one read and one write of the frame.
     """
     result: dict[str, Source] = {}
     with TileReader() as tiles:
@@ -210,50 +189,8 @@ def unpacked(
     return {source.frame.label: source for source in kept}
 
 
-def low_level(source: Source) -> float:
-    """Give the first percentile in ADU of three rows of a frame, NaN where they hold no finite sample."""
-    stack = source.stack()
-    _, height, width = stack.shape
-    block = np.empty((1, 1, width), stack.encoding.dtype)
-    rows = []
-    for row in (height // 4, height // 2, 3 * height // 4):
-        stack.read_rows(row, row + 1, block)
-        rows.append(stack.encoding.decode(block.copy())[0, 0])
-    samples = np.concatenate(rows)
-    finite = samples[np.isfinite(samples)]
-    return float(np.percentile(finite, 1)) if finite.size else math.nan
-
-
-def marked_dark_subtracted(sources: dict[str, Source], warnings: list[str]) -> dict[str, Source]:
-    """Mark flats that must have been dark-subtracted although their headers do not say so, with a warning.
-
-    Flats that turn out to be damaged are left out, with a warning too.
-    """
-    marked = dict(sources)
-    low_adu: dict[str, float] = {}
-    for frame in needs_levels([source.frame for source in sources.values()]):
-        try:
-            low_adu[frame.label] = low_level(sources[frame.label])
-        except FrameError as error:
-            del marked[frame.label]
-            warnings.append(str(error))
-            logger.debug("%s: traceback", frame.label, exc_info=True)
-    frames = [source.frame for source in marked.values()]
-    for inference in infer_dark_subtracted(frames, low_adu):
-        for label in inference.labels:
-            source = marked[label]
-            metadata = replace(source.frame.metadata, dark_subtracted=True)
-            marked[label] = replace(source, frame=replace(source.frame, metadata=metadata))
-        n = len(inference.labels)
-        warnings.append(
-            f"{inference.labels[0]}{f' and {n - 1} more' if n > 1 else ''}: taken as dark-subtracted already: "
-            f"{inference.reason}"
-        )
-    return marked
-
-
 def _without_copies(sources: list[Source], left_out: list[str], excluded: Sequence[Source] = ()) -> list[Source]:
-    """Keep the first of frames that are the same frame, none of those that are excluded; say how many were not kept.
+    """Keep the first of equal frames, and none that is equal to an excluded one; say how many were not kept.
 
     Three equal rows and the same start of exposure are proof enough (noise differs in almost every pixel, and
     comparing 240 frames of 61 MP in full means reading 60 GB); without a date the samples are compared in full.
@@ -287,52 +224,37 @@ def _without_copies(sources: list[Source], left_out: list[str], excluded: Sequen
 def _is_copy(a: Source, b: Source) -> bool:
     """Compare the samples of two frames; a damaged one is no copy, and combining will name it."""
     try:
-        return _same_samples(a.stack(), b.stack())
+        stacks = (a.stack(), b.stack())
+        if stacks[0].shape != stacks[1].shape:
+            return False
+        _, height, width = stacks[0].shape
+        for start in range(0, height, _ROWS_AT_ONCE):
+            stop = min(start + _ROWS_AT_ONCE, height)
+            blocks = []
+            for stack in stacks:
+                block = np.empty((1, stop - start, width), stack.encoding.dtype)
+                stack.read_rows(start, stop, block)
+                blocks.append(stack.encoding.decode(block))
+            if not np.array_equal(blocks[0], blocks[1], equal_nan=blocks[0].dtype.kind == "f"):
+                return False
     except FrameError:
         return False
-
-
-def _same_samples(a: FrameStack, b: FrameStack) -> bool:
-    if a.shape != b.shape:
-        return False
-    _, height, width = a.shape
-    for start in range(0, height, _ROWS_AT_ONCE):
-        stop = min(start + _ROWS_AT_ONCE, height)
-        blocks = []
-        for stack in (a, b):
-            block = np.empty((1, stop - start, width), stack.encoding.dtype)
-            stack.read_rows(start, stop, block)
-            blocks.append(stack.encoding.decode(block))
-        if not np.array_equal(blocks[0], blocks[1], equal_nan=bool(np.issubdtype(blocks[0].dtype, np.floating))):
-            return False
     return True
 
 
 def stack_of(sources: Sequence[Source]) -> FrameStack:
-    """Give one stack of frames that may lie in files and in several series, in the order of `sources`."""
+    """Return one stack of frames that may lie in files and in several series, in the order of `sources`."""
     parts: list[FrameStack] = []
-    run: list[Source] = []
-    for source in sources:
-        if run and not _together(run[-1], source):
-            parts.append(_stack_of_run(run))
-            run = []
-        run.append(source)
-    parts.append(_stack_of_run(run))
+    for (series, _), members in groupby(sources, lambda source: (source.series, source.fits is None)):
+        run = list(members)
+        fits = tuple(source.fits for source in run if source.fits is not None)
+        indices = tuple(source.index for source in run)
+        parts.append(FitsStack(fits) if fits else ZarrStack(series, indices, run[0].verify))
     return parts[0] if len(parts) == 1 else ConcatenatedStack(tuple(parts))
 
 
-def _together(a: Source, b: Source) -> bool:
-    return a.series == b.series and (a.fits is None) == (b.fits is None)
-
-
-def _stack_of_run(run: Sequence[Source]) -> FrameStack:
-    if run[0].fits is not None:
-        return FitsStack(tuple(source.fits for source in run if source.fits is not None))
-    return ZarrStack(run[0].series, tuple(source.index for source in run), run[0].verify)
-
-
 def input_digest(sources: Sequence[Source]) -> str:
-    """Give the SHA-256 over what tells the frames apart, whatever their order."""
+    """Return the SHA-256 over what identifies the frames, whatever their order."""
     lines = sorted(
         f"{source.fingerprint}|{source.frame.metadata.date_obs}|{os.path.basename(source.frame.label)}"
         for source in sources

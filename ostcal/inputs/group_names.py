@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from ostcal.frames import FrameType
@@ -10,7 +10,11 @@ from ostcal.inputs.grouping import Group, GroupKey
 from ostcal.naming import exposure_text, night_of, safe_word, series_name, twilight_name
 
 DRIFT_C = 1.0
-"""Temperatures nearer than this are one temperature in a name; where names are then the same, they are added."""
+"""Drift of a sensor without a cooler during a series: temperatures nearer than this are one temperature in a name."""
+
+_WORDS = ("camera id", "filter", "gain", "binning", "temperature", "night")
+_RARER_WORDS = ("temperature", "offset", "readout mode", "size", "camera", "colours", "subtracted", "exposure")
+"""Added only to names that are still the same."""
 
 
 def master_names(keys: Sequence[GroupKey], made_at: datetime) -> list[str]:
@@ -20,34 +24,69 @@ def master_names(keys: Sequence[GroupKey], made_at: datetime) -> list[str]:
     binning, temperature or night joins the name where it differs between the groups, and whatever else is needed to
     tell two names apart.
     """
-    stamp = made_at.strftime("%Y%m%d_%H%M%S")
-    frequent = _WORDS if _temperatures_differ(keys) else tuple(word for word in _WORDS if word is not _temperature)
-    exposures = [key.exposure_time_s for key in keys]
-    names: list[str] = []
-    for key in keys:
-        words = [f"master_{key.frame_type}"]
-        if key.frame_type is not FrameType.BIAS:
-            words.append(exposure_text(key.exposure_time_s, exposures))
-        words.extend(word(key) for word in frequent if len({word(other) for other in keys}) > 1 and word(key))
-        names.append("_".join(words))
-    names = _with_rarer_words(names, keys)
-    return _numbered([f"{name}_{stamp}" for name in names])
+    exposures_s = [key.exposure_time_s for key in keys]
+    names = [
+        f"master_{key.frame_type}"
+        if key.frame_type is FrameType.BIAS
+        else f"master_{key.frame_type}_{exposure_text(key.exposure_time_s, exposures_s)}"
+        for key in keys
+    ]
+    known_c = [key.temperature_c for key in keys if key.temperature_c is not None]
+    is_one_temperature = not known_c or (len(known_c) == len(keys) and max(known_c) - min(known_c) <= DRIFT_C)
+    frequent = [word for word in _WORDS if word != "temperature" or not is_one_temperature]
+    names = _with_differences(names, keys, frequent, among_all=True)
+    names = _with_differences(names, keys, _RARER_WORDS)
+    return _numbered([f"{name}_{made_at:%Y%m%d_%H%M%S}" for name in names])
 
 
-def _temperatures_differ(keys: Sequence[GroupKey]) -> bool:
-    """Whether temperatures differ by more than the drift of a sensor without a cooler during a series."""
-    known = [key.temperature_c for key in keys if key.temperature_c is not None]
-    return bool(known) and (len(known) < len(keys) or max(known) - min(known) > DRIFT_C)
+def series_names(groups: Sequence[Group]) -> list[str]:
+    """Name the series of groups that share a directory: ``exp_5.000s``, ``L_exp_1.000s``, ``L_twilight_20261121``.
+
+    What differs between groups of the same name joins it, and a number where that is not enough.
+    """
+    keys = [group.key for group in groups]
+    exposures_s = [key.exposure_time_s for key in keys]
+    names = [
+        twilight_name(night_of(group.frames[0].metadata.date_obs, group.key.noon_utc_s), group.key.filter_name)
+        if group.twilight
+        else series_name(group.key.exposure_time_s, group.key.filter_name, exposures_s)
+        for group in groups
+    ]
+    names = _with_differences(names, keys, [word for word in _WORDS if word != "filter"])  # names begin with the filter
+    return _numbered(_with_differences(names, keys, _RARER_WORDS))
 
 
-def _with_rarer_words(names: list[str], keys: Sequence[GroupKey]) -> list[str]:
-    """Add what else differs to names that are still the same."""
-    told_apart = []
-    for name, key in zip(names, keys, strict=True):
-        same = [other for other, other_name in zip(keys, names, strict=True) if other_name == name]
-        words = [word(key) for word in _RARER_WORDS if len({word(other) for other in same}) > 1 and word(key)]
-        told_apart.append("_".join([name, *words]))
-    return told_apart
+def _with_differences(
+    names: Sequence[str], keys: Sequence[GroupKey], words: Sequence[str], *, among_all: bool = False
+) -> list[str]:
+    """Add to each name those of `words` that differ among the keys of the same name, or among all keys."""
+    texts = [_texts(key) for key in keys]
+    longer = []
+    for name, own in zip(names, texts, strict=True):
+        others = [other for other, its in zip(texts, names, strict=True) if among_all or its == name]
+        longer.append("_".join([name, *(own[w] for w in words if own[w] and any(o[w] != own[w] for o in others))]))
+    return longer
+
+
+def _texts(key: GroupKey) -> dict[str, str]:
+    """Return all that may stand in a name of a group, by what it says; "" for what is not recorded."""
+    settings = key.settings
+    is_flat = key.frame_type is FrameType.FLAT
+    return {
+        "camera id": safe_word(settings.camera_id or ""),
+        "filter": safe_word(key.filter_name or ""),
+        "gain": f"gain{settings.gain:g}" if settings.gain is not None else "",
+        "binning": f"bin{settings.binning[0]}x{settings.binning[1]}",
+        "temperature": f"{key.temperature_c:.1f}C" if key.temperature_c is not None else "",
+        "night": f"night{key.night:%Y%m%d}" if key.night else "",
+        "offset": f"offset{settings.offset:g}" if settings.offset is not None else "",
+        "readout mode": safe_word(settings.readout_mode or ""),
+        "size": f"{key.width}x{key.height}",
+        "camera": safe_word(settings.camera or ""),
+        "colours": (key.bayer_pattern or "mono") if is_flat else "",
+        "subtracted": "darksub" if key.dark_subtracted else "biassub" if key.bias_subtracted else "",
+        "exposure": exposure_text(key.exposure_time_s),
+    }
 
 
 def _numbered(names: Sequence[str]) -> list[str]:
@@ -59,91 +98,3 @@ def _numbered(names: Sequence[str]) -> list[str]:
             numbered, number = f"{name}_{number}", number + 1
         taken[numbered.casefold()] = numbered
     return list(taken.values())
-
-
-def _filter(key: GroupKey) -> str:
-    return safe_word(key.filter_name) if key.filter_name else ""
-
-
-def _gain(key: GroupKey) -> str:
-    return f"gain{key.settings.gain:g}" if key.settings.gain is not None else ""
-
-
-def _offset(key: GroupKey) -> str:
-    return f"offset{key.settings.offset:g}" if key.settings.offset is not None else ""
-
-
-def _binning(key: GroupKey) -> str:
-    return f"bin{key.settings.binning[0]}x{key.settings.binning[1]}"
-
-
-def _mode(key: GroupKey) -> str:
-    return safe_word(key.settings.readout_mode or "")
-
-
-def _temperature(key: GroupKey) -> str:
-    return f"{key.temperature_c:.1f}C" if key.temperature_c is not None else ""
-
-
-def _size(key: GroupKey) -> str:
-    return f"{key.width}x{key.height}"
-
-
-def _camera(key: GroupKey) -> str:
-    return safe_word(key.settings.camera or "")
-
-
-def _camera_id(key: GroupKey) -> str:
-    return safe_word(key.settings.camera_id or "")
-
-
-def _colours(key: GroupKey) -> str:
-    return (key.bayer_pattern or "mono") if key.frame_type is FrameType.FLAT else ""
-
-
-def _subtracted(key: GroupKey) -> str:
-    return "darksub" if key.dark_subtracted else "biassub" if key.bias_subtracted else ""
-
-
-def _night(key: GroupKey) -> str:
-    return f"night{key.night:%Y%m%d}" if key.night else ""
-
-
-def _exposure(key: GroupKey) -> str:
-    return exposure_text(key.exposure_time_s)
-
-
-_WORDS: tuple[Callable[[GroupKey], str], ...] = (_camera_id, _filter, _gain, _binning, _temperature, _night)
-_TOLD_APART = tuple(word for word in _WORDS if word is not _filter)
-"""In the names of series, which begin with the filter."""
-_RARER_WORDS: tuple[Callable[[GroupKey], str], ...] = (
-    _temperature,
-    _offset,
-    _mode,
-    _size,
-    _camera,
-    _colours,
-    _subtracted,
-    _exposure,
-)
-
-
-def series_names(groups: Sequence[Group]) -> list[str]:
-    """Name the series of groups that share a directory: ``exp_5.000s``, ``L_exp_1.000s``, ``L_twilight_20261121``.
-
-    What differs between groups of the same name joins it, and a number where that is not enough.
-    """
-    exposures_s = [group.key.exposure_time_s for group in groups]
-    plain = [
-        twilight_name(night_of(group.frames[0].metadata.date_obs, group.key.noon_utc_s), group.key.filter_name)
-        if group.twilight
-        else series_name(group.key.exposure_time_s, group.key.filter_name, exposures_s)
-        for group in groups
-    ]
-    keys = [group.key for group in groups]
-    told_apart = []
-    for name, key in zip(plain, keys, strict=True):
-        same = [other for other, other_name in zip(keys, plain, strict=True) if other_name == name]
-        words = [word(key) for word in _TOLD_APART if len({word(other) for other in same}) > 1 and word(key)]
-        told_apart.append("_".join([name, *words]))
-    return _numbered(_with_rarer_words(told_apart, keys))
