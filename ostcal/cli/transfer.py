@@ -58,7 +58,7 @@ def import_command(directories: tuple[str, ...], config_path: str, debug: bool, 
 
 def _import(directories: tuple[str, ...], config: Config, console: Console) -> bool:
     from ostcal.build.from_config import request_of
-    from ostcal.inputs.import_fits import SeriesPlan, import_all, plan_imports
+    from ostcal.inputs.import_fits import SeriesImport, import_all, plan_imports
 
     request = request_of(config, bias=True, darks=True, flats=True)
     plans, left_out = plan_imports(
@@ -71,7 +71,7 @@ def _import(directories: tuple[str, ...], config: Config, console: Console) -> b
     progress = RunProgress(console, "import")
     progress.start(sum(plan.n_bytes for plan in plans))
 
-    def done(plan: SeriesPlan, n_bytes: int) -> None:
+    def done(plan: SeriesImport, n_bytes: int) -> None:
         progress.advance(n_bytes, plan.location)
 
     try:

@@ -50,6 +50,26 @@ class Source:
         """Return the stack of this frame alone."""
         return stack_of((self,))
 
+    def is_copy_of(self, other: Source) -> bool:
+        """Compare the samples of two frames; a damaged frame is no copy, and combining will name it."""
+        try:
+            stacks = (self.stack(), other.stack())
+            if stacks[0].shape != stacks[1].shape:
+                return False
+            _, height, width = stacks[0].shape
+            for start in range(0, height, _ROWS_AT_ONCE):
+                stop = min(start + _ROWS_AT_ONCE, height)
+                blocks = []
+                for stack in stacks:
+                    block = np.empty((1, stop - start, width), stack.encoding.dtype)
+                    stack.read_rows(start, stop, block)
+                    blocks.append(stack.encoding.decode(block))
+                if not np.array_equal(blocks[0], blocks[1], equal_nan=blocks[0].dtype.kind == "f"):
+                    return False
+        except FrameError:
+            return False
+        return True
+
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
@@ -206,7 +226,7 @@ def _without_copies(sources: list[Source], left_out: list[str], excluded: Sequen
     for source in sources:
         date = source.frame.metadata.date_obs
         candidates = same[source.fingerprint, date] if source.fingerprint else []
-        original = next((c for c in candidates if date or _is_copy(c, source)), None)
+        original = next((c for c in candidates if date or c.is_copy_of(source)), None)
         if original is None:
             candidates.append(source)
             kept.append(source)
@@ -219,27 +239,6 @@ def _without_copies(sources: list[Source], left_out: list[str], excluded: Sequen
             more = f", and {len(pairs) - 1} more" if len(pairs) > 1 else ""
             left_out.append(f"{pairs[0][0]}: the same frame as {pairs[0][1]}{more}: {why}")
     return kept
-
-
-def _is_copy(a: Source, b: Source) -> bool:
-    """Compare the samples of two frames; a damaged one is no copy, and combining will name it."""
-    try:
-        stacks = (a.stack(), b.stack())
-        if stacks[0].shape != stacks[1].shape:
-            return False
-        _, height, width = stacks[0].shape
-        for start in range(0, height, _ROWS_AT_ONCE):
-            stop = min(start + _ROWS_AT_ONCE, height)
-            blocks = []
-            for stack in stacks:
-                block = np.empty((1, stop - start, width), stack.encoding.dtype)
-                stack.read_rows(start, stop, block)
-                blocks.append(stack.encoding.decode(block))
-            if not np.array_equal(blocks[0], blocks[1], equal_nan=blocks[0].dtype.kind == "f"):
-                return False
-    except FrameError:
-        return False
-    return True
 
 
 def stack_of(sources: Sequence[Source]) -> FrameStack:

@@ -25,6 +25,7 @@ def master_names(keys: Sequence[GroupKey], made_at: datetime) -> list[str]:
     tell two names apart.
     """
     exposures_s = [key.exposure_time_s for key in keys]
+    texts = [_texts(key) for key in keys]
     names = [
         f"master_{key.frame_type}"
         if key.frame_type is FrameType.BIAS
@@ -34,8 +35,8 @@ def master_names(keys: Sequence[GroupKey], made_at: datetime) -> list[str]:
     known_c = [key.temperature_c for key in keys if key.temperature_c is not None]
     is_one_temperature = not known_c or (len(known_c) == len(keys) and max(known_c) - min(known_c) <= DRIFT_C)
     frequent = [word for word in _WORDS if word != "temperature" or not is_one_temperature]
-    names = _with_differences(names, keys, frequent, among_all=True)
-    names = _with_differences(names, keys, _RARER_WORDS)
+    names = _with_differences(names, texts, frequent, among_all=True)
+    names = _with_differences(names, texts, _RARER_WORDS)
     return _numbered([f"{name}_{made_at:%Y%m%d_%H%M%S}" for name in names])
 
 
@@ -46,21 +47,23 @@ def series_names(groups: Sequence[Group]) -> list[str]:
     """
     keys = [group.key for group in groups]
     exposures_s = [key.exposure_time_s for key in keys]
+    texts = [_texts(key) for key in keys]
     names = [
         twilight_name(night_of(group.frames[0].metadata.date_obs, group.key.noon_utc_s), group.key.filter_name)
         if group.twilight
         else series_name(group.key.exposure_time_s, group.key.filter_name, exposures_s)
         for group in groups
     ]
-    names = _with_differences(names, keys, [word for word in _WORDS if word != "filter"])  # names begin with the filter
-    return _numbered(_with_differences(names, keys, _RARER_WORDS))
+    names = _with_differences(
+        names, texts, [word for word in _WORDS if word != "filter"]
+    )  # names begin with the filter
+    return _numbered(_with_differences(names, texts, _RARER_WORDS))
 
 
 def _with_differences(
-    names: Sequence[str], keys: Sequence[GroupKey], words: Sequence[str], *, among_all: bool = False
+    names: Sequence[str], texts: Sequence[dict[str, str]], words: Sequence[str], *, among_all: bool = False
 ) -> list[str]:
-    """Add to each name those of `words` that differ among the keys of the same name, or among all keys."""
-    texts = [_texts(key) for key in keys]
+    """Add to each name those of `words` whose texts differ among the groups of the same name, or among all."""
     longer = []
     for name, own in zip(names, texts, strict=True):
         others = [other for other, its in zip(texts, names, strict=True) if among_all or its == name]

@@ -91,7 +91,7 @@ def group_frames(frames: Iterable[Frame], rules: GroupRules) -> Grouping:
     usable: list[Frame] = []
     unused: list[tuple[Frame, str]] = []
     for frame in sorted(frames, key=_by_start):
-        reason = _why_unused(frame.metadata)
+        reason = why_unused(frame.metadata)
         if reason:
             unused.append((frame, reason))
             continue
@@ -176,8 +176,8 @@ def _exposure_s(frame: Frame) -> float:
     return frame.metadata.exposure_time_s or 0.0
 
 
-def _why_unused(metadata: FrameMetadata) -> str:
-    """Say why a frame cannot become part of a master; "" if it can."""
+def why_unused(metadata: FrameMetadata) -> str:
+    """Say why a frame cannot be combined to a master; "" if it can."""
     if metadata.is_master:
         return "it is a master, not a raw frame"
     if metadata.frame_type is None:

@@ -1,10 +1,9 @@
-"""FITS frames into zarr series: which frame goes into which series, and the copying."""
+"""Import of FITS frames into zarr series: which frame goes into which series, and the copying."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,7 +20,7 @@ from ostcal.places.paths import joined, make_directory, place
 
 
 @dataclass(frozen=True, kw_only=True)
-class SeriesPlan:
+class SeriesImport:
     """Frames that go into one series."""
 
     location: str
@@ -36,8 +35,8 @@ class SeriesPlan:
 
 def plan_imports(
     directories: Sequence[str], *, rules: GroupRules, dark_dir: str, flat_dir: str, masters_dir: str
-) -> tuple[list[SeriesPlan], list[str]]:
-    """Sort the FITS frames below directories into series; gives the plans and a line for every frame left out.
+) -> tuple[list[SeriesImport], list[str]]:
+    """Sort the FITS frames below directories into series; return the plans and a line for every frame left out.
 
     Raises
     ------
@@ -55,7 +54,7 @@ def plan_imports(
     for directory, groups in by_dir.items():
         for group, name in zip(groups, series_names(groups), strict=True):
             plans.append(
-                SeriesPlan(
+                SeriesImport(
                     location=joined(directory, f"{name}.zarr"),
                     frame_type=group.key.frame_type,
                     frames=tuple(f for frame in group.frames if (f := fits[frame.label].fits) is not None),
@@ -65,17 +64,22 @@ def plan_imports(
 
 
 def import_all(
-    plans: Sequence[SeriesPlan],
+    plans: Sequence[SeriesImport],
     *,
     compressor: str,
     rows: int | None = None,
-    on_frame: Callable[[SeriesPlan, int], None],
+    on_frame: Callable[[SeriesImport, int], None],
 ) -> list[SeriesReport]:
-    """Copy all planned frames; `on_frame` is told of every frame with its bytes."""
+    """Copy all planned frames; `on_frame` is called with the plan and the bytes of each frame."""
     reports = []
     for plan in plans:
         n_bytes = plan.n_bytes // max(1, len(plan.frames))
-        with _writing(plan.location):
+        series = place(plan.location)
+        try:
+            make_directory(series.parent)  # where the lock goes
+        except OSError as error:
+            raise StorageError(f"{series.parent}: the directory cannot be made: {os_reason(error)}") from error
+        with series_locked(series):
             report = import_frames(
                 plan.frames,
                 plan.location,
@@ -86,15 +90,3 @@ def import_all(
             )
         reports.append(report)
     return reports
-
-
-@contextmanager
-def _writing(location: str) -> Iterator[None]:
-    """Keep other runs away from a series; its directory is made, where the lock goes."""
-    series = place(location)
-    try:
-        make_directory(series.parent)
-    except OSError as error:
-        raise StorageError(f"{series.parent}: the directory cannot be made: {os_reason(error)}") from error
-    with series_locked(series):
-        yield

@@ -1,4 +1,4 @@
-"""Science frames: found, inspected, refused where they cannot be calibrated, and the files they become."""
+"""Science frames: find and inspect them, refuse those that cannot be calibrated, and name the calibrated files."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _NUMBERS = {
     "binning": ("XBINNING", "YBINNING"),
     "temperature": ("SET-TEMP", "CCD-TEMP"),
 }
-"""Cards that masters are matched by: one that holds no number must not pass for one that is missing."""
+"""Cards by which masters are matched: one that holds no number must not pass for one that is missing."""
 
 
 def science_frames(
     paths: Sequence[str | os.PathLike[str]], output_dir: str
 ) -> tuple[list[FitsFrame], list[str], list[str]]:
-    """Find and inspect science frames; gives them, warnings, and an error line for each that cannot be used.
+    """Find and inspect science frames; return them, warnings, and an error line for each that cannot be used.
 
     Files named one by one are taken whatever their header calls them, with a warning; from directories and patterns
     calibration frames, masters, calibrated frames and what lies in `output_dir` are left out.
@@ -35,7 +35,7 @@ def science_frames(
     frames: list[FitsFrame] = []
     warnings: list[str] = []
     errors: list[str] = []
-    passed_over: list[str] = []
+    skipped: list[str] = []
     for path, was_named in _found_files(paths, output_dir, errors):
         try:
             frame = inspect_fits(path)
@@ -47,7 +47,7 @@ def science_frames(
         is_calibration = kind in (FrameType.BIAS, FrameType.DARK, FrameType.FLAT)
         is_done = metadata.is_master or metadata.dark_subtracted or metadata.flat_divided
         if not was_named and (is_calibration or is_done):
-            passed_over.append(path)
+            skipped.append(path)
             continue
         reason = why_unusable(frame)
         if reason:
@@ -56,9 +56,9 @@ def science_frames(
         if is_calibration:
             warnings.append(f"{path}: its header or name calls it a {kind}, it is calibrated as it was named")
         frames.append(frame)
-    if passed_over:
-        more = f" and {len(passed_over) - 1} more" if len(passed_over) > 1 else ""
-        warnings.append(f"{passed_over[0]}{more}: left out: bias, dark, flat, master or calibrated frames")
+    if skipped:
+        more = f" and {len(skipped) - 1} more" if len(skipped) > 1 else ""
+        warnings.append(f"{skipped[0]}{more}: left out: bias, dark, flat, master or calibrated frames")
     if not frames and not errors:
         places = ", ".join(os.fspath(path) for path in paths) or "nothing"
         errors.append(f"no science frames in {places}; name files or folders")
@@ -66,14 +66,16 @@ def science_frames(
 
 
 def _found_files(paths: Sequence[str | os.PathLike[str]], output_dir: str, errors: list[str]) -> list[tuple[str, bool]]:
-    """Give the files, each once, and whether it was named itself."""
+    """List the files, each once, with whether it was named itself."""
     found: dict[str, bool] = {}
     for path in [os.fspath(path) for path in paths]:
         if is_file(path):
             found[path] = True
             continue
-        matches = [path] if is_dir(path) else _matching(path)
-        files = [file for file in find_fits(matches) if not _is_in(file, output_dir)]
+        matches = [path] if is_dir(path) else []
+        if not matches and not is_remote(path):
+            matches = sorted(glob.glob(path, recursive=True))
+        files = [file for file in find_fits(matches) if real(parent_of(file)) != real(output_dir)]
         if not files:
             what = "holds no FITS files" if matches else "does not exist"
             errors.append(f"{path}: {what} ({' '.join(FITS_ENDINGS)}); name files, folders or patterns")
@@ -82,16 +84,8 @@ def _found_files(paths: Sequence[str | os.PathLike[str]], output_dir: str, error
     return list(found.items())
 
 
-def _matching(pattern: str) -> list[str]:
-    return [] if is_remote(pattern) else sorted(glob.glob(pattern, recursive=True))
-
-
-def _is_in(file: str, directory: str) -> bool:
-    return real(parent_of(file)) == real(directory)
-
-
 def why_unusable(frame: FitsFrame) -> str:
-    """Say why a frame cannot be calibrated; "" where it can."""
+    """Say why a frame cannot be calibrated; "" if it can."""
     metadata, header = frame.metadata, Header(frame.cards)
     if metadata.is_master:
         return "it is a master or a stack of frames, not a raw frame; calibrate the frames it was made of"

@@ -30,18 +30,17 @@ from ostcal.series.writer import SeriesWriter, create_series, local_path, open_s
 
 _ROWS_AT_ONCE = 256
 """Rows that are converted at once: 20 MB of float64 at 9576 columns beside the frame itself."""
-_FrameKey = tuple[datetime | None, str]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SeriesReport:
-    """What became of the frames that were to be imported into one series."""
+    """Result of importing frames into one series."""
 
     location: str
     imported: int
     """Frames that are new in the series."""
     skipped: int
-    """Frames that it held already."""
+    """Frames that the series held already."""
     problems: tuple[str, ...]
     """One line for each file that was left out."""
 
@@ -57,8 +56,8 @@ def import_frames(
 ) -> SeriesReport:
     """Copy FITS frames into a series, one after the other, in memory for about one and a half frames.
 
-    The series is made where there is none, and made longer where it is too short. Frames that it holds already (same
-    start and same samples) are passed over, so that an interrupted import can be run again.
+    The series is created if it does not exist, and extended if it is too short. Frames that it holds already (same
+    start and same samples) are skipped, so that an interrupted import can be run again.
 
     Parameters
     ----------
@@ -80,15 +79,38 @@ def import_frames(
     NoFramesError
         If there is no frame.
     InputError
-        If nobody says what the frames are.
+        If neither the caller nor the first frame says what the frames are.
     StorageError
-        If the series is none, or cannot be written.
+        If it is no series, or cannot be written.
     """
     if not frames:
         raise NoFramesError(f"{location}: there are no frames to import")
-    path, kind = local_path(location), frame_type or frames[0].metadata.frame_type
-    writer = open_series_for_writing(path) if path.exists() else _new_series(frames, path, compressor, rows, kind)
-    known = {_key(record) for record in writer.records}
+    path, first = local_path(location), frames[0]
+    kind = frame_type or first.metadata.frame_type
+    if path.exists():
+        writer = open_series_for_writing(path)
+    elif kind is None:
+        raise InputError(
+            f"{first.source}: it does not say what it shows (IMAGETYP); say whether it is bias, dark or flat"
+        )
+    else:
+        writer = create_series(
+            path,
+            n_frames=len(frames),
+            height=first.height,
+            width=first.width,
+            dtype=_sample_dtype(first),
+            frame_type=kind,
+            compressor=compressor,
+            rows=rows,
+            attributes=shared_settings(
+                first.metadata.settings,
+                exposure_time_s=first.metadata.exposure_time_s,
+                filter_name=first.metadata.filter_name,
+                set_temperature_c=first.metadata.set_temperature_c,
+            ),
+        )
+    known = {_identity(record) for record in writer.records}
     free = writer.free_indices()
     n_known = len(known)
     skipped = 0
@@ -96,14 +118,14 @@ def import_frames(
     for position, frame in enumerate(frames):
         try:
             record, samples = _read_frame(frame, writer, free[0] if free else writer.n_planned)
-            if _key(record) in known:
+            if _identity(record) in known:
                 skipped += 1
             else:
                 if not free:
                     writer.extend(writer.n_planned + len(frames) - position)
                     free = writer.free_indices()
                 writer.write_frame(free.pop(0), samples, record)
-                known.add(_key(record))
+                known.add(_identity(record))
         except FrameError as error:
             problems.append(str(error))
         if on_frame is not None:
@@ -125,7 +147,7 @@ def export_series(
     location : path
         Of the series.
     directory : path
-        Where the files go; made where it does not exist. No file is overwritten.
+        Where the files go; created if it does not exist. No file is overwritten.
     on_frame : callable, optional
         Called after each frame.
 
@@ -137,9 +159,9 @@ def export_series(
     Raises
     ------
     StorageError
-        If the series is none, or a file exists or cannot be written.
+        If it is no series, or a file exists or cannot be written.
     FrameError
-        When all the others are written, if frames of the series are damaged; the message names them.
+        After all others are written, if frames of the series are damaged; the message names them.
     """
     series = open_series(location)
     target = os.fspath(directory)
@@ -164,7 +186,7 @@ def export_series(
 def export_frame(
     record: FrameRecord, samples: NDArray[Any], directory: str | os.PathLike[str], frame_type: FrameType
 ) -> str:
-    """Write one frame of a series as a FITS file into a directory that exists; give its path.
+    """Write one frame of a series as a FITS file into an existing directory, and return its path.
 
     Parameters
     ----------
@@ -195,7 +217,7 @@ def export_frame(
 
 
 def export_name(record: FrameRecord, frame_type: FrameType) -> str:
-    """Give the file name of an exported frame: kind, start in UTC, index of at least three digits."""
+    """Return the file name of an exported frame: kind, start in UTC, index of at least three digits."""
     date_obs = record.metadata.date_obs
     when = date_obs.astimezone(UTC).strftime("%Y%m%d_%H%M%S") if date_obs is not None else "undated"
     return f"{record.metadata.frame_type or frame_type}_{when}_{record.index:03d}.fits"
@@ -204,39 +226,13 @@ def export_name(record: FrameRecord, frame_type: FrameType) -> str:
 # ---- into a series ----
 
 
-def _new_series(
-    frames: Sequence[FitsFrame], path: Path, compressor: str, rows: int | None, frame_type: FrameType | None
-) -> SeriesWriter:
-    first = frames[0]
-    if frame_type is None:
-        raise InputError(
-            f"{first.source}: it does not say what it shows (IMAGETYP); say whether it is bias, dark or flat"
-        )
-    return create_series(
-        path,
-        n_frames=len(frames),
-        height=first.height,
-        width=first.width,
-        dtype=_sample_dtype(first),
-        frame_type=frame_type,
-        compressor=compressor,
-        rows=rows,
-        attributes=shared_settings(
-            first.metadata.settings,
-            exposure_time_s=first.metadata.exposure_time_s,
-            filter_name=first.metadata.filter_name,
-            set_temperature_c=first.metadata.set_temperature_c,
-        ),
-    )
-
-
-def _key(record: FrameRecord) -> _FrameKey:
-    """Give what tells frames apart: two of one start and of equal samples are copies."""
+def _identity(record: FrameRecord) -> tuple[datetime | None, str]:
+    """Return what identifies a frame: two of one start and of equal samples are copies."""
     return record.metadata.date_obs, record.pixels.checksum
 
 
 def _sample_dtype(frame: FitsFrame) -> str:
-    """Give the narrowest dtype that holds a frame's ADU exactly."""
+    """Return the narrowest dtype that holds a frame's ADU exactly."""
     layout = (frame.bitpix, frame.bzero) if frame.is_whole or frame.bitpix < 0 else None
     if layout == (-32, 0.0) and frame.bscale == 1.0:
         return "float32"
@@ -245,7 +241,7 @@ def _sample_dtype(frame: FitsFrame) -> str:
 
 
 def _read_frame(frame: FitsFrame, writer: SeriesWriter, index: int) -> tuple[FrameRecord, NDArray[Any]]:
-    """Read a frame and make its record; FrameError where it does not belong into the series."""
+    """Read a frame and make its record; FrameError if it does not belong into the series."""
     dtype = _sample_dtype(frame)
     height, width = writer.frame_shape
     if (frame.height, frame.width) != (height, width) or dtype != writer.dtype:
@@ -255,8 +251,16 @@ def _read_frame(frame: FitsFrame, writer: SeriesWriter, index: int) -> tuple[Fra
         )
     if frame.packed == "none":
         samples = _read_samples(frame, dtype)
-    else:
-        samples = _read_packed(frame, dtype, Path(writer.location))
+    else:  # unpacked inside the series, where the copy that a killed import leaves is deleted
+        scratch = Path(writer.location) / f"unpacked.{uuid.uuid4().hex}{PARTIAL_ENDING}"
+        try:
+            scratch.mkdir()
+        except OSError as error:
+            raise StorageError(f"{writer.location}: no room to unpack {frame.source}: {os_reason(error)}") from error
+        try:
+            samples = _read_samples(unpack(frame, scratch), dtype)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
     metadata = replace(frame.metadata, frame_type=frame.metadata.frame_type or writer.frame_type)
     record = FrameRecord(
         index=index,
@@ -272,21 +276,11 @@ def _read_frame(frame: FitsFrame, writer: SeriesWriter, index: int) -> tuple[Fra
     return record, samples
 
 
-def _read_packed(frame: FitsFrame, dtype: str, series: Path) -> NDArray[Any]:
-    """Read a compressed file by way of an unpacked copy inside the series, where a killed import's copy is swept."""
-    scratch = series / f"unpacked.{uuid.uuid4().hex}{PARTIAL_ENDING}"
-    try:
-        scratch.mkdir()
-    except OSError as error:
-        raise StorageError(f"{series}: no room to unpack {frame.source}: {os_reason(error)}") from error
-    try:
-        return _read_samples(unpack(frame, scratch), dtype)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
 def _read_samples(frame: FitsFrame, dtype: str) -> NDArray[Any]:
-    """Read a frame in ADU as `dtype`, and see that nothing is lost by it."""
+    """Read a frame in ADU as `dtype`.
+
+    Refuse samples from which float64 does not give the stored ones back: 64-bit integers, and some with BSCALE.
+    """
     stack = FitsStack((frame,))
     samples = np.empty((frame.height, frame.width), dtype)
     for start in range(0, frame.height, _ROWS_AT_ONCE):
@@ -294,27 +288,23 @@ def _read_samples(frame: FitsFrame, dtype: str) -> NDArray[Any]:
         block = np.empty((1, *rows.shape), stack.encoding.dtype)
         stack.read_rows(start, start + len(rows), block)
         rows[...] = stack.encoding.decode(block)[0]
-        if dtype == "float64" and frame.bitpix != -64:
-            _check_reversible(frame, start, rows)
+        if dtype != "float64" or frame.bitpix == -64:
+            continue
+        offset = frame.data_offset + start * frame.width * frame.stored_dtype.itemsize
+        stored = np.fromfile(frame.path, frame.stored_dtype, rows.size, offset=offset).reshape(rows.shape)
+        if not np.array_equal(encode_samples(rows, frame, frame.path), stored, equal_nan=frame.bitpix < 0):
+            raise FrameError(
+                f"{frame.source}: its samples (BITPIX {frame.bitpix}, BSCALE {frame.bscale:g}, BZERO {frame.bzero:g})"
+                " cannot be kept exactly in a series; use the FITS file itself"
+            )
     return samples
-
-
-def _check_reversible(frame: FitsFrame, start: int, rows: NDArray[Any]) -> None:
-    """Refuse samples that float64 cannot give back: 64-bit integers, and some with BSCALE."""
-    offset = frame.data_offset + start * frame.width * frame.stored_dtype.itemsize
-    stored = np.fromfile(frame.path, frame.stored_dtype, rows.size, offset=offset).reshape(rows.shape)
-    if not np.array_equal(encode_samples(rows, frame, frame.path), stored, equal_nan=frame.bitpix < 0):
-        raise FrameError(
-            f"{frame.source}: its samples (BITPIX {frame.bitpix}, BSCALE {frame.bscale:g}, BZERO {frame.bzero:g})"
-            " cannot be kept exactly in a series; use the FITS file itself"
-        )
 
 
 # ---- out of a series ----
 
 
 def _cards_of(record: FrameRecord) -> list[str]:
-    """Make the header of a frame that never was a FITS file."""
+    """Make the header of a frame that was never in a FITS file."""
     metadata, settings = record.metadata, record.metadata.settings
     pixel_size_um = metadata.pixel_size_um or (None, None)
     cards: list[Card] = [
