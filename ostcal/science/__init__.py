@@ -1,1 +1,1 @@
-"""Calibrating science frames with the masters that fit."""
+"""Calibration of science frames with the masters that fit."""

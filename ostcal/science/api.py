@@ -1,4 +1,4 @@
-"""Calibrating science frames: `calibrate` for arrays, `CalibrationApplier` for files with the masters that fit them."""
+"""Calibration of science frames: `calibrate` for arrays, `CalibrationApplier` for files with the masters that fit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from ostcal.build.from_config import execution_of, location_for
 from ostcal.config import ConfigSource, load_config
 from ostcal.engine.calibrate_rows import calibrate_array
 from ostcal.engine.driver import Failure, run_tasks
-from ostcal.engine.execution import Execution
 from ostcal.engine.tiling import PROCESS_BYTES
 from ostcal.errors import InputError, OstcalError, StorageError
 from ostcal.fits.read import inspect_fits
@@ -25,19 +24,10 @@ from ostcal.inputs.science_frames import output_files, science_frames
 from ostcal.places.locking import LOCK_FILE, LockRules, locked
 from ostcal.places.objects import ObjectOptions, use_options
 from ostcal.places.paths import joined, make_directory, normalized, parent_of, place
-from ostcal.science.calibrate_frame import (
-    UNUSABLE_SHARE,
-    CalibratedFrame,
-    FrameTask,
-    calibrate_frame,
-    strip_bytes,
-    sweep_unfinished,
-)
+from ostcal.science.calibrate_frame import CalibratedFrame, FrameTask, calibrate_frame, sweep_unfinished
 from ostcal.science.choose_masters import CalibrationOptions, FrameMatcher
-from ostcal.science.match import (
-    MatchedMasters,
-    MatchRules,
-)
+from ostcal.science.match import MatchedMasters, MatchRules
+from ostcal.science.opened_masters import UNUSABLE_SHARE
 from ostcal.status import Level, Status
 
 
@@ -59,7 +49,7 @@ def calibrate(
     flat : (height, width) array, optional
         Master flat, normalised to 1; ``None`` divides by nothing.
     saturation_adu : float, optional
-        Samples at or above it get at least this value, so that they stay recognisable.
+        Samples at or above it get at least this value, so that they stay recognisable, in ADU.
 
     Returns
     -------
@@ -101,7 +91,7 @@ def calibrate(
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationWatcher:
-    """Is told how a run goes on."""
+    """Callbacks for the progress of a run."""
 
     planned: Callable[[int], None] | None = None
     """Called once with the bytes of all frames."""
@@ -115,13 +105,13 @@ class CalibrationApplier:
     Parameters
     ----------
     config : None, path, dict or Config
-        Says where the masters are (``master_frames.output_dir``), how near they must be
+        States where the masters are (``master_frames.output_dir``), how near they must be
         (``calibration_tolerance``, ``temperature_tolerance``), and what computes (``compute``). With
         ``master_frames.enable_calibration: false`` nothing is calibrated and the status says so.
     logger : logging.Logger, optional
-        Told the outcome; ``None`` is the logger ``ostcal``.
+        Receives the outcome, warnings and errors; ``None`` is the logger ``ostcal``.
     watcher : CalibrationWatcher, optional
-        Told how a run goes on.
+        Callbacks for the progress of a run.
 
     Raises
     ------
@@ -161,7 +151,12 @@ class CalibrationApplier:
         path : path
             A FITS file.
         **options
-            As for `calibrate_files`.
+            The attributes of `CalibrationOptions`.
+
+        Returns
+        -------
+        MatchedMasters
+            Dark, flat and bias, and warnings.
 
         Raises
         ------
@@ -173,7 +168,22 @@ class CalibrationApplier:
     def calibrate_file(
         self, path: str | os.PathLike[str], output_dir: str | os.PathLike[str] | None = None, **options: Any
     ) -> Status:
-        """Calibrate one science frame; as `calibrate_files`."""
+        """Calibrate one science frame, as `calibrate_files` does.
+
+        Parameters
+        ----------
+        path : path
+            A FITS file.
+        output_dir : path, optional
+            Where the calibrated file goes.
+        **options
+            The attributes of `CalibrationOptions`.
+
+        Returns
+        -------
+        Status
+            As of `calibrate_files`.
+        """
         return self.calibrate_files([path], output_dir, **options)
 
     def calibrate_files(
@@ -189,24 +199,28 @@ class CalibrationApplier:
         paths : paths of files or directories, or patterns such as ``lights/m31*.fits``
             From directories and patterns, bias frames, darks, flats, masters and calibrated frames are left out.
         output_dir : path, optional
-            Where the calibrated files go; ``calibrated`` beside the masters by default. Made where it is missing.
+            Where the calibrated files go; ``calibrated`` beside the masters by default. Created if it is missing.
         **options
             The attributes of `CalibrationOptions`.
 
         Returns
         -------
         Status
-            ``data["calibrated"]`` names the files. `is_error` when a frame could not be calibrated; the others are.
-            No frame is begun where a calibrated file exists and `overwrite` is not set.
+            ``data["calibrated"]`` names the files. `is_error` if a frame could not be calibrated; the others are.
+            Nothing is calibrated if one of the files exists and `overwrite` is not set.
         """
         began = time.monotonic()
         use_options(ObjectOptions(**self.config.storage.objects))
         target_dir = os.fspath(output_dir) if output_dir is not None else self.default_output_dir
+        done: list[CalibratedFrame] = []
         try:
-            done, warnings, errors = self._run(list(paths), target_dir, _options(options))
+            tasks, warnings, errors = self._prepare(list(paths), target_dir, _options(options))
+            if tasks:
+                done, failed = self._calibrate(tasks, location_for(self.config, target_dir))
+                errors += failed
         except OstcalError as error:
             self._logger.debug("traceback", exc_info=True)
-            done, warnings, errors = [], [], [str(error)]
+            warnings, errors = [], [str(error)]
         self._status = _status_of(done, warnings, errors, target_dir, time.monotonic() - began)
         for line in warnings:
             self._logger.warning("%s", line)
@@ -217,29 +231,8 @@ class CalibrationApplier:
         return self._status
 
     def get_status(self) -> dict[str, Any]:
-        """Give the outcome of the last call as a dictionary."""
+        """Return the outcome of the last call as a dictionary."""
         return self._status.as_dict()
-
-    def _run(
-        self, paths: Sequence[str | os.PathLike[str]], output_dir: str, options: CalibrationOptions
-    ) -> tuple[list[CalibratedFrame], list[str], list[str]]:
-        if not self.config.master_frames.enable_calibration:
-            raise InputError("calibration is disabled: master_frames.enable_calibration is false; set it to true")
-        output_dir = location_for(self.config, output_dir)
-        paths = [location_for(self.config, os.fspath(path)) for path in paths]
-        frames, warnings, errors = science_frames(paths, output_dir)
-        targets = output_files(frames, output_dir, options.overwrite)
-        matcher = self._matcher(options)
-        tasks: list[FrameTask] = []
-        for frame, target in zip(frames, targets, strict=True):
-            try:
-                tasks.append(matcher.task(frame, target, options))
-            except OstcalError as error:
-                self._logger.debug("%s: traceback", frame.source, exc_info=True)
-                errors.append(_named(frame.source, error))
-        warnings += matcher.warnings
-        done, failed = self._execute(tasks, output_dir)
-        return done, warnings, errors + failed
 
     def _matcher(self, options: CalibrationOptions) -> FrameMatcher:
         m = self.config.master_frames
@@ -250,9 +243,31 @@ class CalibrationApplier:
         )
         return FrameMatcher(location_for(self.config, m.output_dir), options, rules)
 
-    def _execute(self, tasks: Sequence[FrameTask], output_dir: str) -> tuple[list[CalibratedFrame], list[str]]:
-        if not tasks:
-            return [], []
+    def _prepare(
+        self, paths: Sequence[str | os.PathLike[str]], output_dir: str, options: CalibrationOptions
+    ) -> tuple[list[FrameTask], list[str], list[str]]:
+        """Find the frames and their masters; return what is to be done, warnings and errors."""
+        if not self.config.master_frames.enable_calibration:
+            raise InputError("calibration is disabled: master_frames.enable_calibration is false; set it to true")
+        output_dir = location_for(self.config, output_dir)
+        paths = [location_for(self.config, os.fspath(path)) for path in paths]
+        frames, warnings, errors = science_frames(paths, output_dir)
+        targets = output_files(frames, output_dir, options.overwrite)
+        matcher = self._matcher(options)
+        tasks: list[FrameTask] = []
+        for frame, target in zip(frames, targets, strict=True):
+            try:
+                tasks.append(FrameTask(fits=frame, target=target, masters=matcher.open(frame), options=options))
+            except OstcalError as error:
+                self._logger.debug("%s: traceback", frame.source, exc_info=True)
+                errors.append(_named(frame.source, error))
+        return tasks, warnings + matcher.warnings, errors
+
+    def _calibrate(self, tasks: Sequence[FrameTask], output_dir: str) -> tuple[list[CalibratedFrame], list[str]]:
+        """Calibrate and write all frames; return those that are done, and a line for each that failed.
+
+        As many workers run as frames, processors and memory allow: a worker holds the strips of one frame.
+        """
         try:
             make_directory(output_dir)
         except OSError as error:
@@ -267,11 +282,19 @@ class CalibrationApplier:
             if self._watcher.done is not None:
                 self._watcher.done(sizes[index], tasks[index].fits.source)
 
+        inputs = dict.fromkeys(parent_of(task.fits.source) for task in tasks)
+        masters = location_for(self.config, self.config.master_frames.output_dir)
+        execution = execution_of(self.config, output_dir, (*filter(None, inputs), masters))
+        workers = min(execution.workers, len(tasks))
+        if execution.scheduler != "distributed":
+            budget = self.config.compute.memory_limit - PROCESS_BYTES
+            workers = min(workers, budget // max(task.n_bytes for task in tasks))
+        execution = replace(execution, workers=max(1, workers))
         rules = LockRules(wait_s=self.config.master_frames.lock_wait)
         lock = place(output_dir) / LOCK_FILE
         with locked(lock, rules, what=output_dir, advice="choose another --output-dir"):
             sweep_unfinished(output_dir)
-            results = run_tasks(calibrate_frame, tasks, self._execution(tasks, output_dir), frame_done)
+            results = run_tasks(calibrate_frame, tasks, execution, frame_done)
         done = [result for result in results if isinstance(result, CalibratedFrame)]
         failed = []
         for task, result in zip(tasks, results, strict=True):
@@ -279,17 +302,6 @@ class CalibrationApplier:
                 self._logger.debug("%s: %s", task.fits.source, result.traceback)
                 failed.append(_named(task.fits.source, result.message))
         return done, failed
-
-    def _execution(self, tasks: Sequence[FrameTask], output_dir: str) -> Execution:
-        """Use as many workers as frames, processors and memory allow: a worker holds the strips of one frame."""
-        inputs = dict.fromkeys(parent_of(task.fits.source) for task in tasks)
-        masters = location_for(self.config, self.config.master_frames.output_dir)
-        execution = execution_of(self.config, output_dir, (*filter(None, inputs), masters))
-        workers = min(execution.workers, len(tasks))
-        if execution.scheduler != "distributed":
-            budget = self.config.compute.memory_limit - PROCESS_BYTES
-            workers = min(workers, budget // max(strip_bytes(task) for task in tasks))
-        return replace(execution, workers=max(1, workers))
 
 
 def _options(values: dict[str, Any]) -> CalibrationOptions:

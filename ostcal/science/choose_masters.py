@@ -1,4 +1,4 @@
-"""The masters of science frames: chosen by what a frame says and the user asks, opened and checked once each."""
+"""Choice of masters for science frames, by what a frame says and the user asks; each is opened and checked once."""
 
 from __future__ import annotations
 
@@ -13,15 +13,6 @@ from ostcal.inputs.grouping import GroupKey
 from ostcal.library.attributes import key_from_metadata
 from ostcal.library.find import LibraryMaster, find_masters, fits_master
 from ostcal.places.paths import is_file
-from ostcal.science.calibrate_frame import (
-    FrameTask,
-    OpenedMaster,
-    checked_dark,
-    checked_flat,
-    label_of,
-    open_master,
-    strip_rows,
-)
 from ostcal.science.match import (
     DarkMix,
     DarkPart,
@@ -35,6 +26,7 @@ from ostcal.science.match import (
     scale_named_dark,
     science_key,
 )
+from ostcal.science.opened_masters import OpenedMaster, open_master
 
 NONE = "none"
 """What leaves a step out when it is given as the dark or the flat."""
@@ -76,6 +68,28 @@ class CalibrationOptions:
     saturation_adu: float | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class FrameMasters:
+    """The masters of one science frame, opened."""
+
+    chosen: MatchedMasters
+    darks: tuple[OpenedMaster, ...]
+    """In the order of the parts of the chosen dark."""
+    flat: OpenedMaster | None
+    bias: OpenedMaster | None
+    """For the uncertainty, if that is wanted."""
+
+    @property
+    def used(self) -> tuple[OpenedMaster, ...]:
+        """Those of the arithmetic, the darks first."""
+        return self.darks if self.flat is None else (*self.darks, self.flat)
+
+    @property
+    def all(self) -> tuple[OpenedMaster, ...]:
+        """Those of the arithmetic and of the uncertainty."""
+        return self.used if self.bias is None else (*self.used, self.bias)
+
+
 class FrameMatcher:
     """Finds the masters of frames, and opens and checks each master once."""
 
@@ -90,15 +104,24 @@ class FrameMatcher:
             if value is not None and value != NONE
         }
         self._darks: dict[GroupKey, DarkMix] = {}
-        self._opened: dict[str, OpenedMaster] = {}
-        self._unusable: dict[str, OstcalError] = {}
+        self._opened: dict[tuple[FrameType, str], OpenedMaster | OstcalError] = {}
         self.warnings: list[str] = []
 
     def match(self, frame: FitsFrame) -> MatchedMasters:
-        """Choose the masters of a frame."""
+        """Choose the masters of a frame.
+
+        Raises
+        ------
+        InputError
+            If none fits, or one that the user named cannot be used.
+        """
         key = science_key(frame.metadata, self._rules.temperature_tolerance_c)
-        dark = None if self._options.dark == NONE and "bias" not in self._named else self._dark(frame, key)
-        flat = None if self._options.flat == NONE else self._flat(frame, key)
+        dark = None if self._options.dark == NONE and "bias" not in self._named else self._choose_dark(frame, key)
+        flat = self._named.get("flat")
+        if flat is not None:
+            refuse_other_geometry(key, flat)
+        elif self._options.flat != NONE:
+            flat = choose_science_flat(key, frame.metadata.date_obs, self._library, self._rules)
         bias = self._named.get("bias") or choose_science_bias(key, self._library, self._rules)
         if dark is None and flat is None:
             raise InputError("neither a dark nor a flat is to be used: there is nothing to do")
@@ -112,32 +135,36 @@ class FrameMatcher:
             warnings.append(f"the bias alone is subtracted, no dark current: {dark.description}")
         return MatchedMasters(dark=dark, flat=flat, bias=bias, warnings=tuple(warnings))
 
-    def task(self, frame: FitsFrame, target: str, options: CalibrationOptions) -> FrameTask:
-        """Prepare a frame: its masters are chosen, opened and checked."""
-        matched = self.match(frame)
-        parts = [part.master for part in matched.dark.parts] if matched.dark is not None else []
-        wanted = [*parts, *(m for m in (matched.flat, matched.bias if options.uncertainty else None) if m is not None)]
-        opened = {label_of(master): self._open(master) for master in wanted}
-        for master in opened.values():
-            _refuse_other_row_order(frame, master)
-            self._warn(master.warnings)
-        self._warn(f"{frame.source}: {line}" for line in matched.warnings)
-        if options.interpolate and not any(master.flags for master in opened.values()):
-            self._warn(["--interpolate: the masters name no hot or dead pixels (no extension DQ), none are replaced"])
-        return FrameTask(
-            fits=frame,
-            target=target,
-            masters=matched,
-            opened=opened,
-            uncertainty=options.uncertainty,
-            dq=options.dq,
-            interpolate=options.interpolate,
-            saturation_adu=options.saturation_adu,
-            overwrite=options.overwrite,
-            rows=strip_rows(frame.width, frame.height, list(opened.values())),
-        )
+    def open(self, frame: FitsFrame) -> FrameMasters:
+        """Choose the masters of a frame, open and check them.
 
-    def _dark(self, frame: FitsFrame, key: GroupKey) -> DarkMix:
+        Raises
+        ------
+        OstcalError
+            If none fits, or one cannot be read or used.
+        """
+        chosen = self.match(frame)
+        masters = FrameMasters(
+            chosen=chosen,
+            darks=tuple(self._open(part.master) for part in chosen.dark.parts) if chosen.dark is not None else (),
+            flat=self._open(chosen.flat) if chosen.flat is not None else None,
+            bias=self._open(chosen.bias) if chosen.bias is not None and self._options.uncertainty else None,
+        )
+        ours = frame.metadata.row_order
+        for master in masters.all:
+            theirs = (master.header.text("ROWORDER") or "").upper().replace("_", "-")
+            if ours and theirs in ("TOP-DOWN", "BOTTOM-UP") and theirs != ours:
+                raise InputError(
+                    f"its rows are {ours}, those of master {master.name} {theirs} (ROWORDER): they are upside down to "
+                    "each other; take masters made of frames of the same program"
+                )
+            self._warn(master.warnings)
+        self._warn(f"{frame.source}: {line}" for line in chosen.warnings)
+        if self._options.interpolate and not any(master.flags for master in masters.all):
+            self._warn(["--interpolate: the masters name no hot or dead pixels (no extension DQ), none are replaced"])
+        return masters
+
+    def _choose_dark(self, frame: FitsFrame, key: GroupKey) -> DarkMix:
         dark, bias = self._named.get("dark"), self._named.get("bias")
         if frame.metadata.exposure_time_s is None and (dark is None and self._options.dark != NONE):
             raise InputError(
@@ -168,35 +195,24 @@ class FrameMatcher:
         except InputError:
             return alone
 
-    def _flat(self, frame: FitsFrame, key: GroupKey) -> LibraryMaster:
-        flat = self._named.get("flat")
-        if flat is None:
-            return choose_science_flat(key, frame.metadata.date_obs, self._library, self._rules)
-        refuse_other_geometry(key, flat)
-        return flat
-
     def _open(self, master: LibraryMaster) -> OpenedMaster:
-        name = label_of(master)
-        if name in self._unusable:
-            raise self._unusable[name]
-        if name not in self._opened:
+        """Open a master, or raise again what went wrong when it was opened for another frame."""
+        key = (master.key.frame_type, master.record.name)
+        if key not in self._opened:
             try:
-                opened = open_master(master)
-                if master.key.frame_type is FrameType.FLAT:
-                    opened = checked_flat(opened, master.key.height, master.key.width)
-                else:
-                    opened = checked_dark(opened, master.key.height)
+                self._opened[key] = open_master(master)
             except OstcalError as error:
-                self._unusable[name] = error
-                raise
-            self._opened[name] = opened
-        return self._opened[name]
+                self._opened[key] = error
+        opened = self._opened[key]
+        if isinstance(opened, OstcalError):
+            raise opened
+        return opened
 
     def _warn(self, lines: Iterable[str]) -> None:
         self.warnings += [line for line in lines if line not in self.warnings]
 
     def _named_master(self, text: str, kind: str) -> LibraryMaster:
-        """Give the master that the user named: a file, or a name in the library."""
+        """Find the master that the user named: a file, or a name in the library."""
         in_library = next((master for master in self._library if master.record.name == text), None)
         if in_library is not None:
             _refuse_other_kind(text, in_library.key.frame_type, kind)
@@ -222,12 +238,3 @@ class FrameMatcher:
 def _refuse_other_kind(name: str, frame_type: FrameType | None, kind: str) -> None:
     if str(frame_type) != kind and not (kind == "dark" and frame_type is FrameType.BIAS):
         raise InputError(f"--{kind} {name}: is a {frame_type}, not a {kind}; name a master {kind}")
-
-
-def _refuse_other_row_order(frame: FitsFrame, master: OpenedMaster) -> None:
-    ours, theirs = frame.metadata.row_order, (master.header.text("ROWORDER") or "").upper().replace("_", "-")
-    if ours and theirs in ("TOP-DOWN", "BOTTOM-UP") and theirs != ours:
-        raise InputError(
-            f"its rows are {ours}, those of master {master.name} {theirs} (ROWORDER): they are upside down to each "
-            "other; take masters made of frames of the same program"
-        )

@@ -1,4 +1,4 @@
-"""Which masters fit a science frame: the same settings, the exposure within the tolerance, nearest, then newest.
+"""Matching of masters to a science frame: same settings, exposure within the tolerance, nearest, then newest.
 
 Camera, size, binning, gain, offset, readout mode, and for flats the filter and the Bayer pattern, must be equal; what
 one side does not record fits anything. The temperature of a dark must be within the tolerance. A dark of another
@@ -7,9 +7,10 @@ exposure is scaled with the help of a bias, or of a second dark, and that is sai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from ostcal.build.match_darks import (
     MAX_STRETCH,
@@ -50,7 +51,7 @@ class MatchRules:
 
 @dataclass(frozen=True, kw_only=True)
 class DarkPart:
-    """A master of which a dark is made up, and how many times it is taken."""
+    """A master that a dark consists of, and its weight."""
 
     master: LibraryMaster
     weight: float = 1.0
@@ -66,9 +67,9 @@ class DarkMix:
     scaled: bool = False
     """Whether dark current was scaled to the exposure."""
     synthetic: SyntheticDark | None = None
-    """The fit over the exposures of the parts, where it is that which is subtracted and not their weighted sum."""
+    """The fit over the exposures of the parts, if that is subtracted and not their weighted sum."""
     refused: str = ""
-    """Why there is no such fit although there was no dark of the exposure."""
+    """Why there is no such fit although no dark has the exposure."""
 
     @property
     def has_dark_current(self) -> bool:
@@ -78,7 +79,7 @@ class DarkMix:
 
 @dataclass(frozen=True, kw_only=True)
 class MatchedMasters:
-    """The masters of one science frame; ``None`` where a step is left out."""
+    """The masters of one science frame; ``None`` for a step that is left out."""
 
     dark: DarkMix | None
     flat: LibraryMaster | None
@@ -86,9 +87,15 @@ class MatchedMasters:
     """A bias that fits: the level from which photon noise counts."""
     warnings: tuple[str, ...] = ()
 
+    def calibration_status(self, *, bias_subtracted: bool) -> str:
+        """Return CALSTAT of the calibrated frame: B bias, D dark, F flat; a dark holds the bias too."""
+        has_dark_current = self.dark is not None and self.dark.has_dark_current
+        letters = {"B": self.dark is not None or bias_subtracted, "D": has_dark_current, "F": self.flat is not None}
+        return "".join(letter for letter, is_done in letters.items() if is_done)
+
 
 def science_key(metadata: FrameMetadata, temperature_tolerance_c: float) -> GroupKey:
-    """Give what a science frame is compared by."""
+    """Return what a science frame is compared by."""
     set_c, ccd_c = metadata.set_temperature_c, metadata.ccd_temperature_c
     is_at_set = set_c is not None and (ccd_c is None or same_temperature(ccd_c, set_c, temperature_tolerance_c))
     return GroupKey(
@@ -105,7 +112,7 @@ def science_key(metadata: FrameMetadata, temperature_tolerance_c: float) -> Grou
 
 
 def usable_masters(library: Sequence[LibraryMaster], rules: MatchRules) -> list[LibraryMaster]:
-    """Leave out masters that failed their quality control, unless they were asked for."""
+    """Return the masters that did not fail their quality control, or all if failed ones are allowed."""
     return [master for master in library if rules.allow_failed or master.record.verdict != "fail"]
 
 
@@ -133,8 +140,8 @@ def choose_science_dark(key: GroupKey, library: Sequence[LibraryMaster], rules: 
         chosen = min(matched, key=lambda m: _preference(key, m))
         description = f"{chosen.record.name} ({chosen.key.exposure_time_s:g} s)"
         return DarkMix(parts=(DarkPart(master=chosen),), description=description)
-    choice = _scaled_choice(key, fitting, rules)
-    if choice is None:
+    scaled = _scaled_mix(key, fitting, rules)
+    if scaled is None:
         raise InputError(_nothing_fits("dark", key, darks, library, rules))
     fit = synthetic_dark(key, fitting, SyntheticRules(temperature_tolerance_c=rules.temperature_tolerance_c))
     if isinstance(fit, SyntheticDark) and fit.quality is not None:
@@ -142,11 +149,11 @@ def choose_science_dark(key: GroupKey, library: Sequence[LibraryMaster], rules: 
         parts = tuple(DarkPart(master=m) for m in fitting if m.record.name in names)
         return DarkMix(parts=parts, description=fit.description, synthetic=fit)
     refused = fit.message if isinstance(fit, NoSyntheticDark) else ""
-    return replace(_mix_of(choice, key.exposure_time_s, fitting), refused=refused)
+    return replace(scaled, refused=refused)
 
 
 def scale_named_dark(key: GroupKey, dark: LibraryMaster, bias: LibraryMaster | None, rules: MatchRules) -> DarkMix:
-    """Give what is subtracted when the user names a dark, and perhaps a bias.
+    """Return what is subtracted when the user names a dark, and perhaps a bias.
 
     Raises
     ------
@@ -196,7 +203,7 @@ def refuse_other_geometry(key: GroupKey, master: LibraryMaster) -> None:
 
 
 def named_master_warnings(key: GroupKey, master: LibraryMaster, rules: MatchRules) -> list[str]:
-    """Say what differs between a frame and a master that the user named all the same."""
+    """Say what differs between a frame and a master that the user named nevertheless."""
     is_flat = master.key.frame_type is FrameType.FLAT
     difference = _flat_unfit(key, master.key) if is_flat else why_unfit(key, master.key, rules.temperature_tolerance_c)
     lines = [f"{master.record.name} was named although it differs: {difference}"] if difference else []
@@ -206,7 +213,7 @@ def named_master_warnings(key: GroupKey, master: LibraryMaster, rules: MatchRule
 
 
 def is_near_exposure(key: GroupKey, dark: GroupKey, rules: MatchRules) -> bool:
-    """Whether a dark's exposure is within the relative tolerance of the frame's."""
+    """Return whether a dark's exposure is within the relative tolerance of the frame's."""
     limit = max(rules.exposure_tolerance, EXPOSURE_TOLERANCE) + 1e-9
     return abs(dark.exposure_time_s - key.exposure_time_s) <= limit * key.exposure_time_s
 
@@ -228,8 +235,8 @@ def _made(master: LibraryMaster) -> float:
     return master.record.made_at.timestamp() if master.record.made_at else 0.0
 
 
-def _scaled_choice(key: GroupKey, fitting: Sequence[LibraryMaster], rules: MatchRules) -> DarkChoice | None:
-    """Choose the two masters whose line over exposures gives the dark, as for flats."""
+def _scaled_mix(key: GroupKey, fitting: Sequence[LibraryMaster], rules: MatchRules) -> DarkMix | None:
+    """Choose the two masters whose line over exposures gives the dark, as for flats; ``None`` if it is too long."""
     metadata = FrameMetadata(
         frame_type=FrameType.LIGHT, exposure_time_s=key.exposure_time_s, width=key.width, height=key.height
     )
@@ -241,17 +248,12 @@ def _scaled_choice(key: GroupKey, fitting: Sequence[LibraryMaster], rules: Match
     )
     if not isinstance(choice, DarkChoice) or choice.second is None:
         return None
-    # A flat takes a noisy line for want of a bias; in a science frame 10 times the noise of a dark is no calibration.
-    return choice if stretch_of(choice, key.exposure_time_s) <= MAX_STRETCH else None
-
-
-def _mix_of(choice: DarkChoice, exposure_s: float, masters: Sequence[LibraryMaster]) -> DarkMix:
-    by_name = {master.record.name: master for master in masters}
-    first = by_name[choice.first.name]
-    if choice.second is None:
-        return DarkMix(parts=(DarkPart(master=first),), description=choice.description)
-    second = by_name[choice.second.name]
-    stretch = stretch_of(choice, exposure_s)
+    stretch = stretch_of(choice, key.exposure_time_s)
+    # A flat takes a noisy line if there is no bias; in a science frame 10 times the noise of a dark is no calibration.
+    if stretch > MAX_STRETCH:
+        return None
+    by_name = {master.record.name: master for master in fitting}
+    first, second = by_name[choice.first.name], by_name[choice.second.name]
     return DarkMix(
         parts=(DarkPart(master=first, weight=1 - stretch), DarkPart(master=second, weight=stretch)),
         description=f"{choice.description}, difference of the two times {stretch:.6g}",
@@ -284,11 +286,17 @@ def choose_science_flat(
         )
     if not fitting:
         raise InputError(_nothing_fits("flat", key, flats, library, rules))
-    return min(fitting, key=lambda m: (_nights_apart(taken_at, m.key), -_made(m), m.record.name))
+
+    def preference(master: LibraryMaster) -> tuple[int, float, str]:
+        its, ours = master.key.night, night_of(taken_at, master.key.noon_utc_s)
+        nights_apart = abs((its - ours).days) if its and ours else 0
+        return nights_apart, -_made(master), master.record.name
+
+    return min(fitting, key=preference)
 
 
 def choose_science_bias(key: GroupKey, library: Sequence[LibraryMaster], rules: MatchRules) -> LibraryMaster | None:
-    """Choose the bias that fits a science frame; nothing where there is none."""
+    """Choose the newest bias that fits a science frame; ``None`` if none does."""
     biases = [
         m
         for m in usable_masters(library, rules)
@@ -298,7 +306,7 @@ def choose_science_bias(key: GroupKey, library: Sequence[LibraryMaster], rules: 
 
 
 def _flat_unfit(key: GroupKey, flat: GroupKey) -> str:
-    """Say why a flat does not fit; "" where it does. Flats of another temperature and exposure fit."""
+    """Say why a flat does not fit; "" if it does. Flats of another temperature and exposure fit."""
     if (key.width, key.height) != (flat.width, flat.height):
         return f"size {flat.width} x {flat.height} against {key.width} x {key.height}"
     difference = settings_differ(flat.settings, key.settings)
@@ -313,11 +321,6 @@ def _flat_unfit(key: GroupKey, flat: GroupKey) -> str:
 
 def _colours_differ(a: GroupKey, b: GroupKey) -> bool:
     return a.bayer_pattern is not None and b.bayer_pattern is not None and a.bayer_pattern != b.bayer_pattern
-
-
-def _nights_apart(taken_at: datetime | None, flat: GroupKey) -> int:
-    night = night_of(taken_at, flat.noon_utc_s)
-    return abs((flat.night - night).days) if flat.night and night else 0
 
 
 # --- messages ---
@@ -336,46 +339,30 @@ def _nothing_fits(
     if not masters:
         none = f"none that passed quality control, {len(failed)} failed (--allow-failed takes them)"
         return f"{head}: there is {none if failed else 'none'}; {advice}"
-    reasons = _flat_reasons if kind == "flat" else _dark_reasons
-    nearest = min(masters, key=lambda m: (len(reasons(key, m, rules)), _preference(key, m)))
-    why = " and ".join(reasons(key, nearest, rules))
+    nearest = min(masters, key=lambda m: (len(_reasons(kind, key, m, rules)), _preference(key, m)))
+    why = " and ".join(_reasons(kind, key, nearest, rules))
     return f"{head}: the nearest is {nearest.record.name}, but {why}{note}; {advice}"
 
 
-def _flat_reasons(key: GroupKey, master: LibraryMaster, rules: MatchRules) -> list[str]:
-    """List what differs, each condition on its own, for the count."""
-    reasons = []
-    flat = master.key
-    for neutral in _neutralised(key, flat):
-        reason = _flat_unfit(neutral, flat)
+def _reasons(kind: str, key: GroupKey, master: LibraryMaster, rules: MatchRules) -> list[str]:
+    """List all differences of a master: the one that is found first is made equal, and so on."""
+    its = master.key
+    reasons: list[str] = []
+    steps: list[dict[str, Any]] = [
+        {},
+        {"width": its.width, "height": its.height},
+        {"bias_subtracted": its.bias_subtracted},
+        {"settings": its.settings},
+        {"filter_name": its.filter_name},
+        {"temperature_c": its.temperature_c},
+    ]
+    for equal in steps:
+        key = replace(key, **equal)
+        reason = _flat_unfit(key, its) if kind == "flat" else why_unfit(key, its, rules.temperature_tolerance_c)
         if reason and reason not in reasons:
             reasons.append(reason)
-    return reasons
-
-
-def _dark_reasons(key: GroupKey, master: LibraryMaster, rules: MatchRules) -> list[str]:
-    reasons = []
-    for neutral in _neutralised(key, master.key):
-        reason = why_unfit(neutral, master.key, rules.temperature_tolerance_c)
-        if reason and reason not in reasons:
-            reasons.append(reason)
-    if not is_near_exposure(key, master.key, rules):
-        what = f"exposure {master.key.exposure_time_s:g} s against {key.exposure_time_s:g} s"
+    if kind == "dark" and not is_near_exposure(key, its, rules):
+        what = f"exposure {its.exposure_time_s:g} s against {key.exposure_time_s:g} s"
         far = f", and there is nothing to scale it by (a bias or a second dark, at most {MAX_STRETCH:g} times)"
         reasons.append(what + ("" if reasons else far))
     return reasons
-
-
-def _neutralised(key: GroupKey, master: GroupKey) -> list[GroupKey]:
-    """Give the frame's key with one more condition made equal each time, so that every difference shows itself."""
-    steps: list[Callable[[GroupKey], GroupKey]] = [
-        lambda k: replace(k, width=master.width, height=master.height),
-        lambda k: replace(k, bias_subtracted=master.bias_subtracted),
-        lambda k: replace(k, settings=master.settings),
-        lambda k: replace(k, filter_name=master.filter_name),
-        lambda k: replace(k, temperature_c=master.temperature_c),
-    ]
-    keys = [key]
-    for step in steps:
-        keys.append(step(keys[-1]))
-    return keys

@@ -1,4 +1,4 @@
-"""A dark for an exposure that nobody took, from the masters of other exposures, and the dark current they show."""
+"""The dark of an exposure that was not taken, from masters of other exposures, and the dark current they show."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ SAMPLED_PIXELS = 1_000_000
 SAMPLED_ROWS = 32
 
 SATURATED_SHARE = 0.95
-"""Means from here on hold saturated samples, whose level says nothing of the dark current."""
+"""Means above this share of saturation hold saturated samples, whose level does not show the dark current."""
 
 HOT_NOISES = 10.0
-"""Pixels that rise this many noises of a sample show what the shot noise of dark current is."""
+"""Pixels that rise by this many times the noise of a sample show the shot noise of dark current."""
 
 
 _LADDER_PLANES: tuple[Plane, ...] = ("master", "n_used", "std")
@@ -65,12 +65,12 @@ class LadderMaster:
     """Typical variance of a sample."""
 
     def read(self, start: int, stop: int) -> _LadderRows:
-        """Give level, variance of a sample and number of samples of rows ``start`` to ``stop``, all float32."""
+        """Read level, variance of a sample and number of samples of rows ``start`` to ``stop``, all float32."""
         stored = MasterStore(self.plane.store).open(self.plane.name)
         return _ladder_rows(*(stored.read_rows(plane, start, stop) for plane in _LADDER_PLANES))
 
     def variance_of_mean(self, variance: FloatPlane, n_used: FloatPlane, shot_adu2: FloatPlane) -> FloatPlane:
-        """Give the variance of the master, inf where no sample was used.
+        """Return the variance of the master in ADU^2, inf where no sample was used.
 
         The variance of a sample is the pixel's own, of n samples, drawn towards the typical one, and what its dark
         current adds to that, as if that were of `PRIOR_SAMPLES` more.
@@ -85,7 +85,7 @@ class LadderMaster:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DarkLadder:
+class MasterLadder:
     """Masters of one camera, setting and temperature, of different exposures; small and picklable."""
 
     masters: tuple[LadderMaster, ...]
@@ -100,33 +100,29 @@ class DarkLadder:
         return tuple(master.exposure_s for master in self.masters)
 
     def fit(self, start: int, stop: int) -> tuple[LadderFit, list[FloatPlane]]:
-        """Fit rows ``start`` to ``stop``; gives the rows of the masters too."""
+        """Fit rows ``start`` to ``stop``; return the rows of the masters too, (stop - start, width) each."""
         return self._fitted([master.read(start, stop) for master in self.masters])
 
     def fits_forward(self, height: int) -> Callable[[int, int], LadderFit]:
-        """Give `fit` for rows that go forward: a stored strip is then read once for all thin pieces of it."""
+        """Return `fit` for ascending rows: a stored strip is then read once for all thin pieces of it."""
         readers = [_forward_reader(master.plane, height) for master in self.masters]
         return lambda start, stop: self._fitted([read(start, stop) for read in readers])[0]
 
     def _fitted(self, read: Sequence[_LadderRows]) -> tuple[LadderFit, list[FloatPlane]]:
         levels = [level for level, _, _ in read]
-        shot_per_s = self._shot_noise(levels[0], levels[-1])
+        # The variance that a second of exposure adds to each pixel more than to the median one, ADU^2/s.
+        first, last = self.masters[0], self.masters[-1]
+        shot_per_s = levels[-1] - levels[0]
+        shot_per_s -= np.float32(last.level_adu - first.level_adu)
+        np.nan_to_num(shot_per_s, copy=False)
+        np.maximum(shot_per_s, 0, out=shot_per_s)
+        shot_per_s *= np.float32(self.shot_noise_adu / (last.exposure_s - first.exposure_s))
         variances = [
             master.variance_of_mean(variance, n_used, shot_per_s * np.float32(master.exposure_s))
             for master, (_, variance, n_used) in zip(self.masters, read, strict=True)
         ]
         limit_adu = SATURATED_SHARE * self.saturation_adu
         return fit_ladder(levels, self.exposures_s, variances, saturation_adu=limit_adu), levels
-
-    def _shot_noise(self, shortest: FloatPlane, longest: FloatPlane) -> FloatPlane:
-        """Give the variance that a second of exposure adds to each pixel more than to the median one, ADU^2/s."""
-        first, last = self.masters[0], self.masters[-1]
-        excess = longest - shortest
-        excess -= np.float32(last.level_adu - first.level_adu)
-        np.nan_to_num(excess, copy=False)
-        np.maximum(excess, 0, out=excess)
-        excess *= np.float32(self.shot_noise_adu / (last.exposure_s - first.exposure_s))
-        return excess
 
 
 def _forward_reader(plane: StorePlane, height: int) -> Callable[[int, int], _LadderRows]:
@@ -141,10 +137,10 @@ def _ladder_rows(level: FloatPlane, n_used: NDArray[np.uint16], std: FloatPlane)
 
 @dataclass(frozen=True, kw_only=True)
 class SyntheticDark:
-    """The dark of an exposure that nobody took; implements `ostcal.engine.levels.PlaneReader`."""
+    """The dark of an exposure that was not taken; implements `ostcal.engine.levels.PlaneReader`."""
 
     exposure_s: float
-    ladder: DarkLadder
+    ladder: MasterLadder
     quality: LadderQuality | None
     """How well the lines fit; ``None`` for two masters, which any line fits."""
 
@@ -160,18 +156,18 @@ class SyntheticDark:
         return f"dark of {self.exposure_s:g} s from the fit over {names}; {check}"
 
     def read_rows(self, start: int, stop: int) -> FloatPlane:
-        """Give rows ``start`` to ``stop``, ADU, (stop - start, width) float32.
+        """Return rows ``start`` to ``stop``, ADU, (stop - start, width) float32.
 
         NaN where fewer than two masters are below saturation; never above saturation.
         """
         return self.read_with_uncertainty(start, stop)[0]
 
     def read_uncertainty(self, start: int, stop: int) -> FloatPlane:
-        """Give the standard deviation of rows ``start`` to ``stop``, ADU, float32."""
+        """Return the standard deviation of rows ``start`` to ``stop``, ADU, (stop - start, width) float32."""
         return self.read_with_uncertainty(start, stop)[1]
 
     def read_with_uncertainty(self, start: int, stop: int) -> tuple[FloatPlane, FloatPlane]:
-        """Give both, for the price of one: 82 ns a pixel of four masters in strips of 64 rows of 9576 columns.
+        """Return both, at the cost of one: 82 ns a pixel of four masters in strips of 64 rows of 9576 columns.
 
         In strips of 640 rows, which leave the cache, it is four times as much.
         """
@@ -182,7 +178,7 @@ class SyntheticDark:
 
 @dataclass(frozen=True, kw_only=True)
 class NoSyntheticDark:
-    """No dark can be made; the message says why."""
+    """The reason why no dark can be made."""
 
     message: str
 
@@ -199,9 +195,9 @@ class SyntheticRules:
 def synthetic_dark(
     target: GroupKey, masters: Sequence[LibraryMaster], rules: SyntheticRules
 ) -> SyntheticDark | NoSyntheticDark:
-    """Make the dark of a frame's exposure from masters of its settings and temperature and other exposures.
+    """Make the dark of a frame's exposure from masters of the same settings and temperature and of other exposures.
 
-    All darks and the newest bias serve; where these are not on a line and three darks are left, the darks alone: the
+    All darks and the newest bias are used; if these are not on a line and there are three darks, the darks alone: the
     bias of many CMOS sensors is not what their darks begin with.
 
     Parameters
@@ -209,7 +205,7 @@ def synthetic_dark(
     target : GroupKey
         Of the frame: its exposure, settings, size and temperature count.
     masters : sequence of LibraryMaster
-        Newest first, as `find_masters` gives them. Those whose standard deviation is not stored (FITS) are left out.
+        Newest first, as `find_masters` returns them. Those whose standard deviation is not stored (FITS) are left out.
     rules : SyntheticRules
 
     Raises
@@ -217,8 +213,10 @@ def synthetic_dark(
     StorageError
         If a master cannot be read.
     """
-    steps = _steps([m for m in masters if not why_unfit(target, m.key, rules.temperature_tolerance_c)])
-    ladder = _without_misfits(steps)
+    ladder = _steps([m for m in masters if not why_unfit(target, m.key, rules.temperature_tolerance_c)])
+    longest = next((step for step in reversed(ladder) if step.key.frame_type is FrameType.DARK), None)
+    if longest is not None:  # a frame that records no gain fits masters of any gain, which do not fit each other
+        ladder = [step for step in ladder if not why_unfit(longest.key, step.key, math.inf)]
     what = f"no dark of {target.exposure_time_s:g} s can be made from others"
     if len(ladder) < 2 or all(step.key.frame_type is FrameType.BIAS for step in ladder):
         there = ", ".join(f"{m.key.frame_type} {m.key.exposure_time_s:g} s" for m in ladder) or "none"
@@ -270,13 +268,13 @@ class LadderDarkCurrent:
     """Of the median pixel."""
     quality: LadderQuality | None
     reason: str
-    """Why the ladder is no good for darks of other exposures; "" where it is."""
-    ladder: DarkLadder
+    """Why darks of other exposures cannot be made from the ladder; "" if they can."""
+    ladder: MasterLadder
     """For maps of all pixels."""
 
 
 def ladder_dark_currents(masters: Sequence[LibraryMaster], rules: SyntheticRules) -> list[LadderDarkCurrent]:
-    """Give the dark current of every ladder among masters, bias included.
+    """Measure the dark current of every ladder among masters, bias included.
 
     Parameters
     ----------
@@ -295,30 +293,29 @@ def ladder_dark_currents(masters: Sequence[LibraryMaster], rules: SyntheticRules
         fitting = [m for m in masters if not why_unfit(first.key, m.key, rules.temperature_tolerance_c)]
         left = [m for m in left if not any(m is used for used in fitting)]
         steps = _steps(fitting)
-        if len(steps) >= 2:
-            found.append(_dark_current(first.key, steps, rules))
+        if len(steps) < 2:
+            continue
+        ladder = _ladder(steps, rules.saturation_adu)
+        sample = _sample(ladder, _bands(first.key.height, first.key.width))
+        found.append(
+            LadderDarkCurrent(
+                settings=first.key.settings,
+                temperature_c=first.key.temperature_c,
+                width=first.key.width,
+                height=first.key.height,
+                exposures_s=ladder.exposures_s,
+                names=tuple(master.name for master in ladder.masters),
+                median_adu_per_s=sample.median_adu_per_s,
+                quality=sample.quality,
+                reason=why_not_linear(sample.quality, rules.limits) if sample.quality is not None else "",
+                ladder=ladder,
+            )
+        )
     return sorted(found, key=lambda one: (str(one.settings), one.temperature_c or 0.0, one.width))
 
 
-def _dark_current(key: GroupKey, steps: Sequence[LibraryMaster], rules: SyntheticRules) -> LadderDarkCurrent:
-    ladder = _ladder(steps, rules.saturation_adu)
-    sample = _sample(ladder, _bands(key.height, key.width))
-    return LadderDarkCurrent(
-        settings=key.settings,
-        temperature_c=key.temperature_c,
-        width=key.width,
-        height=key.height,
-        exposures_s=ladder.exposures_s,
-        names=tuple(master.name for master in ladder.masters),
-        median_adu_per_s=sample.median_adu_per_s,
-        quality=sample.quality,
-        reason=why_not_linear(sample.quality, rules.limits) if sample.quality is not None else "",
-        ladder=ladder,
-    )
-
-
 def _steps(masters: Sequence[LibraryMaster]) -> list[LibraryMaster]:
-    """Give the newest bias and the newest dark of each exposure, ascending in exposure."""
+    """Return the newest bias and the newest dark of each exposure, ascending in exposure."""
     usable = [
         m for m in masters if m.key.frame_type in (FrameType.BIAS, FrameType.DARK) and isinstance(m.plane, StorePlane)
     ]
@@ -330,23 +327,15 @@ def _steps(masters: Sequence[LibraryMaster]) -> list[LibraryMaster]:
     return sorted(steps, key=lambda step: step.key.exposure_time_s)
 
 
-def _without_misfits(steps: Sequence[LibraryMaster]) -> list[LibraryMaster]:
-    """Leave out masters that do not fit the longest dark: a frame that records no gain fits masters of any gain."""
-    darks = [step for step in steps if step.key.frame_type is FrameType.DARK]
-    if not darks:
-        return list(steps)
-    return [step for step in steps if not why_unfit(darks[-1].key, step.key, math.inf)]
-
-
 def _bands(height: int, width: int) -> list[tuple[int, int]]:
-    """Give bands of rows of about `SAMPLED_PIXELS` in all, spread over the frame."""
+    """Return bands of rows with about `SAMPLED_PIXELS` in all, spread over the frame."""
     n_bands = -(-height // SAMPLED_ROWS)
     wanted = max(1, min(n_bands, SAMPLED_PIXELS // (SAMPLED_ROWS * width)))
     chosen = [(2 * i + 1) * n_bands // (2 * wanted) for i in range(wanted)]
     return [(band * SAMPLED_ROWS, min(height, (band + 1) * SAMPLED_ROWS)) for band in chosen]
 
 
-def _ladder(steps: Sequence[LibraryMaster], saturation_adu: float) -> DarkLadder:
+def _ladder(steps: Sequence[LibraryMaster], saturation_adu: float) -> MasterLadder:
     """Measure what is typical of each master, and the shot noise of dark current in the longest."""
     bands = _bands(steps[0].key.height, steps[0].key.width)
     masters: list[LadderMaster] = []
@@ -376,7 +365,7 @@ def _ladder(steps: Sequence[LibraryMaster], saturation_adu: float) -> DarkLadder
         hot = good & (rise > HOT_NOISES * math.sqrt(typical))
         if np.count_nonzero(hot) >= LEAST_HOT_PIXELS:
             slope = max(0.0, _median((variance[hot] - typical) / rise[hot]) / below_mean)
-    return DarkLadder(masters=tuple(masters), saturation_adu=saturation_adu, shot_noise_adu=slope)
+    return MasterLadder(masters=tuple(masters), saturation_adu=saturation_adu, shot_noise_adu=slope)
 
 
 def _median(values: FloatPlane) -> float:
@@ -385,13 +374,13 @@ def _median(values: FloatPlane) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class _Sample:
-    """What sampled rows say of a ladder."""
+    """Linearity and dark current of a ladder, measured in sampled rows."""
 
     quality: LadderQuality | None
     median_adu_per_s: Measured
 
 
-def _sample(ladder: DarkLadder, bands: Sequence[tuple[int, int]]) -> _Sample:
+def _sample(ladder: MasterLadder, bands: Sequence[tuple[int, int]]) -> _Sample:
     parts = [ladder.fit(start, stop) for start, stop in bands]
     fit = LadderFit(
         freedom=len(ladder.masters) - 2,
