@@ -8,13 +8,10 @@ from collections.abc import Iterable, Sequence
 from ostcal.measure.findings import Outcome
 from ostcal.report.document import (
     CameraReport,
-    DarkLevels,
     FrameRow,
     HistogramData,
     HistorySeries,
-    Linearity,
     MasterReport,
-    PhotonTransferPoints,
     Profile,
 )
 from ostcal.report.plots import Axis, Bars, Line, Plot, Points, has_data
@@ -54,12 +51,52 @@ def frame_plots(master: MasterReport) -> list[Plot]:
 
 def camera_plots(camera: CameraReport) -> list[Plot]:
     """Return the plots of a camera's properties that have data."""
-    found = [
-        _photon_transfer(camera, camera.photon_transfer) if camera.photon_transfer else None,
-        _dark_ladder(camera, camera.dark_ladder) if camera.dark_ladder else None,
-        _linearity(camera.linearity) if camera.linearity else None,
-    ]
-    return _drawable(found)
+    plots = []
+    if (transfer := camera.photon_transfer) is not None:
+        gain = f" Gain {number(camera.gain_e_per_adu)} {E_UNIT}/ADU." if camera.gain_e_per_adu is not None else ""
+        plots.append(
+            Plot(
+                title="Photon transfer",
+                description=f"{plural(len(transfer.signal_adu), 'point')}: "
+                f"signal {_range(transfer.signal_adu, 'ADU')}, variance {_range(transfer.variance_adu2, 'ADU²')}.{gain}",
+                x=Axis(label="Signal", unit="ADU", log=True),
+                y=Axis(label="Variance", unit="ADU²", log=True),
+                marks=[
+                    Points(x=transfer.signal_adu, y=transfer.variance_adu2, faint=[not used for used in transfer.used]),
+                    Line(x=transfer.fit_signal_adu, y=transfer.fit_variance_adu2, style="fit"),
+                ],
+            )
+        )
+    if (ladder := camera.dark_ladder) is not None:
+        rate, temperature_c = camera.dark_current_e_per_s, camera.temperature_c
+        at = f" at {celsius(temperature_c)}" if temperature_c is not None else ""
+        slope = f" Dark current {number(rate)} {E_UNIT}/s{at}." if rate is not None else ""
+        plots.append(
+            Plot(
+                title="Dark current",
+                description=f"{plural(len(ladder.exposure_time_s), 'dark master')} of "
+                f"{_range(ladder.exposure_time_s, 's')}: level {_range(ladder.level_adu, 'ADU')}.{slope}",
+                x=Axis(label="Exposure", unit="s", from_zero=True),
+                y=Axis(label="Level", unit="ADU"),
+                marks=[
+                    Line(x=ladder.fit_exposure_time_s, y=ladder.fit_level_adu, style="fit"),
+                    Points(x=ladder.exposure_time_s, y=ladder.level_adu, error=ladder.uncertainty_adu),
+                ],
+            )
+        )
+    if (linearity := camera.linearity) is not None:
+        signal, deviation = linearity.signal_adu, linearity.deviation_percent
+        plots.append(
+            Plot(
+                title="Linearity",
+                description=f"Deviation from a straight line: {_range(deviation, '%')}, "
+                f"signal {_range(signal, 'ADU')}.",
+                x=Axis(label="Signal", unit="ADU", from_zero=True),
+                y=Axis(label="Deviation", unit="%", from_zero=True),
+                marks=[Line(x=signal, y=deviation, style="faint"), Points(x=signal, y=deviation)],
+            )
+        )
+    return _drawable(plots)
 
 
 def history_plot(series: HistorySeries) -> Plot:
@@ -138,51 +175,6 @@ def _by_frame(rows: Sequence[FrameRow], title: str, axis: Axis, values: list[flo
                 outcomes=[row.outcome for row in rows],
                 names=[f"{row.label}: {with_unit(value, axis.unit)}" for row, value in zip(rows, values, strict=True)],
             ),
-        ],
-    )
-
-
-def _photon_transfer(camera: CameraReport, data: PhotonTransferPoints) -> Plot:
-    gain = f" Gain {number(camera.gain_e_per_adu)} {E_UNIT}/ADU." if camera.gain_e_per_adu is not None else ""
-    return Plot(
-        title="Photon transfer",
-        description=f"{plural(len(data.signal_adu), 'point')}: signal {_range(data.signal_adu, 'ADU')}, "
-        f"variance {_range(data.variance_adu2, 'ADU²')}.{gain}",
-        x=Axis(label="Signal", unit="ADU", log=True),
-        y=Axis(label="Variance", unit="ADU²", log=True),
-        marks=[
-            Points(x=data.signal_adu, y=data.variance_adu2, faint=[not used for used in data.used]),
-            Line(x=data.fit_signal_adu, y=data.fit_variance_adu2, style="fit"),
-        ],
-    )
-
-
-def _dark_ladder(camera: CameraReport, data: DarkLevels) -> Plot:
-    rate, warmth = camera.dark_current_e_per_s, camera.temperature_c
-    slope = f" Dark current {number(rate)} {E_UNIT}/s" + (f" at {celsius(warmth)}." if warmth is not None else ".")
-    return Plot(
-        title="Dark current",
-        description=f"{plural(len(data.exposure_time_s), 'dark master')} of {_range(data.exposure_time_s, 's')}: "
-        f"level {_range(data.level_adu, 'ADU')}.{slope if rate is not None else ''}",
-        x=Axis(label="Exposure", unit="s", from_zero=True),
-        y=Axis(label="Level", unit="ADU"),
-        marks=[
-            Line(x=data.fit_exposure_time_s, y=data.fit_level_adu, style="fit"),
-            Points(x=data.exposure_time_s, y=data.level_adu, error=data.uncertainty_adu),
-        ],
-    )
-
-
-def _linearity(data: Linearity) -> Plot:
-    return Plot(
-        title="Linearity",
-        description=f"Deviation from a straight line: {_range(data.deviation_percent, '%')}, "
-        f"signal {_range(data.signal_adu, 'ADU')}.",
-        x=Axis(label="Signal", unit="ADU", from_zero=True),
-        y=Axis(label="Deviation", unit="%", from_zero=True),
-        marks=[
-            Line(x=data.signal_adu, y=data.deviation_percent, style="faint"),
-            Points(x=data.signal_adu, y=data.deviation_percent),
         ],
     )
 

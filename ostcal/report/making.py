@@ -62,7 +62,7 @@ def make_report(
         raise NoFramesError(f"{output_dir}: there are no masters to report on; make some with ostcal masters")
     made_at = datetime.now(UTC).replace(microsecond=0)
     request = ReportRequest(
-        masters=sorted(shown, key=_reading_order),
+        masters=sorted(shown, key=_in_reading_order),
         library=library,
         history=history_of(output_dir),
         made_at=made_at,
@@ -79,7 +79,7 @@ def make_report(
     return write_report(report, pictures, output_dir, _free_stamp(output_dir, made_at))
 
 
-def _reading_order(master: LibraryMaster) -> tuple[Any, ...]:
+def _in_reading_order(master: LibraryMaster) -> tuple[Any, ...]:
     key = master.key
     return str(key.frame_type), key.filter_name or "", key.exposure_time_s, master.record.name
 

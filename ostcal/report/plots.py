@@ -48,6 +48,27 @@ class Axis:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Scale:
+    """From values to positions along an axis, in units of the drawing."""
+
+    low: float
+    high: float
+    start: float
+    stop: float
+    log: bool
+
+    def at(self, value: float) -> float:
+        """Return the position of a value."""
+        low, high = (math.log10(self.low), math.log10(self.high)) if self.log else (self.low, self.high)
+        place = math.log10(value) if self.log else value
+        return self.start + (place - low) / (high - low) * (self.stop - self.start)
+
+    def shows(self, value: Number) -> bool:
+        """Return whether a value has a position."""
+        return value is not None and math.isfinite(value) and (value > 0 or not self.log)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Line:
     """A curve; a missing value breaks it."""
 
@@ -55,6 +76,25 @@ class Line:
     y: Sequence[Number]
     style: str = "line"
     """``line``, ``fit`` or ``faint``: a class of the style sheet."""
+
+    def values(self, axis: int) -> Sequence[Number]:
+        """Return the values that axis 0 (x) or 1 (y) must cover."""
+        return (self.x, self.y)[axis]
+
+    def svg(self, x: Scale, y: Scale) -> str:
+        """Return the curve as a path."""
+        places: list[tuple[float, float] | None] = []
+        for value_x, value_y in zip(self.x, self.y, strict=False):
+            if value_x is not None and value_y is not None and x.shows(value_x) and y.shows(value_y):
+                places.append((x.at(value_x), y.at(value_y)))
+            else:
+                places.append(None)
+        path, pen_down = [], False
+        for place in thinned(places):
+            if place is not None:
+                path.append(f"{'L' if pen_down else 'M'}{place[0]:.1f} {place[1]:.1f}")
+            pen_down = place is not None
+        return f'<path class="{self.style}" d="{"".join(path)}"/>'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +111,38 @@ class Points:
     faint: Sequence[bool] = ()
     """Points that a fit left out."""
 
+    def values(self, axis: int) -> Sequence[Number]:
+        """Return the values that axis 0 (x) or 1 (y) must cover."""
+        if axis == 0:
+            return self.x
+        bars = [(v, e) for v, e in zip(self.y, self.error, strict=False) if v is not None and e is not None]
+        return [*self.y, *(v + sign * e for v, e in bars if math.isfinite(v + e) for sign in (-1, 1))]
+
+    def svg(self, x: Scale, y: Scale) -> str:
+        """Return the points: dots, a triangle for a warning, a cross for a failure."""
+        parts = []
+        radius = 1.6 if len(self.x) > 60 else 2.6
+        for i, (value_x, value_y) in enumerate(zip(self.x, self.y, strict=False)):
+            if value_x is None or value_y is None or not (x.shows(value_x) and y.shows(value_y)):
+                continue
+            across, down = x.at(value_x), y.at(value_y)
+            error = self.error[i] if i < len(self.error) else None
+            if error:
+                ends = [y.at(end) if y.shows(end) else y.start for end in (value_y - error, value_y + error)]
+                parts.append(f'<path class="error" d="M{across:.1f} {ends[0]:.1f}V{ends[1]:.1f}"/>')
+            outcome = self.outcomes[i] if i < len(self.outcomes) else None
+            is_named = i < len(self.names) and outcome in (Outcome.WARN, Outcome.FAIL) and self.names[i]
+            title = f"<title>{escape(self.names[i])}</title>" if is_named else ""
+            if outcome is Outcome.FAIL:
+                parts.append(f'<path class="fail" d="M{across - 4:.1f} {down - 4:.1f}l8 8m0 -8l-8 8">{title}</path>')
+            elif outcome is Outcome.WARN:
+                parts.append(f'<path class="warn" d="M{across:.1f} {down - 5:.1f}l5 8.5h-10z">{title}</path>')
+            else:
+                style = "dot faint" if i < len(self.faint) and self.faint[i] else "dot"
+                place = f'cx="{across:.1f}" cy="{down:.1f}" r="{radius}"'
+                parts.append(f'<circle class="{style}" {place}>{title}</circle>')
+        return "".join(parts)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Bars:
@@ -79,6 +151,37 @@ class Bars:
     start: float
     step: float
     counts: Sequence[int]
+
+    def values(self, axis: int) -> Sequence[Number]:
+        """Return the values that axis 0 (x) or 1 (y) must cover."""
+        return (self.start, self.start + self.step * len(self.counts)) if axis == 0 else (0, *self.counts)
+
+    def svg(self, x: Scale, y: Scale) -> str:
+        """Return the outline of the histogram; bins narrower than half a unit of width share their highest count."""
+        bottom = y.start
+        run = max(1, math.ceil(len(self.counts) / _MOST_POINTS))
+        path = [f"M{x.at(self.start):.1f} {bottom:.1f}"]
+        for first in range(0, len(self.counts), run):
+            some = self.counts[first : first + run]
+            top = max(some)
+            down = y.at(top) if y.shows(top) else bottom
+            path.append(f"V{down:.1f}H{x.at(self.start + self.step * (first + len(some))):.1f}")
+        return f'<path class="bars" d="{"".join(path)}V{bottom:.1f}z"/>'
+
+
+def thinned(places: Sequence[tuple[float, float] | None]) -> list[tuple[float, float] | None]:
+    """Return at most `_MOST_POINTS` places: the highest and the lowest of each run, so that no spike is lost."""
+    if len(places) <= _MOST_POINTS:
+        return list(places)
+    run = math.ceil(2 * len(places) / _MOST_POINTS)
+    kept: list[tuple[float, float] | None] = []
+    for start in range(0, len(places), run):
+        some = [place for place in places[start : start + run] if place is not None]
+        if not some:
+            kept.append(None)
+            continue
+        kept += sorted([min(some, key=itemgetter(1)), max(some, key=itemgetter(1))])
+    return kept
 
 
 Mark = Line | Points | Bars
@@ -93,25 +196,6 @@ class Plot:
     x: Axis
     y: Axis
     marks: Sequence[Mark]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Scale:
-    """From values to positions along an axis."""
-
-    low: float
-    high: float
-    start: float
-    stop: float
-    log: bool
-
-    def at(self, value: float) -> float:
-        low, high = (math.log10(self.low), math.log10(self.high)) if self.log else (self.low, self.high)
-        place = math.log10(value) if self.log else value
-        return self.start + (place - low) / (high - low) * (self.stop - self.start)
-
-    def shows(self, value: Number) -> bool:
-        return value is not None and math.isfinite(value) and (value > 0 or not self.log)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +234,7 @@ def draw(plot: Plot, ident: str) -> str:
         f'<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="{ident}-t {ident}-d">',
         f'<title id="{ident}-t">{escape(plot.title)}</title><desc id="{ident}-d">{escape(plot.description)}</desc>',
         _axes(plot, x, y, y_ticks),
-        *(_draw_mark(mark, x, y) for mark in plot.marks),
+        *(mark.svg(x, y) for mark in plot.marks),
         "</svg>",
     ]
     return "".join(parts)
@@ -161,28 +245,17 @@ def draw(plot: Plot, ident: str) -> str:
 
 
 def _values(plot: Plot, axis: int) -> list[float]:
-    """Return all values that an axis must cover."""
+    """Return all values that axis 0 (x) or 1 (y) must cover."""
     log = (plot.x, plot.y)[axis].log
-    found: list[float] = []
-    for mark in plot.marks:
-        if isinstance(mark, Bars):
-            values: Sequence[Number] = (
-                (mark.start, mark.start + mark.step * len(mark.counts)) if axis == 0 else (0, *mark.counts)
-            )
-        else:
-            values = (mark.x, mark.y)[axis]
-            if isinstance(mark, Points) and axis == 1:
-                bars = [(v, e) for v, e in zip(mark.y, mark.error, strict=False) if v is not None and e is not None]
-                values = [*values, *(v + sign * e for v, e in bars if math.isfinite(v + e) for sign in (-1, 1))]
-        found += [v for v in values if v is not None and math.isfinite(v) and (v > 0 or not log)]
-    return found
+    values = [value for mark in plot.marks for value in mark.values(axis)]
+    return [v for v in values if v is not None and math.isfinite(v) and (v > 0 or not log)]
 
 
-def _scale(axis: Axis, values: Sequence[float], start: float, stop: float) -> _Scale:
+def _scale(axis: Axis, values: Sequence[float], start: float, stop: float) -> Scale:
     low, high = min(values), max(values)
     if axis.log:
         low, high = (low / 1.3, high * 1.3) if high / low < 1e12 else (high / 1e12, high * 1.3)
-        return _Scale(low=low, high=high, start=start, stop=stop, log=True)
+        return Scale(low=low, high=high, start=start, stop=stop, log=True)
     if axis.from_zero:
         low, high = min(low, 0.0), max(high, 0.0)
     # Equal values and those that differ in rounding only get a span of their own.
@@ -190,7 +263,7 @@ def _scale(axis: Axis, values: Sequence[float], start: float, stop: float) -> _S
     if margin <= 1e-9 * max(abs(low), abs(high)):
         margin = 0.5 if axis.whole or low == 0 else max(abs(low) * 1e-3, 1e-12)
     low = low if axis.from_zero and low == 0 else low - margin
-    return _Scale(low=low, high=high + margin, start=start, stop=stop, log=False)
+    return Scale(low=low, high=high + margin, start=start, stop=stop, log=False)
 
 
 def ticks(axis: Axis, low: float, high: float, most: int = 5) -> list[Tick]:
@@ -258,7 +331,7 @@ def _time_ticks(low: float, high: float, most: int) -> list[Tick]:
     return [Tick(value=m.timestamp(), text=m.strftime(texts)) for m in moments if low <= m.timestamp() <= high]
 
 
-def _axes(plot: Plot, x: _Scale, y: _Scale, y_ticks: Sequence[Tick]) -> str:
+def _axes(plot: Plot, x: Scale, y: Scale, y_ticks: Sequence[Tick]) -> str:
     left, bottom, right = x.start, HEIGHT - BOTTOM, WIDTH - RIGHT
     parts = ['<g class="grid">']
     x_ticks = ticks(plot.x, x.low, x.high, most=6)
@@ -274,85 +347,3 @@ def _axes(plot: Plot, x: _Scale, y: _Scale, y_ticks: Sequence[Tick]) -> str:
     parts.append(f'</g><g class="labels"><text x="{(left + right) / 2}" y="{HEIGHT - 5}">{escape(plot.x.text)}</text>')
     parts.append(f'<text x="11" y="{middle}" transform="rotate(-90 11 {middle})">{escape(plot.y.text)}</text></g>')
     return "".join(parts)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Marks
-
-
-def _draw_mark(mark: Mark, x: _Scale, y: _Scale) -> str:
-    if isinstance(mark, Bars):
-        return _bars(mark, x, y)
-    return _line(mark, x, y) if isinstance(mark, Line) else _points(mark, x, y)
-
-
-def _line(line: Line, x: _Scale, y: _Scale) -> str:
-    places: list[tuple[float, float] | None] = []
-    for value_x, value_y in zip(line.x, line.y, strict=False):
-        if value_x is not None and value_y is not None and x.shows(value_x) and y.shows(value_y):
-            places.append((x.at(value_x), y.at(value_y)))
-        else:
-            places.append(None)
-    path, pen_down = [], False
-    for place in thinned(places):
-        if place is not None:
-            path.append(f"{'L' if pen_down else 'M'}{place[0]:.1f} {place[1]:.1f}")
-        pen_down = place is not None
-    return f'<path class="{line.style}" d="{"".join(path)}"/>'
-
-
-def thinned(places: Sequence[tuple[float, float] | None]) -> list[tuple[float, float] | None]:
-    """Return at most `_MOST_POINTS` places: the highest and the lowest of each run, so that no spike is lost."""
-    if len(places) <= _MOST_POINTS:
-        return list(places)
-    run = math.ceil(2 * len(places) / _MOST_POINTS)
-    kept: list[tuple[float, float] | None] = []
-    for start in range(0, len(places), run):
-        some = [place for place in places[start : start + run] if place is not None]
-        if not some:
-            kept.append(None)
-            continue
-        kept += sorted([min(some, key=itemgetter(1)), max(some, key=itemgetter(1))])
-    return kept
-
-
-def _points(points: Points, x: _Scale, y: _Scale) -> str:
-    parts = []
-    small = len(points.x) > 60
-    for i, (value_x, value_y) in enumerate(zip(points.x, points.y, strict=False)):
-        if value_x is None or value_y is None or not (x.shows(value_x) and y.shows(value_y)):
-            continue
-        across, down = x.at(value_x), y.at(value_y)
-        error = points.error[i] if i < len(points.error) else None
-        if error:
-            ends = [y.at(end) if y.shows(end) else y.start for end in (value_y - error, value_y + error)]
-            parts.append(f'<path class="error" d="M{across:.1f} {ends[0]:.1f}V{ends[1]:.1f}"/>')
-        outcome = points.outcomes[i] if i < len(points.outcomes) else None
-        faint = i < len(points.faint) and points.faint[i]
-        name = points.names[i] if i < len(points.names) and outcome in (Outcome.WARN, Outcome.FAIL) else ""
-        parts.append(_shape(across, down, outcome, small=small, faint=faint, name=name))
-    return "".join(parts)
-
-
-def _shape(x: float, y: float, outcome: Outcome | None, *, small: bool, faint: bool, name: str) -> str:
-    """Draw a point: a dot, a triangle for a warning, a cross for a failure."""
-    title = f"<title>{escape(name)}</title>" if name else ""
-    if outcome is Outcome.FAIL:
-        return f'<path class="fail" d="M{x - 4:.1f} {y - 4:.1f}l8 8m0 -8l-8 8">{title}</path>'
-    if outcome is Outcome.WARN:
-        return f'<path class="warn" d="M{x:.1f} {y - 5:.1f}l5 8.5h-10z">{title}</path>'
-    style = "dot faint" if faint else "dot"
-    return f'<circle class="{style}" cx="{x:.1f}" cy="{y:.1f}" r="{1.6 if small else 2.6}">{title}</circle>'
-
-
-def _bars(bars: Bars, x: _Scale, y: _Scale) -> str:
-    """Draw the outline of a histogram, bins narrower than half a unit of width by their highest."""
-    bottom = y.start
-    run = max(1, math.ceil(len(bars.counts) / _MOST_POINTS))
-    path = [f"M{x.at(bars.start):.1f} {bottom:.1f}"]
-    for first in range(0, len(bars.counts), run):
-        some = bars.counts[first : first + run]
-        top = max(some)
-        down = y.at(top) if y.shows(top) else bottom
-        path.append(f"V{down:.1f}H{x.at(bars.start + bars.step * (first + len(some))):.1f}")
-    return f'<path class="bars" d="{"".join(path)}V{bottom:.1f}z"/>'

@@ -42,10 +42,15 @@ def master_pictures(stored: StoredMaster, master: LibraryMaster, attributes: Map
         return RowWindow(partial(stored.read_rows, plane), stored.shape[0], stored.chunk_rows)
 
     image = downsample(window("master").rows, stored.shape, PICTURE_WIDTH, bayer=is_bayer)
-    rejected = (quality.get("master") or {}).get("rejected")
+    rejection_map = None
+    if cells := (quality.get("master") or {}).get("rejected"):
+        shares = np.array([[0.0 if value is None else value for value in row] for row in cells])
+        most = max(float(shares.max()), 1e-6)
+        pixels = grey_image(shares, (0.0, most))
+        rejection_map = Picture(pixels=pixels, black=0.0, white=most, unit="share of the samples")
     return MasterPictures(
         picture=in_zscale(image, "" if master.key.frame_type is FrameType.FLAT else "ADU"),
-        rejection_map=_rejection_map(rejected) if rejected else None,
+        rejection_map=rejection_map,
         defect_map=Picture(pixels=_defect_map(window("dq"), stored.shape), unit="") if stored.has("dq") else None,
         thumbnails=_thumbnails(attributes["inputs"], quality.get("findings", ()), is_bayer=is_bayer),
     )
@@ -55,12 +60,6 @@ def in_zscale(image: NDArray[np.floating[Any]], unit: str) -> Picture:
     """Return a (height, width) image as grey values between its zscale limits."""
     black, white = zscale_limits(image)
     return Picture(pixels=grey_image(image, (black, white)), black=black, white=white, unit=unit)
-
-
-def _rejection_map(cells: list[list[float | None]]) -> Picture:
-    shares = np.array([[0.0 if value is None else value for value in row] for row in cells])
-    most = max(float(shares.max()), 1e-6)
-    return Picture(pixels=grey_image(shares, (0.0, most)), black=0.0, white=most, unit="share of the samples")
 
 
 def _defect_map(window: RowWindow, shape: tuple[int, int]) -> NDArray[np.uint8]:
