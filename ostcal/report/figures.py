@@ -58,7 +58,8 @@ def camera_plots(camera: CameraReport) -> list[Plot]:
             Plot(
                 title="Photon transfer",
                 description=f"{plural(len(transfer.signal_adu), 'point')}: "
-                f"signal {_range(transfer.signal_adu, 'ADU')}, variance {_range(transfer.variance_adu2, 'ADU²')}.{gain}",
+                f"signal {_range(transfer.signal_adu, 'ADU')}, "
+                f"variance {_range(transfer.variance_adu2, 'ADU²')}.{gain}",
                 x=Axis(label="Signal", unit="ADU", log=True),
                 y=Axis(label="Variance", unit="ADU²", log=True),
                 marks=[
