@@ -21,7 +21,7 @@ from ostcal.devices.protocols import CameraInfo
 from ostcal.errors import FrameError, StorageError
 from ostcal.fits.write import remove_partial_files
 from ostcal.frames import FrameMetadata, FrameType
-from ostcal.inputs.transfer import export_frame, export_name
+from ostcal.inputs.copy_frames import export_frame, export_name
 from ostcal.measure import live
 from ostcal.places.durable import os_reason
 from ostcal.places.locking import locked

@@ -100,7 +100,7 @@ def export_command(series: str, directory: str, config_path: str | None, debug: 
     console = open_console(stderr=True)
     start_logging(console, log_level, debug)
     with errors_to_exit_codes(console, debug):
-        from ostcal.inputs.transfer import export_series
+        from ostcal.inputs.copy_frames import export_series
         from ostcal.series.reader import open_series
 
         reach_objects(load_config(config_path) if config_path else None)

@@ -10,10 +10,10 @@ from functools import partial
 from ostcal.errors import StorageError
 from ostcal.fits.read import FitsFrame
 from ostcal.frames import FrameType
+from ostcal.inputs.copy_frames import SeriesReport, import_frames
 from ostcal.inputs.gather import gather_inputs
 from ostcal.inputs.group_names import series_names
 from ostcal.inputs.grouping import Group, GroupRules, group_frames
-from ostcal.inputs.transfer import SeriesReport, import_frames
 from ostcal.places.durable import os_reason
 from ostcal.places.locking import series_locked
 from ostcal.places.paths import joined, make_directory, place

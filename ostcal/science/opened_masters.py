@@ -36,18 +36,6 @@ LEAST_ADU_SCALE = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScaledPlane:
-    """A plane times a number; implements `PlaneReader`."""
-
-    plane: PlaneReader
-    factor: float
-
-    def read_rows(self, start: int, stop: int) -> NDArray[np.float32]:
-        """Return rows ``start`` to ``stop``, (stop - start, width)."""
-        return self.plane.read_rows(start, stop) * np.float32(self.factor)
-
-
-@dataclass(frozen=True, kw_only=True)
 class StoredSpread:
     """Standard deviation of the samples of a stored master, or that of their mean, ADU; implements `PlaneReader`."""
 
@@ -151,17 +139,14 @@ def open_master(master: LibraryMaster) -> OpenedMaster:
         header = Header(fits.cards if isinstance(fits, FitsFrame) else ())
         error, flags = (inspect_extension(fits.path, extension) for extension in ("UNCERT", "DQ"))
         n_frames = header.number("NCOMBINE", "STACKCNT", low=1)
-        error_plane = FitsPlane(fits=error) if error is not None else None
         opened = OpenedMaster(
             name=name,
             plane=master.plane,
             header=header,
             calibration_id=header.text("CALID") or "",
             input_digest=header.text("INPDIGST") or "",
-            error=error_plane,
-            spread=ScaledPlane(plane=error_plane, factor=math.sqrt(n_frames))
-            if error_plane is not None and n_frames
-            else None,
+            error=FitsPlane(fits=error) if error is not None else None,
+            spread=FitsPlane(fits=error, scale=math.sqrt(n_frames)) if error is not None and n_frames else None,
             flags=FitsPlane(fits=flags) if flags is not None else None,
         )
     if key.frame_type is FrameType.FLAT:

@@ -243,11 +243,11 @@ def _from_ladder(
             f"span, limit {MAX_STRETCH:g}; take darks nearer to it"
         )
     ladder = _ladder(steps, rules.saturation_adu)
-    sample = _sample(ladder, _bands(target.height, target.width))
-    why = why_not_linear(sample.quality, rules.limits) if sample.quality is not None else ""
+    quality, _ = _linearity(ladder, _bands(target.height, target.width))
+    why = why_not_linear(quality, rules.limits) if quality is not None else ""
     if why:
         return NoSyntheticDark(message=f"{why} (exposures {', '.join(f'{t:g}' for t in exposures)} s)")
-    return SyntheticDark(exposure_s=target.exposure_time_s, ladder=ladder, quality=sample.quality)
+    return SyntheticDark(exposure_s=target.exposure_time_s, ladder=ladder, quality=quality)
 
 
 # ---- ladders ----
@@ -296,7 +296,7 @@ def ladder_dark_currents(masters: Sequence[LibraryMaster], rules: SyntheticRules
         if len(steps) < 2:
             continue
         ladder = _ladder(steps, rules.saturation_adu)
-        sample = _sample(ladder, _bands(first.key.height, first.key.width))
+        quality, median_adu_per_s = _linearity(ladder, _bands(first.key.height, first.key.width))
         found.append(
             LadderDarkCurrent(
                 settings=first.key.settings,
@@ -305,9 +305,9 @@ def ladder_dark_currents(masters: Sequence[LibraryMaster], rules: SyntheticRules
                 height=first.key.height,
                 exposures_s=ladder.exposures_s,
                 names=tuple(master.name for master in ladder.masters),
-                median_adu_per_s=sample.median_adu_per_s,
-                quality=sample.quality,
-                reason=why_not_linear(sample.quality, rules.limits) if sample.quality is not None else "",
+                median_adu_per_s=median_adu_per_s,
+                quality=quality,
+                reason=why_not_linear(quality, rules.limits) if quality is not None else "",
                 ladder=ladder,
             )
         )
@@ -372,32 +372,13 @@ def _median(values: FloatPlane) -> float:
     return float(np.median(values)) if values.size else 0.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Sample:
-    """Linearity and dark current of a ladder, measured in sampled rows."""
-
-    quality: LadderQuality | None
-    median_adu_per_s: Measured
-
-
-def _sample(ladder: MasterLadder, bands: Sequence[tuple[int, int]]) -> _Sample:
+def _linearity(ladder: MasterLadder, bands: Sequence[tuple[int, int]]) -> tuple[LadderQuality | None, Measured]:
+    """Measure in bands of rows how well the lines fit, and the dark current of the median pixel."""
     parts = [ladder.fit(start, stop) for start, stop in bands]
+    arrays = ("offset_adu", "rate_adu_per_s", "chi_square", "pivot_s", "pivot_variance_adu2", "rate_variance")
     fit = LadderFit(
         freedom=len(ladder.masters) - 2,
-        **{
-            name: np.concatenate([getattr(part, name) for part, _ in parts])
-            for name in (
-                "offset_adu",
-                "rate_adu_per_s",
-                "chi_square",
-                "pivot_s",
-                "pivot_variance_adu2",
-                "rate_variance",
-            )
-        },
+        **{name: np.concatenate([getattr(part, name) for part, _ in parts]) for name in arrays},
     )
     levels = [np.concatenate([rows[k] for _, rows in parts]) for k in range(len(ladder.masters))]
-    return _Sample(
-        quality=ladder_quality(fit),
-        median_adu_per_s=median_dark_current(fit, levels, ladder.exposures_s),
-    )
+    return ladder_quality(fit), median_dark_current(fit, levels, ladder.exposures_s)

@@ -23,7 +23,7 @@ from ostcal.capture.series import capture_series
 from ostcal.clock import SystemClock
 from ostcal.fits.read import find_fits, inspect_fits
 from ostcal.frames import CameraSettings, FrameType
-from ostcal.inputs.transfer import import_frames
+from ostcal.inputs.copy_frames import import_frames
 from ostcal.measure.live import LiveCheck, LiveLimits
 from ostcal.series.reader import open_series
 from ostcal.series.record import record_path
@@ -431,7 +431,7 @@ CAPTURE = """
     from ostcal.capture.series import capture_series
     from ostcal.fits.read import find_fits, inspect_fits
 from ostcal.frames import CameraSettings, FrameType
-from ostcal.inputs.transfer import import_frames
+from ostcal.inputs.copy_frames import import_frames
 
     folder, n_frames, export, seed = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "export", int(sys.argv[4])
     clock = SystemClock()

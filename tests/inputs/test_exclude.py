@@ -20,8 +20,8 @@ from ostcal.capture.recording import series_lock
 from ostcal.capture.series import capture_series
 from ostcal.errors import FrameError, StorageError
 from ostcal.frames import CameraSettings, FrameType
+from ostcal.inputs.copy_frames import export_series
 from ostcal.inputs.gather import Inputs, gather_inputs, input_digest, unpacked
-from ostcal.inputs.transfer import export_series
 from ostcal.series.reader import open_series
 from ostcal.series.record import MAX_EXCLUSION_BYTES, Decision, describe_pixels, exclusion_path, record_path
 from ostcal.series.writer import create_series, decide_frames, open_series_for_writing

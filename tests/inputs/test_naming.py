@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from ostcal.capture.darks import DarkRules, capture_darks, plan_darks
 from ostcal.capture.plan import Equipment, SeriesSink
 from ostcal.frames import CameraSettings, FrameMetadata, FrameType
+from ostcal.inputs.copy_frames import export_series
 from ostcal.inputs.group_names import master_names, series_names
 from ostcal.inputs.grouping import Frame, Group, GroupKey, GroupRules
 from ostcal.inputs.import_fits import plan_imports
-from ostcal.inputs.transfer import export_series
 from ostcal.naming import exposure_text, night_of, safe_word, series_name, twilight_name
 from support.direct_camera import DirectCamera, FakeClock, small_sensor
 

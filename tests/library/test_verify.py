@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from ostcal.errors import FrameError
 from ostcal.frames import FrameType
 from ostcal.inputs.already_subtracted import marked_dark_subtracted
+from ostcal.inputs.copy_frames import export_series
 from ostcal.inputs.gather import gather_inputs
-from ostcal.inputs.transfer import export_series
 from ostcal.library.verify_masters import without_damaged
 from ostcal.series.reader import open_series
 from ostcal.series.record import Decision

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ostcal.errors import FrameError, InputError, NoFramesError, StorageError
 from ostcal.fits.read import FitsFrame, FitsStack, find_fits, inspect_fits
 from ostcal.frames import FrameType
-from ostcal.inputs.transfer import export_name, export_series, import_frames
+from ostcal.inputs.copy_frames import export_name, export_series, import_frames
 from ostcal.series.reader import open_series
 from ostcal.series.writer import create_series, open_series_for_writing
 from support.fits_samples import gzipped, read_with_astropy, tile_compressed, write_extension, write_frame, write_stored
