@@ -1,4 +1,4 @@
-"""The `ostcal` command: options, progress, tables and exit codes; everything else is below.
+"""The `ostcal` command: options, progress, tables and exit codes.
 
 Exit codes: 0 everything asked was made (frames left out are warnings), 1 something asked could not be made,
 2 wrong configuration or usage, 3 everything was made but a master failed its quality control, 130 interrupted,
@@ -20,22 +20,25 @@ COMMANDS = {
     "darks": ("ostcal.cli.capture:darks_command", "Take bias frames and darks."),
     "flats": ("ostcal.cli.capture:flats_command", "Take flats at the exposure that gives the wanted level."),
     "masters": ("ostcal.cli.masters:masters", "Combine bias, dark and flat frames into masters."),
-    "report": ("ostcal.cli.report:report_command", "Write the report of the masters once more."),
-    "library": ("ostcal.cli.library:library_command", "List the masters there are."),
+    "report": ("ostcal.cli.report:report_command", "Write the report of the masters again."),
+    "library": ("ostcal.cli.list_library:library_command", "List the masters."),
     "calibrate": ("ostcal.cli.calibrate:calibrate_command", "Calibrate science frames with the masters that fit."),
-    "import": ("ostcal.cli.transfer:import_command", "Copy FITS frames into zarr series."),
-    "export": ("ostcal.cli.transfer:export_command", "Write a zarr series as FITS files, bit for bit."),
-    "upload": ("ostcal.cli.objects:upload_command", "Copy series and master stores to an object store (s3://)."),
-    "download": ("ostcal.cli.objects:download_command", "Copy series and master stores from an object store."),
+    "import": ("ostcal.cli.import_export:import_command", "Copy FITS frames into zarr series."),
+    "export": ("ostcal.cli.import_export:export_command", "Write a zarr series as FITS files, bit for bit."),
+    "upload": (
+        "ostcal.cli.upload_download:upload_command",
+        "Copy series and master stores to an object store (s3://).",
+    ),
+    "download": ("ostcal.cli.upload_download:download_command", "Copy series and master stores from an object store."),
     "exclude": (
         "ostcal.cli.exclude:exclude_command",
-        "Leave frames of a series out of masters, or take them in again.",
+        "Exclude frames of a series from masters, or include them again.",
     ),
     "verify": ("ostcal.cli.verify:verify_command", "Check series and masters on disk, every sample."),
     "cameras": ("ostcal.cli.capture:cameras_command", "Find Alpaca servers and list their devices."),
     "simulate": ("ostcal.cli.simulate:simulate", "Run a simulated observatory (an Alpaca server)."),
 }
-"""Where each command is, and its line in the help: a command is imported when it is called."""
+"""The function of each command, imported when it is called, and its line in the help."""
 
 EXAMPLES = """\b
 Examples:
@@ -57,10 +60,10 @@ Exit codes: 0 everything asked was made, 1 something could not be made, 2 wrong 
 
 
 class _LazyGroup(click.Group):
-    """Commands that are imported when they are called, so that help and completion come at once."""
+    """Commands that are imported when they are called, so that help and completion are fast."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Give the names, in the order of an evening."""
+        """Return the names, in the order of an evening."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:

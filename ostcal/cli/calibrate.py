@@ -7,21 +7,19 @@ import sys
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from ostcal.cli.console import (
     EXIT_FAILED,
     RunProgress,
+    command_console,
     debug_option,
-    errors_to_exit_codes,
+    new_table,
     open_console,
     reach_objects,
     start_log_file,
-    start_logging,
 )
-from ostcal.config import Config, dump, load_config, without_endpoint
+from ostcal.config import load_config
 
 logger = logging.getLogger("ostcal")
 
@@ -33,8 +31,8 @@ Examples:
   ostcal calibrate lights --config night.yaml --interpolate --overwrite
 
 \b
-A dark of the frame's exposure is taken; without one, dark current is scaled with the help of a bias
-(or of a second dark), which is warned of and written into the header (DARKSCAL, HISTORY).
+A dark of the frame's exposure is used. Without one, dark current is scaled with the help of a bias (or of a
+second dark), with a warning and cards in the header (DARKSCAL, HISTORY).
 """
 
 
@@ -45,22 +43,28 @@ A dark of the frame's exposure is taken; without one, dark current is scaled wit
     "--output-dir",
     type=click.Path(),
     metavar="D",
-    help="Where NAME_cal.fits go; by default the folder 'calibrated' beside the masters.",
+    help="Directory of NAME_cal.fits; by default the folder 'calibrated' beside the masters.",
 )
-@click.option("--dark", metavar="F", help="This master dark: a file, or a name in the library; 'none' subtracts none.")
-@click.option("--flat", metavar="F", help="This master flat: a file, or a name in the library; 'none' divides by none.")
-@click.option("--bias", metavar="F", help="This master bias, to scale a dark of another exposure, or instead of one.")
+@click.option(
+    "--dark", metavar="F", help="Use this master dark: a file, or a name in the library; 'none' subtracts none."
+)
+@click.option(
+    "--flat", metavar="F", help="Use this master flat: a file, or a name in the library; 'none' divides by none."
+)
+@click.option(
+    "--bias", metavar="F", help="Use this master bias, to scale a dark of another exposure, or instead of one."
+)
 @click.option("--overwrite", is_flag=True, help="Replace calibrated files that exist.")
 @click.option("--uncertainty", is_flag=True, help="Add the extension UNCERT: photon, read and masters' noise, in ADU.")
 @click.option("--dq", "--mask", "dq", is_flag=True, help="Add the extension DQ: flags of saturated and bad pixels.")
-@click.option("--interpolate", is_flag=True, help="Take hot and dead pixels from neighbours of the same colour.")
-@click.option("--allow-failed", is_flag=True, help="Take masters too that failed their quality control.")
+@click.option("--interpolate", is_flag=True, help="Replace hot and dead pixels by neighbours of the same colour.")
+@click.option("--allow-failed", is_flag=True, help="Also use masters that failed their quality control.")
 @click.option(
     "--saturation",
     "saturation_adu",
     type=click.FloatRange(min=0, min_open=True),
     metavar="ADU",
-    help="From here on a pixel is saturated; by default SATURATE of the header, else the end of 16 bits.",
+    help="Level at which a pixel is saturated; by default SATURATE of the header, else the end of 16 bits.",
 )
 @click.option("--no-confirm", is_flag=True, help="Accepted as in other commands; nothing is asked here.")
 @debug_option
@@ -82,36 +86,20 @@ def calibrate_command(
 
     Pixels where the flat is zero have no value (NaN). Saturated pixels keep at least the value of the card SATURATE.
     """
-    console = open_console(stderr=True)
-    start_logging(console, log_level, debug)
-    with errors_to_exit_codes(console, debug):
+    with command_console(log_level, debug) as console:
+        from ostcal.science.api import CalibrationApplier, CalibrationWatcher
+
         config = load_config(config_path)
         reach_objects(config)
-        log_path = start_log_file(config.master_frames.output_dir, "calibration", debug)
-        logger.debug("configuration as loaded from %s:\n%s", config_path, dump(without_endpoint(config)))
-        code = _calibrate(config, console, science, output_dir, options)
+        log_path = start_log_file(config, "calibration", debug)
+        with RunProgress(console, "calibrate") as progress:
+            watcher = CalibrationWatcher(planned=progress.start, done=progress.advance)
+            status = CalibrationApplier(config, logger, watcher).calibrate_files(science, output_dir, **options)
+        if frames := status.details["frames"]:
+            table = new_table("Calibrated", "frame", "done", "masters", "file")
+            for source, frame in frames.items():
+                row = (source, frame["calibration_status"], ", ".join(frame["masters"]), frame["file"])
+                table.add_row(*(Text(text) for text in row))
+            open_console().print(table)
         logger.info("log: %s", log_path)
-    sys.exit(code)
-
-
-def _calibrate(
-    config: Config, console: Console, science: tuple[str, ...], output_dir: str | None, options: dict[str, Any]
-) -> int:
-    from ostcal.science.api import CalibrationApplier, CalibrationWatcher
-
-    progress = RunProgress(console, "calibrate")
-    applier = CalibrationApplier(config, logger, CalibrationWatcher(planned=progress.start, done=progress.advance))
-    try:
-        status = applier.calibrate_files(science, output_dir, **options)
-    finally:
-        progress.stop()
-    frames = status.details["frames"]
-    if frames:
-        table = Table(title="Calibrated", title_justify="left")
-        for name in ("frame", "done", "masters", "file"):
-            table.add_column(name, overflow="fold")
-        for source, frame in frames.items():
-            row = (source, frame["calibration_status"], ", ".join(frame["masters"]), frame["file"])
-            table.add_row(*(Text(text) for text in row))
-        open_console().print(table)
-    return EXIT_FAILED if status.is_error else 0
+    sys.exit(EXIT_FAILED if status.is_error else 0)

@@ -1,4 +1,4 @@
-"""`ostcal darks`, `ostcal flats`, `ostcal workflow`, `ostcal cameras`: what takes frames."""
+"""`ostcal darks`, `ostcal flats`, `ostcal workflow`, `ostcal cameras`: the commands that use a camera."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import logging
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -18,24 +17,20 @@ from ostcal.cli.capture_progress import CaptureProgress
 from ostcal.cli.console import (
     EXIT_FAILED,
     RunProgress,
+    command_console,
     debug_option,
-    errors_to_exit_codes,
+    new_table,
     open_console,
     start_log_file,
-    start_logging,
 )
 from ostcal.cli.masters import exit_code_of, show_masters
-from ostcal.config import Config, dump, load_config, without_endpoint
+from ostcal.config import load_config
 from ostcal.vocabulary import Step
 
 if TYPE_CHECKING:
-    from ostcal.build.request import Watcher
     from ostcal.capture.budget import StepPlan
     from ostcal.capture.plan import SeriesOutcome
-    from ostcal.engine.graph import Progress
     from ostcal.inputs.grouping import Group
-    from ostcal.status import Status
-    from ostcal.workflow import CalibrationWorkflow
 
 logger = logging.getLogger("ostcal")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -44,15 +39,17 @@ WORKFLOW_EXAMPLES = """\b
 Examples:
   ostcal workflow --config night.yaml
   ostcal workflow --config night.yaml --step darks --wait-for-cooling
-  ostcal workflow --config night.yaml --no-confirm     (nobody is asked: cover and light must be ready)
+  ostcal workflow --config night.yaml --no-confirm     (no questions: cover and light must be ready)
 """
 
 
 def _capture_options(function: F) -> F:
-    """Add the options that all capturing commands share."""
+    """Add the options that the capturing commands share."""
     options = (
         click.option("--config", "config_path", required=True, type=click.Path(), help="The configuration file."),
-        click.option("--no-confirm", is_flag=True, help="Ask nothing: cover, light and temperature are as they are."),
+        click.option(
+            "--no-confirm", is_flag=True, help="Ask no questions: take cover, light and temperature as they are."
+        ),
         click.option("--wait-for-cooling", is_flag=True, help="Wait for the temperature, whatever the file says."),
         debug_option,
     )
@@ -71,11 +68,11 @@ def _capture_options(function: F) -> F:
 )
 @_capture_options
 def workflow_command(step: str, **options: Any) -> None:
-    """Take darks, flats and the darks the flats still miss, and make masters of them.
+    """Take darks, flats and the darks that the flats still need, and make masters of them.
 
-    Started again it goes on where it stopped: only missing frames are taken. Before a step that needs hands it asks
-    whether cover or light is ready, on a terminal only: elsewhere, and with --no-confirm, it goes on with a warning
-    that names what must be ready.
+    Started again it continues where it stopped: only missing frames are taken. Before a step that needs you to cover
+    the telescope or switch on a light it asks whether that is done, on a terminal only: elsewhere, and with
+    --no-confirm, it continues with a warning that names what must be ready.
     """
     _run(step, **options)
 
@@ -85,8 +82,8 @@ def workflow_command(step: str, **options: Any) -> None:
 def darks_command(**options: Any) -> None:
     """Take the bias frames and darks that are missing.
 
-    Where neither a cover nor a shutter makes it dark it asks whether the telescope is covered, on a terminal only:
-    elsewhere, and with --no-confirm, it goes on with a warning; light in a test frame is an error.
+    Without a cover or a shutter it asks whether the telescope is covered, on a terminal only: elsewhere, and with
+    --no-confirm, it continues with a warning; light in a test frame is an error.
     """
     _run("darks", **options)
 
@@ -96,27 +93,65 @@ def darks_command(**options: Any) -> None:
 def flats_command(**options: Any) -> None:
     """Take the flats that are missing, at the exposure that gives the wanted level.
 
-    Where no device opens the telescope and makes the light it asks whether they are ready, on a terminal only:
-    elsewhere, and with --no-confirm, it goes on with a warning that names what must be ready.
+    Without a device that opens the telescope and makes the light it asks whether they are ready, on a terminal only:
+    elsewhere, and with --no-confirm, it continues with a warning that names what must be ready.
     """
     _run("flats", **options)
 
 
 def _run(step: Any, *, config_path: str, no_confirm: bool, wait_for_cooling: bool, debug: bool, log_level: str) -> None:
-    console = open_console(stderr=True)
-    start_logging(console, log_level, debug)
-    with errors_to_exit_codes(console, debug, go_on=_command_again()):
+    outcomes: list[SeriesOutcome] = []
+    with command_console(log_level, debug, go_on=_command_again()) as console:
+        from ostcal.build.request import Watcher
+        from ostcal.workflow import CalibrationWorkflow
+
         config = load_config(config_path)
-        log_path = start_log_file(config.master_frames.output_dir, "calibration", debug)
-        logger.debug("configuration as loaded from %s:\n%s", config_path, dump(without_endpoint(config)))
-        asks = not no_confirm and sys.stdin.isatty()
-        code = _capture(config, console, step, asks=asks, wait=True if wait_for_cooling else None)
+        log_path = start_log_file(config, "calibration", debug)
+        is_simulated = config.video.camera_type == "simulator"
+        progress = CaptureProgress(console, config.video.simulator.time_scale if is_simulated else 1.0)
+
+        def ask(question: str) -> bool:
+            progress.stop()
+            return click.confirm(question, default=True, err=True)
+
+        def capture_planned(plan: StepPlan) -> bool:
+            progress.stop()
+            if plan.costs:
+                console.print(_plan_table(plan))
+            progress.begin(plan)
+            return True
+
+        with progress, RunProgress(console, "masters") as masters_progress:
+
+            def masters_planned(groups: Sequence[Group], total_bytes: int) -> bool:
+                progress.stop()
+                masters_progress.start(total_bytes)
+                return True
+
+            workflow = CalibrationWorkflow(
+                config,
+                logger,
+                progress.watcher(outcomes.append),
+                ask if not no_confirm and sys.stdin.isatty() else None,
+                masters_watcher=Watcher(planned=masters_planned, progressed=masters_progress.advance_strip),
+                planned=capture_planned,
+            )
+            statuses = workflow.run(step, wait_for_cooling=True if wait_for_cooling else None)
+        if outcomes:
+            open_console().print(_series_table(outcomes))
+        # Series that are not complete are named at the end; what ended a step, and the masters, when it happened.
+        for line in (line for s in statuses.values() if "frames" in s.details for line in s.details["errors"]):
+            logger.error("%s", line)
+        if "masters" in statuses:
+            show_masters(workflow.creator)
         logger.info("log: %s", log_path)
-    sys.exit(code)
+    if any(status.is_error for status in statuses.values()):
+        sys.exit(EXIT_FAILED)
+    sys.exit(exit_code_of(statuses["masters"]) if "masters" in statuses else 0)
 
 
 def _command_again() -> str:
-    """Give the command as it was given, for a person who is to give it again."""
+    """Return the command as it was given, for the user to give it again."""
     context = click.get_current_context()
     words = context.command_path.split()
     for parameter in context.command.params:
@@ -126,87 +161,17 @@ def _command_again() -> str:
     return shlex.join(words)
 
 
-def _capture(config: Config, console: Console, step: Any, *, asks: bool, wait: bool | None) -> int:
-    from ostcal.workflow import CalibrationWorkflow
-
-    simulated = config.video.camera_type == "simulator"
-    masters_progress = RunProgress(console, "masters")
-    progress = CaptureProgress(console, config.video.simulator.time_scale if simulated else 1.0)
-    outcomes: list[SeriesOutcome] = []
-
-    def ask(question: str) -> bool:
-        progress.stop()
-        return click.confirm(question, default=True, err=True)
-
-    def planned(plan: StepPlan) -> bool:
-        progress.stop()
-        if plan.costs:
-            console.print(_plan_table(plan))
-        progress.begin(plan)
-        return True
-
-    workflow = CalibrationWorkflow(
-        config,
-        logger,
-        progress.watcher(outcomes.append),
-        ask if asks else None,
-        masters_watcher=_masters_watcher(masters_progress, progress) if step in ("masters", "all") else None,
-        planned=planned,
-    )
-    try:
-        statuses = workflow.run(step, wait_for_cooling=wait)
-    finally:
-        progress.stop()
-        masters_progress.stop()
-    return _finish(workflow, statuses, outcomes)
-
-
-def _finish(workflow: CalibrationWorkflow, statuses: Mapping[str, Status], outcomes: list[SeriesOutcome]) -> int:
-    """Say what was taken and made, and give the exit code."""
-    if outcomes:
-        open_console().print(_series_table(outcomes))
-    _say_what_failed(statuses)
-    if "masters" in statuses:
-        show_masters(workflow.creator)
-    if any(status.is_error for status in statuses.values()):
-        return EXIT_FAILED
-    return exit_code_of(statuses["masters"]) if "masters" in statuses else 0
-
-
-def _say_what_failed(statuses: Mapping[str, Status]) -> None:
-    """Say at the end which series are not complete; what ended a step, and the masters, was said when it happened."""
-    for status in statuses.values():
-        for line in status.details["errors"] if "frames" in status.details else ():
-            logger.error("%s", line)
-
-
-def _masters_watcher(progress: RunProgress, capture: CaptureProgress) -> Watcher:
-    from ostcal.build.request import Watcher
-
-    def planned(groups: Sequence[Group], total_bytes: int) -> bool:
-        capture.stop()
-        progress.start(total_bytes)
-        return True
-
-    def progressed(done: Progress) -> None:
-        progress.advance(done.n_bytes, done.job if done.stage == "combine" else f"{done.job} ({done.stage})")
-
-    return Watcher(planned=planned, progressed=progressed)
-
-
 def _plan_table(plan: StepPlan) -> Table:
-    """Show the series of a step, what is missing, and what that costs."""
+    """Return the series of a step: frames that are missing, and the time and space that they need."""
     about = "about " if plan.is_estimate else ""
     cost = f"{about}{_time(plan.time_s)}, {plan.n_bytes / 1e9:.2f} GB" if plan.missing else "nothing is missing"
-    table = Table(title=f"{plan.step.capitalize()}: {cost}", title_justify="left")
-    with_filter = plan.is_estimate
-    table.add_column("filter" if with_filter else "exposure", justify="left" if with_filter else "right")
-    for name in ("frames", "missing", "time", "space"):
-        table.add_column(name, justify="right")
+    # The exposure of flats is found by trials: they are told apart by filter.
+    first = "filter" if plan.is_estimate else ">exposure"
+    table = new_table(f"{plan.step.capitalize()}: {cost}", first, ">frames", ">missing", ">time", ">space")
     for series in plan.costs:
         exposure = "" if series.exposure_time_s is None else f"{series.exposure_time_s:g} s"
         table.add_row(
-            Text((series.filter_name or "none") if with_filter else exposure),
+            Text((series.filter_name or "none") if plan.is_estimate else exposure),
             str(series.frames),
             str(series.missing),
             f"{about}{_time(series.time_s)}",
@@ -216,16 +181,11 @@ def _plan_table(plan: StepPlan) -> Table:
 
 
 def _time(seconds: float) -> str:
-    """Write a time as an observer thinks of it."""
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} min"
 
 
 def _series_table(outcomes: list[SeriesOutcome]) -> Table:
-    table = Table(title="Series", title_justify="left")
-    table.add_column("series", overflow="fold")
-    for name in ("frames", "taken now", "level"):
-        table.add_column(name, justify="right")
-    table.add_column("end")
+    table = new_table("Series", "series", ">frames", ">taken now", ">level", "end")
     taken = Counter[str]()
     for outcome in outcomes:
         taken[outcome.location] += outcome.taken
@@ -240,14 +200,10 @@ def _series_table(outcomes: list[SeriesOutcome]) -> Table:
 @debug_option
 def cameras_command(timeout_s: float, debug: bool, log_level: str) -> None:
     """Find Alpaca servers in this network and list their devices."""
-    console = open_console(stderr=True)
-    start_logging(console, log_level, debug)
-    with errors_to_exit_codes(console, debug):
+    with command_console(log_level, debug):
         from ostcal.devices.discovery import discover
 
-        table = Table(title="Devices", title_justify="left")
-        for name in ("host", "port", "type", "number", "name"):
-            table.add_column(name)
+        table = new_table("Devices", "host", "port", "type", "number", "name")
         for server in discover(timeout_s):
             for device in server.devices:
                 table.add_row(server.host, str(server.port), device.device_type, str(device.device_id), device.name)

@@ -1,11 +1,11 @@
-"""How a capture goes on: a bar with the running exposure and the checks of the last frame, or a line now and then."""
+"""Progress of a capture: a bar with the running exposure and the checks of the last frame, or lines in a log."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ostcal.capture.plan import CaptureWatcher, FrameDone, SeriesOutcome, SeriesPlan
 
 _PLAN_WEIGHT = 2
-"""The plan's time between exposures counts as much as so many measured frames."""
+"""The planned time between exposures weighs as much as this number of measured frames."""
 
 Now = Callable[[], float]
 
@@ -33,11 +33,11 @@ class _Part:
     cost: SeriesCost
     exposure_s: float
     left: int
-    """Frames that are still to be taken."""
+    """Frames still to take."""
     present: int
 
     def fits(self, plan: SeriesPlan, *, is_estimate: bool) -> bool:
-        """Whether this is the series of a plan; exposures that are found by trials are not known before."""
+        """Return whether this is the series of a plan; exposures found by trials are not known beforehand."""
         same_exposure = is_estimate or self.cost.exposure_time_s == plan.exposure_time_s
         return same_exposure and self.cost.filter_name == plan.filter_name
 
@@ -48,11 +48,11 @@ class Forecast:
     Parameters
     ----------
     plan : StepPlan
-        What is to be taken.
+        Frames that will be taken.
     time_scale : float
         Seconds of an exposure that pass in one second of the clock: above 1 with a simulated camera.
     now : callable () -> float
-        Gives seconds.
+        Returns seconds.
     """
 
     def __init__(self, plan: StepPlan, time_scale: float, now: Now) -> None:
@@ -90,7 +90,7 @@ class Forecast:
         return 60 * self._n_in_series / elapsed_s if self._n_in_series and elapsed_s > 0 else None
 
     def series_started(self, plan: SeriesPlan, missing: int) -> None:
-        """Begin a series; those before it that were never begun will not be."""
+        """Begin a series; earlier ones that were never begun are skipped."""
         for number in range(self._at + 1, len(self._parts)):
             if self._parts[number].fits(plan, is_estimate=self._is_estimate):
                 for passed in self._parts[self._at + 1 : number]:
@@ -104,7 +104,7 @@ class Forecast:
         self._n_in_series = 0
 
     def frame_done(self, exposure_s: float) -> None:
-        """Count a frame and what it took beyond its exposure."""
+        """Count a frame and the time that it took beyond its exposure."""
         now_s = self._now()
         self._overheads_s += now_s - self._last_s - exposure_s / self._scale
         self._n_measured += 1
@@ -121,7 +121,7 @@ class Forecast:
             self._parts[self._at].left = 0
 
     def left_s(self, exposed_s: float = 0.0) -> float:
-        """Give the seconds that the step still takes; `exposed_s` of the running exposure are over."""
+        """Return the seconds that the step still takes; `exposed_s` of the running exposure have passed."""
         weighted_s = _PLAN_WEIGHT * self._planned_overhead_s + self._overheads_s
         overhead_s = max(0.0, weighted_s / (_PLAN_WEIGHT + self._n_measured))
         left_s = sum(part.left * (part.exposure_s / self._scale + overhead_s) for part in self._parts)
@@ -129,16 +129,16 @@ class Forecast:
 
 
 class CaptureProgress:
-    """Shows a capture: two lines that are drawn anew on a terminal, and a line now and then elsewhere.
+    """Display of a capture: two lines that are redrawn on a terminal, else a line every `PLAIN_LINE_EVERY_S`.
 
     Parameters
     ----------
     console : Console
-        The one that log lines go through, so that they do not tear the bar.
+        The console of the log lines, so that they do not break the bar.
     time_scale : float
         See `Forecast`.
     now : callable () -> float, optional
-        Gives seconds.
+        Returns seconds.
     """
 
     def __init__(self, console: Console, time_scale: float = 1.0, now: Now = time.monotonic) -> None:
@@ -155,20 +155,26 @@ class CaptureProgress:
         self._notice: Spinner | None = None
         self._last_line_s = now()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
     def watcher(self, ended: Callable[[SeriesOutcome], None]) -> CaptureWatcher:
-        """Give what is told of the capture; `ended` is told of the outcome of each series too."""
+        """Return the callbacks for a capture; `ended` is called with the outcome of each series too."""
         from ostcal.capture.plan import CaptureWatcher
 
         def series_ended(outcome: SeriesOutcome) -> None:
-            self._series_ended(outcome)
+            self.series_ended(outcome)
             ended(outcome)
 
         return CaptureWatcher(
-            series_started=self._series_started,
-            exposing=self._exposure_runs,
-            frame_done=self._frame_done,
+            series_started=self.series_started,
+            exposing=self.exposing,
+            frame_done=self.frame_done,
             series_ended=series_ended,
-            notice=self._noticed,
+            notice=self.notice,
         )
 
     def begin(self, plan: StepPlan) -> None:
@@ -177,14 +183,13 @@ class CaptureProgress:
         self._series = self._last = self._exposing = self._notice = None
 
     def stop(self) -> None:
-        """Take the bar away: for a question, or at the end; what happens next brings it back."""
+        """Remove the bar, for a question or at the end; the next event draws it again."""
         if self._live is not None:
             self._live.stop()
             self._live = None
 
-    # What is told
-
-    def _series_started(self, plan: SeriesPlan, location: str, missing: int) -> None:
+    def series_started(self, plan: SeriesPlan, location: str, missing: int) -> None:
+        """Show the series that begins."""
         self._series, self._present = plan, max(0, plan.n_frames - missing)
         self._exposing = self._last = self._notice = None
         if self._forecast is not None:
@@ -192,30 +197,31 @@ class CaptureProgress:
         if missing:
             self._show()
 
-    def _exposure_runs(self, exposure_s: float, elapsed_s: float) -> None:
+    def exposing(self, exposure_s: float, elapsed_s: float) -> None:
+        """Show the running exposure."""
         self._exposing, self._notice = (exposure_s, elapsed_s), None
         self._show()
 
-    def _frame_done(self, done: FrameDone) -> None:
+    def frame_done(self, done: FrameDone) -> None:
+        """Show the checks of a frame."""
         self._last, self._present = done, done.present
         if self._forecast is not None:
             self._forecast.frame_done(done.record.metadata.exposure_time_s or 0.0)
         self._show()
 
-    def _series_ended(self, outcome: SeriesOutcome) -> None:
+    def series_ended(self, outcome: SeriesOutcome) -> None:
+        """Show the end of a series."""
         self._exposing = None
         if self._forecast is not None:
             self._forecast.series_ended()
         self._show(at_once=outcome.taken > 0)
         self._series = None
 
-    def _noticed(self, line: str) -> None:
-        # It turns while nothing else is seen to move: cooling and the sky take minutes.
+    def notice(self, line: str) -> None:
+        """Show a line with a spinner: cooling and the sky take minutes in which nothing else moves."""
         self._notice, self._exposing = Spinner("line", Text(line, overflow="fold")), None
         if self._console.is_terminal:  # elsewhere the log has it
             self._show()
-
-    # What is shown
 
     def _show(self, *, at_once: bool = False) -> None:
         if self._console.is_terminal:
@@ -229,59 +235,54 @@ class CaptureProgress:
             self._console.print(self.line(), markup=False, highlight=False, soft_wrap=True)
 
     def line(self) -> str:
-        """Give all of it on one line."""
-        words = [f"{self._step or 'capture'}: {self._overall()}", self._series_words(), *self._pace()]
+        """Return the whole state on one line."""
+        forecast = self._forecast
+        overall = f"{forecast.done} of {forecast.total} frames" if forecast is not None else ""
+        words = [f"{self._step or 'capture'}: {overall}", self._series_words(), *self._pace()]
         return ", ".join(filter(None, words)) + (f"; last frame {self._checks()}" if self._last is not None else "")
 
     def render(self) -> Group:
-        """Give the bar, and below it the series, the running exposure and the checks of the last frame."""
-        bar = [self._bar()] if self._forecast is not None else []
-        if self._notice is not None:
-            return Group(*bar, self._notice)
-        details = Text("  ".join(filter(None, (self._series_words(), self._exposure_words()))), overflow="fold")
-        if self._last is not None:
-            details.append(f"  last: {self._checks()}", style="green" if not self._failed() else "yellow")
-        return Group(*bar, details)
-
-    def _bar(self) -> Table:
-        forecast = self._forecast
-        bar = Table.grid(expand=True, padding=(0, 1))
-        bar.add_column(no_wrap=True)
-        bar.add_column(ratio=1)
-        bar.add_column(no_wrap=True, justify="right")
-        if forecast is not None:
+        """Return the bar, and below it the series, the running exposure and the checks of the last frame."""
+        parts: list[Table | Spinner | Text] = []
+        if (forecast := self._forecast) is not None:
+            bar = Table.grid(expand=True, padding=(0, 1))
+            bar.add_column(no_wrap=True)
+            bar.add_column(ratio=1)
+            bar.add_column(no_wrap=True, justify="right")
             drawn = ProgressBar(total=max(1, forecast.total), completed=forecast.done)
             bar.add_row(self._step, drawn, "  ".join([f"{forecast.done}/{forecast.total}", *self._pace()]))
-        return bar
-
-    def _overall(self) -> str:
-        forecast = self._forecast
-        return f"{forecast.done} of {forecast.total} frames" if forecast is not None else ""
+            parts.append(bar)
+        if self._notice is not None:
+            return Group(*parts, self._notice)
+        words = [self._series_words()]
+        if self._exposing is not None:
+            exposure_s, elapsed_s = self._exposing
+            decimals = 1 if exposure_s >= 1 else 3
+            words.append(f"{elapsed_s:.{decimals}f} of {exposure_s:.{decimals}f} s")
+        details = Text("  ".join(filter(None, words)), overflow="fold")
+        if self._last is not None:
+            details.append(f"  last: {self._checks()}", style="green" if not self._failed() else "yellow")
+        return Group(*parts, details)
 
     def _pace(self) -> list[str]:
+        """Return the frames a minute and the time left, as ``0:04:10``."""
         forecast = self._forecast
         if forecast is None:
             return []
         rate = forecast.rate_per_min
-        left_s = forecast.left_s(self._exposing[1] if self._exposing else 0.0)
-        return [*([f"{rate:.1f}/min"] if rate is not None else []), f"{_duration(left_s)} left"]
+        minutes, rest_s = divmod(round(forecast.left_s(self._exposing[1] if self._exposing else 0.0)), 60)
+        left = f"{minutes // 60}:{minutes % 60:02d}:{rest_s:02d} left"
+        return [left] if rate is None else [f"{rate:.1f}/min", left]
 
     def _series_words(self) -> str:
         series = self._series
         return f"{series.name} {self._present} of {series.n_frames}" if series is not None else ""
 
-    def _exposure_words(self) -> str:
-        if self._exposing is None:
-            return ""
-        exposure_s, elapsed_s = self._exposing
-        decimals = 1 if exposure_s >= 1 else 3
-        return f"{elapsed_s:.{decimals}f} of {exposure_s:.{decimals}f} s"
-
     def _failed(self) -> list[str]:
         return [str(verdict.check) for verdict in self._last.verdicts if not verdict.passed] if self._last else []
 
     def _checks(self) -> str:
-        """Give level, temperature and what is odd about the last frame."""
+        """Return level, temperature and failed checks of the last frame."""
         if self._last is None:
             return ""
         record = self._last.record
@@ -289,9 +290,3 @@ class CaptureProgress:
         words = [f"{level:.0f} ADU"] if level is not None else []
         words += [f"{ccd_c:.1f} C"] if ccd_c is not None else []
         return ", ".join([*words, *(self._failed() or ["ok"])])
-
-
-def _duration(seconds: float) -> str:
-    """Write a time as ``0:04:10``."""
-    minutes, rest_s = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest_s:02d}"

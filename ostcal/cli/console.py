@@ -1,4 +1,4 @@
-"""What a person sees: log lines, progress, tables, and the end of a command."""
+"""The frame of every command: log lines, progress, tables, exit codes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 from rich.console import Console
@@ -26,9 +26,15 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.table import Table
 
-from ostcal.config import Config
+from ostcal.config import Config, dump, load_config, without_endpoint
 from ostcal.errors import ConfigError, OstcalError
+
+if TYPE_CHECKING:
+    from ostcal.engine.graph import Progress as StripProgress
+
+logger = logging.getLogger("ostcal")
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -39,26 +45,34 @@ EXIT_TERMINATED = 143
 """After SIGTERM, as shells and service managers count it: 128 and the number of the signal."""
 
 PLAIN_LINE_EVERY_S = 5.0
-"""Where there is no terminal, progress is a line now and then."""
+"""Without a terminal, progress is a line at this interval."""
 
 LEAST_SHARE = 0.02
 """Before this share of the work is done its rate says nothing: on the first run kernels are compiled."""
-
-LOG_LEVELS = ("debug", "info", "warning", "error")
-
 
 PLAIN_WIDTH = 500
 """Columns of a table that goes to a file or a pipe, so that paths stay in one piece."""
 
 
 def open_console(*, stderr: bool = False) -> Console:
-    """Give the console of a stream: as wide as the terminal, and wide where there is none."""
+    """Return the console of a stream: as wide as the terminal, else `PLAIN_WIDTH`."""
     console = Console(stderr=stderr)
     return console if console.is_terminal else Console(stderr=stderr, width=PLAIN_WIDTH)
 
 
+def new_table(title: str, *columns: str) -> Table:
+    """Return an empty table; names of columns that are aligned to the right begin with ``>``."""
+    table = Table(title=title, title_justify="left")
+    for name in columns:
+        if name.startswith(">"):
+            table.add_column(name[1:], justify="right")
+        else:
+            table.add_column(name, overflow="fold")
+    return table
+
+
 class ConsoleHandler(logging.Handler):
-    """Log lines through the console that draws the progress bars, so that they do not tear each other."""
+    """Print log lines through the console that draws the progress bars, so that neither breaks the other."""
 
     def __init__(self, console: Console) -> None:
         super().__init__()
@@ -78,20 +92,20 @@ def start_logging(console: Console, level: str, debug: bool) -> None:
     """Send log lines of the level and above to the console; warnings of libraries go the same way."""
     handler = ConsoleHandler(console)
     handler.setLevel(logging.DEBUG if debug else level.upper())
-    logger = logging.getLogger("ostcal")
     for old in logger.handlers:
         old.close()
     logger.handlers = [handler]
-    logger.setLevel(min(handler.level, logging.INFO))  # the log file has the information, whatever the screen shows
+    logger.setLevel(min(handler.level, logging.INFO))  # the log file has INFO, whatever the screen shows
     logger.propagate = False
 
 
 class _LogFile(logging.FileHandler):
-    """A log file on a disk that may become full: the run goes on without it, and says so once."""
+    """A log file on a disk that may become full: the run continues without it, after one warning."""
 
     def __init__(self, path: str) -> None:
-        # File names may hold bytes that are no text.
-        super().__init__(path, encoding="utf-8", errors="backslashreplace")
+        super().__init__(
+            path, encoding="utf-8", errors="backslashreplace"
+        )  # file names may hold bytes that are no text
         self._failed = False
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 -- the name that logging calls
@@ -101,27 +115,27 @@ class _LogFile(logging.FileHandler):
         self._failed = True
         reason = sys.exception()
         text = getattr(reason, "strerror", None) or reason
-        logging.getLogger("ostcal").warning("%s: the log cannot be written: %s", self.baseFilename, text)
+        logger.warning("%s: the log cannot be written: %s", self.baseFilename, text)
 
 
 def objects_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the configuration to a command that needs it for object stores alone."""
+    """Add ``--config`` to a command that needs a configuration only for object stores."""
     return click.option(
         "--config", "config_path", type=click.Path(), help="Configuration: how s3:// locations are reached (storage)."
     )(command)
 
 
-def reach_objects(config: Config | None) -> None:
-    """Reach object stores as a configuration says, in this process; as the environment says without one."""
+def reach_objects(config: Config | str | None) -> None:
+    """Reach object stores as a configuration (or its file) says, or without one as the environment says."""
     from ostcal.places.objects import ObjectOptions, use_options
 
-    use_options(ObjectOptions() if config is None else ObjectOptions(**config.storage.objects))
+    use_options(ObjectOptions() if config is None else ObjectOptions(**load_config(config).storage.objects))
 
 
-def start_log_file(directory: str, prefix: str, debug: bool) -> str:
-    """Append log lines to ``prefix_YYYYMMDD.log`` in a directory that is made where missing; gives the path.
+def start_log_file(config: Config, prefix: str, debug: bool) -> str:
+    """Append log lines to ``prefix_YYYYMMDD.log`` beside the masters, and return its path.
 
-    An object store takes no lines one by one: there it is a file in the working directory.
+    An object store takes no single lines: with masters there the file is in the working directory.
 
     Raises
     ------
@@ -130,6 +144,7 @@ def start_log_file(directory: str, prefix: str, debug: bool) -> str:
     """
     from ostcal.places.paths import is_remote
 
+    directory = config.master_frames.output_dir
     directory = "." if is_remote(directory) else directory
     path = os.path.join(directory, f"{prefix}_{datetime.now(UTC):%Y%m%d}.log")
     try:
@@ -144,53 +159,62 @@ def start_log_file(directory: str, prefix: str, debug: bool) -> str:
     formatter = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%SZ")
     formatter.converter = time.gmtime
     handler.setFormatter(formatter)
-    logging.getLogger("ostcal").addHandler(handler)
+    logger.addHandler(handler)
+    logger.debug("configuration as loaded from %s:\n%s", config.source, dump(without_endpoint(config)))
     return path
+
+
+@contextlib.contextmanager
+def command_console(log_level: str, debug: bool, go_on: str = "") -> Iterator[Console]:
+    """Run the body of a command: yield the console of its log lines, and end as `errors_to_exit_codes` does."""
+    console = open_console(stderr=True)
+    start_logging(console, log_level, debug)
+    with errors_to_exit_codes(console, debug, go_on):
+        yield console
 
 
 @contextlib.contextmanager
 def errors_to_exit_codes(console: Console, debug: bool, go_on: str = "") -> Iterator[None]:
     """Turn errors raised on purpose into one line and an exit code; the traceback only with ``--debug``.
 
-    While it lasts, SIGTERM ends the command as Ctrl-C does, with its own exit code.
+    Inside, SIGTERM ends the command as Ctrl-C does, with its own exit code.
 
     Parameters
     ----------
     console : Console
         Where the command writes.
     debug : bool
-        Whether a traceback is wanted.
+        Whether tracebacks are printed.
     go_on : str
-        The command that goes on after an interrupt; empty where the same command may begin anew.
+        The command that continues after an interrupt; empty if the same command may simply be run again.
     """
     with _terminations_interrupt() as termination:
         try:
             yield
-        except ConfigError as error:
-            _fail(console, error, debug, EXIT_USAGE)
         except OstcalError as error:
-            _fail(console, error, debug, EXIT_FAILED)
+            logger.error("%s", error, exc_info=debug)
+            sys.exit(EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED)
         except (KeyboardInterrupt, click.Abort):  # Abort: Ctrl-C at a question
             if console.is_terminal and not termination.came:
                 console.print()  # the terminal shows ^C
             what = "ended by SIGTERM" if termination.came else "interrupted"
-            how = f"to go on: {go_on}" if go_on else "the same command goes on or begins anew"
-            logging.getLogger("ostcal").error("%s; what is finished is kept; %s", what, how)
+            how = f"to go on: {go_on}" if go_on else "run the same command again to continue"
+            logger.error("%s; what is finished is kept; %s", what, how)
             sys.exit(EXIT_TERMINATED if termination.came else EXIT_INTERRUPTED)
 
 
 @dataclass
 class _Termination:
-    """Whether SIGTERM came; not frozen, as a signal handler sets it."""
+    """Record of whether SIGTERM came; not frozen, as a signal handler sets it."""
 
     came: bool = False
 
 
 @contextlib.contextmanager
 def _terminations_interrupt() -> Iterator[_Termination]:
-    """Let SIGTERM, which service managers and schedulers send, end the work where Ctrl-C would.
+    """Let SIGTERM, which service managers and schedulers send, interrupt the work as Ctrl-C does.
 
-    Either ends the wait for object stores too.
+    Both also end the wait for object stores.
     """
     from ostcal.places.objects import give_up
 
@@ -205,7 +229,7 @@ def _terminations_interrupt() -> Iterator[_Termination]:
         raise KeyboardInterrupt
 
     before = {signal.SIGTERM: signal.signal(signal.SIGTERM, interrupt)}
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else somebody wants it ignored
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is meant to be ignored
         before[signal.SIGINT] = signal.signal(signal.SIGINT, interrupt)
     try:
         yield termination
@@ -214,13 +238,8 @@ def _terminations_interrupt() -> Iterator[_Termination]:
             signal.signal(number, handler or signal.SIG_DFL)
 
 
-def _fail(console: Console, error: OstcalError, debug: bool, code: int) -> NoReturn:
-    logging.getLogger("ostcal").error("%s", error, exc_info=debug)
-    sys.exit(code)
-
-
 class RunProgress:
-    """A bar with rate and time left on a terminal, and a line now and then elsewhere."""
+    """Progress in bytes, with rate and time left: a bar on a terminal, else a line every `PLAIN_LINE_EVERY_S`."""
 
     def __init__(self, console: Console, what: str) -> None:
         self._console = console
@@ -232,8 +251,16 @@ class RunProgress:
         self._last_line = self._began
         self._bar: Progress | None = None
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
     def start(self, total_bytes: int) -> None:
-        """Begin with the bytes that are to be read."""
+        """Start with the number of bytes that will be read."""
         self._total = max(1, total_bytes)
         self._began = self._last_line = time.monotonic()
         if self._console.is_terminal:
@@ -254,7 +281,7 @@ class RunProgress:
     def advance(self, n_bytes: int, what: str) -> None:
         """Count bytes that were read."""
         with self._lock:
-            if self._done == 0:  # what comes before, such as compiling kernels on the first run, is no rate of reading
+            if self._done == 0:  # compiling kernels on the first run says nothing of the rate of reading
                 self._began = time.monotonic()
                 self._total = max(1, self._total - n_bytes)
                 n_bytes = min(n_bytes, 1)
@@ -265,6 +292,10 @@ class RunProgress:
                 self._last_line = time.monotonic()
                 self._console.print(self._line(what), markup=False, highlight=False, soft_wrap=True)
 
+    def advance_strip(self, done: StripProgress) -> None:
+        """Count a strip of a master."""
+        self.advance(done.n_bytes, done.job if done.stage == "combine" else f"{done.job} ({done.stage})")
+
     def _line(self, what: str) -> str:
         elapsed_s = time.monotonic() - self._began
         rate = self._done / elapsed_s if elapsed_s > 0 else 0.0
@@ -274,22 +305,16 @@ class RunProgress:
         left_s = max(0.0, (self._total - self._done) / rate) if rate else 0.0
         return f"{what}: {100 * share:.0f} %, {rate / 1e6:.0f} MB/s, {left_s:.0f} s left"
 
-    def stop(self) -> None:
-        """End the bar."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
-
 
 def debug_option(function: click.decorators.FC) -> click.decorators.FC:
     """Add ``--debug`` and ``--log-level``."""
     function = click.option(
         "--log-level",
-        type=click.Choice(LOG_LEVELS, case_sensitive=False),
+        type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
         default="info",
         show_default=True,
-        help="Lowest level of the lines on the screen.",
+        help="Lowest level of the lines that are printed.",
     )(function)
-    return click.option(
-        "--debug", is_flag=True, help="Everything on the screen and in the log file, tracebacks of errors included."
-    )(function)
+    return click.option("--debug", is_flag=True, help="Print and log everything, tracebacks of errors included.")(
+        function
+    )

@@ -1,27 +1,24 @@
-"""`ostcal exclude`: frames of a series that masters leave out, by a person's decision."""
+"""`ostcal exclude`: frames of a series that the observer excludes from masters."""
 
 from __future__ import annotations
 
 import getpass
 import logging
 import socket
-import sys
 from contextlib import nullcontext
 from datetime import UTC, datetime
 
 import click
-from rich.table import Table
 from rich.text import Text
 
 from ostcal.cli.console import (
+    command_console,
     debug_option,
-    errors_to_exit_codes,
+    new_table,
     objects_option,
     open_console,
     reach_objects,
-    start_logging,
 )
-from ostcal.config import load_config
 
 logger = logging.getLogger("ostcal")
 
@@ -36,10 +33,15 @@ Examples:
 @click.command("exclude", epilog=EXAMPLES)
 @click.argument("series", metavar="SERIES", type=click.Path())
 @click.option(
-    "--frame", "frames", multiple=True, type=click.IntRange(min=0), metavar="N", help="Index of a frame; may repeat."
+    "--frame",
+    "frames",
+    multiple=True,
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Index of a frame; may be repeated.",
 )
 @click.option("--why", metavar="TEXT", help="The reason; kept with your name and the time.")
-@click.option("--undo", "--include", "include", is_flag=True, help="Take the frames in again.")
+@click.option("--undo", "--include", "include", is_flag=True, help="Include the frames again.")
 @click.option("--list", "show", is_flag=True, help="List the excluded frames of the series.")
 @objects_option
 @debug_option
@@ -53,27 +55,24 @@ def exclude_command(
     debug: bool,
     log_level: str,
 ) -> None:
-    """Leave frames of the zarr series SERIES out of masters, or take them in again.
+    """Exclude frames of the zarr series SERIES from masters, or include them again.
 
     The frames and their records stay as they are: who decided what, when and why is kept beside them. Capture counts
-    an excluded frame as taken; to have another one in its place, ask for one frame more. Export writes it.
+    an excluded frame as taken; to replace it, ask for one frame more. Export writes it.
     """
     why = " ".join((why or "").split())
     if show and (frames or why or include):
-        raise click.UsageError("--list goes alone")
+        raise click.UsageError("--list cannot be combined with other options")
     if not show and not frames:
-        raise click.UsageError("say which frames: --frame N, several times if need be, or --list")
+        raise click.UsageError("name the frames: --frame N, repeated if need be, or --list")
     if not (show or include or why):
-        raise click.UsageError('say why, for whoever looks at the series later: --why "clouds"')
-    console = open_console(stderr=True)
-    start_logging(console, log_level, debug)
-    with errors_to_exit_codes(console, debug):
-        reach_objects(load_config(config_path) if config_path else None)
+        raise click.UsageError('give the reason, for whoever looks at the series later: --why "clouds"')
+    with command_console(log_level, debug):
+        reach_objects(config_path)
         if show:
-            _show(series)
+            _show_excluded(series)
         else:
             _decide(series, frames, why, include=include)
-    sys.exit(0)
 
 
 def _decide(location: str, frames: tuple[int, ...], why: str, *, include: bool) -> None:
@@ -82,7 +81,16 @@ def _decide(location: str, frames: tuple[int, ...], why: str, *, include: bool) 
     from ostcal.series.record import Decision
     from ostcal.series.writer import decide_frames
 
-    decision = Decision(excluded=not include, why=why, who=_who(), when=datetime.now(UTC).replace(microsecond=0))
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a container's user number without a name
+        user = "unknown"
+    decision = Decision(
+        excluded=not include,
+        why=why,
+        who=f"{user}@{socket.gethostname()}",
+        when=datetime.now(UTC).replace(microsecond=0),
+    )
     with series_locked(place(location)) if exists(location) else nullcontext():
         decide_frames(location, frames, decision)
     for index in sorted(set(frames)):
@@ -92,7 +100,7 @@ def _decide(location: str, frames: tuple[int, ...], why: str, *, include: bool) 
             logger.info("%s: frame %d is excluded: %s", location, index, why)
 
 
-def _show(location: str) -> None:
+def _show_excluded(location: str) -> None:
     from ostcal.series.reader import open_series
 
     series = open_series(location)
@@ -101,19 +109,9 @@ def _show(location: str) -> None:
     if not series.excluded:
         logger.info("%s: no frame is excluded", location)
         return
-    table = Table(title=f"{len(series.excluded)} of {len(series.records)} frames excluded", title_justify="left")
-    table.add_column("frame", justify="right")
-    for name in ("why", "who", "when"):
-        table.add_column(name, overflow="fold")
+    title = f"{len(series.excluded)} of {len(series.records)} frames excluded"
+    table = new_table(title, ">frame", "why", "who", "when")
     for index, decision in series.excluded.items():
         when = f"{decision.when:%Y-%m-%d %H:%M:%SZ}"
         table.add_row(*(Text(text) for text in (str(index), decision.why, decision.who, when)))
     open_console().print(table)
-
-
-def _who() -> str:
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError, ImportError):  # a container's number without a name
-        user = "unknown"
-    return f"{user}@{socket.gethostname()}"

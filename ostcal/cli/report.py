@@ -1,14 +1,13 @@
-"""`ostcal report`: the report of the masters on disk once more."""
+"""`ostcal report`: write the report of the masters on disk again."""
 
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Collection, Sequence
 
 import click
 
-from ostcal.cli.console import debug_option, errors_to_exit_codes, open_console, reach_objects, start_logging
+from ostcal.cli.console import command_console, debug_option, reach_objects
 from ostcal.config import Config, load_config, resolved_values, without_endpoint
 
 logger = logging.getLogger("ostcal")
@@ -16,7 +15,7 @@ logger = logging.getLogger("ostcal")
 EXAMPLES = """\b
 Examples:
   ostcal report --config night.yaml
-  ostcal report --config night.yaml --all      (also masters of which there is a newer one)
+  ostcal report --config night.yaml --all      (masters with a newer successor too)
 """
 
 
@@ -25,21 +24,21 @@ Examples:
 @click.option("--all", "everything", is_flag=True, help="All masters, not only the newest of each kind and setting.")
 @debug_option
 def report_command(config_path: str, everything: bool, debug: bool, log_level: str) -> None:
-    """Write the report of the masters in master_frames.output_dir once more: a page and a JSON file beside them.
+    """Write the report of the masters in master_frames.output_dir again: a page and a JSON file beside them.
 
     It shows what was measured when the masters were made; nothing is combined again.
     """
-    console = open_console(stderr=True)
-    start_logging(console, log_level, debug)
-    with errors_to_exit_codes(console, debug):
+    with command_console(log_level, debug):
+        from ostcal.library.find import find_masters
+
         config = load_config(config_path)
         reach_objects(config)
-        write_report_of(config, _all_names(config) if everything else None)
-    sys.exit(0)
+        masters = find_masters(config.master_frames.output_dir) if everything else ()
+        write_report_of(config, [master.record.name for master in masters] if everything else None)
 
 
 def write_report_of(config: Config, only: Collection[str] | None = None, left_out: Sequence[str] = ()) -> None:
-    """Write the report of masters (all newest ones without names) and print where it is."""
+    """Write the report of the masters named (by default of the newest of each kind) and print where it is."""
     from ostcal.report.making import make_report
 
     html, json_path = make_report(
@@ -51,9 +50,3 @@ def write_report_of(config: Config, only: Collection[str] | None = None, left_ou
         left_out=left_out,
     )
     logger.info("report: %s and %s", html, json_path.name)
-
-
-def _all_names(config: Config) -> list[str]:
-    from ostcal.library.find import find_masters
-
-    return [master.record.name for master in find_masters(config.master_frames.output_dir)]

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import signal
 import time
-from types import FrameType
 
 import click
 
-from ostcal.cli.console import debug_option, errors_to_exit_codes, open_console, start_logging
+from ostcal.cli.console import command_console, debug_option
 from ostcal.simulator.faults import FAULTS
 from ostcal.simulator.options import CoverKind, GainMode, ImageElement, Light, SimulatorOptions, Twilight
 from ostcal.simulator.sensor import SENSORS
 from ostcal.simulator.server import SimulatedObservatory
 
 ALPACA_PORT = 11111
-"""What Alpaca servers use by custom."""
+"""The customary port of Alpaca servers."""
 
 EPILOG = f"""\b
 Faults, each as NAME, NAME:WHEN, and for drop, http500 and silence NAME@METHOD:WHEN
@@ -38,7 +36,9 @@ Examples:
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; by default this machine.")
 @click.option("--time-scale", default=1.0, show_default=True, help="How much faster time passes than in reality.")
-@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Of the noise and the faults.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Seed of the noise and the faults."
+)
 @click.option("--fault", "faults", multiple=True, metavar="NAME[:WHEN]", help="What goes wrong; may be repeated.")
 @click.option("--no-discovery", is_flag=True, help="Do not answer searches for Alpaca servers (UDP 32227).")
 @click.option(
@@ -46,7 +46,7 @@ Examples:
     type=click.Choice([mode.value for mode in GainMode]),
     default=GainMode.VALUE.value,
     show_default=True,
-    help="Whether gain and offset are numbers or places in a list.",
+    help="Whether gain and offset are values or positions in a list.",
 )
 @click.option(
     "--image-element",
@@ -71,7 +71,7 @@ Examples:
     type=click.Choice([kind.value for kind in Twilight]),
     is_flag=False,
     flag_value=Twilight.DUSK.value,
-    help="A sky that changes, from the first frame exposed to it; dusk where nothing is said.",
+    help="A sky that changes, from the first frame exposed to it; dusk by default.",
 )
 @click.option("--fast", is_flag=True, help="Frames from a stock of noise: 61 MP in 0.2 s instead of 3 s.")
 @click.option("--interface-version", type=click.IntRange(1, 4), default=4, show_default=True, help="ICamera version.")
@@ -99,9 +99,7 @@ def simulate(
 
     Its frames follow a sensor whose truth is known. It runs until Ctrl-C.
     """
-    console = open_console(stderr=True)
-    start_logging(console, log_level, debug)
-    with errors_to_exit_codes(console, debug):
+    with command_console(log_level, debug):
         options = SimulatorOptions(
             sensor=sensor,
             host=host,
@@ -118,21 +116,11 @@ def simulate(
             fast=fast,
             interface_version=interface_version,
         )
-        _serve(SimulatedObservatory(options))
-
-
-def _serve(observatory: SimulatedObservatory) -> None:
-    """Serve until the process is interrupted or told to end."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        with observatory:
-            sensor = observatory.options.sensor_model()
-            click.echo(f"simulated observatory at {observatory.url} ({sensor.name}, {sensor.width} x {sensor.height})")
-            while True:
-                time.sleep(0.5)
-    except KeyboardInterrupt:
-        click.echo("simulated observatory ended")
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+        try:
+            with SimulatedObservatory(options) as observatory:
+                model = options.sensor_model()
+                click.echo(f"simulated observatory at {observatory.url} ({model.name}, {model.width} x {model.height})")
+                while True:
+                    time.sleep(0.5)
+        except KeyboardInterrupt:  # SIGTERM too
+            click.echo("simulated observatory ended")

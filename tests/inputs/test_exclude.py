@@ -120,7 +120,7 @@ def test_the_list_says_frame_reason_person_and_time(night: Night) -> None:
         (["--frame", "3"], "--why"),
         (["--frame", "3", "--why", "  "], "--why"),
         (["--why", "clouds"], "--frame"),
-        (["--list", "--frame", "3"], "--list goes alone"),
+        (["--list", "--frame", "3"], "--list cannot be combined"),
         (["--frame", "-1", "--why", "x"], "--frame"),
     ],
 )

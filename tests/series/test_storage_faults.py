@@ -124,7 +124,7 @@ RUNNER = """
     from ostcal.capture.plan import CaptureWatcher, SeriesPlan, SeriesSink
     from ostcal.capture.series import capture_series
     from ostcal.cli import main
-    import ostcal.cli.calibrate, ostcal.cli.exclude, ostcal.cli.report, ostcal.cli.transfer, ostcal.science.api
+    import ostcal.cli.calibrate, ostcal.cli.exclude, ostcal.cli.report, ostcal.cli.import_export, ostcal.science.api
     import ostcal.cli.masters, ostcal.build.run, ostcal.build.api
     from ostcal.engine.combine import combine_block
     from ostcal.engine.rejection import SeriesNoise, SigmaClip

@@ -1,18 +1,16 @@
-"""`ostcal library`: the masters there are."""
+"""`ostcal library`: list the masters on disk."""
 
 from __future__ import annotations
 
 import json
 import logging
-import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.table import Table
 from rich.text import Text
 
-from ostcal.cli.console import debug_option, errors_to_exit_codes, open_console, reach_objects, start_logging
+from ostcal.cli.console import command_console, debug_option, new_table, open_console, reach_objects
 from ostcal.config import load_config
 from ostcal.errors import InputError
 
@@ -28,10 +26,9 @@ Examples:
 """
 
 _COLUMNS = (
-    "kind", "exposure", "filter", "gain", "offset", "binning",
-    "temperature", "size", "frames", "age", "verdict", "name",
+    "kind", ">exposure", "filter", ">gain", ">offset", "binning",
+    ">temperature", "size", ">frames", ">age", "verdict", "name",
 )  # fmt: skip
-_TO_THE_RIGHT = ("exposure", "gain", "offset", "temperature", "frames", "age")
 
 
 @click.command("library", epilog=EXAMPLES)
@@ -41,48 +38,41 @@ _TO_THE_RIGHT = ("exposure", "gain", "offset", "temperature", "frames", "age")
 def library_command(config_path: str, as_json: bool, debug: bool, log_level: str) -> None:
     """List the masters in master_frames.output_dir: settings, temperature, frames, age, verdict.
 
-    Both those in the master store and FITS masters of any program are listed. Damaged ones are named as warnings. The
-    verdict is that of the quality control: pass, warn or fail; masters that failed are not chosen by themselves.
+    Masters in the store and FITS masters of any program are listed; damaged ones are named in warnings. The verdict is
+    that of the quality control: pass, warn or fail; masters that failed are not chosen automatically.
     """
-    console = open_console(stderr=True)
-    start_logging(console, log_level, debug)
-    with errors_to_exit_codes(console, debug):
+    with command_console(log_level, debug):
         config = load_config(config_path)
         reach_objects(config)
-        _show(config.master_frames.output_dir, as_json)
-    sys.exit(0)
+        _list(config.master_frames.output_dir, as_json)
 
 
-def _show(directory: str, as_json: bool) -> None:
+def _list(directory: str, as_json: bool) -> None:
     from ostcal.library.find import find_masters
     from ostcal.places.paths import is_dir
 
+    def order(master: LibraryMaster) -> tuple[Any, ...]:
+        key = master.key
+        made = master.record.made_at.timestamp() if master.record.made_at else 0.0
+        return (str(key.frame_type), key.filter_name or "", key.exposure_time_s, -made, master.record.name)
+
     if not is_dir(directory):
         raise InputError(f"{directory}: there is no such directory of masters; set master_frames.output_dir")
-    masters = sorted(find_masters(directory), key=_order)
     now = datetime.now(UTC)
+    masters = [_as_dict(master, now) for master in sorted(find_masters(directory), key=order)]
     if as_json:
-        click.echo(json.dumps({"directory": directory, "masters": [_as_dict(m, now) for m in masters]}, indent=2))
-        return
-    if not masters:
+        click.echo(json.dumps({"directory": directory, "masters": masters}, indent=2))
+    elif not masters:
         logger.warning("%s: there are no masters; make some with ostcal masters", directory)
-        return
-    table = Table(title=f"Masters in {directory}", title_justify="left")
-    for name in _COLUMNS:
-        table.add_column(name, justify="right" if name in _TO_THE_RIGHT else "left", overflow="fold")
-    for master in masters:
-        table.add_row(*(Text(text) for text in _row(_as_dict(master, now))))
-    open_console().print(table)
-
-
-def _order(master: LibraryMaster) -> tuple[Any, ...]:
-    key = master.key
-    made = master.record.made_at.timestamp() if master.record.made_at else 0.0
-    return (str(key.frame_type), key.filter_name or "", key.exposure_time_s, -made, master.record.name)
+    else:
+        table = new_table(f"Masters in {directory}", *_COLUMNS)
+        for master in masters:
+            table.add_row(*(Text(text) for text in _row(master)))
+        open_console().print(table)
 
 
 def _as_dict(master: LibraryMaster, now: datetime) -> dict[str, Any]:
-    """Give a master as JSON values; ``None`` is "not recorded"."""
+    """Return a master as JSON values; ``None`` is "not recorded"."""
     key, record = master.key, master.record
     age_days = (now - record.made_at).total_seconds() / 86400 if record.made_at else None
     return {

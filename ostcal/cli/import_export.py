@@ -1,0 +1,96 @@
+"""`ostcal import` and `ostcal export`: FITS frames into zarr series and back."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import click
+from rich.text import Text
+
+from ostcal.cli.console import (
+    EXIT_FAILED,
+    RunProgress,
+    command_console,
+    debug_option,
+    new_table,
+    objects_option,
+    open_console,
+    reach_objects,
+)
+from ostcal.config import load_config
+
+logger = logging.getLogger("ostcal")
+
+IMPORT_EXAMPLES = """\b
+Examples:
+  ostcal import /data/2026-11-21 --config night.yaml
+  ostcal import darks flats --config config_calibration_frames.yaml
+"""
+
+EXPORT_EXAMPLES = """\b
+Examples:
+  ostcal export darks/exp_5.000s.zarr --to exported
+"""
+
+
+@click.command("import", epilog=IMPORT_EXAMPLES)
+@click.argument("directories", nargs=-1, required=True, metavar="DIR...", type=click.Path())
+@click.option("--config", "config_path", required=True, type=click.Path(), help="The configuration file (YAML).")
+@debug_option
+def import_command(directories: tuple[str, ...], config_path: str, debug: bool, log_level: str) -> None:
+    """Copy the FITS frames below DIR... into zarr series.
+
+    The series are written to dark_capture.output_dir and flat_capture.output_dir of the configuration and named by the
+    exposure. Frames that a series already holds are skipped: an interrupted import continues when it is started
+    again. The FITS files stay as they are.
+    """
+    with command_console(log_level, debug) as console:
+        from ostcal.build.from_config import request_of
+        from ostcal.inputs.import_fits import import_all, plan_imports
+
+        config = load_config(config_path)
+        reach_objects(config)
+        request = request_of(config, bias=True, darks=True, flats=True)
+        plans, left_out = plan_imports(
+            directories,
+            rules=request.rules,
+            dark_dir=config.dark_capture.output_dir,
+            flat_dir=config.flat_capture.output_dir,
+            masters_dir=request.output_dir,
+        )
+        with RunProgress(console, "import") as progress:
+            progress.start(sum(plan.n_bytes for plan in plans))
+            reports = import_all(
+                plans,
+                compressor=config.storage.compressor,
+                rows=config.storage.rows,
+                on_frame=lambda plan, n_bytes: progress.advance(n_bytes, plan.location),
+            )
+        table = new_table("Series", "series", ">frames copied", ">already there", ">left out")
+        for report in reports:
+            table.add_row(Text(report.location), str(report.imported), str(report.skipped), str(len(report.problems)))
+        open_console().print(table)
+        for line in (*left_out, *(problem for report in reports for problem in report.problems)):
+            logger.warning("%s", line)
+    sys.exit(0 if any(report.imported or report.skipped for report in reports) else EXIT_FAILED)
+
+
+@click.command("export", epilog=EXPORT_EXAMPLES)
+@click.argument("series", type=click.Path())
+@click.option(
+    "--to", "directory", required=True, type=click.Path(), metavar="DIR", help="Directory that the FITS files go to."
+)
+@objects_option
+@debug_option
+def export_command(series: str, directory: str, config_path: str | None, debug: bool, log_level: str) -> None:
+    """Write the frames of the zarr series SERIES as FITS files, bit for bit."""
+    with command_console(log_level, debug):
+        from ostcal.inputs.copy_frames import export_series
+        from ostcal.series.reader import open_series
+
+        reach_objects(config_path)
+        files = export_series(series, directory)
+        for index, decision in sorted(open_series(series).excluded.items()):
+            logger.info("frame %d is among them, though it is excluded from masters: %s", index, decision.why)
+        click.echo(f"{len(files)} frames of {series} written to {directory}")

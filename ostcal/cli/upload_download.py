@@ -1,0 +1,91 @@
+"""`ostcal upload` and `ostcal download`: series and master stores to an object store and back."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import click
+from rich.text import Text
+
+from ostcal.cli.console import (
+    EXIT_FAILED,
+    RunProgress,
+    command_console,
+    debug_option,
+    new_table,
+    objects_option,
+    open_console,
+    reach_objects,
+)
+
+logger = logging.getLogger("ostcal")
+
+UPLOAD_EXAMPLES = """\b
+Examples:
+  ostcal upload darks s3://observatory/2026-11-21/darks --config night.yaml
+  ostcal upload darks/exp_60.000s.zarr s3://observatory/2026-11-21/darks
+  ostcal upload master_frames/masters.zarr s3://observatory/masters
+
+\b
+Credentials come from the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the like), the address of the
+server from storage.endpoint of the configuration.
+"""
+
+DOWNLOAD_EXAMPLES = """\b
+Examples:
+  ostcal download s3://observatory/2026-11-21/darks darks --config night.yaml
+  ostcal download s3://observatory/2026-11-21/darks/exp_60.000s.zarr darks
+"""
+
+
+@click.command("upload", epilog=UPLOAD_EXAMPLES)
+@click.argument("source", metavar="SRC", type=click.Path())
+@click.argument("target", metavar="s3://BUCKET/PREFIX", type=click.Path())
+@objects_option
+@debug_option
+def upload_command(source: str, target: str, config_path: str | None, debug: bool, log_level: str) -> None:
+    """Copy the series and master stores at or below SRC to an object store.
+
+    Frames are compared with the checksums of their records before they are sent, and what arrived with what was sent.
+    Objects that are already there stay: an interrupted copy continues when the same command runs again. A series can
+    be read there when all of it has arrived. A damaged frame is named and left out; the exit code is then 1.
+    """
+    if "://" not in target or "://" in source:
+        raise click.UsageError("ostcal upload SRC s3://BUCKET/PREFIX: one local path, one object store")
+    _copy("upload", source, target, config_path, debug, log_level)
+
+
+@click.command("download", epilog=DOWNLOAD_EXAMPLES)
+@click.argument("source", metavar="s3://BUCKET/PREFIX", type=click.Path())
+@click.argument("target", metavar="DEST", type=click.Path())
+@objects_option
+@debug_option
+def download_command(source: str, target: str, config_path: str | None, debug: bool, log_level: str) -> None:
+    """Copy the series and master stores at or below s3://BUCKET/PREFIX into the directory DEST.
+
+    Frames are compared with the checksums of their records when they have arrived. Files that are already there stay,
+    and an interrupted copy continues when the same command runs again. A series gets its name when it is complete.
+    """
+    if "://" not in source or "://" in target:
+        raise click.UsageError("ostcal download s3://BUCKET/PREFIX DEST: one local path, one object store")
+    _copy("download", source, target, config_path, debug, log_level)
+
+
+def _copy(command: str, source: str, target: str, config_path: str | None, debug: bool, log_level: str) -> None:
+    with command_console(log_level, debug) as console, RunProgress(console, command) as progress:
+        from ostcal.library.copying import copy_store, plan_copies
+
+        reach_objects(config_path)
+        plans = plan_copies(source, target)
+        progress.start(sum(plan.n_bytes for plan in plans))
+        reports = [copy_store(plan, lambda name, n_bytes: progress.advance(n_bytes, name)) for plan in plans]
+    table = new_table("Copied", "where", ">files copied", ">MB", ">there already", ">left out")
+    for report in reports:
+        numbers = (report.copied, f"{report.n_bytes / 1e6:.1f}", report.kept, len(report.problems))
+        table.add_row(Text(report.target), *map(str, numbers))
+    open_console().print(table)
+    problems = [line for report in reports for line in report.problems]
+    for line in problems:
+        logger.error("%s", line)
+    sys.exit(EXIT_FAILED if problems else 0)
