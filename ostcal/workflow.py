@@ -15,7 +15,7 @@ from typing import Any
 from ostcal.build.api import MasterFrameCreator
 from ostcal.build.from_config import request_of
 from ostcal.build.request import Watcher
-from ostcal.build.while_exposing import COMPILE_S, STOP_S, AheadProcess, can_combine_ahead
+from ostcal.build.while_exposing import COMPILE_S, STOP_S, StripsProcess, can_combine_while_exposing
 from ostcal.capture.auto_exposure import ExposureRules
 from ostcal.capture.budget import StepPlan
 from ostcal.capture.cooling import CoolingOutcome, CoolingRules, cool, warm_up
@@ -23,7 +23,7 @@ from ostcal.capture.darks import DarkPlan, DarkRules, capture_darks, find_bias_l
 from ostcal.capture.flats import FlatReport, FlatRules, capture_flats, plan_flats
 from ostcal.capture.plan import CaptureWatcher, Equipment, RetryRules, SeriesOutcome, SeriesPlan, SeriesSink
 from ostcal.clock import Clock, FastClock, SystemClock
-from ostcal.config import Config, ConfigSource, load_config
+from ostcal.config import Config, ConfigSource, load_config, resolved_values
 from ostcal.devices.alpaca_link import Timeouts
 from ostcal.devices.opening import open_alpaca_camera, open_alpaca_cover, open_alpaca_filter_wheel
 from ostcal.devices.protocols import Camera, CameraRequest
@@ -400,58 +400,58 @@ def _abort(equipment: Equipment) -> None:
         logger.debug("the exposure could not be aborted: %s", error)
 
 
-class _Ahead:
-    """Has finished series combined while the camera takes the next; a context manager.
+class _HandOver:
+    """Hands closed series over to be combined while the camera takes the next; a context manager.
 
     A series is handed over when the next one begins: with nothing more to take, the masters are made at once.
     """
 
     def __init__(self, config: Config, watcher: CaptureWatcher, step: Step) -> None:
-        self._told = watcher
+        self._watcher = watcher
         self._min_frames = config.master_frames.min_frames
-        self._finished: list[str] = []
-        self._process = _ahead_process(config) if step == "all" else None
+        self._closed: list[SeriesOutcome] = []
+        self._process = _strips_process(config) if step == "all" else None
         self.watcher = replace(watcher, series_started=self._series_started, series_ended=self._series_ended)
 
-    def __enter__(self) -> _Ahead:
+    def __enter__(self) -> _HandOver:
         return self
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         self.close(COMPILE_S if error is None else STOP_S)
 
     def close(self, patience_s: float = STOP_S) -> None:
-        """End what is being combined; the masters step goes on with it."""
+        """End what is being combined; the masters step takes it over."""
         if self._process is not None:
             self._process.close(patience_s)
 
-    def combine_finished(self) -> None:
+    def combine_closed(self) -> None:
         """Hand over the series that have ended."""
-        finished, self._finished = self._finished, []
+        closed, self._closed = self._closed, []
         if self._process is None:
             return
-        for location in finished:
-            self._process.combine(location)
+        for outcome in closed:
+            self._process.combine(outcome.location, outcome.plan.frame_type)
 
     def _series_started(self, plan: SeriesPlan, location: str, missing: int) -> None:
         if missing:
-            self.combine_finished()
-        self._told.series_started(plan, location, missing)
+            self.combine_closed()
+        self._watcher.series_started(plan, location, missing)
 
     def _series_ended(self, outcome: SeriesOutcome) -> None:
         if outcome.present >= self._min_frames:
-            self._finished.append(outcome.location)
-        self._told.series_ended(outcome)
+            self._closed.append(outcome)
+        self._watcher.series_ended(outcome)
 
 
-def _ahead_process(config: Config) -> AheadProcess | None:
-    """Give what combines ahead, where it is wanted and can be done."""
+def _strips_process(config: Config) -> StripsProcess | None:
+    """Return what combines while the camera exposes, where it is wanted and can be done."""
     wanted = config.master_frames
     if not config.workflow.masters_while_exposing or config.compute.scheduler == "distributed":
         return None
     request = request_of(
         config, bias=wanted.create_master_bias, darks=wanted.create_master_darks, flats=wanted.create_master_flats
     )
-    return AheadProcess(request) if can_combine_ahead(request) else None
+    return StripsProcess(resolved_values(config)) if can_combine_while_exposing(request) else None
 
 
 class CalibrationWorkflow:
@@ -498,15 +498,15 @@ class CalibrationWorkflow:
         self.statuses = {}
         if step != "masters":
             refuse_object_stores(self.config)
-            ahead = _Ahead(self.config, self._watcher or CaptureWatcher(), step)
-            with ahead, open_equipment(self.config, ahead.watcher, self._ask) as equipment:
+            hand_over = _HandOver(self.config, self._watcher or CaptureWatcher(), step)
+            with hand_over, open_equipment(self.config, hand_over.watcher, self._ask) as equipment:
                 try:
                     self._cool(equipment, wait_for_cooling)
                     self._capture(equipment, step)
                     if self._warms_up():
-                        ahead.combine_finished()
+                        hand_over.combine_closed()
                 except KeyboardInterrupt:
-                    ahead.close()
+                    hand_over.close()
                     _abort(equipment)
                     if self._warms_up():
                         self._logger.warning("interrupted; the sensor warms up first, another Ctrl-C skips that")

@@ -6,9 +6,9 @@ import logging
 from typing import Any
 
 from ostcal.build.from_config import request_of
-from ostcal.build.publish import Made
-from ostcal.build.request import BuildReport, Watcher
-from ostcal.build.run import build_masters
+from ostcal.build.publish import Published
+from ostcal.build.request import Watcher
+from ostcal.build.run import BuildReport, build_masters
 from ostcal.config import ConfigSource, load_config
 from ostcal.errors import OstcalError, StorageError
 from ostcal.frames import FrameType
@@ -188,7 +188,7 @@ def _status_of(report: BuildReport, output_dir: str) -> Status:
     )
 
 
-def _quality_lines(made: Made) -> list[str]:
+def _quality_lines(made: Published) -> list[str]:
     """Return a line for each finding that is worth a look.
 
     That a master has fewer than twenty frames is in the report only: whoever takes ten knows it.
@@ -203,7 +203,7 @@ def _quality_lines(made: Made) -> list[str]:
     return lines
 
 
-def _statistics(made: Made) -> dict[str, Any]:
+def _statistics(made: Published) -> dict[str, Any]:
     key, result = made.group.key, made.result
     return {
         "kind": str(key.frame_type),

@@ -1,10 +1,10 @@
-"""What the frames of a run say of their cameras: one set of properties for each camera and setting."""
+"""The properties of the cameras of a run, measured on its frames: one set for each camera and setting."""
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -41,13 +41,9 @@ class CameraRecord:
     stated_gain_e_per_adu: float | None = None
     """What the headers of the frames say, where they agree."""
 
-    def fits(self, key: GroupKey) -> bool:
-        """Whether frames of a key are of this camera and setting."""
-        return (self.width, self.height) == (key.width, key.height) and not settings_differ(self.settings, key.settings)
-
     @property
     def gain_e_per_adu(self) -> float | None:
-        """The gain to reckon with: as measured, else as stated."""
+        """The gain as measured, else as stated."""
         measured = self.properties.gain_e_per_adu
         return measured.value if measured is not None else self.stated_gain_e_per_adu
 
@@ -57,15 +53,8 @@ class CameraRecord:
         measured = self.properties.read_noise_adu
         return measured.value if measured is not None else None
 
-    @property
-    def read_noise_e(self) -> float | None:
-        """The read noise in electrons, with the gain to reckon with."""
-        if self.read_noise_adu is None or self.gain_e_per_adu is None:
-            return None
-        return self.read_noise_adu * self.gain_e_per_adu
-
     def noise_model(self, kind: FrameType) -> NoiseModel | None:
-        """Give what rejection needs to know a sample's noise; ``None`` where read noise or gain is not known."""
+        """Return what rejection needs to know a sample's noise; ``None`` where read noise or gain is not known."""
         if self.read_noise_adu is None or not self.gain_e_per_adu:
             return None
         # flats are dark-subtracted before rejection
@@ -74,7 +63,7 @@ class CameraRecord:
 
 
 def camera_document(camera: CameraRecord) -> dict[str, Any]:
-    """Give what is stored of a camera with each of its masters, as JSON values."""
+    """Return what is stored of a camera with each of its masters, as JSON values."""
     return {
         **camera.properties.as_dict(),
         "bias_level_adu": camera.bias_level_adu,
@@ -95,53 +84,43 @@ def measure_cameras(surveyed: Sequence[SurveyedGroup], full_scale_adu: float | N
 
 
 def camera_for(cameras: Sequence[CameraRecord], key: GroupKey) -> CameraRecord | None:
-    """Give the camera that frames of a key were taken with."""
-    return next((camera for camera in cameras if camera.fits(key)), None)
+    """Return the camera that frames of a key were taken with."""
+    return next((camera for camera in cameras if _same_camera(camera, key)), None)
 
 
-def _same_camera(a: GroupKey, b: GroupKey) -> bool:
+def _same_camera(a: GroupKey | CameraRecord, b: GroupKey) -> bool:
     return (a.width, a.height) == (b.width, b.height) and not settings_differ(a.settings, b.settings)
 
 
 def _measured(cluster: Sequence[SurveyedGroup], full_scale_adu: float | None) -> CameraRecord:
     key = cluster[0].group.key
-    of_kind = {kind: [_series(one) for one in cluster if one.group.key.frame_type is kind] for kind in FrameType}
     if key.width * key.height < LEAST_PIXELS:
         small = f"frames of {key.width} x {key.height} pixels are too small"
-        reasons = dict.fromkeys(("gain_e_per_adu", "read_noise_adu"), small)
-        return CameraRecord(
-            settings=key.settings, width=key.width, height=key.height, properties=CameraProperties(reasons=reasons)
+        properties = CameraProperties(reasons=dict.fromkeys(("gain_e_per_adu", "read_noise_adu"), small))
+        return CameraRecord(settings=key.settings, width=key.width, height=key.height, properties=properties)
+    of_kind: dict[FrameType, list[SurveyedSeries]] = {kind: [] for kind in FrameType}
+    for one in cluster:
+        series = SurveyedSeries(
+            survey=one.survey,
+            exposures_s=tuple(frame.metadata.exposure_time_s or 0.0 for frame in one.group.frames),
+            filter_name=one.group.key.filter_name,
+            subtracted=one.group.key.dark_subtracted or one.group.key.bias_subtracted,
         )
+        of_kind[one.group.key.frame_type].append(series)
     properties = measure_camera(
         bias=of_kind[FrameType.BIAS],
         darks=of_kind[FrameType.DARK],
         flats=of_kind[FrameType.FLAT],
         saturation_adu=full_scale_adu,
     )
+    raw = [one for one in of_kind[FrameType.BIAS] or of_kind[FrameType.DARK] if not one.subtracted]
+    shortest = min(raw, key=lambda one: one.exposure_s, default=None)
     stated = {frame.metadata.egain_e_per_adu for one in cluster for frame in one.group.frames} - {None}
     return CameraRecord(
         settings=key.settings,
         width=key.width,
         height=key.height,
         properties=properties,
-        bias_level_adu=_bias_level(of_kind[FrameType.BIAS] or of_kind[FrameType.DARK]),
+        bias_level_adu=None if shortest is None else float(median(map(np.nanmedian, shortest.survey.cells_adu))),
         stated_gain_e_per_adu=stated.pop() if len(stated) == 1 else None,
-    )
-
-
-def _bias_level(series: Sequence[SurveyedSeries]) -> float | None:
-    raw = [one for one in series if not one.subtracted]
-    if not raw:
-        return None
-    shortest = min(raw, key=lambda one: one.exposure_s)
-    return float(statistics.median(np.nanmedian(frame) for frame in shortest.survey.cells_adu))
-
-
-def _series(one: SurveyedGroup) -> SurveyedSeries:
-    key = one.group.key
-    return SurveyedSeries(
-        survey=one.survey,
-        exposures_s=tuple(frame.metadata.exposure_time_s or 0.0 for frame in one.group.frames),
-        filter_name=key.filter_name,
-        subtracted=key.dark_subtracted or key.bias_subtracted,
     )

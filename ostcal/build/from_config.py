@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ostcal.build.judge import QualityRules
-from ostcal.build.request import BuildRequest
+from ostcal.build.request import BuildRequest, PublishRules, QualityRules
 from ostcal.config import Config, digest
 from ostcal.engine.execution import ClusterClass, Execution, TlsFiles, default_workers
 from ostcal.engine.rejection import Median, MinMax, NoRejection, RejectionMethod, SigmaClip, WinsorizedSigmaClip
@@ -44,18 +43,20 @@ def request_of(config: Config, *, bias: bool, darks: bool, flats: bool) -> Build
         exposure_tolerance=m.calibration_tolerance,
         use_masters_on_disk=m.auto_load_masters,
         only_changed=m.only_changed,
-        save_fits=m.save_individual_masters,
-        extensions=m.extensions,
-        flavour=m.flavour,
+        publishing=PublishRules(
+            save_fits=m.save_individual_masters,
+            extensions=m.extensions,
+            flavour=m.flavour,
+            quality=quality if m.quality_control else None,
+            reported=m.quality_control and config.quality.report,
+            config_digest=digest(config),
+        ),
         lock_wait_s=m.lock_wait,
-        quality=quality if m.quality_control else None,
-        reported=m.quality_control and config.quality.report,
         use_failed=config.quality.use_failed,
         verify=config.storage.verify,
         memory_limit_bytes=compute.memory_limit,
         strip_rows=config.storage.rows,
         execution=execution_of(config, output_dir, input_dirs),
-        config_digest=digest(config),
     )
 
 

@@ -5,31 +5,28 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ostcal.build.camera_properties import CameraRecord
-from ostcal.engine.rejection import RejectionMethod
+from ostcal.build.prepare import PreparedMaster
+from ostcal.build.request import QualityRules
 from ostcal.engine.tasks import JobResult
 from ostcal.errors import StorageError
 from ostcal.frames import FrameType
-from ostcal.inputs.grouping import Group
-from ostcal.library.find import LibraryMaster, StorePlane
-from ostcal.library.planes import StoredMaster
+from ostcal.library.find import StorePlane
+from ostcal.library.planes import MasterWriter
 from ostcal.library.store import MasterStore
 from ostcal.measure.findings import Finding, Outcome, worst
 from ostcal.measure.frames.check_frames import check_frames
 from ostcal.measure.frames.rejected import check_rejected
-from ostcal.measure.frames.survey import SeriesSurvey
-from ostcal.measure.limits import DefectLimits, FrameLimits, MasterLimits
 from ostcal.measure.masters.against_previous import ComparedMaster, compare_masters
 from ostcal.measure.masters.check_master import MasterFacts, check_master
 from ostcal.measure.masters.defects import Defect, SampleModel
 from ostcal.measure.masters.scan import scan_master
-from ostcal.measure.masters.scan_result import MasterScan, PlaneReader
+from ostcal.measure.masters.scan_result import MasterScan
 from ostcal.measure.masters.strip_scan import RunningScans, StripScan
 
 logger = logging.getLogger(__name__)
@@ -41,51 +38,26 @@ MAP_CELLS = 48
 
 
 _SCAN_THREADS = 2
-"""When a master that was not scanned along with its strips is finished last, the other cores have nothing to do: 0.44 s
+"""When a master that was not scanned while it was combined is finished last, the other cores have nothing to do: 0.44 s
 for 61 MP in place of 0.70 s."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class QualityRules:
-    """Where warnings and failures begin."""
-
-    frames: FrameLimits = field(default_factory=FrameLimits)
-    masters: MasterLimits = field(default_factory=MasterLimits)
-    defects: DefectLimits = field(default_factory=DefectLimits)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Subject:
     """A combined master that is to be judged."""
 
-    group: Group
+    prepared: PreparedMaster
     result: JobResult
-    read_rows: PlaneReader
-    step_rows: int
-    """Rows of the planes that are stored together."""
-    shape: tuple[int, int]
-    method: RejectionMethod
-    survey: SeriesSurvey | None
-    camera: CameraRecord | None
-    full_scale_adu: float | None
-    """Highest value of a sample; ``None`` for floats."""
-    previous: LibraryMaster | None = None
-    """The newest older master of the same key."""
-    failed_darks: tuple[str, ...] = ()
+    planes: MasterWriter
+    scan: StripScan | None
+    """Begun while the master was combined; ``None`` where its planes are to be read."""
+    failed_darks: tuple[str, ...]
     """Of the darks of this run that were subtracted, those that failed."""
-    along: StripScan | None = None
-    """What was scanned while the master was combined."""
 
     @property
     def kind(self) -> FrameType:
         """Bias, dark or flat."""
-        return self.group.key.frame_type
-
-    @property
-    def flat_level_adu(self) -> float | None:
-        """Level that became 1, above the dark; ``None`` for bias and darks."""
-        levels = list(self.result.normalization_levels.values())
-        return max(levels) if levels else None
+        return self.prepared.plan.group.key.frame_type
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -112,53 +84,48 @@ def judge_master(subject: Subject, rules: QualityRules) -> MasterQuality:
     document = {
         "verdict": str(worst(findings)),
         "findings": [finding.as_dict() for finding in findings],
-        "frames": _frames_document(subject),
+        "frames": _frames_document(subject.prepared),
         "master": _scan_document(scan),
     }
     return MasterQuality(findings=findings, scan=scan, document=document, metrics=_metrics(subject, scan))
 
 
-def scan_along(
-    group: Group,
-    shape: tuple[int, int],
-    camera: CameraRecord | None,
-    full_scale_adu: float | None,
-    rules: QualityRules,
-    crowd: RunningScans,
-    *,
-    bands_at_once: int,
+def begin_scan(
+    prepared: PreparedMaster, rules: QualityRules, scans: RunningScans, *, bands_at_once: int
 ) -> StripScan | None:
     """Begin the scan of a master that is to be combined; ``None`` for flats, whose level is known at the end only."""
-    if group.key.frame_type is FrameType.FLAT:
+    plan = prepared.plan
+    if plan.is_flat:
         return None
     return StripScan(
-        shape,
-        group.key.frame_type,
-        _noise_model(group, camera, full_scale_adu),
-        crowd,
-        bayer=group.key.bayer_pattern is not None,
+        plan.stack.shape[1:],
+        plan.group.key.frame_type,
+        _sample_model(prepared),
+        scans,
+        bayer=plan.group.key.bayer_pattern is not None,
         limits=rules.defects,
         bands_at_once=bands_at_once,
     )
 
 
 def _scan(subject: Subject, rules: QualityRules) -> MasterScan:
-    if subject.along is not None:
-        return subject.along.result(subject.read_rows, step_rows=subject.step_rows, threads=_SCAN_THREADS)
-    flat_level_adu, pedestal_adu = subject.flat_level_adu or 1.0, _pedestal_adu(subject)
-    model = replace(
-        _noise_model(subject.group, subject.camera, subject.full_scale_adu),
-        adu_per_unit=flat_level_adu,
-        pedestal_adu=pedestal_adu,
-    )
+    prepared, planes, result = subject.prepared, subject.planes, subject.result
+    if subject.scan is not None:
+        return subject.scan.result(planes.read_rows, step_rows=planes.chunk_rows, threads=_SCAN_THREADS)
+    pedestal_adu = 0.0
+    if prepared.plan.is_flat and prepared.survey is not None and result.levels is not None:
+        # level of the dark that was subtracted: what the frames had more than the light
+        raw_adu = float(np.nanmedian(prepared.survey.mean_adu))
+        pedestal_adu = max(0.0, raw_adu - float(np.median(result.levels.levels_adu)))
+    flat_level_adu = max(result.normalization_levels.values(), default=0.0)  # above the dark; became 1
     return scan_master(
-        subject.read_rows,
-        subject.shape,
+        planes.read_rows,
+        planes.shape,
         subject.kind,
-        model,
-        bayer=subject.group.key.bayer_pattern is not None,
+        replace(_sample_model(prepared), adu_per_unit=flat_level_adu or 1.0, pedestal_adu=pedestal_adu),
+        bayer=prepared.plan.group.key.bayer_pattern is not None,
         limits=rules.defects,
-        step_rows=subject.step_rows,
+        step_rows=planes.chunk_rows,
         threads=_SCAN_THREADS,
     )
 
@@ -166,39 +133,32 @@ def _scan(subject: Subject, rules: QualityRules) -> MasterScan:
 # ---- what the checks need to know ----
 
 
-def _pedestal_adu(subject: Subject) -> float:
-    """Give the level of the dark that flats were freed of: what their frames had more than the light."""
-    if subject.kind is not FrameType.FLAT or subject.survey is None or subject.result.levels is None:
-        return 0.0
-    raw = float(np.nanmedian(subject.survey.mean_adu))
-    return max(0.0, raw - float(np.median(subject.result.levels.levels_adu)))
-
-
-def _noise_model(group: Group, camera: CameraRecord | None, full_scale_adu: float | None) -> SampleModel:
-    """Give what is known of the samples of frames; flats are divided by their level later."""
-    step_adu = camera.properties.step_adu if camera is not None else None
+def _sample_model(prepared: PreparedMaster) -> SampleModel:
+    """Return what is known of the samples of frames; flats are divided by their level later."""
+    camera = prepared.camera
     return SampleModel(
-        n_frames=len(group.frames),
+        n_frames=len(prepared.plan.group.frames),
         gain_e_per_adu=camera.gain_e_per_adu if camera is not None else None,
-        step_adu=step_adu or 1.0,
-        saturation_adu=full_scale_adu,
+        step_adu=(camera.properties.step_adu if camera is not None else None) or 1.0,
+        saturation_adu=prepared.plan.full_scale_adu,
     )
 
 
 def _frame_findings(subject: Subject, rules: QualityRules) -> list[Finding]:
-    rejected = check_rejected(subject.result.rejected_per_frame, math.prod(subject.shape))
-    if subject.survey is None:
+    prepared = subject.prepared
+    rejected = check_rejected(subject.result.rejected_per_frame, math.prod(subject.planes.shape))
+    if prepared.survey is None:
         return rejected
-    metadata = [frame.metadata for frame in subject.group.frames]
-    camera = subject.camera
+    metadata = [frame.metadata for frame in prepared.plan.group.frames]
+    camera = prepared.camera
     return [
         *check_frames(
             subject.kind,
-            subject.survey,
+            prepared.survey,
             exposures_s=[m.exposure_time_s for m in metadata],
             temperatures_c=[m.ccd_temperature_c for m in metadata],
             set_points_c=[m.set_temperature_c for m in metadata],
-            max_adu=subject.full_scale_adu,
+            max_adu=prepared.plan.full_scale_adu,
             read_noise_adu=camera.read_noise_adu if camera is not None else None,
             gain_e_per_adu=camera.gain_e_per_adu if camera is not None else None,
             limits=rules.frames,
@@ -208,51 +168,18 @@ def _frame_findings(subject: Subject, rules: QualityRules) -> list[Finding]:
 
 
 def _master_findings(subject: Subject, scan: MasterScan, rules: QualityRules) -> list[Finding]:
+    prepared, planes, survey = subject.prepared, subject.planes, subject.prepared.survey
+    pairs_adu2 = survey.pair_variance_adu2 if survey is not None else np.array([np.nan])
+    n_frames = len(subject.result.rejected_per_frame)
     facts = MasterFacts(
-        method_name=subject.method.name,
+        method_name=prepared.method.name,
         rejected_per_frame=subject.result.rejected_per_frame,
-        series_noise_adu=_series_noise_adu(subject.survey),
-        full_scale_adu=subject.full_scale_adu,
+        # of the median cell, between frames that follow each other
+        series_noise_adu=math.sqrt(float(np.nanmedian(pairs_adu2))) if np.isfinite(pairs_adu2).any() else None,
+        full_scale_adu=prepared.plan.full_scale_adu,
     )
-    findings = [*check_master(scan, facts, rules.masters), *_dark_findings(subject)]
-    previous = subject.previous
-    if previous is None or not isinstance(previous.plane, StorePlane):
-        return findings
-    try:
-        old = MasterStore(previous.plane.store).open(previous.plane.name)
-        return [*findings, *_comparison(subject, scan, old, len(facts.rejected_per_frame), rules)]
-    except StorageError as error:
-        logger.warning("not compared with the previous master: %s", error)
-        return findings
-
-
-def _comparison(
-    subject: Subject, scan: MasterScan, old: StoredMaster, n_frames: int, rules: QualityRules
-) -> list[Finding]:
-    """Compare with the previous master of the same key; one of another size is another key."""
-    if old.shape != subject.shape or subject.previous is None:
-        return []
-    unit = scan.model.adu_per_unit
-    return compare_masters(
-        ComparedMaster(read_rows=subject.read_rows, n_frames=n_frames, adu_per_unit=unit),
-        ComparedMaster(
-            read_rows=old.read_rows, n_frames=subject.previous.record.n_frames or n_frames, adu_per_unit=unit
-        ),
-        subject.shape,
-        subject.kind,
-        rules.masters,
-    )
-
-
-def _series_noise_adu(survey: SeriesSurvey | None) -> float | None:
-    """Give the noise of a sample between frames that follow each other, of the median cell."""
-    if survey is None or not np.isfinite(survey.pair_variance_adu2).any():
-        return None
-    return math.sqrt(float(np.nanmedian(survey.pair_variance_adu2)))
-
-
-def _dark_findings(subject: Subject) -> list[Finding]:
-    return [
+    findings = [*check_master(scan, facts, rules.masters)]
+    findings += [
         Finding(
             check="dark",
             outcome=Outcome.WARN,
@@ -262,6 +189,25 @@ def _dark_findings(subject: Subject) -> list[Finding]:
         )
         for name in subject.failed_darks
     ]
+    previous = prepared.plan.previous
+    if previous is None or not isinstance(previous.plane, StorePlane):
+        return findings
+    try:
+        old = MasterStore(previous.plane.store).open(previous.plane.name)
+        if old.shape != planes.shape:  # another sensor
+            return findings
+        unit = scan.model.adu_per_unit
+        compared = compare_masters(
+            ComparedMaster(read_rows=planes.read_rows, n_frames=n_frames, adu_per_unit=unit),
+            ComparedMaster(read_rows=old.read_rows, n_frames=previous.record.n_frames or n_frames, adu_per_unit=unit),
+            planes.shape,
+            subject.kind,
+            rules.masters,
+        )
+        return [*findings, *compared]
+    except StorageError as error:
+        logger.warning("not compared with the previous master: %s", error)
+        return findings
 
 
 # ---- what is stored ----
@@ -277,7 +223,8 @@ def _metrics(subject: Subject, scan: MasterScan) -> dict[str, tuple[float | None
         "hot_pixels": (float(scan.counts[Defect.HOT]), ""),
         "noisy_pixels": (float(scan.counts[Defect.NOISY]), ""),
     }
-    properties = subject.camera.properties if subject.camera is not None else None
+    camera = subject.prepared.camera
+    properties = camera.properties if camera is not None else None
     if properties is not None and properties.read_noise_e is not None:
         metrics["read_noise"] = (_number(properties.read_noise_e.value), "e-")
     if properties is not None and properties.gain_e_per_adu is not None:
@@ -285,22 +232,22 @@ def _metrics(subject: Subject, scan: MasterScan) -> dict[str, tuple[float | None
     return metrics
 
 
-def _frames_document(subject: Subject) -> dict[str, Any] | None:
-    survey = subject.survey
+def _frames_document(prepared: PreparedMaster) -> dict[str, Any] | None:
+    survey = prepared.survey
     if survey is None:
         return None
-    metadata = [frame.metadata for frame in subject.group.frames]
+    metadata = [frame.metadata for frame in prepared.plan.group.frames]
     return {
         "n_pixels": survey.n_pixels,
         "exposure_time_s": [m.exposure_time_s for m in metadata],
         "ccd_temperature_c": [m.ccd_temperature_c for m in metadata],
         "date_obs": [m.date_obs.isoformat() if m.date_obs else None for m in metadata],
-        "level_adu": numbers(survey.mean_adu),
-        "std_adu": numbers(survey.std_adu),
-        "minimum_adu": numbers(survey.minimum_adu),
-        "maximum_adu": numbers(survey.maximum_adu),
+        "level_adu": _numbers(survey.mean_adu),
+        "std_adu": _numbers(survey.std_adu),
+        "minimum_adu": _numbers(survey.minimum_adu),
+        "maximum_adu": _numbers(survey.maximum_adu),
         "saturated": [int(count) for count in survey.saturated],
-        "residual_std_adu": numbers(survey.residual_std_adu),
+        "residual_std_adu": _numbers(survey.residual_std_adu),
         "histogram": {
             "start": survey.histogram_start_adu,
             "step": survey.histogram_step_adu,
@@ -332,17 +279,17 @@ def _scan_document(scan: MasterScan) -> dict[str, Any]:
 
 
 def _profile(values: NDArray[np.float32]) -> dict[str, Any]:
-    """Give a profile as means of equal pieces, the last of which may be shorter."""
+    """Return a profile as means of equal pieces, the last of which may be shorter."""
     step = -(-len(values) // PROFILE_POINTS)
     pieces = [values[start : start + step] for start in range(0, len(values), step)]
-    return {"start": 0, "step": step, "values": numbers([_mean(piece) for piece in pieces])}
+    return {"start": 0, "step": step, "values": _numbers([_mean(piece) for piece in pieces])}
 
 
 def _thinned(cells: NDArray[np.float32]) -> list[list[float | None]]:
-    """Give a map of at most `MAP_CELLS` cells along each side, by means of equal blocks."""
+    """Return a map of at most `MAP_CELLS` cells along each side, by means of equal blocks."""
     rows, columns = (-(-side // MAP_CELLS) for side in cells.shape)
     return [
-        numbers([_mean(cells[y : y + rows, x : x + columns]) for x in range(0, cells.shape[1], columns)])
+        _numbers([_mean(cells[y : y + rows, x : x + columns]) for x in range(0, cells.shape[1], columns)])
         for y in range(0, cells.shape[0], rows)
     ]
 
@@ -352,8 +299,8 @@ def _mean(values: NDArray[np.float32]) -> float:
     return float(finite.mean(dtype=np.float64)) if finite.size else math.nan
 
 
-def numbers(values: Sequence[float] | NDArray[Any]) -> list[float | None]:
-    """Give numbers as JSON values of 7 digits; what is not finite becomes ``None``."""
+def _numbers(values: Sequence[float] | NDArray[Any]) -> list[float | None]:
+    """Return numbers as JSON values of 7 digits; what is not finite becomes ``None``."""
     return [_number(float(value)) for value in values]
 
 

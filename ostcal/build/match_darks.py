@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Literal, get_args
 
 from ostcal.frames import FrameType
 from ostcal.inputs.grouping import Group, GroupKey, same_temperature, settings_differ
@@ -34,6 +34,7 @@ MAX_STRETCH = 10.0
 the bias alone is the smaller error."""
 
 DarkKind = Literal["matched", "line", "bias"]
+"""How well a choice fits, best first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,11 @@ class DarkChoice:
     kind: DarkKind
     first: DarkCandidate
     second: DarkCandidate | None = None
+
+    @property
+    def candidates(self) -> tuple[DarkCandidate, ...]:
+        """The masters that are read."""
+        return (self.first,) if self.second is None else (self.first, self.second)
 
     @property
     def description(self) -> str:
@@ -80,11 +86,6 @@ def why_unfit(key: GroupKey, dark: GroupKey, temperature_tolerance_c: float) -> 
     return ""
 
 
-def _exposure_range(group: Group) -> tuple[float, float]:
-    times = [frame.metadata.exposure_time_s or 0.0 for frame in group.frames]
-    return min(times), max(times)
-
-
 def choose_dark(
     flat: Group,
     candidates: Sequence[DarkCandidate],
@@ -99,12 +100,12 @@ def choose_dark(
     """
     reasons = [(c, why_unfit(flat.key, c.key, temperature_tolerance_c)) for c in candidates]
     fitting = [c for c, reason in reasons if not reason]
-    shortest_s, longest_s = _exposure_range(flat)
     target_s = flat.key.exposure_time_s
+    times_s = {frame.metadata.exposure_time_s or 0.0 for frame in flat.frames}
     matched = [
         c
         for c in fitting
-        if all(_same_exposure(c.key.exposure_time_s, t, exposure_tolerance) for t in (shortest_s, longest_s))
+        if all(_same_exposure(c.key.exposure_time_s, time_s, exposure_tolerance) for time_s in times_s)
     ]
     if matched:
         return DarkChoice(kind="matched", first=min(matched, key=lambda c: _preference(c, target_s)))
@@ -114,7 +115,36 @@ def choose_dark(
     biases = [c for c in fitting if c.key.frame_type is FrameType.BIAS]
     if biases:
         return DarkChoice(kind="bias", first=min(biases, key=lambda c: _preference(c, 0.0)))
-    return NoDark(message=_no_dark_message(flat, reasons))
+    asked = f"{min(times_s):g} s" if len(times_s) == 1 else f"{min(times_s):g} to {max(times_s):g} s"
+    there = "there are no darks and no bias at all"
+    if reasons:
+        there = "there are: " + "; ".join(
+            f"{c.key.frame_type} {c.key.exposure_time_s:g} s ({reason or 'its exposure alone is not enough'})"
+            for c, reason in sorted(reasons, key=lambda p: (p[0].key.exposure_time_s, p[0].key.frame_type, p[1]))
+        )
+    return NoDark(message=f"no dark for the flat of {asked}: {there}; take darks of {target_s:g} s or a bias")
+
+
+def choose_nearest_dark(
+    flat: Group,
+    of_run: Sequence[DarkCandidate],
+    on_disk: Sequence[DarkCandidate],
+    *,
+    exposure_tolerance: float,
+    temperature_tolerance_c: float,
+) -> DarkChoice | NoDark:
+    """Choose the dark of flats among those of the run, unless one on disk fits better: in exposure, not by its age."""
+    choices = [
+        choose_dark(
+            flat,
+            candidates,
+            exposure_tolerance=exposure_tolerance,
+            temperature_tolerance_c=temperature_tolerance_c,
+        )
+        for candidates in (of_run, [*of_run, *on_disk])
+    ]
+    found = [choice for choice in choices if isinstance(choice, DarkChoice)]
+    return min(found, key=lambda choice: get_args(DarkKind).index(choice.kind)) if found else choices[-1]
 
 
 def _line(
@@ -145,31 +175,29 @@ def _line(
         (a, b) for a, b in pairs if not _same_exposure(a.key.exposure_time_s, b.key.exposure_time_s, exposure_tolerance)
     ]
     if apart:
-        first, second = min(
-            apart, key=lambda p: (_line_noise(p[0], p[1], target_s), sorted(_preference(c, target_s) for c in p))
-        )
+
+        def noise(pair: tuple[DarkCandidate, DarkCandidate]) -> float:
+            """Return the noise of the line, in that of a master; to 1 %, for ties."""
+            stretch = _stretch(*pair, target_s)
+            return round(math.hypot(1 - stretch, stretch), 2)
+
+        first, second = min(apart, key=lambda p: (noise(p), sorted(_preference(c, target_s) for c in p)))
         return DarkChoice(kind="line", first=first, second=second)
     return None
 
 
 def _stretch(a: DarkCandidate, b: DarkCandidate, target_s: float) -> float:
-    """Give how many times the difference of two masters is taken to reach an exposure."""
+    """Return how many times the difference of two masters is taken to reach an exposure."""
     return (target_s - a.key.exposure_time_s) / (b.key.exposure_time_s - a.key.exposure_time_s)
 
 
 def stretch_of(choice: DarkChoice, target_s: float) -> float:
-    """Give how many times the difference of the two masters of a choice is taken; 1 for one master alone."""
+    """Return how many times the difference of the two masters of a choice is taken; 1 for one master alone."""
     return 1.0 if choice.second is None else _stretch(choice.first, choice.second, target_s)
 
 
-def _line_noise(a: DarkCandidate, b: DarkCandidate, target_s: float) -> float:
-    """Give the noise of the line through two masters at an exposure, in that of a master; to 1 %, for ties."""
-    stretch = _stretch(a, b, target_s)
-    return round(math.hypot(1 - stretch, stretch), 2)
-
-
 def _same_exposure(dark_s: float, exposure_s: float, tolerance: float) -> bool:
-    """Whether a dark is within the relative tolerance; 1.1 s is within 10 % of 1 s, whatever floats make of it."""
+    """Return whether a dark is within the relative tolerance; 1.1 s is within 10 % of 1 s, whatever the rounding."""
     return abs(dark_s - exposure_s) <= (tolerance + 1e-9) * exposure_s
 
 
@@ -181,16 +209,3 @@ def _preference(candidate: DarkCandidate, exposure_s: float) -> tuple[float, boo
         age,
         candidate.name,
     )
-
-
-def _no_dark_message(flat: Group, reasons: Sequence[tuple[DarkCandidate, str]]) -> str:
-    shortest_s, longest_s = _exposure_range(flat)
-    asked = f"{shortest_s:g} s" if shortest_s == longest_s else f"{shortest_s:g} to {longest_s:g} s"
-    if not reasons:
-        there = "there are no darks and no bias at all"
-    else:
-        there = "there are: " + "; ".join(
-            f"{c.key.frame_type} {c.key.exposure_time_s:g} s ({reason or 'its exposure alone is not enough'})"
-            for c, reason in sorted(reasons, key=lambda p: (p[0].key.exposure_time_s, p[0].key.frame_type, p[1]))
-        )
-    return f"no dark for the flat of {asked}: {there}; take darks of {flat.key.exposure_time_s:g} s or a bias"

@@ -1,18 +1,42 @@
-"""What is asked of a run that makes masters, and what became of it."""
+"""What is asked of a run that makes masters, and who follows it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from ostcal.build.judge import QualityRules
-from ostcal.build.publish import Made, Unchanged
 from ostcal.engine.execution import Execution
 from ostcal.engine.graph import Progress
 from ostcal.engine.rejection import RejectionMethod
 from ostcal.frames import FrameType
 from ostcal.inputs.grouping import Group, GroupRules
+from ostcal.library.find import store_location
+from ostcal.measure.limits import DefectLimits, FrameLimits, MasterLimits
 from ostcal.vocabulary import FlatScaling, Flavour, NormalizationMethod
+
+
+@dataclass(frozen=True, kw_only=True)
+class QualityRules:
+    """Where warnings and failures begin."""
+
+    frames: FrameLimits = field(default_factory=FrameLimits)
+    masters: MasterLimits = field(default_factory=MasterLimits)
+    defects: DefectLimits = field(default_factory=DefectLimits)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishRules:
+    """How a combined master is judged and written."""
+
+    save_fits: bool = True
+    extensions: bool = False
+    flavour: Flavour = "adu"
+    quality: QualityRules | None = field(default_factory=QualityRules)
+    """``None`` without quality control."""
+    reported: bool = False
+    """Whether a report reads the masters afterwards: what it reads goes through the page cache."""
+    config_digest: str = ""
+    """Of the configuration behind the request, for the headers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,13 +57,7 @@ class BuildRequest:
     use_masters_on_disk: bool = True
     only_changed: bool = True
     """Whether masters are left as they are whose frames, settings and darks have not changed."""
-    save_fits: bool = True
-    extensions: bool = False
-    flavour: Flavour = "adu"
-    quality: QualityRules | None = field(default_factory=QualityRules)
-    """``None`` without quality control."""
-    reported: bool = False
-    """Whether a report reads the masters afterwards: what it reads goes through the page cache."""
+    publishing: PublishRules = field(default_factory=PublishRules)
     verify: bool = True
     """Whether stored frames are checked while they are read."""
     use_failed: bool = False
@@ -47,34 +65,24 @@ class BuildRequest:
     memory_limit_bytes: int = 4 * 2**30
     strip_rows: int | None = None
     execution: Execution = field(default_factory=Execution)
-    config_digest: str = ""
-    """Of the configuration behind these values, for the headers."""
     lock_wait_s: float = 0.0
     """How long to wait for another run that writes into the output directory."""
 
+    @property
+    def store(self) -> str:
+        """The store of the masters."""
+        return store_location(self.output_dir)
+
     def asks_for(self, kind: FrameType) -> bool:
-        """Whether frames of a kind are wanted."""
+        """Return whether frames of a kind are wanted."""
         if kind is FrameType.FLAT:
             return self.make_flats
         return self.make_darks or (kind is FrameType.BIAS and self.make_bias)
 
 
 @dataclass(frozen=True, kw_only=True)
-class BuildReport:
-    """What became of a run."""
-
-    made: tuple[Made, ...]
-    unchanged: tuple[Unchanged, ...]
-    """Masters of earlier runs that need not be made again."""
-    warnings: tuple[str, ...]
-    errors: tuple[str, ...]
-    groups: tuple[Group, ...]
-    seconds: dict[str, float]
-
-
-@dataclass(frozen=True, kw_only=True)
 class Watcher:
-    """Who is told how a run goes on."""
+    """Follows a run."""
 
     planned: Callable[[Sequence[Group], int], bool] = lambda groups, n_bytes: True
     """Called with the groups and the bytes of frames to be read, before work begins; false ends the run."""

@@ -14,7 +14,7 @@ from ostcal.engine.driver import Failure, run_tasks
 from ostcal.engine.execution import Execution
 from ostcal.engine.tiling import workers_for
 from ostcal.frames import FrameStack, FrameType, SampleEncoding
-from ostcal.inputs.grouping import Group, GroupKey, settings_differ
+from ostcal.inputs.grouping import Group, settings_differ
 from ostcal.measure.frames.merge_survey import merge_blocks
 from ostcal.measure.frames.survey import BlockSurvey, SeriesSurvey, band_rows, sampled_blocks
 from ostcal.measure.frames.survey_block import survey_block
@@ -37,7 +37,7 @@ class SurveyRequest:
     common_level: bool
     """Whether frames are compared at one level, as flats are."""
     dark: int | None = None
-    """Of such: place among the requests of the series that shows their level without light."""
+    """Place among the requests of the bias or dark that shows the level of flats without light."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,33 +48,29 @@ class _Part:
     request: SurveyRequest
     start: int
     stop: int
-    pedestal_adu: float = 0.0
+    pedestal_adu: float
 
 
 def survey_requests(series: Sequence[tuple[Group, FrameStack]]) -> list[SurveyRequest]:
     """Ask for a survey of groups: of flats with the bias or dark of their camera that is nearest in exposure."""
     keys = [group.key for group, _ in series]
-    return [
-        SurveyRequest(stack=stack, common_level=key.frame_type is FrameType.FLAT, dark=_dark_of(key, keys))
-        for key, (_, stack) in zip(keys, series, strict=True)
-    ]
-
-
-def _dark_of(flat: GroupKey, keys: Sequence[GroupKey]) -> int | None:
-    if flat.frame_type is not FrameType.FLAT or flat.dark_subtracted or flat.bias_subtracted:
-        return None
-    fitting = {
-        place: abs(key.exposure_time_s - flat.exposure_time_s)
-        for place, key in enumerate(keys)
-        if key.frame_type is not FrameType.FLAT
-        and (key.width, key.height) == (flat.width, flat.height)
-        and not settings_differ(key.settings, flat.settings)
-    }
-    return min(fitting, key=fitting.__getitem__, default=None)
+    requests = []
+    for key, (_, stack) in zip(keys, series, strict=True):
+        is_flat = key.frame_type is FrameType.FLAT
+        fitting = [
+            (abs(other.exposure_time_s - key.exposure_time_s), index)
+            for index, other in enumerate(keys)
+            if other.frame_type is not FrameType.FLAT
+            and (other.width, other.height) == (key.width, key.height)
+            and not settings_differ(other.settings, key.settings)
+        ]
+        has_dark = is_flat and not (key.dark_subtracted or key.bias_subtracted) and bool(fitting)
+        requests.append(SurveyRequest(stack=stack, common_level=is_flat, dark=min(fitting)[1] if has_dark else None))
+    return requests
 
 
 def full_scale_adu(encoding: SampleEncoding) -> float | None:
-    """Give the highest value that a sample can hold; ``None`` for floats."""
+    """Return the highest value that a sample can hold; ``None`` for floats."""
     return float(encoding.zero_adu + FULL_SCALE_ADU) if encoding.is_integer else None
 
 
@@ -93,7 +89,7 @@ def survey_all(
     memory_limit_bytes : int
         For all workers together; of each worker where there is a cluster.
     known : mapping of int to SeriesSurvey, optional
-        Surveys that are there already, by place among the requests.
+        Surveys of an earlier run, by place among the requests.
     """
     known = known or {}
     if not execution.is_remote:  # a second of numpy is not worth starting processes for
@@ -105,39 +101,32 @@ def survey_all(
         execution = replace(execution, workers=workers)
     surveys: list[SeriesSurvey | None] = [known.get(place) for place in range(len(requests))]
     for after_dark in (False, True):
-        parts = [
-            _Part(series=place, request=one, start=start, stop=stop, pedestal_adu=_pedestal_adu(one, surveys))
-            for place, one in enumerate(requests)
-            if (one.dark is not None) == after_dark and place not in known
-            for start, stop in _blocks(one.stack, budget)
-        ]
-        for place, survey in _surveyed(parts, execution).items():
-            surveys[place] = survey
+        parts = []
+        for place, request in enumerate(requests):
+            if (request.dark is not None) != after_dark or place in known:
+                continue
+            dark = surveys[request.dark] if request.dark is not None else None
+            has_level = dark is not None and bool(np.isfinite(dark.cells_adu).any())
+            pedestal_adu = float(np.nanmedian(dark.cells_adu)) if dark is not None and has_level else 0.0
+            parts += [
+                _Part(series=place, request=request, start=start, stop=stop, pedestal_adu=pedestal_adu)
+                for start, stop in _blocks(request.stack, budget)
+            ]
+        blocks: defaultdict[int, list[BlockSurvey]] = defaultdict(list)
+        unread: set[int] = set()
+        for part, result in zip(parts, run_tasks(_survey_part, parts, execution), strict=True):
+            if isinstance(result, Failure):
+                unread.add(part.series)
+                logger.debug("no survey: %s", result.message)
+            else:
+                blocks[part.series].append(result)
+        for place, of_series in blocks.items():
+            surveys[place] = merge_blocks(of_series) if place not in unread else None
     return surveys
 
 
-def _pedestal_adu(request: SurveyRequest, surveys: Sequence[SeriesSurvey | None]) -> float:
-    dark = surveys[request.dark] if request.dark is not None else None
-    if dark is None or not np.isfinite(dark.cells_adu).any():
-        return 0.0
-    return float(np.nanmedian(dark.cells_adu))
-
-
-def _surveyed(parts: Sequence[_Part], execution: Execution) -> dict[int, SeriesSurvey]:
-    """Survey parts of series and put them together; those that cannot be read are missing."""
-    by_series: defaultdict[int, list[BlockSurvey]] = defaultdict(list)
-    unread: set[int] = set()
-    for part, result in zip(parts, run_tasks(_survey_part, parts, execution), strict=True):
-        if isinstance(result, Failure):
-            unread.add(part.series)
-            logger.debug("no survey: %s", result.message)
-        else:
-            by_series[part.series].append(result)
-    return {place: merge_blocks(blocks) for place, blocks in by_series.items() if place not in unread}
-
-
 def _blocks(stack: FrameStack, budget_bytes: int) -> list[tuple[int, int]]:
-    """Give the rows to read, in pieces that the memory allows; whole bands, so that these do not show."""
+    """Return the rows to read, in pieces that the memory allows; whole bands, so that these do not show."""
     _, height, width = stack.shape
     most = max(1, budget_bytes // _band_bytes(stack)) * band_rows(height, width)
     return [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import logging
 import sys
 from typing import TYPE_CHECKING, get_args
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ostcal.build.api import MasterFrameCreator
-    from ostcal.build.request import BuildReport
+    from ostcal.build.run import BuildReport
     from ostcal.inputs.grouping import Group
     from ostcal.status import Status
 
@@ -62,6 +63,8 @@ Examples:
 )
 @click.option("--all", "make_all", is_flag=True, help="Make all masters again, unchanged ones too.")
 @click.option("--no-confirm", is_flag=True, help="Do not ask before work begins.")
+@click.option("--strips-only", multiple=True, hidden=True)
+@click.option("--strips-dark", multiple=True, hidden=True)
 @debug_option
 def masters(
     config_path: str,
@@ -72,6 +75,8 @@ def masters(
     normalization_method: str | None,
     make_all: bool,
     no_confirm: bool,
+    strips_only: tuple[str, ...],
+    strips_dark: tuple[str, ...],
     debug: bool,
     log_level: str,
 ) -> None:
@@ -84,6 +89,9 @@ def masters(
     if darks_only and flats_only:
         raise click.UsageError("--darks-only and --flats-only exclude each other; leave both out to make all masters")
     gc.set_threshold(_GC_THRESHOLD)
+    if strips_only:
+        _combine_strips(config_path, strips_only, strips_dark)
+        return
     with command_console(log_level, debug) as console:
         from ostcal.build.api import MasterFrameCreator
         from ostcal.build.request import Watcher
@@ -117,6 +125,19 @@ def masters(
         show_masters(creator)
         logger.info("log: %s", log_path)
     sys.exit(exit_code_of(status))
+
+
+def _combine_strips(config_path: str, series: Sequence[str], darks: Sequence[str]) -> None:
+    """Combine closed series while the workflow captures the next; ``-`` reads the configuration as a line of JSON."""
+    from ostcal.build.from_config import request_of
+    from ostcal.build.while_exposing import combine_beside_capture
+
+    config = load_config(json.loads(sys.stdin.buffer.readline()) if config_path == "-" else config_path)
+    wanted = config.master_frames
+    request = request_of(
+        config, bias=wanted.create_master_bias, darks=wanted.create_master_darks, flats=wanted.create_master_flats
+    )
+    combine_beside_capture(request, series, darks)
 
 
 def _overridden(config: Config, option: str, values: dict[str, str | None]) -> Config:

@@ -24,15 +24,21 @@ from numpy.typing import NDArray
 
 from ostcal import CalibrationWorkflow
 from ostcal.build.from_config import request_of
-from ostcal.build.request import BuildReport, BuildRequest
-from ostcal.build.run import LOCK_FILE, build_masters
-from ostcal.build.while_exposing import COMPILE_S, AheadProcess, can_combine_ahead, combine_ahead, spare_workers
-from ostcal.config import load_config
+from ostcal.build.request import BuildRequest
+from ostcal.build.run import BuildReport, build_masters
+from ostcal.build.while_exposing import (
+    COMPILE_S,
+    StripsProcess,
+    can_combine_while_exposing,
+    combine_series,
+    spare_workers,
+)
+from ostcal.config import Config, load_config, resolved_values
 from ostcal.engine.tiling import PROCESS_BYTES
 from ostcal.errors import PlanError
 from ostcal.frames import FrameType
 from ostcal.library.store import MasterStore
-from ostcal.places.locking import locked
+from ostcal.places.locking import LOCK_FILE, locked
 from ostcal.series.writer import create_series
 from support.night import command_environment, command_line
 from support.series_samples import FIRST_EXPOSURE, record_of
@@ -76,14 +82,19 @@ def evening(tmp_path: Path) -> list[Path]:
     return [*series, write_series(tmp_path / "flats" / "L_exp_1.000s.zarr", FrameType.FLAT, FLAT_S)]
 
 
-def request_for(folder: Path, masters: str = "masters", **keys: Any) -> BuildRequest:
+def config_for(folder: Path, masters: str = "masters", rows: int | None = None, **keys: Any) -> Config:
     config = {
         "dark_capture": {"output_dir": str(folder / "darks")},
         "flat_capture": {"output_dir": str(folder / "flats")},
         "master_frames": {"output_dir": str(folder / masters), **keys},
         "compute": {"workers": 2},
+        "storage": {"strip_rows": rows or "auto"},
     }
-    return request_of(load_config(config), bias=True, darks=True, flats=True)
+    return load_config(config)
+
+
+def request_for(folder: Path, masters: str = "masters", rows: int | None = None, **keys: Any) -> BuildRequest:
+    return request_of(config_for(folder, masters, rows, **keys), bias=True, darks=True, flats=True)
 
 
 def planes(masters: Path) -> dict[str, list[NDArray[Any]]]:
@@ -133,7 +144,7 @@ def test_the_masters_are_those_of_a_run_afterwards(
     expected = build_masters(request_for(tmp_path, "afterwards"))
     request = request_for(tmp_path)
     for place in evening:
-        assert combine_ahead(request, str(place), [str(dark) for dark in evening[:3]]) == ()
+        assert combine_series(request, str(place), [str(dark) for dark in evening[:3]]) == ()
     assert MasterStore(tmp_path / "masters" / "masters.zarr").names() == []
     assert list((tmp_path / "masters").glob("*.fits")) == []
     assert strips_left(tmp_path / "masters") == 4 * N_STRIPS
@@ -174,7 +185,7 @@ def test_surveys_that_do_not_fit_are_made_again(
 ) -> None:
     request = request_for(tmp_path)
     for place in evening[:3]:
-        assert combine_ahead(request, str(place)) == ()
+        assert combine_series(request, str(place)) == ()
     damaged = surveys_left(tmp_path / "masters")[0]
     survey = json.loads(damaged.read_bytes())
     if spoiled == "a number too few":
@@ -195,7 +206,7 @@ def test_frames_that_changed_since_are_surveyed_again(
     tmp_path: Path, evening: list[Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     request = request_for(tmp_path)
-    assert combine_ahead(request, str(evening[1])) == ()
+    assert combine_series(request, str(evening[1])) == ()
     shutil.rmtree(evening[1])
     write_series(evening[1], FrameType.DARK, DARKS_S[1], n=N_FRAMES + 1)
     caplog.set_level(logging.DEBUG, "ostcal")
@@ -207,16 +218,16 @@ def test_frames_that_changed_since_are_surveyed_again(
 def test_what_is_published_already_is_not_combined_again(tmp_path: Path, evening: list[Path]) -> None:
     request = request_for(tmp_path)
     build_masters(request)
-    assert [combine_ahead(request, str(place), [str(dark) for dark in evening[:3]]) for place in evening] == [None] * 4
+    assert [combine_series(request, str(place), [str(dark) for dark in evening[:3]]) for place in evening] == [None] * 4
     assert strips_left(tmp_path / "masters") == 0
 
 
 def test_flats_wait_for_the_dark_of_their_exposure(tmp_path: Path, evening: list[Path]) -> None:
     request = request_for(tmp_path)
     bias, short, long, flats = map(str, evening)
-    assert combine_ahead(request, flats, [bias, long]) is None
+    assert combine_series(request, flats, [bias, long]) is None
     assert strips_left(tmp_path / "masters") == 0
-    assert combine_ahead(request, flats, [bias, short, long]) == ()
+    assert combine_series(request, flats, [bias, short, long]) == ()
     assert strips_left(tmp_path / "masters") == 2 * N_STRIPS  # the flats and their dark
 
 
@@ -227,22 +238,24 @@ def test_memory_that_the_capture_needs_is_left_to_it(tmp_path: Path) -> None:
     capture_bytes = PROCESS_BYTES + 3 * 2 * shape[0] * shape[1]
     tight = replace(request, memory_limit_bytes=PROCESS_BYTES + capture_bytes)
     with pytest.raises(PlanError, match=r"no room beside the capture; \d+ MiB would"):
-        combine_ahead(tight, str(place))
+        combine_series(tight, str(place))
     assert len(build_masters(tight).made) == 1
     with pytest.raises(PlanError) as refused:
-        combine_ahead(replace(tight, output_dir=str(tmp_path / "other")), str(place))
+        combine_series(replace(tight, output_dir=str(tmp_path / "other")), str(place))
     needed = int(str(refused.value).split("capture; ")[1].split()[0])
     enough = replace(tight, memory_limit_bytes=needed << 20, output_dir=str(tmp_path / "other"))
-    assert combine_ahead(enough, str(place)) == ()
+    assert combine_series(enough, str(place)) == ()
 
 
 @pytest.mark.parametrize("keys", [{"clip_spread": "noise"}, {}])
 def test_nothing_is_combined_ahead_where_all_series_must_be_known(tmp_path: Path, keys: dict[str, Any]) -> None:
     request = request_for(tmp_path, **keys)
-    assert can_combine_ahead(request) == (not keys and spare_workers(request) > 0)
-    assert not can_combine_ahead(replace(request, execution=replace(request.execution, scheduler="distributed")))
-    assert not can_combine_ahead(replace(request, execution=replace(request.execution, workers=0)))
-    assert not can_combine_ahead(replace(request, output_dir="s3://bucket/masters"))
+    assert can_combine_while_exposing(request) == (not keys and spare_workers(request) > 0)
+    assert not can_combine_while_exposing(
+        replace(request, execution=replace(request.execution, scheduler="distributed"))
+    )
+    assert not can_combine_while_exposing(replace(request, execution=replace(request.execution, workers=0)))
+    assert not can_combine_while_exposing(replace(request, output_dir="s3://bucket/masters"))
 
 
 # ---- in a process of its own ----
@@ -256,7 +269,7 @@ def wait_until(condition: Callable[[], object], *, timeout_s: float = 60.0) -> N
 
 
 def processes_in(folder: Path) -> list[int]:
-    """Give the processes that combine ahead and work in a folder."""
+    """Return the processes that combine strips and work in a folder."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
@@ -265,7 +278,7 @@ def processes_in(folder: Path) -> list[int]:
                 is_there = (entry / "cwd").readlink() == folder and (entry / "stat").read_text().split()[2] != "Z"
             except OSError:
                 continue
-            if b"ostcal.build.while_exposing" in command and is_there:
+            if b"--strips-only" in command and is_there:
                 found.append(int(entry.name))
     return found
 
@@ -278,26 +291,31 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def slow(here: Path) -> tuple[BuildRequest, Path]:
+def slow(here: Path) -> tuple[Config, Path]:
     """Give a series that takes a while, as its strips have one row; not to be changed by the capture."""
     place = write_series(here / "darks" / "exp_5.000s.zarr", FrameType.DARK, 5.0, n=40, shape=(2400, 60))
-    request = request_for(here, rejection_method="winsorized_sigma_clip")
-    return replace(request, strip_rows=8), place
+    return config_for(here, rows=8, rejection_method="winsorized_sigma_clip"), place
+
+
+@contextlib.contextmanager
+def strips_process(config: Config) -> Iterator[StripsProcess]:
+    with contextlib.closing(StripsProcess(resolved_values(config))) as process:
+        yield process
 
 
 @pytest.fixture
-def started(slow: tuple[BuildRequest, Path]) -> Iterator[AheadProcess]:
+def started(here: Path, slow: tuple[Config, Path]) -> Iterator[StripsProcess]:
     """Start the process on the slow series, and wait until it has finished some strips."""
-    request, place = slow
-    with contextlib.closing(AheadProcess(request)) as ahead:
-        ahead.combine(str(place))
-        wait_until(lambda: strips_left(Path(request.output_dir)) >= 3)
-        yield ahead
+    config, place = slow
+    with strips_process(config) as process:
+        process.combine(str(place), FrameType.DARK)
+        wait_until(lambda: strips_left(here / "masters") >= 3)
+        yield process
 
 
 @posix
 def test_the_process_ends_within_seconds_and_leaves_its_strips(
-    here: Path, slow: tuple[BuildRequest, Path], started: AheadProcess, caplog: pytest.LogCaptureFixture
+    here: Path, slow: tuple[Config, Path], started: StripsProcess, caplog: pytest.LogCaptureFixture
 ) -> None:
     (pid,) = processes_in(here)
     assert os.getpriority(os.PRIO_PROCESS, pid) == 19
@@ -315,14 +333,14 @@ def test_the_process_ends_within_seconds_and_leaves_its_strips(
 
 @posix
 def test_a_process_that_is_killed_costs_nothing_but_time(
-    here: Path, slow: tuple[BuildRequest, Path], started: AheadProcess, caplog: pytest.LogCaptureFixture
+    here: Path, slow: tuple[Config, Path], started: StripsProcess, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     (pid,) = processes_in(here)
     os.kill(pid, signal.SIGKILL)
     said = "no masters are combined while the camera exposes, but at the end"
-    wait_until(lambda: started.combine(str(slow[1])) or said in caplog.text)  # its threads end one after the other
-    started.combine(str(slow[1]))
+    wait_until(lambda: said in caplog.text)
+    started.combine(str(slow[1]), FrameType.DARK)
     started.close()
     assert caplog.text.count(said) == 1
     assert_goes_on(here, slow[0], caplog)
@@ -336,18 +354,19 @@ def test_kernels_that_are_being_compiled_are_waited_for(
     place = write_series(here / "darks" / "exp_5.000s.zarr", FrameType.DARK, 5.0, n=40)
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(here / "cache"))
     caplog.set_level(logging.DEBUG)
-    with contextlib.closing(AheadProcess(request_for(here))) as ahead:
-        ahead.combine(str(place))
+    with strips_process(config_for(here)) as process:
+        process.combine(str(place), FrameType.DARK)
         wait_until(lambda: list(here.rglob(LOCK_FILE)))
-        ahead.close(COMPILE_S)
+        process.close(COMPILE_S)
     assert "it is killed" not in caplog.text
     assert list(here.rglob(f"{LOCK_FILE}*")) == []
     assert list((here / "cache").rglob("*.nbc"))
 
 
-def assert_goes_on(folder: Path, request: BuildRequest, caplog: pytest.LogCaptureFixture) -> None:
-    """Check that the build at the end takes the strips that are there, and leaves nothing else."""
+def assert_goes_on(folder: Path, config: Config, caplog: pytest.LogCaptureFixture) -> None:
+    """Check that the run at the end takes over the strips, and leaves nothing else."""
     caplog.set_level(logging.INFO)
+    request = request_of(config, bias=True, darks=True, flats=True)
     report = build_masters(request)
     assert len(report.made) == 1
     assert "were combined before and are taken over" in caplog.text
@@ -363,16 +382,46 @@ def test_what_fails_is_said_and_made_at_the_end(
     here: Path, evening: list[Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    request = request_for(here)
     (here / "masters").mkdir()
-    with contextlib.closing(AheadProcess(request)) as ahead:
+    with strips_process(config_for(here)) as process:
         with locked(here / "masters" / LOCK_FILE, what="masters"):
-            ahead.combine(str(evening[0]))
+            process.combine(str(evening[0]), FrameType.BIAS)
             wait_until(lambda: "not combined while the camera exposes but at the end" in caplog.text)
-        ahead.combine(str(evening[1]))
+        process.combine(str(evening[1]), FrameType.DARK)
         wait_until(lambda: "exp_1.000s.zarr: combined while the camera exposes" in caplog.text)
     assert "another run is writing there" in caplog.text
-    assert len(build_masters(request).made) == 4
+    assert len(build_masters(request_for(here)).made) == 4
+
+
+@posix
+def test_flats_are_combined_by_a_later_process_when_their_dark_is_closed(
+    here: Path, evening: list[Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    bias, short, long, flats = map(str, evening)
+    with strips_process(config_for(here)) as process:
+        process.combine(long, FrameType.DARK)
+        process.combine(flats, FrameType.FLAT)
+        process.combine(bias, FrameType.BIAS)
+        wait_until(lambda: f"{bias}: combined while the camera exposes" in caplog.text)
+        assert strips_left(here / "masters") == 2 * N_STRIPS
+        process.combine(short, FrameType.DARK)
+        wait_until(lambda: f"{flats}: combined while the camera exposes" in caplog.text)
+    assert strips_left(here / "masters") == 4 * N_STRIPS
+    assert processes_in(here) == []
+
+
+@posix
+def test_no_module_is_taken_from_the_working_directory(
+    here: Path, evening: list[Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    for name in ("ostcal", "json", "numpy"):
+        (here / f"{name}.py").write_text("raise SystemExit(7)", encoding="utf-8")
+    with strips_process(config_for(here)) as process:
+        process.combine(str(evening[0]), FrameType.BIAS)
+        wait_until(lambda: "while the camera exposes" in caplog.text)
+    assert "exp_0.001s.zarr: combined while the camera exposes" in caplog.text
 
 
 # ---- the whole evening ----

@@ -22,8 +22,8 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from ostcal.build.from_config import request_of
-from ostcal.build.request import BuildReport, Watcher
-from ostcal.build.run import build_masters
+from ostcal.build.request import Watcher
+from ostcal.build.run import BuildReport, build_masters
 from ostcal.config import load_config
 from ostcal.engine.graph import Progress
 from ostcal.engine.rejection import Median, SigmaClip
@@ -194,7 +194,9 @@ def build(night: Night, *, stop: str = "", **changes: Any) -> BuildReport:
         if stop and done.stage == "combine" and done.job.startswith(stop):
             raise Stop
 
-    request = request_of(load_config(config_of(night, quality_control=False)), bias=False, darks=True, flats=True)
+    places = {name: changes.pop(name) for name in ("output_dir",) if name in changes}
+    config = load_config(config_of(night, quality_control=False, **places))
+    request = request_of(config, bias=False, darks=True, flats=True)
     return build_masters(replace(request, **changes), Watcher(progressed=progressed))
 
 

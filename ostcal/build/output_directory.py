@@ -1,0 +1,88 @@
+"""The directory of the masters: one run at a time writes there, and sweeps what killed runs left."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ostcal.errors import StorageError
+from ostcal.library.find import store_location
+from ostcal.library.master_names import stamp_of
+from ostcal.library.store import MasterStore
+from ostcal.naming import safe_word
+from ostcal.places.durable import sweep_partial_files
+from ostcal.places.locking import LOCK_FILE, PROCESS_MARK, LockRules, is_running, locked
+from ostcal.places.paths import check_writable, directories_in, joined, names_in, place, remove_tree
+
+logger = logging.getLogger(__name__)
+
+SCRATCH_PREFIX = ".unpacked-"
+
+
+@contextmanager
+def owned(output_dir: str, wait_s: float) -> Iterator[None]:
+    """Make and lock the directory, and remove what killed runs left in it, except strips that may be taken over.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written, or another run is writing there.
+    """
+    try:
+        check_writable(output_dir)
+    except OSError as error:
+        raise StorageError(
+            f"{output_dir}: masters cannot be written there ({error.strerror or error}); "
+            "set master_frames.output_dir to a directory that you may write"
+        ) from error
+    lock, advice = place(output_dir) / LOCK_FILE, "choose another master_frames.output_dir"
+    with locked(lock, LockRules(wait_s=wait_s), what=output_dir, advice=advice):
+        sweep_partial_files(place(output_dir))
+        _sweep_scratch(output_dir)
+        store = MasterStore(store_location(output_dir))
+        _sweep_unrecorded(output_dir, store)
+        store.sweep(keep_begun=True, alone=True)
+        yield
+
+
+@contextmanager
+def scratch_directory(output_dir: str) -> Iterator[str]:
+    """Name a directory for unpacked frames, which is removed at the end."""
+    name = f"{_scratch_prefix()}{os.getpid()}-{PROCESS_MARK}-{uuid.uuid4().hex}"
+    try:
+        yield joined(output_dir, name)
+    finally:
+        remove_tree(place(output_dir) / name, ignore_errors=True)
+
+
+def _scratch_prefix() -> str:
+    return f"{SCRATCH_PREFIX}{safe_word(socket.gethostname())}-"
+
+
+def _sweep_scratch(output_dir: str) -> None:
+    """Remove the frames that killed runs of this computer unpacked: gigabytes that nobody would look for."""
+    prefix = _scratch_prefix()
+    for directory in directories_in(place(output_dir)):
+        pid, _, mark = directory.name.removeprefix(prefix).partition("-")
+        if directory.name.startswith(prefix) and pid.isdecimal() and not is_running(int(pid), mark.partition("-")[0]):
+            remove_tree(directory, ignore_errors=True)
+
+
+def _sweep_unrecorded(output_dir: str, store: MasterStore) -> None:
+    """Remove FITS files of masters whose run was killed before it recorded them: the next run makes them again."""
+    begun = {stamp for name in store.left_behind() if (stamp := stamp_of(name))}
+    if not begun:
+        return
+    try:
+        of_that_time = [store.attributes(name) for name in store.names() if stamp_of(name) in begun]
+        recorded = {file for attributes in of_that_time for file in attributes.get("files", ())}
+        for name in names_in(output_dir):
+            is_master = name.lower().startswith("master") and name.endswith(".fits")
+            if is_master and name not in recorded and stamp_of(name.removesuffix(".fits")) in begun:
+                (place(output_dir) / name).unlink(missing_ok=True)
+    except (OSError, StorageError) as error:
+        logger.warning("%s: what a killed run left cannot be removed: %s", output_dir, error)

@@ -1,0 +1,256 @@
+"""Combining the frames of prepared masters strip by strip, and again without frames that turn out to be unreadable."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ostcal.build.judge import begin_scan
+from ostcal.build.plan import MasterPlan
+from ostcal.build.prepare import PreparedMaster, prepare_again
+from ostcal.build.publish import Publication, Published, Publisher, begin_image
+from ostcal.build.request import BuildRequest, Watcher
+from ostcal.build.resume import StoreMemory
+from ostcal.build.sink import FitsSink, RowSink, ScanSink, StoreSink
+from ostcal.engine.driver import Failure
+from ostcal.engine.execution import Execution
+from ostcal.engine.graph import run_graph
+from ostcal.engine.rejection import RejectionMethod
+from ostcal.engine.tasks import FlatTreatment, MasterJob
+from ostcal.engine.tiling import JobSize, WorkPlan, plan_each_worker, plan_work
+from ostcal.errors import StorageError, UnreachableError
+from ostcal.library.planes import Plane
+from ostcal.library.store import MasterStore
+from ostcal.measure.masters.strip_scan import RunningScans
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Combined:
+    """What came of combining: masters, lines for frames left out on the way, lines for what failed."""
+
+    made: tuple[Published, ...]
+    left_out: tuple[str, ...]
+    errors: tuple[str, ...]
+
+
+def combine_and_publish(
+    request: BuildRequest, execution: Execution, prepared: Sequence[PreparedMaster], watcher: Watcher
+) -> Combined:
+    """Combine and publish masters; those that an unreadable frame spoiled once more without it."""
+    labels = {
+        source.frame.label if source.fits is None else source.fits.path: source.frame.label
+        for master in prepared
+        for source in master.plan.members
+    }
+    made: list[Published] = []
+    left_out: list[str] = []
+    errors: list[str] = []
+    todo = list(prepared)
+    while todo:
+        results = _run_once(request, execution, todo, watcher)
+        made += [result for result in results if isinstance(result, Published)]
+        failed = [(m, r) for m, r in zip(todo, results, strict=True) if isinstance(r, Failure)]
+        spoiled = {labels[failure.bad_frame]: failure.message for _, failure in failed if failure.bad_frame in labels}
+        left_out += spoiled.values()
+        smaller = []
+        for master, failure in failed:
+            plan = master.plan.without(spoiled)
+            if failure.bad_frame in labels and len(plan.members) >= request.rules.min_frames:
+                smaller.append(replace(master, plan=plan))
+                continue
+            name = master.plan.name
+            if failure.job != name:
+                errors.append(f"{name}: its dark {failure.job} could not be made")
+                continue
+            errors.append(f"{name}: {failure.message}")
+            if failure.traceback:
+                logger.debug("%s: %s", name, failure.traceback)
+        there = {master.plan.name for master in smaller} | {master.name for master in made}
+        todo = []
+        for master in prepare_again(request, execution, smaller):
+            missing = [name for name in master.plan.darks_of_run if name not in there]
+            if missing:
+                errors.append(f"{master.plan.name}: its dark {missing[0]} could not be made")
+            else:
+                todo.append(master)
+    return Combined(made=tuple(made), left_out=tuple(left_out), errors=tuple(errors))
+
+
+def _run_once(
+    request: BuildRequest, execution: Execution, prepared: Sequence[PreparedMaster], watcher: Watcher
+) -> Sequence[Published | Failure]:
+    plans = [master.plan for master in prepared]
+    work = plan_strips(request, execution, plans)
+    if execution.scheduler != "distributed":
+        execution = replace(execution, workers=work.workers)
+    names = {plan.name for plan in plans}
+    darks = {name for plan in plans for name in plan.darks_of_run}
+    scans = RunningScans(at_once=execution.workers + 1)
+    publications: dict[str, Publication] = {}
+    jobs: list[MasterJob] = []
+    is_ended = True
+    try:
+        create_arrays(request, [(master.plan, master.method) for master in prepared], work)
+        MasterStore(request.store).sweep()  # what this run does not continue
+        for master in prepared:
+            name = master.plan.name
+            publications[name], sink = _begin(request, execution, master, scans, is_dark=name in darks)
+            jobs.append(strip_job(request, master.plan, master.method, sink, waits_for=names))
+        publisher = Publisher(
+            publications=publications,
+            store=request.store,
+            output_dir=request.output_dir,
+            rules=request.publishing,
+        )
+        results: Sequence[Published | Failure] = run_graph(jobs, work.strips, publisher, execution, watcher.progressed)
+        is_ended = False
+    except StorageError as error:  # a full disk wants its room back; a store that does not answer does not
+        is_ended = isinstance(error, UnreachableError)
+        raise
+    finally:
+        discard_unfinished(request.store, plans, is_ended=is_ended)
+        for publication in publications.values():
+            if publication.image is not None:
+                publication.image.discard()
+    return results
+
+
+def _begin(
+    request: BuildRequest, execution: Execution, master: PreparedMaster, scans: RunningScans, *, is_dark: bool
+) -> tuple[Publication, StoreSink]:
+    """Begin what is made with the strips: the samples of the FITS file, and the scan where tasks are threads.
+
+    Images that are not read again go past the page cache.
+    """
+    rules, plan = request.publishing, master.plan
+    image = scan = None
+    beside: list[RowSink] = []
+    if execution.scheduler != "distributed":
+        flat = flat_treatment(request, plan, waits_for=())
+        planes = MasterStore(request.store).writer(plan.name)
+        image = begin_image(master, flat, planes, request.output_dir, rules)
+    if image is not None:
+        beside.append(FitsSink(image=image))
+    if execution.scheduler == "threads" and rules.quality is not None:
+        scan = begin_scan(master, rules.quality, scans, bands_at_once=2 * execution.workers)
+    if scan is not None:
+        beside.append(ScanSink(scan=scan))
+    is_scanned = rules.quality is not None and scan is None  # when all strips are there
+    read_again: dict[Plane, bool] = {
+        "master": is_scanned or rules.reported or is_dark or image is None,
+        "std": is_scanned or (rules.save_fits and rules.extensions),
+    }
+    sink = StoreSink(
+        store=request.store,
+        name=plan.name,
+        read_again=tuple(plane for plane, is_read in read_again.items() if is_read),
+        beside=tuple(beside),
+    )
+    return Publication(prepared=master, image=image, scan=scan), sink
+
+
+def strip_job(
+    request: BuildRequest, plan: MasterPlan, method: RejectionMethod, sink: StoreSink, *, waits_for: Collection[str]
+) -> MasterJob:
+    """Return what a worker is given; a flat waits for those of its darks that are among `waits_for`."""
+    return MasterJob(
+        name=plan.name,
+        stack=plan.stack,
+        method=method,
+        sink=sink,
+        flat=flat_treatment(request, plan, waits_for=waits_for),
+        staging=StoreSink(store=request.store, name=plan.combined_name) if plan.is_flat else None,
+        memory=StoreMemory(store=request.store, name=plan.combined_name),
+    )
+
+
+def flat_treatment(request: BuildRequest, plan: MasterPlan, *, waits_for: Collection[str]) -> FlatTreatment | None:
+    """Return what is done to flats beyond combining; ``None`` for bias and darks."""
+    if not plan.is_flat:
+        return None
+    return FlatTreatment(
+        exposure_times_s=plan.exposure_times_s,
+        dark=plan.dark.model if plan.dark is not None else None,
+        scaling=request.flat_scaling,
+        normalization=request.normalization,
+        bayer_pattern=plan.group.key.bayer_pattern if request.bayer_normalization else None,
+        dark_jobs=tuple(name for name in plan.darks_of_run if name in waits_for),
+    )
+
+
+def plan_strips(request: BuildRequest, execution: Execution, plans: Sequence[MasterPlan]) -> WorkPlan:
+    """Choose the strips of all masters, as the memory allows."""
+    sizes = [
+        JobSize(
+            n_frames=plan.stack.shape[0],
+            height=plan.stack.shape[1],
+            width=plan.stack.shape[2],
+            sample_bytes=np.dtype(plan.stack.encoding.dtype).itemsize,
+            row_step=plan.stack.row_step,
+            float_path=plan.is_flat or not plan.stack.encoding.is_integer,
+            judged=request.publishing.quality is not None,
+        )
+        for plan in plans
+    ]
+    if execution.scheduler == "distributed":
+        work = plan_each_worker(
+            sizes,
+            memory_limit_bytes=request.memory_limit_bytes,
+            threads=execution.threads_per_worker,
+            strip_rows=request.strip_rows,
+        )
+    else:
+        work = plan_work(
+            sizes,
+            memory_limit_bytes=request.memory_limit_bytes,
+            workers=execution.workers,
+            processes=execution.scheduler == "processes",
+            strip_rows=request.strip_rows,
+        )
+    logger.debug(
+        "plan: %d workers, at most %.0f MiB, strips of %s rows",
+        work.workers,
+        work.peak_memory_bytes / 2**20,
+        sorted({strip.strip_rows for strip in work.strips}),
+    )
+    return work
+
+
+def create_arrays(request: BuildRequest, masters: Sequence[tuple[MasterPlan, RejectionMethod]], work: WorkPlan) -> None:
+    """Make room for all masters; strips that an interrupted run has finished are there already."""
+    store = MasterStore(request.store)
+    for (plan, method), strips in zip(masters, work.strips, strict=True):
+        n_frames, height, width = plan.stack.shape
+        digest = plan.key.strips(
+            method.resolved(n_frames),
+            plan.stack,
+            strips.strip_rows,
+            [repr(plan.exposure_times_s), request.flat_scaling] if plan.is_flat else None,
+        )
+        n_kept = store.create(plan.combined_name, (height, width), strips.strip_rows, work=digest).n_kept()
+        if n_kept:
+            logger.info(
+                "%s: %d of %d strips were combined before and are taken over", plan.name, n_kept, len(strips.strips)
+            )
+        if plan.is_flat:
+            store.create(plan.name, (height, width), strips.strip_rows)
+
+
+def discard_unfinished(location: str, plans: Iterable[MasterPlan], *, is_ended: bool) -> None:
+    """Delete what did not become a master; strips of a run that was ended are left to the next one."""
+    store = MasterStore(location)
+    finished = store.names()
+    for plan in plans:
+        unwanted = {plan.name, plan.combined_name}
+        if plan.name in finished:
+            unwanted.remove(plan.name)
+        elif is_ended:
+            store.abandon(plan.combined_name)
+            unwanted.remove(plan.combined_name)
+        for name in unwanted:
+            store.discard(name)
