@@ -115,33 +115,28 @@ class MasterFrameCreator:
             return self._status
         self.report = report
         self._status = _status_of(report, output_dir)
-        _add_to_history(output_dir, report, self._logger)
+        entries = [
+            HistoryEntry(
+                made_at=made.outputs[0].made_at,
+                name=made.name,
+                subject=subject_of(made.group.key),
+                verdict=made.verdict,
+                metrics=made.metrics,
+            )
+            for made in report.made
+            if made.verdict is not None
+        ]
+        try:
+            if entries:
+                add_to_history(output_dir, entries)
+        except StorageError as error:  # masters are no worse without it
+            self._logger.warning("%s", error)
         for line in self._status.details["warnings"]:
             self._logger.warning("%s", line)
         for line in self._status.details["errors"]:
             self._logger.error("%s", line)
         self._logger.log(logging.ERROR if report.errors else logging.INFO, "%s", self._status.message)
         return self._status
-
-
-def _add_to_history(output_dir: str, report: BuildReport, logger: logging.Logger) -> None:
-    """Add the numbers of the masters to the history; masters are no worse without it."""
-    entries = [
-        HistoryEntry(
-            made_at=made.outputs[0].made_at,
-            name=made.name,
-            subject=subject_of(made.group.key),
-            verdict=made.verdict,
-            metrics=made.metrics,
-        )
-        for made in report.made
-        if made.verdict is not None
-    ]
-    try:
-        if entries:
-            add_to_history(output_dir, entries)
-    except StorageError as error:
-        logger.warning("%s", error)
 
 
 def _status_of(report: BuildReport, output_dir: str) -> Status:
@@ -157,7 +152,7 @@ def _status_of(report: BuildReport, output_dir: str) -> Status:
         for kind, path in unchanged.files:
             data[kind].append(path)
             exposures[kind].add(unchanged.stored.key.exposure_time_s)
-    warnings = [*report.warnings, *(line for made in report.made for line in _quality_lines(made))]
+    warnings = [*report.warnings, *(line for made in report.made for line in made.quality_lines)]
     failed = [made.name for made in report.made if made.verdict is Outcome.FAIL]
     n_made = sum(counts.values())
     what = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count) or "none"
@@ -186,21 +181,6 @@ def _status_of(report: BuildReport, output_dir: str) -> Status:
             "seconds": report.seconds,
         },
     )
-
-
-def _quality_lines(made: Published) -> list[str]:
-    """Return a line for each finding that is worth a look.
-
-    That a master has fewer than twenty frames is in the report only: whoever takes ten knows it.
-    """
-    lines = []
-    for finding in made.findings:
-        if finding.outcome is Outcome.PASS or (finding.check == "frames" and finding.outcome is Outcome.WARN):
-            continue
-        about = made.name if finding.frame is None else f"{made.group.frames[finding.frame].label} in {made.name}"
-        failed = "FAILED: " if finding.outcome is Outcome.FAIL else ""
-        lines.append(f"{about}: {failed}{finding.check}: {finding.text}")
-    return lines
 
 
 def _statistics(made: Published) -> dict[str, Any]:

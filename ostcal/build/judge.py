@@ -87,7 +87,21 @@ def judge_master(subject: Subject, rules: QualityRules) -> MasterQuality:
         "frames": _frames_document(subject.prepared),
         "master": _scan_document(scan),
     }
-    return MasterQuality(findings=findings, scan=scan, document=document, metrics=_metrics(subject, scan))
+    unit = "" if subject.kind is FrameType.FLAT else "ADU"
+    metrics = {
+        "median": (_number(scan.median), unit),
+        "noise": (_number(scan.mean_noise), unit),
+        "pixel_spread": (_number(scan.pixel_noise), unit),
+        "rejected_share": (_number(subject.result.rejected_share), ""),
+        "hot_pixels": (float(scan.counts[Defect.HOT]), ""),
+        "noisy_pixels": (float(scan.counts[Defect.NOISY]), ""),
+    }
+    camera = subject.prepared.camera
+    if camera is not None and camera.properties.read_noise_e is not None:
+        metrics["read_noise"] = (_number(camera.properties.read_noise_e.value), "e-")
+    if camera is not None and camera.properties.gain_e_per_adu is not None:
+        metrics["gain"] = (_number(camera.properties.gain_e_per_adu.value), "e-/ADU")
+    return MasterQuality(findings=findings, scan=scan, document=document, metrics=metrics)
 
 
 def begin_scan(
@@ -213,25 +227,6 @@ def _master_findings(subject: Subject, scan: MasterScan, rules: QualityRules) ->
 # ---- what is stored ----
 
 
-def _metrics(subject: Subject, scan: MasterScan) -> dict[str, tuple[float | None, str]]:
-    unit = "" if subject.kind is FrameType.FLAT else "ADU"
-    metrics = {
-        "median": (_number(scan.median), unit),
-        "noise": (_number(scan.mean_noise), unit),
-        "pixel_spread": (_number(scan.pixel_noise), unit),
-        "rejected_share": (_number(subject.result.rejected_share), ""),
-        "hot_pixels": (float(scan.counts[Defect.HOT]), ""),
-        "noisy_pixels": (float(scan.counts[Defect.NOISY]), ""),
-    }
-    camera = subject.prepared.camera
-    properties = camera.properties if camera is not None else None
-    if properties is not None and properties.read_noise_e is not None:
-        metrics["read_noise"] = (_number(properties.read_noise_e.value), "e-")
-    if properties is not None and properties.gain_e_per_adu is not None:
-        metrics["gain"] = (_number(properties.gain_e_per_adu.value), "e-/ADU")
-    return metrics
-
-
 def _frames_document(prepared: PreparedMaster) -> dict[str, Any] | None:
     survey = prepared.survey
     if survey is None:
@@ -257,6 +252,8 @@ def _frames_document(prepared: PreparedMaster) -> dict[str, Any] | None:
 
 
 def _scan_document(scan: MasterScan) -> dict[str, Any]:
+    cells = scan.rejected_cells
+    rows, columns = (-(-side // MAP_CELLS) for side in cells.shape)  # means of equal blocks
     return {
         "median": _number(scan.median),
         "pixel_noise": _number(scan.pixel_noise),
@@ -274,7 +271,10 @@ def _scan_document(scan: MasterScan) -> dict[str, Any]:
         },
         "row_profile": _profile(scan.row_profile),
         "column_profile": _profile(scan.column_profile),
-        "rejected": _thinned(scan.rejected_cells),
+        "rejected": [
+            _numbers([_mean(cells[y : y + rows, x : x + columns]) for x in range(0, cells.shape[1], columns)])
+            for y in range(0, cells.shape[0], rows)
+        ],
     }
 
 
@@ -283,15 +283,6 @@ def _profile(values: NDArray[np.float32]) -> dict[str, Any]:
     step = -(-len(values) // PROFILE_POINTS)
     pieces = [values[start : start + step] for start in range(0, len(values), step)]
     return {"start": 0, "step": step, "values": _numbers([_mean(piece) for piece in pieces])}
-
-
-def _thinned(cells: NDArray[np.float32]) -> list[list[float | None]]:
-    """Return a map of at most `MAP_CELLS` cells along each side, by means of equal blocks."""
-    rows, columns = (-(-side // MAP_CELLS) for side in cells.shape)
-    return [
-        _numbers([_mean(cells[y : y + rows, x : x + columns]) for x in range(0, cells.shape[1], columns)])
-        for y in range(0, cells.shape[0], rows)
-    ]
 
 
 def _mean(values: NDArray[np.float32]) -> float:

@@ -56,7 +56,13 @@ def prepare(request: BuildRequest, execution: Execution, plan: BuildPlan) -> tup
         if isinstance(method, SigmaClip) and needs_camera(method):
             model = camera.noise_model(key.frame_type) if camera is not None else None
             if model is None:
-                warnings.append(_noise_not_known(master.name, camera))
+                reasons = camera.properties.reasons if camera is not None else {}
+                words = {"gain_e_per_adu": "gain", "read_noise_adu": "read noise"}
+                why = "; ".join(f"{word}: {reasons[reason]}" for reason, word in words.items() if reason in reasons)
+                warnings.append(
+                    f"{master.name}: clip_spread is noise, but read noise or gain of the camera is not known"
+                    f"{f' ({why})' if why else ''}; auto is used instead"
+                )
             method = replace(method, model=model)
         prepared.append(PreparedMaster(plan=master, method=method, survey=survey, camera=camera))
     return prepared, warnings
@@ -92,13 +98,3 @@ def survey_frames(
         if keep and key and survey is not None:
             store.writer(master.combined_name).keep_survey(survey_document(key, survey))
     return surveys
-
-
-def _noise_not_known(name: str, camera: CameraRecord | None) -> str:
-    reasons = camera.properties.reasons if camera is not None else {}
-    words = {"gain_e_per_adu": "gain", "read_noise_adu": "read noise"}
-    why = "; ".join(f"{word}: {reasons[reason]}" for reason, word in words.items() if reason in reasons)
-    return (
-        f"{name}: clip_spread is noise, but read noise or gain of the camera is not known"
-        f"{f' ({why})' if why else ''}; auto is used instead"
-    )

@@ -63,12 +63,66 @@ class Published:
     result: JobResult
     files: tuple[tuple[FrameType, str], ...]
     """FITS files by kind; the place in the store where no FITS was asked for."""
-    warnings: tuple[str, ...]
     verdict: Outcome | None
     """``None`` without quality control."""
     findings: tuple[Finding, ...]
     metrics: Mapping[str, tuple[float | None, str]]
     """Numbers to be followed over the years: value and unit."""
+
+    @property
+    def warnings(self) -> list[str]:
+        """A line for frames, samples and pixels that do not count."""
+        result, lines = self.result, []
+        if result.levels is not None:
+            lines += [
+                f"{self.group.frames[index].label}: left out of {self.name}, its level after the dark is "
+                f"{result.levels.levels_adu[index]:.1f} ADU"
+                for index in result.levels.left_out
+            ]
+        elif result.invalid:
+            lines.append(f"{self.name}: {result.invalid} samples are not finite numbers and were left out")
+        if result.empty_pixels:
+            lines.append(f"{self.name}: {result.empty_pixels} pixels have no valid sample and are NaN")
+        return lines
+
+    @property
+    def quality_lines(self) -> list[str]:
+        """A line for each finding that is worth a look.
+
+        That a master has fewer than twenty frames is in the report only: whoever takes ten knows it.
+        """
+        lines = []
+        for finding in self.findings:
+            if finding.outcome is Outcome.PASS or (finding.check == "frames" and finding.outcome is Outcome.WARN):
+                continue
+            frame = f"{self.group.frames[finding.frame].label} in " if finding.frame is not None else ""
+            failed = "FAILED: " if finding.outcome is Outcome.FAIL else ""
+            lines.append(f"{frame}{self.name}: {failed}{finding.check}: {finding.text}")
+        return lines
+
+    def log_statistics(self) -> None:
+        """Log what the strips counted, and how long they took."""
+        result = self.result
+        logger.debug(
+            "statistics: %s: %d frames, mean %.6g, range %.6g to %.6g, %.4f %% rejected, noise %.4g ADU, per frame %s",
+            self.name,
+            len(self.group.frames),
+            result.mean,
+            result.minimum,
+            result.maximum,
+            100 * result.rejected_share,
+            result.noise.noise_adu,
+            list(result.rejected_per_frame),
+        )
+        if result.levels is not None:
+            logger.debug("statistics: %s: levels of the frames %s ADU", self.name, list(result.levels.levels_adu))
+        logger.debug(
+            "timing: %s: read %.3f s, combine %.3f s, write %.3f s, summed over the workers",
+            self.name,
+            result.seconds["read"],
+            result.seconds["combine"],
+            result.seconds["write"],
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,21 +157,7 @@ class Publisher:
             planes.write_defects(quality.scan.defects.rows)
         verdict = quality.verdict if quality is not None else None
         judged = time.perf_counter()
-        files: list[tuple[FrameType, str]] = []
-        for output in plan.outputs:
-            path = joined(self.output_dir, file_name(output.name, rules.flavour))
-            if rules.save_fits:
-                provenance = _provenance(prepared, job.flat, rules, output.frame_type, verdict)
-                write_fits(
-                    path,
-                    _image_planes(planes, plan.group, result, provenance, rules),
-                    history=history_lines(plan.group, provenance),
-                    rows_per_write=planes.chunk_rows * max(1, STRIP_PIXELS // (planes.shape[1] * planes.chunk_rows)),
-                    threads=_FITS_THREADS,
-                    overwrite=True,  # a cluster may run this task again; the names were free when the run began
-                    begun=publication.image,
-                )
-            files.append((output.frame_type, path if rules.save_fits else f"{self.store}/{job.name}"))
+        files = self._write_files(publication, job, result, planes, verdict)
         written = time.perf_counter()
         provenance = _provenance(prepared, job.flat, rules, plan.outputs[0].frame_type, verdict)
         attributes = attributes_of(
@@ -144,11 +184,39 @@ class Publisher:
             group=plan.group,
             result=result,
             files=tuple(files),
-            warnings=_warnings(plan.group, result, job.name),
             verdict=verdict,
             findings=quality.findings if quality is not None else (),
             metrics=quality.metrics if quality is not None else {},
         )
+
+    def _write_files(
+        self,
+        publication: Publication,
+        job: MasterJob,
+        result: JobResult,
+        planes: MasterWriter,
+        verdict: Outcome | None,
+    ) -> list[tuple[FrameType, str]]:
+        """Write a FITS file for each name of a master; return where each kind of master is."""
+        prepared, rules = publication.prepared, self.rules
+        plan = prepared.plan
+        files = []
+        for output in plan.outputs:
+            path = joined(self.output_dir, file_name(output.name, rules.flavour))
+            files.append((output.frame_type, path if rules.save_fits else f"{self.store}/{job.name}"))
+            if not rules.save_fits:
+                continue
+            provenance = _provenance(prepared, job.flat, rules, output.frame_type, verdict)
+            write_fits(
+                path,
+                _image_planes(planes, plan.group, result, provenance, rules),
+                history=history_lines(plan.group, provenance),
+                rows_per_write=planes.chunk_rows * max(1, STRIP_PIXELS // (planes.shape[1] * planes.chunk_rows)),
+                threads=_FITS_THREADS,
+                overwrite=True,  # a cluster may run this task again; the names were free when the run began
+                begun=publication.image,
+            )
+        return files
 
 
 def begin_image(
@@ -263,43 +331,3 @@ def _image_planes(
         if planes.has("dq"):
             images.append(plane(name="DQ", dtype="uint8", cards=bits_cards, read_rows=partial(planes.read_rows, "dq")))
     return images
-
-
-def _warnings(group: Group, result: JobResult, name: str) -> tuple[str, ...]:
-    lines = []
-    if result.levels is not None:
-        lines += [
-            f"{group.frames[index].label}: left out of {name}, its level after the dark is "
-            f"{result.levels.levels_adu[index]:.1f} ADU"
-            for index in result.levels.left_out
-        ]
-    if result.invalid and result.levels is None:
-        lines.append(f"{name}: {result.invalid} samples are not finite numbers and were left out")
-    if result.empty_pixels:
-        lines.append(f"{name}: {result.empty_pixels} pixels have no valid sample and are NaN")
-    return tuple(lines)
-
-
-def log_statistics(master: Published) -> None:
-    """Log what the strips of a master counted, and how long they took."""
-    result = master.result
-    logger.debug(
-        "statistics: %s: %d frames, mean %.6g, range %.6g to %.6g, %.4f %% rejected, noise %.4g ADU, per frame %s",
-        master.name,
-        len(master.group.frames),
-        result.mean,
-        result.minimum,
-        result.maximum,
-        100 * result.rejected_share,
-        result.noise.noise_adu,
-        list(result.rejected_per_frame),
-    )
-    if result.levels is not None:
-        logger.debug("statistics: %s: levels of the frames %s ADU", master.name, list(result.levels.levels_adu))
-    logger.debug(
-        "timing: %s: read %.3f s, combine %.3f s, write %.3f s, summed over the workers",
-        master.name,
-        result.seconds["read"],
-        result.seconds["combine"],
-        result.seconds["write"],
-    )

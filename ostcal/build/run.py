@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ostcal.build.output_directory import owned, scratch_directory
 from ostcal.build.plan import Unchanged, plan_masters
 from ostcal.build.prepare import prepare
-from ostcal.build.publish import Published, log_statistics
+from ostcal.build.publish import Published
 from ostcal.build.request import BuildRequest, Watcher
 from ostcal.build.select_groups import gather_frames, select_groups
 from ostcal.build.strip_jobs import Combined, combine_and_publish, plan_strips
@@ -82,7 +82,7 @@ def build_masters(request: BuildRequest, watcher: Watcher | None = None) -> Buil
             MasterStore(request.store).sweep()  # strips that no run continues
             combined, no_noise = Combined(made=(), left_out=(), errors=()), []
     for master in combined.made:
-        log_statistics(master)
+        master.log_statistics()
     if selection.n_lights:
         logger.info("%d light frames among the input are not used", selection.n_lights)
     warnings = (*unusable, *selection.left_out, *combined.left_out, *plan.warnings, *selection.missing, *no_noise)

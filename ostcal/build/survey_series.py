@@ -108,9 +108,13 @@ def survey_all(
             dark = surveys[request.dark] if request.dark is not None else None
             has_level = dark is not None and bool(np.isfinite(dark.cells_adu).any())
             pedestal_adu = float(np.nanmedian(dark.cells_adu)) if dark is not None and has_level else 0.0
+            _, height, width = request.stack.shape
+            # whole bands, so that pieces that the memory allows do not show
+            most = max(1, budget // _band_bytes(request.stack)) * band_rows(height, width)
             parts += [
-                _Part(series=place, request=request, start=start, stop=stop, pedestal_adu=pedestal_adu)
-                for start, stop in _blocks(request.stack, budget)
+                _Part(series=place, request=request, start=at, stop=min(at + most, stop), pedestal_adu=pedestal_adu)
+                for start, stop in sampled_blocks(height, width, request.stack.row_step)
+                for at in range(start, stop, most)
             ]
         blocks: defaultdict[int, list[BlockSurvey]] = defaultdict(list)
         unread: set[int] = set()
@@ -123,17 +127,6 @@ def survey_all(
         for place, of_series in blocks.items():
             surveys[place] = merge_blocks(of_series) if place not in unread else None
     return surveys
-
-
-def _blocks(stack: FrameStack, budget_bytes: int) -> list[tuple[int, int]]:
-    """Return the rows to read, in pieces that the memory allows; whole bands, so that these do not show."""
-    _, height, width = stack.shape
-    most = max(1, budget_bytes // _band_bytes(stack)) * band_rows(height, width)
-    return [
-        (first, min(first + most, stop))
-        for start, stop in sampled_blocks(height, width, stack.row_step)
-        for first in range(start, stop, most)
-    ]
 
 
 def _band_bytes(stack: FrameStack) -> int:

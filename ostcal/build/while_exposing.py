@@ -34,7 +34,6 @@ from ostcal.engine.driver import Failure
 from ostcal.engine.execution import usable_cores
 from ostcal.engine.graph import Progress, run_graph
 from ostcal.engine.interrupts import leave_termination_to_the_parent
-from ostcal.engine.tasks import JobResult, MasterJob
 from ostcal.engine.tiling import PROCESS_BYTES
 from ostcal.errors import OstcalError, PlanError
 from ostcal.frames import FrameType
@@ -173,7 +172,7 @@ def combine_series(
                 strip_job(request, plan, request.method, sink, waits_for=names)
                 for plan, sink in zip(plans, sinks, strict=True)
             ]
-            results = run_graph(jobs, work.strips, _publish_nothing, execution, progressed)
+            results = run_graph(jobs, work.strips, lambda job, result: None, execution, progressed)
             if request.publishing.quality is not None:
                 survey_frames(beside, execution, plans, keep=True)
         finally:
@@ -199,10 +198,6 @@ def _plans_of(request: BuildRequest, series: str, scratch: str) -> list[MasterPl
     ]
     names = {name for plan in wanted for name in (plan.name, *plan.darks_of_run)}
     return [plan for plan in plans if plan.name in names]
-
-
-def _publish_nothing(job: MasterJob, result: JobResult) -> None:
-    """Leave the strips as they are."""
 
 
 # ---- in the process that captures ----
@@ -289,7 +284,11 @@ class StripsProcess:
                 | getattr(subprocess, "IDLE_PRIORITY_CLASS", 0),
             )
         with process:  # closes its pipes and waits for it
-            _step_back(process.pid)
+            with contextlib.suppress(OSError):  # it may be gone, or a sandbox may not allow it
+                if hasattr(os, "setpriority"):
+                    os.setpriority(os.PRIO_PROCESS, process.pid, _NICENESS)
+                if hasattr(os, "SCHED_IDLE"):  # a process that is merely nice keeps the core for some milliseconds
+                    os.sched_setscheduler(process.pid, os.SCHED_IDLE, os.sched_param(0))
             with self._lock:
                 if process.stdin is not None and not self._has_ended:
                     process.stdin.write(self._config)
@@ -306,12 +305,3 @@ class StripsProcess:
             if code != 0 and not self._has_ended:
                 raise OSError(f"the process ended with {code}")
         return done
-
-
-def _step_back(pid: int) -> None:
-    """Let a process run only where no other wants the core: one that is merely nice keeps it for some milliseconds."""
-    with contextlib.suppress(OSError):  # it may be gone, or a sandbox may not allow it
-        if hasattr(os, "setpriority"):
-            os.setpriority(os.PRIO_PROCESS, pid, _NICENESS)
-        if hasattr(os, "SCHED_IDLE"):
-            os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0))
