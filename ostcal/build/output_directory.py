@@ -16,7 +16,7 @@ from ostcal.library.store import MasterStore
 from ostcal.naming import safe_word
 from ostcal.places.durable import sweep_partial_files
 from ostcal.places.locking import LOCK_FILE, PROCESS_MARK, LockRules, is_running, locked
-from ostcal.places.paths import check_writable, directories_in, joined, names_in, place, remove_tree
+from ostcal.places.paths import Place, check_writable, directories_in, joined, names_in, place, remove_tree
 
 logger = logging.getLogger(__name__)
 
@@ -39,12 +39,13 @@ def owned(output_dir: str, wait_s: float) -> Iterator[None]:
             f"{output_dir}: masters cannot be written there ({error.strerror or error}); "
             "set master_frames.output_dir to a directory that you may write"
         ) from error
-    lock, advice = place(output_dir) / LOCK_FILE, "choose another master_frames.output_dir"
-    with locked(lock, LockRules(wait_s=wait_s), what=output_dir, advice=advice):
-        sweep_partial_files(place(output_dir))
-        _sweep_scratch(output_dir)
+    directory = place(output_dir)
+    advice = "choose another master_frames.output_dir"
+    with locked(directory / LOCK_FILE, LockRules(wait_s=wait_s), what=output_dir, advice=advice):
+        sweep_partial_files(directory)
         store = MasterStore(store_location(output_dir))
-        _sweep_unrecorded(output_dir, store)
+        _sweep_scratch(directory)
+        _sweep_unrecorded(directory, store)
         store.sweep(keep_begun=True, alone=True)
         yield
 
@@ -52,27 +53,27 @@ def owned(output_dir: str, wait_s: float) -> Iterator[None]:
 @contextmanager
 def scratch_directory(output_dir: str) -> Iterator[str]:
     """Name a directory for unpacked frames, which is removed at the end."""
-    name = f"{_scratch_prefix()}{os.getpid()}-{PROCESS_MARK}-{uuid.uuid4().hex}"
+    directory = joined(output_dir, f"{_scratch_prefix()}{os.getpid()}-{PROCESS_MARK}-{uuid.uuid4().hex}")
     try:
-        yield joined(output_dir, name)
+        yield directory
     finally:
-        remove_tree(place(output_dir) / name, ignore_errors=True)
+        remove_tree(place(directory), ignore_errors=True)
 
 
 def _scratch_prefix() -> str:
     return f"{SCRATCH_PREFIX}{safe_word(socket.gethostname())}-"
 
 
-def _sweep_scratch(output_dir: str) -> None:
+def _sweep_scratch(output_dir: Place) -> None:
     """Remove the frames that killed runs of this computer unpacked: gigabytes that nobody would look for."""
     prefix = _scratch_prefix()
-    for directory in directories_in(place(output_dir)):
+    for directory in directories_in(output_dir):
         pid, _, mark = directory.name.removeprefix(prefix).partition("-")
         if directory.name.startswith(prefix) and pid.isdecimal() and not is_running(int(pid), mark.partition("-")[0]):
             remove_tree(directory, ignore_errors=True)
 
 
-def _sweep_unrecorded(output_dir: str, store: MasterStore) -> None:
+def _sweep_unrecorded(output_dir: Place, store: MasterStore) -> None:
     """Remove FITS files of masters whose run was killed before it recorded them: the next run makes them again."""
     begun = {stamp for name in store.left_behind() if (stamp := stamp_of(name))}
     if not begun:
@@ -83,6 +84,6 @@ def _sweep_unrecorded(output_dir: str, store: MasterStore) -> None:
         for name in names_in(output_dir):
             is_master = name.lower().startswith("master") and name.endswith(".fits")
             if is_master and name not in recorded and stamp_of(name.removesuffix(".fits")) in begun:
-                (place(output_dir) / name).unlink(missing_ok=True)
+                (output_dir / name).unlink(missing_ok=True)
     except (OSError, StorageError) as error:
         logger.warning("%s: what a killed run left cannot be removed: %s", output_dir, error)
