@@ -388,6 +388,22 @@ def test_a_flat_says_that_its_dark_failed(failed: tuple[Night, n.Outcome, q.Simu
     assert "master_dark_3" in dark["text"]
 
 
+def test_a_flat_says_that_its_dark_failed_also_where_a_frame_is_left_out(
+    failed: tuple[Night, n.Outcome, q.Simulated],
+) -> None:
+    """The dark is made before the flat is combined once more without the frame."""
+    night, _, _ = failed
+    night.flats.rename(night.root / "moved_flats")
+    assert n.ostcal("import", night.root / "moved_flats", "--config", q.config(night)).exit_code == 0
+    (shard,) = night.flats.glob("*.zarr/frames/c/3/0/0")
+    data = shard.read_bytes()
+    shard.write_bytes(bytes(len(data) // 2) + data[len(data) // 2 :])
+    assert q.run(night, "--all").exit_code == 3
+    flat = q.master_of(q.newest_report(night), "flat")
+    assert flat["n_frames"] == 7
+    assert [finding["outcome"] for finding in flat["findings"] if finding["check"] == "dark"] == ["warn"]
+
+
 @pytest.mark.parametrize("use_failed", [False, True])
 def test_a_failed_dark_is_left_out_of_a_later_run_unless_asked_for(
     failed: tuple[Night, n.Outcome, q.Simulated], use_failed: bool
