@@ -42,6 +42,13 @@ SEND_CHECK_S = 0.2
 
 logger = logging.getLogger(__name__)
 
+DESCRIPTION = {
+    "ServerName": "ostcal simulated observatory",
+    "Manufacturer": "ostcal",
+    "ManufacturerVersion": __version__,
+    "Location": "this machine",
+}
+
 Parameters = Mapping[str, str]
 """Values by name in lower case."""
 
@@ -66,12 +73,21 @@ class AlpacaServer:
         self._transactions = itertools.count(1)
 
     def application(self) -> Starlette:
-        """Give the ASGI application."""
+        """Return the ASGI application."""
+        configured = [
+            {
+                "DeviceName": device.identity.name,
+                "DeviceType": device.identity.device_type,
+                "DeviceNumber": 0,
+                "UniqueID": device.identity.unique_id,
+            }
+            for device in self._parts.devices
+        ]
         return Starlette(
             routes=[
                 Route("/management/apiversions", self._management(lambda: [1])),
-                Route("/management/v1/description", self._management(_server_description)),
-                Route("/management/v1/configureddevices", self._management(self._configured_devices)),
+                Route("/management/v1/description", self._management(lambda: DESCRIPTION)),
+                Route("/management/v1/configureddevices", self._management(lambda: configured)),
                 Route("/api/v1/{device_type}/{number}/{method}", self._device_call, methods=["GET", "PUT"]),
             ]
         )
@@ -87,17 +103,6 @@ class AlpacaServer:
             return _json_answer(transaction, value=read())
 
         return answer
-
-    def _configured_devices(self) -> list[dict[str, Any]]:
-        return [
-            {
-                "DeviceName": device.identity.name,
-                "DeviceType": device.identity.device_type,
-                "DeviceNumber": 0,
-                "UniqueID": device.identity.unique_id,
-            }
-            for device in self._parts.devices
-        ]
 
     def _transaction(self, parameters: Parameters) -> Transaction:
         _read_id(parameters, "ClientID")
@@ -223,30 +228,18 @@ class ImageBody(Response):
             waiting = [memoryview(self._begin), self._pixels]
             while waiting and not self._ending.is_set():
                 try:
-                    sent = _send_some(connection, waiting)
+                    # One message for both; Windows has no such call, and sends the first buffer.
+                    has_messages = hasattr(connection, "sendmsg")
+                    sent = connection.sendmsg(waiting) if has_messages else connection.send(waiting[0])
                 except TimeoutError:
                     continue
                 except OSError as error:
                     logger.debug("the client went away in the middle of an image: %s", error)
                     return
-                waiting = _rest(waiting, sent)
-
-
-def _send_some(connection: socket.socket, waiting: list[memoryview]) -> int:
-    """Send in one message what the socket takes of the buffers; Windows has no such call, and sends the first."""
-    if hasattr(connection, "sendmsg"):
-        return connection.sendmsg(waiting)
-    return connection.send(waiting[0])
-
-
-def _rest(waiting: list[memoryview], sent: int) -> list[memoryview]:
-    """Give what is left after so many bytes."""
-    rest = []
-    for piece in waiting:
-        if sent < len(piece):
-            rest.append(piece[sent:])
-        sent = max(0, sent - len(piece))
-    return rest
+                while waiting and sent >= len(waiting[0]):
+                    sent -= len(waiting.pop(0))
+                if waiting:
+                    waiting[0] = waiting[0][sent:]
 
 
 async def _until_gone(receive: Receive) -> None:
@@ -306,7 +299,11 @@ def _member_answer(
         if method in device.getters or method in device.setters or method in IMAGE_METHODS:
             return PlainTextResponse(f"{method} cannot be {verb}", HTTPStatus.METHOD_NOT_ALLOWED)
         return _not_found(f"there is no method {method!r}")
-    values = _values(member, parameters)
+    values = []
+    for name, read in member.parameters if isinstance(member, Setter) else ():
+        if name.lower() not in parameters:
+            raise BadRequestError(f"the parameter {name} is missing")
+        values.append(read(parameters[name.lower()]))
     try:
         _check(device, member)
         value = member.read() if isinstance(member, Getter) else member.write(*values)
@@ -318,17 +315,6 @@ def _member_answer(
 def _check(device: Device, member: Getter | Setter) -> None:
     if member.needs_connection and not device.connected():
         raise AscomError(NOT_CONNECTED, f"{device.identity.name} is not connected")
-
-
-def _values(member: Getter | Setter, parameters: Parameters) -> list[Any]:
-    if isinstance(member, Getter):
-        return []
-    values = []
-    for name, read in member.parameters:
-        if name.lower() not in parameters:
-            raise BadRequestError(f"the parameter {name} is missing")
-        values.append(read(parameters[name.lower()]))
-    return values
 
 
 # Requests and answers
@@ -375,12 +361,3 @@ def _bad_request(error: BadRequestError) -> Response:
 
 def _not_found(message: str) -> Response:
     return PlainTextResponse(message, HTTPStatus.NOT_FOUND)
-
-
-def _server_description() -> dict[str, str]:
-    return {
-        "ServerName": "ostcal simulated observatory",
-        "Manufacturer": "ostcal",
-        "ManufacturerVersion": __version__,
-        "Location": "this machine",
-    }

@@ -92,7 +92,7 @@ class Setter:
 
 
 def refuse(what: str) -> Callable[..., NoReturn]:
-    """Give a member that is not implemented."""
+    """Return a member that is not implemented."""
 
     def member(*_: Any) -> NoReturn:
         raise AscomError(NOT_IMPLEMENTED, f"{what} is not implemented by this simulated device")
@@ -158,7 +158,7 @@ class Device:
     # Connection
 
     def connected(self) -> bool:
-        """Whether a client has connected the device; all clients share one connection."""
+        """Return whether a client has connected the device; all clients share one connection."""
         if self._connects_at_s is not None and self.clock.now_s() >= self._connects_at_s:
             self._connected, self._connects_at_s = True, None
         return self._connected
@@ -184,7 +184,7 @@ class Device:
         self.disconnected()
 
     def check_connection(self) -> None:
-        """Raise `AscomError` where connecting is refused; nothing refuses by itself."""
+        """Raise `AscomError` if connecting is refused; nothing refuses by itself."""
 
     def disconnected(self) -> None:
         """End what runs, after a client has disconnected."""
@@ -192,7 +192,7 @@ class Device:
     # State
 
     def state(self) -> Mapping[str, Any]:
-        """Give the members that ``DeviceState`` gathers."""
+        """Return the members that ``DeviceState`` gathers."""
         return {}
 
     def _device_state(self) -> list[dict[str, Any]]:

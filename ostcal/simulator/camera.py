@@ -175,7 +175,7 @@ class SimulatedCamera(Device):
         self.abort()
 
     def state(self) -> Mapping[str, Any]:
-        """Give what changes while the camera works."""
+        """Return the members that change while the camera works."""
         now_s = self.clock.now_s()
         return {
             "CameraState": self.camera_state(),
@@ -208,7 +208,11 @@ class SimulatedCamera(Device):
             raise AscomError(INVALID_OPERATION, "an exposure is under way; wait for it or abort it")
         if self._faults.happens("busy-at-start"):
             raise AscomError(INVALID_OPERATION, "the camera is busy")
-        self._check_duration(duration_s, light)
+        shortest_s = 0.0 if self._options.bias_below_minimum and not light else self._options.exposure_min_s
+        if not shortest_s <= duration_s <= EXPOSURE_MAX_S:
+            raise AscomError(
+                INVALID_VALUE, f"Duration {duration_s} s is not possible; it is {shortest_s} to {EXPOSURE_MAX_S}"
+            )
         window = self.setup.window()
         made_s = round(round(duration_s / EXPOSURE_RESOLUTION_S) * EXPOSURE_RESOLUTION_S, 6)
         plan = FramePlan(
@@ -221,13 +225,6 @@ class SimulatedCamera(Device):
         self._exposures += 1
         self._done, self._failed = None, False
         self._run = self._begin(plan)
-
-    def _check_duration(self, duration_s: float, light: bool) -> None:
-        shortest_s = 0.0 if self._options.bias_below_minimum and not light else self._options.exposure_min_s
-        if not shortest_s <= duration_s <= EXPOSURE_MAX_S:
-            raise AscomError(
-                INVALID_VALUE, f"Duration {duration_s} s is not possible; it is {shortest_s} to {EXPOSURE_MAX_S}"
-            )
 
     def _exposure(self, made_s: float, light: bool) -> Exposure:
         """Say what falls on the sensor from now on; without a shutter a dark is as bright as what is before it."""
@@ -303,14 +300,14 @@ class SimulatedCamera(Device):
             self._done = _Done(frame=run.making.result(), started_utc=run.started_utc)
 
     def camera_state(self) -> CameraState:
-        """Give what the camera does."""
+        """Return the state of the camera."""
         self._settle()
         if self._run is not None:
             return CameraState.EXPOSING if self.clock.now_s() < self._run.ends_s else CameraState.READING
         return CameraState.ERROR if self._failed else CameraState.IDLE
 
     def image_ready(self) -> bool:
-        """Whether there is an image; raises `AscomError` where the exposure failed."""
+        """Return whether there is an image; raises `AscomError` if the exposure failed."""
         self._settle()
         if self._failed:
             raise AscomError(DRIVER_ERROR, "the exposure failed while the sensor was read out")
@@ -333,7 +330,7 @@ class SimulatedCamera(Device):
     # The image
 
     def image(self) -> MadeFrame:
-        """Give the image to be sent; raises `AscomError` where there is none."""
+        """Return the image to be sent; raises `AscomError` if there is none."""
         return self._finished().frame
 
     def remember(self, record: DeliveredFrame) -> None:
@@ -343,7 +340,7 @@ class SimulatedCamera(Device):
             del self.delivered[next(iter(self.delivered))]
 
     def close(self, timeout_s: float) -> None:
-        """Give up what is being made, and wait for that a while."""
+        """Abandon the frame that is being made, and wait a while for its thread."""
         self.abort()
         for thread in self._threads:
             thread.join(timeout_s)

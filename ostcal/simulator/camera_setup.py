@@ -45,7 +45,7 @@ class CameraSetup:
         self._width, self._height = self._model.width, self._model.height
 
     def sensor(self) -> SensorModel:
-        """Give the sensor at the present gain, offset and mode."""
+        """Return the sensor at the present gain, offset and mode."""
         gain, offset = self._gain, self._offset
         if self._indexed:
             gain, offset = list(GAINS.values())[gain], list(OFFSETS.values())[offset]
@@ -57,11 +57,11 @@ class CameraSetup:
         )
 
     def readout_s(self) -> float:
-        """Give the time from the end of the exposure to the image."""
+        """Return the time from the end of the exposure to the image."""
         return self._readout_s * (LOW_NOISE_SLOWER if self._mode else 1.0)
 
     def window(self) -> Window:
-        """Give the part to be read; raises `AscomError` where it is not on the sensor."""
+        """Return the part to be read; raises `AscomError` if it is not on the sensor."""
         across, down = self._model.width // self._bin_x, self._model.height // self._bin_y
         if self._start_x + self._width > across or self._start_y + self._height > down:
             raise AscomError(
@@ -81,7 +81,7 @@ class CameraSetup:
     # Members
 
     def getters(self) -> dict[str, Getter]:
-        """Give the members that read the settings."""
+        """Return the members that read the settings."""
         model = self._model
         read = {
             "binx": lambda: self._bin_x,
@@ -104,7 +104,7 @@ class CameraSetup:
         return {name: Getter(read=function) for name, function in read.items()} | self._later_getters()
 
     def _later_getters(self) -> dict[str, Getter]:
-        """Give the members that came with interface versions 2 and 3."""
+        """Return the members that came with interface versions 2 and 3."""
         value_only = refuse("the range of a gain or offset that is set by index")
         index_only = refuse("a list of gains or offsets, which are set by value,")
         indexed = self._indexed
@@ -143,7 +143,7 @@ class CameraSetup:
         }
 
     def setters(self) -> dict[str, Setter]:
-        """Give the members that change the settings."""
+        """Return the members that change the settings."""
         gain_max = len(GAINS) - 1 if self._indexed else GAIN_MAX
         offset_max = len(OFFSETS) - 1 if self._indexed else OFFSET_MAX
         width, height = self._model.width, self._model.height
@@ -163,7 +163,7 @@ class CameraSetup:
         }
 
     def _number(self, name: str, attribute: str, lowest: int, highest: int, since: int = 1) -> Setter:
-        """Give a member that sets a whole number within its limits."""
+        """Return a member that sets a whole number within its limits."""
 
         def write(value: int) -> None:
             if not lowest <= value <= highest:

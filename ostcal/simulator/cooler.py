@@ -61,12 +61,12 @@ class Cooler:
         return self.goal_c + rest_c * math.exp(-(elapsed_s - ramp_s) / APPROACH_S)
 
     def temperature_c(self, now_s: float) -> float:
-        """Give what the sensor's thermometer shows."""
+        """Return what the sensor's thermometer shows."""
         drift = DRIFT_C * math.sin(2 * math.pi * now_s / DRIFT_PERIOD_S + self._drift_phase)
         return self._ramp_c(now_s) + drift
 
     def sensor_c(self, now_s: float) -> float:
-        """Give the temperature that the pixels feel: the goal itself once it is settled.
+        """Return the temperature that the pixels feel: the goal itself once it is settled.
 
         The drift of at most 0.08 degrees (0.9 % of the dark current) is left out and the last quarter of a degree too,
         so that a frame of a settled camera does not depend on the moment, and tests can ask for it again.
@@ -75,7 +75,7 @@ class Cooler:
         return self.goal_c if abs(ramp_c - self.goal_c) <= SETTLED_C else ramp_c
 
     def power_percent(self, now_s: float) -> float:
-        """Give the power of the cooler: all of it on the way down and at its limit, else by how cold it is."""
+        """Return the power of the cooler: all of it on the way down and at its limit, else by how cold it is."""
         if not self.on:
             return 0.0
         temperature_c = self._ramp_c(now_s)
@@ -84,5 +84,5 @@ class Cooler:
         return min(100.0, max(0.0, 100 * (self.ambient_c - temperature_c) / MOST_BELOW_AMBIENT_C))
 
     def heat_sink_c(self, now_s: float) -> float:
-        """Give the temperature of the warm side."""
+        """Return the temperature of the warm side."""
         return self.ambient_c + 0.08 * self.power_percent(now_s)

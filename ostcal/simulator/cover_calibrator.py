@@ -73,7 +73,7 @@ class SimulatedCoverCalibrator(Device):
     # The cover
 
     def cover_state(self) -> CoverState:
-        """Give where the cover is."""
+        """Return the state of the cover."""
         return CoverState.MOVING if self.clock.now_s() < self._cover_rests_s else self._cover
 
     def _move(self, goal: CoverState) -> None:
@@ -88,7 +88,7 @@ class SimulatedCoverCalibrator(Device):
             self._cover, self._cover_rests_s = CoverState.UNKNOWN, 0.0
 
     def lets_sky_in(self, now_s: float) -> bool:
-        """Whether light from outside passes: a cover must be closed to keep it out."""
+        """Return whether light from outside passes: a cover must be closed to keep it out."""
         if now_s < self._cover_rests_s:
             return True
         # A panel without a cover hangs before the telescope: lit, it is the sky.
@@ -97,7 +97,7 @@ class SimulatedCoverCalibrator(Device):
     # The panel
 
     def calibrator_state(self) -> CalibratorState:
-        """Give what the panel does."""
+        """Return the state of the panel."""
         if not self._has_panel:
             return CalibratorState.NOT_PRESENT
         if self._brightness is None:
@@ -137,7 +137,7 @@ class SimulatedCoverCalibrator(Device):
             raise AscomError(NOT_IMPLEMENTED, message)
 
     def state(self) -> Mapping[str, Any]:
-        """Give panel and cover."""
+        """Return the states of panel and cover."""
         gathered: dict[str, Any] = {
             "CalibratorState": self.calibrator_state(),
             "CalibratorChanging": self.calibrator_state() is CalibratorState.NOT_READY,

@@ -20,9 +20,10 @@ class DiscoveryResponder:
 
     def __init__(self, host: str, discovery_port: int, alpaca_port: int) -> None:
         self._answer = json.dumps({"AlpacaPort": alpaca_port}).encode()
-        self._sockets = [
-            opened for address in _addresses(host) if (opened := _open(address, discovery_port)) is not None
-        ]
+        # Searches go to the broadcast address of a net, and loopback has its own.
+        is_loopback = host == "localhost" or _is_loopback(host)
+        addresses = ["127.0.0.1" if host == "localhost" else host, "127.255.255.255"] if is_loopback else [""]
+        self._sockets = [opened for address in addresses if (opened := _open(address, discovery_port)) is not None]
         if not self._sockets:
             logger.warning("discovery: UDP port %d is taken or refused, so searches will not find it", discovery_port)
         self._ended = threading.Event()
@@ -50,15 +51,11 @@ class DiscoveryResponder:
             opened.close()
 
 
-def _addresses(host: str) -> list[str]:
-    """Give the addresses to listen on; searches go to the broadcast address of a net, and loopback has its own."""
-    if host == "localhost":
-        host = "127.0.0.1"
+def _is_loopback(host: str) -> bool:
     try:
-        loopback = ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        loopback = False
-    return [host, "127.255.255.255"] if loopback else [""]
+        return False
 
 
 def _open(address: str, port: int) -> socket.socket | None:

@@ -81,7 +81,7 @@ class MadeFrame:
 
 
 def frame_generator(seed: int, index: int) -> np.random.Generator:
-    """Give the generator from which a frame is drawn."""
+    """Return the generator from which a frame is drawn."""
     return np.random.default_rng([seed, _FRAMES, index])
 
 

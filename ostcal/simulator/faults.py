@@ -1,4 +1,4 @@
-"""What goes wrong, and when: faults that a simulated server is told to have.
+"""What goes wrong, and when: the faults of a simulated server.
 
 A fault is written ``NAME``, ``NAME:WHEN``, ``NAME@METHOD`` or ``NAME@METHOD:WHEN``. WHEN is a probability from 0 to 1,
 ``once`` (the first opportunity), or ``afterN`` (once, when N opportunities have passed); without it the fault always
@@ -67,17 +67,13 @@ class FaultRule:
             return cls(name=name, method=method, after=0)
         if when.startswith("after") and when[5:].isdecimal():
             return cls(name=name, method=method, after=int(when[5:]))
-        return cls(name=name, method=method, probability=_probability(text, when))
-
-
-def _probability(text: str, when: str) -> float:
-    try:
-        probability = float(when) if when else 1.0
-    except ValueError:
-        probability = -1.0
-    if not 0 <= probability <= 1:
-        raise ConfigError(f"fault {text!r}: {when!r} is none of: a probability from 0 to 1, once, afterN (after3)")
-    return probability
+        try:
+            probability = float(when) if when else 1.0
+        except ValueError:
+            probability = -1.0
+        if not 0 <= probability <= 1:
+            raise ConfigError(f"fault {text!r}: {when!r} is none of: a probability from 0 to 1, once, afterN (after3)")
+        return cls(name=name, method=method, probability=probability)
 
 
 class FaultPlan:
@@ -91,21 +87,17 @@ class FaultPlan:
         """How often each fault has happened."""
 
     def happens(self, name: str, method: str = "imagearray") -> bool:
-        """Say whether a fault happens at this opportunity."""
-        decisions = [
-            self._decide(number)
-            for number, rule in enumerate(self._rules)
-            if rule.name == name and rule.method in (method, "any")
-        ]
-        if any(decisions):
+        """Return whether a fault happens at this opportunity."""
+        happens = False
+        for number, rule in enumerate(self._rules):  # all of them: each counts its opportunities and draws its numbers
+            if rule.name != name or rule.method not in (method, "any"):
+                continue
+            passed = self._passed[number]
+            self._passed[number] += 1
+            if rule.after is not None:
+                happens |= passed == rule.after
+            else:
+                happens |= bool(self._generators[number].random() < rule.probability)
+        if happens:
             self.happened[name] += 1
-            return True
-        return False
-
-    def _decide(self, number: int) -> bool:
-        rule = self._rules[number]
-        passed = self._passed[number]
-        self._passed[number] += 1
-        if rule.after is not None:
-            return passed == rule.after
-        return bool(self._generators[number].random() < rule.probability)
+        return happens

@@ -29,7 +29,7 @@ class SimulatedFilterWheel(Device):
         self.setters["position"] = Setter(write=self._turn, parameters=(("Position", read_int),))
 
     def position(self) -> int:
-        """Give the number of the filter in the light, -1 while the wheel turns."""
+        """Return the number of the filter in the light, -1 while the wheel turns."""
         return -1 if self.clock.now_s() < self._arrives_s else self._position
 
     def filter_name(self) -> str:
@@ -45,5 +45,5 @@ class SimulatedFilterWheel(Device):
         self._position = position
 
     def state(self) -> Mapping[str, Any]:
-        """Give the position."""
+        """Return the position."""
         return {"Position": self.position()}

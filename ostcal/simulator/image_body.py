@@ -61,24 +61,24 @@ class WireImage:
         return cls(columns=columns, element=element)
 
     def frame(self) -> NDArray[np.uint16]:
-        """Give the frame again: (height, width) uint16."""
+        """Return the frame again: (height, width) uint16."""
         return np.ascontiguousarray(self.columns.T, dtype=np.uint16)
 
     def narrower(self) -> WireImage:
-        """Give the image without its last column."""
+        """Return the image without its last column."""
         return WireImage(columns=self.columns[:-1], element=self.element)
 
     def header(self, transaction: Transaction) -> bytes:
-        """Give the header of its ImageBytes."""
+        """Return the header of its ImageBytes."""
         width, height = self.columns.shape
         return image_header(transaction, self.element, width, height)
 
     def body(self) -> memoryview:
-        """Give the pixels as bytes, not copied."""
+        """Return the pixels as bytes, not copied."""
         return self.columns.data.cast("B")
 
     def json_pieces(self, transaction: Transaction) -> Iterator[bytes]:
-        """Give the image as JSON, some columns at a time: at once 61 MP would be gigabytes of Python numbers."""
+        """Return the image as JSON, some columns at a time: at once 61 MP would be gigabytes of Python numbers."""
         yield (
             f'{{"Type": {_INT32}, "Rank": 2, "ClientTransactionID": {transaction.client}, '
             f'"ServerTransactionID": {transaction.server}, "ErrorNumber": 0, "ErrorMessage": "", "Value": ['
@@ -90,7 +90,7 @@ class WireImage:
 
 
 def image_header(transaction: Transaction, element: ImageElement, width: int, height: int) -> bytes:
-    """Give the header of ImageBytes without error for an image of some size."""
+    """Return the header of ImageBytes without error for an image of some size."""
     return HEADER.pack(
         1,
         0,
@@ -107,7 +107,7 @@ def image_header(transaction: Transaction, element: ImageElement, width: int, he
 
 
 def error_bytes(transaction: Transaction, number: int, message: str) -> bytes:
-    """Give the ImageBytes that carry an error."""
+    """Return the ImageBytes that carry an error."""
     client, server = _signed(transaction.client), _signed(transaction.server)
     return HEADER.pack(1, number, client, server, HEADER.size, 0, 0, 0, 0, 0, 0) + message.encode()
 

@@ -19,7 +19,7 @@ class Sky:
         self._began_s: float | None = None
 
     def mean_e_per_s(self, start_s: float, stop_s: float) -> float:
-        """Give the mean over a time.
+        """Return the mean over a time.
 
         Twilight begins when it is first looked at, so that darks taken before do not use it up.
         """
@@ -43,7 +43,7 @@ class Cover(Protocol):
     """What the light path asks of the cover calibrator."""
 
     def lets_sky_in(self, now_s: float) -> bool:
-        """Whether light from outside passes."""
+        """Return whether light from outside passes."""
 
     def panel_share(self, now_s: float) -> float:
         """How much of the panel's highest brightness reaches the telescope, 0 to 1."""
@@ -66,12 +66,12 @@ class LightPath:
         self._wheel = wheel
 
     def illumination_e_per_s(self, start_s: float, stop_s: float) -> float:
-        """Give the mean illumination over an exposure; cover and panel count as they are at its start."""
+        """Return the mean illumination over an exposure; cover and panel count as they are at its start."""
         panel = self._cover.panel_share(start_s) * self._light.panel_e_per_s if self._cover else 0.0
         if self._cover is not None and not self._cover.lets_sky_in(start_s):
             return panel
         return panel + self._sky.mean_e_per_s(start_s, stop_s)
 
     def filter_name(self) -> str | None:
-        """Give the name of the filter in the light, or ``None`` where there is no wheel."""
+        """Return the name of the filter in the light, or ``None`` without a wheel."""
         return self._wheel.filter_name() if self._wheel else None

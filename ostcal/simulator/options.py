@@ -101,7 +101,7 @@ class SimulatorOptions:
             raise ConfigError(f"port {self.port} cannot be used; it must be 0 (a free one) to 65535")
 
     def sensor_model(self) -> SensorModel:
-        """Give the sensor; raises `ConfigError` where its name is unknown."""
+        """Return the sensor; raises `ConfigError` if its name is unknown."""
         if isinstance(self.sensor, SensorModel):
             return self.sensor
         if self.sensor not in SENSORS:

@@ -18,12 +18,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ostcal.errors import ConfigError
+from ostcal.simulator.cosmic_rays import CosmicRays
 
 BLOCK_ROWS = 64
 """Rows made at once: at 9576 columns a float32 block is 2.4 MB, so the few that are alive together stay in cache."""
@@ -68,7 +68,7 @@ class DarkCurrent:
     """Light of the amplifier in the corner of the first row and last column; it does not depend on temperature."""
 
     def warming(self, temperature_c: float) -> float:
-        """Give the factor between the rate at a temperature and at the reference temperature."""
+        """Return the factor between the rate at a temperature and at the reference temperature."""
         return float(2.0 ** ((temperature_c - self.reference_temperature_c) / self.doubling_c))
 
 
@@ -103,20 +103,9 @@ class BayerMatrix:
     blue: float = 0.65
 
     def tile(self) -> FloatMap:
-        """Give the response of the two by two pixels that repeat."""
+        """Return the response of the two by two pixels that repeat."""
         colours = {"R": self.red, "G": self.green, "B": self.blue}
         return np.array([colours[letter] for letter in self.pattern], dtype=np.float32).reshape(2, 2)
-
-
-@dataclass(frozen=True, kw_only=True)
-class CosmicRays:
-    """Particles that cross the sensor; the charge of each is log-normal, its track exponential in length."""
-
-    rate_per_cm2_s: float = 0.03
-    """At sea level about 0.02 muons, and a little from the surroundings."""
-    charge_e: float = 1200.0
-    """Median: a muon leaves about 80 electrons in a micrometre of silicon, and 15 of them are sensitive."""
-    track_px: float = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +158,7 @@ class SensorModel:
     # The truth
 
     def bias_adu(self, start: int = 0, stop: int | None = None) -> FloatMap:
-        """Give the level of each pixel in a frame without signal.
+        """Return the level of each pixel in a frame without signal.
 
         Parameters
         ----------
@@ -184,11 +173,11 @@ class SensorModel:
         return self._rows(self._bias_block, start, stop)
 
     def dark_current_e_per_s(self, temperature_c: float, start: int = 0, stop: int | None = None) -> FloatMap:
-        """Give the dark current of each pixel at a temperature, glow included: (rows, width) float32, e-/s."""
+        """Return the dark current of each pixel at a temperature, glow included: (rows, width) float32, e-/s."""
         return self._rows(lambda block: self._dark_block(block, temperature_c), start, stop)
 
     def hot_pixels(self, start: int = 0, stop: int | None = None) -> NDArray[np.bool_]:
-        """Give which pixels are hot: (rows, width) bool."""
+        """Return which pixels are hot: (rows, width) bool."""
 
         def hot_block(block: int) -> FloatMap:
             excess = np.zeros(self._block_shape(block), dtype=np.float32)
@@ -198,7 +187,7 @@ class SensorModel:
         return self._rows(hot_block, start, stop) > 0
 
     def response(self, filter_name: str | None = None, start: int = 0, stop: int | None = None) -> FloatMap:
-        """Give the share of the light that each pixel turns into electrons: (rows, width) float32.
+        """Return the share of the light that each pixel turns into electrons: (rows, width) float32.
 
         Filter, vignetting, dust, colour and pixel response are all in it. One is a perfect pixel on the axis.
         """
@@ -206,7 +195,7 @@ class SensorModel:
         return self._rows(lambda block: self._response_block(block, chosen), start, stop)
 
     def flat_field(self, filter_name: str | None = None) -> FloatMap:
-        """Give the response divided by its mean, for each colour where there are colours: (height, width) float32."""
+        """Return the response divided by its mean, for each colour of a Bayer sensor: (height, width) float32."""
         field_map = self.response(filter_name)
         if self.bayer is None:
             return field_map / np.float32(field_map.mean(dtype=np.float64))
@@ -216,7 +205,7 @@ class SensorModel:
         return field_map
 
     def colour_mask(self, colour: str) -> NDArray[np.bool_]:
-        """Give which pixels are under a colour of the Bayer pattern (``R``, ``G`` or ``B``): (height, width) bool."""
+        """Return which pixels are under a colour of the Bayer pattern (``R``, ``G`` or ``B``): (height, width) bool."""
         mask = np.zeros((self.height, self.width), dtype=np.bool_)
         for position, letter in enumerate(self.bayer.pattern if self.bayer else ""):
             if letter == colour:
@@ -224,14 +213,14 @@ class SensorModel:
         return mask
 
     def expected_adu(self, exposure: Exposure) -> FloatMap:
-        """Give the mean over endless frames, noise and cosmic rays aside: (height, width) float32, ADU."""
+        """Return the mean over infinitely many frames, noise and cosmic rays aside: (height, width) float32, ADU."""
         electrons = np.minimum(self._rows(lambda block: self._mean_block(block, exposure), 0, None), self.full_well_e)
         electrons /= np.float32(self.gain_e_per_adu)
         electrons += self.bias_adu()
         return np.clip(electrons, 0, self._highest_adu, out=electrons)
 
     def noise_adu(self, exposure: Exposure) -> FloatMap:
-        """Give the standard deviation of a pixel from frame to frame: (height, width) float32, ADU.
+        """Return the standard deviation of a pixel from frame to frame: (height, width) float32, ADU.
 
         Shot noise, read noise and rounding; not valid for saturated pixels.
         """
@@ -275,7 +264,7 @@ class SensorModel:
             What the converter gives, in ADU: whole numbers.
         """
         rays, *generators = rng.spawn(1 + self._blocks)
-        hits = self._cosmic_rays(exposure.exposure_time_s, rays)
+        hits = self.cosmic_rays.draw((self.height, self.width), self.pixel_size_um, exposure.exposure_time_s, rays)
         for block, generator in enumerate(generators):
             top = block * BLOCK_ROWS
             mean = self._mean_block(block, exposure)
@@ -288,13 +277,10 @@ class SensorModel:
             electrons += np.multiply(noise, np.float32(self.read_noise_e), out=noise)
             electrons /= np.float32(self.gain_e_per_adu)
             electrons += self._bias_block(block)
-            yield top, self._convert(electrons)
-
-    def _convert(self, level_adu: FloatMap) -> FloatMap:
-        """Round to the steps of the converter and clip to its range."""
-        step = np.float32(self.adu_step)
-        np.multiply(np.rint(level_adu / step), step, out=level_adu)
-        return np.clip(level_adu, 0, self._highest_adu, out=level_adu)
+            # The converter has steps and a range.
+            step = np.float32(self.adu_step)
+            np.multiply(np.rint(electrons / step), step, out=electrons)
+            yield top, np.clip(electrons, 0, self._highest_adu, out=electrons)
 
     @property
     def _highest_adu(self) -> int:
@@ -342,15 +328,12 @@ class SensorModel:
         self._add_hot_pixels(block, rate)
         rate *= np.float32(self.dark.warming(temperature_c))
         if self.dark.amp_glow_e_per_s:
-            down, across = self._from_corner(block)
+            # Distances from the amplifier's corner, in tenths of the sensor.
+            rows = np.arange(block * BLOCK_ROWS, block * BLOCK_ROWS + self._block_shape(block)[0], dtype=np.float32)
+            down = rows[:, np.newaxis] * np.float32(10 / self.height)
+            across = np.arange(self.width - 1, -1, -1, dtype=np.float32) * np.float32(10 / self.width)
             rate += self.dark.amp_glow_e_per_s * np.exp(-down) * np.exp(-across)
         return rate
-
-    def _from_corner(self, block: int) -> tuple[FloatMap, FloatMap]:
-        """Give the distances from the amplifier's corner, in tenths of the sensor: a column and a row of numbers."""
-        rows = np.arange(block * BLOCK_ROWS, block * BLOCK_ROWS + self._block_shape(block)[0], dtype=np.float32)
-        columns = np.arange(self.width - 1, -1, -1, dtype=np.float32)
-        return rows[:, np.newaxis] * np.float32(10 / self.height), columns * np.float32(10 / self.width)
 
     def _add_hot_pixels(self, block: int, rate: FloatMap) -> None:
         generator = self._generator(_Stream.HOT, block)
@@ -389,7 +372,7 @@ class SensorModel:
                 _shade_ring(response, row - top, column, radius, depth)
 
     def _mean_block(self, block: int, exposure: Exposure) -> FloatMap:
-        """Give the electrons that a pixel collects on the average, without limit."""
+        """Return the electrons that a pixel collects on the average, without limit."""
         rate = self._dark_block(block, exposure.temperature_c)
         if exposure.illumination_e_per_s:
             response = self._response_block(block, self._filter(exposure.filter_name))
@@ -404,34 +387,6 @@ class SensorModel:
                 return candidate
         known = ", ".join(candidate.name for candidate in self.filters) or "none"
         raise ConfigError(f"sensor {self.name} has no filter {name!r}; its filters: {known}")
-
-    def _cosmic_rays(self, exposure_time_s: float, rng: np.random.Generator) -> _Hits:
-        """Draw the pixels that particles hit, each with its electrons."""
-        area_cm2 = self.width * self.height * (self.pixel_size_um * 1e-4) ** 2
-        count = rng.poisson(self.cosmic_rays.rate_per_cm2_s * area_cm2 * exposure_time_s)
-        lengths = 1 + rng.exponential(self.cosmic_rays.track_px, count).astype(np.int64)
-        track = np.repeat(np.arange(count), lengths)
-        step = np.arange(track.size) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        angle = rng.uniform(0, 2 * np.pi, count)[track]
-        rows = np.floor(rng.uniform(0, self.height, count)[track] + step * np.sin(angle)).astype(np.int64)
-        columns = np.floor(rng.uniform(0, self.width, count)[track] + step * np.cos(angle)).astype(np.int64)
-        charge = (self.cosmic_rays.charge_e * rng.lognormal(0, 0.5, count))[track]
-        inside = (rows >= 0) & (rows < self.height) & (columns >= 0) & (columns < self.width)
-        return _Hits(rows=rows[inside], columns=columns[inside], charge_e=charge[inside])
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Hits:
-    """Pixels hit by cosmic rays in one frame."""
-
-    rows: NDArray[np.int64]
-    columns: NDArray[np.int64]
-    charge_e: NDArray[Any]
-
-    def add_to(self, electrons: FloatMap, top: int) -> None:
-        """Add the charge to a block whose first row is `top`."""
-        within = (self.rows >= top) & (self.rows < top + electrons.shape[0])
-        np.add.at(electrons, (self.rows[within] - top, self.columns[within]), self.charge_e[within])
 
 
 def _shade_ring(response: FloatMap, row: float, column: float, radius: float, depth: float) -> None:

@@ -69,7 +69,14 @@ class SimulatedObservatory:
         self.options = options or SimulatorOptions()
         self._clock = FastClock(self.options.time_scale)
         self._faults = FaultPlan([FaultRule.parse(text) for text in self.options.faults], self.options.seed)
-        wheel, cover = self._make_wheel(), self._make_cover()
+        wheel: SimulatedFilterWheel | None = None
+        if filters := self.options.sensor_model().filters:
+            identity = self._identity("FilterWheel", "filter wheel", 3, connect_since=3)
+            wheel = SimulatedFilterWheel(identity, self._clock, filters)
+        cover: SimulatedCoverCalibrator | None = None
+        if self.options.cover is not CoverKind.NONE:
+            identity = self._identity("CoverCalibrator", "cover calibrator", 2, connect_since=2)
+            cover = SimulatedCoverCalibrator(identity, self._clock, self.options.cover)
         light = LightPath(self.options.light, cover, wheel)
         surroundings = Surroundings(clock=self._clock, faults=self._faults, light=light)
         camera_identity = self._identity("Camera", "camera", self.options.interface_version, connect_since=4)
@@ -82,17 +89,6 @@ class SimulatedObservatory:
         self._discovery: DiscoveryResponder | None = None
         self._ending = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-
-    def _make_wheel(self) -> SimulatedFilterWheel | None:
-        filters = self.options.sensor_model().filters
-        identity = self._identity("FilterWheel", "filter wheel", 3, connect_since=3)
-        return SimulatedFilterWheel(identity, self._clock, filters) if filters else None
-
-    def _make_cover(self) -> SimulatedCoverCalibrator | None:
-        if self.options.cover is CoverKind.NONE:
-            return None
-        identity = self._identity("CoverCalibrator", "cover calibrator", 2, connect_since=2)
-        return SimulatedCoverCalibrator(identity, self._clock, self.options.cover)
 
     def _identity(self, device_type: str, words: str, interface_version: int, connect_since: int) -> Identity:
         sensor = self.options.sensor_model().name
@@ -108,7 +104,7 @@ class SimulatedObservatory:
     # Running
 
     def start(self) -> str:
-        """Begin to serve, and give the address, such as ``http://127.0.0.1:11111``.
+        """Begin to serve and return the address, such as ``http://127.0.0.1:11111``.
 
         Raises
         ------
@@ -131,31 +127,27 @@ class SimulatedObservatory:
             timeout_keep_alive=60,
             timeout_graceful_shutdown=int(STOP_TIMEOUT_S),
         )
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._serve, args=(self._server, self._socket), daemon=True)
+        server, listening = uvicorn.Server(config), self._socket
+
+        async def serve() -> None:
+            self._loop = asyncio.get_running_loop()
+            await server.serve(sockets=[listening])
+
+        self._server = server
+        self._thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
         self._thread.start()
-        self._wait_until_started()
+        deadline_s = time.monotonic() + START_TIMEOUT_S
+        while not server.started:
+            if not self._thread.is_alive() or time.monotonic() > deadline_s:
+                raise DeviceError(f"the simulated observatory did not start on {self.options.host}")
+            time.sleep(0.005)
         if self.options.discovery:
             self._discovery = DiscoveryResponder(self.options.host, self.options.discovery_port, self.port)
         logger.debug("simulated observatory at %s", self.url)
         return self.url
 
-    def _serve(self, server: uvicorn.Server, listening: socket.socket) -> None:
-        async def serve() -> None:
-            self._loop = asyncio.get_running_loop()
-            await server.serve(sockets=[listening])
-
-        asyncio.run(serve())
-
-    def _wait_until_started(self) -> None:
-        deadline_s = time.monotonic() + START_TIMEOUT_S
-        while self._server is not None and not self._server.started:
-            if self._thread is None or not self._thread.is_alive() or time.monotonic() > deadline_s:
-                raise DeviceError(f"the simulated observatory did not start on {self.options.host}")
-            time.sleep(0.005)
-
     def stop(self) -> None:
-        """End: answers under way get a second, then connections are cut. Nothing happens where it does not run."""
+        """End: answers under way get a second, then connections are cut. Does nothing if it does not run."""
         if self._discovery is not None:
             self._discovery.close()
             self._discovery = None
@@ -194,7 +186,7 @@ class SimulatedObservatory:
         """The base address: ``http://127.0.0.1:11111``."""
         return f"http://{self.address}"
 
-    # What only a simulation can tell
+    # What only a simulation knows
 
     @property
     def delivered_frames(self) -> Mapping[int, DeliveredFrame]:
@@ -207,11 +199,11 @@ class SimulatedObservatory:
         return Counter(self._faults.happened)
 
     def last_frame(self) -> NDArray[np.uint16]:
-        """Give the pixels of the camera's present image: (height, width) uint16, whatever type the wire has."""
+        """Return the pixels of the camera's present image: (height, width) uint16, whatever type the wire has."""
         return self._camera.image().image.frame()
 
     def sensor(self) -> SensorModel:
-        """Give the sensor whose truth the frames follow, at the gain, offset and mode that are set now."""
+        """Return the sensor whose truth the frames follow, at the gain, offset and mode that are set now."""
         return self._camera.setup.sensor()
 
 
