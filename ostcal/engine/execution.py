@@ -22,23 +22,16 @@ class Lost:
 
 
 class Executor(Protocol):
-    """Runs graphs of tasks, with one of Dask's schedulers."""
+    """Runs graphs of tasks with one of Dask's schedulers."""
 
-    @property
-    def workers(self) -> int:
-        """Threads, processes, or workers of a cluster."""
-
-    @property
-    def threads_per_worker(self) -> int:
-        """Tasks that each runs at a time; of the worker that runs most."""
-
-    @property
-    def task_bytes(self) -> int:
-        """Bytes of frames that a task reads at most, if it is more than one strip."""
-
-    @property
-    def window(self) -> int | None:
-        """Tasks that are submitted at a time; ``None`` if all work must be one graph."""
+    workers: int
+    """Threads, processes, or workers of a cluster."""
+    threads_per_worker: int
+    """Tasks that each runs at a time; of the worker that runs most."""
+    task_bytes: int
+    """Bytes of frames that a task reads at most, if it is more than one strip."""
+    window: int | None
+    """Tasks that are submitted at a time; ``None`` if all work must be one graph."""
 
     def submit(self, graph: Graph, ends: Sequence[Key]) -> None:
         """Take a graph; the results of the keys in `ends` are wanted."""

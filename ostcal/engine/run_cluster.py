@@ -31,6 +31,8 @@ WINDOW_TASKS = 4000
 _ATTEMPTS = 5
 _WATCH_S = 2.0
 """Time between two questions whether a cluster still has workers: one message there and back."""
+_FETCH_S = 0.1
+"""Time for which results are collected before they are fetched: one message there and back for all of them."""
 _LOG_TOPIC = "ostcal-log"
 _PACKAGE = "ostcal"
 _PLUGIN_NAME = "ostcal"
@@ -74,7 +76,7 @@ class ClusterExecutor:
         Longest wait for a worker when none is left.
     """
 
-    window = WINDOW_TASKS
+    window: int | None = WINDOW_TASKS
     task_bytes = CLUSTER_TASK_BYTES
 
     def __init__(self, client: Any, reports: Sequence[WorkerReport], worker_wait_s: float) -> None:
@@ -98,7 +100,15 @@ class ClusterExecutor:
 
     def work(self, ended: Callable[[Key, Any], None]) -> None:
         """Wait until tasks have ended; a task is lost when Dask gave it up because workers died with it."""
-        batch = [future for future in self._completed.next_batch() if future.key in self._futures]
+        batch = self._completed.next_batch()
+        if any(
+            future.key in self._ends for future in batch
+        ):  # their results are fetched, which is better done together
+            deadline = time.monotonic() + _FETCH_S
+            while time.monotonic() < deadline and not self._completed.is_empty():
+                time.sleep(_FETCH_S / 10)
+                batch += self._completed.next_batch(block=False)
+        batch = [future for future in batch if future.key in self._futures]
         if any(future.cancelled() for future in batch):
             raise OstcalError(
                 self._given_up_for

@@ -21,7 +21,7 @@ from ostcal.errors import OstcalError
 class LocalExecutor:
     """Threads or processes of this computer; an `ostcal.engine.execution.Executor`."""
 
-    window = None
+    window: int | None = None
     threads_per_worker = 1
     task_bytes = LOCAL_TASK_BYTES
 
@@ -37,8 +37,6 @@ class LocalExecutor:
 
     def work(self, ended: Callable[[Key, Any], None]) -> None:
         """Run all that was submitted; when a process dies, everything that has not ended is lost."""
-        import dask.multiprocessing
-        import dask.threaded
 
         def task_ended(key: Key, result: Any, graph: Any, state: Any, worker: Any) -> None:
             ended(key, result)
@@ -46,9 +44,13 @@ class LocalExecutor:
         # Dask's callbacks of a run: at its start, with its first state, before and after a task, at its end.
         callbacks = [(None, None, None, task_ended, None)]
         if self._execution.scheduler == "threads":
+            import dask.threaded
+
             with ThreadPoolExecutor(self.workers, thread_name_prefix="ostcal") as threads:
                 dask.threaded.get(self._graph, self._ends, pool=threads, callbacks=callbacks)
             return
+        import dask.multiprocessing
+
         try:
             with _process_pool(self.workers, self._execution.prepare) as processes:
                 dask.multiprocessing.get(

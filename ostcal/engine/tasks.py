@@ -407,22 +407,23 @@ def normalise_strip(job: MasterJob, start: int, stop: int, levels: dict[str, flo
     return PixelRange.of(rows)
 
 
-def merge_strips(
+def merge_and_finish(
+    finish: Callable[[MasterJob, JobResult], Any],
     job: MasterJob,
     prepared: Prepared,
-    strips: Sequence[StripResult],
-    normalization_levels: dict[str, float],
-    normalised: Sequence[PixelRange],
-) -> JobResult:
-    """Sum what the strips counted; pixels are measured after normalisation."""
+    strips: list[StripResult],
+    levels: dict[str, float] | None,
+    ranges: list[PixelRange],
+) -> Any:
+    """Sum what the strips counted and call `finish` with it; pixels are measured after normalisation."""
     whole = StripResult.joined(strips)
-    pixels = PixelRange.joined(normalised) if normalised else whole.pixels
-    return JobResult(
+    pixels = PixelRange.joined(ranges) if ranges else whole.pixels
+    result = JobResult(
         name=job.name,
         noise=prepared.noise,
         noise_measured=job.method.resolved(job.n_frames).needs_noise,
         levels=prepared.levels,
-        normalization_levels=normalization_levels,
+        normalization_levels=levels or {},
         rejected_per_frame=tuple(int(count) for count in whole.rejected_per_frame),
         n_samples=whole.n_samples,
         invalid=whole.invalid,
@@ -432,18 +433,7 @@ def merge_strips(
         mean=mean_of([pixels]),
         seconds={"read": whole.read_s, "combine": whole.combine_s, "write": whole.write_s},
     )
-
-
-def merge_and_finish(
-    finish: Callable[[MasterJob, JobResult], Any],
-    job: MasterJob,
-    prepared: Prepared,
-    strips: list[StripResult],
-    levels: dict[str, float] | None,
-    ranges: list[PixelRange],
-) -> Any:
-    """Call `finish` with what the strips counted."""
-    return finish(job, merge_strips(job, prepared, strips, levels or {}, ranges))
+    return finish(job, result)
 
 
 def mean_of(ranges: Sequence[PixelRange]) -> float:
