@@ -1,4 +1,4 @@
-"""Rows of a plane in whatever pieces they are wanted, read in the pieces in which they are stored."""
+"""Rows of a plane in pieces of any height, read in the pieces in which they are stored."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 
 class RowWindow:
-    """Rows that are given in pieces that go forward; each is read once, and kept while it may be wanted.
+    """Rows of a plane from the first to the last; each stored piece is read once, and kept while it may be needed.
 
-    A piece that ends within a stored one would have it decoded twice, or eight times where pieces are thin. The rows
-    are kept in one buffer: pieces allocated and freed in turn grew a process by 60 MB for every thread that went
-    through a master of 61 MP, and clearing those pages took longer than the arithmetic.
+    A piece that ends inside a stored one would have it decoded twice, or eight times where pieces are thin. The rows
+    are kept in one buffer: pieces allocated and freed in turn grew a process by 60 MB for every thread that read a
+    master of 61 MP, and clearing those pages took longer than the arithmetic.
 
     Parameters
     ----------
@@ -34,11 +34,11 @@ class RowWindow:
         """Rows that are in the buffer, from its first row on."""
 
     def rows(self, start: int, stop: int) -> NDArray[Any]:
-        """Give rows; `start` must not be less than at the last call."""
+        """Return a copy of rows, ``(stop - start, width)``; `start` must not be less than in the last call."""
         return self.borrowed(start, stop).copy()
 
     def borrowed(self, start: int, stop: int) -> NDArray[Any]:
-        """Give rows that are good until the next call only; otherwise as `rows`."""
+        """Return rows as `rows` does, without a copy: they are valid until the next call only."""
         if self._next <= start:
             self._first = self._next = start // self._step * self._step
         while self._buffer is None or self._next < stop:
@@ -50,7 +50,7 @@ class RowWindow:
         return self._buffer[start - self._first : stop - self._first]
 
     def _room_for(self, piece: NDArray[Any], start: int, stop: int) -> NDArray[Any]:
-        """Give the rows of the buffer that a piece goes to; those before `start` are forgotten where there is none."""
+        """Return the rows of the buffer for a piece; where it is full, rows before `start` are dropped."""
         filled = self._next - self._first
         if self._buffer is None:
             self._buffer = np.empty((len(piece) + stop - start, *piece.shape[1:]), piece.dtype)

@@ -14,7 +14,7 @@ from ostcal.errors import OstcalError, StorageError
 from ostcal.frames import FrameType
 from ostcal.library.history import HistoryEntry, add_to_history, subject_of
 from ostcal.measure.findings import Outcome
-from ostcal.places.objects import ObjectOptions, use_options
+from ostcal.places.object_requests import ObjectOptions, use_options
 from ostcal.status import Level, Status
 
 

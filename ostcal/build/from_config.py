@@ -10,7 +10,8 @@ from ostcal.engine.execution import ClusterClass, Execution, TlsFiles, default_w
 from ostcal.engine.rejection import Median, MinMax, NoRejection, RejectionMethod, SigmaClip, WinsorizedSigmaClip
 from ostcal.inputs.grouping import GroupRules
 from ostcal.measure.limits import DefectLimits, FrameLimits, MasterLimits
-from ostcal.places.objects import ObjectAccess, ObjectOptions
+from ostcal.places.object_requests import ObjectOptions
+from ostcal.places.objects import ObjectAccess
 from ostcal.places.paths import absolute, is_dir, is_remote
 
 

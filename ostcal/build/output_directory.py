@@ -16,7 +16,7 @@ from ostcal.library.store import MasterStore
 from ostcal.naming import safe_word
 from ostcal.places.durable import sweep_partial_files
 from ostcal.places.locking import LOCK_FILE, PROCESS_MARK, LockRules, is_running, locked
-from ostcal.places.paths import Place, check_writable, directories_in, joined, names_in, place, remove_tree
+from ostcal.places.paths import AnyPath, check_writable, directories_in, joined, names_in, path_of, remove_tree
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def owned(output_dir: str, wait_s: float) -> Iterator[None]:
             f"{output_dir}: masters cannot be written there ({error.strerror or error}); "
             "set master_frames.output_dir to a directory that you may write"
         ) from error
-    directory = place(output_dir)
+    directory = path_of(output_dir)
     advice = "choose another master_frames.output_dir"
     with locked(directory / LOCK_FILE, LockRules(wait_s=wait_s), what=output_dir, advice=advice):
         sweep_partial_files(directory)
@@ -57,14 +57,14 @@ def scratch_directory(output_dir: str) -> Iterator[str]:
     try:
         yield directory
     finally:
-        remove_tree(place(directory), ignore_errors=True)
+        remove_tree(path_of(directory), ignore_errors=True)
 
 
 def _scratch_prefix() -> str:
     return f"{SCRATCH_PREFIX}{safe_word(socket.gethostname())}-"
 
 
-def _sweep_scratch(output_dir: Place) -> None:
+def _sweep_scratch(output_dir: AnyPath) -> None:
     """Remove the frames that killed runs of this computer unpacked: gigabytes that nobody would look for."""
     prefix = _scratch_prefix()
     for directory in directories_in(output_dir):
@@ -73,7 +73,7 @@ def _sweep_scratch(output_dir: Place) -> None:
             remove_tree(directory, ignore_errors=True)
 
 
-def _sweep_unrecorded(output_dir: Place, store: MasterStore) -> None:
+def _sweep_unrecorded(output_dir: AnyPath, store: MasterStore) -> None:
     """Remove FITS files of masters whose run was killed before it recorded them: the next run makes them again."""
     begun = {stamp for name in store.left_behind() if (stamp := stamp_of(name))}
     if not begun:

@@ -27,7 +27,7 @@ from ostcal.frames import FrameStack
 from ostcal.inputs.gather import Source
 from ostcal.library.store import MasterStore
 from ostcal.measure.frames.survey import SeriesSurvey
-from ostcal.places.paths import place, stamp_of
+from ostcal.places.paths import path_of, version_of
 from ostcal.series.format import LEDGER
 from ostcal.series.record import record_path
 
@@ -56,10 +56,10 @@ class WorkKey:
                     (
                         source.frame.label,
                         source.fingerprint,
-                        *stamp_of(
-                            record_path(place(source.series) / LEDGER, source.index)
+                        *version_of(
+                            record_path(path_of(source.series) / LEDGER, source.index)
                             if source.fits is None
-                            else place(source.fits.source)
+                            else path_of(source.fits.source)
                         ),
                     )
                     for source in members

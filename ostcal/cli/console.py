@@ -127,7 +127,7 @@ def objects_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def reach_objects(config: Config | str | None) -> None:
     """Reach object stores as a configuration (or its file) says, or without one as the environment says."""
-    from ostcal.places.objects import ObjectOptions, use_options
+    from ostcal.places.object_requests import ObjectOptions, use_options
 
     use_options(ObjectOptions() if config is None else ObjectOptions(**load_config(config).storage.objects))
 
@@ -216,7 +216,7 @@ def _terminations_interrupt() -> Iterator[_Termination]:
 
     Both also end the wait for object stores.
     """
-    from ostcal.places.objects import give_up
+    from ostcal.places.object_requests import give_up
 
     termination = _Termination()
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers

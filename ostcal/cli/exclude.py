@@ -77,7 +77,7 @@ def exclude_command(
 
 def _decide(location: str, frames: tuple[int, ...], why: str, *, include: bool) -> None:
     from ostcal.places.locking import series_locked
-    from ostcal.places.paths import exists, place
+    from ostcal.places.paths import exists, path_of
     from ostcal.series.record import Decision
     from ostcal.series.writer import decide_frames
 
@@ -91,7 +91,7 @@ def _decide(location: str, frames: tuple[int, ...], why: str, *, include: bool) 
         who=f"{user}@{socket.gethostname()}",
         when=datetime.now(UTC).replace(microsecond=0),
     )
-    with series_locked(place(location)) if exists(location) else nullcontext():
+    with series_locked(path_of(location)) if exists(location) else nullcontext():
         decide_frames(location, frames, decision)
     for index in sorted(set(frames)):
         if include:

@@ -1,7 +1,7 @@
 """The 80-character cards of FITS headers: reading what programs write, writing what the standard says.
 
 Reading is done here rather than with astropy because importing ``astropy.io.fits`` takes 0.4 s, a third of what
-40 frames of 61 MP need to be combined, and because nothing that stands in a card may raise or warn.
+40 frames of 61 MP need to be combined, and because nothing in a card may raise or warn.
 """
 
 from __future__ import annotations
@@ -71,11 +71,11 @@ class Header:
             self._positions.setdefault(card_keyword(card), position)
 
     def __contains__(self, keyword: str) -> bool:
-        """Whether a card of that keyword is there."""
+        """Return whether a card of that keyword is there."""
         return keyword in self._positions
 
     def value(self, keyword: str) -> CardValue:
-        """Give the value of a keyword, ``None`` where it is missing or empty."""
+        """Return the value of a keyword, ``None`` where it is missing or empty."""
         position = self._positions.get(keyword)
         if position is None:
             return None
@@ -85,7 +85,7 @@ class Header:
         return value
 
     def text(self, *keywords: str) -> str | None:
-        """Give the first non-empty value of these keywords as text, without blanks at its ends."""
+        """Return the first non-empty value of these keywords as text, without blanks at its ends."""
         for keyword in keywords:
             value = self.value(keyword)
             if value is not None and (text := str(value).strip()):
@@ -93,7 +93,7 @@ class Header:
         return None
 
     def number(self, *keywords: str, low: float = -math.inf, high: float = math.inf) -> float | None:
-        """Give the first finite number from ``low`` to ``high`` among these keywords; text that is a number counts."""
+        """Return the first finite number from `low` to `high` among these keywords; text that is a number counts."""
         for keyword in keywords:
             number = _as_number(self.value(keyword))
             if number is not None and low <= number <= high:
@@ -101,12 +101,12 @@ class Header:
         return None
 
     def commentary(self, keyword: str) -> list[str]:
-        """Give the texts of all HISTORY or COMMENT cards."""
+        """Return the texts of all HISTORY or COMMENT cards."""
         return [card[8:].strip() for card in self.cards if card_keyword(card) == keyword]
 
 
 def card_keyword(card: str) -> str:
-    """Give the keyword of a card in capitals, also of the ESO form ``HIERARCH NAME = value``."""
+    """Return the keyword of a card in capitals, also of the ESO form ``HIERARCH NAME = value``."""
     keyword = card[:8].rstrip().upper()
     if keyword == "HIERARCH" and "=" in card:
         return card[8:].split("=", 1)[0].strip().upper()
@@ -159,7 +159,7 @@ def _continued(value: str, following: Iterable[str]) -> str:
 
 
 def _as_number(value: CardValue) -> float | None:
-    """Give a finite number or ``None``; ``1.5D3`` of Fortran programs is a number, a logical is none."""
+    """Return a finite number or ``None``; ``1.5D3`` of Fortran programs is a number, a logical is none."""
     if value is None or isinstance(value, bool) or (isinstance(value, str) and "_" in value):
         return None  # Python's float() would take 1_000 for a number
     try:
@@ -170,7 +170,7 @@ def _as_number(value: CardValue) -> float | None:
 
 
 def is_structural(keyword: str) -> bool:
-    """Whether a keyword says how the file is built, not what the frame is; such cards are always made anew."""
+    """Return whether a keyword says how the file is built, not what the frame is; such cards are always rewritten."""
     return _STRUCTURAL.fullmatch(keyword) is not None
 
 
@@ -301,5 +301,5 @@ def header_bytes(cards: Iterable[str]) -> bytes:
 
 
 def padded_length(length: int) -> int:
-    """Give a length in bytes rounded up to whole blocks of 2880 bytes."""
+    """Return a length in bytes rounded up to whole blocks of 2880 bytes."""
     return -(-length // BLOCK_LENGTH) * BLOCK_LENGTH

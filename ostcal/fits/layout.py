@@ -43,7 +43,7 @@ class ImageLayout:
 
     @property
     def is_whole(self) -> bool:
-        """Whether every stored integer is a whole number of ADU that is always a value."""
+        """Return whether every stored integer is a whole number of ADU that is always a value."""
         return self.bitpix > 0 and self.bscale == 1.0 and self.bzero.is_integer() and self.blank is None
 
 

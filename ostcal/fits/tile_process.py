@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def _strips(fits: Any, request: dict[str, Any]) -> Iterator[bytes]:
-    """Give stored samples, big-endian, in whole rows of tiles."""
+    """Return stored samples, big-endian, in whole rows of tiles."""
     lengths = (int(request["height"]), int(request["width"]))
     _limit(_BASE_MEMORY_BYTES, _BASE_CPU_S)
     with (

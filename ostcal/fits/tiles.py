@@ -58,7 +58,7 @@ class TileReader:
         self._end()
 
     def strips(self, image: TiledImage) -> Iterator[NDArray[np.uint8]]:
-        """Give the stored samples of an image from its first to its last, as bytes.
+        """Return the stored samples of an image from its first to its last, as bytes.
 
         Raises
         ------
@@ -143,7 +143,7 @@ def _read(process: subprocess.Popen[bytes], length: int) -> bytes:
 
 
 def _end_of(process: subprocess.Popen[bytes]) -> str:
-    """Say how a process ended that should not have."""
+    """Return how a process ended that should not have."""
     try:
         code = process.wait(_ENDING_S)
     except subprocess.TimeoutExpired:

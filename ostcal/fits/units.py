@@ -61,7 +61,7 @@ class Unit:
 
     @property
     def is_frame(self) -> bool:
-        """Whether it holds an image of two axes or more that is not a companion of another one (`COMPANIONS`)."""
+        """Whether it holds an image of two axes or more that is no companion of another one (`COMPANIONS`)."""
         if not (self.is_image or self.is_compressed_image):
             return False
         prefix = "Z" if self.is_compressed_image else ""

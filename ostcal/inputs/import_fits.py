@@ -16,7 +16,7 @@ from ostcal.inputs.group_names import series_names
 from ostcal.inputs.grouping import Group, GroupRules, group_frames
 from ostcal.places.durable import os_reason
 from ostcal.places.locking import series_locked
-from ostcal.places.paths import joined, make_directory, place
+from ostcal.places.paths import joined, make_directory, path_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ def import_all(
     reports = []
     for plan in plans:
         n_bytes = plan.n_bytes // max(1, len(plan.frames))
-        series = place(plan.location)
+        series = path_of(plan.location)
         try:
             make_directory(series.parent)  # where the lock goes
         except OSError as error:

@@ -29,7 +29,7 @@ from ostcal.places.paths import (
     joined,
     make_directory,
     normalized,
-    place,
+    path_of,
     same_contents,
     sync_directory,
     walk,
@@ -180,7 +180,7 @@ def _series_plan(location: str, target: str) -> CopyPlan:
 
 def _refuse_other_series(plan: CopyPlan) -> None:
     """Refuse to replace a series by another one of its name: of the same series at least one frame is the same."""
-    ledger = place(plan.target) / LEDGER
+    ledger = path_of(plan.target) / LEDGER
     there = {record.index: record for record in (read_ledger(ledger)[0] if ledger.is_dir() else ())}
     ours = {record.index: record for record in plan.records.values()}
     if there and ours and not any(there.get(index) == record for index, record in ours.items()):

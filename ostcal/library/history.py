@@ -16,7 +16,7 @@ from ostcal.inputs.grouping import GroupKey
 from ostcal.measure.findings import Outcome
 from ostcal.places.durable import os_reason
 from ostcal.places.objects import ObjectPath
-from ostcal.places.paths import joined, open_binary, place, sync_directory
+from ostcal.places.paths import joined, open_binary, path_of, sync_directory
 
 HISTORY_NAME = "quality_history.jsonl"
 MAX_BYTES = 64 << 20
@@ -64,7 +64,7 @@ def add_to_history(output_dir: str, entries: Sequence[HistoryEntry]) -> None:
         If the file cannot be written.
     """
     lines = b"".join(to_json(entry) + b"\n" for entry in entries)
-    path = place(joined(output_dir, HISTORY_NAME))
+    path = path_of(joined(output_dir, HISTORY_NAME))
     if isinstance(path, ObjectPath):
         _append_to_object(path, lines)
         return

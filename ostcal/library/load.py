@@ -13,7 +13,7 @@ from ostcal.errors import InputError
 from ostcal.frames import FrameType
 from ostcal.inputs.grouping import GroupKey
 from ostcal.library.find import LibraryMaster, find_masters
-from ostcal.places.objects import ObjectOptions, use_options
+from ostcal.places.object_requests import ObjectOptions, use_options
 from ostcal.places.paths import is_dir
 
 SETTINGS = ("camera", "camera_id", "gain", "offset", "binning", "readout_mode", "temperature_c", "width", "height")

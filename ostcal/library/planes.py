@@ -21,15 +21,15 @@ from ostcal.errors import StorageError
 from ostcal.frames import MAX_SIDE
 from ostcal.places.durable import full_disk_advice, is_disk_full, os_reason, read_bounded, write_atomically
 from ostcal.places.paths import (
-    Place,
+    AnyPath,
     is_file,
     joined,
     make_directory,
     names_in,
-    place,
+    path_of,
     read_whole,
     retried,
-    stamp_of,
+    version_of,
 )
 from ostcal.series.shard_reader import blosc_only, decode_chunk, fill_from_chunks
 
@@ -192,7 +192,7 @@ class MasterWriter(_Planes):
         StorageError
             If it cannot be written.
         """
-        path = place(joined(self.location, SURVEY_FILE))
+        path = path_of(joined(self.location, SURVEY_FILE))
         try:
             write_atomically(path, to_json(survey, indent=2), durable=False)
         except OSError as error:
@@ -205,8 +205,8 @@ class MasterWriter(_Planes):
         except FileNotFoundError:
             return 0
 
-    def _result(self, start: int) -> Place:
-        return place(joined(self.location, STRIPS, f"{start // self.grid.chunk_rows}.json"))
+    def _result(self, start: int) -> AnyPath:
+        return path_of(joined(self.location, STRIPS, f"{start // self.grid.chunk_rows}.json"))
 
     def write_defects(self, read_rows: Callable[[int, int], NDArray[np.uint8]]) -> None:
         """Add the plane of defect bits.
@@ -220,7 +220,7 @@ class MasterWriter(_Planes):
         StorageError
             If it cannot be written.
         """
-        path = place(joined(self.location, "dq"))
+        path = path_of(joined(self.location, "dq"))
         if not self.has("dq"):  # a cluster may run a task again
             try:
                 create_plane(path, self.grid, DTYPES["dq"])
@@ -263,7 +263,7 @@ class MasterWriter(_Planes):
 
     def _put(self, path: str, data: bytes, *, past_cache: bool = False) -> None:
         try:
-            write_atomically(place(path), data, durable=False, past_cache=past_cache)
+            write_atomically(path_of(path), data, durable=False, past_cache=past_cache)
         except OSError as error:
             reason = f"rows of a master cannot be written: {os_reason(error)}"
             raise StorageError(f"{path}: {full_disk_advice(error) if is_disk_full(error) else reason}") from error
@@ -283,7 +283,7 @@ class StoredMaster(_Planes):
         return self.read_rows(plane, 0, self.grid.height)
 
 
-def create_plane(path: Place, grid: Grid, dtype: str) -> None:
+def create_plane(path: AnyPath, grid: Grid, dtype: str) -> None:
     """Write the metadata of a plane, as zarr-python writes them (importing it takes 0.1 s); chunks come later."""
     itemsize = np.dtype(dtype).itemsize
     blosc_settings = {"typesize": itemsize, "cname": "lz4", "clevel": _LEVEL, "shuffle": "bitshuffle", "blocksize": 0}
@@ -306,10 +306,10 @@ def create_plane(path: Place, grid: Grid, dtype: str) -> None:
     write_atomically(path / METADATA_FILE, to_json(metadata, indent=2), durable=False)
 
 
-def grid_of(path: Place) -> Grid:
+def grid_of(path: AnyPath) -> Grid:
     """Read size and chunks of a master; once per process and master."""
     try:
-        stamp = stamp_of(path / "master" / METADATA_FILE)
+        stamp = version_of(path / "master" / METADATA_FILE)
     except OSError as error:
         raise StorageError(f"{path}: there is no such master: {os_reason(error)}") from error
     return _read_grid(str(path), stamp)
@@ -317,7 +317,7 @@ def grid_of(path: Place) -> Grid:
 
 @lru_cache(maxsize=256)
 def _read_grid(location: str, stamp: tuple[int, int | str]) -> Grid:
-    path = place(location)
+    path = path_of(location)
     grids = set()
     for plane, dtype in PLANES.items():
         metadata = read_object(path / plane / METADATA_FILE, path, MAX_METADATA_BYTES)
@@ -342,7 +342,7 @@ def _read_grid(location: str, stamp: tuple[int, int | str]) -> Grid:
     return grids.pop()
 
 
-def read_object(path: Place, location: Place, limit_bytes: int) -> dict[str, Any]:
+def read_object(path: AnyPath, location: AnyPath, limit_bytes: int) -> dict[str, Any]:
     """Read the JSON object in a file of the master at `location`."""
     try:
         value = parse_json(read_bounded(path, limit_bytes))

@@ -52,8 +52,8 @@ from ostcal.places.durable import (
 )
 from ostcal.places.locking import PROCESS_MARK, is_running
 from ostcal.places.paths import (
+    AnyPath,
     Location,
-    Place,
     directories_in,
     in_parallel,
     make_directory,
@@ -61,7 +61,7 @@ from ostcal.places.paths import (
     move_tree,
     names_in,
     newest_s,
-    place,
+    path_of,
     remove_tree,
     sync_directory,
 )
@@ -89,7 +89,7 @@ class MasterStore:
 
     def __init__(self, location: Location) -> None:
         self.location = os.fspath(location)
-        self._path = place(location)
+        self._path = path_of(location)
 
     def create(self, name: str, shape: tuple[int, int], chunk_rows: int, *, work: str = "") -> MasterWriter:
         """Make the arrays of a new master, or take over those that an interrupted run of the same work left.
@@ -139,7 +139,7 @@ class MasterStore:
             raise StorageError(f"{path}: the master cannot be created: {os_reason(error)}") from error
         return MasterWriter(location=str(path), grid=grid)
 
-    def _adopt(self, path: Place, grid: Grid, work: str) -> bool:
+    def _adopt(self, path: AnyPath, grid: Grid, work: str) -> bool:
         """Take over what an interrupted run of the same work left; the caller holds the lock of the directory."""
         for left in self._subgroups():
             if not _is_left_behind(left) or _mark_of(left).get("work") != work or not (left / STRIPS).is_dir():
@@ -317,12 +317,12 @@ class MasterStore:
             ) from error
         return swept
 
-    def _subgroup(self, name: str) -> Place:
+    def _subgroup(self, name: str) -> AnyPath:
         if not _NAME.fullmatch(name):
             raise StorageError(f"{self.location}: {name!r} is no name for a master")
         return self._path / name
 
-    def _subgroups(self) -> list[Place]:
+    def _subgroups(self) -> list[AnyPath]:
         try:
             return directories_in(self._path)
         except FileNotFoundError:
@@ -339,7 +339,7 @@ def _writer_mark(work: str) -> dict[str, Any]:
     return {**mark, "work": work}
 
 
-def _mark_of(path: Place) -> dict[str, Any]:
+def _mark_of(path: AnyPath) -> dict[str, Any]:
     """Return the mark of the writer of a master; empty if it cannot be read."""
     try:
         mark = parse_json(read_bounded(path / _WRITING_FILE, MAX_METADATA_BYTES))
@@ -348,7 +348,7 @@ def _mark_of(path: Place) -> dict[str, Any]:
     return mark if isinstance(mark, dict) else {}
 
 
-def _is_left_behind(path: Place, *, alone: bool = False) -> bool:
+def _is_left_behind(path: AnyPath, *, alone: bool = False) -> bool:
     """Return whether a directory is of a master that was never completed and nobody is writing any more."""
     if not path.is_dir() or (path / METADATA_FILE).is_file():
         return False

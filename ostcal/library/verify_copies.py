@@ -22,7 +22,7 @@ from ostcal.library.planes import DTYPES, PLANES, Plane, StoredMaster
 from ostcal.library.store import MasterStore
 from ostcal.places.durable import PARTIAL_ENDING, os_reason, read_bounded
 from ostcal.places.fingerprint import fingerprint_rows, rows_fingerprint
-from ostcal.places.paths import directories_in, files_below, joined, names_in, open_binary, place
+from ostcal.places.paths import directories_in, files_below, joined, names_in, open_binary, path_of
 from ostcal.series.format import LEDGER
 from ostcal.series.reader import Series, open_series, read_committed
 from ostcal.series.record import EXCLUSION_NAME, RECORD_NAME, FrameRecord, frame_statistics
@@ -154,7 +154,7 @@ def check_store(location: str) -> tuple[list[str], list[str]]:
 
 
 def _group_metadata(location: str) -> list[str]:
-    path = place(joined(location, METADATA_FILE))
+    path = path_of(joined(location, METADATA_FILE))
     try:
         metadata = parse_json(read_bounded(path, _MAX_METADATA_BYTES))
     except (ValueError, OSError) as error:

@@ -33,7 +33,7 @@ from typing import BinaryIO
 
 from ostcal.places.direct_output import write_past_cache
 from ostcal.places.objects import ObjectPath
-from ostcal.places.paths import Place, read_start, sync_directory
+from ostcal.places.paths import AnyPath, read_start, sync_directory
 
 PARTIAL_ENDING = ".partial"
 """Ending of everything that is being written; zarr-python's own temporary files have it too."""
@@ -58,7 +58,7 @@ def full_disk_advice(error: OSError) -> str:
     return f"the disk is full ({error.strerror}); free space or choose another output directory"
 
 
-def read_bounded(path: Place, limit_bytes: int) -> bytes:
+def read_bounded(path: AnyPath, limit_bytes: int) -> bytes:
     """Read a small file; ValueError where it is larger than `limit_bytes`."""
     data = read_start(path, limit_bytes + 1)
     if len(data) > limit_bytes:
@@ -66,7 +66,7 @@ def read_bounded(path: Place, limit_bytes: int) -> bytes:
     return data
 
 
-def write_atomically(path: Place, data: bytes | memoryview, *, durable: bool, past_cache: bool = False) -> None:
+def write_atomically(path: AnyPath, data: bytes | memoryview, *, durable: bool, past_cache: bool = False) -> None:
     """Write a file under a temporary name and rename it; an object is complete or absent by itself.
 
     Parameters
@@ -139,7 +139,7 @@ def _rename(source: Path, target: Path) -> None:
     source.replace(target)
 
 
-def sync_file(path: Place) -> None:
+def sync_file(path: AnyPath) -> None:
     """Wait until the contents of a file that another library wrote are on the disk."""
     if isinstance(path, ObjectPath):
         return
@@ -147,7 +147,7 @@ def sync_file(path: Place) -> None:
         os.fsync(file.fileno())
 
 
-def sweep_partials(directory: Place) -> list[Path]:
+def sweep_partials(directory: AnyPath) -> list[Path]:
     """Delete what a killed process left half-written below a directory; returns what was deleted."""
     if isinstance(directory, ObjectPath):  # nothing is ever half-written there
         return []
@@ -160,7 +160,7 @@ def sweep_partials(directory: Place) -> list[Path]:
     return stray
 
 
-def sweep_partial_files(directory: Place) -> None:
+def sweep_partial_files(directory: AnyPath) -> None:
     """Delete what killed processes left half-written in a directory, not below it; only while nobody else writes."""
     if isinstance(directory, ObjectPath):
         return

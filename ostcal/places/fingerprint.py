@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 def fingerprint_rows(height: int) -> tuple[int, int, int]:
-    """Give the three rows whose values identify a frame: a quarter, half and three quarters up."""
+    """Return the three rows whose values identify a frame: a quarter, half and three quarters up."""
     return height // 4, height // 2, 3 * height // 4
 
 

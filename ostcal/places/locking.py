@@ -33,7 +33,7 @@ from typing import Final
 from ostcal.codec import from_json, to_json
 from ostcal.errors import StorageError, UnreachableError
 from ostcal.places.durable import os_reason, read_bounded
-from ostcal.places.paths import Place, clock_s, create_exclusively, modified_s, names_in, touch
+from ostcal.places.paths import AnyPath, clock_s, create_exclusively, modified_s, names_in, touch
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ class _Words:
     def who(self, seen: _Seen) -> str:
         return f"{self.what}: another run is writing there: {_name(seen)}, last sign of life {seen.age_s:.0f} s ago"
 
-    def refusal(self, path: Place, seen: _Seen, rules: LockRules) -> str:
+    def refusal(self, path: AnyPath, seen: _Seen, rules: LockRules) -> str:
         here = seen.owner is not None and seen.owner.host == socket.gethostname()
         left = "" if here else f" (after {rules.abandoned_after_s:.0f} s without a sign of life it counts as gone)"
         other = f", or {self.advice}" if self.advice else ""
@@ -122,7 +122,7 @@ class _Words:
 
 
 @contextlib.contextmanager
-def locked(path: Place, rules: LockRules | None = None, *, what: str, advice: str = "") -> Iterator[None]:
+def locked(path: AnyPath, rules: LockRules | None = None, *, what: str, advice: str = "") -> Iterator[None]:
     """Hold a lock while the context lasts.
 
     Parameters
@@ -159,7 +159,7 @@ def locked(path: Place, rules: LockRules | None = None, *, what: str, advice: st
 
 
 @contextlib.contextmanager
-def series_locked(series: Place) -> Iterator[None]:
+def series_locked(series: AnyPath) -> Iterator[None]:
     """Hold the locks that capture takes for a series: of its name, and of the name whose second series it may be.
 
     Raises
@@ -176,7 +176,7 @@ def series_locked(series: Place) -> Iterator[None]:
 
 
 def is_running(pid: int, process: str) -> bool:
-    """Whether a process of this computer lives, by its number and the `PROCESS_MARK` it had."""
+    """Return whether a process of this computer lives, by its number and the `PROCESS_MARK` it had."""
     if pid == os.getpid():
         return process == PROCESS_MARK
     if sys.platform == "win32":  # os.kill would end the process there
@@ -198,7 +198,7 @@ def is_running(pid: int, process: str) -> bool:
 # ---- getting and giving back ----
 
 
-def _acquire(path: Place, mine: LockOwner, rules: LockRules, words: _Words) -> None:
+def _acquire(path: AnyPath, mine: LockOwner, rules: LockRules, words: _Words) -> None:
     until_s = time.monotonic() + rules.wait_s
     told = False
     while True:
@@ -219,7 +219,7 @@ def _acquire(path: Place, mine: LockOwner, rules: LockRules, words: _Words) -> N
         time.sleep(min(rules.poll_s, left_s))
 
 
-def _try(path: Place, mine: LockOwner, rules: LockRules, depth: int) -> _Seen | None:
+def _try(path: AnyPath, mine: LockOwner, rules: LockRules, depth: int) -> _Seen | None:
     """Take a lock; gives who has it where that is not possible now."""
     for _ in range(_TRIES):
         if _create(path, mine):
@@ -235,7 +235,7 @@ def _try(path: Place, mine: LockOwner, rules: LockRules, depth: int) -> _Seen | 
     raise OSError(f"it came and went {_TRIES} times while it was looked at")
 
 
-def _take_away(path: Place, seen: _Seen, mine: LockOwner, rules: LockRules, depth: int) -> _Seen | None:
+def _take_away(path: AnyPath, seen: _Seen, mine: LockOwner, rules: LockRules, depth: int) -> _Seen | None:
     """Remove an abandoned lock; gives who else is doing that."""
     guard = path.with_name(f"{path.name}.{seen.token}")
     other = _try(guard, mine, rules, depth + 1)
@@ -252,12 +252,12 @@ def _take_away(path: Place, seen: _Seen, mine: LockOwner, rules: LockRules, dept
     return None
 
 
-def _create(path: Place, mine: LockOwner) -> bool:
+def _create(path: AnyPath, mine: LockOwner) -> bool:
     """Create the lock file; false where there is one."""
     return create_exclusively(path, to_json(mine, indent=2))
 
 
-def _release(path: Place, mine: LockOwner) -> None:
+def _release(path: AnyPath, mine: LockOwner) -> None:
     """Remove our own lock, and no other."""
     try:
         seen = _look(path)
@@ -267,7 +267,7 @@ def _release(path: Place, mine: LockOwner) -> None:
         logger.warning("%s: the lock cannot be removed (%s); the next run sees that it is left behind", path, error)
 
 
-def _beat(path: Place, mine: LockOwner, rules: LockRules, ended: threading.Event) -> None:
+def _beat(path: AnyPath, mine: LockOwner, rules: LockRules, ended: threading.Event) -> None:
     """Touch the lock as long as it is ours."""
     while not ended.wait(rules.heartbeat_s):
         try:
@@ -284,7 +284,7 @@ def _beat(path: Place, mine: LockOwner, rules: LockRules, ended: threading.Event
             logger.debug("%s: the lock could not be touched: %s", path, error)
 
 
-def _sweep(path: Place, mine: LockOwner, rules: LockRules) -> None:
+def _sweep(path: AnyPath, mine: LockOwner, rules: LockRules) -> None:
     """Remove second locks of runs that were killed at removing the first; they guard locks that are gone."""
     with contextlib.suppress(OSError, UnreachableError):
         strays = [name for name in names_in(path.parent) if name.startswith(f"{path.name}.")]
@@ -297,7 +297,7 @@ def _sweep(path: Place, mine: LockOwner, rules: LockRules) -> None:
 # ---- who ----
 
 
-def _look(path: Place) -> _Seen | None:
+def _look(path: AnyPath) -> _Seen | None:
     """Read a lock file; ``None`` where there is none."""
     try:
         touched_s = modified_s(path)
@@ -351,7 +351,7 @@ def _this_machine() -> str:
 
 
 def _start_of(pid: int) -> str:
-    """Give when a process was started, in ticks; empty where the system does not say, ``ended`` for a zombie."""
+    """Return when a process was started, in ticks; empty where the system does not say, ``ended`` for a zombie."""
     try:
         words = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
         return "ended" if words[0] in (b"Z", b"X") else words[19].decode("ascii")

@@ -10,17 +10,18 @@ import contextlib
 import os
 import threading
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from ostcal.places.paths import is_remote
 
 STRIPS_AHEAD = 2
-"""Strips that are asked for beyond the one that is read: what two threads read next."""
+"""Strips that are announced beyond the one that is read: what two threads read next."""
 
 _MOST_WORTH_WHILE = 65_536
 
 
 def half_of_limit() -> int:
-    """Give half of the files that the system allows this process; 0 where files cannot be read without a position."""
+    """Return half of the files that the system allows this process; 0 where it has no ``preadv`` (Windows)."""
     try:
         from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit
     except ImportError:  # Windows, which has no preadv either
@@ -34,18 +35,38 @@ def half_of_limit() -> int:
 MOST_OPEN_FILES = half_of_limit()
 """Files that are kept open at a time, by all threads together."""
 
-_lock = threading.Lock()
-_n_open = 0
+
+class _Budget:
+    """Counts the files that are kept open in this process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._n_open = 0
+
+    def claim(self, count: int) -> bool:
+        """Count files that are opened; returns false where they would be too many."""
+        with self._lock:
+            if self._n_open + count > MOST_OPEN_FILES:
+                return False
+            self._n_open += count
+            return True
+
+    def release(self, count: int) -> None:
+        with self._lock:
+            self._n_open -= count
+
+
+_budget: Final = _Budget()
 
 
 @contextlib.contextmanager
 def kept_open(paths: Sequence[str]) -> Iterator[tuple[int, ...] | None]:
-    """Open local files for reading; gives their descriptors, or ``None`` where each block has to open them anew.
+    """Open local files for reading; yields their descriptors, or ``None`` where each block has to open them again.
 
-    That is so for objects of a store, for more files than may be open, and where one of them cannot be opened: who
-    reads it meets the same error and can name it.
+    That is so for objects of a store, for more files than may be open, and where one of them cannot be opened: its
+    reader meets the same error and can name it.
     """
-    if is_remote(paths[0]) or not _claim(len(paths)):
+    if is_remote(paths[0]) or not _budget.claim(len(paths)):
         yield None
         return
     opened: list[int] = []
@@ -57,13 +78,13 @@ def kept_open(paths: Sequence[str]) -> Iterator[tuple[int, ...] | None]:
     finally:
         for descriptor in opened:
             os.close(descriptor)
-        _claim(-len(paths))
+        _budget.release(len(paths))
 
 
 def read_ahead(descriptor: int, offset: int, n_bytes: int) -> None:
-    """Tell the system that a part of a file will be read soon, so that many parts are on their way at a time.
+    """Announce to the system that a part of a file will be read soon, so that it reads many parts at a time.
 
-    A thread that asks for one piece after the other of 40 files leaves the disk idle: of 1.4 GB/s it had 0.4.
+    A thread that reads one piece after the other of 40 files leaves the disk idle: it had 0.4 of 1.4 GB/s.
     """
     if hasattr(os, "posix_fadvise") and n_bytes > 0 and not _is_there(descriptor, offset + n_bytes - 1):
         with contextlib.suppress(OSError):  # a hint
@@ -71,20 +92,10 @@ def read_ahead(descriptor: int, offset: int, n_bytes: int) -> None:
 
 
 def _is_there(descriptor: int, offset: int) -> bool:
-    """Tell whether a byte of a file is in the page cache. Asking for what is there takes 24 us of each frame's MB."""
+    """Return whether a byte of a file is in the page cache: asking for a MB that is there takes 24 us."""
     if not hasattr(os, "RWF_NOWAIT"):
         return False
     try:
         return os.preadv(descriptor, [bytearray(1)], offset, os.RWF_NOWAIT) == 1
     except OSError:
         return False
-
-
-def _claim(count: int) -> bool:
-    """Count files that are opened, or closed if negative; False where they would be too many."""
-    global _n_open
-    with _lock:
-        if _n_open + count > MOST_OPEN_FILES:
-            return False
-        _n_open += count
-        return True

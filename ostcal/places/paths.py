@@ -1,8 +1,9 @@
-"""Locations: directories of this computer or prefixes of an object store, asked and changed in one way.
+"""Files and directories of this computer and of object stores, read and changed in one way.
 
-Above this module a location is a string and nobody asks which kind it is. A `Place` is either a `pathlib.Path` or an
-`ObjectPath` with the same methods; what `os` and `shutil` have as functions is here. An object store has no
-directories: one is there as long as something is below it, and making one does nothing.
+A *location* is a string: a path, or ``s3://bucket/prefix``. The rooms above hold locations and do not distinguish the
+two kinds. A *path* is what a location becomes when it is used (`path_of`): a `pathlib.Path`, or an `ObjectPath` with
+the same methods. The functions of `os` and `shutil` are here for both. An object store has no directories: one exists
+as long as something is below it, and making one does nothing.
 """
 
 from __future__ import annotations
@@ -19,24 +20,23 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, TypeVar
 
 from ostcal.errors import StorageError
 from ostcal.places.objects import ObjectPath, ObjectState, etag_of_file, is_object_location
 
-Place = Path | ObjectPath
+AnyPath = Path | ObjectPath
 Location = str | os.PathLike[str]
 
 REQUESTS_AT_ONCE: Final = 16
-"""Requests to an object store that one step has on the way: each waits 10 to 100 ms, most of it for the network."""
+"""Requests to an object store that one step makes at a time: each takes 10 to 100 ms, most of it in the network."""
 _KNOWN_FOR_S = 10.0
-"""How long the state of an object is believed that only grows and is asked for with every strip."""
+"""How long the version of an object is believed that only grows and is asked for with every strip."""
 _BUFFER_BYTES = 1 << 16
 _COMPARED_BYTES = 8 << 20
 _TRANSIENT = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT)
-"""What network file systems give for a moment while their server restarts or a cached handle is out of date."""
+"""Errors of network file systems while their server restarts or a cached handle is out of date."""
 _PAUSES_S = (0.1, 0.5, 2.0)
 
 _T = TypeVar("_T")
@@ -47,12 +47,12 @@ _R = TypeVar("_R")
 
 
 def is_remote(location: Location | ObjectPath) -> bool:
-    """Whether a location is in an object store."""
+    """Return whether a location is in an object store."""
     return isinstance(location, ObjectPath) or (not isinstance(location, Path) and is_object_location(str(location)))
 
 
-def place(location: Location) -> Place:
-    """Give a location as a path of its kind.
+def path_of(location: Location) -> AnyPath:
+    """Return the path of a location.
 
     Raises
     ------
@@ -63,27 +63,27 @@ def place(location: Location) -> Place:
 
 
 def joined(location: Location, *names: str) -> str:
-    """Give the location of something below another one."""
+    """Return the location of a name below another location."""
     return posixpath.join(str(location), *names) if is_remote(location) else os.path.join(location, *names)
 
 
 def normalized(location: Location) -> str:
-    """Give a location without needless parts, so that the same one is the same text."""
+    """Return a location without needless parts, so that one file has one text."""
     return str(ObjectPath.of(str(location))) if is_remote(location) else os.path.normpath(location)
 
 
 def absolute(location: Location) -> str:
-    """Give a location that means the same in every directory."""
+    """Return a location that does not depend on the current directory."""
     return normalized(location) if is_remote(location) else os.path.abspath(location)
 
 
 def parent_of(location: Location) -> str:
-    """Give what a location lies in; "" for a bare name."""
+    """Return the directory of a location; "" for a bare name."""
     return posixpath.dirname(str(location)) if is_remote(location) else os.path.dirname(location)
 
 
 def is_below(location: Location, directory: Location) -> bool:
-    """Whether a location is a directory or lies below it, links followed."""
+    """Return whether a location is a directory or lies below it, links followed."""
     if is_remote(location) or is_remote(directory):
         if not (is_remote(location) and is_remote(directory)):
             return False
@@ -98,35 +98,35 @@ def is_below(location: Location, directory: Location) -> bool:
 
 
 def exists(location: Location) -> bool:
-    """Whether there is something."""
-    return place(location).exists()
+    """Return whether there is a file, a directory or an object."""
+    return path_of(location).exists()
 
 
 def is_dir(location: Location) -> bool:
-    """Whether there is a directory, or something below a prefix."""
-    return place(location).is_dir()
+    """Return whether there is a directory, or an object below a prefix."""
+    return path_of(location).is_dir()
 
 
 def is_taken(location: Location) -> bool:
-    """Whether a name is taken, by a link that leads nowhere too."""
+    """Return whether a name is taken, also by a broken link."""
     return is_file(location) if is_remote(location) else os.path.lexists(location)
 
 
 def is_file(location: Location) -> bool:
-    """Whether there is a file or an object."""
-    return place(location).is_file()
+    """Return whether there is a file or an object."""
+    return path_of(location).is_file()
 
 
-def names_in(directory: Location | Place) -> list[str]:
-    """Give the names of all that lies in a directory; FileNotFoundError where a local one is missing."""
+def names_in(directory: Location | AnyPath) -> list[str]:
+    """Return the names in a directory; FileNotFoundError where a local one is missing."""
     if isinstance(directory, Path) or not is_remote(directory):
         return os.listdir(directory)  # type: ignore[arg-type]
     below, files = _objects(directory).entries()
     return [*below, *files]
 
 
-def directories_in(directory: Location | Place) -> list[Place]:
-    """Give the directories in a directory, sorted; FileNotFoundError where a local one is missing."""
+def directories_in(directory: Location | AnyPath) -> list[AnyPath]:
+    """Return the directories in a directory, sorted; FileNotFoundError where a local one is missing."""
     if is_remote(directory):
         there = _objects(directory)
         return [there / name for name in there.entries()[0]]
@@ -137,7 +137,7 @@ def directories_in(directory: Location | Place) -> list[Place]:
 def walk(
     directory: Location, onerror: Callable[[OSError], None] | None = None, *, followlinks: bool = False
 ) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Give directories with the names of the directories and files in them, as `os.walk` does, top down."""
+    """Yield directories with the names of the directories and files in them, top down, as `os.walk` does."""
     if not is_remote(directory):
         yield from os.walk(directory, onerror=onerror, followlinks=followlinks)
         return
@@ -148,12 +148,12 @@ def walk(
 
 
 def real(location: Location) -> str:
-    """Give the one name of what a location leads to, links followed."""
+    """Return a location with its links followed."""
     return normalized(location) if is_remote(location) else os.path.realpath(location)
 
 
 def files_below(directory: Location) -> dict[str, int]:
-    """Give the size of all files below a directory, by their names from there with ``/``, sorted."""
+    """Return the sizes in bytes of all files below a directory, by their relative names with ``/``, sorted."""
     if is_remote(directory):
         root = _objects(directory)
         start = len(root.key) + 1 if root.key else 0
@@ -168,13 +168,13 @@ def files_below(directory: Location) -> dict[str, int]:
     return dict(sorted(found.items()))
 
 
-def size_of(location: Location | Place) -> int:
-    """Give the bytes of a file; OSError where there is none."""
+def size_of(location: Location | AnyPath) -> int:
+    """Return the bytes of a file; OSError where there is none."""
     return _objects(location).state().size if is_remote(location) else os.stat(str(location)).st_size
 
 
-def stamp_of(location: Location | Place) -> tuple[int, int | str]:
-    """Give size and state of a file, which change when its contents do; OSError where there is none."""
+def version_of(location: Location | AnyPath) -> tuple[int, int | str]:
+    """Return size and time or ETag of a file, which change when its contents do; OSError where there is none."""
     if is_remote(location):
         state = _objects(location).state()
         return state.size, state.e_tag or str(state.modified_s)
@@ -182,32 +182,33 @@ def stamp_of(location: Location | Place) -> tuple[int, int | str]:
     return status.st_size, status.st_mtime_ns
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Known:
-    stamp: tuple[int, int | str]
-    until_s: float
+class _RecentVersions:
+    """Versions of objects, each believed for ten seconds."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._versions: dict[str, tuple[float, tuple[int, int | str]]] = {}
+
+    def of(self, location: str, *, fresh: bool) -> tuple[int, int | str]:
+        with self._lock:
+            until_s, version = self._versions.get(location, (0.0, None))
+        if fresh or version is None or until_s < time.monotonic():
+            until_s, version = time.monotonic() + _KNOWN_FOR_S, version_of(location)
+            with self._lock:
+                self._versions[location] = until_s, version
+        return version
 
 
-_known: dict[str, _Known] = {}
-_known_lock = threading.Lock()
+_recent_versions: Final = _RecentVersions()
 
 
-def recent_stamp_of(location: str, *, fresh: bool = False) -> tuple[int, int | str]:
-    """Give `stamp_of` a file that is asked for with every strip; of an object it may be ten seconds old."""
-    if not is_remote(location):
-        return stamp_of(location)
-    now = time.monotonic()
-    with _known_lock:
-        known = _known.get(location)
-    if fresh or known is None or known.until_s < now:
-        known = _Known(stamp=stamp_of(location), until_s=now + _KNOWN_FOR_S)
-        with _known_lock:
-            _known[location] = known
-    return known.stamp
+def recent_version_of(location: str, *, fresh: bool = False) -> tuple[int, int | str]:
+    """Return `version_of` a file that is asked for with every strip; of an object it may be ten seconds old."""
+    return _recent_versions.of(location, fresh=fresh) if is_remote(location) else version_of(location)
 
 
-def newest_s(directory: Place) -> float:
-    """Give when something in a directory changed last, seconds since 1970; FileNotFoundError where it is missing."""
+def newest_s(directory: AnyPath) -> float:
+    """Return when a directory was changed last, seconds since 1970; FileNotFoundError where it is missing."""
     if isinstance(directory, Path):
         return directory.stat().st_mtime
     times = [state.modified_s for state in directory.objects_below()]
@@ -219,7 +220,7 @@ def newest_s(directory: Place) -> float:
 # ---- reading ----
 
 
-def read_start(file: Place, length: int) -> bytes:
+def read_start(file: AnyPath, length: int) -> bytes:
     """Read the first bytes of a file, all of it where it is shorter."""
     if isinstance(file, Path):
         with file.open("rb") as stream:
@@ -228,7 +229,7 @@ def read_start(file: Place, length: int) -> bytes:
         return file.read_range(0, length)
     except FileNotFoundError:
         file.state()
-        return b""  # it is there and empty: no range begins in it
+        return b""  # it exists and is empty: no range begins in it
 
 
 def read_whole(location: str) -> bytes:
@@ -282,7 +283,7 @@ class _ObjectReader(io.RawIOBase):
         return len(data)
 
 
-def in_parallel(location: Location | Place, function: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
+def in_parallel(location: Location | AnyPath, function: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
     """Call a function for each item: several at a time where each is a request to an object store."""
     if not is_remote(location):
         return [function(item) for item in items]
@@ -305,7 +306,7 @@ def retried(function: Callable[[], _T], pauses_s: Iterable[float] = _PAUSES_S) -
 # ---- writing ----
 
 
-def make_directory(location: Location | Place) -> None:
+def make_directory(location: Location | AnyPath) -> None:
     """Make a directory with those above it; their names are on the disk when this returns; OSError where that fails."""
     if is_remote(location):
         return
@@ -316,7 +317,7 @@ def make_directory(location: Location | Place) -> None:
         sync_directory(path.parent)
 
 
-def sync_directory(path: Place) -> None:
+def sync_directory(path: AnyPath) -> None:
     """Wait until the names in a directory are on the disk; does nothing where the system cannot (Windows)."""
     if os.name == "nt" or isinstance(path, ObjectPath):
         return
@@ -333,8 +334,8 @@ def sync_directory(path: Place) -> None:
         os.close(descriptor)
 
 
-def make_new_directory(path: Place) -> None:
-    """Make a directory; FileExistsError where there is one, or where anything is below a prefix."""
+def make_new_directory(path: AnyPath) -> None:
+    """Make a directory; FileExistsError where there is one, or anything below a prefix."""
     if isinstance(path, Path):
         path.mkdir()
     elif path.exists():
@@ -342,15 +343,15 @@ def make_new_directory(path: Place) -> None:
 
 
 def check_writable(directory: Location) -> None:
-    """Make a directory and see that files can be written there; OSError where they cannot."""
+    """Make a directory and check that files can be written there; OSError where they cannot."""
     make_directory(directory)
-    probe = place(joined(directory, f".ostcal-{uuid.uuid4().hex}"))
+    probe = path_of(joined(directory, f".ostcal-{uuid.uuid4().hex}"))
     probe.write_bytes(b"")
     probe.unlink(missing_ok=True)
 
 
-def remove_tree(directory: Place, *, ignore_errors: bool = False) -> None:
-    """Delete a directory and all below it, also where another process is still writing there."""
+def remove_tree(directory: AnyPath, *, ignore_errors: bool = False) -> None:
+    """Delete a directory and everything below it, also while another process is still writing there."""
     if isinstance(directory, Path):
         for pause_s in _PAUSES_S if not ignore_errors else ():
             try:
@@ -372,8 +373,8 @@ def remove_tree(directory: Place, *, ignore_errors: bool = False) -> None:
             raise
 
 
-def move_tree(source: Place, target: Place) -> None:
-    """Give a directory another name; in an object store every object is copied, then deleted."""
+def move_tree(source: AnyPath, target: AnyPath) -> None:
+    """Rename a directory; in an object store every object is copied, then deleted."""
     if isinstance(source, Path) and isinstance(target, Path):
         source.rename(target)
         return
@@ -387,7 +388,7 @@ def move_tree(source: Place, target: Place) -> None:
 
 @contextlib.contextmanager
 def local_copy_for(location: str) -> Iterator[Path]:
-    """Give the path of a local file to be written; when the context ends well, it is at the remote location.
+    """Yield the path of a local file to be written; when the context ends well, it is sent to the remote location.
 
     Its contents are compared with what the server has.
 
@@ -406,7 +407,7 @@ def local_copy_for(location: str) -> Iterator[Path]:
 
 
 def same_contents(path: Path, target: ObjectPath, state: ObjectState) -> bool:
-    """Whether an object in a known state holds the bytes of a file: by size and ETag, else by all bytes."""
+    """Return whether an object holds the bytes of a file, by size and ETag, else by all bytes."""
     if state.size != path.stat().st_size:
         return False
     if state.e_tag == etag_of_file(path):
@@ -425,8 +426,8 @@ def same_contents(path: Path, target: ObjectPath, state: ObjectState) -> bool:
 # ---- what locks need ----
 
 
-def create_exclusively(path: Place, data: bytes) -> bool:
-    """Write a small file only if there is none; false where there is one."""
+def create_exclusively(path: AnyPath, data: bytes) -> bool:
+    """Write a small file if there is none; returns false where there is one."""
     if isinstance(path, ObjectPath):
         return path.create(data)
     try:
@@ -446,16 +447,16 @@ def create_exclusively(path: Place, data: bytes) -> bool:
     return True
 
 
-def modified_s(path: Place) -> float:
-    """Give when a file was written or touched, by the clock of its server; FileNotFoundError where there is none."""
+def modified_s(path: AnyPath) -> float:
+    """Return when a file was written or touched, by the clock of its server; FileNotFoundError where there is none."""
     if isinstance(path, ObjectPath):
         return path.state().modified_s
     with path.open("rb") as file:  # opening makes NFS ask its server
         return os.fstat(file.fileno()).st_mtime
 
 
-def touch(path: Place) -> None:
-    """Make a file look new, by the clock of its server; an object is written again, if it is still the same."""
+def touch(path: AnyPath) -> None:
+    """Set the time of a file to now, by the clock of its server; an object that is still the same is written again."""
     if isinstance(path, ObjectPath):
         state = path.state()
         path.replace_if(path.read_bytes(), state.e_tag)
@@ -463,8 +464,8 @@ def touch(path: Place) -> None:
         os.utime(path)
 
 
-def clock_s(directory: Place) -> float:
-    """Give the time as the server of a directory has it, which may differ from ours."""
+def clock_s(directory: AnyPath) -> float:
+    """Return the time of the server of a directory, which may differ from that of this computer."""
     if isinstance(directory, ObjectPath):
         probe = directory / f".ostcal-clock-{uuid.uuid4().hex}"
         probe.write_bytes(b"")
@@ -476,5 +477,5 @@ def clock_s(directory: Place) -> float:
         return os.fstat(file.fileno()).st_mtime
 
 
-def _objects(location: Location | Place) -> ObjectPath:
+def _objects(location: Location | AnyPath) -> ObjectPath:
     return location if isinstance(location, ObjectPath) else ObjectPath.of(str(location))

@@ -12,7 +12,7 @@ from ostcal.library.find import LibraryMaster, find_masters
 from ostcal.library.history import history_of, subject_of
 from ostcal.places.durable import PARTIAL_ENDING, sweep_partial_files
 from ostcal.places.locking import LOCK_FILE, locked
-from ostcal.places.paths import Place, exists, joined, names_in, place
+from ostcal.places.paths import AnyPath, exists, joined, names_in, path_of
 from ostcal.report.collect import ReportRequest, collect
 from ostcal.report.writer import write_report
 
@@ -25,7 +25,7 @@ def make_report(
     config_file: str | None = None,
     settings: Mapping[str, Any] | None = None,
     left_out: Sequence[str] = (),
-) -> tuple[Place, Place]:
+) -> tuple[AnyPath, AnyPath]:
     """Write a report of the masters of a directory.
 
     Parameters
@@ -74,8 +74,8 @@ def make_report(
     report, pictures = collect(request)
     if any(name.endswith(PARTIAL_ENDING) for name in names_in(output_dir)):
         # Left by a killed run, unless another run is writing here.
-        with contextlib.suppress(StorageError), locked(place(output_dir) / LOCK_FILE, what=output_dir):
-            sweep_partial_files(place(output_dir))
+        with contextlib.suppress(StorageError), locked(path_of(output_dir) / LOCK_FILE, what=output_dir):
+            sweep_partial_files(path_of(output_dir))
     return write_report(report, pictures, output_dir, _free_stamp(output_dir, made_at))
 
 

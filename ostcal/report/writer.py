@@ -7,7 +7,7 @@ import os
 
 from ostcal.errors import StorageError
 from ostcal.places.durable import os_reason, write_atomically
-from ostcal.places.paths import Place, place
+from ostcal.places.paths import AnyPath, path_of
 from ostcal.report.document import Report
 from ostcal.report.page import render
 from ostcal.report.png import ReportPictures
@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 def write_report(
     report: Report, pictures: ReportPictures, directory: str | os.PathLike[str], stamp: str
-) -> tuple[Place, Place]:
+) -> tuple[AnyPath, AnyPath]:
     """Write ``report_STAMP.html`` and ``report_STAMP.json``; files of these names are replaced.
 
     Parameters
@@ -36,7 +36,7 @@ def write_report(
     StorageError
         If a file cannot be written; what was there before stays.
     """
-    html_path = place(directory) / f"report_{stamp}.html"
+    html_path = path_of(directory) / f"report_{stamp}.html"
     json_path = html_path.with_name(f"report_{stamp}.json")
     page = render(report, pictures, json_name=json_path.name).encode("utf-8", errors="replace")
     numbers = report.json_text().encode("utf-8", errors="replace")

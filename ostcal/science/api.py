@@ -22,8 +22,8 @@ from ostcal.errors import InputError, OstcalError, StorageError
 from ostcal.fits.read import inspect_fits
 from ostcal.inputs.science_frames import output_files, science_frames
 from ostcal.places.locking import LOCK_FILE, LockRules, locked
-from ostcal.places.objects import ObjectOptions, use_options
-from ostcal.places.paths import joined, make_directory, normalized, parent_of, place
+from ostcal.places.object_requests import ObjectOptions, use_options
+from ostcal.places.paths import joined, make_directory, normalized, parent_of, path_of
 from ostcal.science.calibrate_frame import CalibratedFrame, FrameTask, calibrate_frame, sweep_unfinished
 from ostcal.science.choose_masters import CalibrationOptions, FrameMatcher
 from ostcal.science.match import MatchedMasters, MatchRules
@@ -291,7 +291,7 @@ class CalibrationApplier:
             workers = min(workers, budget // max(task.n_bytes for task in tasks))
         execution = replace(execution, workers=max(1, workers))
         rules = LockRules(wait_s=self.config.master_frames.lock_wait)
-        lock = place(output_dir) / LOCK_FILE
+        lock = path_of(output_dir) / LOCK_FILE
         with locked(lock, rules, what=output_dir, advice="choose another --output-dir"):
             sweep_unfinished(output_dir)
             results = run_tasks(calibrate_frame, tasks, execution, frame_done)

@@ -17,7 +17,7 @@ from ostcal.codec import parse_json, to_values
 from ostcal.errors import FrameError, StorageError
 from ostcal.frames import MAX_SIDE, CameraSettings, FrameType, SampleEncoding
 from ostcal.places.durable import os_reason, read_bounded
-from ostcal.places.paths import Location, Place, joined, place
+from ostcal.places.paths import AnyPath, Location, joined, path_of
 from ostcal.series.record import MAX_INDEX, FrameRecord, record_path
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def check_shape(path: Location, shape: tuple[int, int, int], dtype: str) -> None
         raise StorageError(f"{path}: a series of {n_frames} frames; up to {MAX_INDEX + 1} are possible")
 
 
-def series_header(path: Place) -> dict[str, Any]:
+def series_header(path: AnyPath) -> dict[str, Any]:
     """Read the attributes of the group; StorageError where it is no series of this package, or a newer one."""
     metadata = read_metadata(path / METADATA_FILE, str(path))
     match metadata:
@@ -146,7 +146,7 @@ def series_header(path: Place) -> dict[str, Any]:
     return header
 
 
-def read_metadata(path: Place, location: str) -> dict[str, Any]:
+def read_metadata(path: AnyPath, location: str) -> dict[str, Any]:
     """Read a ``zarr.json`` of unknown origin; StorageError names the store at `location`."""
     try:
         metadata = parse_json(read_bounded(path, _MAX_METADATA_BYTES))
@@ -170,7 +170,7 @@ def unusable(location: str, index: int, reason: str) -> FrameError:
     """Return the error of a frame that cannot be read, with what to do."""
     return FrameError(
         f"{location}: frame {index} cannot be used: {reason}; restore the shard from a copy, or discard the frame"
-        f" by deleting {record_path(place(location) / LEDGER, index)}",
+        f" by deleting {record_path(path_of(location) / LEDGER, index)}",
         place=f"{location}#{index}",
     )
 

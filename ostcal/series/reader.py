@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ostcal.errors import FrameError, StorageError
 from ostcal.frames import FrameType
-from ostcal.places.paths import Location, joined, normalized, place, real, walk
+from ostcal.places.paths import Location, joined, normalized, path_of, real, walk
 from ostcal.series.format import (
     FORMAT,
     LEDGER,
@@ -81,7 +81,7 @@ def open_series(location: Location) -> Series:
         If it is not a series of this package, or is damaged as a whole. Single damaged frames are named in
         `Series.problems` instead, and left out.
     """
-    path = place(location)
+    path = path_of(location)
     header = series_header(path)
     frames = stored_frames(str(path), fresh=True)
     n_planned, height, width = frames.shape
@@ -162,7 +162,7 @@ def _is_store_name(name: str) -> bool:
 
 def _is_of_other_format(location: str) -> bool:
     try:
-        metadata = read_metadata(place(location) / METADATA_FILE, location)
+        metadata = read_metadata(path_of(location) / METADATA_FILE, location)
     except StorageError:
         return False
     match metadata:

@@ -23,7 +23,7 @@ from ostcal.frames import FrameMetadata
 from ostcal.places.durable import os_reason, read_bounded, write_atomically
 from ostcal.places.fingerprint import fingerprint_rows, rows_fingerprint
 from ostcal.places.objects import ObjectPath
-from ostcal.places.paths import Place, in_parallel, names_in
+from ostcal.places.paths import AnyPath, in_parallel, names_in
 
 MAX_RECORD_BYTES = 1 << 20
 MAX_INDEX = 999_999
@@ -37,7 +37,7 @@ RECORD_NAME = re.compile(r"\d{6}\.json")
 EXCLUSION_NAME = re.compile(r"\d{6}\.excluded\.json")
 _HISTOGRAM_BLOCK = 1 << 20
 """Samples that are counted at once: 61 MP take 0.08 s in such blocks, 0.4 s in blocks of 65,536, and never 0.5 GB."""
-AnyPlace = TypeVar("AnyPlace", Path, ObjectPath, Place)
+AnyPlace = TypeVar("AnyPlace", Path, ObjectPath, AnyPath)
 
 Index = Annotated[int, between(0, MAX_INDEX)]
 Count = Annotated[int, between(0, 2**63 - 1)]
@@ -224,12 +224,12 @@ def record_path(directory: AnyPlace, index: int) -> AnyPlace:
     return directory / f"{index:06d}.json"
 
 
-def write_record(directory: Place, record: FrameRecord) -> None:
+def write_record(directory: AnyPath, record: FrameRecord) -> None:
     """Commit a frame: write its record so that it is complete on disk, or absent; OSError where that fails."""
     write_atomically(record_path(directory, record.index), record.to_json(), durable=True)
 
 
-def read_ledger(directory: Place) -> tuple[tuple[FrameRecord, ...], tuple[str, ...]]:
+def read_ledger(directory: AnyPath) -> tuple[tuple[FrameRecord, ...], tuple[str, ...]]:
     """Read all records of a series.
 
     Returns
@@ -255,7 +255,7 @@ def read_ledger(directory: Place) -> tuple[tuple[FrameRecord, ...], tuple[str, .
     return tuple(records), tuple(problems)
 
 
-def _record_or_problem(path: Place) -> FrameRecord | str:
+def _record_or_problem(path: AnyPath) -> FrameRecord | str:
     try:
         return _read_record(path)
     except (ValueError, OSError) as error:
@@ -266,7 +266,7 @@ def _record_or_problem(path: Place) -> FrameRecord | str:
         )
 
 
-def find_record(directory: Place, index: int) -> FrameRecord | None:
+def find_record(directory: AnyPath, index: int) -> FrameRecord | None:
     """Read the record of a frame; ``None`` if it is missing or damaged."""
     try:
         return _read_record(record_path(directory, index))
@@ -274,7 +274,7 @@ def find_record(directory: Place, index: int) -> FrameRecord | None:
         return None
 
 
-def _read_record(path: Place) -> FrameRecord:
+def _read_record(path: AnyPath) -> FrameRecord:
     record = FrameRecord.from_json(read_bounded(path, MAX_RECORD_BYTES))
     if record.index != int(path.stem):
         raise ValueError(f"it is of frame {record.index}, not of frame {int(path.stem)} as its name says")
@@ -289,7 +289,7 @@ def exclusion_path(directory: AnyPlace, index: int) -> AnyPlace:
     return directory / f"{index:06d}.excluded.json"
 
 
-def write_decision(directory: Place, index: int, decision: Decision) -> None:
+def write_decision(directory: AnyPath, index: int, decision: Decision) -> None:
     """Add a decision about a frame, complete on disk or absent; a damaged file of decisions is replaced.
 
     Raises
@@ -306,7 +306,7 @@ def write_decision(directory: Place, index: int, decision: Decision) -> None:
     write_atomically(path, to_json(kept, indent=1) + b"\n", durable=True)
 
 
-def read_exclusions(directory: Place) -> tuple[dict[int, Decision], dict[int, str]]:
+def read_exclusions(directory: AnyPath) -> tuple[dict[int, Decision], dict[int, str]]:
     """Read which frames are left out, and why.
 
     Returns
@@ -339,7 +339,7 @@ def read_exclusions(directory: Place) -> tuple[dict[int, Decision], dict[int, st
     return excluded, problems
 
 
-def _read_decisions(path: Place) -> FrameDecisions:
+def _read_decisions(path: AnyPath) -> FrameDecisions:
     kept = from_json(FrameDecisions, read_bounded(path, MAX_EXCLUSION_BYTES))
     if kept.index != int(path.name[:6]):
         raise ValueError(f"it is of frame {kept.index}, not of frame {int(path.name[:6])} as its name says")
@@ -351,7 +351,7 @@ def _read_decisions(path: Place) -> FrameDecisions:
 # ---- files that are complete or absent ----
 
 
-def _names(directory: Place, pattern: re.Pattern[str]) -> list[str]:
+def _names(directory: AnyPath, pattern: re.Pattern[str]) -> list[str]:
     try:
         return sorted(name for name in names_in(directory) if pattern.fullmatch(name))
     except OSError as error:

@@ -20,7 +20,7 @@ from ostcal.errors import FrameError, StorageError
 from ostcal.frames import RowReader, SampleEncoding
 from ostcal.places.durable import os_reason
 from ostcal.places.open_files import STRIPS_AHEAD, kept_open, read_ahead
-from ostcal.places.paths import directories_in, in_parallel, is_remote, joined, place, recent_stamp_of, retried
+from ostcal.places.paths import directories_in, in_parallel, is_remote, joined, path_of, recent_version_of, retried
 from ostcal.series.format import (
     ENCODINGS,
     FRAMES,
@@ -60,7 +60,7 @@ class ZarrStack:
 
     def __post_init__(self) -> None:
         """Refuse frames that are not committed."""
-        ledger = place(self.location) / LEDGER
+        ledger = path_of(self.location) / LEDGER
         there = in_parallel(ledger, lambda index: record_path(ledger, index).is_file(), self.indices)
         for index, is_committed in zip(self.indices, there, strict=True):
             if not is_committed:
@@ -139,7 +139,7 @@ class ZarrStack:
 
     def recorded_mean_adu(self, position: int) -> float | None:
         """Return the mean of a frame's samples from its record, which is exact for integers of 8 and 16 bits."""
-        record = find_record(place(self.location) / LEDGER, self.indices[position])
+        record = find_record(path_of(self.location) / LEDGER, self.indices[position])
         return record.pixels.statistics.mean if record is not None and self.encoding.is_integer else None
 
 
@@ -181,7 +181,7 @@ class StoredFrames:
     def held(self, indices: Sequence[int]) -> set[int]:
         """Return those of the frames whose samples are there, all of them or some."""
         if is_remote(self.location):
-            below = {path.name for path in directories_in(place(self.location) / FRAMES / "c")}
+            below = {path.name for path in directories_in(path_of(self.location) / FRAMES / "c")}
             return {index for index in indices if str(index) in below}
         if self.layout is not None:
             return {index for index in indices if os.path.exists(shard_path(self.location, index))}
@@ -228,7 +228,7 @@ class StoredFrames:
 def stored_frames(location: str, *, fresh: bool = False) -> StoredFrames:
     """Describe the array of a series; opened once per process and again when its metadata change."""
     try:
-        stamp = recent_stamp_of(joined(location, FRAMES, METADATA_FILE), fresh=fresh)
+        stamp = recent_version_of(joined(location, FRAMES, METADATA_FILE), fresh=fresh)
     except OSError as error:
         raise StorageError(f"{location}: it has no array {FRAMES!r}: {os_reason(error)}") from error
     return _described_frames(location, stamp)
@@ -236,7 +236,7 @@ def stored_frames(location: str, *, fresh: bool = False) -> StoredFrames:
 
 @lru_cache(maxsize=256)
 def _described_frames(location: str, stamp: Stamp) -> StoredFrames:
-    metadata = read_metadata(place(location) / FRAMES / METADATA_FILE, location)
+    metadata = read_metadata(path_of(location) / FRAMES / METADATA_FILE, location)
     match metadata:
         case {"node_type": "array", "shape": [int(n_frames), int(height), int(width)], "data_type": str(dtype)}:
             check_shape(location, (n_frames, height, width), dtype)

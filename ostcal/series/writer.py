@@ -37,7 +37,7 @@ from ostcal.places.durable import (
     write_atomically,
     write_parts_atomically,
 )
-from ostcal.places.paths import Location, make_directory, place, sync_directory
+from ostcal.places.paths import Location, make_directory, path_of, sync_directory
 from ostcal.series.format import (
     COMPRESSORS,
     FORMAT,
@@ -319,7 +319,7 @@ def decide_frames(location: Location, indices: Iterable[int], decision: Decision
     FrameError
         If a frame is not committed; nothing is decided then.
     """
-    path = place(location)
+    path = path_of(location)
     series_header(path)
     chosen = sorted(set(indices))
     absent = [str(index) for index in chosen if not record_path(path / LEDGER, index).is_file()]
@@ -338,7 +338,7 @@ def decide_frames(location: Location, indices: Iterable[int], decision: Decision
 
 def local_path(location: Location) -> Path:
     """Return the path of a series that is to be written; StorageError where that is in an object store."""
-    path = place(location)
+    path = path_of(location)
     if not isinstance(path, Path):
         raise StorageError(
             f"{path}: frames are written to a local directory; set one, and copy its series there with ostcal upload"

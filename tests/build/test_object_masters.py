@@ -18,7 +18,8 @@ from ostcal.fits.read import FitsStack, inspect_fits
 from ostcal.library.copying import copy_store, plan_copies
 from ostcal.library.planes import DTYPES, PLANES, Plane
 from ostcal.library.store import MasterStore
-from ostcal.places.objects import ObjectAccess, ObjectOptions, ObjectPath, use_options
+from ostcal.places.object_requests import ObjectOptions, use_options
+from ostcal.places.objects import ObjectAccess, ObjectPath
 from ostcal.places.paths import files_below, open_binary
 from support import night as n
 from support.night import Night

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from ostcal.places.objects import ObjectOptions, ObjectPath, use_options
+from ostcal.places.object_requests import ObjectOptions, use_options
+from ostcal.places.objects import ObjectPath
 from ostcal.places.paths import files_below, retried
 from ostcal.series.reader import open_series
 from support import night as n

@@ -13,7 +13,8 @@ import pytest
 from ostcal.errors import FrameError, InputError, StorageError, UnreachableError
 from ostcal.frames import FrameType
 from ostcal.library.copying import CopyReport, copy_store, plan_copies
-from ostcal.places.objects import ObjectOptions, ObjectPath, use_options
+from ostcal.places.object_requests import ObjectOptions, use_options
+from ostcal.places.objects import ObjectPath
 from ostcal.places.paths import files_below
 from ostcal.series.reader import find_series, open_series
 from ostcal.series.record import Decision

@@ -25,7 +25,8 @@ from ostcal.library.planes import PLANES
 from ostcal.library.store import MasterStore
 from ostcal.measure.findings import Outcome
 from ostcal.places.locking import LockRules, locked
-from ostcal.places.objects import ObjectOptions, ObjectPath, use_options
+from ostcal.places.object_requests import ObjectOptions, use_options
+from ostcal.places.objects import ObjectPath
 from ostcal.places.paths import files_below
 from ostcal.series.reader import open_series
 from support import night as n

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ostcal.frames import CameraSettings, FrameMetadata, FrameType
-from ostcal.places.objects import ObjectOptions, use_options
+from ostcal.places.object_requests import ObjectOptions, use_options
 from ostcal.series.record import FrameRecord, describe_pixels
 from ostcal.series.writer import SeriesWriter, create_series
 from support.object_server import make_bucket
