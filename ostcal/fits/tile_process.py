@@ -1,4 +1,4 @@
-"""A program of its own that unpacks tile-compressed images for `tile_reader`, which starts it by its path.
+"""A program of its own that unpacks tile-compressed images for `ostcal.fits.tiles`, which starts it by its path.
 
 The decoders of astropy are C code that checks nothing beforehand: of 1000 damaged files some end in a loop without end,
 some write beyond their memory. Here that costs one frame, not the run.
