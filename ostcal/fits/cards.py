@@ -79,7 +79,9 @@ class Header:
         position = self._positions.get(keyword)
         if position is None:
             return None
-        value = _parse_value(_value_field(self.cards[position]))
+        card = self.cards[position]
+        is_hierarch = card.startswith("HIERARCH") and "=" in card
+        value = _parse_value(card[9:] if card[8:9] == "=" else card.split("=", 1)[1] if is_hierarch else "")
         if isinstance(value, str) and value.endswith("&"):
             value = _continued(value, self.cards[position + 1 :])
         return value
@@ -111,12 +113,6 @@ def card_keyword(card: str) -> str:
     if keyword == "HIERARCH" and "=" in card:
         return card[8:].split("=", 1)[0].strip().upper()
     return keyword
-
-
-def _value_field(card: str) -> str:
-    if card[8:9] == "=":
-        return card[9:]
-    return card.split("=", 1)[1] if card.startswith("HIERARCH") and "=" in card else ""
 
 
 def _parse_value(field: str) -> CardValue:
@@ -221,21 +217,17 @@ def format_card(keyword: str, value: object, comment: str = "") -> list[str]:
         If the keyword is none, or the value is of another type: both are errors of the calling program.
     """
     if keyword in COMMENTARY:
-        return _commentary_cards(keyword, str(value))
+        lines = textwrap.wrap(ascii_text(str(value)), _COMMENTARY_LENGTH, break_on_hyphens=False) or [""]
+        return [f"{keyword:8}{line}".ljust(CARD_LENGTH) for line in lines]
     if not _KEYWORD.fullmatch(keyword):
         raise ValueError(f"{keyword!r} is no FITS keyword: one to eight of A-Z, 0-9, - and _ are needed")
     if isinstance(value, datetime):
-        value = _utc_text(value)
+        utc = value.astimezone(UTC).replace(tzinfo=None)
+        value = utc.isoformat(timespec="microseconds").rstrip("0").rstrip(".") if utc.microsecond else utc.isoformat()
     if isinstance(value, str):
         return _string_cards(keyword, ascii_text(value), ascii_text(comment))
     text = _plain_value(keyword, value)
     return [] if text is None else [_card(f"{keyword:8}= {text:>20}", ascii_text(comment))]
-
-
-def _utc_text(moment: datetime) -> str:
-    """Write a moment as FITS does: UTC without its zone, milliseconds only where there are any."""
-    utc = moment.astimezone(UTC).replace(tzinfo=None)
-    return utc.isoformat(timespec="microseconds").rstrip("0").rstrip(".") if utc.microsecond else utc.isoformat()
 
 
 def _plain_value(keyword: str, value: object) -> str | None:
@@ -262,7 +254,7 @@ def _string_cards(keyword: str, text: str, comment: str) -> list[str]:
     """Write a string, in pieces with CONTINUE where it is longer than one card holds."""
     quoted = text.replace("'", "''")
     if len(quoted) <= _STRING_LENGTH:
-        return [_card(f"{keyword:8}= {_quote(quoted):20}", comment)]
+        return [_card(f"{keyword:8}= " + f"'{quoted:8}'".ljust(20), comment)]
     pieces: list[str] = []
     while len(quoted) > _STRING_LENGTH:
         end = _STRING_LENGTH - 1
@@ -272,18 +264,9 @@ def _string_cards(keyword: str, text: str, comment: str) -> list[str]:
         quoted = quoted[end:]
     pieces.append(quoted)
     starts = [f"{keyword:8}= "] + ["CONTINUE  "] * (len(pieces) - 1)
-    cards = [_card(start + _quote(piece), "") for start, piece in zip(starts, pieces, strict=True)]
+    cards = [_card(f"{start}'{piece:8}'", "") for start, piece in zip(starts, pieces, strict=True)]
     cards[-1] = _card(cards[-1].rstrip(), comment)
     return cards
-
-
-def _quote(text: str) -> str:
-    return f"'{text:8}'"
-
-
-def _commentary_cards(keyword: str, text: str) -> list[str]:
-    lines = textwrap.wrap(ascii_text(text), _COMMENTARY_LENGTH, break_on_hyphens=False) or [""]
-    return [f"{keyword:8}{line}".ljust(CARD_LENGTH) for line in lines]
 
 
 def ascii_text(text: str) -> str:

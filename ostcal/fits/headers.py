@@ -84,8 +84,8 @@ def metadata_from_header(header: Header, *, width: int, height: int, path: str) 
 
 def _frame_type(header: Header, path: str, exposure_time_s: float | None) -> FrameType | None:
     """Return what a frame shows: by its header, and by names where that says nothing or calls a flat a light frame."""
-    in_header = (_type_from_value(header.text(keyword) or "") for keyword in dialects.FRAME_TYPE)
-    frame_type = next((found for found in in_header if found is not None), None)
+    values = [header.text(keyword) or "" for keyword in dialects.FRAME_TYPE]
+    frame_type = next((kind for text in values for words, kind in dialects.VALUE_WORDS if words.search(text)), None)
     if frame_type is None:
         frame_type = type_from_names(path)
     elif frame_type is FrameType.LIGHT and type_from_names(path) is FrameType.FLAT:
@@ -93,10 +93,6 @@ def _frame_type(header: Header, path: str, exposure_time_s: float | None) -> Fra
     if frame_type is FrameType.DARK and exposure_time_s == 0.0:
         return FrameType.BIAS
     return frame_type
-
-
-def _type_from_value(text: str) -> FrameType | None:
-    return next((frame_type for pattern, frame_type in dialects.VALUE_WORDS if pattern.search(text)), None)
 
 
 def type_from_names(path: str) -> FrameType | None:

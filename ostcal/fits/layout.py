@@ -62,9 +62,17 @@ def layout_from_header(header: Header, path: str, *, prefix: str = "") -> ImageL
     Raises
     ------
     FrameError
-        If there are more than two axes longer than one, or the numbers make no sense.
+        If there are more than two axes longer than one, or a number is impossible.
     """
-    axes = _axes(header, path, prefix)
+    count = header.value(f"{prefix}NAXIS")
+    if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= _MAX_AXES:
+        raise FrameError(f"{path}: {prefix}NAXIS is {count!r}: the file is damaged, leave it out")
+    axes = []
+    for number in range(1, count + 1):
+        length = header.value(f"{prefix}NAXIS{number}")
+        if isinstance(length, bool) or not isinstance(length, int) or length < 0:
+            raise FrameError(f"{path}: {prefix}NAXIS{number} is {length!r}: the file is damaged, leave it out")
+        axes.append(length)
     if len(axes) < 2 or 0 in axes:
         return None
     width, height = _two_axes(axes, path)
@@ -75,21 +83,18 @@ def layout_from_header(header: Header, path: str, *, prefix: str = "") -> ImageL
     bscale = _scale_value(header, path, "BSCALE", default=1.0)
     if bscale == 0.0 or abs(bzero) > _LARGEST_ZERO:
         raise FrameError(f"{path}: BSCALE {bscale:g} with BZERO {bzero:g} makes no values: repair or leave it out")
-    blank = _blank(header, bitpix)
-    return ImageLayout(width=width, height=height, bitpix=bitpix, bzero=bzero, bscale=bscale, blank=blank)
-
-
-def _axes(header: Header, path: str, prefix: str) -> list[int]:
-    count = header.value(f"{prefix}NAXIS")
-    if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= _MAX_AXES:
-        raise FrameError(f"{path}: {prefix}NAXIS is {count!r}: the file is damaged, leave it out")
-    axes = []
-    for number in range(1, count + 1):
-        length = header.value(f"{prefix}NAXIS{number}")
-        if isinstance(length, bool) or not isinstance(length, int) or length < 0:
-            raise FrameError(f"{path}: {prefix}NAXIS{number} is {length!r}: the file is damaged, leave it out")
-        axes.append(length)
-    return axes
+    blank = header.number("BLANK") if bitpix > 0 else None
+    if blank is not None:
+        limits = np.iinfo(_STORED_DTYPES[bitpix])
+        blank = blank if blank.is_integer() and limits.min <= blank <= limits.max else None
+    return ImageLayout(
+        width=width,
+        height=height,
+        bitpix=bitpix,
+        bzero=bzero,
+        bscale=bscale,
+        blank=None if blank is None else int(blank),
+    )
 
 
 def _two_axes(axes: list[int], path: str) -> tuple[int, int]:
@@ -117,14 +122,6 @@ def _scale_value(header: Header, path: str, keyword: str, *, default: float) -> 
     if number is None:
         raise FrameError(f"{path}: {keyword} is {header.value(keyword)!r}, not a number: repair it or leave it out")
     return number
-
-
-def _blank(header: Header, bitpix: int) -> int | None:
-    blank = header.number("BLANK") if bitpix > 0 else None
-    if blank is None or not blank.is_integer():
-        return None
-    limits = np.iinfo(_STORED_DTYPES[bitpix])
-    return int(blank) if limits.min <= blank <= limits.max else None
 
 
 def decode_samples(stored: NDArray[Any], layout: ImageLayout, out: NDArray[np.float64]) -> None:

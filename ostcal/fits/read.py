@@ -240,7 +240,9 @@ def inspect_extension(path: str | os.PathLike[str], name: str) -> FitsPixels | N
                 if layout is None:
                     return None
                 if unit.data_offset + unit.data_length > size:
-                    raise FrameError(f"{path}: is cut short inside its extension {name}; copy it again or make it anew")
+                    raise FrameError(
+                        f"{path}: is cut short inside its extension {name}; copy it again or make it again"
+                    )
                 return FitsPixels(path=path, data_offset=unit.data_offset, **asdict(layout))
     except OSError as error:
         raise FrameError(f"{path}: cannot be read: {os_reason(error)}; repair it or leave it out") from error
@@ -352,20 +354,16 @@ class _OpenFrames:
 
     def read_rows(self, start: int, stop: int, out: NDArray[Any]) -> None:
         """Read as `FitsStack.read_rows`, which also names what is wrong where reading fails or returns too little."""
-        if not self._read(start, stop, out):
-            self.stack.read_rows(start, stop, out)
-
-    def _read(self, start: int, stop: int, out: NDArray[Any]) -> bool:
         _, height, width = self.stack.shape
-        if not 0 <= start < stop <= height or out.shape[1:] != (stop - start, width) or not out.flags.c_contiguous:
-            return False
+        is_whole = 0 <= start < stop <= height and out.shape[1:] == (stop - start, width) and out.flags.c_contiguous
         try:
             for frame, descriptor, rows in zip(self.stack.frames, self.descriptors, out, strict=True):
-                if os.preadv(descriptor, [rows], frame.data_offset + start * width * 2) != rows.nbytes:
-                    return False
+                offset = frame.data_offset + start * width * 2
+                is_whole = is_whole and os.preadv(descriptor, [rows], offset) == rows.nbytes
         except OSError:
-            return False
-        return True
+            is_whole = False
+        if not is_whole:
+            self.stack.read_rows(start, stop, out)
 
 
 def _encoding(frames: Sequence[FitsPixels]) -> SampleEncoding:

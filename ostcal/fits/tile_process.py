@@ -18,7 +18,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import Any
 
 END, FAILED = -1, -2
 LENGTH = struct.Struct("<q")
@@ -48,7 +48,10 @@ def main() -> None:
         request = json.loads(line)
         try:
             for strip in _strips(fits, request):
-                _send(answers, strip)
+                for start in range(0, len(strip), PIECE_BYTES):
+                    piece = memoryview(strip)[start : start + PIECE_BYTES]
+                    answers.write(LENGTH.pack(len(piece)))
+                    answers.write(piece)
             answers.write(LENGTH.pack(END))
         except BrokenPipeError:
             return
@@ -69,7 +72,11 @@ def _strips(fits: Any, request: dict[str, Any]) -> Iterator[bytes]:
     ):
         hdu = hdus[request["hdu_index"]]
         section, shape = hdu.section, tuple(hdu.section.shape)
-        axis = _row_axis(shape, lengths)
+        # the axis of rows among axes of one
+        axes = [at for at in range(len(shape)) if (shape[at], math.prod(shape[at + 1 :])) == lengths]
+        if not axes:
+            raise ValueError(f"its tiles make {shape}, its header promises {lengths}")
+        axis = axes[0]
         rows = _rows_at_once(max(1, hdu.tile_shape[axis]), request["dtype"], lengths, os.fstat(file.fileno()).st_size)
         for start in range(0, lengths[0], rows):
             _limit(
@@ -79,14 +86,6 @@ def _strips(fits: Any, request: dict[str, Any]) -> Iterator[bytes]:
             index = [slice(None)] * len(shape)
             index[axis] = slice(start, min(start + rows, lengths[0]))
             yield section[tuple(index)].reshape(-1, lengths[1]).astype(request["dtype"]).tobytes()
-
-
-def _row_axis(shape: tuple[int, ...], lengths: tuple[int, int]) -> int:
-    """Find the axis of rows among axes of one."""
-    for axis in range(len(shape)):
-        if (shape[axis], math.prod(shape[axis + 1 :])) == lengths:
-            return axis
-    raise ValueError(f"its tiles make {shape}, its header promises {lengths}")
 
 
 def _rows_at_once(tile_rows: int, dtype: str, lengths: tuple[int, int], file_bytes: int) -> int:
@@ -118,13 +117,6 @@ def _set_soft(kind: int, soft: int, hard: int) -> None:
     import resource
 
     resource.setrlimit(kind, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
-
-
-def _send(answers: BinaryIO, strip: bytes) -> None:
-    for start in range(0, len(strip), PIECE_BYTES):
-        piece = memoryview(strip)[start : start + PIECE_BYTES]
-        answers.write(LENGTH.pack(len(piece)))
-        answers.write(piece)
 
 
 if __name__ == "__main__":

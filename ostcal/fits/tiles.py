@@ -1,4 +1,4 @@
-"""Tile-compressed images, unpacked by a process of its own: damaged tiles can crash it, or keep it busy for ever."""
+"""Tile-compressed images, unpacked by a process of its own: damaged tiles can crash it, or keep it busy without end."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class TileReader:
         self._end()
 
     def strips(self, image: TiledImage) -> Iterator[NDArray[np.uint8]]:
-        """Return the stored samples of an image from its first to its last, as bytes.
+        """Yield the stored samples of an image in order, as bytes (uint8).
 
         Raises
         ------
@@ -84,7 +84,7 @@ class TileReader:
     def _started(self, path: str) -> subprocess.Popen[bytes]:
         if self._process is None:
             # Started by its path: importing the package would import what is not needed. Where this process finds
-            # its modules, that one shall too.
+            # its modules, that one must too.
             command = [sys.executable, "-P", tile_decoder.__file__]
             environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
             try:
@@ -143,11 +143,11 @@ def _read(process: subprocess.Popen[bytes], length: int) -> bytes:
 
 
 def _end_of(process: subprocess.Popen[bytes]) -> str:
-    """Return how a process ended that should not have."""
+    """Return how a process ended that should not have ended."""
     try:
         code = process.wait(_ENDING_S)
     except subprocess.TimeoutExpired:
-        return "its tiles make no sense"
+        return "its tiles are damaged"
     if sys.platform != "win32" and code == -signal.SIGXCPU:
         return "its tiles are damaged: unpacking them comes to no end"
     return f"its tiles are damaged: unpacking them crashes (exit status {code})"

@@ -182,7 +182,16 @@ def write_raw_frame(
         If the file exists already, cannot be written, or a value does not fit the samples the header describes.
     """
     path = os.fspath(path)
-    cards, layout = _raw_cards(frame, path)
+    cards, layout = list(frame.cards), None
+    if cards and card_keyword(cards[0]) == "SIMPLE":
+        layout = layout_from_header(Header(cards), path)
+    if layout is None or (layout.width, layout.height) != (frame.width, frame.height):
+        bitpix, bzero = _LAYOUTS[frame.dtype]
+        layout = ImageLayout(width=frame.width, height=frame.height, bitpix=bitpix, bzero=bzero)
+        cards = structural_cards(bitpix, frame.height, frame.width)
+        if bzero:
+            cards += format_card("BZERO", int(bzero), "value = BZERO + stored sample") + format_card("BSCALE", 1)
+        cards += image_cards(frame.cards, without=("BZERO", "BSCALE", "BLANK"))
     strips = (
         encode_samples(_rows(frame, start, start + rows_per_write, path), layout, path)
         for start in range(0, frame.height, rows_per_write)
@@ -253,21 +262,6 @@ def _plane_cards(plane: ImagePlane, *, extension: bool, extend: bool = False) ->
     if any(card_keyword(card) == "CONTINUE" for card in cards):  # fitsverify warns where this card is missing
         cards += format_card("LONGSTRN", "OGIP 1.0", "long strings go on in CONTINUE cards")
     return cards
-
-
-def _raw_cards(frame: RawFrame, path: str) -> tuple[list[str], ImageLayout]:
-    """Return the cards of a raw frame, the original ones where they fit, and the layout they describe."""
-    header = Header(frame.cards)
-    if frame.cards and card_keyword(frame.cards[0]) == "SIMPLE":
-        layout = layout_from_header(header, path)
-        if layout is not None and (layout.width, layout.height) == (frame.width, frame.height):
-            return list(frame.cards), layout
-    bitpix, bzero = _LAYOUTS[frame.dtype]
-    cards = structural_cards(bitpix, frame.height, frame.width)
-    if bzero:
-        cards += format_card("BZERO", int(bzero), "value = BZERO + stored sample") + format_card("BSCALE", 1)
-    cards += image_cards(frame.cards, without=("BZERO", "BSCALE", "BLANK"))
-    return cards, ImageLayout(width=frame.width, height=frame.height, bitpix=bitpix, bzero=bzero)
 
 
 def _write_hdu(

@@ -1,15 +1,15 @@
 """One run at a time: a lock file that says who holds it and since when, and whose age shows that its owner lives.
 
 The lock is a file that only one process can create (``O_EXCL``), so it needs no ``fcntl`` and holds between the
-machines of a network file system too; in an object store it is an object that is put only if there is none
-(``If-None-Match``). Its owner touches it every ten seconds. What a dead owner left is recognised: on
-the same machine by its process, from another one by a file that was not touched for two minutes.
+machines of a network file system too; in an object store it is an object that is written only if it does not exist
+(``If-None-Match``). Its owner touches it every ten seconds. The lock of a dead owner is recognised: on the same machine
+by its process, from another one by a file that was not touched for two minutes.
 
 To remove a lock that was left behind, a second lock is needed whose name holds the token of the first. So of any
 number of runs only one removes it, and none can remove the lock of the one that came after.
 
 What it cannot do: an owner on *another* machine that was stopped (not ended) for longer than two minutes loses its
-lock, and says so when it goes on; NFS version 2 creates no file exclusively.
+lock, and says so when it continues; NFS version 2 creates no file exclusively.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from ostcal.places.paths import AnyPath, clock_s, create_exclusively, modified_s
 logger = logging.getLogger(__name__)
 
 PROCESS_MARK: Final = uuid.uuid4().hex
-"""Tells this process from an earlier one of the same number, as it is usual in containers."""
+"""Distinguishes this process from an earlier one of the same number, which is usual in containers."""
 
 LOCK_FILE: Final = ".ostcal.lock"
 """In an output directory while a run writes there."""
@@ -46,14 +46,14 @@ LOCK_FILE: Final = ".ostcal.lock"
 _MAX_BYTES = 1 << 16
 _MAX_COMMAND = 300
 _TRIES = 50
-"""Times that a lock may come and go while it is looked at."""
+"""Times that a lock may come and go while it is read."""
 _DEEPEST = 5
 """Runs that may have been killed while they removed the lock of another killed one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LockRules:
-    """How long is waited for what."""
+    """Times of waiting for a lock and of showing that its owner lives."""
 
     wait_s: float = 0.0
     """How long to wait for another run to end before giving up."""
@@ -85,7 +85,7 @@ class LockOwner:
 
     @property
     def text(self) -> str:
-        """Name the owner for a person."""
+        """Command, process and host, for messages."""
         words = "".join(letter if letter.isprintable() else "?" for letter in self.command[:_MAX_COMMAND])
         return f"`{words}` (process {self.pid} on {self.host}, since {self.since})"
 
@@ -104,23 +104,6 @@ class _Seen:
         return self.owner.token if self.owner is not None else "unreadable"
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Words:
-    """What a person is told who has to wait."""
-
-    what: str
-    advice: str
-
-    def who(self, seen: _Seen) -> str:
-        return f"{self.what}: another run is writing there: {_name(seen)}, last sign of life {seen.age_s:.0f} s ago"
-
-    def refusal(self, path: AnyPath, seen: _Seen, rules: LockRules) -> str:
-        here = seen.owner is not None and seen.owner.host == socket.gethostname()
-        left = "" if here else f" (after {rules.abandoned_after_s:.0f} s without a sign of life it counts as gone)"
-        other = f", or {self.advice}" if self.advice else ""
-        return f"{self.who(seen)}; wait until it has ended{other}; if it is gone{left}, delete {path}"
-
-
 @contextlib.contextmanager
 def locked(path: AnyPath, rules: LockRules | None = None, *, what: str, advice: str = "") -> Iterator[None]:
     """Hold a lock while the context lasts.
@@ -130,32 +113,30 @@ def locked(path: AnyPath, rules: LockRules | None = None, *, what: str, advice: 
     path : Path or ObjectPath
         Of the lock file; its directory must be there.
     rules : LockRules, optional
-        How long is waited.
+        How long to wait.
     what : str
-        What is kept for this run, for the message.
+        What the lock protects, for the message.
     advice : str
-        What a person can do beside waiting, for the message: ``choose another master_frames.output_dir``.
+        What the user can do except wait, for the message: ``choose another master_frames.output_dir``.
 
     Raises
     ------
     StorageError
-        If another run holds it, and goes on doing so for `LockRules.wait_s`; the message says which. Also where the
-        lock cannot be written.
+        If another run holds it for longer than `LockRules.wait_s` (the message says which), or it cannot be written.
     """
-    rules = rules or LockRules()
-    mine = _this_process()
+    lock = _Lock(path=path, rules=rules or LockRules(), mine=_this_process(), what=what, advice=advice)
     ended = threading.Event()
-    beats = threading.Thread(target=_beat, args=(path, mine, rules, ended), name="ostcal-lock", daemon=True)
+    beats = threading.Thread(target=lock.beat, args=(ended,), name="ostcal-lock", daemon=True)
     try:
-        _acquire(path, mine, rules, _Words(what=what, advice=advice))
+        lock.acquire()
         beats.start()
-        _sweep(path, mine, rules)
+        lock.sweep()
         yield
     finally:
         ended.set()
         if beats.ident is not None:
             beats.join()
-        _release(path, mine)
+        lock.release()
 
 
 @contextlib.contextmanager
@@ -195,126 +176,125 @@ def is_running(pid: int, process: str) -> bool:
     return True
 
 
-# ---- getting and giving back ----
+@dataclass(frozen=True, kw_only=True)
+class _Lock:
+    """A lock that this process wants or holds."""
 
+    path: AnyPath
+    rules: LockRules
+    mine: LockOwner
+    what: str
+    advice: str
 
-def _acquire(path: AnyPath, mine: LockOwner, rules: LockRules, words: _Words) -> None:
-    until_s = time.monotonic() + rules.wait_s
-    told = False
-    while True:
-        try:
-            holder = _try(path, mine, rules, 0)
-        except OSError as error:
-            raise StorageError(
-                f"{path}: the lock that keeps other runs away cannot be written: {os_reason(error)}"
-            ) from error
-        if holder is None:
-            return
-        left_s = until_s - time.monotonic()
-        if left_s <= 0:
-            raise StorageError(words.refusal(path, holder, rules))
-        if not told:
-            logger.warning("%s; waiting up to %.0f s for it", words.who(holder), rules.wait_s)
-            told = True
-        time.sleep(min(rules.poll_s, left_s))
+    def acquire(self) -> None:
+        """Wait for the lock as long as the rules say; StorageError where another run still holds it."""
+        until_s = time.monotonic() + self.rules.wait_s
+        is_reported = False
+        while True:
+            try:
+                holder = self._try(self.path, 0)
+            except OSError as error:
+                raise StorageError(
+                    f"{self.path}: the lock that keeps other runs away cannot be written: {os_reason(error)}"
+                ) from error
+            if holder is None:
+                return
+            age = f"last sign of life {holder.age_s:.0f} s ago"
+            who = f"{self.what}: another run is writing there: {_name(holder)}, {age}"
+            left_s = until_s - time.monotonic()
+            if left_s <= 0:
+                is_here = holder.owner is not None and holder.owner.host == socket.gethostname()
+                after = f" (after {self.rules.abandoned_after_s:.0f} s without a sign of life it counts as gone)"
+                other = f", or {self.advice}" if self.advice else ""
+                gone = f"if it is gone{'' if is_here else after}, delete {self.path}"
+                raise StorageError(f"{who}; wait until it has ended{other}; {gone}")
+            if not is_reported:
+                logger.warning("%s; waiting up to %.0f s for it", who, self.rules.wait_s)
+                is_reported = True
+            time.sleep(min(self.rules.poll_s, left_s))
 
+    def _try(self, path: AnyPath, depth: int) -> _Seen | None:
+        """Create a lock file; returns who holds it where that is not possible now."""
+        for _ in range(_TRIES):
+            if create_exclusively(path, to_json(self.mine, indent=2)):
+                return None
+            seen = _look(path)
+            if seen is None:
+                continue
+            if depth >= _DEEPEST or not _is_abandoned(seen, self.rules):
+                return seen
+            other = self._remove_abandoned(path, seen, depth)
+            if other is not None:
+                return other
+        raise OSError(f"it came and went {_TRIES} times while it was looked at")
 
-def _try(path: AnyPath, mine: LockOwner, rules: LockRules, depth: int) -> _Seen | None:
-    """Take a lock; gives who has it where that is not possible now."""
-    for _ in range(_TRIES):
-        if _create(path, mine):
-            return None
-        seen = _look(path)
-        if seen is None:
-            continue
-        if depth >= _DEEPEST or not _is_abandoned(seen, rules):
-            return seen
-        other = _take_away(path, seen, mine, rules, depth)
+    def _remove_abandoned(self, path: AnyPath, seen: _Seen, depth: int) -> _Seen | None:
+        """Remove an abandoned lock, under a second lock; returns who else is removing it."""
+        guard = path.with_name(f"{path.name}.{seen.token}")
+        other = self._try(guard, depth + 1)
         if other is not None:
             return other
-    raise OSError(f"it came and went {_TRIES} times while it was looked at")
-
-
-def _take_away(path: AnyPath, seen: _Seen, mine: LockOwner, rules: LockRules, depth: int) -> _Seen | None:
-    """Remove an abandoned lock; gives who else is doing that."""
-    guard = path.with_name(f"{path.name}.{seen.token}")
-    other = _try(guard, mine, rules, depth + 1)
-    if other is not None:
-        return other
-    try:
-        now = _look(path)
-        if now is not None and now.token == seen.token and _is_abandoned(now, rules):
-            path.unlink(missing_ok=True)
-            if now.owner is not None:
-                logger.info("%s: the lock of %s was left behind and is removed", path, now.owner.text)
-    finally:
-        guard.unlink(missing_ok=True)
-    return None
-
-
-def _create(path: AnyPath, mine: LockOwner) -> bool:
-    """Create the lock file; false where there is one."""
-    return create_exclusively(path, to_json(mine, indent=2))
-
-
-def _release(path: AnyPath, mine: LockOwner) -> None:
-    """Remove our own lock, and no other."""
-    try:
-        seen = _look(path)
-        if seen is not None and seen.token == mine.token:
-            path.unlink(missing_ok=True)
-    except (OSError, UnreachableError) as error:
-        logger.warning("%s: the lock cannot be removed (%s); the next run sees that it is left behind", path, error)
-
-
-def _beat(path: AnyPath, mine: LockOwner, rules: LockRules, ended: threading.Event) -> None:
-    """Touch the lock as long as it is ours."""
-    while not ended.wait(rules.heartbeat_s):
         try:
-            seen = _look(path)
-            if seen is None or seen.token != mine.token:
-                taken = f"was taken over by {_name(seen)}" if seen is not None else "is no longer there"
-                logger.error("%s: the lock of this run %s; two runs may write here now", path, taken)
-                return
-            touch(path)
-        except (
-            OSError,
-            UnreachableError,
-        ) as error:  # a disk that is away for a moment; the lock counts for two minutes without
-            logger.debug("%s: the lock could not be touched: %s", path, error)
+            now = _look(path)
+            if now is not None and now.token == seen.token and _is_abandoned(now, self.rules):
+                path.unlink(missing_ok=True)
+                if now.owner is not None:
+                    logger.info("%s: the lock of %s was left behind and is removed", path, now.owner.text)
+        finally:
+            guard.unlink(missing_ok=True)
+        return None
+
+    def release(self) -> None:
+        """Remove the lock if it is ours."""
+        try:
+            seen = _look(self.path)
+            if seen is not None and seen.token == self.mine.token:
+                self.path.unlink(missing_ok=True)
+        except (OSError, UnreachableError) as error:
+            logger.warning(
+                "%s: the lock cannot be removed (%s); the next run sees that it is left behind", self.path, error
+            )
+
+    def beat(self, ended: threading.Event) -> None:
+        """Touch the lock as long as it is ours."""
+        while not ended.wait(self.rules.heartbeat_s):
+            try:
+                seen = _look(self.path)
+                if seen is None or seen.token != self.mine.token:
+                    taken = f"was taken over by {_name(seen)}" if seen is not None else "is no longer there"
+                    logger.error("%s: the lock of this run %s; two runs may write here now", self.path, taken)
+                    return
+                touch(self.path)
+            except (OSError, UnreachableError) as error:  # of a moment; the lock counts for two minutes without it
+                logger.debug("%s: the lock could not be touched: %s", self.path, error)
+
+    def sweep(self) -> None:
+        """Remove second locks of runs that were killed while they removed the first: they guard locks that are gone."""
+        folder = self.path.parent
+        with contextlib.suppress(OSError, UnreachableError):
+            for name in names_in(folder):
+                if not name.startswith(f"{self.path.name}.") or self.mine.token in name:
+                    continue
+                seen = _look(folder / name)
+                if seen is not None and _is_abandoned(seen, self.rules):
+                    (folder / name).unlink()
 
 
-def _sweep(path: AnyPath, mine: LockOwner, rules: LockRules) -> None:
-    """Remove second locks of runs that were killed at removing the first; they guard locks that are gone."""
-    with contextlib.suppress(OSError, UnreachableError):
-        strays = [name for name in names_in(path.parent) if name.startswith(f"{path.name}.")]
-        for name in strays:
-            seen = _look(path.parent / name) if mine.token not in name else None
-            if seen is not None and _is_abandoned(seen, rules):
-                (path.parent / name).unlink()
-
-
-# ---- who ----
+# ---- what is in lock files ----
 
 
 def _look(path: AnyPath) -> _Seen | None:
-    """Read a lock file; ``None`` where there is none."""
+    """Read a lock file; ``None`` where it does not exist."""
     try:
         touched_s = modified_s(path)
-        data = read_bounded(path, _MAX_BYTES)
+        owner = from_json(LockOwner, read_bounded(path, _MAX_BYTES))
     except FileNotFoundError:
         return None
     except ValueError:
-        data = b""
-    return _Seen(owner=_owner_of(data), age_s=max(0.0, clock_s(path.parent) - touched_s))
-
-
-def _owner_of(data: bytes) -> LockOwner | None:
-    try:
-        owner = from_json(LockOwner, data)
-    except ValueError:
-        return None
-    return owner if owner.pid > 0 and owner.token.isalnum() and len(owner.token) <= 64 else None
+        owner = None
+    if owner is not None and not (owner.pid > 0 and owner.token.isalnum() and len(owner.token) <= 64):
+        owner = None
+    return _Seen(owner=owner, age_s=max(0.0, clock_s(path.parent) - touched_s))
 
 
 def _is_abandoned(seen: _Seen, rules: LockRules) -> bool:
@@ -342,7 +322,7 @@ def _this_process() -> LockOwner:
 
 
 def _this_machine() -> str:
-    """Tell where process numbers mean the same: machines may share a name, and containers a machine."""
+    """Return where process numbers mean the same: machines may share a name, and containers a machine."""
     try:
         start = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
         return f"{start} {os.readlink('/proc/self/ns/pid')}"
