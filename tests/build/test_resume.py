@@ -30,11 +30,12 @@ from ostcal.engine.rejection import Median, SigmaClip
 from ostcal.inputs.grouping import GroupRules
 from ostcal.library.store import MasterStore
 from support import night as n
+from support.amounts import amount
 from support.fits_samples import read_with_astropy
 from support.forking import ForkServer, forking
 from support.night import Night
 
-KILLS = 20
+KILLS = amount(20, "OSTCAL_KILLS")
 ROWS = 80
 SHAPE = (ROWS, 40)
 

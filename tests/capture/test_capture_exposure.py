@@ -20,6 +20,7 @@ from ostcal.capture.auto_exposure import (
     is_accepted,
     rounded,
 )
+from support.amounts import amount
 
 RULES = ExposureRules()
 FULL = RULES.max_adu
@@ -51,7 +52,7 @@ def search(
         assert len(trials) <= rules.max_attempts
 
 
-@settings(max_examples=300)
+@settings(max_examples=amount(300))
 @given(
     exponent=st.floats(3.4, 7.6),
     bias=st.floats(0, 6000),

@@ -25,6 +25,7 @@ from ostcal.errors import DeviceError
 from ostcal.frames import CameraSettings
 from ostcal.naming import NOON_UTC_S, noon_at
 from ostcal.series.reader import Series, open_series
+from support.amounts import amount
 from support.direct_camera import DirectCamera, DirectPanel, DirectWheel, FakeClock, Faults, Scene, small_sensor
 
 SETTINGS = CameraSettings(camera="direct", gain=100.0, offset=30.0, readout_mode="fast")
@@ -77,7 +78,7 @@ def find(sensor: Any, rate: float, rules: FlatRules, start_s: float) -> tuple[Ac
 # ---- steady light ----
 
 
-@settings(max_examples=60)
+@settings(max_examples=amount(60))
 @given(
     right_exponent=st.floats(-2.9, 0.9),
     start_exponent=st.floats(-3, 1),

@@ -20,12 +20,13 @@ import yaml
 from ostcal.series.reader import open_series
 from ostcal.simulator.options import SimulatorOptions
 from ostcal.simulator.server import SimulatedObservatory
+from support.amounts import amount
 from support.fits_samples import read_with_astropy
 from support.forking import forking
 from support.night import ostcal
 from support.simulator_client import SMALL
 
-KILLS = int(os.environ.get("OSTCAL_KILLS") or 50)
+KILLS = amount(50, "OSTCAL_KILLS")
 N_FRAMES = KILLS * 7 // 5
 SERIES = {"exp_0.001s": "bias", "exp_0.100s": "dark", "exp_0.200s": "dark", "exp_0.300s": "dark"}
 DEADLINE_S = 30.0

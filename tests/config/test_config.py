@@ -34,6 +34,7 @@ from ostcal.config import (
 )
 from ostcal.errors import ConfigError
 from ostcal.measure.limits import DefectLimits, FrameLimits, MasterLimits
+from support.amounts import amount
 
 Load = Callable[[str | bytes], Config]
 
@@ -693,7 +694,7 @@ TREES = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=amount(300), deadline=None, derandomize=True)
 @given(st.dictionaries(NAMES, TREES, max_size=4))
 def test_any_dict_gives_a_configuration_or_an_error(values: dict[str, Any]) -> None:
     assert all(line.startswith("configuration: ") for line in lines_of(values))

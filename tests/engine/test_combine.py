@@ -25,6 +25,7 @@ from ostcal.engine.rejection import (
 from ostcal.frames import SampleEncoding
 from ostcal.vocabulary import ClipCenter, ClipSpread
 from support import strategies
+from support.amounts import amount
 
 NOISE = SeriesNoise(noise_adu=1.25, step_adu=1.0)
 FLOAT_NOISE = SeriesNoise(noise_adu=1.25, step_adu=0.0)
@@ -87,7 +88,7 @@ def test_any_shape_of_block_equals_the_reference(shape: tuple[int, int], method_
 
 
 @given(data=st.data(), method=strategies.methods, noise=strategies.noises)
-@settings(max_examples=300)
+@settings(max_examples=amount(300))
 @pytest.mark.parametrize("encoding_name", strategies.INTEGER_ENCODINGS)
 def test_any_integers_equal_the_reference(
     encoding_name: str, data: st.DataObject, method: RejectionMethod, noise: SeriesNoise
@@ -98,7 +99,7 @@ def test_any_integers_equal_the_reference(
 
 
 @given(data=st.data(), method=strategies.methods, noise=strategies.float_noises)
-@settings(max_examples=300)
+@settings(max_examples=amount(300))
 @pytest.mark.parametrize("encoding_name", strategies.FLOAT_ENCODINGS)
 def test_any_floats_equal_the_reference(
     encoding_name: str, data: st.DataObject, method: RejectionMethod, noise: SeriesNoise
@@ -272,14 +273,14 @@ def test_a_pixel_without_a_finite_sample_is_nan_and_counted(method_name: str, en
 
 
 @given(data=st.data(), method=strategies.methods)
-@settings(max_examples=150)
+@settings(max_examples=amount(150))
 def test_any_order_of_integer_frames_gives_the_same_bits(data: st.DataObject, method: RejectionMethod) -> None:
     adu = data.draw(strategies.integer_stacks())
     assert_order_does_not_matter(data, strategies.encode(adu, NATIVE), NATIVE, method, NOISE)
 
 
 @given(data=st.data(), method=strategies.methods, encoding_name=st.sampled_from(list(strategies.FLOAT_ENCODINGS)))
-@settings(max_examples=150)
+@settings(max_examples=amount(150))
 def test_any_order_of_float_frames_gives_the_same_bits(
     data: st.DataObject, method: RejectionMethod, encoding_name: str
 ) -> None:
@@ -405,7 +406,7 @@ def flat_frames(draw: st.DrawFn) -> tuple[NDArray[np.int32], NDArray[np.float64]
 
 
 @given(frames=flat_frames(), method=st.sampled_from([MEAN_STD, CONVERGED, NoRejection()]), data=st.data())
-@settings(max_examples=60)
+@settings(max_examples=amount(60))
 def test_any_flat_equals_the_reference_in_any_order(
     frames: tuple[NDArray[np.int32], NDArray[np.float64]], method: RejectionMethod, data: st.DataObject
 ) -> None:
@@ -455,7 +456,7 @@ def test_noise_of_a_series_equals_the_reference(shape: tuple[int, int, int], dty
 
 
 @given(data=st.data(), dtype=st.sampled_from(["int32", "float32", "float64"]))
-@settings(max_examples=150)
+@settings(max_examples=amount(150))
 def test_noise_of_any_stack_equals_the_reference_in_any_order(data: st.DataObject, dtype: str) -> None:
     stack = data.draw(strategies.integer_stacks() if dtype == "int32" else strategies.float_stacks(dtype))
     expected = naive.series_noise(stack)

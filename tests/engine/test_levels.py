@@ -32,6 +32,7 @@ from ostcal.frames import FrameType
 from ostcal.series.concatenated import ConcatenatedStack
 from ostcal.series.stack import ZarrStack
 from support import strategies
+from support.amounts import amount
 from support.fits_samples import write_frame
 from support.memory_stack import ArrayPlane, MemoryStack
 from support.series_samples import new_series, samples
@@ -51,7 +52,7 @@ def plane(level: float, shape: tuple[int, int] = (4, 5)) -> ArrayPlane:
 
 
 @given(shapes.flatmap(lambda s: npst.arrays(np.int32, s, elements=st.integers(0, 65535))), st.data())
-@settings(max_examples=50)
+@settings(max_examples=amount(50))
 def test_the_mean_of_16_bit_samples_is_exact_in_every_encoding(words: NDArray[np.int32], data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(sorted(strategies.INTEGER_ENCODINGS)))
     zero_adu = strategies.INTEGER_ENCODINGS[name].zero_adu

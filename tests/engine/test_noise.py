@@ -16,6 +16,7 @@ import naive
 from ostcal.engine.noise import CELL_PIXELS, SAMPLED_ROWS, merge_cells, row_cells, sampled_rows
 from ostcal.engine.rejection import SeriesNoise
 from support import strategies
+from support.amounts import amount
 
 
 def measured(stack: NDArray[np.generic]) -> SeriesNoise:
@@ -41,14 +42,14 @@ def wide_stacks(draw: st.DrawFn) -> NDArray[np.int32]:
 
 
 @given(wide_stacks())
-@settings(max_examples=60)
+@settings(max_examples=amount(60))
 def test_integers_equal_the_reference(stack: NDArray[np.int32]) -> None:
     expected = naive.series_noise(stack)
     assert measured(stack) == SeriesNoise(noise_adu=expected.noise_adu, step_adu=expected.step_adu)
 
 
 @given(wide_stacks(), st.sampled_from(["float32", "float64"]), st.sampled_from([1.0, 1 / 3, 1.0037]), st.data())
-@settings(max_examples=60)
+@settings(max_examples=amount(60))
 def test_floats_equal_the_reference(stack: NDArray[np.int32], dtype: str, scale: float, data: st.DataObject) -> None:
     floats = (stack * scale).astype(dtype)
     for _ in range(data.draw(st.integers(0, 2))):

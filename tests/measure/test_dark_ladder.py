@@ -23,6 +23,7 @@ from ostcal.measure.camera.dark_ladder import (
     why_not_linear,
 )
 from ostcal.measure.estimators import chi_square_quantile
+from support.amounts import amount
 
 EXPOSURES = [0.0, 10.0, 60.0, 300.0]
 Planes = NDArray[np.float32]
@@ -133,7 +134,7 @@ def test_pulls_and_chi_square_are_those_of_honest_uncertainties() -> None:
 
 
 @given(st.floats(-1000, 60000), st.floats(-1, 100), st.lists(st.integers(0, 3600), min_size=3, max_size=6, unique=True))
-@settings(max_examples=50)
+@settings(max_examples=amount(50))
 def test_an_exact_line_is_found(offset: float, rate: float, exposures: list[int]) -> None:
     levels = [np.full((1, 2), offset + rate * t, np.float32) for t in exposures]
     fit = fit_ladder(levels, [float(t) for t in exposures], [1.0] * len(levels))

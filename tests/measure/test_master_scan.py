@@ -17,6 +17,7 @@ from ostcal.measure.masters.scan import FINE, scan_master
 from ostcal.measure.masters.scan_kernels import CELL
 from ostcal.measure.masters.scan_result import Plane, cell_rectangles, plane_reader
 from ostcal.simulator.sensor import SENSORS
+from support.amounts import amount
 from support.master_samples import QUIET, Master, assert_same_scan, master_of, small
 
 DEMO, BAYER = SENSORS["demo"], SENSORS["bayer"]
@@ -176,7 +177,7 @@ def test_a_master_of_nothing_is_all_no_data() -> None:
     assert scan.histogram.counts.sum() == 0
 
 
-@settings(max_examples=60)
+@settings(max_examples=amount(60))
 @given(
     height=st.integers(1, 140),
     width=st.integers(1, 140),

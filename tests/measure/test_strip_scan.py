@@ -16,6 +16,7 @@ from ostcal.frames import FrameType
 from ostcal.measure.masters.scan_result import MasterScan, plane_reader
 from ostcal.measure.masters.strip_scan import RunningScans, StripScan
 from ostcal.simulator.sensor import SENSORS
+from support.amounts import amount
 from support.master_samples import Master, assert_same_scan, master_of, small
 
 KINDS = [("demo", FrameType.DARK), ("bayer", FrameType.DARK), ("demo", FrameType.BIAS), ("demo", FrameType.FLAT)]
@@ -37,7 +38,7 @@ def strips_of(rows: int) -> list[tuple[int, int]]:
 
 
 @given(data=st.data())
-@settings(max_examples=60)
+@settings(max_examples=amount(60))
 def test_neither_strips_nor_their_order_nor_threads_matter(data: st.DataObject) -> None:
     sensor, kind = data.draw(st.sampled_from(KINDS))
     strips = data.draw(st.permutations(strips_of(data.draw(st.integers(1, HEIGHT)))))

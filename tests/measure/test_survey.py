@@ -25,6 +25,7 @@ from ostcal.measure.frames.survey import (
 )
 from ostcal.measure.frames.survey_block import survey_block
 from ostcal.simulator.sensor import SENSORS, Exposure, SensorModel
+from support.amounts import amount
 
 FULL_ADU = 65535.0
 DEMO = replace(SENSORS["demo"], width=640, height=512)
@@ -63,7 +64,7 @@ def assert_same(a: SeriesSurvey, b: SeriesSurvey) -> None:
 # ---- rows ----
 
 
-@settings(max_examples=200)
+@settings(max_examples=amount(200))
 @given(st.integers(1, 12_000), st.integers(1, 15_000), st.integers(1, 300))
 def test_sampled_blocks_are_whole_chunks_in_order(height: int, width: int, chunk_rows: int) -> None:
     blocks = sampled_blocks(height, width, chunk_rows)

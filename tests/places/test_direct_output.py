@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ostcal.fits.write import ImagePlane, write_fits
 from ostcal.places.direct_output import PAGE, AlignedBuffers, DirectOutput
 from ostcal.places.durable import write_atomically
+from support.amounts import amount
 
 MIB = 2**20
 
@@ -51,7 +52,7 @@ def can_write_past_the_cache(directory: Path) -> bool:
     lengths=st.lists(st.integers(1, 3 * MIB), min_size=1, max_size=4),
     order=st.randoms(use_true_random=False),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=amount(40), deadline=None)
 def test_strips_side_by_side_are_joined_in_any_order(start: int, lengths: list[int], order: object) -> None:
     offsets = [start + sum(lengths[:i]) for i in range(len(lengths))]
     strips = [filled(offset, length, i) for i, (offset, length) in enumerate(zip(offsets, lengths, strict=True))]

@@ -28,10 +28,11 @@ from ostcal.frames import CameraSettings, FrameType
 from ostcal.places.locking import PROCESS_MARK, LockRules, locked
 from ostcal.series.reader import open_series
 from support import night as n
+from support.amounts import amount
 from support.direct_camera import DirectCamera, FakeClock, small_sensor
 from support.night import Night
 
-RACES = 50
+RACES = amount(50)
 posix = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and process numbers of POSIX")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="/proc tells when a process was started")
 

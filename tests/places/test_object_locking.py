@@ -30,6 +30,7 @@ from ostcal.places.objects import ObjectPath
 from ostcal.places.paths import files_below
 from ostcal.series.reader import open_series
 from support import night as n
+from support.amounts import amount
 from support.night import Night
 from support.object_samples import fresh_bucket, write_series
 from support.object_server import ENVIRONMENT, FaultyProxy, credentials
@@ -183,7 +184,7 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@settings(max_examples=40)
+@settings(max_examples=amount(40))
 @given(data=st.data())
 def test_one_copy_makes_everything_right(example: Path, data: st.DataObject) -> None:
     """Whatever is missing, cut or changed at the target, with records or without: one run later all is as here."""

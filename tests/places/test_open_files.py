@@ -23,6 +23,7 @@ from ostcal.places.open_files import kept_open
 from ostcal.series.concatenated import ConcatenatedStack
 from ostcal.series.reader import open_series
 from ostcal.series.stack import ZarrStack
+from support.amounts import amount
 from support.fits_samples import frame_values, write_frame
 from support.series_samples import new_series
 
@@ -75,7 +76,7 @@ KINDS = ["FITS words", "FITS floats", "FITS bytes", "zarr", "zarr, plain", "both
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(data=st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=amount(40), deadline=None)
 def test_open_files_give_the_same_samples(stacks: dict[str, FrameStack], kind: str, data: st.DataObject) -> None:
     stack = stacks[kind]
     start = data.draw(st.integers(0, stack.shape[1] - 1))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ostcal.frames import FrameStack, SampleEncoding
 from ostcal.series.concatenated import ConcatenatedStack
 from support import strategies
+from support.amounts import amount
 from support.memory_stack import MemoryStack
 
 HEIGHT, WIDTH = 9, 7
@@ -56,7 +57,7 @@ parts_of = st.lists(
 
 
 @given(parts_of, st.integers(0, HEIGHT - 1), st.integers(1, HEIGHT))
-@settings(max_examples=60)
+@settings(max_examples=amount(60))
 def test_the_adu_are_those_of_the_parts(parts: list[tuple[int, str, int]], start: int, rows: int) -> None:
     made = [part(*arguments) for arguments in parts]
     stack = ConcatenatedStack(tuple(stack for stack, _ in made))
@@ -67,7 +68,7 @@ def test_the_adu_are_those_of_the_parts(parts: list[tuple[int, str, int]], start
 
 
 @given(parts_of, st.data())
-@settings(max_examples=60)
+@settings(max_examples=amount(60))
 def test_selected_frames_come_in_the_order_asked_for(parts: list[tuple[int, str, int]], data: st.DataObject) -> None:
     made = [part(*arguments) for arguments in parts]
     stack = ConcatenatedStack(tuple(stack for stack, _ in made))

@@ -1,7 +1,7 @@
 """What fuzzing shares: how much is tried, and the limits of time and memory for whatever is given something damaged.
 
 Seeds are fixed. By hand, 10,000 mutations of each kind of input:
-``OSTCAL_FUZZ_MUTATIONS=10000 pytest --timeout 0 tests/test_fuzz_*.py``.
+``OSTCAL_FUZZ_MUTATIONS=10000 pytest --timeout 0 tests/*/test_fuzz_*.py``.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ostcal.errors import OstcalError
+from support.amounts import amount
 
 LONGEST_S = 10.0
 MOST_BYTES = 1 << 30
@@ -22,8 +23,8 @@ MOST_LINES = 52
 
 
 def mutations(ordinary: int) -> int:
-    """Give how many mutations are tried: `ordinary` of them where nobody says otherwise."""
-    return int(os.environ.get("OSTCAL_FUZZ_MUTATIONS") or ordinary)
+    """Return how many of `ordinary` mutations are tried."""
+    return amount(ordinary, "OSTCAL_FUZZ_MUTATIONS")
 
 
 @contextlib.contextmanager
