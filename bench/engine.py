@@ -38,6 +38,8 @@ sys.path.insert(0, str(BENCH.parent))
 from ostcal.engine import kernels
 from ostcal.engine.execution import Execution
 from ostcal.engine.graph import run_graph
+from ostcal.engine.kernels.load import Coding, load_words
+from ostcal.engine.kernels.network import sort_columns
 from ostcal.engine.rejection import SigmaClip
 from ostcal.engine.tasks import JobResult, MasterJob
 from ostcal.engine.tiling import JobSize, block_rows, plan_work
@@ -240,9 +242,10 @@ def sort_s(stack: FrameStack, buffers: Sequence[NDArray[np.uint16]]) -> float:
 @numba.njit(nogil=True, error_model="numpy")  # type: ignore[misc]
 def sort_block(samples: Any, network: Any, tile: Any) -> None:
     """Sort the samples of all pixels, tile by tile, as the engine does."""
+    coding = Coding(True, np.uint16(0x8000), 0)
     for first in range(0, samples.shape[1] - kernels.TILE + 1, kernels.TILE):
-        kernels._load_words(samples, first, True, np.uint16(0x8000), tile)
-        kernels._sort_columns(tile, network)
+        load_words(samples, first, coding, tile)
+        sort_columns(tile, network)
 
 
 def shared_s(

@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostcal.engine import kernels
-from ostcal.engine.rejection import KernelParameters, RejectionMethod, SeriesNoise
+from ostcal.engine.rejection import RejectionMethod, SeriesNoise
 from ostcal.frames import SampleEncoding
 
 _NO_NOISE = SeriesNoise()
-_SIGN_BIT = np.uint16(0x8000)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,21 +111,30 @@ def combine_block(
     BlockResult
     """
     n, rows, width = block.shape
-    parameters = method.resolved(n).parameters(noise)
-    flat_block = np.ascontiguousarray(block).reshape(n, rows * width)
+    rule = method.resolved(n).rule(noise)
+    samples = np.ascontiguousarray(block).reshape(n, rows * width)
     low, high = (np.empty((rows, width) if planes is None else (0, width), np.float32) for _ in range(2))
     planes = planes or BlockPlanes.empty((rows, width))
     rejected = np.zeros(n, np.int64)
-    flat_planes = (plane.reshape(-1) for plane in (planes.master, planes.n_used, planes.std, low, high))
-    outputs = (*flat_planes, rejected)
+    out = kernels.Planes(
+        master=planes.master.reshape(-1),
+        n_used=planes.n_used.reshape(-1),
+        std=planes.std.reshape(-1),
+        low=low.reshape(-1),
+        high=high.reshape(-1),
+    )
+    network = kernels.sorting_network(n)
     invalid = 0
     if encoding.is_integer and correction is None:
-        _combine_words(flat_block, encoding, parameters, outputs)
+        combine_words = kernels.average_words if rule.is_average else kernels.combine_words
+        combine_words(samples, coding_of(encoding), network, rule, out, rejected)
     elif encoding.is_integer and correction is not None:
-        invalid = _combine_corrected(flat_block, encoding, correction, parameters, outputs)
+        combine_corrected = kernels.average_corrected if rule.is_average else kernels.combine_corrected
+        how = _corrected(encoding, correction, rows * width)
+        invalid = combine_corrected(samples, how, network, rule, out, rejected)
     else:
-        samples = flat_block if correction is None else corrected(flat_block, encoding, correction)
-        invalid = _combine_floats(samples, parameters, outputs)
+        samples = samples if correction is None else corrected(samples, encoding, correction)
+        invalid = kernels.combine_floats(samples, network, rule, out, rejected)
     return BlockResult(
         master=planes.master,
         n_used=planes.n_used,
@@ -134,78 +142,38 @@ def combine_block(
         low=low,
         high=high,
         rejected_per_frame=rejected,
-        invalid=invalid,
+        invalid=int(invalid),
     )
 
 
 def corrected(samples: NDArray[Any], encoding: SampleEncoding, correction: Correction) -> NDArray[np.float32]:
-    """Apply a correction to samples of shape (n_frames, n_pixels); gives float32 of the same shape."""
+    """Apply a correction to samples (n_frames, n_pixels) uint16 or float; return float32 of the same shape."""
     n, size = samples.shape
-    offset, rate = _darks(correction, size)
+    how = _corrected(encoding, correction, size)
     out = np.empty((n, size), np.float32)
     if encoding.is_integer:
-        flip = _SIGN_BIT if encoding.sign_flipped else np.uint16(0)
-        kernels.correct_words(
-            samples, encoding.byte_swapped, flip, encoding.zero_adu,
-            offset, rate, correction.exposure_time_s, correction.scale, out,
-        )  # fmt: skip
+        kernels.correct_words(samples, how, out)
         return out
     for i in range(n):
-        dark = offset.astype(np.float64) + rate.astype(np.float64) * correction.exposure_time_s[i]
-        out[i] = (samples[i] - dark) * correction.scale[i]
+        dark = how.offset.astype(np.float64) + how.rate.astype(np.float64) * how.exposure[i]
+        out[i] = (samples[i] - dark) * how.scale[i]
     return out
 
 
-def _darks(correction: Correction, size: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Give offset and rate of the dark of every pixel."""
+def coding_of(encoding: SampleEncoding) -> kernels.Coding:
+    """Return how the kernels decode raw 16-bit samples."""
+    flip = np.uint16(0x8000 if encoding.sign_flipped else 0)
+    return kernels.Coding(swapped=encoding.byte_swapped, flip=flip, zero=encoding.zero_adu)
+
+
+def _corrected(encoding: SampleEncoding, correction: Correction, size: int) -> kernels.Corrected:
+    """Return how the kernels correct `size` pixels; a dark that is missing is zero."""
     offset, rate = correction.dark_offset, correction.dark_rate
     zeros = np.zeros(size if offset is None or rate is None else 0, np.float32)
-    return zeros if offset is None else offset.reshape(-1), zeros if rate is None else rate.reshape(-1)
-
-
-def _combine_words(
-    block: NDArray[Any], encoding: SampleEncoding, p: KernelParameters, outputs: tuple[NDArray[Any], ...]
-) -> None:
-    flip = _SIGN_BIT if encoding.sign_flipped else np.uint16(0)
-    rule = kernels.WordRule(
-        p.code, p.center_is_median, p.spread_is_mad, p.iterations,
-        p.low_numerator, p.low_denominator, p.high_numerator, p.high_denominator, p.min_keep, p.n_low, p.n_high,
-        p.floor_micro_adu, p.step_micro_adu, p.is_modelled, p.variance_adu2, p.signal_zero_adu, p.variance_per_adu,
-    )  # fmt: skip
-    *planes, rejected = outputs
-    combine = kernels.average_words if p.is_average else kernels.combine_words
-    network = kernels.sorting_network(block.shape[0])
-    combine(block, encoding.byte_swapped, flip, encoding.zero_adu, network, rule, kernels.Planes(*planes), rejected)
-
-
-def _combine_floats(block: NDArray[Any], p: KernelParameters, outputs: tuple[NDArray[Any], ...]) -> int:
-    *planes, rejected = outputs
-    network = kernels.sorting_network(block.shape[0])
-    return int(kernels.combine_floats(block, network, _float_rule(p), kernels.Planes(*planes), rejected))
-
-
-def _combine_corrected(
-    block: NDArray[Any],
-    encoding: SampleEncoding,
-    correction: Correction,
-    p: KernelParameters,
-    outputs: tuple[NDArray[Any], ...],
-) -> int:
-    *planes, rejected = outputs
-    flip = _SIGN_BIT if encoding.sign_flipped else np.uint16(0)
-    how = kernels.Corrected(
-        encoding.byte_swapped, flip, encoding.zero_adu, *_darks(correction, block.shape[1]),
-        correction.exposure_time_s, correction.scale,
-    )  # fmt: skip
-    combine = kernels.average_corrected if p.is_average else kernels.combine_corrected
-    network = kernels.sorting_network(block.shape[0])
-    return int(combine(block, how, network, _float_rule(p), kernels.Planes(*planes), rejected))
-
-
-def _float_rule(p: KernelParameters) -> kernels.FloatRule:
-    return kernels.FloatRule(
-        p.code, p.center_is_median, p.spread_is_mad, p.iterations,
-        p.low_numerator / p.low_denominator, p.high_numerator / p.high_denominator, p.min_keep, p.n_low, p.n_high,
-        p.floor_micro_adu / 1e6, p.step_micro_adu / 2e6,
-        p.is_modelled, p.variance_adu2, p.signal_zero_adu, p.variance_per_adu,
-    )  # fmt: skip
+    return kernels.Corrected(
+        coding=coding_of(encoding),
+        offset=zeros if offset is None else offset.reshape(-1),
+        rate=zeros if rate is None else rate.reshape(-1),
+        exposure=correction.exposure_time_s,
+        scale=correction.scale,
+    )

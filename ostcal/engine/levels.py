@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostcal.engine import kernels
-from ostcal.engine.combine import Correction, corrected
+from ostcal.engine.combine import Correction, coding_of, corrected
 from ostcal.engine.normalization import finite_row_sums, measure_levels
 from ostcal.engine.rejection import SeriesNoise
 from ostcal.engine.tiling import WHOLE_ROWS
@@ -174,7 +174,7 @@ def _exact_mean(frame: FrameStack) -> float:
     _, height, width = frame.shape
     encoding = frame.encoding
     rows = max(1, WHOLE_ROWS // frame.row_step) * frame.row_step
-    flip = np.uint16(0x8000 if encoding.sign_flipped else 0)
+    coding = coding_of(encoding)
     total = 0
     block = np.empty((1, min(rows, height), width), encoding.dtype)
     with frame.opened(0, height) as reader:
@@ -182,7 +182,7 @@ def _exact_mean(frame: FrameStack) -> float:
             stop = min(start + rows, height)
             part = block[:, : stop - start]
             reader.read_rows(start, stop, part)
-            total += int(kernels.sum_words(part.reshape(-1), encoding.byte_swapped, flip))
+            total += int(kernels.sum_words(part.reshape(-1), coding))
     return total / (height * width) + encoding.zero_adu
 
 

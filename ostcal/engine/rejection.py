@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from ostcal.errors import PlanError
 from ostcal.vocabulary import ClipCenter, ClipSpread
@@ -26,35 +26,44 @@ MAX_THRESHOLD = 1000
 MAX_DECIMALS = 4
 
 
-@dataclass(frozen=True)
-class KernelParameters:
-    """What a kernel needs of a method: numbers only."""
+METHOD_NONE = 0
+METHOD_SIGMA_CLIP = 1
+METHOD_WINSORIZED = 2
+METHOD_MINMAX = 3
+METHOD_MEDIAN = 4
 
-    code: int
+
+class Rule(NamedTuple):
+    """What the kernels need of a method, numbers only; written with keywords, for many are of the same type."""
+
+    method: int
+    """One of ``METHOD_*``."""
+    max_passes: int
+    """Passes at most; -1 is to convergence, 0 for methods that reject nothing."""
+    min_keep: int = 1
+    """A pass that would keep fewer samples is not applied."""
     center_is_median: bool = False
+    """Whether sigma clipping measures from the median, not from the mean."""
     spread_is_mad: bool = False
-    iterations: int = 0
-    """Passes at the most; -1 is to convergence."""
+    spread_is_modelled: bool = False
+    """Whether the spread of a pixel is ``sqrt(variance + max(0, median - signal_zero) * variance_per_adu)``."""
     low_numerator: int = 0
     low_denominator: int = 1
     high_numerator: int = 0
     high_denominator: int = 1
-    min_keep: int = 1
     n_low: int = 0
     n_high: int = 0
     floor_micro_adu: int = 0
     step_micro_adu: int = MICRO
-    is_modelled: bool = False
-    """Whether the spread of a pixel is ``sqrt(variance + max(0, median - signal_zero) * variance_per_adu)``."""
     variance_adu2: float = 0.0
     signal_zero_adu: float = 0.0
     variance_per_adu: float = 0.0
 
     @property
     def is_average(self) -> bool:
-        """Whether sums and extremes tell for most pixels that nothing is rejected: mean/std, or no rejection."""
-        is_mean_std = self.code == 1 and not (self.center_is_median or self.spread_is_mad or self.is_modelled)
-        return is_mean_std or self.code == 0
+        """Whether sums and extremes decide for most pixels that nothing is rejected: mean/std, or no rejection."""
+        is_by_std = not (self.center_is_median or self.spread_is_mad or self.spread_is_modelled)
+        return self.method == METHOD_NONE or (self.method == METHOD_SIGMA_CLIP and is_by_std)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,10 +118,10 @@ class _Method:
         return self
 
 
-def _clipping(low: Fraction, high: Fraction, min_keep: int, noise: SeriesNoise, **others: Any) -> KernelParameters:
+def _clipping(low: Fraction, high: Fraction, min_keep: int, noise: SeriesNoise, **others: Any) -> Rule:
     """Give the numbers that the clipping methods share, and `others`."""
     low, high = exact_threshold(low), exact_threshold(high)
-    return KernelParameters(
+    return Rule(
         low_numerator=low.numerator,
         low_denominator=low.denominator,
         high_numerator=high.numerator,
@@ -162,17 +171,17 @@ class SigmaClip:
         """The words for a header card."""
         return f"sigma_clip {self.center}/{self.spread}"
 
-    def parameters(self, noise: SeriesNoise) -> KernelParameters:
-        """Give the numbers for the kernel."""
+    def rule(self, noise: SeriesNoise) -> Rule:
+        """Return the numbers for the kernels."""
         return _clipping(
             self.low,
             self.high,
             self.min_keep,
             noise,
-            code=1,
+            method=METHOD_SIGMA_CLIP,
             center_is_median=self.center == "median",
             spread_is_mad=self.spread == "mad",
-            iterations=-1 if self.iterations is None else self.iterations,
+            max_passes=-1 if self.iterations is None else self.iterations,
             **self._modelled(noise),
         )
 
@@ -181,7 +190,7 @@ class SigmaClip:
         if self.spread != "noise" or self.model is None:
             return {}
         return {
-            "is_modelled": True,
+            "spread_is_modelled": True,
             "variance_adu2": self.model.read_noise_adu**2 + noise.step_adu**2 / 12,
             "signal_zero_adu": self.model.bias_level_adu,
             "variance_per_adu": 1.0 / self.model.gain_e_per_adu,
@@ -204,9 +213,9 @@ class WinsorizedSigmaClip(_Method):
     needs_noise = True
     label = "winsorized_sigma_clip"
 
-    def parameters(self, noise: SeriesNoise) -> KernelParameters:
-        """Give the numbers for the kernel."""
-        return _clipping(self.low, self.high, self.min_keep, noise, code=2)
+    def rule(self, noise: SeriesNoise) -> Rule:
+        """Return the numbers for the kernels."""
+        return _clipping(self.low, self.high, self.min_keep, noise, method=METHOD_WINSORIZED, max_passes=-1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,9 +228,9 @@ class MinMax(_Method):
     name = "minmax"
     label = "minmax"
 
-    def parameters(self, noise: SeriesNoise) -> KernelParameters:
-        """Give the numbers for the kernel."""
-        return KernelParameters(code=3, n_low=self.n_low, n_high=self.n_high)
+    def rule(self, noise: SeriesNoise) -> Rule:
+        """Return the numbers for the kernels."""
+        return Rule(method=METHOD_MINMAX, max_passes=1, n_low=self.n_low, n_high=self.n_high)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,9 +240,9 @@ class Median(_Method):
     name = "median"
     label = "median"
 
-    def parameters(self, noise: SeriesNoise) -> KernelParameters:
-        """Give the numbers for the kernel."""
-        return KernelParameters(code=4)
+    def rule(self, noise: SeriesNoise) -> Rule:
+        """Return the numbers for the kernels."""
+        return Rule(method=METHOD_MEDIAN, max_passes=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,9 +252,9 @@ class NoRejection(_Method):
     name = "none"
     label = "none"
 
-    def parameters(self, noise: SeriesNoise) -> KernelParameters:
-        """Give the numbers for the kernel."""
-        return KernelParameters(code=0)
+    def rule(self, noise: SeriesNoise) -> Rule:
+        """Return the numbers for the kernels."""
+        return Rule(method=METHOD_NONE, max_passes=0)
 
 
 RejectionMethod = SigmaClip | WinsorizedSigmaClip | MinMax | Median | NoRejection

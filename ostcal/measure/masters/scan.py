@@ -303,7 +303,7 @@ class MasterPass:
         fewest = np.repeat(np.maximum(fewest, 0) + 1, CELL).astype(np.uint16)
         saturates = cells.level.max() + 3 * cells.spread.max() >= self.model.saturation
         ceiling = np.float32(self.model.saturation if saturates else np.inf)
-        return find_unusual(  # type: ignore[no-any-return]
+        return find_unusual(
             band.master, band.std, band.n_used, background.segments[band.inner],
             middle - reach, middle + reach, quietest, loudest, fewest, ceiling, places,
         )  # fmt: skip
