@@ -49,6 +49,8 @@ STOP_S: Final = 3.0
 COMPILE_S: Final = 30.0
 """How long it may take where its strips are wanted next: it may be compiling, for 12 s, what they will need too."""
 _NICENESS = 19
+_BEGUN = "begun"
+"""First line of the process: until then it imports, and has nothing that is worth waiting for."""
 _SAID = "said: "
 """Begins the lines of the process that the user sees; others are for the log of debugging."""
 
@@ -103,6 +105,8 @@ def combine_beside_capture(request: BuildRequest, series: Sequence[str], darks: 
             raise _StoppedError
 
     threading.Thread(target=wait_for_the_end, daemon=True).start()
+    sys.stdout.write(f"{_BEGUN}\n")
+    sys.stdout.flush()
     with contextlib.suppress(_StoppedError):
         for one in series:
             began = time.perf_counter()
@@ -221,6 +225,7 @@ class StripsProcess:
         self._worker: threading.Thread | None = None
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
+        self._has_begun = False
         self._has_ended = False
 
     def combine(self, series: str, kind: FrameType) -> None:
@@ -241,7 +246,7 @@ class StripsProcess:
         self._closed.put(None)
         if process is not None:
             try:
-                process.wait(patience_s)
+                process.wait(patience_s if self._has_begun else 0)
             except subprocess.TimeoutExpired:
                 logger.debug("the process that combines beside the capture does not end; it is killed")
             finally:
@@ -274,6 +279,7 @@ class StripsProcess:
             if self._has_ended:
                 return done
             # -P: no module is taken from the working directory. A session of its own: Ctrl-C is for the capture.
+            self._has_begun = False
             self._process = process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "ostcal", "masters", "--config=-", *options],
                 stdin=subprocess.PIPE,
@@ -295,7 +301,9 @@ class StripsProcess:
                     process.stdin.flush()
             for data in process.stdout or ():
                 line = data.decode("utf-8", errors="replace").rstrip()
-                if line.startswith(_SAID):
+                if line == _BEGUN:
+                    self._has_begun = True
+                elif line.startswith(_SAID):
                     logger.info("%s", line.removeprefix(_SAID))
                     done |= {series for series in asked if line.startswith(f"{_SAID}{series}: ")}
                 else:

@@ -412,6 +412,20 @@ def test_flats_are_combined_by_a_later_process_when_their_dark_is_closed(
 
 
 @posix
+def test_a_process_that_has_not_begun_is_not_waited_for(
+    here: Path, evening: list[Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with strips_process(config_for(here)) as process:
+        process.combine(str(evening[0]), FrameType.BIAS)
+        wait_until(lambda: processes_in(here))  # it imports for a second
+        process.close(COMPILE_S)
+    assert "it is killed" in caplog.text
+    assert processes_in(here) == []
+    assert strips_left(here / "masters") == 0
+
+
+@posix
 def test_no_module_is_taken_from_the_working_directory(
     here: Path, evening: list[Path], caplog: pytest.LogCaptureFixture
 ) -> None:
