@@ -36,7 +36,7 @@ _PIXELS_PER_S = 1e6
 """RICE takes 0.02 s per megapixel, HCOMPRESS 0.1 s, and other processors are slower."""
 
 
-def main() -> None:
+def answer_requests() -> None:
     """Answer requests until the other side closes."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the run that reads ends itself, and this with it
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def _strips(fits: Any, request: dict[str, Any]) -> Iterator[bytes]:
-    """Return stored samples, big-endian, in whole rows of tiles."""
+    """Yield stored samples, big-endian, in whole rows of tiles."""
     lengths = (int(request["height"]), int(request["width"]))
     _limit(_BASE_MEMORY_BYTES, _BASE_CPU_S)
     with (
@@ -99,7 +99,7 @@ def _rows_at_once(tile_rows: int, dtype: str, lengths: tuple[int, int], file_byt
 
 
 def _limit(memory_bytes: int, cpu_s: float) -> None:
-    """Bound what is taken from now on: more memory is an error, more time of the processor the end."""
+    """Limit memory and CPU time from now on: more memory is an error, more time ends the process."""
     if sys.platform == "win32":
         return
     import resource
@@ -120,4 +120,4 @@ def _set_soft(kind: int, soft: int, hard: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    answer_requests()

@@ -68,18 +68,28 @@ class TileReader:
             If no process can be started.
         """
         process = self._started(image.path)
-        whole = False
+        assert process.stdin is not None
+        missing, reason, is_waiting = image.data_length, "", False
         try:
-            yield from _answer(process, image)
-            whole = True
-        except _FailedError as failure:
-            whole = True
-            raise _damaged(image.path, str(failure)) from None
-        except (EOFError, OSError) as error:
-            raise _damaged(image.path, _end_of(process)) from error
+            process.stdin.write(json.dumps(asdict(image)).encode("ascii") + b"\n")
+            process.stdin.flush()
+            while (length := _number(process)) not in (END, FAILED):
+                if not 0 < length <= min(PIECE_BYTES, missing):
+                    raise EOFError
+                yield np.frombuffer(_read(process, length), np.uint8)
+                missing -= length
+            if length == FAILED:
+                reason = _read(process, min(_number(process), _MAX_REASON_BYTES)).decode("utf-8", "replace")
+            elif missing:
+                reason = f"its tiles end {missing} bytes too early"
+            is_waiting = True
+        except (EOFError, OSError):
+            reason = _end_of(process)
         finally:
-            if not whole:
+            if not is_waiting:
                 self._end()
+        if reason:
+            raise FrameError(f"{image.path}: cannot be unpacked: {reason}; copy it again or leave it out")
 
     def _started(self, path: str) -> subprocess.Popen[bytes]:
         if self._process is None:
@@ -108,27 +118,6 @@ class TileReader:
         process.wait(_ENDING_S)
 
 
-class _FailedError(Exception):
-    """The reason that the process gave."""
-
-
-def _answer(process: subprocess.Popen[bytes], image: TiledImage) -> Iterator[NDArray[np.uint8]]:
-    """Send a request and give the pieces of its answer."""
-    assert process.stdin is not None
-    process.stdin.write(json.dumps(asdict(image)).encode("ascii") + b"\n")
-    process.stdin.flush()
-    missing = image.data_length
-    while (length := _number(process)) != END:
-        if length == FAILED:
-            raise _FailedError(_read(process, min(_number(process), _MAX_REASON_BYTES)).decode("utf-8", "replace"))
-        if not 0 < length <= min(PIECE_BYTES, missing):
-            raise EOFError
-        yield np.frombuffer(_read(process, length), np.uint8)
-        missing -= length
-    if missing:
-        raise _FailedError(f"its tiles end {missing} bytes too early")
-
-
 def _number(process: subprocess.Popen[bytes]) -> int:
     (number,) = LENGTH.unpack(_read(process, LENGTH.size))
     return int(number)
@@ -151,7 +140,3 @@ def _end_of(process: subprocess.Popen[bytes]) -> str:
     if sys.platform != "win32" and code == -signal.SIGXCPU:
         return "its tiles are damaged: unpacking them comes to no end"
     return f"its tiles are damaged: unpacking them crashes (exit status {code})"
-
-
-def _damaged(path: str, reason: str) -> FrameError:
-    return FrameError(f"{path}: cannot be unpacked: {reason}; copy it again or leave it out")

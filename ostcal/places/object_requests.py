@@ -103,11 +103,6 @@ def use_options(options: ObjectOptions) -> None:
     _connections.use(options)
 
 
-def current_options() -> ObjectOptions:
-    """Return how object stores are reached in this process."""
-    return _connections.options
-
-
 def give_up() -> None:
     """Let all requests that wait for an answer fail now, and later ones wait for seconds: the run is to end.
 

@@ -188,12 +188,6 @@ class ObjectPath:
         data = self._call(lambda: bytes(obstore().get_range(self._store, self.key, start=start, end=stop)))
         return data[: stop - start]
 
-    def read_end(self, length: int) -> bytes:
-        """Read the last bytes of an object, all of it where it is shorter."""
-        return self._call(
-            lambda: bytes(obstore().get(self._store, self.key, options={"range": {"suffix": length}}).bytes())
-        )
-
     # ---- writing ----
 
     def write_bytes(self, data: bytes | memoryview) -> None:
