@@ -34,10 +34,10 @@ from numpy.typing import NDArray
 import download
 from machine import machine_facts
 from make_tables import capture_table
-from ostcal.capture.exposing import Exposer, TakenFrame
+from ostcal.capture.exposer import Exposer, TakenFrame
 from ostcal.capture.place import find_place
-from ostcal.capture.plan import RetryRules, SeriesPlan, SeriesSink
 from ostcal.capture.recording import RecordedSeries, SeriesRecorder
+from ostcal.capture.series_plan import RetryRules, SeriesPlan, SeriesSink
 from ostcal.clock import SystemClock
 from ostcal.devices.opening import open_alpaca_camera
 from ostcal.devices.protocols import CameraInfo, CameraStatus, ExposureResult

@@ -18,10 +18,10 @@ from ostcal.build.request import Watcher
 from ostcal.build.while_exposing import COMPILE_S, STOP_S, StripsProcess, can_combine_while_exposing
 from ostcal.capture.auto_exposure import ExposureRules
 from ostcal.capture.budget import StepPlan
-from ostcal.capture.cooling import CoolingOutcome, CoolingRules, cool, warm_up
+from ostcal.capture.cooling import CoolingOutcome, CoolingRules, cool, warm_sensor
 from ostcal.capture.darks import DarkPlan, DarkRules, capture_darks, find_bias_level, flat_exposures, plan_darks
 from ostcal.capture.flats import FlatReport, FlatRules, capture_flats, plan_flats
-from ostcal.capture.plan import CaptureWatcher, Equipment, RetryRules, SeriesOutcome, SeriesPlan, SeriesSink
+from ostcal.capture.series_plan import CaptureWatcher, Equipment, RetryRules, SeriesOutcome, SeriesPlan, SeriesSink
 from ostcal.clock import Clock, FastClock, SystemClock
 from ostcal.config import Config, ConfigSource, load_config, resolved_values
 from ostcal.devices.alpaca_link import Timeouts
@@ -548,7 +548,7 @@ class CalibrationWorkflow:
         if not self._warms_up():
             return
         try:
-            warm_up(equipment)
+            warm_sensor(equipment)
         except DeviceError as error:
             self._logger.warning("the sensor could not be warmed up: %s", error)
         except KeyboardInterrupt:

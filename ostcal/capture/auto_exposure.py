@@ -25,7 +25,7 @@ _DIGITS = 3
 """Digits of the exposures that are tried: 0.5 % of the level at most, and names that say the whole exposure."""
 
 
-class Light(StrEnum):
+class LightProblem(StrEnum):
     """What is wrong with the light."""
 
     TOO_BRIGHT = "too bright"
@@ -92,7 +92,7 @@ class Try:
 class GiveUp:
     """No exposure will do."""
 
-    light: Light
+    light: LightProblem
     factor: float | None
     """By how much the light would have to change for the target at the limit of the exposures, where that is known."""
     reason: str
@@ -212,7 +212,7 @@ def _repeats(rules: ExposureRules, trials: Sequence[Trial]) -> int:
 
 def _give_up_bright(rules: ExposureRules, last: Trial) -> GiveUp:
     return GiveUp(
-        light=Light.TOO_BRIGHT,
+        light=LightProblem.TOO_BRIGHT,
         factor=None,
         reason=f"the light is too bright: the shortest exposure, {last.exposure_s:g} s, gives {_level(rules, last)};"
         " dim the light or put paper before it, or lower flat_capture.min_exposure or the gain",
@@ -224,7 +224,7 @@ def _give_up_faint(rules: ExposureRules, last: Trial, bias: Trial) -> GiveUp:
     factor = (rules.target_adu - bias.level_adu) / signal_adu if signal_adu > 1 else None
     enough = f" to about {last.exposure_s * factor:.3g} s" if factor is not None and factor < 1000 else ""
     return GiveUp(
-        light=Light.TOO_FAINT,
+        light=LightProblem.TOO_FAINT,
         factor=factor,
         reason=f"the light is too faint: the longest exposure, {last.exposure_s:g} s, gives {_level(rules, last)};"
         f" make the light brighter, or raise flat_capture.max_exposure{enough}",
@@ -232,8 +232,8 @@ def _give_up_faint(rules: ExposureRules, last: Trial, bias: Trial) -> GiveUp:
 
 
 def _give_up_tired(rules: ExposureRules, last: Trial) -> GiveUp:
-    light = Light.TOO_BRIGHT if _is_too_long(rules, last) else Light.TOO_FAINT
-    change = "dim it or set a shorter" if light is Light.TOO_BRIGHT else "make it brighter or set a longer"
+    light = LightProblem.TOO_BRIGHT if _is_too_long(rules, last) else LightProblem.TOO_FAINT
+    change = "dim it or set a shorter" if light is LightProblem.TOO_BRIGHT else "make it brighter or set a longer"
     return GiveUp(
         light=light,
         factor=None,

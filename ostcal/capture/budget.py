@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ostcal.capture.place import SeriesPlace
-from ostcal.capture.plan import SeriesPlan, SeriesSink
+from ostcal.capture.series_plan import SeriesPlan, SeriesSink
 from ostcal.errors import StorageError
 from ostcal.frames import FrameType
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 
-from ostcal.capture.exposing import Exposer, finite
-from ostcal.capture.plan import Equipment, RetryRules
+from ostcal.capture.exposer import Exposer, finite
+from ostcal.capture.series_plan import Equipment, RetryRules
 from ostcal.devices.protocols import CameraStatus
 from ostcal.errors import DeviceError
 
@@ -90,7 +90,7 @@ def cool(equipment: Equipment, rules: CoolingRules, *, wait: bool = True) -> Coo
     return outcome
 
 
-def warm_up(equipment: Equipment, rules: WarmingRules | None = None) -> None:
+def warm_sensor(equipment: Equipment, rules: WarmingRules | None = None) -> None:
     """Let the sensor warm up in steps, then switch the cooler off; nothing where it does not cool.
 
     An interrupt leaves the cooler on at the set point that it has.

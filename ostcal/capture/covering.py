@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from ostcal.capture.exposing import Exposer
-from ostcal.capture.plan import Equipment, RetryRules
+from ostcal.capture.exposer import Exposer
+from ostcal.capture.series_plan import Equipment, RetryRules
 from ostcal.devices.protocols import CoverCalibrator, CoverState
 from ostcal.errors import DeviceError
 from ostcal.measure.live import LiveLimits, gradient_adu, light_above_bias, light_gradient, median_adu

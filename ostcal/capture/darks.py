@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 
 from ostcal.capture.budget import SeriesCost, check_room, series_cost
 from ostcal.capture.covering import make_dark
-from ostcal.capture.exposing import Exposer
+from ostcal.capture.exposer import Exposer
 from ostcal.capture.place import find_place
-from ostcal.capture.plan import Equipment, RetryRules, SeriesEnd, SeriesOutcome, SeriesPlan, SeriesSink
 from ostcal.capture.series import capture_series
+from ostcal.capture.series_plan import Equipment, RetryRules, SeriesEnd, SeriesOutcome, SeriesPlan, SeriesSink
 from ostcal.devices.protocols import CameraInfo
 from ostcal.errors import InputError, StorageError
 from ostcal.fits.read import find_fits, inspect_fits

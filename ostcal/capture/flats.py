@@ -14,7 +14,7 @@ from ostcal.capture.auto_exposure import (
     Accept,
     ExposureRules,
     GiveUp,
-    Light,
+    LightProblem,
     Trial,
     Try,
     decide,
@@ -22,10 +22,10 @@ from ostcal.capture.auto_exposure import (
 )
 from ostcal.capture.budget import SeriesCost, check_room, series_cost
 from ostcal.capture.covering import ask_for_light, open_cover
-from ostcal.capture.exposing import Exposer
+from ostcal.capture.exposer import Exposer
 from ostcal.capture.place import SeriesPlace, differences, find_place
-from ostcal.capture.plan import Equipment, RetryRules, SeriesEnd, SeriesOutcome, SeriesPlan, SeriesSink
 from ostcal.capture.series import capture_series
+from ostcal.capture.series_plan import Equipment, RetryRules, SeriesEnd, SeriesOutcome, SeriesPlan, SeriesSink
 from ostcal.capture.twilight import TwilightControl, TwilightRules
 from ostcal.devices.protocols import CameraInfo, CoverState
 from ostcal.errors import DeviceError, StorageError
@@ -315,7 +315,7 @@ class _FlatWork:
         if begun is not None:
             start_s = _exposure_of(begun)
         self._switch(self._first_brightness)
-        tried: dict[int, Light] = {}
+        tried: dict[int, LightProblem] = {}
         while True:
             found = find_exposure(self._exposer, self._rules, self._equipment, start_s)
             if isinstance(found, Accept):
@@ -327,23 +327,24 @@ class _FlatWork:
             if begun is None:
                 start_s = self._start_after(found.light)
 
-    def _start_after(self, light: Light) -> float:
+    def _start_after(self, light: LightProblem) -> float:
         """Give the exposure to begin with at another brightness: a little inside the limit that was hit."""
         limits = self._rules.exposure
-        is_faint = light is Light.TOO_FAINT
+        is_faint = light is LightProblem.TOO_FAINT
         return rounded(limits, limits.max_exposure_s / 2 if is_faint else limits.min_exposure_s * 2)
 
-    def _other_brightness(self, found: GiveUp, tried: dict[int, Light]) -> int | None:
+    def _other_brightness(self, found: GiveUp, tried: dict[int, LightProblem]) -> int | None:
         """Give the next brightness of the panel to try; ``None`` where there is no panel or none is left."""
         cover = self._equipment.cover
         if cover is None or not self._first_brightness or len(tried) >= _MOST_BRIGHTNESSES:
             return None
         tried[self._brightness] = found.light
-        too_dark = max((level for level, light in tried.items() if light is Light.TOO_FAINT), default=0)
+        too_dark = max((level for level, light in tried.items() if light is LightProblem.TOO_FAINT), default=0)
         too_bright = min(
-            (level for level, light in tried.items() if light is Light.TOO_BRIGHT), default=cover.max_brightness + 1
+            (level for level, light in tried.items() if light is LightProblem.TOO_BRIGHT),
+            default=cover.max_brightness + 1,
         )
-        if found.light is Light.TOO_FAINT:
+        if found.light is LightProblem.TOO_FAINT:
             wanted = min(self._brightness * 4, cover.max_brightness)
         else:
             wanted = max(self._brightness // 4, 1)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ostcal.capture.plan import SeriesPlan, SeriesSink
+from ostcal.capture.series_plan import SeriesPlan, SeriesSink
 from ostcal.errors import StorageError
 from ostcal.series.format import STORE_ENDING, shared_settings
 from ostcal.series.reader import Series, open_series

@@ -14,9 +14,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ostcal.capture.exposing import TakenFrame, finite
+from ostcal.capture.exposer import TakenFrame, finite
 from ostcal.capture.place import SeriesPlace, series_settings
-from ostcal.capture.plan import FrameDone, SeriesPlan, SeriesSink
+from ostcal.capture.series_plan import FrameDone, SeriesPlan, SeriesSink
 from ostcal.devices.protocols import CameraInfo
 from ostcal.errors import FrameError, StorageError
 from ostcal.fits.write import remove_partial_files

@@ -13,9 +13,10 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
-from ostcal.capture.exposing import Exposer, Meanwhile, TakenFrame
+from ostcal.capture.exposer import Exposer, Meanwhile, TakenFrame
 from ostcal.capture.place import SeriesPlace, find_place
-from ostcal.capture.plan import (
+from ostcal.capture.recording import RecordedSeries, SeriesRecorder, WriterThread, series_lock
+from ostcal.capture.series_plan import (
     CaptureWatcher,
     ExposureControl,
     FrameDone,
@@ -24,7 +25,6 @@ from ostcal.capture.plan import (
     SeriesPlan,
     SeriesSink,
 )
-from ostcal.capture.recording import RecordedSeries, SeriesRecorder, WriterThread, series_lock
 from ostcal.clock import Clock
 from ostcal.devices.protocols import Camera
 from ostcal.errors import DeviceError, OstcalError, StorageError

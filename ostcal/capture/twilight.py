@@ -49,7 +49,7 @@ class TwilightRules:
 
 
 class TwilightControl:
-    """Chooses the exposures of a twilight series; implements `ostcal.capture.plan.ExposureControl`.
+    """Chooses the exposures of a twilight series; implements `ostcal.capture.series_plan.ExposureControl`.
 
     While the sky is beyond the limits of the exposure but comes nearer, it waits; once it goes away from them, the
     series ends.

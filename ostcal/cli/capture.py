@@ -29,7 +29,7 @@ from ostcal.vocabulary import Step
 
 if TYPE_CHECKING:
     from ostcal.capture.budget import StepPlan
-    from ostcal.capture.plan import SeriesOutcome
+    from ostcal.capture.series_plan import SeriesOutcome
     from ostcal.inputs.grouping import Group
 
 logger = logging.getLogger("ostcal")

@@ -18,7 +18,7 @@ from ostcal.cli.console import PLAIN_LINE_EVERY_S
 
 if TYPE_CHECKING:
     from ostcal.capture.budget import SeriesCost, StepPlan
-    from ostcal.capture.plan import CaptureWatcher, FrameDone, SeriesOutcome, SeriesPlan
+    from ostcal.capture.series_plan import CaptureWatcher, FrameDone, SeriesOutcome, SeriesPlan
 
 _PLAN_WEIGHT = 2
 """The planned time between exposures weighs as much as this number of measured frames."""
@@ -163,7 +163,7 @@ class CaptureProgress:
 
     def watcher(self, ended: Callable[[SeriesOutcome], None]) -> CaptureWatcher:
         """Return the callbacks for a capture; `ended` is called with the outcome of each series too."""
-        from ostcal.capture.plan import CaptureWatcher
+        from ostcal.capture.series_plan import CaptureWatcher
 
         def series_ended(outcome: SeriesOutcome) -> None:
             self.series_ended(outcome)

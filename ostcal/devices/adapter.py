@@ -14,8 +14,8 @@ from datetime import datetime
 from types import TracebackType
 
 from ostcal.clock import Clock
-from ostcal.devices.driver import Driver, Properties
-from ostcal.devices.failures import RefusedError, ReplyError, UnreachableError
+from ostcal.devices.device_driver import Driver, Properties
+from ostcal.devices.failures import DeviceUnreachableError, RefusedError, ReplyError
 from ostcal.devices.image_bytes import MAX_PIXELS
 from ostcal.devices.protocols import CameraInfo, CameraRequest, CameraStatus, ExposureResult
 from ostcal.errors import DeviceError
@@ -347,7 +347,7 @@ class AscomInterfaceCamera:
         self._begun_s = self._clock.now_s()
         try:
             self._driver.call("StartExposure", exposure_time_s, light)
-        except UnreachableError as error:
+        except DeviceUnreachableError as error:
             # Some servers drop the connection here and expose all the same.
             state_now = self._camera_state()
             if state_now == state or state_now not in _BUSY:
@@ -372,7 +372,7 @@ class AscomInterfaceCamera:
             return
         while self._camera_state() == _EXPOSING:
             if self._clock.now_s() > until_s:
-                raise UnreachableError(
+                raise DeviceUnreachableError(
                     f"{self._label}: the aborted exposure goes on beyond its end; restart the camera"
                 )
             self._clock.sleep(_POLL_S)

@@ -7,9 +7,9 @@ from types import TracebackType
 
 from ostcal.clock import Clock, SystemClock
 from ostcal.devices.alpaca_link import AlpacaAddress, AlpacaDriver, Timeouts
+from ostcal.devices.device_driver import Properties
 from ostcal.devices.discovery import require_device
-from ostcal.devices.driver import Properties
-from ostcal.devices.failures import RefusedError, ReplyError, UnreachableError
+from ostcal.devices.failures import DeviceUnreachableError, RefusedError, ReplyError
 from ostcal.devices.protocols import CoverState
 from ostcal.errors import DeviceError
 
@@ -160,5 +160,5 @@ class AlpacaCoverCalibrator:
 
     def _wait_before(self, deadline_s: float, trouble: str) -> None:
         if self._clock.now_s() > deadline_s:
-            raise UnreachableError(f"{self._driver.label}: {trouble} after {self._timeouts.moving_s:g} s")
+            raise DeviceUnreachableError(f"{self._driver.label}: {trouble} after {self._timeouts.moving_s:g} s")
         self._clock.sleep(_POLL_S)

@@ -6,9 +6,9 @@ from types import TracebackType
 
 from ostcal.clock import Clock, SystemClock
 from ostcal.devices.alpaca_link import AlpacaAddress, AlpacaDriver, Timeouts
+from ostcal.devices.device_driver import Properties
 from ostcal.devices.discovery import require_device
-from ostcal.devices.driver import Properties
-from ostcal.devices.failures import RefusedError, ReplyError, UnreachableError
+from ostcal.devices.failures import DeviceUnreachableError, RefusedError, ReplyError
 from ostcal.errors import DeviceError
 
 _MOVING = -1
@@ -109,6 +109,8 @@ class AlpacaFilterWheel:
         deadline_s = self._clock.now_s() + self._timeouts.moving_s
         while (position := self._properties.integer("Position")) == _MOVING:
             if self._clock.now_s() > deadline_s:
-                raise UnreachableError(f"{self._driver.label}: it still turns after {self._timeouts.moving_s:g} s")
+                raise DeviceUnreachableError(
+                    f"{self._driver.label}: it still turns after {self._timeouts.moving_s:g} s"
+                )
             self._clock.sleep(_POLL_S)
         return position

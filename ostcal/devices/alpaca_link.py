@@ -28,10 +28,10 @@ from ostcal.clock import Clock
 from ostcal.devices.connection import HttpConnection, Patience
 from ostcal.devices.failures import (
     NOT_CONNECTED,
+    DeviceUnreachableError,
     RefusedError,
     ReplyError,
-    UnreachableError,
-    one_line,
+    shortened,
 )
 from ostcal.devices.image_bytes import HEADER, read_image_bytes, read_up_to
 from ostcal.devices.image_json import read_json_image
@@ -153,7 +153,7 @@ class AlpacaDriver:
         # Some drivers know their version only once they are connected.
         self._interface_version = self._read_version()
         try:
-            self._name = one_line(str(self.read("Name")), 60)
+            self._name = shortened(str(self.read("Name")), 60)
         except RefusedError:
             logger.debug("%s does not say its name", self.label)
 
@@ -200,7 +200,7 @@ class AlpacaDriver:
         deadline_s = self._clock.now_s() + self.timeouts.connect_s
         while self.read("Connecting"):
             if self._clock.now_s() > deadline_s:
-                raise UnreachableError(
+                raise DeviceUnreachableError(
                     f"{self.label}: still connecting after {self.timeouts.connect_s:g} s; see its server"
                 )
             self._clock.sleep(_CONNECT_POLL_S)
@@ -256,7 +256,7 @@ class AlpacaDriver:
                 raise
             if not is_whole:
                 self._control.close()
-                raise UnreachableError(f"the answer ended after {len(text)} bytes, or has no end")
+                raise DeviceUnreachableError(f"the answer ended after {len(text)} bytes, or has no end")
         return _checked(response.status, text)
 
     def _root(self) -> str:
@@ -283,20 +283,22 @@ class AlpacaDriver:
             yield
         except RefusedError as error:
             raise RefusedError(f"{where}: {error}{self._cure(error)}", number=error.number) from error
-        except (ReplyError, UnreachableError) as error:
+        except (ReplyError, DeviceUnreachableError) as error:
             raise type(error)(f"{where}: {error}") from error
         except TimeoutError as error:
-            raise UnreachableError(f"{where}: no answer in time; check that the server still runs") from error
+            raise DeviceUnreachableError(f"{where}: no answer in time; check that the server still runs") from error
         except ConnectionRefusedError as error:
-            raise UnreachableError(
+            raise DeviceUnreachableError(
                 f"{where}: nothing listens there; start the Alpaca server or correct host and port "
                 "(ostcal cameras lists what answers)"
             ) from error
         except OSError as error:
-            text = one_line(str(error)) or type(error).__name__
-            raise UnreachableError(f"{where}: the connection failed ({text}); check host, port and network") from error
+            text = shortened(str(error)) or type(error).__name__
+            raise DeviceUnreachableError(
+                f"{where}: the connection failed ({text}); check host, port and network"
+            ) from error
         except (http.client.HTTPException, ValueError) as error:
-            text = one_line(f"{type(error).__name__}: {error}", 120)
+            text = shortened(f"{type(error).__name__}: {error}", 120)
             raise ReplyError(f"{where}: the answer makes no sense ({text}); is this an Alpaca server?") from error
 
 
@@ -309,7 +311,7 @@ def _checked(status: int, text: bytes) -> dict[str, Any]:
     # INDI's server tells ASCOM errors with HTTP 400.
     if text.lstrip()[:1] == b"{":
         check_reply(parse_reply(text))
-    said = one_line(text.decode("utf-8", errors="replace"), 160)
+    said = shortened(text.decode("utf-8", errors="replace"), 160)
     if 400 <= status < 500:
         raise RefusedError(f"refused with HTTP {status}: {said}")
     raise ReplyError(f"the server failed with HTTP {status}: {said}")

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from ostcal.clock import Clock, SystemClock
 from ostcal.devices.adapter import AscomInterfaceCamera
-from ostcal.devices.failures import RefusedError, ReplyError, one_line
-from ostcal.devices.image_bytes import COLUMNS_AT_ONCE, RowMajorImage, check_rank, check_shape
+from ostcal.devices.failures import RefusedError, ReplyError, shortened
+from ostcal.devices.image_bytes import COLUMNS_AT_ONCE, RowMajorImage, check_image_shape, check_rank
 from ostcal.errors import DeviceError
 
 logger = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ class ComDriver:
             return RefusedError(f"{self.label}: {doing}: the driver has no such member", number=0x400)
         number = _ascom_number(error)
         text = f" (ASCOM error 0x{number:X})" if number is not None else ""
-        return RefusedError(f"{self.label}: {doing}: {one_line(str(error))}{text}", number=number)
+        return RefusedError(f"{self.label}: {doing}: {shortened(str(error))}{text}", number=number)
 
 
 def open_ascom_camera(camera_name: str | None, *, clock: Clock | None = None) -> AscomInterfaceCamera:
@@ -135,7 +135,7 @@ def open_ascom_camera(camera_name: str | None, *, clock: Clock | None = None) ->
         device = client.Dispatch(name)
     except com_error as error:
         raise DeviceError(
-            f"ASCOM driver {camera_name or 'chooser'} does not start: {one_line(str(error))}; is the ASCOM Platform "
+            f"ASCOM driver {camera_name or 'chooser'} does not start: {shortened(str(error))}; is the ASCOM Platform "
             f"installed and video.ascom.camera_name right? Or else {_ADVICE}"
         ) from error
     return AscomInterfaceCamera(ComDriver(name, device, (com_error, AttributeError)), clock or SystemClock())
@@ -162,7 +162,7 @@ def _ascom_number(error: Exception) -> int | None:
 def _row_major(columns: Any, shape: tuple[int, int]) -> NDArray[Any]:
     """Turn columns, nested tuples or an array, into rows; a strip at a time, for the numbers are big objects."""
     sent = (len(columns[0]), len(columns))
-    check_shape(sent, shape)
+    check_image_shape(sent, shape)
     image = RowMajorImage(shape)
     for first in range(0, sent[1], COLUMNS_AT_ONCE):
         strip = np.asarray(columns[first : first + COLUMNS_AT_ONCE])

@@ -21,7 +21,7 @@ import ifaddr
 
 from ostcal.devices.alpaca_link import AlpacaAddress, server_name
 from ostcal.devices.connection import HttpConnection, Patience
-from ostcal.devices.failures import RefusedError, ReplyError, UnreachableError, one_line
+from ostcal.devices.failures import DeviceUnreachableError, RefusedError, ReplyError, shortened
 from ostcal.devices.replies import parse_reply
 from ostcal.errors import DeviceError
 
@@ -193,13 +193,13 @@ def _describe(place: tuple[str, int], timeout_s: float) -> AlpacaServer:
     except DeviceError as error:
         return AlpacaServer(host=host, port=port, name="", devices=(), problem=str(error))
     name = description.get("ServerName", "") if isinstance(description, dict) else ""
-    return AlpacaServer(host=host, port=port, name=one_line(str(name), 80), devices=devices)
+    return AlpacaServer(host=host, port=port, name=shortened(str(name), 80), devices=devices)
 
 
 def _device(item: dict[str, Any]) -> AlpacaDevice:
     number = item.get("DeviceNumber", 0)
     return AlpacaDevice(
-        name=one_line(str(item.get("DeviceName", "")), 80),
+        name=shortened(str(item.get("DeviceName", "")), 80),
         device_type=str(item.get("DeviceType", "")),
         device_id=number if isinstance(number, int) else 0,
         unique_id=str(item.get("UniqueID", "")),
@@ -215,10 +215,10 @@ def _management(host: str, port: int, path: str, timeout_s: float) -> Any:
         with connection.get(f"/management/{path}", {"Accept-Encoding": "identity"}, patience) as response:
             text = response.read(_MAX_REPLY_BYTES)
     except TimeoutError as error:
-        raise UnreachableError(f"{where}: no answer in {timeout_s:g} s; check host, port and network") from error
+        raise DeviceUnreachableError(f"{where}: no answer in {timeout_s:g} s; check host, port and network") from error
     except OSError as error:
-        raise UnreachableError(
-            f"{where}: no Alpaca server answers ({one_line(str(error))}); start it, or correct host and port "
+        raise DeviceUnreachableError(
+            f"{where}: no Alpaca server answers ({shortened(str(error))}); start it, or correct host and port "
             "(ostcal cameras lists what answers)"
         ) from error
     except http.client.HTTPException as error:

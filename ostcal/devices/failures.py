@@ -53,7 +53,7 @@ class RefusedError(DeviceError):
         return self.number in (NOT_IMPLEMENTED, INVALID_VALUE)
 
 
-class UnreachableError(DeviceError):
+class DeviceUnreachableError(DeviceError):
     """Nothing answers, the connection broke, or the answer did not come in time."""
 
 
@@ -64,11 +64,11 @@ class ReplyError(DeviceError):
 def refusal(number: int, text: str) -> RefusedError:
     """Give the error for an ASCOM error number and the device's own text."""
     meaning = ASCOM_ERRORS.get(number, "error of the driver" if 0x500 <= number <= 0xFFF else "not an ASCOM number")
-    said = one_line(text) or "no reason given"
+    said = shortened(text) or "no reason given"
     return RefusedError(f"{said} (ASCOM error 0x{number & 0xFFFFFFFF:X}, {meaning})", number=number)
 
 
-def one_line(text: str, limit: int = 300) -> str:
+def shortened(text: str, limit: int = 300) -> str:
     """Give foreign text on one line, cut to `limit` characters."""
     line = " ".join(text.split())
     return line if len(line) <= limit else line[: limit - 3] + "..."

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ostcal.devices.failures import ReplyError, UnreachableError, refusal
+from ostcal.devices.failures import DeviceUnreachableError, ReplyError, refusal
 
 HEADER = struct.Struct("<11i")
 """Version, error, client and server transaction, data start, image and transmission type, rank, three dimensions."""
@@ -105,7 +105,7 @@ class ImageHeader:
         check_rank(self.rank)
         if self.transmission_type not in WIRE_TYPES:
             raise ReplyError(f"the image has elements of unknown type {self.transmission_type}; 1 to 9 are known")
-        check_shape((self.height, self.width), shape)
+        check_image_shape((self.height, self.width), shape)
         needed = self.data_start + self.width * self.height * self.dtype.itemsize
         if length is not None and length < needed:
             raise ReplyError(f"{self.width} x {self.height} pixels are {needed} bytes, the server sends only {length}")
@@ -118,7 +118,7 @@ def check_rank(rank: int) -> None:
         raise ReplyError(f"the image has rank {rank} instead of 2 (colour planes): {cure}")
 
 
-def check_shape(sent: tuple[int, int], expected: tuple[int, int]) -> None:
+def check_image_shape(sent: tuple[int, int], expected: tuple[int, int]) -> None:
     """Raise `ReplyError` where the size of an image, (height, width), is not the expected one."""
     height, width = sent
     if sent != expected:
@@ -201,7 +201,7 @@ def read_image_bytes(head: bytes, source: ByteSource, shape: tuple[int, int], le
         The device sent its error instead.
     ReplyError
         It is no image, or not the one expected.
-    UnreachableError
+    DeviceUnreachableError
         It ended early.
     """
     if len(head) < HEADER.size:
@@ -226,7 +226,7 @@ def _read_columns(source: ByteSource, header: ImageHeader) -> NDArray[Any]:
         wanted = view[: count * column_bytes]
         got = source.readinto(wanted) or 0
         if got < len(wanted):
-            raise UnreachableError(
+            raise DeviceUnreachableError(
                 f"the image ended after {first * column_bytes + got} of {header.width * column_bytes} bytes"
             )
         image.put(first, strip[:count])

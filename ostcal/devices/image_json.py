@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ostcal.devices.failures import ReplyError, UnreachableError
+from ostcal.devices.failures import DeviceUnreachableError, ReplyError
 from ostcal.devices.image_bytes import (
     COLUMNS_AT_ONCE,
     ByteSource,
     RowMajorImage,
+    check_image_shape,
     check_rank,
-    check_shape,
     read_up_to,
 )
 from ostcal.devices.replies import check_reply, parse_reply
@@ -53,7 +53,7 @@ def read_json_image(head: bytes, source: ByteSource, shape: tuple[int, int]) -> 
 
     Raises
     ------
-    RefusedError, ReplyError, UnreachableError
+    RefusedError, ReplyError, DeviceUnreachableError
         As for ImageBytes.
     """
     text = _Text(head, source)
@@ -64,7 +64,7 @@ def read_json_image(head: bytes, source: ByteSource, shape: tuple[int, int]) -> 
     image = RowMajorImage(shape)
     count = _fill(image, text.columns(shape[0] * _MAX_VALUE_BYTES + _MAX_OUTSIDE_BYTES))
     check_reply(parse_reply(before + b"[]" + text.rest()))
-    check_shape((shape[0], count), shape)
+    check_image_shape((shape[0], count), shape)
     return image.pixels
 
 
@@ -109,7 +109,7 @@ class _Text:
             follows = None if end < 0 else _BETWEEN.match(self._text, end) or _END.match(self._text, end)
             if follows is None:
                 if len(self._text) > limit or not self._more():
-                    raise UnreachableError("the image ended in the middle of a column, or is not made of columns")
+                    raise DeviceUnreachableError("the image ended in the middle of a column, or is not made of columns")
                 continue
             column, self._text = self._text[:end], self._text[follows.end() :]
             yield column

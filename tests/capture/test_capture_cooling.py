@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
-from ostcal.capture.cooling import CoolingRules, WarmingRules, cool, warm_up
-from ostcal.capture.plan import CaptureWatcher, Equipment
+from ostcal.capture.cooling import CoolingRules, WarmingRules, cool, warm_sensor
+from ostcal.capture.series_plan import CaptureWatcher, Equipment
 from ostcal.errors import DeviceError
 from support.direct_camera import AMBIENT_C, DirectCamera, FakeClock, Faults, small_sensor
 
@@ -84,7 +84,7 @@ def test_the_sensor_warms_up_in_steps_and_the_cooler_ends_off(caplog: pytest.Log
     camera, clock, equipment, notices = room()
     cool(equipment, RULES)
     began_s = clock.now_s()
-    warm_up(equipment, WarmingRules(step_c=5.0, step_s=60.0))
+    warm_sensor(equipment, WarmingRules(step_c=5.0, step_s=60.0))
     assert not camera.status().cooler_on
     assert notices[-1] == "warming up to 10 C"
     assert "warming up from -10.0 C by 5 C every 60 s: 5 minutes" in caplog.text
@@ -102,7 +102,7 @@ def test_an_interrupt_of_the_warm_up_leaves_the_cooler_on(caplog: pytest.LogCapt
 
     clock.alarms.append((clock.now_s() + 70, press))
     with pytest.raises(KeyboardInterrupt):
-        warm_up(equipment)
+        warm_sensor(equipment)
     assert camera.status().cooler_on
     assert camera.status().set_temperature_c == pytest.approx(0.0, abs=0.1)
 
@@ -111,11 +111,11 @@ def test_what_is_told_while_it_cools_is_logged_too(caplog: pytest.LogCaptureFixt
     caplog.set_level(logging.INFO)
     _, _, equipment, notices = room()
     cool(equipment, RULES)
-    warm_up(equipment)
+    warm_sensor(equipment)
     assert all(notice in caplog.text for notice in notices)
 
 
 def test_a_cooler_that_is_off_stays_off_at_once() -> None:
     camera, clock, equipment, _ = room()
-    warm_up(equipment)
+    warm_sensor(equipment)
     assert (clock.now_s(), camera.calls["cool"]) == (0, 0)

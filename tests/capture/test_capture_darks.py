@@ -22,8 +22,8 @@ from ostcal.capture.darks import (
     flat_exposures,
     plan_darks,
 )
-from ostcal.capture.plan import Equipment, RetryRules, SeriesEnd, SeriesOutcome, SeriesPlan, SeriesSink
 from ostcal.capture.series import capture_series
+from ostcal.capture.series_plan import Equipment, RetryRules, SeriesEnd, SeriesOutcome, SeriesPlan, SeriesSink
 from ostcal.devices.protocols import CoverState
 from ostcal.errors import DeviceError, StorageError
 from ostcal.frames import CameraSettings, FrameType

@@ -13,7 +13,7 @@ from ostcal.capture.auto_exposure import (
     Accept,
     ExposureRules,
     GiveUp,
-    Light,
+    LightProblem,
     Trial,
     Try,
     decide,
@@ -129,7 +129,7 @@ def test_saturated_frames_are_stepped_from_by_at_least_the_factor() -> None:
 def test_a_light_that_is_too_bright_is_said_after_the_shortest_exposure() -> None:
     choice, trials = search(RULES, linear(5e7, 500.0), 1.0)
     assert isinstance(choice, GiveUp)
-    assert choice.light is Light.TOO_BRIGHT
+    assert choice.light is LightProblem.TOO_BRIGHT
     assert trials == []
     assert "the light is too bright: the shortest exposure, 0.001 s, gives" in choice.reason
     assert "dim the light" in choice.reason
@@ -138,13 +138,13 @@ def test_a_light_that_is_too_bright_is_said_after_the_shortest_exposure() -> Non
 def test_a_light_that_is_too_bright_is_said_with_a_known_bias_too() -> None:
     choice, _ = search(RULES, linear(5e7, 500.0), 1.0, bias=Trial(exposure_s=0.0, level_adu=500.0))
     assert isinstance(choice, GiveUp)
-    assert choice.light is Light.TOO_BRIGHT
+    assert choice.light is LightProblem.TOO_BRIGHT
 
 
 def test_a_light_that_is_too_faint_is_said_with_the_exposure_that_would_do() -> None:
     choice, trials = search(RULES, linear(1000.0, 500.0), 1.0)
     assert isinstance(choice, GiveUp)
-    assert choice.light is Light.TOO_FAINT
+    assert choice.light is LightProblem.TOO_FAINT
     assert trials[-1].exposure_s == 10.0
     assert "the light is too faint: the longest exposure, 10 s, gives 16.0 % of full scale" in choice.reason
     assert "raise flat_capture.max_exposure to about 32.3 s" in choice.reason
@@ -153,7 +153,7 @@ def test_a_light_that_is_too_faint_is_said_with_the_exposure_that_would_do() -> 
 def test_no_light_at_all_is_too_faint() -> None:
     choice, _ = search(RULES, linear(0.0, 500.0), 1.0)
     assert isinstance(choice, GiveUp)
-    assert choice.light is Light.TOO_FAINT
+    assert choice.light is LightProblem.TOO_FAINT
     assert choice.factor is None
 
 

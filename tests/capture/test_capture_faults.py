@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ostcal.capture.exposing import Exposer
-from ostcal.capture.plan import CaptureWatcher, RetryRules, SeriesEnd, SeriesOutcome, SeriesPlan, SeriesSink
+from ostcal.capture.exposer import Exposer
 from ostcal.capture.series import capture_series
+from ostcal.capture.series_plan import CaptureWatcher, RetryRules, SeriesEnd, SeriesOutcome, SeriesPlan, SeriesSink
 from ostcal.clock import SystemClock
 from ostcal.devices.alpaca import AlpacaCamera
 from ostcal.devices.alpaca_link import Timeouts

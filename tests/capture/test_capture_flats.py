@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ostcal.capture.auto_exposure import Accept, ExposureRules, GiveUp, Light
-from ostcal.capture.exposing import Exposer
+from ostcal.capture.auto_exposure import Accept, ExposureRules, GiveUp, LightProblem
+from ostcal.capture.exposer import Exposer
 from ostcal.capture.flats import FlatReport, FlatRules, capture_flats, find_exposure, plan_flats
-from ostcal.capture.plan import CaptureWatcher, Equipment, RetryRules, SeriesEnd, SeriesSink
+from ostcal.capture.series_plan import CaptureWatcher, Equipment, RetryRules, SeriesEnd, SeriesSink
 from ostcal.capture.twilight import SkyRate, exposure_for, log_slope
 from ostcal.devices.protocols import CoverState
 from ostcal.errors import DeviceError
@@ -455,4 +455,4 @@ def test_the_predicted_exposure_collects_the_signal(
 def test_a_light_of_the_search_is_said() -> None:
     choice, _ = find(small_sensor(), 1e9, RULES, 1.0)
     assert isinstance(choice, GiveUp)
-    assert choice.light is Light.TOO_BRIGHT
+    assert choice.light is LightProblem.TOO_BRIGHT

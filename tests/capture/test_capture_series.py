@@ -18,8 +18,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ostcal.capture.plan import CaptureWatcher, FrameDone, RetryRules, SeriesEnd, SeriesOutcome, SeriesPlan, SeriesSink
 from ostcal.capture.series import capture_series
+from ostcal.capture.series_plan import (
+    CaptureWatcher,
+    FrameDone,
+    RetryRules,
+    SeriesEnd,
+    SeriesOutcome,
+    SeriesPlan,
+    SeriesSink,
+)
 from ostcal.clock import SystemClock
 from ostcal.fits.read import find_fits, inspect_fits
 from ostcal.frames import CameraSettings, FrameType
@@ -427,7 +435,7 @@ CAPTURE = """
     from pathlib import Path
     from support.direct_camera import DirectCamera, small_sensor
     from ostcal.clock import SystemClock
-    from ostcal.capture.plan import CaptureWatcher, SeriesPlan, SeriesSink
+    from ostcal.capture.series_plan import CaptureWatcher, SeriesPlan, SeriesSink
     from ostcal.capture.series import capture_series
     from ostcal.fits.read import find_fits, inspect_fits
 from ostcal.frames import CameraSettings, FrameType

@@ -22,7 +22,7 @@ from rich.console import Console
 
 from ostcal.capture.budget import SeriesCost, StepPlan
 from ostcal.capture.darks import DarkRules, capture_darks, plan_darks
-from ostcal.capture.plan import Equipment, FrameDone, SeriesPlan, SeriesSink
+from ostcal.capture.series_plan import Equipment, FrameDone, SeriesPlan, SeriesSink
 from ostcal.cli.capture_progress import CaptureProgress, Forecast
 from ostcal.frames import CameraSettings, FrameType
 from ostcal.series.reader import open_series

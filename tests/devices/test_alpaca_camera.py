@@ -17,7 +17,7 @@ import pytest
 
 from ostcal.devices.alpaca import AlpacaCamera
 from ostcal.devices.alpaca_link import Timeouts
-from ostcal.devices.failures import RefusedError, ReplyError, UnreachableError
+from ostcal.devices.failures import DeviceUnreachableError, RefusedError, ReplyError
 from ostcal.devices.protocols import CameraRequest
 from ostcal.errors import DeviceError
 from ostcal.simulator.options import GainMode, ImageElement, SimulatorOptions
@@ -331,7 +331,7 @@ def test_an_aborted_exposure_that_never_ends_is_given_up() -> None:
     with opened(device) as camera:
         camera.start_exposure(60.0, light=False)
         camera.abort()
-        with pytest.raises(UnreachableError, match="goes on beyond its end"):
+        with pytest.raises(DeviceUnreachableError, match="goes on beyond its end"):
             camera.start_exposure(1.0, light=False)
 
 
@@ -359,7 +359,7 @@ def test_a_connection_dropped_at_the_start_of_an_exposure_that_runs() -> None:
 
 def test_a_connection_dropped_at_the_start_of_an_exposure_that_does_not_run() -> None:
     dropping = odd_camera(StartExposure=lambda _request: DROP)
-    with opened(dropping) as camera, pytest.raises(UnreachableError, match=r"StartExposure.*connection failed"):
+    with opened(dropping) as camera, pytest.raises(DeviceUnreachableError, match=r"StartExposure.*connection failed"):
         camera.start_exposure(1.0, light=False)
 
 
@@ -465,7 +465,7 @@ def test_connecting_takes_its_time_and_is_bounded() -> None:
     )
     with opened(device):
         assert countdown == []
-    with pytest.raises(UnreachableError, match=r"still connecting after 0\.6 s"):
+    with pytest.raises(DeviceUnreachableError, match=r"still connecting after 0\.6 s"):
         opened(device.set(Connecting=lambda _request: True)).__enter__()
 
 
@@ -582,7 +582,7 @@ def test_no_server() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
-    with pytest.raises(UnreachableError, match=f"127.0.0.1:{port}: no Alpaca server answers"):
+    with pytest.raises(DeviceUnreachableError, match=f"127.0.0.1:{port}: no Alpaca server answers"):
         AlpacaCamera("127.0.0.1", port)
 
 
@@ -594,13 +594,13 @@ def test_a_server_that_does_not_even_take_the_connection() -> None:
             waiting.setblocking(False)
             waiting.connect_ex(listener.getsockname())
         begun_s = time.monotonic()
-        with pytest.raises(UnreachableError, match=r"127\.0\.0\.1:\d+: no answer in 0\.4 s"):
+        with pytest.raises(DeviceUnreachableError, match=r"127\.0\.0\.1:\d+: no answer in 0\.4 s"):
             AlpacaCamera("127.0.0.1", listener.getsockname()[1], timeouts=HASTY)
         assert time.monotonic() - begun_s < 5 * HASTY.reply_s
 
 
 def test_a_host_that_does_not_exist() -> None:
-    with pytest.raises(UnreachableError, match=r"no-such-host\.invalid:11111"):
+    with pytest.raises(DeviceUnreachableError, match=r"no-such-host\.invalid:11111"):
         AlpacaCamera("no-such-host.invalid", 11111)
 
 
@@ -698,7 +698,7 @@ def test_a_dropped_answer_is_asked_for_once_more() -> None:
         device.set(ImageReady=lambda _request: answers.pop(0))
         assert camera.image_ready()
         device.set(ImageReady=DROP)
-        with pytest.raises(UnreachableError, match="connection failed"):
+        with pytest.raises(DeviceUnreachableError, match="connection failed"):
             camera.image_ready()
 
 
@@ -717,7 +717,7 @@ def test_an_image_that_does_not_come_is_given_up_in_time(answer: Answer) -> None
     with opened(odd_camera(ImageArray=answer)) as camera:
         camera.start_exposure(1.0, light=False)
         begun_s = time.monotonic()
-        with pytest.raises(UnreachableError, match="downloading the image: no answer in time"):
+        with pytest.raises(DeviceUnreachableError, match="downloading the image: no answer in time"):
             camera.download()
         assert time.monotonic() - begun_s < 3 * HASTY.download_s
 
@@ -728,7 +728,7 @@ def test_a_control_call_that_is_not_answered_is_given_up_in_time(answer: Answer)
     with opened(device) as camera:
         device.set(ImageReady=answer)
         begun_s = time.monotonic()
-        with pytest.raises(UnreachableError, match="no answer in time"):
+        with pytest.raises(DeviceUnreachableError, match="no answer in time"):
             camera.image_ready()
         assert time.monotonic() - begun_s < 5 * HASTY.reply_s
         device.set(ImageReady=True)

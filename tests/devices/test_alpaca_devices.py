@@ -14,7 +14,7 @@ from ostcal.devices.adapter import AscomInterfaceCamera
 from ostcal.devices.alpaca_cover import AlpacaCoverCalibrator
 from ostcal.devices.alpaca_filter_wheel import AlpacaFilterWheel
 from ostcal.devices.ascom import ComDriver, open_ascom_camera
-from ostcal.devices.failures import RefusedError, ReplyError, UnreachableError
+from ostcal.devices.failures import DeviceUnreachableError, RefusedError, ReplyError
 from ostcal.devices.opening import open_alpaca_camera, open_alpaca_cover, open_alpaca_filter_wheel
 from ostcal.devices.protocols import CameraRequest, CoverState
 from ostcal.errors import DeviceError
@@ -113,7 +113,7 @@ def test_wheels_that_do_not_arrive() -> None:
         with pytest.raises(ReplyError, match="stopped at 1"):
             wheel.select("L")
         device.set(Position=-1)
-        with pytest.raises(UnreachableError, match="still turns after 120 s"):
+        with pytest.raises(DeviceUnreachableError, match="still turns after 120 s"):
             wheel.current()
         device.set(Position=7)
         with pytest.raises(ReplyError, match="position 7"):
@@ -179,7 +179,7 @@ def test_covers_and_panels_that_fail() -> None:
         with pytest.raises(ReplyError, match="after OpenCover its cover is error"):
             cover.open_cover()
         device.set(CoverState=2)
-        with pytest.raises(UnreachableError, match="still moves after 120 s"):
+        with pytest.raises(DeviceUnreachableError, match="still moves after 120 s"):
             cover.close_cover()
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from ostcal.devices.discovery import AlpacaDevice, discover, list_devices
-from ostcal.devices.failures import ReplyError, UnreachableError
+from ostcal.devices.failures import DeviceUnreachableError, ReplyError
 from ostcal.simulator.options import SimulatorOptions
 from ostcal.simulator.server import SimulatedObservatory
 from support.odd_servers import Answer, OddDevice, OddServer, odd_camera
@@ -106,7 +106,7 @@ def test_the_devices_of_one_server() -> None:
         devices = list_devices("localhost", server.port)
         assert devices[0] == AlpacaDevice(name="A 1", device_type="Camera", device_id=2, unique_id="u")
         assert len(devices) == 2
-    with pytest.raises(UnreachableError, match="no Alpaca server answers"):
+    with pytest.raises(DeviceUnreachableError, match="no Alpaca server answers"):
         list_devices("127.0.0.1", server.port, 0.5)
     for nonsense in (7, Answer(body=b"<html>", content_type="text/html")):
         with (

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from numpy.typing import NDArray
 
-from ostcal.devices.failures import RefusedError, ReplyError, UnreachableError
+from ostcal.devices.failures import DeviceUnreachableError, RefusedError, ReplyError
 from ostcal.devices.image_bytes import COLUMNS_AT_ONCE, HEADER, WIRE_TYPES, column_spacing, read_image_bytes
 from ostcal.devices.image_json import read_json_image
 from ostcal.errors import DeviceError
@@ -144,7 +144,7 @@ def test_a_content_length_that_is_too_short_is_refused_before_reading() -> None:
 
 @pytest.mark.parametrize("kept", [44, 45, 60])
 def test_a_body_that_ends_early_says_where(kept: int) -> None:
-    with pytest.raises(UnreachableError, match=f"ended after {kept - 44} of 64 bytes"):
+    with pytest.raises(DeviceUnreachableError, match=f"ended after {kept - 44} of 64 bytes"):
         read(image_bytes(pattern(8, 4)).body[:kept], (4, 8))
 
 
@@ -211,8 +211,8 @@ def test_json_of_more_than_a_piece_is_read() -> None:
         (b'{"Value": [[1, 2], [3, 4.5]]}', ReplyError, "fractions"),
         (b'{"Value": [[1, 2], [3, 1e99]]}', ReplyError, "32 bits"),
         (b'{"Value": [[[1, 2], [3, 4]]]}', ReplyError, "rank 3"),
-        (b'{"Value": [[1, 2], [3,', UnreachableError, "ended"),
-        (b'{"Value": [[1, 2], [3, 4]', UnreachableError, "ended"),
+        (b'{"Value": [[1, 2], [3,', DeviceUnreachableError, "ended"),
+        (b'{"Value": [[1, 2], [3, 4]', DeviceUnreachableError, "ended"),
         (b'{"Value": [[1, 2], [3, oops]]}', ReplyError, "no JSON"),
         (b'{"Value": [[1, 2], [3, 4]] nonsense', ReplyError, "no JSON"),
         (b"[[1, 2], [3, 4]]", ReplyError, "no JSON object"),
@@ -230,5 +230,5 @@ def test_endless_json_is_given_up() -> None:
             return len(buffer)
 
     for head in (b'{"Value": [[', b'{"Value": '):
-        with pytest.raises((UnreachableError, ReplyError)):
+        with pytest.raises((DeviceUnreachableError, ReplyError)):
             read_json_image(head, Endless(), (40, 50))

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from ostcal.capture.darks import find_bias_level
-from ostcal.capture.plan import CaptureWatcher, SeriesPlan, SeriesSink
 from ostcal.capture.recording import series_lock
 from ostcal.capture.series import capture_series
+from ostcal.capture.series_plan import CaptureWatcher, SeriesPlan, SeriesSink
 from ostcal.errors import FrameError, StorageError
 from ostcal.frames import CameraSettings, FrameType
 from ostcal.inputs.copy_frames import export_series

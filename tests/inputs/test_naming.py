@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ostcal.capture.darks import DarkRules, capture_darks, plan_darks
-from ostcal.capture.plan import Equipment, SeriesSink
+from ostcal.capture.series_plan import Equipment, SeriesSink
 from ostcal.frames import CameraSettings, FrameMetadata, FrameType
 from ostcal.inputs.copy_frames import export_series
 from ostcal.inputs.group_names import master_names, series_names

@@ -20,8 +20,8 @@ import pytest
 from ostcal.build.from_config import request_of
 from ostcal.build.request import BuildRequest
 from ostcal.build.run import build_masters
-from ostcal.capture.plan import CaptureWatcher, SeriesEnd, SeriesOutcome, SeriesPlan, SeriesSink
 from ostcal.capture.series import capture_series
+from ostcal.capture.series_plan import CaptureWatcher, SeriesEnd, SeriesOutcome, SeriesPlan, SeriesSink
 from ostcal.config import load_config
 from ostcal.errors import StorageError
 from ostcal.frames import CameraSettings, FrameType

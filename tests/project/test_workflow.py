@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from ostcal import CalibrationWorkflow, DarkCapture, FlatCapture, load_master_bias, load_master_dark, load_master_flat
 from ostcal.capture.budget import StepPlan
-from ostcal.capture.plan import Equipment
+from ostcal.capture.series_plan import Equipment
 from ostcal.cli import main
 from ostcal.errors import DeviceError
 from ostcal.series.reader import open_series

@@ -121,7 +121,7 @@ RUNNER = """
     import numpy as np
     from support.direct_camera import DirectCamera, small_sensor
     from ostcal.clock import SystemClock
-    from ostcal.capture.plan import CaptureWatcher, SeriesPlan, SeriesSink
+    from ostcal.capture.series_plan import CaptureWatcher, SeriesPlan, SeriesSink
     from ostcal.capture.series import capture_series
     from ostcal.cli import main
     import ostcal.cli.calibrate, ostcal.cli.exclude, ostcal.cli.report, ostcal.cli.import_export, ostcal.science.api

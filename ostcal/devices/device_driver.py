@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 from numpy.typing import NDArray
 
-from ostcal.devices.failures import RefusedError, ReplyError, one_line
+from ostcal.devices.failures import RefusedError, ReplyError, shortened
 
 T = TypeVar("T")
 
@@ -106,4 +106,4 @@ class Properties:
             return None
 
     def _wrong(self, name: str, value: object, expected: str) -> ReplyError:
-        return ReplyError(f"{self.driver.label}: {name} is {one_line(repr(value), 60)} instead of {expected}")
+        return ReplyError(f"{self.driver.label}: {name} is {shortened(repr(value), 60)} instead of {expected}")

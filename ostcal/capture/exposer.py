@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
-from ostcal.capture.plan import RetryRules
+from ostcal.capture.series_plan import RetryRules
 from ostcal.clock import Clock
 from ostcal.devices.failures import RefusedError
 from ostcal.devices.protocols import Camera, CameraStatus, ExposureResult
