@@ -1,9 +1,9 @@
-"""The exposure that brings a flat to its level: pure decisions on the trials so far.
+"""Find the exposure that brings a flat to its target level: pure decisions on the trials so far.
 
-The level of a frame is a straight line in the exposure, from the bias level on. Two frames give the line: one at the
-shortest exposure (or a bias level that is known) and one that carries information. A saturated frame tells only that
-the exposure is too long, one without signal only that it is too short: then steps are taken, growing while they are in
-the same direction, and between a frame that was too long and one that was too short the middle is tried.
+The level of a frame grows linearly with the exposure, starting at the bias level. Two frames define the line: one at
+the shortest exposure (or a known bias level) and one with a measurable signal. A saturated frame shows only that the
+exposure is too long, a frame without signal only that it is too short. Then the exposure moves in steps that grow
+while they go in the same direction; between a too long and a too short exposure, the geometric mean is tried.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 _CLIPPED_FROM = 0.85
-"""Share of full scale from which the mean of a frame is too low: pixels reach their full well. One real full well of
-58,800 of 65,535 ADU shows as 0.9."""
+"""Share of full scale above which the mean of a frame is too low, because pixels reach their full well. A real full
+well of 58,800 of 65,535 ADU shows as 0.9."""
 
 SIGNAL_FROM = 0.003
-"""Share of full scale above bias from which a frame carries information: 200 ADU at 16 bits, where a bias that is a
-few ADU off moves the prediction by 2 %, of a tolerance of 20 %."""
+"""Smallest useful signal above bias, as a share of full scale: 200 ADU at 16 bits. There, an error of a few ADU in the
+bias level moves the prediction by 2 %; the tolerance is 20 %."""
 
 _DIGITS = 3
-"""Digits of the exposures that are tried: 0.5 % of the level at most, and names that say the whole exposure."""
+"""Significant digits of the trial exposures: at most 0.5 % of the level, and series names show the whole exposure."""
 
 
 class LightProblem(StrEnum):
-    """What is wrong with the light."""
+    """The light is outside what the exposure limits allow."""
 
     TOO_BRIGHT = "too bright"
     TOO_FAINT = "too faint"
@@ -34,39 +34,39 @@ class LightProblem(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class ExposureRules:
-    """What level is wanted, and within which exposures."""
+    """Target level and limits of the exposures."""
 
     target_rate: float = 0.5
-    """Level aimed at, as a share of full scale."""
+    """Target level as a share of full scale."""
     tolerance: float = 0.1
-    """How far the level may be from it, as a share of full scale."""
+    """Largest accepted distance from the target, as a share of full scale."""
     min_exposure_s: float = 0.001
     max_exposure_s: float = 10.0
     step_factor: float = 1.5
     max_attempts: int = 10
     max_adu: int = 65535
     saturated_share: float = 0.001
-    """Of the pixels of a colour, beyond those that are saturated without light: cosmic rays may saturate some."""
+    """Accepted share of saturated pixels of a colour, besides those saturated without light: cosmic rays cause some."""
 
     @property
     def lowest_adu(self) -> float:
-        """Lowest level that is accepted."""
+        """Lowest accepted level."""
         return (self.target_rate - self.tolerance) * self.max_adu
 
     @property
     def highest_adu(self) -> float:
-        """Highest level that is accepted."""
+        """Highest accepted level."""
         return (self.target_rate + self.tolerance) * self.max_adu
 
     @property
     def target_adu(self) -> float:
-        """Level aimed at."""
+        """Target level."""
         return self.target_rate * self.max_adu
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """A frame that was taken to find the exposure."""
+    """A frame taken to find the exposure."""
 
     exposure_s: float
     level_adu: float
@@ -90,31 +90,36 @@ class Try:
 
 @dataclass(frozen=True, kw_only=True)
 class GiveUp:
-    """No exposure will do."""
+    """No exposure within the limits reaches the target."""
 
     light: LightProblem
     factor: float | None
-    """By how much the light would have to change for the target at the limit of the exposures, where that is known."""
+    """Factor by which the light must change to reach the target at the exposure limit; ``None`` if unknown."""
     reason: str
-    """One line for a person."""
+    """One line for the user."""
 
 
 def decide(rules: ExposureRules, bias: Trial, trials: Sequence[Trial], start_s: float) -> Accept | Try | GiveUp:
-    """Say what comes next.
+    """Decide the next step of the search.
 
     Parameters
     ----------
     rules : ExposureRules
-        What is wanted.
+        Target level and limits.
     bias : Trial
-        A frame at the shortest exposure, light and all; or a known bias level at 0 s.
+        A frame at the shortest exposure with the light on, or a known bias level at 0 s.
     trials : sequence of Trial
-        The frames since, oldest first.
+        The frames since then, oldest first.
     start_s : float
-        The exposure that is tried first.
+        First exposure to try.
     """
     if not trials:
-        return _first(rules, bias, start_s)
+        # the frame of the shortest exposure may be enough already, or too much
+        if bias.exposure_s > 0 and is_accepted(rules, bias):
+            return Accept(exposure_s=bias.exposure_s)
+        if bias.exposure_s > 0 and _is_too_long(rules, bias):
+            return _give_up_bright(rules, bias)
+        return Try(exposure_s=rounded(rules, start_s))
     last = trials[-1]
     if is_accepted(rules, last):
         return Accept(exposure_s=last.exposure_s)
@@ -122,14 +127,30 @@ def decide(rules: ExposureRules, bias: Trial, trials: Sequence[Trial], start_s: 
     if too_long and last.exposure_s <= rules.min_exposure_s * (1 + 1e-9):
         return _give_up_bright(rules, last)
     if not too_long and last.exposure_s >= rules.max_exposure_s * (1 - 1e-9):
-        return _give_up_faint(rules, last, bias)
-    if len(trials) >= rules.max_attempts:
-        return _give_up_tired(rules, last)
-    return Try(exposure_s=_next_exposure(rules, bias, trials))
+        signal_adu = last.level_adu - bias.level_adu
+        factor = (rules.target_adu - bias.level_adu) / signal_adu if signal_adu > 1 else None
+        enough = f" to about {last.exposure_s * factor:.3g} s" if factor is not None and factor < 1000 else ""
+        return GiveUp(
+            light=LightProblem.TOO_FAINT,
+            factor=factor,
+            reason=f"the light is too faint: the longest exposure, {last.exposure_s:g} s, gives {_level(rules, last)};"
+            f" make the light brighter, or raise flat_capture.max_exposure{enough}",
+        )
+    if len(trials) < rules.max_attempts:
+        return Try(exposure_s=_next_exposure(rules, bias, trials))
+    light = LightProblem.TOO_BRIGHT if too_long else LightProblem.TOO_FAINT
+    change = "dim it or set a shorter" if too_long else "make it brighter or set a longer"
+    return GiveUp(
+        light=light,
+        factor=None,
+        reason=f"the light is {light} for {rules.max_attempts} trials (flat_capture.max_adjustment_attempts): the last"
+        f" one, of {last.exposure_s:g} s, gives {_level(rules, last)}; {change} exposure_time of the camera to start"
+        " with, and see that it is steady",
+    )
 
 
 def is_accepted(rules: ExposureRules, trial: Trial) -> bool:
-    """Whether a frame has the level that is wanted."""
+    """Return whether a frame has an accepted level."""
     in_window = rules.lowest_adu <= trial.level_adu <= rules.highest_adu
     return in_window and trial.saturated_share <= rules.saturated_share
 
@@ -140,26 +161,17 @@ def rounded(rules: ExposureRules, exposure_s: float) -> float:
     return min(max(short, rules.min_exposure_s), rules.max_exposure_s)
 
 
-def _first(rules: ExposureRules, bias: Trial, start_s: float) -> Accept | Try | GiveUp:
-    """Look at the frame of the shortest exposure, which may be enough already."""
-    if bias.exposure_s > 0 and is_accepted(rules, bias):
-        return Accept(exposure_s=bias.exposure_s)
-    if bias.exposure_s > 0 and _is_too_long(rules, bias):
-        return _give_up_bright(rules, bias)
-    return Try(exposure_s=rounded(rules, start_s))
-
-
 def _is_too_long(rules: ExposureRules, trial: Trial) -> bool:
     return trial.level_adu > rules.highest_adu or trial.saturated_share > rules.saturated_share
 
 
 def is_clipped(rules: ExposureRules, trial: Trial) -> bool:
-    """Whether a frame is so bright that its level says only that it is too long."""
+    """Return whether a frame is so bright that its level shows only that the exposure is too long."""
     return trial.level_adu > _CLIPPED_FROM * rules.max_adu or trial.saturated_share > rules.saturated_share
 
 
 def _next_exposure(rules: ExposureRules, bias: Trial, trials: Sequence[Trial]) -> float:
-    """Give the exposure to try next, inside what is known to be too short and too long."""
+    """Return the next exposure to try, between the known too short and too long ones."""
     last = trials[-1]
     long_s = min((trial.exposure_s for trial in trials if _is_too_long(rules, trial)), default=math.inf)
     short_s = max((trial.exposure_s for trial in trials if not _is_too_long(rules, trial)), default=0.0)
@@ -180,7 +192,7 @@ def _next_exposure(rules: ExposureRules, bias: Trial, trials: Sequence[Trial]) -
 
 
 def _predicted(rules: ExposureRules, bias: Trial, last: Trial) -> float | None:
-    """Give the exposure of the target level on the line through two frames; ``None`` where one tells nothing."""
+    """Return the exposure of the target level on the line through two frames; ``None`` if they define no line."""
     signal_adu = last.level_adu - bias.level_adu
     if is_clipped(rules, last) or signal_adu < max(SIGNAL_FROM * rules.max_adu, 1.0):
         return None
@@ -191,9 +203,9 @@ def _predicted(rules: ExposureRules, bias: Trial, last: Trial) -> float | None:
 
 
 def _stepped(rules: ExposureRules, bias: Trial, trials: Sequence[Trial]) -> float:
-    """Step away from a frame that tells nothing: by the factor, then by its square, its fourth power and so on.
+    """Step away from a frame without information: by the factor, then its square, its fourth power and so on.
 
-    A saturated frame also bounds the exposure from above: the true level is not below the one that it shows.
+    A saturated frame also gives an upper bound of the exposure: its true level is at least the one it shows.
     """
     last = trials[-1]
     factor = rules.step_factor ** min(1 << (_repeats(rules, trials) - 1), 16)
@@ -204,7 +216,7 @@ def _stepped(rules: ExposureRules, bias: Trial, trials: Sequence[Trial]) -> floa
 
 
 def _repeats(rules: ExposureRules, trials: Sequence[Trial]) -> int:
-    """Count the last trials that were all too long, or all too short."""
+    """Count the trials at the end that were all too long, or all too short."""
     too_long = _is_too_long(rules, trials[-1])
     others = (n for n, trial in enumerate(reversed(trials)) if _is_too_long(rules, trial) != too_long)
     return next(others, len(trials))
@@ -216,30 +228,6 @@ def _give_up_bright(rules: ExposureRules, last: Trial) -> GiveUp:
         factor=None,
         reason=f"the light is too bright: the shortest exposure, {last.exposure_s:g} s, gives {_level(rules, last)};"
         " dim the light or put paper before it, or lower flat_capture.min_exposure or the gain",
-    )
-
-
-def _give_up_faint(rules: ExposureRules, last: Trial, bias: Trial) -> GiveUp:
-    signal_adu = last.level_adu - bias.level_adu
-    factor = (rules.target_adu - bias.level_adu) / signal_adu if signal_adu > 1 else None
-    enough = f" to about {last.exposure_s * factor:.3g} s" if factor is not None and factor < 1000 else ""
-    return GiveUp(
-        light=LightProblem.TOO_FAINT,
-        factor=factor,
-        reason=f"the light is too faint: the longest exposure, {last.exposure_s:g} s, gives {_level(rules, last)};"
-        f" make the light brighter, or raise flat_capture.max_exposure{enough}",
-    )
-
-
-def _give_up_tired(rules: ExposureRules, last: Trial) -> GiveUp:
-    light = LightProblem.TOO_BRIGHT if _is_too_long(rules, last) else LightProblem.TOO_FAINT
-    change = "dim it or set a shorter" if light is LightProblem.TOO_BRIGHT else "make it brighter or set a longer"
-    return GiveUp(
-        light=light,
-        factor=None,
-        reason=f"the light is {light} for {rules.max_attempts} trials (flat_capture.max_adjustment_attempts): the last"
-        f" one, of {last.exposure_s:g} s, gives {_level(rules, last)}; {change} exposure_time of the camera to start"
-        " with, and see that it is steady",
     )
 
 

@@ -1,4 +1,4 @@
-"""What a series costs in time and disk, and whether there is room for it."""
+"""Estimate the time and disk space of a series, and check that the disk has room for it."""
 
 from __future__ import annotations
 
@@ -16,57 +16,57 @@ from ostcal.frames import FrameType
 _DOWNLOAD_BYTES_PER_S = 60e6
 """61 MP of 16 bits in two seconds: between USB 3 and a network."""
 _OVERHEAD_S = 0.1
-"""Of starting an exposure and noticing its end."""
+"""For starting an exposure and noticing its end."""
 _STORED_SHARE = {FrameType.BIAS: 0.6, FrameType.DARK: 0.6, FrameType.FLAT: 0.9}
-"""Compressed size, on the safe side: darks measured 0.37 to 0.53, flats 0.62 to 0.75."""
+"""Conservative compressed size: darks measured 0.37 to 0.53, flats 0.62 to 0.75."""
 _RESERVE_BYTES = 64 << 20
-"""Room that is left for logs and masters' headers."""
+"""Kept free for logs and the headers of masters."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SeriesCost:
-    """A row of the table that comes before the first frame."""
+    """One series in the table shown before the first frame."""
 
     location: str
     exposure_time_s: float | None
     filter_name: str | None
     frames: int
-    """Wanted in all."""
+    """Planned in total."""
     missing: int
     time_s: float
     n_bytes: int
-    """At most, of the missing frames, FITS copies included."""
+    """Upper limit for the missing frames, FITS copies included."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepPlan:
-    """What a step takes and what it costs: the table that comes before its first frame."""
+    """The series of a step and their cost: the table shown before its first frame."""
 
     step: str
-    """``darks``, ``flats``, or ``flat darks`` for the darks that the flats still miss."""
+    """``darks``, ``flats``, or ``flat darks`` for the darks that the flats still need."""
     costs: tuple[SeriesCost, ...]
-    """Of each series, in the order in which they are taken."""
+    """One for each series, in the order of capture."""
     is_estimate: bool = False
-    """Whether the exposures are found only by trials, as those of flats are."""
+    """Whether the exposures are found by trials, as for flats."""
 
     @property
     def missing(self) -> int:
-        """Frames that are to be taken."""
+        """Frames to take."""
         return sum(cost.missing for cost in self.costs)
 
     @property
     def time_s(self) -> float:
-        """Seconds that the missing frames take."""
+        """Seconds for the missing frames."""
         return sum(cost.time_s for cost in self.costs)
 
     @property
     def n_bytes(self) -> int:
-        """Disk that the missing frames need."""
+        """Disk space for the missing frames."""
         return sum(cost.n_bytes for cost in self.costs)
 
 
 def series_cost(plan: SeriesPlan, sink: SeriesSink, place: SeriesPlace, shape: tuple[int, int]) -> SeriesCost:
-    """Estimate what the missing frames of a series cost."""
+    """Estimate the time and disk space of the missing frames of a series."""
     missing = max(0, plan.n_frames - place.present)
     raw_bytes = 2 * shape[0] * shape[1]
     share = 1.0 if sink.compressor == "none" else _STORED_SHARE.get(plan.frame_type, 1.0)
@@ -84,12 +84,12 @@ def series_cost(plan: SeriesPlan, sink: SeriesSink, place: SeriesPlace, shape: t
 
 
 def check_room(sink: SeriesSink, costs: Sequence[SeriesCost]) -> None:
-    """Refuse to begin what the disk has no room for.
+    """Check that the disk has room for the missing frames.
 
     Raises
     ------
     StorageError
-        With what is needed and what is free.
+        If it has not; the message says what is needed and what is free.
     """
     needed = sum(cost.n_bytes for cost in costs)
     free = free_bytes(sink.directory)
@@ -101,7 +101,7 @@ def check_room(sink: SeriesSink, costs: Sequence[SeriesCost]) -> None:
 
 
 def free_bytes(directory: str | os.PathLike[str]) -> int:
-    """Give the free bytes of the disk of a directory that may not exist yet."""
+    """Return the free bytes on the disk of a directory, which may not exist yet."""
     path = Path(directory).absolute()
     while not path.exists() and path.parent != path:
         path = path.parent

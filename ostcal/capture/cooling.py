@@ -1,8 +1,9 @@
-"""The cooler: down to the target and steady there, with an end to the wait; and slowly up again."""
+"""Cool the sensor to its target and wait until it is stable; warm it up in steps."""
 
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass, field
 
 from ostcal.capture.exposer import Exposer, finite
@@ -18,36 +19,36 @@ _NOTICE_EVERY_S = 30.0
 
 @dataclass(frozen=True, kw_only=True)
 class CoolingRules:
-    """What temperature is wanted, and how long to wait for it."""
+    """Target temperature, and how long to wait for it."""
 
     target_c: float
     tolerance_c: float = 1.0
     stable_s: float = 30.0
-    """How long it must stay within the tolerance: a cooler swings past its target first."""
+    """How long the temperature must stay within the tolerance: a cooler overshoots first."""
     timeout_s: float = 600.0
     stall_s: float = 120.0
-    """Without progress for this long at full power it will not get colder."""
+    """After this long without progress at full power, the wait ends."""
     stall_c: float = 0.5
-    """Less than this is no progress."""
+    """A smaller change is no progress."""
     poll_s: float = 2.0
     retry: RetryRules = field(default_factory=RetryRules)
 
 
 @dataclass(frozen=True, kw_only=True)
 class WarmingRules:
-    """How the sensor warms up: steps of the set point, so that no glass cracks and nothing freezes on it."""
+    """Steps of the set point while warming up, slow enough to avoid cracks and condensation."""
 
     step_c: float = 5.0
     step_s: float = 60.0
     until_c: float = 15.0
-    """The cooler is switched off here, or earlier where it has nothing left to do."""
+    """The cooler is switched off at this temperature, or earlier if it is idle."""
     idle_power_percent: float = 5.0
     timeout_s: float = 1200.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class CoolingOutcome:
-    """How it ended."""
+    """Result of the wait for the target temperature."""
 
     reached: bool
     temperature_c: float | None
@@ -61,16 +62,16 @@ def cool(equipment: Equipment, rules: CoolingRules, *, wait: bool = True) -> Coo
     Parameters
     ----------
     equipment : Equipment
-        The camera, and who is told.
+        The camera, and the watcher that gets progress notices.
     rules : CoolingRules
-        Target and patience.
+        Target and time limits.
     wait : bool
-        Whether to wait at all.
+        Whether to wait until the temperature is stable.
 
     Returns
     -------
     CoolingOutcome
-        Also where the target was not reached in time or cannot be: whether to go on is for others to decide.
+        Also returned if the target was not reached; the caller decides whether to continue.
 
     Raises
     ------
@@ -91,9 +92,9 @@ def cool(equipment: Equipment, rules: CoolingRules, *, wait: bool = True) -> Coo
 
 
 def warm_sensor(equipment: Equipment, rules: WarmingRules | None = None) -> None:
-    """Let the sensor warm up in steps, then switch the cooler off; nothing where it does not cool.
+    """Warm the sensor up in steps, then switch the cooler off; do nothing if it is off already.
 
-    An interrupt leaves the cooler on at the set point that it has.
+    An interrupt leaves the cooler on at its current set point.
 
     Raises
     ------
@@ -117,11 +118,11 @@ def warm_sensor(equipment: Equipment, rules: WarmingRules | None = None) -> None
         camera.info.can_set_temperature
         and set_c is not None
         and set_c + rules.step_c < rules.until_c
-        and not _is_idle(status, rules)
+        and _power_percent(status, default=100.0) > rules.idle_power_percent
         and clock.now_s() - began_s < rules.timeout_s
     ):
         set_c += rules.step_c
-        _tell(equipment, f"warming up to {set_c:.0f} C")
+        _notify(equipment, f"warming up to {set_c:.0f} C")
         camera.cool(set_c)
         clock.sleep(rules.step_s)
         status = camera.status()
@@ -131,19 +132,19 @@ def warm_sensor(equipment: Equipment, rules: WarmingRules | None = None) -> None
 
 @dataclass
 class _Progress:
-    """What was seen while it cooled."""
+    """State of the wait."""
 
     began_s: float
     steady_since_s: float | None = None
     best_c: float | None = None
     best_at_s: float = 0.0
-    noticed_s: float = -_NOTICE_EVERY_S
 
 
 def _wait(equipment: Equipment, rules: CoolingRules) -> CoolingOutcome:
     clock = equipment.clock
     exposer = Exposer(equipment.camera, clock, rules.retry)
     progress = _Progress(began_s=clock.now_s())
+    noticed_s = -math.inf
     while True:
         status = exposer.status()
         now_s = clock.now_s()
@@ -155,16 +156,18 @@ def _wait(equipment: Equipment, rules: CoolingRules) -> CoolingOutcome:
         end = _end(status, temperature_c, now_s, progress, rules)
         if end is not None:
             return end
-        if now_s - progress.noticed_s >= _NOTICE_EVERY_S:
-            progress.noticed_s = now_s
-            _tell(equipment, f"cooling: {temperature_c:.1f} C, target {rules.target_c:.1f} C{_power(status)}")
+        if now_s - noticed_s >= _NOTICE_EVERY_S:
+            noticed_s = now_s
+            power = finite(status.cooler_power_percent)
+            at_power = f", {power:.0f} % power" if power is not None else ""
+            _notify(equipment, f"cooling: {temperature_c:.1f} C, target {rules.target_c:.1f} C{at_power}")
         clock.sleep(rules.poll_s)
 
 
 def _end(
     status: CameraStatus, temperature_c: float, now_s: float, progress: _Progress, rules: CoolingRules
 ) -> CoolingOutcome | None:
-    """Say whether the wait is over: steady, stalled or too long."""
+    """Return the outcome if the wait is over (stable, stalled or timed out), else ``None``."""
     elapsed_s = now_s - progress.began_s
     distance_c = abs(temperature_c - rules.target_c)
     if distance_c > rules.tolerance_c + 1e-6:
@@ -173,10 +176,15 @@ def _end(
         progress.steady_since_s = now_s
     if progress.best_c is None or distance_c <= progress.best_c - rules.stall_c:
         progress.best_c, progress.best_at_s = distance_c, now_s
+    is_stalled = (
+        _power_percent(status, default=0.0) >= _FULL_POWER_PERCENT
+        and progress.steady_since_s is None
+        and now_s - progress.best_at_s >= rules.stall_s
+    )
     where = f"the sensor is at {temperature_c:.1f} C, {distance_c:.1f} C from {rules.target_c:.1f} C"
     if progress.steady_since_s is not None and now_s - progress.steady_since_s >= rules.stable_s:
         return _outcome(True, temperature_c, elapsed_s, f"{where}, steady after {elapsed_s:.0f} s")
-    if _is_stalled(status, now_s, progress, rules):
+    if is_stalled:
         text = f"{where}, and the cooler at full power gets no further; choose a warmer cooling.target_temperature"
         return _outcome(False, temperature_c, elapsed_s, text)
     if elapsed_s >= rules.timeout_s:
@@ -185,26 +193,15 @@ def _end(
     return None
 
 
-def _is_stalled(status: CameraStatus, now_s: float, progress: _Progress, rules: CoolingRules) -> bool:
-    power = finite(status.cooler_power_percent)
-    at_full_power = power is not None and power >= _FULL_POWER_PERCENT
-    return at_full_power and progress.steady_since_s is None and now_s - progress.best_at_s >= rules.stall_s
-
-
 def _outcome(reached: bool, temperature_c: float, elapsed_s: float, message: str) -> CoolingOutcome:
     return CoolingOutcome(reached=reached, temperature_c=temperature_c, elapsed_s=elapsed_s, message=message)
 
 
-def _is_idle(status: CameraStatus, rules: WarmingRules) -> bool:
+def _power_percent(status: CameraStatus, *, default: float) -> float:
     power = finite(status.cooler_power_percent)
-    return power is not None and power <= rules.idle_power_percent
+    return default if power is None else power
 
 
-def _tell(equipment: Equipment, line: str) -> None:
+def _notify(equipment: Equipment, line: str) -> None:
     logger.info("%s", line)
     equipment.watcher.notice(line)
-
-
-def _power(status: CameraStatus) -> str:
-    power = finite(status.cooler_power_percent)
-    return f", {power:.0f} % power" if power is not None else ""

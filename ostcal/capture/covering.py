@@ -1,4 +1,4 @@
-"""Darkness and light: the cover, the panel, and a person who is asked where there is neither."""
+"""Prepare darkness or light: move the cover, switch the panel, or ask the user to do it by hand."""
 
 from __future__ import annotations
 
@@ -13,32 +13,31 @@ from ostcal.measure.live import LiveLimits, gradient_adu, light_above_bias, ligh
 logger = logging.getLogger(__name__)
 
 _TEST_EXPOSURE_S = 1.0
-"""Exposure of the frame that is looked at for light: dusk gives thousands of ADU in it, a warm sensor's dark current
-tens."""
+"""Exposure of the frame checked for light: dusk gives thousands of ADU, the dark current of a warm sensor tens."""
 _MOST_QUESTIONS = 3
 
 
 def make_dark(equipment: Equipment, exposures_s: tuple[float, ...], limits: LiveLimits, retry: RetryRules) -> None:
-    """See that no light reaches the sensor.
+    """Make sure that no light reaches the sensor.
 
-    A cover closes. A camera with a shutter needs nothing else. Without either a person is asked, and two frames, of the
-    shortest exposure and of a longer one, are compared to see whether it is dark.
+    A cover is closed; a camera with a shutter needs nothing else. Otherwise the user is asked, and two frames, one of
+    the shortest and one of a longer exposure, are compared to check that it is dark.
 
     Parameters
     ----------
     equipment : Equipment
-        Camera, cover, and the person.
+        Camera, cover, and the question to the user.
     exposures_s : tuple of float
-        Exposures that are to be taken; the test is made with one of them, or with 1 s.
+        Planned exposures; the test frame has one of them, or 1 s.
     limits : LiveLimits
-        From which level on it is light.
+        Levels above which a frame has light.
     retry : RetryRules
         For the test exposures.
 
     Raises
     ------
     DeviceError
-        If the cover does not close, the person says no, or there is light and nobody to do something about it.
+        If the cover does not close, the user answers no, or there is light and nobody can be asked.
     """
     cover = equipment.cover
     if cover is not None and cover.cover_state() is not CoverState.NOT_PRESENT:
@@ -63,15 +62,15 @@ def make_dark(equipment: Equipment, exposures_s: tuple[float, ...], limits: Live
 
 
 def ask_for_light(equipment: Equipment, *, twilight: bool) -> None:
-    """Ask a person for the light of flats where no device makes it.
+    """Ask the user to prepare the light for flats if no device does it.
 
-    A cover that opens needs no hand for the sky, and one with a panel in it none at all; a panel without a cover still
-    shines on whatever cap is on the telescope.
+    A motorised cover needs no help for sky flats, and a cover with a panel needs none at all. With a panel but no
+    cover, the user must still remove the cap.
 
     Raises
     ------
     DeviceError
-        If the person says no.
+        If the user answers no.
     """
     cover = equipment.cover
     has_cover = cover is not None and cover.cover_state() is not CoverState.NOT_PRESENT
@@ -87,7 +86,7 @@ def ask_for_light(equipment: Equipment, *, twilight: bool) -> None:
 
 
 def _is_ready(equipment: Equipment, question: str, need: str) -> bool:
-    """Ask a person; where nobody can be asked, say what is taken for granted."""
+    """Ask the user; if nobody can be asked, log what is assumed."""
     if equipment.ask is not None:
         return equipment.ask(question)
     logger.warning("nobody is asked: %s now", need)
@@ -95,7 +94,7 @@ def _is_ready(equipment: Equipment, question: str, need: str) -> bool:
 
 
 def close_cover(cover: CoverCalibrator) -> None:
-    """Close a cover, its light off, and see that it is closed."""
+    """Switch the panel off, close the cover and check that it is closed."""
     if cover.max_brightness > 0:
         cover.light_off()
     cover.close_cover()
@@ -105,7 +104,7 @@ def close_cover(cover: CoverCalibrator) -> None:
 
 
 def open_cover(cover: CoverCalibrator) -> None:
-    """Open a cover, its light off, and see that it is open; nothing where there is none."""
+    """Switch the panel off, open the cover, if there is one, and check that it is open."""
     if cover.max_brightness > 0:
         cover.light_off()
     if cover.cover_state() is CoverState.NOT_PRESENT:
@@ -119,7 +118,7 @@ def open_cover(cover: CoverCalibrator) -> None:
 def _light_found(
     equipment: Equipment, exposures_s: tuple[float, ...], limits: LiveLimits, retry: RetryRules
 ) -> str | None:
-    """Say what shows that there is light, ``None`` where nothing does."""
+    """Take test frames and return the evidence of light, or ``None`` if it is dark."""
     info = equipment.camera.info
     short_s = min(exposures_s)
     long_s = min(max(max(exposures_s), short_s), max(_TEST_EXPOSURE_S, short_s))
@@ -138,6 +137,6 @@ def _light_found(
 
 
 def _level(exposer: Exposer, exposure_s: float) -> tuple[float, float]:
-    """Take a frame; give its median and its gradient in ADU."""
+    """Take a frame and return its median and its gradient in ADU."""
     pixels = exposer.take(exposure_s, light=False).result.pixels
     return median_adu(pixels), gradient_adu(pixels)

@@ -1,4 +1,4 @@
-"""Bias frames and darks: which exposures, what they cost, and the way through all of them."""
+"""Plan and capture bias frames and darks: their exposures, their cost, and all series in turn."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from ostcal.series.reader import find_series, open_series
 logger = logging.getLogger(__name__)
 
 SAME_EXPOSURE = 1e-3
-"""Exposures within 0.1 % are one; masters are grouped with the same tolerance."""
+"""Exposures within 0.1 % count as equal; masters are grouped with the same tolerance."""
 
 DEFAULT_FLAT_EXPOSURE_S = 1.0
 _FEWEST_FLATS = 2
-"""Flats of one exposure that make it one to take darks for; twilight flats all differ."""
+"""Fewest flats of one exposure that get darks of their own; twilight flats all differ."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DarkRules:
-    """Which darks are wanted."""
+    """Number, exposures and limits of the darks."""
 
     n_frames: int = 40
     science_exposure_s: float = 5.0
@@ -49,27 +49,27 @@ class DarkRules:
 
 @dataclass(frozen=True, kw_only=True)
 class DarkExposures:
-    """The exposures to take, and what was left out."""
+    """The exposures to take, and those left out."""
 
     exposures_s: tuple[float, ...]
-    """Rising; the first is that of the bias frames."""
+    """In ascending order; the first is that of the bias frames."""
     left_out: tuple[str, ...]
     """One line for each exposure outside the limits."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FlatExposures:
-    """The exposures of the flats, which need darks of their own."""
+    """The exposures of the flats, which need darks too."""
 
     exposures_s: tuple[float, ...]
     source: str
-    """Where they come from, for a person."""
+    """Where they come from, for messages."""
     is_guess: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class DarkPlan:
-    """What is to be taken and what it costs: the table that comes before the first frame."""
+    """The series to take and their cost: the table shown before the first frame."""
 
     series: tuple[SeriesPlan, ...]
     costs: tuple[SeriesCost, ...]
@@ -78,29 +78,29 @@ class DarkPlan:
 
     @property
     def time_s(self) -> float:
-        """Seconds that the missing frames take."""
+        """Seconds for the missing frames."""
         return sum(cost.time_s for cost in self.costs)
 
     @property
     def n_bytes(self) -> int:
-        """Disk that the missing frames need."""
+        """Disk space for the missing frames."""
         return sum(cost.n_bytes for cost in self.costs)
 
     def incomplete(self) -> DarkPlan:
-        """Give the same plan without the series that are complete."""
+        """Return the plan without the complete series."""
         todo = [(series, cost) for series, cost in zip(self.series, self.costs, strict=True) if cost.missing]
         return replace(self, series=tuple(series for series, _ in todo), costs=tuple(cost for _, cost in todo))
 
 
 def flat_exposures(configured_s: float | None, directories: Iterable[Location]) -> FlatExposures:
-    """Find the exposures of the flats: as configured, else of the flats that there are, else 1 s with a warning.
+    """Return the exposures of the flats: as configured, else of the existing flats, else 1 s with a warning.
 
     Parameters
     ----------
     configured_s : float or None
         ``dark_capture.flat_exposure_time``.
     directories : iterable of paths
-        Where flats may be, as series or as FITS files; those of each filter may have exposures of their own.
+        Where to look for flats, as series or FITS files; each filter may have its own exposure.
     """
     if configured_s is not None:
         return FlatExposures(exposures_s=(configured_s,), source="dark_capture.flat_exposure_time")
@@ -120,7 +120,7 @@ def flat_exposures(configured_s: float | None, directories: Iterable[Location]) 
 
 
 def find_bias_level(directories: Iterable[Location], settings: CameraSettings, shape: tuple[int, int]) -> float | None:
-    """Give the level of the bias frames of these settings and this size in series on disk; ``None`` without any."""
+    """Return the median level (ADU) of the bias frames with these settings and this size on disk, or ``None``."""
     levels: list[float] = []
     for location in find_series(directories):
         try:
@@ -137,7 +137,7 @@ def find_bias_level(directories: Iterable[Location], settings: CameraSettings, s
 
 
 def dark_exposures(rules: DarkRules, info: CameraInfo) -> DarkExposures:
-    """List the exposures to take: the shortest (bias), those of the flats, and of the science frames, each once."""
+    """List the exposures to take: the shortest (bias), those of the flats and of the science frames, each once."""
     shortest_s = max(rules.min_exposure_s, info.exposure_min_s)
     longest_s = min(rules.max_exposure_s, info.exposure_max_s)
     wanted = [(exposure_s, "flats") for exposure_s in rules.flat_exposures_s]
@@ -156,7 +156,7 @@ def dark_exposures(rules: DarkRules, info: CameraInfo) -> DarkExposures:
 
 
 def plan_darks(equipment: Equipment, settings: CameraSettings, rules: DarkRules, sink: SeriesSink) -> DarkPlan:
-    """Plan all series: what is there, what is missing, and what it costs.
+    """Plan all series, with the missing frames and their cost.
 
     Raises
     ------
@@ -187,14 +187,14 @@ def plan_darks(equipment: Equipment, settings: CameraSettings, rules: DarkRules,
 def capture_darks(equipment: Equipment, plan: DarkPlan, sink: SeriesSink) -> tuple[SeriesOutcome, ...]:
     """Take the bias frames and darks of a plan that are missing, the shortest first.
 
-    A series that cannot be finished keeps what it has, and the next is tried; a disk that is full ends the run.
+    An unfinished series keeps its frames, and the next one is tried; a full disk ends the run.
 
     Raises
     ------
     StorageError
         If the disk has too little room, before the first frame.
     DeviceError
-        If it cannot be made dark.
+        If the sensor cannot be kept dark.
     """
     for line in plan.left_out:
         logger.warning("darks of %s", line)
@@ -204,7 +204,9 @@ def capture_darks(equipment: Equipment, plan: DarkPlan, sink: SeriesSink) -> tup
         exposures_s = tuple(series.exposure_time_s or 0.0 for series in plan.series)
         make_dark(equipment, exposures_s, todo[0].limits, todo[0].retry)
     outcomes: list[SeriesOutcome] = []
-    bias_adu = _known_bias(equipment, plan, sink)
+    bias_adu = None
+    if plan.series and plan.series[0].frame_type is not FrameType.BIAS:
+        bias_adu = find_bias_level([sink.directory], plan.series[0].settings, equipment.camera.frame_shape())
     for series in plan.series:
         outcome = capture_series(
             equipment.camera, replace(series, bias_level_adu=bias_adu), sink, equipment.clock, equipment.watcher
@@ -217,15 +219,8 @@ def capture_darks(equipment: Equipment, plan: DarkPlan, sink: SeriesSink) -> tup
     return tuple(outcomes)
 
 
-def _known_bias(equipment: Equipment, plan: DarkPlan, sink: SeriesSink) -> float | None:
-    """Give the level of the bias frames on disk where the plan has none of its own."""
-    if not plan.series or plan.series[0].frame_type is FrameType.BIAS:
-        return None
-    return find_bias_level([sink.directory], plan.series[0].settings, equipment.camera.frame_shape())
-
-
 def _groups(sorted_s: Sequence[float]) -> list[list[float]]:
-    """Put sorted exposures together that are one."""
+    """Group sorted exposures that count as equal."""
     groups: list[list[float]] = []
     for exposure_s in sorted_s:
         if not groups or exposure_s - groups[-1][0] > SAME_EXPOSURE * exposure_s:
@@ -235,7 +230,7 @@ def _groups(sorted_s: Sequence[float]) -> list[list[float]]:
 
 
 def _existing_flats(directories: Sequence[Location]) -> list[float]:
-    """Give the exposure of every flat in series and FITS files."""
+    """Return the exposure of every flat in series and FITS files."""
     found: list[float] = []
     for location in find_series(directories):
         try:

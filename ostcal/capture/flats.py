@@ -1,7 +1,7 @@
-"""Flats: the exposure that gives the wanted level is found, then the series is taken, for each filter.
+"""Capture flats: for each filter, find the exposure of the target level, then take the series.
 
-Steady light (a panel, a screen) has one exposure for the series; where that would be beyond the limits, the panel is
-made brighter or darker. The twilight sky has an exposure for each frame (`ostcal.capture.twilight`).
+Steady light (a panel, a screen) has one exposure per series; if it would exceed the limits, the brightness of the
+panel is changed. The twilight sky needs an exposure for each frame (`ostcal.capture.twilight`).
 """
 
 from __future__ import annotations
@@ -37,32 +37,32 @@ from ostcal.series.reader import Series, find_series, open_series
 logger = logging.getLogger(__name__)
 
 _MOST_BRIGHTNESSES = 12
-"""Brightnesses of a panel that are tried: halving 4096 steps takes twelve."""
+"""Panel brightnesses to try: bisecting 4096 steps takes twelve."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FlatRules:
-    """Which flats are wanted."""
+    """Number, exposures, light and filters of the flats."""
 
     exposure: ExposureRules
     n_frames: int = 40
     start_exposure_s: float = 1.0
     twilight: bool = False
     filters: tuple[str, ...] = ()
-    """A series for each; empty takes one with the filter that is in the light."""
+    """One series for each; if empty, one with the current filter."""
     brightness: int | None = None
-    """Of the panel to start with; ``None`` is half of what it can."""
+    """Brightness of the panel at the start; ``None`` is half of its maximum."""
     bias_level_adu: float | None = None
-    """Level of bias frames where it is known; else a frame of the shortest exposure is taken."""
+    """Level of bias frames; if ``None``, a frame of the shortest exposure is taken."""
     noon_utc_s: float = NOON_UTC_S
-    """Local noon, in seconds after 0:00 UTC: twilight flats are named after their night."""
+    """Local noon in seconds after 0:00 UTC; twilight flats are named after their night."""
     limits: LiveLimits = field(default_factory=lambda: LiveLimits(saturated_share=0.001))
     retry: RetryRules = field(default_factory=RetryRules)
 
 
 @dataclass(frozen=True, kw_only=True)
 class FlatFailure:
-    """A filter of which no flats could be taken."""
+    """A filter without flats, and the reason."""
 
     filter_name: str | None
     reason: str
@@ -70,7 +70,7 @@ class FlatFailure:
 
 @dataclass(frozen=True, kw_only=True)
 class FlatReport:
-    """What became of the flats."""
+    """Outcomes and failures of all filters."""
 
     outcomes: tuple[SeriesOutcome, ...]
     failures: tuple[FlatFailure, ...]
@@ -79,7 +79,7 @@ class FlatReport:
 def plan_flats(
     equipment: Equipment, settings: CameraSettings, rules: FlatRules, sink: SeriesSink
 ) -> tuple[SeriesCost, ...]:
-    """Say what is there, what is missing and what it costs, for each filter; exposures are not known before the trials.
+    """Return the missing flats and their cost for each filter; exposures are estimates before the trials.
 
     Raises
     ------
@@ -93,13 +93,13 @@ def plan_flats(
 def capture_flats(equipment: Equipment, settings: CameraSettings, rules: FlatRules, sink: SeriesSink) -> FlatReport:
     """Take the flats that are missing, filter by filter.
 
-    Where no device makes the light, a person is asked for it. A filter that fails is named and the next is tried; a
-    disk that is full ends the run. The panel is switched off at the end, whatever happens.
+    If no device makes the light, the user is asked for it. If a filter fails, the next one is tried; a full disk ends
+    the run. The panel is always switched off at the end.
 
     Raises
     ------
     DeviceError
-        If a filter is not in the wheel, the person says no, or the cover does not move; before the first frame.
+        If a filter is not in the wheel, the user answers no, or the cover does not move; before the first frame.
     StorageError
         If the disk has too little room; before the first frame.
     """
@@ -127,18 +127,18 @@ def capture_flats(equipment: Equipment, settings: CameraSettings, rules: FlatRul
 
 
 def find_exposure(exposer: Exposer, rules: FlatRules, equipment: Equipment, start_s: float) -> Accept | GiveUp:
-    """Take trial frames until one has the wanted level, or none can.
+    """Take trial frames until one has an accepted level, or no exposure can reach it.
 
     Parameters
     ----------
     exposer : Exposer
-        Takes the frames; none of them is kept.
+        Takes the frames; none is kept.
     rules : FlatRules
-        What is wanted.
+        Target level and limits.
     equipment : Equipment
-        Camera and who is told.
+        Camera and watcher.
     start_s : float
-        The exposure that is tried first.
+        First exposure to try.
 
     Raises
     ------
@@ -168,7 +168,7 @@ def find_exposure(exposer: Exposer, rules: FlatRules, equipment: Equipment, star
 
 
 def _trial(exposer: Exposer, exposure_s: float, info: CameraInfo) -> Trial:
-    """Take a frame and measure its level; the exposure is the one asked for, which the series will ask for too."""
+    """Take a frame and measure its level; record the requested exposure, as the series will request it too."""
     pixels = exposer.take(exposure_s, light=True).result.pixels
     is_bayer = info.bayer_pattern is not None and pixels.shape == (info.height, info.width)
     level = colour_level(pixels, is_bayer=is_bayer, saturation_adu=SATURATED_FROM * info.max_adu)
@@ -176,7 +176,7 @@ def _trial(exposer: Exposer, exposure_s: float, info: CameraInfo) -> Trial:
 
 
 def _filters(equipment: Equipment, rules: FlatRules) -> tuple[str | None, ...]:
-    """Give the filters to take flats with; refuse those that the wheel does not have."""
+    """Return the filters to use; raise `DeviceError` for those that the wheel does not have."""
     if equipment.wheel is None:
         if rules.filters:
             raise DeviceError(
@@ -193,7 +193,7 @@ def _filters(equipment: Equipment, rules: FlatRules) -> tuple[str | None, ...]:
 
 
 def _within_camera(rules: FlatRules, info: CameraInfo) -> FlatRules:
-    """Give the rules with exposures that the camera can make, and its full scale."""
+    """Return the rules limited to the exposures and the full scale of the camera."""
     shortest_s = max(rules.exposure.min_exposure_s, info.exposure_min_s)
     longest_s = min(rules.exposure.max_exposure_s, info.exposure_max_s)
     if shortest_s > longest_s:
@@ -207,7 +207,7 @@ def _within_camera(rules: FlatRules, info: CameraInfo) -> FlatRules:
 
 
 class _FlatWork:
-    """One run over the filters: the light, the trials, the series."""
+    """Light, trials and series of one run over the filters."""
 
     def __init__(self, equipment: Equipment, settings: CameraSettings, rules: FlatRules, sink: SeriesSink) -> None:
         self._equipment = equipment
@@ -216,11 +216,11 @@ class _FlatWork:
         self._sink = sink
         self._exposer = Exposer(equipment.camera, equipment.clock, rules.retry)
         self._first_brightness = 0
-        """Brightness that each filter begins with; 0 where there is no panel."""
+        """Brightness at the start of each filter; 0 without a panel."""
         self._brightness = 0
 
     def cost(self, filter_name: str | None) -> SeriesCost:
-        """Estimate what the missing flats of one filter cost."""
+        """Estimate the cost of the missing flats of one filter."""
         plan = self._sky_plan(filter_name) if self._rules.twilight else self._plan("exp", None, filter_name)
         if self._rules.twilight:
             place = find_place(plan, self._sink, self._exposer.shape, self._exposer.set_point_c)
@@ -231,7 +231,7 @@ class _FlatWork:
         return series_cost(plan, self._sink, place, self._exposer.shape)
 
     def prepare_light(self) -> None:
-        """Close the cover and switch its panel on; or open it, for the sky and for light of other sources."""
+        """Close the cover and switch its panel on; for sky or other light, open the cover."""
         cover = self._equipment.cover
         if cover is None:
             return
@@ -245,7 +245,7 @@ class _FlatWork:
         self._switch(self._first_brightness)
 
     def end_light(self) -> None:
-        """Switch the panel off; what goes wrong then is no reason to lose the flats."""
+        """Switch the panel off; log a failure, because the flats are good all the same."""
         cover = self._equipment.cover
         if cover is not None and self._brightness:
             try:
@@ -265,8 +265,7 @@ class _FlatWork:
             exposure_s = _exposure_of(begun)
         else:
             exposure_s = self._steady_exposure(begun)
-        plan = self._plan(series_name(exposure_s, filter_name), exposure_s, filter_name)
-        return self._capture(plan)
+        return self._capture(self._plan(series_name(exposure_s, filter_name), exposure_s, filter_name))
 
     def _capture(self, plan: SeriesPlan, control: TwilightControl | None = None) -> SeriesOutcome:
         equipment = self._equipment
@@ -277,7 +276,9 @@ class _FlatWork:
         info = self._equipment.camera.info
         bias_adu = rules.bias_level_adu
         if bias_adu is None:
-            bias_adu = self._sky_bias()
+            # with a shutter, its mean; without one, the darkest pixel of the shortest exposure
+            pixels = self._exposer.take(rules.exposure.min_exposure_s, light=False).result.pixels
+            bias_adu = min(float(pixels.mean() if info.has_shutter else pixels.min()), 0.1 * info.max_adu)
         control = TwilightControl(
             TwilightRules(
                 exposure=rules.exposure,
@@ -291,29 +292,21 @@ class _FlatWork:
         return self._capture(self._sky_plan(filter_name), control)
 
     def _sky_plan(self, filter_name: str | None) -> SeriesPlan:
-        """Plan a series under a sky whose level may be anywhere in the window: only what is far outside is a jump."""
+        """Plan a sky series: levels vary within the accepted window, so only larger changes count as jumps."""
         limits, exposure = self._rules.limits, self._rules.exposure
         night = night_of(self._equipment.clock.utc(), self._rules.noon_utc_s)
         plan = self._plan(twilight_name(night, filter_name), None, filter_name)
         jump_share = max(limits.jump_share, 2.5 * exposure.tolerance / exposure.target_rate)
         return replace(plan, limits=replace(limits, jump_share=jump_share))
 
-    def _sky_bias(self) -> float:
-        """Estimate the bias level: with the shutter closed where there is one, else from the shortest exposure."""
-        info = self._equipment.camera.info
-        pixels = self._exposer.take(self._rules.exposure.min_exposure_s, light=False).result.pixels
-        level_adu = float(pixels.min()) if not info.has_shutter else float(pixels.mean())
-        return min(level_adu, 0.1 * info.max_adu)
-
     def _steady_exposure(self, begun: Series | None) -> float:
-        """Find the exposure of a series, changing the panel where the limits are hit.
+        """Find the exposure of a series, changing the panel brightness at the exposure limits.
 
-        A series that was begun sets the exposure that is tried first, with every brightness of the same row of them:
-        so an interrupted run comes back to the exposure that it had.
+        If a series was begun, its exposure is tried first at each brightness of the same sequence. So an interrupted
+        run finds the same exposure again.
         """
-        start_s = self._rules.start_exposure_s
-        if begun is not None:
-            start_s = _exposure_of(begun)
+        limits = self._rules.exposure
+        start_s = _exposure_of(begun) if begun is not None else self._rules.start_exposure_s
         self._switch(self._first_brightness)
         tried: dict[int, LightProblem] = {}
         while True:
@@ -324,17 +317,12 @@ class _FlatWork:
             if brightness is None:
                 raise DeviceError(found.reason)
             self._switch(brightness)
-            if begun is None:
-                start_s = self._start_after(found.light)
-
-    def _start_after(self, light: LightProblem) -> float:
-        """Give the exposure to begin with at another brightness: a little inside the limit that was hit."""
-        limits = self._rules.exposure
-        is_faint = light is LightProblem.TOO_FAINT
-        return rounded(limits, limits.max_exposure_s / 2 if is_faint else limits.min_exposure_s * 2)
+            if begun is None:  # start a little inside the limit that was hit
+                is_faint = found.light is LightProblem.TOO_FAINT
+                start_s = rounded(limits, limits.max_exposure_s / 2 if is_faint else limits.min_exposure_s * 2)
 
     def _other_brightness(self, found: GiveUp, tried: dict[int, LightProblem]) -> int | None:
-        """Give the next brightness of the panel to try; ``None`` where there is no panel or none is left."""
+        """Return the next panel brightness to try; ``None`` without a panel or if none is left."""
         cover = self._equipment.cover
         if cover is None or not self._first_brightness or len(tried) >= _MOST_BRIGHTNESSES:
             return None
@@ -353,18 +341,18 @@ class _FlatWork:
         return wanted if too_dark < wanted < too_bright else None
 
     def _switch(self, brightness: int) -> None:
-        """Set the panel, where there is one."""
+        """Set the brightness of the panel, if there is one."""
         cover = self._equipment.cover
         if cover is None or not brightness or brightness == self._brightness:
             return
         line = f"panel at {brightness} of {cover.max_brightness}"
         logger.info("%s", line)
         self._equipment.watcher.notice(line)
-        self._brightness = brightness  # first: it is switched off at the end even where this fails half-way
+        self._brightness = brightness  # before the call: the panel is switched off at the end even if this fails
         cover.light_on(brightness)
 
     def _begun_series(self, filter_name: str | None) -> Series | None:
-        """Find a series of these settings that was begun, the one with most frames, whatever its exposure."""
+        """Return the series with these settings that has most frames, whatever its exposure, or ``None``."""
         fitting: list[Series] = []
         for location in find_series([self._sink.directory]):
             try:

@@ -1,11 +1,11 @@
-"""Where a series goes: into the one that was begun with the same settings, or into a new one beside it."""
+"""Choose the directory of a series: one already begun with the same settings, or a new one beside it."""
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,34 +30,36 @@ _SETTING_WORDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class SeriesPlace:
-    """Where a series is or will be."""
+    """Location of a series, and its frames so far."""
 
     location: str
     series: Series | None
-    """What is there already."""
+    """The existing series, if any."""
     notices: tuple[str, ...] = ()
-    """One line for each series of this name that has other settings."""
+    """One line for each series of this name with other settings."""
 
     @property
     def present(self) -> int:
-        """Frames that are there."""
+        """Number of frames on disk."""
         return len(self.series.records) if self.series is not None else 0
 
 
 def find_place(plan: SeriesPlan, sink: SeriesSink, shape: tuple[int, int], set_point_c: float | None) -> SeriesPlace:
-    """Choose the directory of a series: ``NAME.zarr``, or ``NAME_2.zarr`` where that was taken with other settings.
+    """Choose the directory of a series: ``NAME.zarr``, or ``NAME_2.zarr`` if the first has other settings.
 
     Parameters
     ----------
     plan, sink : SeriesPlan, SeriesSink
-        What is to be captured, and where to.
+        What to capture, and where to store it.
     shape : (height, width)
-        Of the frames.
+        Shape of the frames.
     set_point_c : float or None
-        Of the cooler.
+        Set point of the cooler.
     """
     notices: list[str] = []
-    for path in _names(Path(sink.directory), plan.name):
+    for number in itertools.count(1):
+        suffix = "" if number == 1 else f"_{number}"
+        path = Path(sink.directory) / f"{plan.name}{suffix}{STORE_ENDING}"
         if not os.path.lexists(path):
             return SeriesPlace(location=str(path), series=None, notices=_ending(notices, path))
         try:
@@ -73,7 +75,7 @@ def find_place(plan: SeriesPlan, sink: SeriesSink, shape: tuple[int, int], set_p
 
 
 def differences(series: Series, plan: SeriesPlan, shape: tuple[int, int], set_point_c: float | None) -> list[str]:
-    """Say what keeps the frames of a plan out of a series, each as ``gain 100, now 200``; nothing where they fit."""
+    """List why the frames of a plan do not fit a series, such as ``gain 100, now 200``; empty if they fit."""
     there = series.settings
     now = series_settings(plan, set_point_c)
     changes = []
@@ -92,7 +94,7 @@ def differences(series: Series, plan: SeriesPlan, shape: tuple[int, int], set_po
 
 
 def series_settings(plan: SeriesPlan, set_point_c: float | None) -> dict[str, Any]:
-    """Return what all frames of a series share, as its attributes hold it."""
+    """Return the settings shared by all frames, as stored in the attributes of the series."""
     return shared_settings(
         plan.settings,
         exposure_time_s=plan.exposure_time_s,
@@ -101,20 +103,12 @@ def series_settings(plan: SeriesPlan, set_point_c: float | None) -> dict[str, An
     )
 
 
-def _names(directory: Path, name: str) -> Iterator[Path]:
-    yield directory / f"{name}{STORE_ENDING}"
-    number = 2
-    while True:
-        yield directory / f"{name}_{number}{STORE_ENDING}"
-        number += 1
-
-
 def _ending(notices: list[str], path: Path) -> tuple[str, ...]:
     return tuple(f"{notice}; frames go to {path}" for notice in notices)
 
 
 def _close(a: object, b: float | None, tolerance: float) -> bool:
-    """Compare numbers of which the first was read from a file."""
+    """Compare two numbers; `a` comes from a file."""
     if not isinstance(a, (int, float)) or b is None:
         return a is None and b is None
     return math.isfinite(a) and abs(a - b) <= tolerance + 1e-9

@@ -1,4 +1,4 @@
-"""From a downloaded frame to a committed one: measured, checked, written, exported; and the one thread that does it."""
+"""Commit downloaded frames in a thread: measure, check, write and export them."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from ostcal.series.writer import SeriesWriter, create_series, open_series_for_wr
 logger = logging.getLogger(__name__)
 
 _MOST_WAITING: Final = 2
-"""Frames given to the writer and not committed yet; with the one that is being downloaded there are three."""
+"""Frames given to the writer but not committed yet; with the one being downloaded, three are in memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedSeries:
-    """What a recorder needs to know of its series."""
+    """A series to record: plan, sink, place and camera."""
 
     plan: SeriesPlan
     sink: SeriesSink
@@ -48,14 +48,14 @@ class RecordedSeries:
 
 
 class SeriesRecorder:
-    """Commits the frames of one series, one after the other; used by one thread at a time.
+    """Commit the frames of one series in turn; for one thread at a time.
 
-    A series that does not exist is made with its first frame, so that a camera which gives none leaves none.
+    A new series is created with its first frame, so that a failing camera leaves no empty series.
 
     Raises
     ------
     StorageError
-        When made, if the series that is there cannot be written.
+        At construction, if the existing series cannot be written.
     """
 
     def __init__(self, series: RecordedSeries) -> None:
@@ -77,23 +77,27 @@ class SeriesRecorder:
 
     @property
     def levels_adu(self) -> tuple[float, ...]:
-        """Levels (medians) of the frames of the series that are not excluded, oldest first."""
+        """Median levels (ADU) of the frames that are not excluded, oldest first."""
         return tuple(self._levels_adu)
 
     def commit(self, taken: TakenFrame) -> FrameDone:
-        """Measure, check and write a frame; when this returns, it is on the disk.
+        """Measure, check and write a frame; it is on disk when this returns.
 
         Raises
         ------
         StorageError
-            If it cannot be written; then it is absent.
+            If it cannot be written; then the series does not contain it.
         """
         writer = self._writer or self._create(taken.result.pixels)
         pixels = _as_stored(taken.result.pixels, writer)
         measured = describe_pixels(pixels, saturation_adu=live.SATURATED_FROM * self._series.info.max_adu)
         verdicts = self._judge(taken, pixels, measured)
+        free = writer.free_indices()
+        if not free:  # frames with damaged records keep their indices, and the series grows
+            writer.extend(max(writer.n_planned + 1, self._plan.n_frames))
+            free = writer.free_indices()
         record = FrameRecord(
-            index=self._next_index(writer),
+            index=free[0],
             metadata=self._metadata(taken),
             pixels=measured,
             date_end=taken.end_utc,
@@ -113,7 +117,7 @@ class SeriesRecorder:
         return FrameDone(plan=self._plan, record=record, verdicts=verdicts, present=self.present)
 
     def export_missing(self) -> None:
-        """Write the FITS files of committed frames that have none, as after a kill between record and file."""
+        """Write missing FITS copies of committed frames, for example after a kill between record and copy."""
         if not self._series.sink.export_frames or self._place.series is None:
             return
         directory = self._export_directory()
@@ -140,14 +144,6 @@ class SeriesRecorder:
             attributes=series_settings(self._plan, self._series.set_point_c),
         )
         return self._writer
-
-    def _next_index(self, writer: SeriesWriter) -> int:
-        """Give the first free index; frames whose records are damaged keep theirs, and the series grows."""
-        free = writer.free_indices()
-        if not free:
-            writer.extend(max(writer.n_planned + 1, self._plan.n_frames))
-            free = writer.free_indices()
-        return free[0]
 
     def _metadata(self, taken: TakenFrame) -> FrameMetadata:
         height, width = taken.result.pixels.shape
@@ -195,12 +191,12 @@ class SeriesRecorder:
 
 @contextlib.contextmanager
 def series_lock(sink: SeriesSink, name: str) -> Iterator[None]:
-    """Keep other runs away from all series of a name; a new directory that stays empty is not left behind.
+    """Lock all series of a name against other runs; remove a new directory that stays empty.
 
     Raises
     ------
     StorageError
-        If another run takes this series, or the directory cannot be written.
+        If another run holds the lock, or the directory cannot be written.
     """
     directory = Path(sink.directory)
     is_new = not directory.exists()
@@ -222,7 +218,7 @@ def _make_directory(directory: Path) -> None:
 
 
 class WriterThread:
-    """The one thread that commits frames while the camera exposes the next; a context manager that waits for it.
+    """Commit frames in one thread while the camera exposes the next; a context manager that waits for it.
 
     Parameters
     ----------
@@ -242,7 +238,7 @@ class WriterThread:
         self._pool.shutdown(wait=True)
 
     def submit(self, taken: TakenFrame) -> list[FrameDone]:
-        """Hand over a frame, waiting until there is room; give the frames that were committed meanwhile.
+        """Hand over a frame, waiting for room; return the frames committed since the last call.
 
         Raises
         ------
@@ -254,12 +250,12 @@ class WriterThread:
         return done
 
     def committed(self, *, leave: int | None = None) -> list[FrameDone]:
-        """Give the frames that were committed since the last call.
+        """Return the frames committed since the last call.
 
         Parameters
         ----------
         leave : int, optional
-            Wait until no more than this many frames are not committed yet.
+            If given, wait until at most this many frames are uncommitted.
 
         Raises
         ------
@@ -273,14 +269,14 @@ class WriterThread:
 
 
 def bayer_pattern(info: CameraInfo, plan: SeriesPlan) -> str | None:
-    """Give the colours of the first pixels; binned frames have none."""
+    """Return the Bayer pattern of the frames; ``None`` if they are binned or monochrome."""
     return info.bayer_pattern if plan.settings.binning == (1, 1) else None
 
 
 def _as_stored(pixels: NDArray[Any], writer: SeriesWriter) -> NDArray[Any]:
-    """Give a frame in the dtype of its series, where its values fit.
+    """Return a frame in the dtype of its series; raise `StorageError` if its values do not fit.
 
-    Cameras may give one frame as 32-bit and the next as 16-bit integers.
+    Cameras may deliver one frame as 32-bit and the next as 16-bit integers.
     """
     if pixels.dtype == writer.dtype:
         return pixels

@@ -1,8 +1,8 @@
-"""A series of frames: only what is missing, each committed or absent, writing one while the next is exposed.
+"""Capture the missing frames of a series, writing one while the next is exposed.
 
-The order for each frame: start its exposure, hand the frame before it to the writer, wait, download. So the image is
-always downloaded before the next exposure starts, and at most three frames are in memory: one being downloaded, one
-waiting, one being written.
+For each frame: start its exposure, hand the previous frame to the writer, wait, download. So an image is always
+downloaded before the next exposure starts, and at most three frames are in memory: one being downloaded, one waiting,
+one being written. Each frame is either committed or absent.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from ostcal.capture.exposer import Exposer, Meanwhile, TakenFrame
-from ostcal.capture.place import SeriesPlace, find_place
+from ostcal.capture.place import find_place
 from ostcal.capture.recording import RecordedSeries, SeriesRecorder, WriterThread, series_lock
 from ostcal.capture.series_plan import (
     CaptureWatcher,
@@ -42,7 +42,7 @@ def capture_series(
     *,
     control: ExposureControl | None = None,
 ) -> SeriesOutcome:
-    """Take the frames of a series that are missing.
+    """Take the missing frames of a series.
 
     Parameters
     ----------
@@ -51,48 +51,50 @@ def capture_series(
     plan : SeriesPlan
         What to take.
     sink : SeriesSink
-        Where it goes.
+        Where to store it.
     clock : Clock
-        Waits, and dates the frames.
+        Used for waits and for the times of the frames.
     watcher : CaptureWatcher
-        Is told how it goes on.
+        Gets the progress.
     control : ExposureControl, optional
-        Chooses each exposure where the plan has none.
+        Chooses each exposure if the plan has none.
 
     Returns
     -------
     SeriesOutcome
-        Also where the camera failed, the disk is full or another run takes this series: the series keeps what it has,
-        and the outcome says why it ended.
+        Also returned if the camera failed, the disk is full or another run holds this series: the series keeps its
+        frames, and the outcome has the reason.
 
     Raises
     ------
     KeyboardInterrupt
-        After the running exposure was aborted and the frames that were downloaded are committed.
+        After the exposure was aborted and all downloaded frames were committed.
     """
     try:
         exposer = Exposer(camera, clock, plan.retry)
     except DeviceError as error:
         location = str(Path(sink.directory) / f"{plan.name}{STORE_ENDING}")
-        return _told(_untouched(plan, location, SeriesEnd.CAMERA_FAILED, error), watcher)
+        return _reported(_untouched(plan, location, SeriesEnd.CAMERA_FAILED, error), watcher)
     with ExitStack() as held:
         try:
             held.enter_context(series_lock(sink, plan.name))
         except StorageError as error:
             place = find_place(plan, sink, exposer.shape, exposer.set_point_c)
-            return _told(_untouched(plan, place.location, SeriesEnd.STORAGE_FAILED, error, place.present), watcher)
+            return _reported(_untouched(plan, place.location, SeriesEnd.STORAGE_FAILED, error, place.present), watcher)
         place = find_place(plan, sink, exposer.shape, exposer.set_point_c)
         series = RecordedSeries(plan=plan, sink=sink, place=place, info=camera.info, set_point_c=exposer.set_point_c)
-        return _told(_take_missing(series, exposer, watcher, control or _Fixed(plan)), watcher)
+        return _reported(_take_missing(series, exposer, watcher, control or _Fixed(plan)), watcher)
 
 
 def _take_missing(
     series: RecordedSeries, exposer: Exposer, watcher: CaptureWatcher, control: ExposureControl
 ) -> SeriesOutcome:
-    """Take the frames that are missing; nobody else writes into this series."""
+    """Take the missing frames of a locked series."""
     place, plan = series.place, series.plan
     missing = max(0, plan.n_frames - place.present)
-    _log_place(place, plan, missing)
+    for line in (*place.notices, *(place.series.problems if place.series is not None else ())):
+        logger.warning("%s", line)
+    logger.info("%s: %d of %d frames are there, %d to take", place.location, place.present, plan.n_frames, missing)
     watcher.series_started(plan, place.location, missing)
     try:
         recorder = SeriesRecorder(series)
@@ -105,7 +107,7 @@ def _take_missing(
 
 
 class _Fixed:
-    """The control of a series whose frames all have the exposure of the plan."""
+    """Control of a series in which all frames have the exposure of the plan."""
 
     reason = ""
 
@@ -145,19 +147,34 @@ class _Run:
         self._warnings: list[str] = list(series.place.notices)
 
     def take(self, missing: int) -> tuple[SeriesEnd, str]:
-        """Take frames until none is missing or something ends the series; give why it ended."""
+        """Take frames until none is missing or something ends the series; return why it ended."""
         with self._writer:
             try:
-                return self._take_and_settle(missing)
+                try:
+                    end = self._take_frames(missing)
+                except DeviceError as error:
+                    self._exposer.abort()
+                    end = SeriesEnd.CAMERA_FAILED, str(error)
+                self._settle()
             except StorageError as error:
                 self._exposer.abort()
                 return SeriesEnd.STORAGE_FAILED, str(error)
-            except KeyboardInterrupt:
-                self._interrupt()
+            except KeyboardInterrupt:  # the exposer has aborted the exposure; keep every downloaded frame
+                try:
+                    self._settle()
+                except StorageError as error:
+                    logger.warning("%s", error)
+                logger.warning(
+                    "%s: interrupted; %d of %d frames are kept, and starting again takes the others",
+                    self._place.location,
+                    self._recorder.present,
+                    self._plan.n_frames,
+                )
                 raise
+            return end
 
     def outcome(self, end: SeriesEnd, reason: str) -> SeriesOutcome:
-        """Sum up."""
+        """Return the outcome of the pass."""
         levels = self._recorder.levels_adu
         return SeriesOutcome(
             plan=self._plan,
@@ -171,30 +188,7 @@ class _Run:
             level_adu=statistics.median(levels) if levels else None,
         )
 
-    def _interrupt(self) -> None:
-        """End with every frame that was downloaded; the exposer has aborted the exposure."""
-        try:
-            self._settle()
-        except StorageError as error:
-            logger.warning("%s", error)
-        logger.warning(
-            "%s: interrupted; %d of %d frames are kept, and starting again takes the others",
-            self._place.location,
-            self._recorder.present,
-            self._plan.n_frames,
-        )
-
-    def _take_and_settle(self, missing: int) -> tuple[SeriesEnd, str]:
-        try:
-            end = self._take(missing)
-        except DeviceError as error:
-            self._exposer.abort()
-            self._settle()
-            return SeriesEnd.CAMERA_FAILED, str(error)
-        self._settle()
-        return end
-
-    def _take(self, missing: int) -> tuple[SeriesEnd, str]:
+    def _take_frames(self, missing: int) -> tuple[SeriesEnd, str]:
         kept = 0
         while kept < missing:
             exposure_s = self._control.next_exposure_s()
@@ -209,22 +203,22 @@ class _Run:
         return SeriesEnd.COMPLETE, ""
 
     def _hand_over(self) -> None:
-        """Give the frame that was downloaded last to the writer; the camera is busy with the next one meanwhile."""
+        """Hand the last downloaded frame to the writer while the camera exposes the next one."""
         if self._downloaded is not None:
             taken, self._downloaded = self._downloaded, None
-            self._tell(self._writer.submit(taken))
+            self._report(self._writer.submit(taken))
 
     def _settle(self) -> None:
-        """Wait until all downloaded frames are committed."""
+        """Commit all downloaded frames and wait for them."""
         self._hand_over()
-        self._tell(self._writer.committed(leave=0))
+        self._report(self._writer.committed(leave=0))
 
     def _while_exposing(self, exposure_s: float, elapsed_s: float) -> None:
-        """Tell of progress; a frame that could not be written ends the exposure at once."""
-        self._tell(self._writer.committed())
+        """Report progress; a frame that could not be written ends the exposure at once."""
+        self._report(self._writer.committed())
         self._watcher.exposing(exposure_s, elapsed_s)
 
-    def _tell(self, frames: Iterable[FrameDone]) -> None:
+    def _report(self, frames: Iterable[FrameDone]) -> None:
         for done in frames:
             frame = f"{self._place.location}: frame {done.record.index}"
             logger.debug("%s of %g s: %s", frame, done.record.metadata.exposure_time_s, done.record.pixels.statistics)
@@ -235,14 +229,8 @@ class _Run:
             self._watcher.frame_done(done)
 
 
-def _log_place(place: SeriesPlace, plan: SeriesPlan, missing: int) -> None:
-    for line in (*place.notices, *(place.series.problems if place.series is not None else ())):
-        logger.warning("%s", line)
-    logger.info("%s: %d of %d frames are there, %d to take", place.location, place.present, plan.n_frames, missing)
-
-
 def _untouched(plan: SeriesPlan, location: str, end: SeriesEnd, error: OstcalError, present: int = 0) -> SeriesOutcome:
-    """Give the outcome of a series of which no frame was begun."""
+    """Return the outcome of a series without a new frame."""
     return SeriesOutcome(
         plan=plan,
         location=location,
@@ -260,8 +248,8 @@ def _message(plan: SeriesPlan, location: str, present: int, end: SeriesEnd, reas
     return f"{count}; {reason}; starting again takes the others"
 
 
-def _told(outcome: SeriesOutcome, watcher: CaptureWatcher) -> SeriesOutcome:
-    """Log the outcome and tell the watcher."""
+def _reported(outcome: SeriesOutcome, watcher: CaptureWatcher) -> SeriesOutcome:
+    """Log the outcome and pass it to the watcher."""
     logger.log(logging.INFO if outcome.is_complete else logging.WARNING, "%s", outcome.message)
     watcher.series_ended(outcome)
     return outcome

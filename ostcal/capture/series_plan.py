@@ -1,4 +1,4 @@
-"""What is to be captured, with what, and what became of it: values only."""
+"""Plans, equipment, watchers and outcomes of captured series: values only."""
 
 from __future__ import annotations
 
@@ -17,49 +17,49 @@ from ostcal.series.record import FrameRecord
 
 @dataclass(frozen=True, kw_only=True)
 class RetryRules:
-    """How a failed exposure is tried again."""
+    """Attempts and pauses for failed exposures."""
 
     attempts: int = 5
-    """Exposures tried for one frame: the pauses between five are half a minute, in which a network comes back."""
+    """Attempts for one frame: the pauses between five are 30 s in total, enough for a network to recover."""
     backoff_s: float = 2.0
-    """Pause before the second try; doubled for each further one."""
+    """Pause before the second attempt; doubled for each further one."""
     ready_margin_s: float = 60.0
-    """How long after its exposure a frame may take to be ready: one Alpaca server was seen to take 17 s."""
+    """Longest time from the end of an exposure to its image: one Alpaca server took 17 s."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SeriesPlan:
-    """One series of frames of equal settings."""
+    """One series of frames with equal settings."""
 
     name: str
-    """Of the directory, without ``.zarr``: ``exp_5.000s``."""
+    """Name of the directory without ``.zarr``: ``exp_5.000s``."""
     frame_type: FrameType
     exposure_time_s: float | None
-    """``None`` where it changes from frame to frame (twilight)."""
+    """``None`` if it changes from frame to frame (twilight)."""
     n_frames: int
     settings: CameraSettings
-    """What the camera read back when its settings were applied."""
+    """Settings read back from the camera after they were applied."""
     light: bool
     """Whether the shutter opens."""
     filter_name: str | None = None
     set_point_tolerance_c: float = 0.2
-    """Set points further apart do not share a series; cameras read -10 back as -9.98."""
+    """Set points that differ more get separate series; cameras read -10 back as -9.98."""
     limits: LiveLimits = field(default_factory=LiveLimits)
     bias_level_adu: float | None = None
-    """Level of bias frames, where it is known."""
+    """Level of bias frames, if known."""
     retry: RetryRules = field(default_factory=RetryRules)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SeriesSink:
-    """Where the frames of a series go."""
+    """Where and how the frames of a series are stored."""
 
     directory: Location
     compressor: str = "auto"
     rows: int | None = None
-    """Rows of a chunk; ``None`` chooses them by the size of the frame."""
+    """Rows per chunk; ``None`` chooses them by the frame size."""
     export_frames: bool = False
-    """Whether each frame is written as FITS too, into a directory of the series' name."""
+    """Whether each frame is also written as FITS, into a directory named after the series."""
 
 
 class SeriesEnd(StrEnum):
@@ -67,35 +67,35 @@ class SeriesEnd(StrEnum):
 
     COMPLETE = "complete"
     STOPPED = "stopped"
-    """The light went beyond the limits, as twilight does."""
+    """The light left the limits of the exposure, as twilight does."""
     CAMERA_FAILED = "camera failed"
     STORAGE_FAILED = "storage failed"
 
 
 @dataclass(frozen=True, kw_only=True)
 class SeriesOutcome:
-    """What became of a series."""
+    """Result of capturing a series."""
 
     plan: SeriesPlan
     location: str
-    """Of the series, whether or not there is a frame in it."""
+    """Location of the series, even if it has no frames."""
     end: SeriesEnd
     message: str
-    """One line for a person."""
+    """One line for the user."""
     present: int
-    """Frames that the series holds now."""
+    """Number of frames in the series now."""
     taken: int
-    """Frames that this run added."""
+    """Number of frames added by this run."""
     refused: int = 0
-    """Frames that were exposed but not kept, because their level was out of bounds (twilight)."""
+    """Number of frames not kept because their level was outside the limits (twilight)."""
     warnings: tuple[str, ...] = ()
-    """One line for each check that a new frame failed, and for each problem on the way."""
+    """One line for each failed check of a new frame and each other problem."""
     level_adu: float | None = None
-    """Median of the levels of the frames that the series holds."""
+    """Median of the frames' levels."""
 
     @property
     def is_complete(self) -> bool:
-        """Whether it holds all frames that were planned."""
+        """Whether the series has all planned frames."""
         return self.end is SeriesEnd.COMPLETE
 
 
@@ -107,44 +107,44 @@ class FrameDone:
     record: FrameRecord
     verdicts: tuple[Verdict, ...]
     present: int
-    """Frames that the series holds now, of ``plan.n_frames``."""
+    """Number of frames in the series now, of ``plan.n_frames``."""
 
 
-def _tell_nobody(*_: object) -> None:
-    """Stand in for somebody who wants to be told."""
+def _ignore(*_: object) -> None:
+    """Do nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CaptureWatcher:
-    """Who is told how a capture goes on; all are called in the thread that captures."""
+    """Callbacks for the progress of a capture, all called in the capturing thread."""
 
-    series_started: Callable[[SeriesPlan, str, int], None] = _tell_nobody
-    """With the plan, the location, and the number of frames that are missing."""
-    exposing: Callable[[float, float], None] = _tell_nobody
-    """Several times during an exposure: with its length and how much of it is over, in seconds."""
-    frame_done: Callable[[FrameDone], None] = _tell_nobody
-    series_ended: Callable[[SeriesOutcome], None] = _tell_nobody
-    notice: Callable[[str], None] = _tell_nobody
-    """What happens between series, for a person: cooling, trial exposures, waiting for the sky. It is logged too."""
+    series_started: Callable[[SeriesPlan, str, int], None] = _ignore
+    """Called with the plan, the location, and the number of missing frames."""
+    exposing: Callable[[float, float], None] = _ignore
+    """Called several times during an exposure with its length and the elapsed time, in seconds."""
+    frame_done: Callable[[FrameDone], None] = _ignore
+    series_ended: Callable[[SeriesOutcome], None] = _ignore
+    notice: Callable[[str], None] = _ignore
+    """Called with one line for the user between series: cooling, trials, waiting for the sky. It is logged too."""
 
 
 class ExposureControl(Protocol):
-    """Chooses the exposure of each frame of a series from the frames before it."""
+    """Choose the exposure of each frame of a series from the previous frames."""
 
     def next_exposure_s(self) -> float | None:
-        """Give the next exposure, waiting where that helps; ``None`` ends the series."""
+        """Return the next exposure, after a wait if that helps; ``None`` ends the series."""
 
     def judge(self, result: ExposureResult, started_s: float) -> bool:
-        """Look at a frame that was started at a time of the clock; whether it is kept."""
+        """Measure a frame started at `started_s` of the clock; return whether to keep it."""
 
     @property
     def reason(self) -> str:
-        """Why the series was ended, in one line."""
+        """Reason for the end of the series, in one line."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Equipment:
-    """What a capture works with."""
+    """Camera, clock, watcher and other devices of a capture."""
 
     camera: Camera
     clock: Clock
@@ -152,4 +152,4 @@ class Equipment:
     wheel: FilterWheel | None = None
     cover: CoverCalibrator | None = None
     ask: Callable[[str], bool] | None = None
-    """Asks a person to do something by hand; whether it is done. ``None`` where nobody is there."""
+    """Ask the user to do something by hand; return whether it is done. ``None`` if nobody can be asked."""
