@@ -1,11 +1,11 @@
-"""What drives a device: properties and methods by their ASCOM names, and a typed view of them.
+"""Protocol of device drivers, with properties and methods by their ASCOM names, and a typed view of the properties.
 
-ASCOM drivers (COM) and Alpaca devices (HTTP) have the same members, so cameras, wheels and covers are written once,
-against this.
+ASCOM drivers (COM) and Alpaca devices (HTTP) have the same members, so cameras, wheels and covers are written once.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
@@ -13,28 +13,30 @@ from numpy.typing import NDArray
 
 from ostcal.devices.failures import RefusedError, ReplyError, shortened
 
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 
 class Driver(Protocol):
-    """A device by its ASCOM members; every failure is a `DeviceError` that names the device and what was done."""
+    """A device with ASCOM members; every failure is a `DeviceError` that names the device and the action."""
 
     @property
     def label(self) -> str:
-        """Kind, number, address and, once connected, name."""
+        """Kind, number and address, and the name once connected."""
 
     @property
     def interface_version(self) -> int:
-        """Version of the device's interface, 1 where it does not say."""
+        """Version of the device's interface; 1 if it reports none."""
 
     def connect(self) -> None:
-        """Connect the device and wait until it is."""
+        """Connect the device and wait until it is connected."""
 
     def disconnect(self) -> None:
         """Disconnect the device; failures are logged, not raised."""
 
     def renew(self) -> None:
-        """Drop what connects this program with the device; the next use makes it anew."""
+        """Drop the connection of this program; the next use makes a new one."""
 
     def read(self, name: str) -> object:
         """Read a property."""
@@ -50,7 +52,7 @@ class Driver(Protocol):
 
 
 class Properties:
-    """Properties of a device as values of the type that they should have.
+    """Properties of a device, checked to have the expected type.
 
     Parameters
     ----------
@@ -97,13 +99,18 @@ class Properties:
         return tuple(str(item).strip() for item in value)
 
     def maybe(self, read: Callable[[str], T], name: str) -> T | None:
-        """Read an optional property; ``None`` where the device says that it has none."""
+        """Read an optional property; return ``None`` if the device does not have it."""
         try:
             return read(name)
         except RefusedError as error:
             if not error.means_absent:
                 raise
             return None
+
+    def set(self, name: str, value: object) -> None:
+        """Set a property."""
+        logger.debug("%s: %s is set to %s", self.driver.label, name, value)
+        self.driver.write(name, value)
 
     def _wrong(self, name: str, value: object, expected: str) -> ReplyError:
         return ReplyError(f"{self.driver.label}: {name} is {shortened(repr(value), 60)} instead of {expected}")

@@ -1,0 +1,145 @@
+"""Read what a camera reports of itself through its ASCOM members."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass, replace
+
+from ostcal.devices.device_driver import Driver, Properties
+from ostcal.devices.failures import ReplyError
+from ostcal.devices.image_bytes import MAX_PIXELS
+from ostcal.devices.protocols import CameraInfo
+from ostcal.errors import DeviceError
+
+logger = logging.getLogger(__name__)
+
+_RGGB_SENSOR = 2
+_OTHER_COLOUR_SENSORS = {1: "colour without a pattern", 3: "CMYG", 4: "CMYG2", 5: "LRGB"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LevelControl:
+    """How gain or offset of a camera is set."""
+
+    name: str
+    labels: tuple[str, ...]
+    """Names of the values in index mode; empty in value mode."""
+    lowest: int | None
+    highest: int | None
+    present: bool
+
+
+def read_info(driver: Driver, properties: Properties, *, can_abort: bool) -> CameraInfo:
+    """Read all properties of a camera."""
+    width, height = (properties.integer(f"Camera{axis}Size") for axis in "XY")
+    if width < 1 or height < 1 or width * height > MAX_PIXELS:
+        raise ReplyError(f"{driver.label}: it claims {width} x {height} pixels; 1 to {MAX_PIXELS} are possible")
+    maybe, number, flag = properties.maybe, properties.number, properties.flag
+    pixel_um = [_positive(maybe(number, f"PixelSize{axis}")) for axis in "XY"]
+    return CameraInfo(
+        name=maybe(properties.text, "Name") or driver.label,
+        width=width,
+        height=height,
+        max_adu=int(_positive(maybe(number, "MaxADU")) or 65535),
+        exposure_min_s=finite_or_none(maybe(number, "ExposureMin")) or 0.0,
+        exposure_max_s=_positive(maybe(number, "ExposureMax")) or math.inf,
+        bayer_pattern=_bayer_pattern(driver, properties),
+        has_shutter=maybe(flag, "HasShutter") or False,
+        can_abort=can_abort or maybe(flag, "CanStopExposure") or False,
+        can_set_temperature=maybe(flag, "CanSetCCDTemperature") or False,
+        can_get_cooler_power=maybe(flag, "CanGetCoolerPower") or False,
+        pixel_size_um=(pixel_um[0], pixel_um[1]) if pixel_um[0] and pixel_um[1] else None,
+        electrons_per_adu=_positive(maybe(number, "ElectronsPerADU")),
+        full_well_e=_positive(maybe(number, "FullWellCapacity")),
+        readout_modes=maybe(properties.texts, "ReadoutModes") or (),
+        gain_labels=read_level(properties, "Gain").labels,
+        offset_labels=read_level(properties, "Offset").labels,
+        interface_version=driver.interface_version,
+    )
+
+
+def reread_info(info: CameraInfo, properties: Properties) -> CameraInfo:
+    """Update what gain, binning and readout mode change: 0.25 e-/ADU at gain 100 become 0.08 at gain 200.
+
+    Limits that the camera no longer reports keep their values.
+    """
+    maybe, number = properties.maybe, properties.number
+    exposure_min_s = finite_or_none(maybe(number, "ExposureMin"))
+    return replace(
+        info,
+        max_adu=int(_positive(maybe(number, "MaxADU")) or info.max_adu),
+        exposure_min_s=info.exposure_min_s if exposure_min_s is None else exposure_min_s,
+        exposure_max_s=_positive(maybe(number, "ExposureMax")) or info.exposure_max_s,
+        electrons_per_adu=_positive(maybe(number, "ElectronsPerADU")),
+        full_well_e=_positive(maybe(number, "FullWellCapacity")),
+    )
+
+
+def describe_limits(info: CameraInfo) -> str:
+    """Describe the values that depend on the settings, for the log."""
+    return (
+        f"MaxADU {info.max_adu}, exposures {info.exposure_min_s:g} s to {info.exposure_max_s:g} s,"
+        f" {info.electrons_per_adu} e-/ADU, full well {info.full_well_e} e-"
+    )
+
+
+_SHOWN = (
+    "Name", "Description", "DriverInfo", "DriverVersion", "SensorName", "SensorType", "BayerOffsetX", "BayerOffsetY",
+    "CameraXSize", "CameraYSize", "PixelSizeX", "PixelSizeY", "BinX", "BinY", "MaxBinX", "MaxBinY", "CanAsymmetricBin",
+    "Gain", "Gains", "GainMin", "GainMax", "Offset", "Offsets", "OffsetMin", "OffsetMax", "ReadoutMode", "ReadoutModes",
+    "HasShutter", "CanAbortExposure", "CanStopExposure", "CanSetCCDTemperature", "CanGetCoolerPower", "CoolerOn",
+    "CCDTemperature", "SetCCDTemperature",
+)  # fmt: skip
+"""Members that ``--debug`` logs when a camera connects."""
+
+
+def log_camera(driver: Driver, info: CameraInfo) -> None:
+    """Log the members of a camera, if debug messages are on; each one is a request."""
+    if not logger.isEnabledFor(logging.DEBUG):
+        return
+    logger.debug("%s: connected, interface version %d", driver.label, driver.interface_version)
+    for name in _SHOWN:
+        try:
+            logger.debug("%s: %s is %s", driver.label, name, driver.read(name))
+        except DeviceError as error:
+            logger.debug("%s: %s is not told (%s)", driver.label, name, error)
+    for word, labels in (("gain", info.gain_labels), ("offset", info.offset_labels)):
+        logger.debug("%s: %s is set by %s", driver.label, word, "index" if labels else "value")
+    logger.debug("%s: %s", driver.label, describe_limits(info))
+
+
+def read_level(properties: Properties, name: str) -> LevelControl:
+    """Return whether gain or offset is an index into labels or a value between limits."""
+    labels = properties.maybe(properties.texts, f"{name}s") or ()
+    return LevelControl(
+        name=name,
+        labels=labels,
+        lowest=None if labels else properties.maybe(properties.integer, f"{name}Min"),
+        highest=None if labels else properties.maybe(properties.integer, f"{name}Max"),
+        present=properties.maybe(properties.driver.read, name) is not None,
+    )
+
+
+def _bayer_pattern(driver: Driver, properties: Properties) -> str | None:
+    """Return the four colours from the first pixel on, shifted by the Bayer offsets; ``None`` for monochrome."""
+    sensor = properties.maybe(properties.integer, "SensorType")
+    if sensor in _OTHER_COLOUR_SENSORS:
+        logger.warning("%s: sensor of type %s is treated as monochrome", driver.label, _OTHER_COLOUR_SENSORS[sensor])
+    if sensor != _RGGB_SENSOR:
+        return None
+    right, down = (properties.maybe(properties.integer, f"BayerOffset{axis}") or 0 for axis in "XY")
+    rows = ("RG", "GB")
+    return "".join(rows[(y + down) % 2][(x + right) % 2] for y in range(2) for x in range(2))
+
+
+def finite_or_none(value: object) -> float | None:
+    """Return a finite number as it is, anything else as ``None``."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def _positive(value: object) -> float | None:
+    number = finite_or_none(value)
+    return number if number is not None and number > 0 else None
