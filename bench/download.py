@@ -1,7 +1,8 @@
 """How fast an image comes from an Alpaca server: request to row-major array, against the same bytes from a socket.
 
-The rival reads the bytes of the body from a plain socket into memory and leaves them as they are: columns. Both read
-from another process on loopback, in turns, into new memory each time. `capture.py` runs this.
+One rival reads the bytes of the body from a plain socket into memory and leaves them as they are: columns. The other is
+alpyca's `ImageArrayRaw`, turned to rows. All read from another process on loopback, in turns, into new memory each
+time. `capture.py` runs this.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
+from alpaca.camera import Camera
 from numpy.typing import NDArray
 
 from ostcal.clock import SystemClock
@@ -41,13 +43,15 @@ class Timing:
 def compare(width: int, height: int, dtype: str, rounds: int) -> dict[str, Any]:
     """Read one image both ways, in turns, and check that it is the same."""
     body_bytes = HEADER.size + width * height * np.dtype(dtype).itemsize
-    samples: dict[str, list[tuple[float, float]]] = {"plain_socket": [], "row_major": []}
+    samples: dict[str, list[tuple[float, float]]] = {"plain_socket": [], "row_major": [], "alpyca": []}
     with serving(width, height, dtype) as (port, truth):
         driver = driver_of(port)
         for _ in range(rounds):
             samples["plain_socket"].append(timed(lambda: read_plainly(port, body_bytes))[1])
             pixels, sample = timed(lambda: driver.image((height, width)))
             samples["row_major"].append(sample)
+            camera = Camera(f"127.0.0.1:{port}", 0)
+            samples["alpyca"].append(timed(lambda: rows_of_alpyca(camera, width, height))[1])
     if checksum(pixels) != truth:
         raise SystemExit("the image is not the one that was sent")
     timings = {name: summary(each) for name, each in samples.items()}
@@ -129,6 +133,11 @@ def read_plainly(port: int, body_bytes: int) -> NDArray[np.uint8]:
         while got < body_bytes:
             got += client.recv_into(view[got : got + _PIECE_BYTES])
     return data
+
+
+def rows_of_alpyca(camera: Camera, width: int, height: int) -> NDArray[Any]:
+    """Read the image with alpyca as an array of columns, and turn it to rows."""
+    return np.ascontiguousarray(np.asarray(camera.ImageArrayRaw).reshape(width, height).T)
 
 
 def serve(reply_to: Connection, width: int, height: int, dtype: str) -> None:
