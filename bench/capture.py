@@ -39,7 +39,7 @@ from ostcal.capture.place import find_place
 from ostcal.capture.recording import RecordedSeries, SeriesRecorder
 from ostcal.capture.series_plan import RetryRules, SeriesPlan, SeriesSink
 from ostcal.clock import SystemClock
-from ostcal.devices.opening import open_alpaca_camera
+from ostcal.devices.alpaca import open_alpaca_camera
 from ostcal.devices.protocols import CameraInfo, CameraStatus, ExposureResult
 from ostcal.frames import CameraSettings, FrameType
 from ostcal.measure.live import gradient_adu

@@ -45,12 +45,11 @@ def compare(width: int, height: int, dtype: str, rounds: int) -> dict[str, Any]:
     body_bytes = HEADER.size + width * height * np.dtype(dtype).itemsize
     samples: dict[str, list[tuple[float, float]]] = {"plain_socket": [], "row_major": [], "alpyca": []}
     with serving(width, height, dtype) as (port, truth):
-        driver = driver_of(port)
+        driver, camera = driver_of(port), Camera(f"127.0.0.1:{port}", 0)
         for _ in range(rounds):
             samples["plain_socket"].append(timed(lambda: read_plainly(port, body_bytes))[1])
             pixels, sample = timed(lambda: driver.image((height, width)))
             samples["row_major"].append(sample)
-            camera = Camera(f"127.0.0.1:{port}", 0)
             samples["alpyca"].append(timed(lambda: rows_of_alpyca(camera, width, height))[1])
     if checksum(pixels) != truth:
         raise SystemExit("the image is not the one that was sent")

@@ -24,8 +24,8 @@ from ostcal.capture.flats import FlatReport, FlatRules, capture_flats, plan_flat
 from ostcal.capture.series_plan import CaptureWatcher, Equipment, RetryRules, SeriesOutcome, SeriesPlan, SeriesSink
 from ostcal.clock import Clock, FastClock, SystemClock
 from ostcal.config import Config, ConfigSource, load_config, resolved_values
+from ostcal.devices.alpaca import open_alpaca_camera, open_alpaca_cover, open_alpaca_filter_wheel
 from ostcal.devices.alpaca_link import Timeouts
-from ostcal.devices.opening import open_alpaca_camera, open_alpaca_cover, open_alpaca_filter_wheel
 from ostcal.devices.protocols import Camera, CameraRequest
 from ostcal.errors import ConfigError, DeviceError, OstcalError
 from ostcal.frames import CameraSettings

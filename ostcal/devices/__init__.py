@@ -1,1 +1,1 @@
-"""Cameras, filter wheels and covers: one protocol for each, whatever drives it."""
+"""Cameras, filter wheels and covers: one protocol each, with Alpaca and ASCOM implementations."""

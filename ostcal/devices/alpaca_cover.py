@@ -29,7 +29,7 @@ _POLL_S = 0.1
 
 
 class AlpacaCoverCalibrator:
-    """A cover, a flat panel, or both, connected when it is made; a context manager that disconnects at its end.
+    """A cover, a flat panel, or both, connected by the constructor; a context manager that disconnects at its end.
 
     Parameters
     ----------
@@ -38,9 +38,9 @@ class AlpacaCoverCalibrator:
     device_id
         Number of the cover calibrator on it.
     timeouts
-        Longest waits.
+        Time limits.
     clock
-        Waits while the cover moves and the lamp settles; the clock of the machine by default.
+        Used to wait for the cover and the lamp; the system clock by default.
     """
 
     def __init__(
@@ -61,38 +61,39 @@ class AlpacaCoverCalibrator:
         self._open = True
         self._driver.connect()
         try:
-            self._max_brightness = self._read_max_brightness()
+            has_panel = self._maybe_integer("CalibratorState") not in (None, _LAMP_ABSENT)
+            self._max_brightness = max(self._maybe_integer("MaxBrightness") or 0, 0) if has_panel else 0
         except DeviceError:
             self.close()
             raise
 
     @property
     def max_brightness(self) -> int:
-        """Highest brightness of the panel; 0 where there is none."""
+        """Highest brightness of the panel; 0 without a panel."""
         return self._max_brightness
 
     def cover_state(self) -> CoverState:
-        """Say where the cover is."""
-        state = self._properties.maybe(self._properties.integer, "CoverState")
+        """Return the position of the cover."""
+        state = self._maybe_integer("CoverState")
         if state is None:
             return CoverState.NOT_PRESENT
         return _COVER_STATES[state] if 0 <= state < len(_COVER_STATES) else CoverState.UNKNOWN
 
     def open_cover(self) -> None:
-        """Open and wait."""
+        """Open the cover and wait until it is open."""
         self._move_cover("OpenCover", CoverState.OPEN)
 
     def close_cover(self) -> None:
-        """Close and wait."""
+        """Close the cover and wait until it is closed."""
         self._move_cover("CloseCover", CoverState.CLOSED)
 
     def light_on(self, brightness: int) -> None:
-        """Switch the panel on and wait until it is steady.
+        """Switch the panel on and wait until it is stable.
 
         Raises
         ------
         DeviceError
-            There is no panel, the brightness is outside 0 to `max_brightness`, or it does not get ready.
+            If there is no panel, the brightness is outside 0 to `max_brightness`, or the panel does not get ready.
         """
         if self._max_brightness == 0:
             raise RefusedError(f"{self._driver.label}: it has no flat panel")
@@ -100,18 +101,18 @@ class AlpacaCoverCalibrator:
             raise RefusedError(f"{self._driver.label}: brightness {brightness} is not 0 to {self._max_brightness}")
         self._driver.call("CalibratorOn", brightness)
         self._wait_for_lamp(_LAMP_READY)
-        said = self._properties.maybe(self._properties.integer, "Brightness")
+        said = self._maybe_integer("Brightness")
         if said is not None and said != brightness:
             raise ReplyError(f"{self._driver.label}: brightness was set to {brightness} and reads back {said}")
 
     def light_off(self) -> None:
-        """Switch the panel off and wait until it is; nothing happens where there is none."""
+        """Switch the panel off, if there is one, and wait until it is off."""
         if self._max_brightness:
             self._driver.call("CalibratorOff")
             self._wait_for_lamp(_LAMP_OFF)
 
     def close(self) -> None:
-        """Disconnect; a second time nothing happens."""
+        """Disconnect; a second call does nothing."""
         if self._open:
             self._open = False
             self._driver.disconnect()
@@ -124,11 +125,8 @@ class AlpacaCoverCalibrator:
     ) -> None:
         self.close()
 
-    def _read_max_brightness(self) -> int:
-        properties = self._properties
-        if properties.maybe(properties.integer, "CalibratorState") in (None, _LAMP_ABSENT):
-            return 0
-        return max(properties.maybe(properties.integer, "MaxBrightness") or 0, 0)
+    def _maybe_integer(self, name: str) -> int | None:
+        return self._properties.maybe(self._properties.integer, name)
 
     def _move_cover(self, command: str, wanted: CoverState) -> None:
         state = self._wait_for_cover()
@@ -144,7 +142,7 @@ class AlpacaCoverCalibrator:
             raise ReplyError(f"{self._driver.label}: after {command} its cover is {state}, not {wanted}; look at it")
 
     def _wait_for_cover(self) -> CoverState:
-        # CoverMoving of version 2 says nothing that the state does not.
+        # CoverMoving of version 2 adds nothing to the state.
         deadline_s = self._clock.now_s() + self._timeouts.moving_s
         while (state := self.cover_state()) is CoverState.MOVING:
             self._wait_before(deadline_s, "its cover still moves")

@@ -16,7 +16,7 @@ _POLL_S = 0.1
 
 
 class AlpacaFilterWheel:
-    """A filter wheel on an Alpaca server, connected when it is made; a context manager that disconnects at its end.
+    """A filter wheel on an Alpaca server, connected by the constructor; a context manager that disconnects at its end.
 
     Parameters
     ----------
@@ -25,9 +25,9 @@ class AlpacaFilterWheel:
     device_id
         Number of the wheel on it.
     timeouts
-        Longest waits.
+        Time limits.
     clock
-        Waits while the wheel turns; the clock of the machine by default.
+        Used to wait for the wheel; the system clock by default.
     """
 
     def __init__(
@@ -59,12 +59,12 @@ class AlpacaFilterWheel:
         return self._names
 
     def select(self, name: str) -> None:
-        """Turn to a filter and wait until it is there.
+        """Select a filter and wait until it is in place.
 
         Raises
         ------
         DeviceError
-            There is no such filter, or the wheel does not arrive.
+            If there is no such filter, or the wheel does not reach it.
         """
         position = self._position_of(name)
         if self._wait_until_still() == position:
@@ -77,14 +77,14 @@ class AlpacaFilterWheel:
             )
 
     def current(self) -> str:
-        """Give the name of the filter in the light; waits while the wheel turns."""
+        """Return the name of the current filter; wait while the wheel turns."""
         position = self._wait_until_still()
         if not 0 <= position < len(self._names):
             raise ReplyError(f"{self._driver.label}: position {position} is none of its {len(self._names)} filters")
         return self._names[position]
 
     def close(self) -> None:
-        """Disconnect; a second time nothing happens."""
+        """Disconnect; a second call does nothing."""
         if self._open:
             self._open = False
             self._driver.disconnect()

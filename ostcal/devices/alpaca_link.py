@@ -1,8 +1,9 @@
-"""An Alpaca device over HTTP: alpyca's classes with our own transport below them.
+"""Drive an Alpaca device over HTTP: alpyca's classes on our own transport.
 
 alpyca 3.1.3 holds one lock for all devices of the process during every request, has no timeout for images, and raises
-exceptions without a common base; its Connect for older interfaces is a fake that can be used once. All of that is in
-two methods and the connecting, which are replaced here; the properties and methods of the devices stay alpyca's.
+exceptions without a common base; its Connect for older interfaces works only once. All of that is in two methods and
+the connecting, which are replaced here (tests/devices/test_private_parts.py names them); the properties and methods of
+the devices are alpyca's.
 """
 
 from __future__ import annotations
@@ -31,17 +32,18 @@ from ostcal.devices.failures import (
     DeviceUnreachableError,
     RefusedError,
     ReplyError,
+    check_reply,
+    parse_reply,
     shortened,
 )
 from ostcal.devices.image_bytes import HEADER, read_image_bytes, read_up_to
 from ostcal.devices.image_json import read_json_image
-from ostcal.devices.replies import check_reply, parse_reply
 from ostcal.errors import DeviceError
 
 logger = logging.getLogger(__name__)
 
 CLIENT_ID = random.randint(1, 65535)
-"""Who asks: one number for the process, as the protocol wants it."""
+"""One client number for the process, as the protocol requires."""
 
 _MAX_REPLY_BYTES = 1 << 20
 _CONNECT_POLL_S = 0.1
@@ -50,7 +52,7 @@ _ASYNC_SINCE = {"camera": 4, "covercalibrator": 2, "filterwheel": 3}
 
 @dataclass(frozen=True, kw_only=True)
 class Timeouts:
-    """Longest waits, in seconds."""
+    """Time limits, in seconds."""
 
     tcp_s: float = 5.0
     """For the TCP connection to the server."""
@@ -59,16 +61,16 @@ class Timeouts:
     connect_s: float = 60.0
     """For the device to connect: some cameras load firmware."""
     silence_s: float = 60.0
-    """Without a byte of an image: servers that convert the image send nothing until they are done."""
+    """Wait for the next byte of an image: servers that convert the image send nothing until they are done."""
     download_s: float = 600.0
     """For a whole image: 150 MP over a 20 Mbit/s radio link take 120 s, JSON three times as long."""
     moving_s: float = 120.0
-    """For a filter wheel, a cover or a lamp to be where it was told."""
+    """For a filter wheel, a cover or a lamp to reach its target."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AlpacaAddress:
-    """Where a device is."""
+    """Address of a device."""
 
     host: str
     port: int
@@ -83,23 +85,23 @@ class AlpacaAddress:
 
 
 def server_name(host: str, port: int) -> str:
-    """Give ``host:port``, with brackets around IPv6 addresses."""
+    """Return ``host:port``, with brackets around IPv6 addresses."""
     return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
 
 
 class AlpacaDriver:
-    """One Alpaca device; control calls of one device take turns, those of two do not know of each other.
+    """One Alpaca device; its control calls are serialised, those of other devices are independent.
 
-    Images travel on a connection of their own, so that status can be read meanwhile.
+    Images have a connection of their own, so that the status can be read during a download.
 
     Parameters
     ----------
     address
         The device.
     timeouts
-        Longest waits.
+        Time limits.
     clock
-        Waits while the device connects.
+        Used to wait for the connection.
     """
 
     def __init__(self, address: AlpacaAddress, timeouts: Timeouts, clock: Clock) -> None:
@@ -117,17 +119,17 @@ class AlpacaDriver:
 
     @property
     def label(self) -> str:
-        """Kind, number, address and, once connected, name."""
+        """Kind, number and address, and the name once connected."""
         name = f" ({self._name})" if self._name else ""
         return f"{self.address.device_type} {self.address.device_id} at {self.address.server}{name}"
 
     @property
     def interface_version(self) -> int:
-        """Version of the device's interface, 1 where it does not say."""
+        """Version of the device's interface; 1 if it reports none."""
         return self._interface_version
 
     def connect(self) -> None:
-        """Connect the device and wait until it is; then read its name and interface version."""
+        """Connect the device, wait until it is connected, and read its name and interface version."""
         self._was_connected = False
         try:
             self._connect()
@@ -158,7 +160,7 @@ class AlpacaDriver:
             logger.debug("%s does not say its name", self.label)
 
     def renew(self) -> None:
-        """Close the connection to the server; the next use makes a new one."""
+        """Close the connection to the server; the next use opens a new one."""
         with self._lock:
             self._control.close()
 
@@ -190,7 +192,7 @@ class AlpacaDriver:
                 connection.close()
 
     def _connect_async(self) -> bool:
-        """Connect as interfaces since Platform 7 do; false where the device has it not after all."""
+        """Connect as in Platform 7; return ``False`` if the device does not support it."""
         try:
             with self._explained("Connect()"):
                 self._put("connect")
@@ -207,7 +209,7 @@ class AlpacaDriver:
         return True
 
     def _read_version(self) -> int:
-        # alpyca takes any failure, the network's too, for version 1, and keeps it.
+        # alpyca takes any failure, even of the network, for version 1, and keeps it.
         try:
             with self._explained("reading InterfaceVersion"):
                 version = self._get("interfaceversion")
@@ -219,7 +221,7 @@ class AlpacaDriver:
         return version
 
     def _cure(self, error: RefusedError) -> str:
-        """Say what to do about a refusal, where that is known."""
+        """Return the advice for a refusal, if there is any."""
         if error.number is None:
             return ""
         if not self._was_connected:
@@ -241,7 +243,7 @@ class AlpacaDriver:
         body = urlencode({**data, **self._identity()}).encode()
         headers = {**self._headers(), "Content-Type": "application/x-www-form-urlencoded"}
         path = f"{self._root()}/{attribute}"
-        # Old interfaces connect within the call; nothing else may take its time.
+        # Old interfaces connect within the call; all other calls are short.
         limit_s = self.timeouts.connect_s if data.get("Connected") is True else self.timeouts.reply_s
         return self._exchange(lambda patience: self._control.put(path, body, headers, patience), limit_s)
 
@@ -277,7 +279,7 @@ class AlpacaDriver:
 
     @contextmanager
     def _explained(self, doing: str) -> Iterator[None]:
-        """Turn every failure into one line that names device, address, what was done, and what to do."""
+        """Convert every failure to one line with device, address, action and advice."""
         where = f"{self.label}: {doing}"
         try:
             yield
@@ -303,12 +305,12 @@ class AlpacaDriver:
 
 
 def _checked(status: int, text: bytes) -> dict[str, Any]:
-    """Give a good answer; raise for HTTP errors and for errors of the device, whichever way they are told."""
+    """Return the members of a reply; raise for HTTP errors and for errors of the device."""
     if status == 200:
         reply = parse_reply(text)
         check_reply(reply)
         return reply
-    # INDI's server tells ASCOM errors with HTTP 400.
+    # INDI's server sends ASCOM errors with HTTP 400.
     if text.lstrip()[:1] == b"{":
         check_reply(parse_reply(text))
     said = shortened(text.decode("utf-8", errors="replace"), 160)
@@ -323,7 +325,7 @@ def _read_image(response: http.client.HTTPResponse, shape: tuple[int, int]) -> N
     encoding = response.getheader("Content-Encoding", "identity")
     if encoding.lower() not in ("", "identity"):
         raise ReplyError(f"the image is sent with encoding {encoding}, which was not asked for")
-    # The first bytes decide, not the content type: there are servers that send one and say the other.
+    # The first bytes decide, not the content type, because some servers declare the wrong one.
     length = response.length
     head = read_up_to(response, HEADER.size)
     if head.lstrip()[:1] == b"{":
@@ -332,7 +334,7 @@ def _read_image(response: http.client.HTTPResponse, shape: tuple[int, int]) -> N
 
 
 class _Transport:
-    """What every request of alpyca's devices goes through, in place of alpyca's own."""
+    """Replacement for the two private methods through which alpyca sends all requests."""
 
     def exchange_by(self, get: Callable[..., Any], put: Callable[..., dict[str, Any]]) -> None:
         """Set what sends the requests."""

@@ -1,7 +1,7 @@
-"""A camera through an ASCOM driver of this Windows machine, by COM.
+"""Open a camera through an ASCOM driver on this Windows machine, by COM.
 
-COM hands an image over as nested tuples of Python integers: 61 MP become some gigabytes and minutes. ASCOM Remote,
-which serves the same driver as an Alpaca device, hands it over as bytes, and is what is recommended.
+COM delivers an image as nested tuples of Python integers: 61 MP take gigabytes and minutes. ASCOM Remote, which serves
+the same driver as an Alpaca device, delivers bytes and is recommended.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ _ADVICE = (
 
 
 class ComDriver:
-    """A device behind an object with ASCOM members.
+    """A device with an object that has ASCOM members.
 
     Parameters
     ----------
     label
-        What it is called in messages.
+        Name in messages.
     device
         The object: a COM dispatch, or anything with the same members.
     error_types
-        What it raises.
+        Exceptions that it raises.
     """
 
     def __init__(self, label: str, device: Any, error_types: tuple[type[Exception], ...]) -> None:
@@ -67,7 +67,7 @@ class ComDriver:
             logger.warning("Could not disconnect: %s", error)
 
     def renew(self) -> None:
-        """Nothing stands between this program and the driver."""
+        """Do nothing: there is no connection to the driver."""
 
     def read(self, name: str) -> object:
         """Read a property."""
@@ -116,12 +116,12 @@ def open_ascom_camera(camera_name: str | None, *, clock: Clock | None = None) ->
     camera_name
         ProgID of the driver, such as ``ASCOM.Simulator.Camera``; ``None`` opens ASCOM's chooser.
     clock
-        Waits for what has no end of its own; the clock of the machine by default.
+        Used for waits and deadlines; the system clock by default.
 
     Raises
     ------
     DeviceError
-        This is not Windows, pywin32 is missing, or the driver does not connect.
+        If this is not Windows, pywin32 is missing, or the driver does not connect.
     """
     if platform.system() != "Windows":
         raise DeviceError(f"camera_type ascom works on Windows only, this is {platform.system()}; {_ADVICE}")
@@ -151,7 +151,7 @@ def _choose(client: Any) -> str:
 
 
 def _ascom_number(error: Exception) -> int | None:
-    """Find ASCOM's number in a COM error: its own code, or the one of the exception it wraps."""
+    """Return ASCOM's number in a COM error: its own code, or that of the wrapped exception."""
     details = error.args[2] if len(error.args) > 2 and isinstance(error.args[2], tuple) else ()
     for code in (*error.args[:1], *details[5:6]):
         if isinstance(code, int) and (code & 0xFFFF0000) == _COM_ERRORS_START and 0x400 <= (code & 0xFFFF) <= 0xFFF:
@@ -160,7 +160,7 @@ def _ascom_number(error: Exception) -> int | None:
 
 
 def _row_major(columns: Any, shape: tuple[int, int]) -> NDArray[Any]:
-    """Turn columns, nested tuples or an array, into rows; a strip at a time, for the numbers are big objects."""
+    """Transpose columns, nested tuples or an array, strip by strip, because Python integers are large."""
     sent = (len(columns[0]), len(columns))
     check_image_shape(sent, shape)
     image = RowMajorImage(shape)

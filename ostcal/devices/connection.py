@@ -1,8 +1,8 @@
-"""One HTTP connection on which nothing can take longer than it was told.
+"""One HTTP connection with a deadline for each whole request.
 
-`requests` bounds the wait for each packet, not the whole: a server that sends a byte now and then, in its headers or
-in its body, holds the caller for ever. It also has no `readinto` that does not copy. So this is `http.client` over a
-socket that looks at the deadline before every read.
+`requests` limits the wait for each packet, not the whole request: a server that sends a byte now and then, in headers
+or body, blocks the caller for ever. It also has no `readinto` without a copy. So this is `http.client` over a socket
+that checks the deadline before every read.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Patience:
-    """How long a request may take."""
+    """Time limits of a request."""
 
     total_s: float
-    """From sending the request to the last byte of the answer."""
+    """From the request to the last byte of the answer."""
     silence_s: float
-    """Without a single byte."""
+    """Longest wait for the next byte."""
 
 
 class _TimedReader(io.RawIOBase):
-    """Reads a socket until a deadline."""
+    """Reader of a socket with a deadline."""
 
     def __init__(self, owner: _TimedSocket) -> None:
         self._owner = owner
@@ -46,7 +46,7 @@ class _TimedReader(io.RawIOBase):
 
 
 class _TimedSocket:
-    """What `http.client` needs of a socket, with a deadline."""
+    """The socket methods that `http.client` needs, with a deadline."""
 
     def __init__(self, connected: socket.socket) -> None:
         self.socket = connected
@@ -54,19 +54,19 @@ class _TimedSocket:
         self._deadline_s = 0.0
 
     def allow(self, patience: Patience) -> None:
-        """Start the time of a request."""
+        """Start the time limits of a request."""
         self._silence_s = patience.silence_s
         self._deadline_s = time.monotonic() + patience.total_s
 
     def arm(self) -> None:
-        """Set the time that the next operation may take."""
+        """Set the timeout of the next operation."""
         left_s = self._deadline_s - time.monotonic()
         if left_s <= 0:
             raise TimeoutError("the time for the whole request is over")
         self.socket.settimeout(min(left_s, self._silence_s))
 
     def is_stale(self) -> bool:
-        """Whether the server closed the connection, or left something on it, since the last answer."""
+        """Return whether the server closed the connection, or sent extra bytes, since the last answer."""
         self.socket.settimeout(0)
         try:
             self.socket.recv(1, socket.MSG_PEEK)
@@ -88,7 +88,7 @@ class _TimedSocket:
 
 
 class _TimedConnection(http.client.HTTPConnection):
-    """`http.client`'s connection over a `_TimedSocket`; proxies of the environment are not asked."""
+    """`http.client`'s connection over a `_TimedSocket`; it ignores proxies of the environment."""
 
     def __init__(self, host: str, port: int, connect_timeout_s: float) -> None:
         super().__init__(host, port)
@@ -103,12 +103,12 @@ class _TimedConnection(http.client.HTTPConnection):
 
 
 class HttpConnection:
-    """A connection that is kept between requests; not for several threads at a time.
+    """A connection kept between requests; for one thread at a time.
 
     Parameters
     ----------
     host, port
-        The server; ``localhost`` is taken as 127.0.0.1, because Windows waits 2 s on ``::1`` before it tries it.
+        The server; ``localhost`` means 127.0.0.1, because Windows first waits 2 s on ``::1``.
     connect_timeout_s
         Longest wait for the TCP connection.
     """
@@ -118,7 +118,7 @@ class HttpConnection:
         self._connection = _TimedConnection(address, port, connect_timeout_s)
 
     def get(self, path: str, headers: Mapping[str, str], patience: Patience) -> http.client.HTTPResponse:
-        """Send a GET; tried once more on a new connection where the old one broke, for a GET changes nothing."""
+        """Send a GET; if the connection broke, repeat it once on a new one, as a GET changes nothing."""
         try:
             return self._send("GET", path, None, headers, patience)
         except ConnectionRefusedError:
@@ -131,7 +131,7 @@ class HttpConnection:
         return self._send("PUT", path, body, headers, patience)
 
     def close(self) -> None:
-        """Close; the next request connects anew."""
+        """Close; the next request opens a new connection."""
         self._connection.timed = None
         self._connection.close()
 

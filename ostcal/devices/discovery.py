@@ -1,7 +1,7 @@
-"""Finding Alpaca servers: a broadcast asks, and each server's management interface says what it has.
+"""Find Alpaca servers by broadcast, and list their devices through their management interface.
 
-alpyca's search sleeps for seconds per network interface and drops answers from the machine's own addresses; this one
-asks on all interfaces at once, waits once, and keeps them.
+alpyca's search sleeps for seconds per network interface and drops answers from the machine's own addresses. This one
+asks on all interfaces at once, waits once, and keeps all answers.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import json
 import logging
 import socket
 import time
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -21,8 +20,7 @@ import ifaddr
 
 from ostcal.devices.alpaca_link import AlpacaAddress, server_name
 from ostcal.devices.connection import HttpConnection, Patience
-from ostcal.devices.failures import DeviceUnreachableError, RefusedError, ReplyError, shortened
-from ostcal.devices.replies import parse_reply
+from ostcal.devices.failures import DeviceUnreachableError, RefusedError, ReplyError, parse_reply, shortened
 from ostcal.errors import DeviceError
 
 logger = logging.getLogger(__name__)
@@ -57,7 +55,7 @@ class AlpacaServer:
     name: str
     devices: tuple[AlpacaDevice, ...]
     problem: str | None = None
-    """Why the devices are not known, where it answered the broadcast and then not."""
+    """Why the devices are unknown, if the server answered the broadcast but not the request."""
 
 
 def discover(timeout_s: float = 2.0, *, port: int = DISCOVERY_PORT) -> list[AlpacaServer]:
@@ -66,14 +64,14 @@ def discover(timeout_s: float = 2.0, *, port: int = DISCOVERY_PORT) -> list[Alpa
     Parameters
     ----------
     timeout_s
-        How long answers are waited for, and then each server's list of devices: it takes at most twice this time.
+        Time limit for the answers, and again for the lists of devices.
     port
         UDP port on which servers listen.
 
     Returns
     -------
     list of AlpacaServer
-        In order of address; empty where none answers.
+        In order of address; empty if none answers.
     """
     found = sorted(_ask_around(timeout_s, port))[:_MAX_SERVERS]
     if not found:
@@ -83,12 +81,12 @@ def discover(timeout_s: float = 2.0, *, port: int = DISCOVERY_PORT) -> list[Alpa
 
 
 def list_devices(host: str, port: int, timeout_s: float = 10.0) -> tuple[AlpacaDevice, ...]:
-    """Give the devices of a server.
+    """Return the devices of a server.
 
     Raises
     ------
     DeviceError
-        Nothing answers there, or it is no Alpaca server.
+        If nothing answers, or it is no Alpaca server.
     """
     items = _management(host, port, "v1/configureddevices", timeout_s)
     if not isinstance(items, list):
@@ -97,9 +95,9 @@ def list_devices(host: str, port: int, timeout_s: float = 10.0) -> tuple[AlpacaD
 
 
 def require_device(address: AlpacaAddress, timeout_s: float = 10.0) -> None:
-    """Raise `DeviceError` where the server answers and says that it has no such device.
+    """Raise `DeviceError` if the server answers that it has no such device.
 
-    A server without a management interface is believed to have what it is asked for.
+    A server without a management interface is assumed to have it.
     """
     try:
         devices = list_devices(address.host, address.port, timeout_s)
@@ -118,27 +116,29 @@ def require_device(address: AlpacaAddress, timeout_s: float = 10.0) -> None:
 
 
 def _ask_around(timeout_s: float, port: int) -> set[tuple[str, int]]:
-    """Broadcast the question and give (host, port) of all that answer."""
-    own = _own_networks()
+    """Broadcast the question and return (host, port) of all servers that answer."""
+    own = {
+        ip.ip: ipaddress.IPv4Network(f"{ip.ip}/{ip.network_prefix}", strict=False)
+        for adapter in ifaddr.get_adapters()
+        for ip in adapter.ips
+        if isinstance(ip.ip, str)
+    }
+    broadcasts = [str(network.broadcast_address) for network in own.values()]
     places: set[tuple[str, int]] = set()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
         asker.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         asker.bind(("", 0))
         for turn in range(_ASKED_TIMES):
-            _ask(asker, [str(network.broadcast_address) for network in own.values()], port)
+            for target in dict.fromkeys([LOOPBACK, "255.255.255.255", *broadcasts]):
+                try:
+                    asker.sendto(QUESTION, (target, port))
+                except OSError as error:
+                    logger.debug("Discovery cannot ask %s: %s", target, error)
             places |= _answers(asker, timeout_s / _ASKED_TIMES)
             logger.debug("Discovery, turn %d: %d servers", turn + 1, len(places))
-    # A server of this machine answers once for each interface; loopback is what it surely listens on.
+    # A server on this machine answers once per interface; keep its loopback address.
     local_ports = {number for host, number in places if host == LOOPBACK}
     return {place for place in places if place[0] == LOOPBACK or not (place[0] in own and place[1] in local_ports)}
-
-
-def _ask(asker: socket.socket, broadcasts: Iterable[str], port: int) -> None:
-    for target in dict.fromkeys([LOOPBACK, "255.255.255.255", *broadcasts]):
-        try:
-            asker.sendto(QUESTION, (target, port))
-        except OSError as error:
-            logger.debug("Discovery cannot ask %s: %s", target, error)
 
 
 def _answers(asker: socket.socket, wait_s: float) -> set[tuple[str, int]]:
@@ -171,16 +171,6 @@ def _answered_port(answer: bytes) -> int | None:
     if isinstance(port, str) and port.isdecimal():
         port = int(port)
     return port if isinstance(port, int) and 0 < port < 65536 else None
-
-
-def _own_networks() -> dict[str, ipaddress.IPv4Network]:
-    """Give the networks that this machine is in, by its own addresses."""
-    networks: dict[str, ipaddress.IPv4Network] = {}
-    for adapter in ifaddr.get_adapters():
-        for ip in adapter.ips:
-            if isinstance(ip.ip, str):
-                networks[ip.ip] = ipaddress.IPv4Network(f"{ip.ip}/{ip.network_prefix}", strict=False)
-    return networks
 
 
 def _describe(place: tuple[str, int], timeout_s: float) -> AlpacaServer:

@@ -1,12 +1,14 @@
-"""How a device fails, so that callers can tell a refusal from silence.
+"""Errors of devices, which distinguish a refusal from silence, and the errors in the JSON replies of Alpaca.
 
-Low-level code raises these with the bare fact; the driver that knows the device (`ostcal.devices.alpaca_link`,
-`ostcal.devices.ascom`) puts name, address and what was being done in front, in one place each.
+Low-level code raises these with the bare fact; the driver of the device (`ostcal.devices.alpaca_link`,
+`ostcal.devices.ascom`) adds name, address and action.
 """
 
 from __future__ import annotations
 
+import json
 from types import MappingProxyType
+from typing import Any
 
 from ostcal.errors import DeviceError
 
@@ -31,44 +33,66 @@ ASCOM_ERRORS = MappingProxyType(
 
 
 class RefusedError(DeviceError):
-    """The device answered, with an error of its own."""
+    """The device answered with an error of its own."""
 
     def __init__(self, message: str, *, number: int | None = None) -> None:
         super().__init__(message)
         self.number = number
-        """ASCOM error number; ``None`` where the server refused with an HTTP status only."""
+        """ASCOM error number; ``None`` if the server refused with an HTTP status only."""
 
     @property
     def means_absent(self) -> bool:
-        """Whether an optional property that answers so is taken as absent.
+        """Whether this error of an optional property means that the device does not have it.
 
-        Servers say "I have no such thing" with 0x400, with 0x401, with numbers that the specification does not have,
-        and with a bare HTTP 400; only "not connected" is never meant so.
+        Servers report a missing property with 0x400, with 0x401, with numbers outside the specification, and with a
+        bare HTTP 400; only "not connected" never means that.
         """
         return self.number != NOT_CONNECTED
 
     @property
     def is_permanent(self) -> bool:
-        """Whether a command that was answered so would be refused again."""
+        """Whether the same command would be refused again."""
         return self.number in (NOT_IMPLEMENTED, INVALID_VALUE)
 
 
 class DeviceUnreachableError(DeviceError):
-    """Nothing answers, the connection broke, or the answer did not come in time."""
+    """Nothing answers, the connection broke, or the answer is late."""
 
 
 class ReplyError(DeviceError):
-    """Something answered, but not as this kind of device does."""
+    """The answer is not that of such a device."""
 
 
 def refusal(number: int, text: str) -> RefusedError:
-    """Give the error for an ASCOM error number and the device's own text."""
+    """Return the error for an ASCOM error number and the device's own text."""
     meaning = ASCOM_ERRORS.get(number, "error of the driver" if 0x500 <= number <= 0xFFF else "not an ASCOM number")
     said = shortened(text) or "no reason given"
     return RefusedError(f"{said} (ASCOM error 0x{number & 0xFFFFFFFF:X}, {meaning})", number=number)
 
 
 def shortened(text: str, limit: int = 300) -> str:
-    """Give foreign text on one line, cut to `limit` characters."""
+    """Return text of a device on one line, cut to `limit` characters."""
     line = " ".join(text.split())
     return line if len(line) <= limit else line[: limit - 3] + "..."
+
+
+def parse_reply(text: bytes) -> dict[str, Any]:
+    """Return the members of a JSON reply; raise `ReplyError` if it is no JSON object."""
+    try:
+        reply = json.loads(text.decode("utf-8-sig", errors="replace"), strict=False)
+    except (ValueError, RecursionError) as error:
+        raise ReplyError(
+            f"the answer is no JSON but {shortened(repr(text[:60]))}; is this an Alpaca server?"
+        ) from error
+    if not isinstance(reply, dict):
+        raise ReplyError("the answer is no JSON object; is this an Alpaca server?")
+    return reply
+
+
+def check_reply(reply: dict[str, Any]) -> None:
+    """Raise `RefusedError` if the reply has an error of the device."""
+    number = reply.get("ErrorNumber") or 0
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise ReplyError(f"the answer has ErrorNumber {shortened(repr(number))}, which is no number")
+    if number != 0:
+        raise refusal(number, str(reply.get("ErrorMessage") or ""))

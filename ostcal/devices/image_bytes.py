@@ -1,9 +1,9 @@
-"""Images from an Alpaca camera: a stream of ImageBytes read, checked and turned to rows while it arrives.
+"""Read, check and transpose ImageBytes from an Alpaca camera while they arrive.
 
 The wire carries columns: the first index is x, and y runs fastest. A 61 MP frame that is read whole and then turned
 takes 0.14 s for the turning alone; turned 64 columns at a time, while they are in cache, it takes 0.02 s and needs no
-second 122 MB. The columns pass through a block whose rows are an odd number of cache lines apart: without it a height
-of 4096 or 8192 maps a whole row of output to one cache set, and turning takes five times as long (2.0 instead of
+second 122 MB. The columns pass through a block whose rows are an odd number of cache lines apart. Without it, a height
+of 4096 or 8192 maps a whole row of output to one cache set, and transposing takes five times as long (2.0 instead of
 0.4 ns a pixel).
 """
 
@@ -48,10 +48,10 @@ WIRE_TYPES: Mapping[int, np.dtype[Any]] = MappingProxyType(
 
 
 class ByteSource(Protocol):
-    """Where the bytes come from."""
+    """Source of the bytes of an image."""
 
     def readinto(self, buffer: Any, /) -> int | None:
-        """Fill the buffer; give fewer bytes than it holds only at the end."""
+        """Fill the buffer and return the number of bytes; fewer than its size only at the end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,7 @@ class ImageHeader:
 
     @classmethod
     def parse(cls, data: bytes) -> ImageHeader:
-        """Read the fields; nothing is checked."""
+        """Read the fields without checks."""
         field = HEADER.unpack(data)
         return cls(
             version=field[0],
@@ -82,25 +82,25 @@ class ImageHeader:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """How an element is sent."""
+        """Type of an element on the wire."""
         return WIRE_TYPES[self.transmission_type]
 
     def check_start(self) -> None:
-        """Raise `ReplyError` where the header is not one of ImageBytes."""
+        """Raise `ReplyError` if this is no header of ImageBytes."""
         if self.version != 1:
             raise ReplyError(f"the answer is no image: ImageBytes version {self.version} instead of 1")
         if not HEADER.size <= self.data_start <= _MAX_DATA_START:
             raise ReplyError(f"the image header says that data start at byte {self.data_start}, not at 44")
 
     def check_image(self, shape: tuple[int, int], length: int | None) -> None:
-        """Raise `ReplyError` where the image is not the one expected, before any memory is taken.
+        """Raise `ReplyError` if the image is not the expected one, before memory is allocated.
 
         Parameters
         ----------
         shape
             (height, width) that the camera is set to.
         length
-            Bytes of header and data together, where the server says.
+            Bytes of header and data together, if the server reports them.
         """
         check_rank(self.rank)
         if self.transmission_type not in WIRE_TYPES:
@@ -112,14 +112,14 @@ class ImageHeader:
 
 
 def check_rank(rank: int) -> None:
-    """Raise `ReplyError` where an image is no plain matrix."""
+    """Raise `ReplyError` if an image is no plain matrix."""
     if rank != 2:
         cure = "set a raw or monochrome readout mode" if rank == 3 else "only plain images can be used"
         raise ReplyError(f"the image has rank {rank} instead of 2 (colour planes): {cure}")
 
 
 def check_image_shape(sent: tuple[int, int], expected: tuple[int, int]) -> None:
-    """Raise `ReplyError` where the size of an image, (height, width), is not the expected one."""
+    """Raise `ReplyError` if the size of an image, (height, width), is not the expected one."""
     height, width = sent
     if sent != expected:
         turned = " (width and height exchanged)" if sent == expected[::-1] else ""
@@ -129,12 +129,12 @@ def check_image_shape(sent: tuple[int, int], expected: tuple[int, int]) -> None:
 
 
 def column_spacing(height: int) -> int:
-    """Give the samples from one column to the next in the block: at least `height`, an odd number of cache lines."""
+    """Return the samples between columns of the block: at least `height`, an odd number of cache lines."""
     return (-(-height // _CACHE_LINE_SAMPLES) | 1) * _CACHE_LINE_SAMPLES
 
 
 class RowMajorImage:
-    """An image that is filled by columns and has rows.
+    """An image in row-major order that is filled by columns.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ class RowMajorImage:
     def put(self, first: int, columns: NDArray[Any]) -> None:
         """Set the columns from `first` on; `columns` has shape (count, height), at most `COLUMNS_AT_ONCE` of them.
 
-        Raises `ReplyError` where a value is a fraction or beyond 32 bits.
+        Raise `ReplyError` if a value is a fraction or beyond 32 bits.
         """
         if self.pixels.dtype == np.uint16 and not _fit_words(columns):
             self.pixels = self.pixels.astype(np.int32)
@@ -165,7 +165,7 @@ class RowMajorImage:
 
 
 def _fit_words(columns: NDArray[Any]) -> bool:
-    """Whether all values fit into 16 bits without sign; raises where they do not even fit into 32 with one."""
+    """Return whether all values fit into uint16; raise `ReplyError` if they do not even fit into int32."""
     if columns.dtype.kind == "u" and columns.dtype.itemsize <= 2:
         return True
     if columns.dtype.kind == "f" and not np.array_equal(columns, np.rint(columns)):
@@ -177,18 +177,18 @@ def _fit_words(columns: NDArray[Any]) -> bool:
 
 
 def read_image_bytes(head: bytes, source: ByteSource, shape: tuple[int, int], length: int | None) -> NDArray[Any]:
-    """Read an image whose header is already there.
+    """Read an image whose header was read before.
 
     Parameters
     ----------
     head
         The first 44 bytes.
     source
-        Gives what follows.
+        Source of the remaining bytes.
     shape
         (height, width) that the camera is set to.
     length
-        Bytes of the whole answer where the server says, else ``None``.
+        Bytes of the whole answer, if the server reports them.
 
     Returns
     -------
@@ -198,11 +198,11 @@ def read_image_bytes(head: bytes, source: ByteSource, shape: tuple[int, int], le
     Raises
     ------
     RefusedError
-        The device sent its error instead.
+        If the device sent an error instead.
     ReplyError
-        It is no image, or not the one expected.
+        If it is no image, or not the expected one.
     DeviceUnreachableError
-        It ended early.
+        If it ended early.
     """
     if len(head) < HEADER.size:
         raise ReplyError(f"the answer is no image: {len(head)} bytes instead of at least {HEADER.size}")
@@ -234,7 +234,7 @@ def _read_columns(source: ByteSource, header: ImageHeader) -> NDArray[Any]:
 
 
 def read_up_to(source: ByteSource, count: int) -> bytes:
-    """Give up to `count` bytes, fewer only at the end."""
+    """Return up to `count` bytes, fewer only at the end."""
     buffer = bytearray(count)
     got = source.readinto(buffer) or 0
     return bytes(buffer[:got])

@@ -1,7 +1,7 @@
-"""Images from an Alpaca camera that only speaks JSON, column by column.
+"""Read images from Alpaca cameras that support JSON only, column by column.
 
-Parsed whole, a 26 MP image becomes a gigabyte of Python integers. Here the text is cut at the brackets, and one column
-at a time becomes an array: the frame, a piece of text and a strip are all there is in memory.
+Parsed at once, a 26 MP image becomes a gigabyte of Python integers. Here the text is cut at the brackets and converted
+one column at a time, so only the frame, a piece of text and a strip are in memory.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ostcal.devices.failures import DeviceUnreachableError, ReplyError
+from ostcal.devices.failures import DeviceUnreachableError, ReplyError, check_reply, parse_reply
 from ostcal.devices.image_bytes import (
     COLUMNS_AT_ONCE,
     ByteSource,
@@ -23,12 +23,11 @@ from ostcal.devices.image_bytes import (
     check_rank,
     read_up_to,
 )
-from ostcal.devices.replies import check_reply, parse_reply
 
 _PIECE_BYTES = 1 << 18
 _MAX_OUTSIDE_BYTES = 1 << 16
 _MAX_VALUE_BYTES = 32
-"""Of text for one pixel: the longest double and its comma."""
+"""Longest text of one pixel: a double and its comma."""
 _START = re.compile(rb"\[\s*\[")
 _BETWEEN = re.compile(rb"\]\s*,\s*\[")
 _END = re.compile(rb"\]\s*\]")
@@ -40,9 +39,9 @@ def read_json_image(head: bytes, source: ByteSource, shape: tuple[int, int]) -> 
     Parameters
     ----------
     head
-        What was read of it so far.
+        Bytes read so far.
     source
-        Gives what follows.
+        Source of the remaining bytes.
     shape
         (height, width) that the camera is set to.
 
@@ -69,7 +68,7 @@ def read_json_image(head: bytes, source: ByteSource, shape: tuple[int, int]) -> 
 
 
 def _fill(image: RowMajorImage, columns: Iterator[bytes]) -> int:
-    """Put the columns into the image and give their number."""
+    """Put the columns into the image and return their number."""
     shape = image.pixels.shape[0], image.pixels.shape[1]
     strip: list[NDArray[Any]] = []
     done = 0
@@ -87,14 +86,14 @@ def _fill(image: RowMajorImage, columns: Iterator[bytes]) -> int:
 
 
 class _Text:
-    """Text that arrives in pieces and is used up from its beginning."""
+    """Text that arrives in pieces and is consumed from its start."""
 
     def __init__(self, head: bytes, source: ByteSource) -> None:
         self._text = head
         self._source = source
 
     def until_image(self) -> bytes | None:
-        """Give what stands before the matrix; ``None`` where there is none."""
+        """Return the text before the matrix; ``None`` if there is no matrix."""
         while (found := _START.search(self._text)) is None:
             if len(self._text) > _MAX_OUTSIDE_BYTES or not self._more():
                 return None
@@ -102,10 +101,10 @@ class _Text:
         return before
 
     def columns(self, limit: int) -> Iterator[bytes]:
-        """Give the text of one column after the other, and stop behind the last."""
+        """Yield the text of each column, and stop after the last."""
         while True:
             end = self._text.find(b"]")
-            # The bracket alone does not say whether another column follows: what stands behind it is needed too.
+            # The text after the bracket is needed to see whether another column follows.
             follows = None if end < 0 else _BETWEEN.match(self._text, end) or _END.match(self._text, end)
             if follows is None:
                 if len(self._text) > limit or not self._more():
@@ -117,7 +116,7 @@ class _Text:
                 return
 
     def rest(self) -> bytes:
-        """Give what is left, up to a limit."""
+        """Return the remaining text, up to a limit."""
         return self._text + read_up_to(self._source, _MAX_OUTSIDE_BYTES)
 
     def _more(self) -> bool:
@@ -127,7 +126,7 @@ class _Text:
 
 
 def _values(column: bytes, shape: tuple[int, int]) -> NDArray[Any]:
-    """Give the values of a column: (height,) int64 or float64."""
+    """Return the values of a column: (height,) int64 or float64."""
     if column.lstrip().startswith(b"["):
         check_rank(3)
     try:

@@ -1,4 +1,4 @@
-"""What a device must be able to do, whatever drives it. Times are in seconds, temperatures in degrees Celsius."""
+"""Protocols of cameras, filter wheels and covers. Times are in seconds, temperatures in degrees Celsius."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ostcal.frames import CameraSettings
 
 @dataclass(frozen=True, kw_only=True)
 class CameraInfo:
-    """What a camera says of itself; ``None`` is "it does not say"."""
+    """Properties of a camera; ``None`` if it does not report one."""
 
     name: str
     width: int
@@ -33,14 +33,14 @@ class CameraInfo:
     full_well_e: float | None
     readout_modes: tuple[str, ...]
     gain_labels: tuple[str, ...]
-    """Names of the gains in index mode; empty in value mode and where the gain cannot be set."""
+    """Names of the gains in index mode; empty in value mode and if the gain cannot be set."""
     offset_labels: tuple[str, ...]
     interface_version: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class CameraRequest:
-    """What is set on a camera before a series; ``None`` leaves it as it is."""
+    """Settings for a camera before a series; ``None`` keeps the current value."""
 
     gain: float | str | None = None
     """A number in value mode; a label, or the index of one, in index mode."""
@@ -51,7 +51,7 @@ class CameraRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class CameraStatus:
-    """What a camera reports now."""
+    """Temperature and cooler of a camera, now."""
 
     ccd_temperature_c: float | None
     set_temperature_c: float | None
@@ -66,9 +66,9 @@ class ExposureResult:
     pixels: NDArray[Any]
     """(height, width), C order, row 0 at the top as the camera delivers it; uint16, or int32 where values need it."""
     exposure_time_s: float
-    """What the camera says it made, or what was asked where it says nothing sensible."""
+    """The exposure reported by the camera, or the requested one if the report is implausible."""
     start_utc: str | None
-    """Start as the camera says, ISO 8601, or ``None``."""
+    """Start reported by the camera, ISO 8601, or ``None``."""
 
 
 class Camera(Protocol):
@@ -76,40 +76,40 @@ class Camera(Protocol):
 
     @property
     def info(self) -> CameraInfo:
-        """What it says of itself, read once when it was connected."""
+        """Properties of the camera, read at connection."""
 
     def apply(self, request: CameraRequest) -> CameraSettings:
-        """Set gain, offset, binning and mode, full frame; give what the camera then reads back.
+        """Set gain, offset, binning and readout mode with a full frame; return what reads back.
 
-        Raises `DeviceError` with the camera's own word and what it would take.
+        Raise `DeviceError`, with the accepted values, if the camera refuses one.
         """
 
     def frame_shape(self) -> tuple[int, int]:
-        """Give ``(height, width)`` of the next frame."""
+        """Return ``(height, width)`` of the next frame."""
 
     def start_exposure(self, exposure_time_s: float, *, light: bool) -> None:
         """Begin an exposure."""
 
     def image_ready(self) -> bool:
-        """Whether the frame can be downloaded; raises `DeviceError` where the exposure failed."""
+        """Return whether the frame can be downloaded; raise `DeviceError` if the exposure failed."""
 
     def download(self) -> ExposureResult:
         """Download the finished frame."""
 
     def abort(self) -> None:
-        """End a running exposure without a frame; nothing happens where none runs or it cannot."""
+        """Abort a running exposure; do nothing if none runs or the camera cannot abort."""
 
     def status(self) -> CameraStatus:
         """Read temperature and cooler."""
 
     def cool(self, target_c: float) -> None:
-        """Switch the cooler on, with a set point."""
+        """Set the target temperature and switch the cooler on."""
 
     def warm_up(self) -> None:
         """Switch the cooler off."""
 
     def reconnect(self) -> None:
-        """Connect anew after an error, with the settings applied before."""
+        """Reconnect after an error and apply the same settings again."""
 
     def close(self) -> None:
         """Disconnect."""
@@ -123,17 +123,17 @@ class FilterWheel(Protocol):
         """Names of the filters by position."""
 
     def select(self, name: str) -> None:
-        """Turn to a filter and wait until it is there."""
+        """Select a filter and wait until it is in place."""
 
     def current(self) -> str:
-        """Give the name of the filter in the light."""
+        """Return the name of the current filter."""
 
     def close(self) -> None:
         """Disconnect."""
 
 
 class CoverState(StrEnum):
-    """Where a cover is."""
+    """Position of a cover."""
 
     NOT_PRESENT = "not present"
     CLOSED = "closed"
@@ -148,19 +148,19 @@ class CoverCalibrator(Protocol):
 
     @property
     def max_brightness(self) -> int:
-        """Highest brightness of the panel; 0 where there is none."""
+        """Highest brightness of the panel; 0 without a panel."""
 
     def cover_state(self) -> CoverState:
-        """Say where the cover is."""
+        """Return the position of the cover."""
 
     def open_cover(self) -> None:
-        """Open and wait."""
+        """Open the cover and wait until it is open."""
 
     def close_cover(self) -> None:
-        """Close and wait."""
+        """Close the cover and wait until it is closed."""
 
     def light_on(self, brightness: int) -> None:
-        """Switch the panel on and wait until it is steady."""
+        """Switch the panel on and wait until it is stable."""
 
     def light_off(self) -> None:
         """Switch the panel off."""

@@ -11,11 +11,11 @@ import pytest
 
 from ostcal.clock import SystemClock
 from ostcal.devices.adapter import AscomInterfaceCamera
+from ostcal.devices.alpaca import open_alpaca_camera, open_alpaca_cover, open_alpaca_filter_wheel
 from ostcal.devices.alpaca_cover import AlpacaCoverCalibrator
 from ostcal.devices.alpaca_filter_wheel import AlpacaFilterWheel
 from ostcal.devices.ascom import ComDriver, open_ascom_camera
 from ostcal.devices.failures import DeviceUnreachableError, RefusedError, ReplyError
-from ostcal.devices.opening import open_alpaca_camera, open_alpaca_cover, open_alpaca_filter_wheel
 from ostcal.devices.protocols import CameraRequest, CoverState
 from ostcal.errors import DeviceError
 from ostcal.simulator.options import SimulatorOptions
