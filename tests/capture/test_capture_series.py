@@ -437,9 +437,7 @@ CAPTURE = """
     from ostcal.clock import SystemClock
     from ostcal.capture.series_plan import CaptureWatcher, SeriesPlan, SeriesSink
     from ostcal.capture.series import capture_series
-    from ostcal.fits.read import find_fits, inspect_fits
-from ostcal.frames import CameraSettings, FrameType
-from ostcal.inputs.copy_frames import import_frames
+    from ostcal.frames import CameraSettings, FrameType
 
     folder, n_frames, export, seed = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "export", int(sys.argv[4])
     clock = SystemClock()
