@@ -86,9 +86,28 @@ def cool(equipment: Equipment, rules: CoolingRules, *, wait: bool = True) -> Coo
     camera.cool(rules.target_c)
     if not wait:
         return CoolingOutcome(reached=False, temperature_c=None, elapsed_s=0.0, message="cooling, not waited for")
-    outcome = _wait(equipment, rules)
-    logger.log(logging.INFO if outcome.reached else logging.WARNING, "%s", outcome.message)
-    return outcome
+    clock = equipment.clock
+    exposer = Exposer(camera, clock, rules.retry)
+    progress = _Progress(began_s=clock.now_s())
+    noticed_s = -math.inf
+    while True:
+        status = exposer.status()
+        now_s = clock.now_s()
+        temperature_c = finite(status.ccd_temperature_c)
+        if temperature_c is None:
+            raise DeviceError(
+                f"{camera.info.name}: it does not say its temperature; set cooling.wait_for_cooling to false"
+            )
+        end = _end(status, temperature_c, now_s, progress, rules)
+        if end is not None:
+            logger.log(logging.INFO if end.reached else logging.WARNING, "%s", end.message)
+            return end
+        if now_s - noticed_s >= _NOTICE_EVERY_S:
+            noticed_s = now_s
+            power = finite(status.cooler_power_percent)
+            at_power = f", {power:.0f} % power" if power is not None else ""
+            _notify(equipment, f"cooling: {temperature_c:.1f} C, target {rules.target_c:.1f} C{at_power}")
+        clock.sleep(rules.poll_s)
 
 
 def warm_sensor(equipment: Equipment, rules: WarmingRules | None = None) -> None:
@@ -138,30 +157,6 @@ class _Progress:
     steady_since_s: float | None = None
     best_c: float | None = None
     best_at_s: float = 0.0
-
-
-def _wait(equipment: Equipment, rules: CoolingRules) -> CoolingOutcome:
-    clock = equipment.clock
-    exposer = Exposer(equipment.camera, clock, rules.retry)
-    progress = _Progress(began_s=clock.now_s())
-    noticed_s = -math.inf
-    while True:
-        status = exposer.status()
-        now_s = clock.now_s()
-        temperature_c = finite(status.ccd_temperature_c)
-        if temperature_c is None:
-            raise DeviceError(
-                f"{equipment.camera.info.name}: it does not say its temperature; set cooling.wait_for_cooling to false"
-            )
-        end = _end(status, temperature_c, now_s, progress, rules)
-        if end is not None:
-            return end
-        if now_s - noticed_s >= _NOTICE_EVERY_S:
-            noticed_s = now_s
-            power = finite(status.cooler_power_percent)
-            at_power = f", {power:.0f} % power" if power is not None else ""
-            _notify(equipment, f"cooling: {temperature_c:.1f} C, target {rules.target_c:.1f} C{at_power}")
-        clock.sleep(rules.poll_s)
 
 
 def _end(

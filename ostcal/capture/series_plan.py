@@ -95,7 +95,7 @@ class SeriesOutcome:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the series has all planned frames."""
+        """Return whether the series has all planned frames."""
         return self.end is SeriesEnd.COMPLETE
 
 

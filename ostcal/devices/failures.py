@@ -42,7 +42,7 @@ class RefusedError(DeviceError):
 
     @property
     def means_absent(self) -> bool:
-        """Whether this error of an optional property means that the device does not have it.
+        """Return whether this error of an optional property means that the device does not have it.
 
         Servers report a missing property with 0x400, with 0x401, with numbers outside the specification, and with a
         bare HTTP 400; only "not connected" never means that.
@@ -51,7 +51,7 @@ class RefusedError(DeviceError):
 
     @property
     def is_permanent(self) -> bool:
-        """Whether the same command would be refused again."""
+        """Return whether the same command would be refused again."""
         return self.number in (NOT_IMPLEMENTED, INVALID_VALUE)
 
 
