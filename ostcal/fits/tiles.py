@@ -79,7 +79,8 @@ class TileReader:
                 yield np.frombuffer(_read(process, length), np.uint8)
                 missing -= length
             if length == FAILED:
-                reason = _read(process, min(_number(process), _MAX_REASON_BYTES)).decode("utf-8", "replace")
+                text = _read(process, min(_number(process), _MAX_REASON_BYTES)).decode("utf-8", "replace")
+                reason = text or "its tiles are damaged"
             elif missing:
                 reason = f"its tiles end {missing} bytes too early"
             is_waiting = True
