@@ -6,17 +6,27 @@
         ``FrameError``    one frame cannot be used; the others can
         ``NoFramesError`` nothing to work on
     ``StorageError``      a store or file cannot be read or written
-        ``UnreachableError``  an object store does not answer or refuses: nothing is known of what lies there
+        ``UnreachableError``  an object store does not answer or refuses: what it holds is unknown
     ``PlanError``         the work cannot fit what it was given (memory)
     ``CombineError``      a master could not be made
     ``DeviceError``       a camera or another device refused, failed or fell silent
 
-Each carries one line that names the file, key or device, the value, the limit and what to do.
+Each message is one line that names the file, key or device, the value, the limit and what to do.
 """
 
 
 class OstcalError(Exception):
-    """Base of all errors that ostcal raises on purpose."""
+    """Base of all errors that ostcal raises on purpose.
+
+    Examples
+    --------
+    >>> from ostcal import OstcalError, load_config
+    >>> try:
+    ...     load_config({"master_frames": {"min_frames": 0}})
+    ... except OstcalError as error:
+    ...     print(error)
+    configuration: master_frames.min_frames: 0 is not allowed; write a whole number of at least 1
+    """
 
 
 class ConfigError(OstcalError):
@@ -33,7 +43,7 @@ class FrameError(InputError):
     Attributes
     ----------
     place : str
-        Where the frame is, file or ``series#index``, if it was found out while frames were combined; else empty.
+        The frame, as a file or ``series#index``, if the error came up while frames were combined; else empty.
     """
 
     def __init__(self, message: str, *, place: str = "") -> None:

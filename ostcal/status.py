@@ -19,17 +19,27 @@ class Level(StrEnum):
 class Status:
     """How an operation ended and what it made.
 
-    Attributes
+    Parameters
     ----------
     level : Level
-        ``SUCCESS``; ``WARNING`` when everything asked was made but something was left out; ``ERROR`` when something
-        asked could not be made.
+        ``SUCCESS``; ``WARNING`` if everything asked was made but something was left out; ``ERROR`` if something asked
+        could not be made.
     message : str
-        One line for a person.
-    data : dict
-        Files made, by kind: ``{"bias": [...], "dark": [...], "flat": [...]}``, as paths.
+        One line to show.
+    data : dict of str to list of str
+        Paths by kind: of files ``bias``, ``dark``, ``flat`` (`MasterFrameCreator`) or ``calibrated``
+        (`CalibrationApplier`), of ``series`` (`DarkCapture`, `FlatCapture`).
     details : dict
-        Counts, exposures, statistics of each master, output directory, warnings and errors.
+        ``warnings`` and ``errors`` (lists of lines), ``output_dir``, and of masters ``counts``, ``unchanged``,
+        ``exposures`` (seconds by kind), ``masters`` (statistics by name), ``failed_quality`` (names), ``seconds`` (by
+        stage); of captures ``frames`` (by series), ``taken``, ``exposures`` (seconds); of `initialize` ``settings``;
+        of calibrated frames ``frames`` (``file``, ``masters``, ``calibration_status`` by source), ``seconds``.
+
+    Examples
+    --------
+    >>> from ostcal import MasterFrameCreator
+    >>> status = MasterFrameCreator("night.yaml").create_all_master_frames()  # doctest: +SKIP
+    >>> status.is_error, status.message, status.details["errors"]  # doctest: +SKIP
     """
 
     level: Level
@@ -39,21 +49,28 @@ class Status:
 
     @property
     def is_success(self) -> bool:
-        """Whether all went well, without a warning."""
+        """Return whether everything was made without a warning."""
         return self.level is Level.SUCCESS
 
     @property
     def is_warning(self) -> bool:
-        """Whether everything asked was made, but with warnings."""
+        """Return whether everything asked was made, but with warnings."""
         return self.level is Level.WARNING
 
     @property
     def is_error(self) -> bool:
-        """Whether something asked could not be made."""
+        """Return whether something asked could not be made."""
         return self.level is Level.ERROR
 
     def as_dict(self) -> dict[str, Any]:
-        """Give the same as a plain dictionary."""
+        """Return the same as a plain dictionary.
+
+        Returns
+        -------
+        dict
+            ``status`` (the level as text), ``is_success``, ``is_warning``, ``is_error``, ``message``, ``data``,
+            ``details``.
+        """
         return {
             "status": str(self.level),
             "is_success": self.is_success,

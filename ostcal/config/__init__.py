@@ -8,13 +8,14 @@ from ostcal.config.load import digest, dump, load_config, resolved_values, with_
 from ostcal.config.problems import PROBLEM_LIMIT
 from ostcal.config.quality_sections import QualitySection
 from ostcal.config.reference import KeyReference, SectionReference, describe_sections
-from ostcal.config.sections import Config, ConfigSource
+from ostcal.config.sections import CameraSection, Config, ConfigSource
 from ostcal.config.values import format_size, parse_size
 from ostcal.config.yaml_file import FILE_LIMIT_BYTES
 
 __all__ = [
     "FILE_LIMIT_BYTES",
     "PROBLEM_LIMIT",
+    "CameraSection",
     "Config",
     "ConfigSource",
     "KeyReference",

@@ -53,6 +53,12 @@ def load_config(config: Config | Mapping[Any, object] | str | os.PathLike[str] |
     ------
     ConfigError
         One line for every problem, with file, line, key, value and what is allowed.
+
+    Examples
+    --------
+    >>> from ostcal import load_config
+    >>> load_config({"compute": {"memory_limit": "2GiB"}}).compute.memory_limit
+    2147483648
     """
     if config is None:
         return Config()

@@ -388,17 +388,23 @@ SECTION_NAMES = (*SECTIONS, *ALIASES)
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """The whole configuration, with every value resolved.
+    """The whole configuration, with every value resolved; `load_config` makes it.
 
-    Attributes
+    Parameters
     ----------
-    dark_capture, flat_capture, master_frames, quality, video, workflow, compute, storage
-        The sections; ``memory_limit`` is in bytes, ``binning`` is ``(x, y)``, directories are text as written and
-        relative to the working directory.
+    dark_capture, flat_capture, master_frames, quality, video, workflow, compute, storage : Section
+        The sections, with the keys of ``docs/configuration.md`` as attributes; ``memory_limit`` is in bytes,
+        ``binning`` is ``(x, y)``, directories are text as written and relative to the working directory.
     source : str or None
         The file they were read from.
     warnings : tuple of str
-        One line for each thing that is accepted but probably not meant.
+        One line for each value that is accepted but probably not meant.
+
+    Examples
+    --------
+    >>> from ostcal import load_config
+    >>> load_config({"master_frames": {"sigma_threshold": "2.7"}}).master_frames.sigma_threshold
+    2.7
     """
 
     dark_capture: DarkCaptureSection = field(default_factory=DarkCaptureSection)

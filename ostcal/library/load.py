@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +16,27 @@ from ostcal.library.find import LibraryMaster, find_masters
 from ostcal.places.object_requests import ObjectOptions, use_options
 from ostcal.places.paths import is_dir
 
-SETTINGS = ("camera", "camera_id", "gain", "offset", "binning", "readout_mode", "temperature_c", "width", "height")
-"""What a master can be asked for besides exposure and filter."""
+
+class MasterSettings(TypedDict, total=False):
+    """Settings that a master must have to be loaded; ``None`` accepts any."""
+
+    camera: str | None
+    camera_id: str | None
+    gain: float | None
+    offset: float | None
+    binning: int | tuple[int, int] | None
+    readout_mode: str | None
+    temperature_c: float | None
+    width: int | None
+    height: int | None
 
 
-def load_master_dark(exposure_time: float, config: ConfigSource = None, **settings: Any) -> NDArray[np.float32]:
+SETTINGS = tuple(MasterSettings.__annotations__)
+
+
+def load_master_dark(
+    exposure_time: float, config: ConfigSource = None, **settings: Unpack[MasterSettings]
+) -> NDArray[np.float32]:
     """Load the master dark of an exposure.
 
     Parameters
@@ -28,19 +44,25 @@ def load_master_dark(exposure_time: float, config: ConfigSource = None, **settin
     exposure_time : float
         In seconds; the nearest within ``calibration_tolerance`` is taken, the newest of equals.
     config : None, path, dict or Config
-        Says where the masters are.
-    **settings
+        States where the masters are (``master_frames.output_dir``).
+    **settings : MasterSettings
         ``camera``, ``camera_id``, ``gain``, ``offset``, ``binning`` (n or (x, y)), ``readout_mode``, ``temperature_c``
-        (within ``temperature_tolerance``), ``width``, ``height``: only masters that have them are taken.
+        (within ``temperature_tolerance``), ``width``, ``height`` (pixels): only masters that have them are used.
 
     Returns
     -------
-    (height, width) float32, in ADU
+    numpy.ndarray
+        (height, width) float32, in ADU.
 
     Raises
     ------
     InputError
-        If no master fits; the message says which there are.
+        If no master fits; the message lists those on disk.
+
+    Examples
+    --------
+    >>> from ostcal import load_master_dark
+    >>> dark = load_master_dark(60.0, "night.yaml", gain=100, temperature_c=-10.0)  # doctest: +SKIP
     """
     loaded = load_config(config)
     tolerance = loaded.master_frames.calibration_tolerance
@@ -56,34 +78,67 @@ def load_master_dark(exposure_time: float, config: ConfigSource = None, **settin
     return _array(min(near, key=lambda m: abs(m.key.exposure_time_s - exposure_time)))
 
 
-def load_master_bias(config: ConfigSource = None, **settings: Any) -> NDArray[np.float32]:
-    """Load the newest master bias; parameters as for `load_master_dark`."""
+def load_master_bias(config: ConfigSource = None, **settings: Unpack[MasterSettings]) -> NDArray[np.float32]:
+    """Load the newest master bias.
+
+    Parameters
+    ----------
+    config : None, path, dict or Config
+        As of `load_master_dark`.
+    **settings : MasterSettings
+        As of `load_master_dark`.
+
+    Returns
+    -------
+    numpy.ndarray
+        (height, width) float32, in ADU.
+
+    Raises
+    ------
+    InputError
+        If no master fits; the message lists those on disk.
+
+    Examples
+    --------
+    >>> from ostcal import load_master_bias
+    >>> bias = load_master_bias("night.yaml", gain=100)  # doctest: +SKIP
+    """
     return _newest(config, FrameType.BIAS, settings, "")
 
 
-def load_master_flat(filter: str | None = None, config: ConfigSource = None, **settings: Any) -> NDArray[np.float32]:
+def load_master_flat(
+    filter: str | None = None, config: ConfigSource = None, **settings: Unpack[MasterSettings]
+) -> NDArray[np.float32]:
     """Load the newest master flat, normalised to 1.
 
     Parameters
     ----------
     filter : str, optional
         Name of the filter, in any case; ``None`` takes the newest flat whatever its filter.
-    config, **settings
-        As for `load_master_dark`.
+    config : None, path, dict or Config
+        As of `load_master_dark`.
+    **settings : MasterSettings
+        As of `load_master_dark`.
 
     Returns
     -------
-    (height, width) float32, without unit
+    numpy.ndarray
+        (height, width) float32, without unit; its level is 1.
 
     Raises
     ------
     InputError
-        If no master fits; the message says which there are.
+        If no master fits; the message lists those on disk.
+
+    Examples
+    --------
+    >>> from ostcal import load_master_flat
+    >>> flat = load_master_flat("Ha", "night.yaml")  # doctest: +SKIP
     """
     return _newest(config, FrameType.FLAT, settings, filter or "")
 
 
-def _newest(config: ConfigSource, kind: FrameType, settings: dict[str, Any], filter_name: str) -> NDArray[np.float32]:
+def _newest(config: ConfigSource, kind: FrameType, settings: MasterSettings, filter_name: str) -> NDArray[np.float32]:
     fitting = _fitting(config, (kind,), settings)
     chosen = [m for m in fitting if not filter_name or (m.key.filter_name or "").lower() == filter_name.lower()]
     if not chosen:
@@ -94,7 +149,7 @@ def _newest(config: ConfigSource, kind: FrameType, settings: dict[str, Any], fil
     return _array(chosen[0])
 
 
-def _fitting(config: ConfigSource, kinds: Sequence[FrameType], settings: dict[str, Any]) -> list[LibraryMaster]:
+def _fitting(config: ConfigSource, kinds: Sequence[FrameType], settings: MasterSettings) -> list[LibraryMaster]:
     unknown = sorted(set(settings) - set(SETTINGS))
     if unknown:
         raise InputError(f"{', '.join(unknown)}: not a setting of masters; known are {', '.join(SETTINGS)}")

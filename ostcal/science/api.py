@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,6 +99,20 @@ class CalibrationWatcher:
     """Called for each frame with its bytes and its path."""
 
 
+class CalibrationKeywords(TypedDict, total=False):
+    """Keywords of `CalibrationApplier`: the attributes of `CalibrationOptions`, with masters as paths too."""
+
+    dark: str | os.PathLike[str] | None
+    flat: str | os.PathLike[str] | None
+    bias: str | os.PathLike[str] | None
+    overwrite: bool
+    uncertainty: bool
+    dq: bool
+    interpolate: bool
+    allow_failed: bool
+    saturation_adu: float | None
+
+
 class CalibrationApplier:
     """Calibrate science frames with the masters that fit them.
 
@@ -143,15 +157,17 @@ class CalibrationApplier:
         """``calibrated`` beside the directory of the masters."""
         return joined(parent_of(normalized(self.config.master_frames.output_dir)), "calibrated")
 
-    def find_masters(self, path: str | os.PathLike[str], **options: Any) -> MatchedMasters:
+    def find_masters(self, path: str | os.PathLike[str], **options: Unpack[CalibrationKeywords]) -> MatchedMasters:
         """Find the masters of a science frame, without calibrating it.
 
         Parameters
         ----------
         path : path
             A FITS file.
-        **options
-            The attributes of `CalibrationOptions`.
+        **options : CalibrationKeywords
+            ``dark``, ``flat``, ``bias`` (a FITS file or a master's name; "none" leaves the step out), ``overwrite``,
+            ``uncertainty``, ``dq``, ``interpolate``, ``allow_failed``, ``saturation_adu`` (ADU): see
+            `CalibrationOptions`.
 
         Returns
         -------
@@ -166,7 +182,10 @@ class CalibrationApplier:
         return self._matcher(_options(options)).match(inspect_fits(path))
 
     def calibrate_file(
-        self, path: str | os.PathLike[str], output_dir: str | os.PathLike[str] | None = None, **options: Any
+        self,
+        path: str | os.PathLike[str],
+        output_dir: str | os.PathLike[str] | None = None,
+        **options: Unpack[CalibrationKeywords],
     ) -> Status:
         """Calibrate one science frame, as `calibrate_files` does.
 
@@ -176,8 +195,10 @@ class CalibrationApplier:
             A FITS file.
         output_dir : path, optional
             Where the calibrated file goes.
-        **options
-            The attributes of `CalibrationOptions`.
+        **options : CalibrationKeywords
+            ``dark``, ``flat``, ``bias`` (a FITS file or a master's name; "none" leaves the step out), ``overwrite``,
+            ``uncertainty``, ``dq``, ``interpolate``, ``allow_failed``, ``saturation_adu`` (ADU): see
+            `CalibrationOptions`.
 
         Returns
         -------
@@ -190,7 +211,7 @@ class CalibrationApplier:
         self,
         paths: Iterable[str | os.PathLike[str]],
         output_dir: str | os.PathLike[str] | None = None,
-        **options: Any,
+        **options: Unpack[CalibrationKeywords],
     ) -> Status:
         """Calibrate science frames: ``(science - dark) / flat``, each into ``NAME_cal.fits``.
 
@@ -200,8 +221,10 @@ class CalibrationApplier:
             From directories and patterns, bias frames, darks, flats, masters and calibrated frames are left out.
         output_dir : path, optional
             Where the calibrated files go; ``calibrated`` beside the masters by default. Created if it is missing.
-        **options
-            The attributes of `CalibrationOptions`.
+        **options : CalibrationKeywords
+            ``dark``, ``flat``, ``bias`` (a FITS file or a master's name; "none" leaves the step out), ``overwrite``,
+            ``uncertainty``, ``dq``, ``interpolate``, ``allow_failed``, ``saturation_adu`` (ADU): see
+            `CalibrationOptions`.
 
         Returns
         -------
@@ -231,7 +254,13 @@ class CalibrationApplier:
         return self._status
 
     def get_status(self) -> dict[str, Any]:
-        """Return the outcome of the last call as a dictionary."""
+        """Return the outcome of the last call as a dictionary.
+
+        Returns
+        -------
+        dict
+            As `Status.as_dict`.
+        """
         return self._status.as_dict()
 
     def _matcher(self, options: CalibrationOptions) -> FrameMatcher:
@@ -304,14 +333,16 @@ class CalibrationApplier:
         return done, failed
 
 
-def _options(values: dict[str, Any]) -> CalibrationOptions:
+def _options(values: CalibrationKeywords) -> CalibrationOptions:
     known = {field.name for field in fields(CalibrationOptions)}
     unknown = sorted(set(values) - known)
     if unknown:
         raise InputError(f"{', '.join(unknown)}: no option of calibrating; known are {', '.join(sorted(known))}")
-    options = CalibrationOptions(**values)
-    paths = {name: os.fspath(value) for name in ("dark", "flat", "bias") if (value := getattr(options, name))}
-    return replace(options, **paths)
+    options: dict[str, Any] = {**values}
+    for name in ("dark", "flat", "bias"):
+        if options.get(name):
+            options[name] = os.fspath(options[name])
+    return CalibrationOptions(**options)
 
 
 def _named(source: str, error: object) -> str:

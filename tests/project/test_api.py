@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import doctest
 import importlib
+import inspect
 import json
 import logging
 import shutil
@@ -13,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpydoc.validate import validate
 
 import ostcal
 from ostcal import (
@@ -25,6 +29,8 @@ from ostcal import (
     load_master_flat,
 )
 from ostcal.errors import ConfigError, InputError
+from ostcal.science.api import CalibrationKeywords
+from ostcal.science.choose_masters import CalibrationOptions
 from support import night as n
 from support.fits_samples import read_with_astropy
 from support.night import Night
@@ -68,6 +74,43 @@ def test_errors_have_one_root() -> None:
     errors = importlib.import_module("ostcal.errors")
     classes = [value for value in vars(errors).values() if isinstance(value, type)]
     assert all(issubclass(value, OstcalError) for value in classes)
+
+
+PUBLIC = [name for name in ostcal.__all__ if not isinstance(getattr(ostcal, name), str)]
+
+
+def members(name: str) -> list[str]:
+    """Return the public methods and properties of a public class, inherited ones of the package too."""
+    obj = getattr(ostcal, name)
+    own = [b for b in (obj.__mro__ if inspect.isclass(obj) else ()) if b.__module__.startswith("ostcal.")]
+    found = {
+        member for base in own for member, value in vars(base).items() if callable(value) or isinstance(value, property)
+    }
+    return sorted(f"{name}.{member}" for member in found if not member.startswith("_"))
+
+
+@pytest.mark.parametrize("name", [*PUBLIC, *(member for name in PUBLIC for member in members(name))])
+def test_every_public_name_has_its_sections_of_numpydoc(name: str) -> None:
+    """A docstring; all parameters in their order with type and description; what is returned; an example of each."""
+    codes = {"GL08", "PR01", "PR02", "PR03", "PR04", "PR07", "RT01", "RT03", "YD01", "SS05"}
+    if name in PUBLIC:
+        codes.add("EX01")
+    wrong = [text for code, text in validate(f"ostcal.{name}")["errors"] if code in codes]
+    assert not wrong
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_the_examples_of_public_names_run(name: str) -> None:
+    obj = getattr(ostcal, name)
+    tests = doctest.DocTestFinder(recurse=False).find(obj, name)
+    assert [test.name for test in tests] == [name]
+    runner = doctest.DocTestRunner(verbose=False)
+    assert runner.run(tests[0]).failed == 0
+
+
+def test_keywords_of_calibrating_are_the_options() -> None:
+    names = {field.name for field in dataclasses.fields(CalibrationOptions)}
+    assert CalibrationKeywords.__annotations__.keys() == names
 
 
 # --- MasterFrameCreator ---

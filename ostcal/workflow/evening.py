@@ -1,0 +1,236 @@
+"""`CalibrationWorkflow`: cool, darks, flats, the darks that the flats still need, masters."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+from ostcal.build.api import MasterFrameCreator
+from ostcal.build.from_config import request_of
+from ostcal.build.request import Watcher
+from ostcal.build.while_exposing import COMPILE_S, STOP_S, StripsProcess, can_combine_while_exposing
+from ostcal.capture.cooling import CoolingRules, cool, warm_up
+from ostcal.capture.series_plan import CaptureWatcher, Equipment, SeriesOutcome, SeriesPlan
+from ostcal.config import Config, ConfigSource, load_config, resolved_values
+from ostcal.errors import DeviceError
+from ostcal.status import Status
+from ostcal.vocabulary import Step
+from ostcal.workflow.captures import Capture, DarkCapture, FlatCapture, Planned, refuse_object_stores
+from ostcal.workflow.open_devices import Ask, open_equipment
+
+logger = logging.getLogger(__name__)
+
+
+class _HandOver:
+    """Hands closed series over to be combined while the camera takes the next; a context manager.
+
+    A series is handed over when the next one begins: with nothing more to take, the masters are made at once.
+    """
+
+    def __init__(self, config: Config, watcher: CaptureWatcher, step: Step) -> None:
+        self._watcher = watcher
+        self._min_frames = config.master_frames.min_frames
+        self._closed: list[SeriesOutcome] = []
+        self._process = _strips_process(config) if step == "all" else None
+        self.watcher = replace(watcher, series_started=self._series_started, series_ended=self._series_ended)
+
+    def __enter__(self) -> _HandOver:
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        self.close(COMPILE_S if error is None else STOP_S)
+
+    def close(self, patience_s: float = STOP_S) -> None:
+        """End what is being combined; the masters step takes it over."""
+        if self._process is not None:
+            self._process.close(patience_s)
+
+    def combine_closed(self) -> None:
+        """Hand over the series that have ended."""
+        closed, self._closed = self._closed, []
+        if self._process is None:
+            return
+        for outcome in closed:
+            self._process.combine(outcome.location, outcome.plan.frame_type)
+
+    def _series_started(self, plan: SeriesPlan, location: str, missing: int) -> None:
+        if missing:
+            self.combine_closed()
+        self._watcher.series_started(plan, location, missing)
+
+    def _series_ended(self, outcome: SeriesOutcome) -> None:
+        if outcome.present >= self._min_frames:
+            self._closed.append(outcome)
+        self._watcher.series_ended(outcome)
+
+
+def _strips_process(config: Config) -> StripsProcess | None:
+    """Return what combines while the camera exposes, where it is wanted and can be done."""
+    wanted = config.master_frames
+    if not config.workflow.masters_while_exposing or config.compute.scheduler == "distributed":
+        return None
+    request = request_of(
+        config, bias=wanted.create_master_bias, darks=wanted.create_master_darks, flats=wanted.create_master_flats
+    )
+    return StripsProcess(resolved_values(config)) if can_combine_while_exposing(request) else None
+
+
+class CalibrationWorkflow:
+    """Take darks, flats and the darks that the flats still need, and make masters of them.
+
+    Parameters
+    ----------
+    config : None, path, dict or Config
+        ``None`` is the defaults.
+    logger : logging.Logger, optional
+        Receives the outcome; ``None`` is the logger ``ostcal``.
+    watcher : CaptureWatcher, optional
+        Callbacks for the progress of the capture.
+    ask : callable (str) -> bool, optional
+        Asks the observer to do something by hand; false ends the step.
+    masters_watcher : Watcher, optional
+        Callbacks for the progress of the masters.
+    planned : callable (StepPlan) -> bool, optional
+        Called with the frames that a step will take and their cost, before the first; false ends the step.
+
+    Raises
+    ------
+    ConfigError
+        If the configuration is wrong.
+
+    Examples
+    --------
+    >>> from ostcal import CalibrationWorkflow
+    >>> statuses = CalibrationWorkflow("night.yaml").run()  # doctest: +SKIP
+    >>> statuses["masters"].message  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        config: ConfigSource = None,
+        logger: logging.Logger | None = None,
+        watcher: CaptureWatcher | None = None,
+        ask: Ask | None = None,
+        masters_watcher: Watcher | None = None,
+        planned: Planned | None = None,
+    ) -> None:
+        self.config = load_config(config)
+        self._logger = logger or logging.getLogger("ostcal")
+        self._watcher = watcher
+        self._ask = ask
+        self._planned = planned
+        self.creator = MasterFrameCreator(self.config, self._logger, masters_watcher)
+        self.statuses: dict[str, Status] = {}
+
+    def run(self, step: Step = "all", *, wait_for_cooling: bool | None = None) -> dict[str, Status]:
+        """Run one step, or all in their order.
+
+        Parameters
+        ----------
+        step : {"darks", "flats", "masters", "all"}
+            ``all`` is darks, flats, the darks of the flats' exposure if they are missing, masters. The first darks
+            have the flat exposure of the configuration, else those of flats on disk, else 1.0 s with a warning: the
+            exposure of new flats is not known yet. Configuring it saves these frames.
+        wait_for_cooling : bool, optional
+            Replaces the configured value.
+
+        Returns
+        -------
+        dict of str to Status
+            The outcome of each step: ``darks``, ``flats``, ``flat darks``, ``masters``.
+
+        Raises
+        ------
+        DeviceError
+            If a device does not answer, a filter is not in the wheel, or the observer refuses the temperature that
+            the cooler reached.
+        KeyboardInterrupt
+            After the exposure was aborted, downloaded frames are committed and, if that is configured, the sensor has
+            warmed up; a second interrupt leaves the cooler as it is.
+        """
+        self.statuses = {}
+        if step != "masters":
+            refuse_object_stores(self.config)
+            cooling = self.config.video.cooling
+            warms_up = cooling.enable_cooling and cooling.warmup_at_end
+            hand_over = _HandOver(self.config, self._watcher or CaptureWatcher(), step)
+            with hand_over, open_equipment(self.config, hand_over.watcher, self._ask) as equipment:
+                try:
+                    self._cool(equipment, wait_for_cooling)
+                    self._capture(equipment, step)
+                    if warms_up:
+                        hand_over.combine_closed()
+                except KeyboardInterrupt:
+                    hand_over.close()
+                    try:  # the interrupt may have cut a request to the camera in two
+                        equipment.camera.abort()
+                    except DeviceError as error:
+                        logger.debug("the exposure could not be aborted: %s", error)
+                    if warms_up:
+                        self._logger.warning("interrupted; the sensor warms up first, another Ctrl-C skips that")
+                    raise
+                finally:
+                    if warms_up:
+                        self._warm_up(equipment)
+        if step in ("masters", "all"):
+            self.statuses["masters"] = self.creator.create_all_master_frames()
+        return self.statuses
+
+    def _cool(self, equipment: Equipment, wait: bool | None) -> None:
+        """Cool the sensor; ask whether frames at another temperature are wanted if the target is not reached.
+
+        With nobody to ask, the frames are taken: each record has the temperature of its frame, and masters are grouped
+        and named by it.
+        """
+        c = self.config.video.cooling
+        if not c.enable_cooling:
+            return
+        rules = CoolingRules(
+            target_c=c.target_temperature, tolerance_c=c.stabilization_tolerance, timeout_s=c.cooling_timeout
+        )
+        waits = c.wait_for_cooling if wait is None else wait
+        outcome = cool(equipment, rules, wait=waits)
+        if not waits or outcome.reached:
+            return
+        temperature = f"{outcome.temperature_c:.1f} C"
+        if equipment.ask is None:
+            self._logger.warning("going on at %s: frames and masters say the temperature that they had", temperature)
+        elif not equipment.ask(f"The target temperature was not reached. Go on at {temperature}?"):
+            raise DeviceError(f"no frames were taken: {outcome.message}")
+
+    def _warm_up(self, equipment: Equipment) -> None:
+        """Warm up the sensor; the frames are safe even if that fails."""
+        try:
+            warm_up(equipment)
+        except DeviceError as error:
+            self._logger.warning("the sensor could not be warmed up: %s", error)
+        except KeyboardInterrupt:
+            self._logger.warning("the warm-up was ended; the cooler is left as it is, switched on")
+            raise
+
+    def _capture(self, equipment: Equipment, step: Step) -> None:
+        if step != "darks":  # before the first dark: hours may lie between it and the flats
+            names = equipment.wheel.names if equipment.wheel is not None else ()
+            missing = [name for name in self.config.flat_capture.filters if name not in names]
+            if missing:
+                there = ", ".join(names) or "no filter: no wheel is connected"
+                raise DeviceError(f"flat_capture.filters names {', '.join(missing)}, but the wheel has {there}")
+        darks = DarkCapture(self.config, self._logger, planned=self._planned)
+        flats = FlatCapture(self.config, self._logger, planned=self._planned)
+        if step in ("darks", "all") and not self._do("darks", equipment, darks, darks.capture_darks):
+            return
+        if step in ("flats", "all") and not self._do("flats", equipment, flats, flats.capture_flats):
+            return
+        taken = self.statuses.get("flats")
+        exposures_s = taken.details.get("exposures", []) if taken is not None else []
+        if step == "all" and exposures_s:
+            self._do("flat darks", equipment, darks, lambda: darks.capture_flat_darks(exposures_s))
+
+    def _do(self, name: str, equipment: Equipment, capture: Capture, work: Callable[[], Status]) -> bool:
+        """Run a step; return whether the camera took its settings, without which no other step can do more."""
+        initialized = capture.initialize(equipment)
+        self.statuses[name] = status = initialized if initialized.is_error else work()
+        if not status.is_error and not status.details.get("taken"):
+            self._logger.info("%s: %s", name, status.message)
+        return not initialized.is_error

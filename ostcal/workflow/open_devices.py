@@ -1,0 +1,139 @@
+"""The devices of a configuration, connected, and what depends on which camera it is."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ostcal.capture.series_plan import CaptureWatcher, Equipment, RetryRules
+from ostcal.clock import Clock, FastClock, SystemClock
+from ostcal.config import CameraSection, Config, ConfigSource, load_config
+from ostcal.devices.alpaca_link import Timeouts
+from ostcal.devices.alpaca import open_alpaca_camera, open_alpaca_cover, open_alpaca_filter_wheel
+from ostcal.devices.protocols import Camera
+from ostcal.errors import OstcalError
+
+if TYPE_CHECKING:
+    from ostcal.simulator.server import SimulatedObservatory
+
+Ask = Callable[[str], bool]
+"""Asks the observer to do something by hand; false ends the step."""
+
+
+@contextmanager
+def open_equipment(
+    config: Config, watcher: CaptureWatcher | None = None, ask: Ask | None = None
+) -> Iterator[Equipment]:
+    """Connect camera, filter wheel and cover as the configuration says, and disconnect them at the end.
+
+    With ``camera_type: simulator`` a simulated observatory is started for as long as the context lives.
+
+    Raises
+    ------
+    DeviceError
+        If a device does not answer or does not connect.
+    """
+    camera, observatory = _connect_camera(config)
+    opened: list[Any] = [camera]
+    try:
+        alpaca, timeouts = config.video.alpaca, _timeouts(config)
+        host, port = alpaca.host, alpaca.port
+        wheel_id, cover_id = alpaca.filter_wheel_id, alpaca.cover_calibrator_id
+        if observatory is not None:
+            host, port, wheel_id, cover_id = "127.0.0.1", observatory.port, 0, 0
+        wheel = cover = None
+        if wheel_id is not None:
+            wheel = open_alpaca_filter_wheel(host, port, wheel_id, timeouts=timeouts)
+            opened.append(wheel)
+        if cover_id is not None:
+            cover = open_alpaca_cover(host, port, cover_id, timeouts=timeouts)
+            opened.append(cover)
+        watcher = watcher or CaptureWatcher()
+        yield Equipment(camera=camera, clock=clock_of(config), watcher=watcher, wheel=wheel, cover=cover, ask=ask)
+    finally:
+        for device in reversed(opened):
+            device.close()
+
+
+def open_camera(config: ConfigSource = None) -> Camera:
+    """Connect the camera of a configuration.
+
+    Parameters
+    ----------
+    config : None, path, dict or Config
+        The section ``video`` says which camera; ``None`` is the defaults.
+
+    Returns
+    -------
+    Camera
+        Connected; a context manager. A simulated observatory that was started for it ends with it.
+
+    Raises
+    ------
+    DeviceError
+        If it does not answer or does not connect.
+
+    Examples
+    --------
+    >>> from ostcal import open_camera
+    >>> with open_camera({"video": {"camera_type": "simulator"}}) as camera:  # doctest: +SKIP
+    ...     print(camera.info.name)
+    """
+    return _connect_camera(load_config(config))[0]
+
+
+def _connect_camera(config: Config) -> tuple[Camera, SimulatedObservatory | None]:
+    """Connect the camera, and start the simulated observatory that it belongs to, which ends with the camera."""
+    video, timeouts = config.video, _timeouts(config)
+    if video.camera_type == "alpaca":
+        alpaca = video.alpaca
+        return open_alpaca_camera(alpaca.host, alpaca.port, alpaca.device_id, timeouts=timeouts), None
+    if video.camera_type == "ascom":
+        from ostcal.devices.ascom import open_ascom_camera
+
+        return open_ascom_camera(video.ascom.camera_name), None
+    from ostcal.simulator.options import SimulatorOptions
+    from ostcal.simulator.server import SimulatedObservatory
+
+    settings = video.simulator
+    observatory = SimulatedObservatory(
+        SimulatorOptions(
+            sensor=settings.sensor, time_scale=settings.time_scale, seed=settings.seed, faults=settings.faults
+        )
+    )
+    observatory.start()
+    try:
+        camera = open_alpaca_camera("127.0.0.1", observatory.port, timeouts=timeouts)
+    except OstcalError:
+        observatory.stop()
+        raise
+    weakref.finalize(camera, observatory.stop)
+    return camera, observatory
+
+
+def _timeouts(config: Config) -> Timeouts:
+    alpaca = config.video.alpaca
+    return Timeouts(reply_s=alpaca.reply_timeout, silence_s=alpaca.silence_timeout)
+
+
+def clock_of(config: Config) -> Clock:
+    """Return the clock of the camera: a fast one with a simulated camera."""
+    video = config.video
+    return FastClock(video.simulator.time_scale) if video.camera_type == "simulator" else SystemClock()
+
+
+def camera_values(config: Config) -> CameraSection:
+    """Return what is set before an exposure; a simulated camera has the values of ``video.alpaca``."""
+    video = config.video
+    return video.ascom if video.camera_type == "ascom" else video.alpaca
+
+
+def retry_rules(config: Config) -> RetryRules:
+    """Return the patience with a frame: a simulated observatory makes its frames in real time, whatever its scale."""
+    rules = RetryRules()
+    if config.video.camera_type != "simulator":
+        return rules
+    return replace(rules, ready_margin_s=rules.ready_margin_s * max(1.0, config.video.simulator.time_scale))
