@@ -7,8 +7,6 @@ Exit codes: 0 everything asked was made (frames left out are warnings), 1 someth
 
 from __future__ import annotations
 
-import atexit
-import gc
 from importlib import import_module
 
 import click
@@ -71,13 +69,7 @@ class _LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, _, name = COMMANDS[cmd_name][0].partition(":")
-        gc.disable()  # nothing that is imported is garbage, and looking for some takes a fifth of the time
-        atexit.register(gc.freeze)  # nor is it worth looking for at the end, for 0.1 s
-        try:
-            command: click.Command = getattr(import_module(module), name)
-        finally:
-            gc.freeze()
-            gc.enable()
+        command: click.Command = getattr(import_module(module), name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import logging
 import sys
@@ -37,9 +36,6 @@ if TYPE_CHECKING:
     from ostcal.status import Status
 
 logger = logging.getLogger("ostcal")
-
-_GC_THRESHOLD = 50_000
-"""New objects after which Python looks for garbage, not 700: that took 0.3 s while numba and Dask were loaded."""
 
 EXAMPLES = """\b
 Examples:
@@ -88,13 +84,13 @@ def masters(
     """
     if darks_only and flats_only:
         raise click.UsageError("--darks-only and --flats-only exclude each other; leave both out to make all masters")
-    gc.set_threshold(_GC_THRESHOLD)
     if strips_only:
         _combine_strips(config_path, strips_only, strips_dark)
         return
     with command_console(log_level, debug) as console:
         from ostcal.build.api import MasterFrameCreator
         from ostcal.build.request import Watcher
+        from ostcal.inputs.grouping import describe
 
         config = load_config(config_path)
         config = _overridden(config, "--rejection-method", {"rejection_method": rejection_method})
@@ -108,7 +104,11 @@ def masters(
         with RunProgress(console, "masters") as progress:
 
             def planned(groups: Sequence[Group], total_bytes: int) -> bool:
-                console.print(_plan_table(groups, total_bytes))
+                size = f"{len(groups)} group{'' if len(groups) == 1 else 's'} of frames, {total_bytes / 1e9:.2f} GB"
+                table = new_table(f"{size} to read", "group", "first frame")
+                for group in groups:
+                    table.add_row(Text(describe(group)), Text(group.frames[0].label))
+                console.print(table)
                 ask = not no_confirm and sys.stdin.isatty()
                 if ask and not click.confirm("Make these masters?", default=True, err=True):
                     return False
@@ -167,16 +167,6 @@ def show_masters(creator: MasterFrameCreator) -> None:
     if report.made and creator.config.master_frames.quality_control and creator.config.quality.report:
         names = [made.name for made in report.made] + [u.stored.record.name for u in report.unchanged]
         write_report_of(creator.config, names, report.warnings)
-
-
-def _plan_table(groups: Sequence[Group], total_bytes: int) -> Table:
-    from ostcal.inputs.grouping import describe
-
-    title = f"{len(groups)} group{'' if len(groups) == 1 else 's'} of frames, {total_bytes / 1e9:.2f} GB to read"
-    table = new_table(title, "group", "first frame")
-    for group in groups:
-        table.add_row(Text(describe(group)), Text(group.frames[0].label))
-    return table
 
 
 def _result_table(report: BuildReport) -> Table:

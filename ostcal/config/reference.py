@@ -1,12 +1,10 @@
-"""The keys described for people: what the commented YAML file and ``docs/configuration.md`` are made from."""
+"""Descriptions of all keys, from which the commented YAML file and ``docs/configuration.md`` are written."""
 
 from __future__ import annotations
 
 import json
 import re
 from dataclasses import dataclass
-
-from pydantic.fields import FieldInfo
 
 from ostcal.config.problems import allowed_words, literal_words
 from ostcal.config.sections import SECTIONS, KeyPath, section_of, walk_keys
@@ -15,22 +13,22 @@ from ostcal.config.values import Section
 
 @dataclass(frozen=True, kw_only=True)
 class KeyReference:
-    """What there is to know of one key."""
+    """Description of one key."""
 
     name: str
     allowed: str
     choices: tuple[str, ...]
-    """The words that it takes literally."""
+    """Words that it takes literally."""
     default: str
     """As written in YAML."""
     unit: str
-    """Empty where there is none."""
+    """Empty for a key without a unit."""
     meaning: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class SectionReference:
-    """What there is to know of one section; ``path`` is ``("video", "alpaca")`` for a group within one."""
+    """Description of one section; ``path`` is ``("video", "alpaca")`` for a group within one."""
 
     path: tuple[str, ...]
     meaning: str
@@ -46,27 +44,21 @@ def describe_sections() -> tuple[SectionReference, ...]:
             if (sub := section_of(entry)) is not None:
                 found[(name, group)] = (sub, [])
     for path, entry in walk_keys():
-        found[path[:-1]][1].append(_key_reference(path[-1], entry, found[path[:-1]][0]))
+        model, keys = found[path[:-1]]
+        default = model().model_dump()[path[-1]]
+        is_word = isinstance(default, str) and re.fullmatch("[a-z][a-z_0-9]*", default)
+        extra = entry.json_schema_extra
+        keys.append(
+            KeyReference(
+                name=path[-1],
+                allowed=allowed_words(entry.annotation, entry.metadata),
+                choices=tuple(literal_words(entry.annotation)),
+                default=default if is_word else json.dumps(default),
+                unit=str(extra["unit"]) if isinstance(extra, dict) else "",
+                meaning=entry.description or "",
+            )
+        )
     return tuple(
         SectionReference(path=path, meaning=(model.__doc__ or "").splitlines()[0], keys=tuple(keys))
         for path, (model, keys) in found.items()
     )
-
-
-def _key_reference(name: str, entry: FieldInfo, model: type[Section]) -> KeyReference:
-    extra = entry.json_schema_extra
-    return KeyReference(
-        name=name,
-        allowed=allowed_words(entry.annotation, entry.metadata),
-        choices=tuple(literal_words(entry.annotation)),
-        default=_inline(model().model_dump()[name]),
-        unit=str(extra["unit"]) if isinstance(extra, dict) else "",
-        meaning=entry.description or "",
-    )
-
-
-def _inline(value: object) -> str:
-    """Write a value on one line of YAML."""
-    if isinstance(value, str):
-        return value if re.fullmatch("[a-z][a-z_0-9]*", value) else json.dumps(value)
-    return json.dumps(value)

@@ -278,13 +278,6 @@ class WorkflowSection(Section):
     )
 
 
-def _all_or_none(value: str | None, info: ValidationInfo) -> str | None:
-    given = [*info.data.values(), value]
-    if any(given) and not all(given):
-        raise PydanticCustomError("order", "ca, cert and key belong together, or none of them", {"other": "ca"})
-    return value
-
-
 class TlsSection(Section):
     """Certificates for a cluster that speaks TLS: three PEM files, which the workers and the scheduler have too."""
 
@@ -292,7 +285,13 @@ class TlsSection(Section):
     cert: Text | None = key(None, "Certificate of this side.")
     key: Text | None = key(None, "Its private key.")
 
-    _together = field_validator("key")(_all_or_none)
+    @field_validator("key")
+    @classmethod
+    def _all_or_none(cls, value: str | None, info: ValidationInfo) -> str | None:
+        given = [*info.data.values(), value]
+        if any(given) and not all(given):
+            raise PydanticCustomError("order", "ca, cert and key belong together, or none of them", {"other": "ca"})
+        return value
 
 
 class ComputeSection(Section):

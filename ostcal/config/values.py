@@ -30,14 +30,13 @@ class Plain(str):
 
 @dataclass(frozen=True)
 class Allowed:
-    """The words for what a key takes; they stand in the reference and in error messages."""
+    """The values of a key in words, for the reference and error messages."""
 
     text: str
 
 
 _NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?", re.ASCII)
 CREDENTIALS = re.compile(r"//[^/\s]*@")
-_ENDPOINT = re.compile(r"https?://[A-Za-z0-9._\[\]:-]+(/[A-Za-z0-9._~/-]*)?")
 _WHOLE = re.compile(r"[-+]?[0-9]+", re.ASCII)
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(?:([kmgt])(i?))?b?", re.ASCII | re.IGNORECASE)
 _NUMBER_LIMIT_CHARACTERS = 64
@@ -45,7 +44,7 @@ _SWITCHES = {"true": True, "yes": True, "on": True, "false": False, "no": False,
 
 
 def number_from_text(text: str) -> int | float | None:
-    """Read a decimal number; ``None`` where the text is none. ``010`` is ten and ``1e-3`` a number."""
+    """Read a decimal number, or return ``None``; ``010`` is ten and ``1e-3`` a number."""
     text = text.strip()
     if len(text) > _NUMBER_LIMIT_CHARACTERS or not _NUMBER.fullmatch(text):
         return None
@@ -93,12 +92,6 @@ def _check_location(value: str) -> str:
     return value
 
 
-def _check_endpoint(value: str) -> str:
-    if not _ENDPOINT.fullmatch(value):
-        raise ValueError
-    return value
-
-
 def _setting(value: object) -> object:
     """Take an unquoted number as a number; everything else written is a label."""
     if isinstance(value, Plain):
@@ -123,7 +116,7 @@ def _binning(value: object) -> object:
 def _cluster_start(value: object) -> object:
     """Take ``{class, arguments...}``, where the arguments may also stand in a group ``kwargs``, as ``{class, kwargs}``.
 
-    What is written there is nobody's key here: a scalar without quotes is what YAML says it is.
+    The arguments are not keys of ours: a scalar without quotes is what YAML says it is.
     """
     if value is None:
         return None
@@ -148,11 +141,6 @@ def _argument(value: object) -> object:
     if number is not None:
         return number
     return {"true": True, "false": False}.get(value.lower(), str(value))
-
-
-def _write_binning(value: tuple[int, int]) -> int | list[int]:
-    """Write equal factors as one number."""
-    return value[0] if value[0] == value[1] else list(value)
 
 
 def _four_decimals(value: float) -> float:
@@ -229,8 +217,7 @@ Endpoint = Annotated[
     str,
     BeforeValidator(_text),
     Strict(),
-    AfterValidator(_check_text),
-    AfterValidator(_check_endpoint),
+    Field(pattern=r"^https?://[A-Za-z0-9._\[\]:-]+(/[A-Za-z0-9._~/-]*)?$"),
     Allowed("an address such as https://nas:9000, without credentials (they come from the environment)"),
 ]
 Texts = Annotated[tuple[Text, ...], BeforeValidator(_tuple), PlainSerializer(list), Allowed("a list of texts")]
@@ -255,7 +242,7 @@ ReadoutMode = Annotated[
 Binning = Annotated[
     tuple[Annotated[int, Strict(), Field(ge=1, le=64)], Annotated[int, Strict(), Field(ge=1, le=64)]],
     BeforeValidator(_binning),
-    PlainSerializer(_write_binning),
+    PlainSerializer(lambda value: value[0] if value[0] == value[1] else list(value)),
     Allowed("a whole number from 1 to 64, or two of them as [x, y]"),
 ]
 
