@@ -24,7 +24,7 @@ Binning = Annotated[int, between(1, 1000)]
 
 
 class FrameType(StrEnum):
-    """What a frame shows."""
+    """Kinds of frames."""
 
     BIAS = "bias"
     DARK = "dark"
@@ -34,7 +34,7 @@ class FrameType(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class CameraSettings:
-    """What the camera was told, as far as it changes what a pixel reads. ``None`` is "not recorded"."""
+    """Settings of the camera that change the samples of a pixel; ``None`` is "not recorded"."""
 
     camera: str | None = None
     camera_id: str | None = None
@@ -53,7 +53,7 @@ class CameraSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class FrameMetadata:
-    """What is known of one frame, wherever it is stored."""
+    """Description of one frame, wherever it is stored."""
 
     frame_type: FrameType | None
     exposure_time_s: float | None
@@ -98,11 +98,11 @@ class SampleEncoding:
 
     @property
     def is_integer(self) -> bool:
-        """Whether decisions can be made in integers."""
+        """Return whether decisions can be made in integers."""
         return self.dtype == "uint16"
 
     def plain(self, block: NDArray[Any], *, in_place: bool = False) -> tuple[NDArray[Any], int]:
-        """Give a block of raw samples as native numbers, and what to add to them for ADU; 16 bits stay 16 bits.
+        """Return a block of raw samples as native numbers, and what to add to them for ADU; 16 bits stay 16 bits.
 
         With `in_place` the block itself is changed, where a copy would take time and memory.
         """
@@ -114,13 +114,13 @@ class SampleEncoding:
         return words, self.zero_adu
 
     def decode(self, block: NDArray[Any]) -> NDArray[Any]:
-        """Give a block of raw samples as native ADU: int32 for 16-bit samples, else the block itself."""
+        """Return a block of raw samples as native ADU: int32 for 16-bit samples, else the block itself."""
         words, zero_adu = self.plain(block)
         return words.astype(np.int32) + np.int32(zero_adu) if self.is_integer else words
 
 
 class RowReader(Protocol):
-    """What gives rows of the frames of a stack."""
+    """Reader of rows of the frames of a stack."""
 
     def read_rows(self, start: int, stop: int, out: NDArray[Any]) -> None:
         """Fill ``out`` of shape ``(n_frames, stop - start, width)`` and the encoding's dtype with raw samples."""
@@ -152,7 +152,7 @@ class FrameStack(Protocol):
         """
 
     def select(self, indices: Sequence[int]) -> FrameStack:
-        """Give the stack of the frames at `indices` alone."""
+        """Return the stack of only the frames at `indices`."""
 
     def recorded_mean_adu(self, position: int) -> float | None:
-        """Give the exact mean of a frame's samples, where it was noted when they were stored."""
+        """Return the exact mean of a frame's samples if it was recorded when they were stored."""

@@ -40,8 +40,8 @@ master_frames:
 
 - Relative directories are relative to the working directory.
 - `camera` is another name of the section `video`.
-- Sections of other programs (telescope, mount, overlay, ...) may stand in the same file; they are not looked at. A
-  section whose name is nearly one of ours is pointed out.
+- Sections of other programs (telescope, mount, overlay, ...) may stand in the same file; they are ignored. A
+  section whose name is nearly one of ours is named in a warning.
 - A key that is unknown or has a wrong value is an error, with the line, the value, what is allowed and the key that was
   probably meant; all of them are named at once, and the exit code is 2. In `video` and its groups unknown keys pass
   with a warning, because camera drivers have keys of their own.
@@ -82,7 +82,7 @@ def render_docs(sections: tuple[SectionReference, ...]) -> str:
 
 
 def files() -> dict[Path, str]:
-    """Give the text of every file that this script writes."""
+    """Return the text of every file that this script writes."""
     sections = describe_sections()
     return {
         ROOT / "config_calibration_frames.yaml": render_yaml(sections),

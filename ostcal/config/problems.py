@@ -1,4 +1,4 @@
-"""What is wrong or doubtful in a configuration, in one line for each key: line, key, value and what is allowed."""
+"""Errors and warnings of a configuration, one line for each key: line, key, value and what is allowed."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class DarkCaptureSection(Section):
     num_darks: Count = key(40, "Frames taken for each exposure time.", "frames")
     flat_exposure_time: Positive | None = key(
         None,
-        "Exposure time of the flats, which need darks of their own; null finds it from the flats there are.",
+        "Exposure time of the flats, which need darks of their own; null uses that of the flats on disk.",
         "seconds",
     )
     science_exposure_time: Positive = key(5.0, "Exposure time of the science frames.", "seconds")
@@ -85,7 +85,7 @@ class DarkCaptureSection(Section):
     exposure_factors: Factors = key(
         (0.5, 1.0, 2.0, 4.0), "Darks are taken at science_exposure_time times each of these."
     )
-    output_dir: Directory = key("darks", "Directory of the dark and bias series, and where masters look for them.")
+    output_dir: Directory = key("darks", "Directory of the dark and bias series, where masters are made from too.")
 
     _order = field_validator("max_exposure")(_above_min_exposure)
 
@@ -94,7 +94,7 @@ class FlatCaptureSection(Section):
     """How flat frames are taken."""
 
     target_count_rate: Share = key(
-        0.5, "Level aimed at: the mean of a frame divided by the full scale of the camera.", "share of full scale"
+        0.5, "Wanted level: the mean of a frame divided by the full scale of the camera.", "share of full scale"
     )
     count_tolerance: Share = key(
         0.1, "How far the level may be from target_count_rate on either side.", "share of full scale"
@@ -104,14 +104,14 @@ class FlatCaptureSection(Section):
     max_exposure: Positive = key(10.0, "Longest exposure time that is tried.", "seconds")
     exposure_step_factor: AboveOne = key(
         1.5,
-        "The exposure time is multiplied or divided by this where the frame is too dark or saturated to compute it.",
+        "Factor on the exposure time after a frame that is too dark or too saturated to compute it from.",
     )
     max_adjustment_attempts: Count = key(10, "Exposures tried before giving up on the level.", "exposures")
-    output_dir: Directory = key("flats", "Directory of the flat series, and where masters look for them.")
-    filters: Texts = key((), "Names of filters, as the wheel has them; a series of flats is taken with each.")
+    output_dir: Directory = key("flats", "Directory of the flat series, where masters are made from too.")
+    filters: Texts = key((), "Names of filters, as in the wheel; a series of flats is taken with each.")
     twilight: Switch = key(False, "Follow the sky of dusk or dawn, frame by frame, instead of a steady light.")
     panel_brightness: CountOrZero | None = key(
-        None, "Brightness of a flat panel to start with, in its own steps; null is half of what it can."
+        None, "First brightness of a flat panel, in its own steps; null is half of its maximum."
     )
 
     _order = field_validator("max_exposure")(_above_min_exposure)
@@ -123,7 +123,7 @@ class MasterFramesSection(Section):
     output_dir: Directory = key("master_frames", "Directory of the masters and of the log file.")
     rejection_method: RejectionMethod = key("sigma_clip", "How outlying samples of a pixel are found and left out.")
     sigma_threshold: SigmaThreshold = key(
-        3.0, "Distance from the centre at which a sample is left out; the decimal as written decides.", "sigma"
+        3.0, "Distance from the centre at which a sample is left out; the decimal is taken exactly as written.", "sigma"
     )
     sigma_low: SigmaThreshold | None = key(None, "The same below the centre only; null is sigma_threshold.", "sigma")
     sigma_high: SigmaThreshold | None = key(None, "The same above the centre only; null is sigma_threshold.", "sigma")
@@ -133,20 +133,20 @@ class MasterFramesSection(Section):
     clip_spread: ClipSpread = key(
         "auto",
         "Spread of the samples for sigma_clip; auto is the standard deviation from 21 frames on and the median absolute"
-        " deviation below, where one outlier inflates the standard deviation so much that it hides itself; noise is"
+        " deviation below, as one outlier of few inflates the standard deviation so much that it hides itself; noise is"
         " what the camera's read noise and gain, measured on the same frames, make of the pixel's signal.",
     )
     clip_iterations: Count | None = key(1, "Passes of sigma clipping; null repeats until nothing changes.", "passes")
-    min_keep: Count = key(1, "Samples of a pixel that clipping leaves at least.", "samples")
+    min_keep: Count = key(1, "Least number of samples that clipping keeps of a pixel.", "samples")
     n_low: CountOrZero = key(1, "Lowest samples of a pixel left out by minmax.", "samples")
     n_high: CountOrZero = key(1, "Highest samples of a pixel left out by minmax.", "samples")
     min_frames: Count = key(3, "A group of fewer frames is reported and left out.", "frames")
     normalization_method: NormalizationMethod = key("mean", "The level of a master flat that becomes 1.")
     flat_scaling: FlatScaling = key("mean", "The level by which flats are scaled to one another before rejection.")
     bayer_normalization: Switch = key(
-        True, "Normalise a master flat for each colour of the sensor where the headers name a Bayer pattern."
+        True, "Normalise a master flat for each colour of the sensor if the headers name a Bayer pattern."
     )
-    quality_control: Switch = key(True, "Measure frames and masters and warn of what is unusual.")
+    quality_control: Switch = key(True, "Measure frames and masters, and warn of unusual values.")
     save_individual_masters: Switch = key(
         True, "Write every master as a FITS file; false keeps them in the zarr master store only."
     )
@@ -158,24 +158,24 @@ class MasterFramesSection(Section):
     )
     only_changed: Switch = key(
         True,
-        "Leave masters as they are whose frames, settings and darks are those of an earlier run; false makes all anew.",
+        "Keep masters whose frames, settings and darks are unchanged since an earlier run; false makes all again.",
     )
-    auto_load_masters: Switch = key(True, "Use masters on disk where this run makes no matching ones.")
+    auto_load_masters: Switch = key(True, "Use masters on disk if this run makes no matching ones.")
     calibration_tolerance: NotNegative = key(
-        0.1, "How far the exposure time of a dark may be from the frame's.", "share of the exposure time"
+        0.1, "Largest difference of the exposure times of a dark and a frame.", "share of the exposure time"
     )
     temperature_tolerance: NotNegative = key(
-        2.0, "How far sensor temperatures may differ within a group and between a dark and a flat.", "degrees C"
+        2.0, "Largest difference of sensor temperatures within a group, and between a dark and a flat.", "degrees C"
     )
-    per_session: Switch = key(False, "Make masters for each night on its own.")
+    per_session: Switch = key(False, "Make separate masters for each night.")
     extensions: Switch = key(
         False, "Add the extensions UNCERT (uncertainty), NUSED (samples used) and DQ (bits of defects) to the masters."
     )
     lock_wait: NotNegative = key(
-        0.0, "How long to wait for another run that writes into output_dir; 0 stops at once.", "seconds"
+        0.0, "How long to wait for another run that writes into output_dir; 0 stops immediately.", "seconds"
     )
     flavour: Flavour = key(
-        "adu", "Values of the FITS masters: adu for all programs, or 0 to 1 and names that PixInsight's scripts know."
+        "adu", "Values of the FITS masters: adu for all programs, or 0 to 1 and names that PixInsight's scripts expect."
     )
 
     @property
@@ -195,15 +195,16 @@ class MasterFramesSection(Section):
 
 
 class CameraSection(OpenSection):
-    """What is set on a camera before an exposure, whatever drives it."""
+    """Settings of a camera before an exposure, with any driver."""
 
-    exposure_time: Positive = key(1.0, "Exposure time a series starts with where nothing else gives one.", "seconds")
+    exposure_time: Positive = key(1.0, "Exposure time that a series starts with if nothing else decides it.", "seconds")
     gain: Setting = key(
-        None, "Gain in the camera's own numbers, or one of its labels (in quotes if it is digits); null leaves it."
+        None,
+        "Gain in the camera's own numbers, or one of its labels (in quotes if it is digits); null does not set it.",
     )
-    offset: Setting = key(None, "Offset in the camera's own numbers, or one of its labels; null leaves it.")
+    offset: Setting = key(None, "Offset in the camera's own numbers, or one of its labels; null does not set it.")
     binning: Binning = key((1, 1), "Pixels combined on the sensor, across and along.", "pixels")
-    readout_mode: ReadoutMode = key(None, "Readout mode by number or by name; null leaves it.")
+    readout_mode: ReadoutMode = key(None, "Readout mode by number or by name; null does not set it.")
 
 
 class _AscomDriver(OpenSection):
@@ -220,7 +221,7 @@ class _AlpacaDevice(OpenSection):
     )
     reply_timeout: Positive = key(10.0, "Longest wait for the answer to one command.", "seconds")
     silence_timeout: Positive = key(
-        60.0, "Longest wait for the next byte of an image: some servers convert it first and are silent.", "seconds"
+        60.0, "Longest wait for the next byte of an image; some servers are silent while they convert it.", "seconds"
     )
 
 
@@ -235,21 +236,21 @@ class AlpacaSection(CameraSection, _AlpacaDevice):
 class SimulatorSection(OpenSection):
     """The camera where camera_type is simulator: started inside the run, over loopback HTTP."""
 
-    sensor: Text = key("demo", "What is simulated: demo (1 MP), bayer (colour) or qhy600m (61 MP).")
+    sensor: Text = key("demo", "Simulated sensor: demo (1 MP), bayer (colour) or qhy600m (61 MP).")
     time_scale: Positive = key(1.0, "How much faster time passes than in reality.")
-    seed: CountOrZero = key(1, "Of the noise and the faults.")
-    faults: Texts = key((), "What goes wrong, as ostcal simulate --help lists it.")
+    seed: CountOrZero = key(1, "Seed of the noise and the faults.")
+    faults: Texts = key((), "Faults to simulate, as ostcal simulate --help lists them.")
 
 
 class CoolingSection(OpenSection):
     """The cooler of the camera."""
 
     enable_cooling: Switch = key(False, "Cool the sensor before the first frame.")
-    target_temperature: Celsius = key(-10.0, "Sensor temperature aimed at.", "degrees C")
+    target_temperature: Celsius = key(-10.0, "Wanted sensor temperature.", "degrees C")
     wait_for_cooling: Switch = key(
         True,
-        "Wait with the first frame until the temperature is reached; where it is not, a person at a terminal is asked,"
-        " and elsewhere frames are taken and recorded with the temperature they had.",
+        "Wait with the first frame until the temperature is reached. If it is not, ostcal asks at a terminal; without"
+        " one, frames are taken and recorded with the temperature they had.",
     )
     cooling_timeout: Positive = key(600.0, "Longest wait for the temperature.", "seconds")
     stabilization_tolerance: Positive = key(
@@ -259,9 +260,9 @@ class CoolingSection(OpenSection):
 
 
 class VideoSection(OpenSection):
-    """The camera. The section may also be called camera; keys it does not know pass with a warning."""
+    """The camera. The section may also be called camera; unknown keys are kept with a warning."""
 
-    camera_type: CameraType = key("alpaca", "What drives the camera.")
+    camera_type: CameraType = key("alpaca", "Driver of the camera.")
     ascom: Annotated[AscomSection, BeforeValidator(empty_is_default)] = AscomSection()
     alpaca: Annotated[AlpacaSection, BeforeValidator(empty_is_default)] = AlpacaSection()
     simulator: Annotated[SimulatorSection, BeforeValidator(empty_is_default)] = SimulatorSection()
@@ -269,7 +270,7 @@ class VideoSection(OpenSection):
 
 
 class WorkflowSection(Section):
-    """How ``ostcal workflow`` goes through the evening."""
+    """Order of work of ``ostcal workflow``."""
 
     masters_while_exposing: Switch = key(
         True,
@@ -279,7 +280,7 @@ class WorkflowSection(Section):
 
 
 class TlsSection(Section):
-    """Certificates for a cluster that speaks TLS: three PEM files, which the workers and the scheduler have too."""
+    """Certificates for a cluster with TLS: three PEM files, which the workers and the scheduler have too."""
 
     ca: Text | None = key(None, "Certificate of the authority that signed the others.")
     cert: Text | None = key(None, "Certificate of this side.")
@@ -295,15 +296,16 @@ class TlsSection(Section):
 
 
 class ComputeSection(Section):
-    """Where and with how much the work is done."""
+    """Where the work is done, and with how many workers and how much memory."""
 
     scheduler: Scheduler = key("threads", "Threads or processes of this computer, or a Dask cluster (distributed).")
     workers: Workers | None = key(
-        None, "Threads or processes at work; null is one for each core, and one thread more, as some wait for the disk."
+        None,
+        "Number of threads or processes; null is one for each core, and one more thread, as some wait for the disk.",
     )
     memory_limit: MemorySize = key(
         4 << 30,
-        "Memory of all processes of a run together, with distributed of each worker; a plan that cannot keep it is"
+        "Memory of all processes of a run together, with distributed of each worker; a run that does not fit is"
         " refused.",
         "bytes",
     )
@@ -419,11 +421,11 @@ class Config:
 
 
 ConfigSource = Config | str | os.PathLike[str] | Mapping[str, Any] | None
-"""What the public classes take for a configuration: nothing is the defaults."""
+"""Configurations that the public classes accept; ``None`` is the defaults."""
 
 
 def walk_keys() -> Iterator[tuple[KeyPath, FieldInfo]]:
-    """Give every key of every section with its path."""
+    """Yield every key of every section with its path."""
     for name, model in SECTIONS.items():
         yield from _walk(model, (name,))
 
@@ -438,6 +440,6 @@ def _walk(model: type[Section], path: KeyPath) -> Iterator[tuple[KeyPath, FieldI
 
 
 def section_of(entry: FieldInfo) -> type[Section] | None:
-    """Give the model of a group of keys; ``None`` for a key with a value."""
+    """Return the model of a group of keys; ``None`` for a key with a value."""
     annotation = entry.annotation
     return annotation if isinstance(annotation, type) and issubclass(annotation, Section) else None

@@ -1,4 +1,4 @@
-"""What a key takes, the words for it, and how it is written in YAML; how keys and sections are declared.
+"""Types of values: what is allowed, the words for it, how it is written in YAML; how keys and sections are declared.
 
 Plain scalars stay text until a key says what it wants. That cures the traps of YAML 1.1 at the root: ``1e-3`` is a
 number where a number is wanted, ``010`` is ten, ``12:30:00`` and ``no`` are text where text is wanted.
@@ -52,7 +52,7 @@ def number_from_text(text: str) -> int | float | None:
 
 
 def _number(value: object) -> object:
-    """Take numeric text and numbers of other libraries (numpy) as Python's; leave the rest for the type to refuse."""
+    """Convert numeric text and numbers of other libraries (numpy); the type of the key refuses the rest."""
     if isinstance(value, str):
         number = number_from_text(value)
         return value if number is None else number
@@ -67,12 +67,12 @@ def _number(value: object) -> object:
 
 
 def _switch(value: object) -> object:
-    """Take the words for true and false, in any case."""
+    """Convert the words for true and false, in any case."""
     return _SWITCHES.get(value.strip().lower(), value) if isinstance(value, str) else value
 
 
 def _text(value: object) -> object:
-    """Take a plain scalar or a path as text."""
+    """Convert a plain scalar or a path to text."""
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     return str(value) if isinstance(value, str) else value
@@ -93,7 +93,7 @@ def _check_location(value: str) -> str:
 
 
 def _setting(value: object) -> object:
-    """Take an unquoted number as a number; everything else written is a label."""
+    """Convert an unquoted number; any other text is a label."""
     if isinstance(value, Plain):
         number = number_from_text(value)
         return str(value) if number is None else number
@@ -101,12 +101,12 @@ def _setting(value: object) -> object:
 
 
 def _tuple(value: object) -> object:
-    """Take a list as a tuple."""
+    """Convert a list to a tuple."""
     return tuple(value) if isinstance(value, list) else value
 
 
 def _binning(value: object) -> object:
-    """Take ``n`` as ``(n, n)``."""
+    """Convert ``n`` to ``(n, n)``."""
     if isinstance(value, (list, tuple)):
         return tuple(_number(item) for item in value)
     number = _number(value)
@@ -114,7 +114,7 @@ def _binning(value: object) -> object:
 
 
 def _cluster_start(value: object) -> object:
-    """Take ``{class, arguments...}``, where the arguments may also stand in a group ``kwargs``, as ``{class, kwargs}``.
+    """Convert ``{class, arguments...}`` to ``{class, kwargs}``; the arguments may also be in a group ``kwargs``.
 
     The arguments are not keys of ours: a scalar without quotes is what YAML says it is.
     """
@@ -297,5 +297,5 @@ class OpenSection(Section):
 
 
 def empty_is_default(value: object) -> object:
-    """Take a group of which all keys are commented out as the group of defaults."""
+    """Replace a group whose keys are all commented out by the group of defaults."""
     return {} if value is None else value

@@ -24,7 +24,7 @@ NODE_LIMIT = 20_000
 _CORE_TAGS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "seq", "map"))
 _NULLS = frozenset(("", "~", "null", "Null", "NULL"))
 _LINE_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
-"""What PyYAML counts as a line."""
+"""Line ends of PyYAML."""
 
 
 class _Loader(yaml.SafeLoader):

@@ -52,7 +52,7 @@ def _sink(config: Config, directory: str) -> SeriesSink:
 
 
 class Capture:
-    """What the capture of darks and of flats share: a configuration, devices, and the outcome of the last call."""
+    """Base of the captures of darks and of flats: a configuration, devices, and the outcome of the last call."""
 
     def __init__(
         self,

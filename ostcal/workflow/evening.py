@@ -10,7 +10,7 @@ from ostcal.build.api import MasterFrameCreator
 from ostcal.build.from_config import request_of
 from ostcal.build.request import Watcher
 from ostcal.build.while_exposing import COMPILE_S, STOP_S, StripsProcess, can_combine_while_exposing
-from ostcal.capture.cooling import CoolingRules, cool, warm_up
+from ostcal.capture.cooling import CoolingRules, cool, warm_sensor
 from ostcal.capture.series_plan import CaptureWatcher, Equipment, SeriesOutcome, SeriesPlan
 from ostcal.config import Config, ConfigSource, load_config, resolved_values
 from ostcal.errors import DeviceError
@@ -202,7 +202,7 @@ class CalibrationWorkflow:
     def _warm_up(self, equipment: Equipment) -> None:
         """Warm up the sensor; the frames are safe even if that fails."""
         try:
-            warm_up(equipment)
+            warm_sensor(equipment)
         except DeviceError as error:
             self._logger.warning("the sensor could not be warmed up: %s", error)
         except KeyboardInterrupt:
