@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from ostcal.capture.series_plan import CaptureWatcher, Equipment, RetryRules
 from ostcal.clock import Clock, FastClock, SystemClock
 from ostcal.config import CameraSection, Config, ConfigSource, load_config
-from ostcal.devices.alpaca_link import Timeouts
 from ostcal.devices.alpaca import open_alpaca_camera, open_alpaca_cover, open_alpaca_filter_wheel
+from ostcal.devices.alpaca_link import Timeouts
 from ostcal.devices.protocols import Camera
 from ostcal.errors import OstcalError
 
