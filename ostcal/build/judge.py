@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from ostcal.library.planes import MasterWriter
 from ostcal.library.store import MasterStore
 from ostcal.measure.findings import Finding, Outcome, worst
 from ostcal.measure.frames.check_frames import check_frames
-from ostcal.measure.frames.rejected import check_rejected
+from ostcal.measure.frames.unlike_others import check_rejected
 from ostcal.measure.masters.against_previous import ComparedMaster, compare_masters
 from ostcal.measure.masters.check_master import MasterFacts, check_master
 from ostcal.measure.masters.defects import Defect, SampleModel
@@ -263,7 +263,7 @@ def _scan_document(scan: MasterScan) -> dict[str, Any]:
         "n_not_positive": scan.n_not_positive,
         "defects": {str(defect.name).lower(): scan.counts[defect] for defect in Defect},
         "columns": [column.column for column in scan.columns],
-        "hottest": [dict(pixel.as_dict()) for pixel in scan.strongest],
+        "hottest": [asdict(pixel) for pixel in scan.strongest],
         "histogram": {
             "start": scan.histogram.start,
             "step": scan.histogram.step,

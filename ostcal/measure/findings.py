@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from ostcal.codec import to_values_with_nulls
+
 
 class Outcome(StrEnum):
     """How a check ended; the order is that of severity."""
@@ -39,16 +41,8 @@ class Finding:
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON values; numbers that are not finite become ``None``."""
-        value, limit = (x if x is not None and math.isfinite(x) else None for x in (self.value, self.limit))
-        return {
-            "check": self.check,
-            "outcome": str(self.outcome),
-            "value": value,
-            "limit": limit,
-            "unit": self.unit,
-            "text": self.text,
-            "frame": self.frame,
-        }
+        values: dict[str, Any] = to_values_with_nulls(self)
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Finding:
@@ -80,3 +74,21 @@ def outcome_above(value: float, warn_above: float, fail_above: float = math.inf)
     if value > fail_above:
         return Outcome.FAIL, fail_above
     return (Outcome.WARN if value > warn_above else Outcome.PASS), warn_above
+
+
+def finding_above(
+    check: str, value: float, warn_above: float, text: str, *, fail_above: float = math.inf, unit: str = ""
+) -> Finding:
+    """Judge a value that should be small."""
+    outcome, limit = outcome_above(value, warn_above, fail_above)
+    if outcome is Outcome.FAIL and value <= 1:
+        text += f"; failed above {100 * fail_above:.3g} %"
+    return Finding(check=check, outcome=outcome, value=value, limit=limit, unit=unit, text=text)
+
+
+def finding_below(check: str, value: float, warn_below: float, text: str, *, fail_below: float = 0.0) -> Finding:
+    """Judge a value that should be large."""
+    if value < fail_below:
+        return Finding(check=check, outcome=Outcome.FAIL, value=value, limit=fail_below, text=text)
+    outcome = Outcome.WARN if value < warn_below else Outcome.PASS
+    return Finding(check=check, outcome=outcome, value=value, limit=warn_below, text=text)

@@ -40,10 +40,6 @@ class LiveCheck(StrEnum):
     GRADIENT = "light gradient"
 
 
-LIGHT_CHECKS = (LiveCheck.ABOVE_BIAS, LiveCheck.SINCE_START, LiveCheck.GRADIENT)
-"""Those that speak of light in a dark."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
     """The outcome of one check of one frame."""

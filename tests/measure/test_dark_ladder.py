@@ -68,8 +68,8 @@ def test_every_pixel_is_the_literal_weighted_fit(exposures_s: list[float], scala
         (offset, rate), covariance, chi_square = literal_fit(levels, exposures_s, planes[(slice(None), *pixel)])
         assert fit.offset_adu[pixel] == pytest.approx(offset, abs=2e-3)
         assert fit.rate_adu_per_s[pixel] == pytest.approx(rate, rel=1e-4, abs=1e-5)
-        assert fit.offset_uncertainty_adu[pixel] == pytest.approx(math.sqrt(covariance[0, 0]), rel=1e-3)
-        assert fit.rate_uncertainty_adu_per_s[pixel] == pytest.approx(math.sqrt(covariance[1, 1]), rel=1e-3)
+        assert fit.uncertainty_at(0.0)[pixel] == pytest.approx(math.sqrt(covariance[0, 0]), rel=1e-3)
+        assert np.sqrt(fit.rate_variance)[pixel] == pytest.approx(math.sqrt(covariance[1, 1]), rel=1e-3)
         if count > 2:
             assert fit.chi_square[pixel] == pytest.approx(chi_square, rel=1e-3, abs=1e-4)
         if count == 2:
@@ -94,7 +94,7 @@ def test_saturated_and_missing_samples_are_left_out_pixel_by_pixel() -> None:
     assert fit.rate_adu_per_s[0, 0] == pytest.approx(rate, rel=1e-4)
     assert fit.offset_adu[0, 0] == pytest.approx(offset, abs=1e-3)
     assert fit.chi_square[0, 0] == pytest.approx(chi_square, rel=1e-3)
-    assert fit.rate_uncertainty_adu_per_s[0, 0] == pytest.approx(math.sqrt(covariance[1, 1]), rel=1e-3)
+    assert np.sqrt(fit.rate_variance)[0, 0] == pytest.approx(math.sqrt(covariance[1, 1]), rel=1e-3)
     (_, rate), _, _ = literal_fit(masters[1:, 0, 1].astype(np.float64), EXPOSURES[1:], np.ones(3))
     assert fit.rate_adu_per_s[0, 1] == pytest.approx(rate, rel=1e-4)
     exact = (float(masters[1, 0, 2]) - float(masters[0, 0, 2])) / 10
@@ -123,8 +123,8 @@ def test_pulls_and_chi_square_are_those_of_honest_uncertainties() -> None:
     masters, offset, rate = ladder(np.random.default_rng(4), (400, 500), noise_adu=2.0)
     fit = fit_ladder(masters, EXPOSURES, [4.0] * 4)
     pulls = (
-        (fit.rate_adu_per_s - rate) / fit.rate_uncertainty_adu_per_s,
-        (fit.offset_adu - offset) / fit.offset_uncertainty_adu,
+        (fit.rate_adu_per_s - rate) / np.sqrt(fit.rate_variance),
+        (fit.offset_adu - offset) / fit.uncertainty_at(0.0),
         (fit.level_at(100.0) - offset - 100 * rate) / fit.uncertainty_at(100.0),
     )
     for pull in pulls:  # 200,000 pixels: known to 0.2 %

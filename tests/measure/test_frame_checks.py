@@ -18,9 +18,9 @@ from ostcal.inputs.grouping import GroupRules, group_frames
 from ostcal.measure.findings import Finding, Outcome, worst
 from ostcal.measure.frames.check_frames import check_frames
 from ostcal.measure.frames.merge_survey import merge_blocks
-from ostcal.measure.frames.rejected import check_rejected
 from ostcal.measure.frames.survey import SeriesSurvey, sampled_blocks
 from ostcal.measure.frames.survey_block import survey_block
+from ostcal.measure.frames.unlike_others import check_rejected
 from ostcal.measure.limits import FrameLimits
 from ostcal.simulator.sensor import SENSORS, Exposure, SensorModel
 

@@ -13,9 +13,8 @@ from ostcal.measure.limits import MasterLimits
 from ostcal.measure.masters.against_previous import ComparedMaster, compare_masters
 from ostcal.measure.masters.check_master import MasterFacts, check_master
 from ostcal.measure.masters.dust import dust_shadows
-from ostcal.measure.masters.scan_result import plane_reader
 from ostcal.simulator.sensor import SENSORS, Dust, Filter, SensorModel
-from support.master_samples import QUIET, Master, combined, frames_of, master_of, small
+from support.master_samples import QUIET, Master, combined, frames_of, master_of, plane_reader, small
 
 DEMO, BAYER = SENSORS["demo"], SENSORS["bayer"]
 KINDS = [FrameType.BIAS, FrameType.DARK, FrameType.FLAT]

@@ -15,10 +15,10 @@ from ostcal.frames import FrameType
 from ostcal.measure.masters.defects import Defect, SampleModel
 from ostcal.measure.masters.scan import FINE, scan_master
 from ostcal.measure.masters.scan_kernels import CELL
-from ostcal.measure.masters.scan_result import Plane, cell_rectangles, plane_reader
+from ostcal.measure.masters.scan_result import Plane, cell_rectangles
 from ostcal.simulator.sensor import SENSORS
 from support.amounts import amount
-from support.master_samples import QUIET, Master, assert_same_scan, master_of, small
+from support.master_samples import QUIET, Master, assert_same_scan, master_of, plane_reader, small
 
 DEMO, BAYER = SENSORS["demo"], SENSORS["bayer"]
 SMALL = [small(DEMO, 1), small(BAYER, 1), small(QUIET, 1)]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostcal.measure.frames.rejected import OUTLYING_FACTOR, OUTLYING_SHARE, outlying_frames
+from ostcal.measure.frames.unlike_others import OUTLYING_FACTOR, OUTLYING_SHARE, outlying_frames
 
 PIXELS = 10_000
 counts = st.lists(st.integers(0, PIXELS), max_size=40)

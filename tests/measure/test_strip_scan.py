@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ostcal.frames import FrameType
-from ostcal.measure.masters.scan_result import MasterScan, plane_reader
+from ostcal.measure.masters.scan_result import MasterScan
 from ostcal.measure.masters.strip_scan import RunningScans, StripScan
 from ostcal.simulator.sensor import SENSORS
 from support.amounts import amount
-from support.master_samples import Master, assert_same_scan, master_of, small
+from support.master_samples import Master, assert_same_scan, master_of, plane_reader, small
 
 KINDS = [("demo", FrameType.DARK), ("bayer", FrameType.DARK), ("demo", FrameType.BIAS), ("demo", FrameType.FLAT)]
 HEIGHT = 300

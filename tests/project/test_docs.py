@@ -14,19 +14,18 @@ from ostcal.library.master_header import defect_cards
 from ostcal.measure.findings import Finding
 from ostcal.measure.frames.check_frames import check_frames
 from ostcal.measure.frames.merge_survey import merge_blocks
-from ostcal.measure.frames.rejected import OUTLYING_FACTOR, OUTLYING_SHARE, check_rejected
 from ostcal.measure.frames.survey import RESIDUAL_SIGMAS
 from ostcal.measure.frames.survey_block import survey_block
 from ostcal.measure.frames.trend import TREND_FRAMES
+from ostcal.measure.frames.unlike_others import OUTLYING_FACTOR, OUTLYING_SHARE, check_rejected
 from ostcal.measure.limits import DefectLimits, MasterLimits
 from ostcal.measure.live import LiveCheck
 from ostcal.measure.masters.against_previous import ComparedMaster, compare_masters
 from ostcal.measure.masters.check_master import check_master
 from ostcal.measure.masters.defects import Defect
-from ostcal.measure.masters.scan_result import plane_reader
 from ostcal.simulator.sensor import SENSORS
 from support.folders import ROOT
-from support.master_samples import exposure_of, frames_of, master_of, small
+from support.master_samples import exposure_of, frames_of, master_of, plane_reader, small
 
 PAGE = (ROOT / "docs" / "quality.md").read_text(encoding="utf-8")
 FORMATS = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from ostcal.frames import FrameType, SampleEncoding
 from ostcal.measure.masters.check_master import MasterFacts
 from ostcal.measure.masters.defects import SampleModel
 from ostcal.measure.masters.scan import scan_master
-from ostcal.measure.masters.scan_result import MasterScan, plane_reader
+from ostcal.measure.masters.scan_result import MasterScan, Plane, PlaneReader
 from ostcal.measure.masters.strip_scan import RunningScans, StripScan
 from ostcal.simulator.sensor import SENSORS, BiasPattern, DarkCurrent, Exposure, SensorModel
 
@@ -34,6 +35,16 @@ QUIET = replace(
 def small(sensor: SensorModel, seed: int) -> SensorModel:
     """Give a cut-out of a sensor: a tenth of its pixels, no multiple of a cell."""
     return replace(sensor, width=410, height=300, seed=seed)
+
+
+def plane_reader(master: NDArray[np.floating], std: NDArray[np.floating], n_used: NDArray[np.integer]) -> PlaneReader:
+    """Return a reader of planes that are in memory, for `scan_master`."""
+    planes = {"master": master, "std": std, "n_used": n_used}
+
+    def read_rows(plane: Plane, start: int, stop: int) -> NDArray[Any]:
+        return planes[plane][start:stop]
+
+    return read_rows
 
 
 def exposure_of(kind: FrameType, sensor: SensorModel) -> Exposure:

@@ -135,6 +135,49 @@ class TransferCurve:
             slope = float(np.sum(weight * signal * variance) / np.sum(weight * signal**2))
         return slope
 
+    def slope_uncertainty(self, slope: float) -> float:
+        """Return the standard deviation of the slope: noise of the flats' and darks' variances, and excess scatter."""
+        used = self.used
+        signal, errors = self.signal_adu[used], self.errors(slope)[used]
+        weight = 1 / errors**2
+        denominator = float(np.sum(weight * signal**2))
+        flats = float(np.sum(weight * signal**2 * self.inflation[used])) / denominator**2
+        lever = np.bincount(self.cell[used], weight * signal, GRID**2)
+        dark_error = np.zeros(GRID**2)
+        np.maximum.at(dark_error, self.cell[used], self.dark_error_adu2[used])
+        darks = float(np.sum((lever * dark_error) ** 2)) / denominator**2
+        residual = (self.variance_adu2[used] - slope * signal) / errors
+        excess = max(1.0, float(np.sum(residual**2)) / max(1, residual.size - 1))
+        return math.sqrt(excess * flats + darks)
+
+    def end_of_linear_range(self, used: NDArray[np.bool_]) -> float:
+        """Return the signal from which on the variance falls behind, going up from the faintest points.
+
+        Near full well charge spills into neighbours, and a clipped pixel has no noise: the variance turns over
+        (Janesick 2001, 2.2.3). If the variance of the brightest points is not below that of fainter ones, nothing turns
+        over, and faint points that are too noisy do not make the bright ones look too quiet.
+        """
+        bins = np.floor(np.log2(self.signal_adu) * 6).astype(np.int64)  # 12 % of signal each
+        members = [used & (bins == one) for one in np.unique(bins[used])]
+        variances = [float(np.median(self.variance_adu2[m])) for m in members]
+        if variances[-1] > TURNED_SHARE * max(variances):
+            return math.inf
+        total, weights = 0.0, 0.0
+        for one, variance in zip(members, variances, strict=True):
+            signal = float(np.median(self.signal_adu[one]))
+            ratio = variance / signal
+            reference = total / weights if weights else ratio
+            dark = float(np.median(self.dark_variance_adu2[one]))
+            noise = float(np.median(self.relative_error[one])) * (max(reference, ratio) + dark / signal)
+            error = math.hypot(1.5 * noise / math.sqrt(np.count_nonzero(one)), ratio * DARK_LEVEL_ERROR_ADU / signal)
+            limit = reference * (1 - TURNOVER_SHARE) - 4 * math.hypot(error, math.sqrt(1 / weights) if weights else 0.0)
+            if ratio < limit:
+                return float(np.min(self.signal_adu[one])) * TURNOVER_MARGIN
+            if error > 0:
+                total += ratio / error**2
+                weights += 1 / error**2
+        return math.inf
+
     def summary(self) -> PhotonTransfer:
         """Return the mean over the pairs of each cell and series; a point is used if most of its pairs are."""
         _, where = np.unique(self.series * GRID**2 + self.cell, return_inverse=True)
@@ -215,7 +258,7 @@ def _linear_points(curve: TransferCurve) -> NDArray[np.bool_]:
     used = curve.used
     if not np.any(used):
         return used
-    used = used & (curve.signal_adu <= _end_of_linear_range(curve, used))
+    used = used & (curve.signal_adu <= curve.end_of_linear_range(used))
     if not np.any(used):
         return used
     slope = float(np.quantile(curve.variance_adu2[used] / curve.signal_adu[used], 0.3))
@@ -233,35 +276,6 @@ def _linear_points(curve: TransferCurve) -> NDArray[np.bool_]:
     return used
 
 
-def _end_of_linear_range(curve: TransferCurve, used: NDArray[np.bool_]) -> float:
-    """Return the signal from which on the variance falls behind, going up from the faintest points.
-
-    Near full well charge spills into neighbours, and a clipped pixel has no noise: the variance turns over (Janesick
-    2001, 2.2.3). Where the variance of the brightest points is not below that of fainter ones, nothing turns over, and
-    faint points that are too noisy do not make the bright ones look too quiet.
-    """
-    bins = np.floor(np.log2(curve.signal_adu) * 6).astype(np.int64)  # 12 % of signal each
-    members = [used & (bins == one) for one in np.unique(bins[used])]
-    variances = [float(np.median(curve.variance_adu2[m])) for m in members]
-    if variances[-1] > TURNED_SHARE * max(variances):
-        return math.inf
-    total, weights = 0.0, 0.0
-    for one, variance in zip(members, variances, strict=True):
-        signal = float(np.median(curve.signal_adu[one]))
-        ratio = variance / signal
-        reference = total / weights if weights else ratio
-        dark = float(np.median(curve.dark_variance_adu2[one]))
-        noise = float(np.median(curve.relative_error[one])) * (max(reference, ratio) + dark / signal)
-        error = math.hypot(1.5 * noise / math.sqrt(np.count_nonzero(one)), ratio * DARK_LEVEL_ERROR_ADU / signal)
-        limit = reference * (1 - TURNOVER_SHARE) - 4 * math.hypot(error, math.sqrt(1 / weights) if weights else 0.0)
-        if ratio < limit:
-            return float(np.min(curve.signal_adu[one])) * TURNOVER_MARGIN
-        if error > 0:
-            total += ratio / error**2
-            weights += 1 / error**2
-    return math.inf
-
-
 def measure_gain(curve: TransferCurve) -> Measured | str:
     """Return the gain from the points of the linear range, e-/ADU, or why there is none."""
     used = curve.used
@@ -275,23 +289,7 @@ def measure_gain(curve: TransferCurve) -> Measured | str:
             "take brighter flats, below saturation"
         )
     slope = curve.slope(used)
-    uncertainty = _slope_uncertainty(curve, slope)
+    uncertainty = curve.slope_uncertainty(slope)
     if uncertainty > MAX_GAIN_UNCERTAINTY * slope:
         return f"it is uncertain by {100 * uncertainty / slope:.0f} %, more than {100 * MAX_GAIN_UNCERTAINTY:g} %"
     return Measured(value=1 / slope, uncertainty=uncertainty / slope**2)
-
-
-def _slope_uncertainty(curve: TransferCurve, slope: float) -> float:
-    """Return the standard deviation of the slope: noise of the flats' variances, of the darks', and excess scatter."""
-    used = curve.used
-    signal, errors = curve.signal_adu[used], curve.errors(slope)[used]
-    weight = 1 / errors**2
-    denominator = float(np.sum(weight * signal**2))
-    flats = float(np.sum(weight * signal**2 * curve.inflation[used])) / denominator**2
-    lever = np.bincount(curve.cell[used], weight * signal, GRID**2)
-    dark_error = np.zeros(GRID**2)
-    np.maximum.at(dark_error, curve.cell[used], curve.dark_error_adu2[used])
-    darks = float(np.sum((lever * dark_error) ** 2)) / denominator**2
-    residual = (curve.variance_adu2[used] - slope * signal) / errors
-    excess = max(1.0, float(np.sum(residual**2)) / max(1, residual.size - 1))
-    return math.sqrt(excess * flats + darks)

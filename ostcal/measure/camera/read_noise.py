@@ -117,7 +117,14 @@ def read_noise(
         reasons["read_noise_adu"] = f"it is lost in the converter's step of {step_adu:g} ADU"
         return None, None
     noise = math.sqrt(variance)
-    spread = _spread_noise(series, quantisation)
+    # The typical frame of a series is the mean of two, or the median of the means of three thirds: its variance is then
+    # 0.4487 x 3/n, its covariance with a frame 1/n. Frames differ from it by less than their noise.
+    spreads = []
+    for survey in (one.survey for one in series):
+        share = 0.5 if survey.n_frames == 2 else 1 - (2 - 3 * 0.4487) / survey.n_frames
+        spreads.append(float(np.nanmedian(survey.residual_std_adu)) ** 2 / share)
+    spread_variance = float(np.mean(spreads)) - quantisation
+    spread = math.sqrt(spread_variance) if spread_variance > 0 else None
     if spread is not None and abs(spread / noise - 1) > 0.1:
         notes.append(
             f"read noise: {noise:.3g} ADU from pairs, {spread:.3g} ADU from the spread of the pixels about the mean; "
@@ -148,18 +155,3 @@ def _mean_variance(series: Sequence[SurveyedSeries]) -> Measured | None:
     if n > 1:
         uncertainty = max(uncertainty, math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1) / n))
     return Measured(value=mean, uncertainty=uncertainty)
-
-
-def _spread_noise(series: Sequence[SurveyedSeries], quantisation: float) -> float | None:
-    """Return the read noise from what the frames differ from the typical frame of their series.
-
-    The typical frame is the mean of two, or the median of the means of three thirds: its variance is then 0.4487 x 3/n,
-    its covariance with a frame 1/n. The variance of the differences is smaller than that of a sample by these shares.
-    """
-    variances = []
-    for one in series:
-        n = one.survey.n_frames
-        share = 0.5 if n == 2 else 1 - (2 - 3 * 0.4487) / n
-        variances.append(float(np.nanmedian(one.survey.residual_std_adu)) ** 2 / share)
-    variance = float(np.mean(variances)) - quantisation
-    return math.sqrt(variance) if variance > 0 else None

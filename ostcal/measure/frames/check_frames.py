@@ -13,14 +13,18 @@ from collections.abc import Sequence
 
 from ostcal.frames import FrameType
 from ostcal.measure.findings import Finding
-from ostcal.measure.frames.flat_shape import check_flat_shape
-from ostcal.measure.frames.level_and_temperature import check_level, check_set_point, check_temperature
 from ostcal.measure.frames.level_changes import check_drift, check_lamp
 from ostcal.measure.frames.light_leak import check_light
-from ostcal.measure.frames.sample_range import check_range, check_saturation
 from ostcal.measure.frames.series_facts import SeriesFacts
+from ostcal.measure.frames.single_frames import (
+    check_level,
+    check_range,
+    check_saturation,
+    check_set_point,
+    check_temperature,
+)
 from ostcal.measure.frames.survey import SeriesSurvey
-from ostcal.measure.frames.unlike_others import check_unlike
+from ostcal.measure.frames.unlike_others import check_flat_shape, check_unlike
 from ostcal.measure.limits import FrameLimits
 
 

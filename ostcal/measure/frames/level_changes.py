@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ostcal.measure.findings import Finding, Outcome
-from ostcal.measure.frames.series_facts import SeriesFacts
-from ostcal.measure.frames.summary import percent, summarize, warning
+from ostcal.measure.frames.series_facts import SeriesFacts, percent, summarize, warning
 from ostcal.measure.frames.trend import TREND_FRAMES, Trend, find_trend
 
 
@@ -35,10 +34,17 @@ def check_drift(series: SeriesFacts) -> list[Finding]:
 
 
 def check_lamp(series: SeriesFacts) -> list[Finding]:
-    """Judge how steady the lamp is by the levels of flats of one exposure; levels of twilight are not judged."""
+    """Judge how steady the lamp is by the levels of flats of one exposure.
+
+    Levels of twilight are not judged: they change smoothly, in one direction, and by more than those of a lamp.
+    """
     limits, n = series.limits, series.survey.n_frames
-    typical = float(np.median(series.level_adu))
-    if not series.is_same_exposure or typical <= 0 or _is_twilight(series):
+    typical, is_twilight = float(np.median(series.level_adu)), False
+    if len(series.level_adu) >= 3 and series.level_adu.min() > 0:
+        steps = np.diff(np.log(series.level_adu))
+        is_far = abs(float(steps.sum())) > limits.twilight_share
+        is_twilight = is_far and bool(np.all(steps > 0) or np.all(steps < 0))
+    if not series.is_same_exposure or typical <= 0 or is_twilight:
         text = "levels are not compared: exposures differ, or the light changes as the sky does"
         return [
             Finding(check=check, outcome=Outcome.PASS, value=None, limit=None, text=text)
@@ -87,12 +93,3 @@ def _jumps(series: SeriesFacts, trend: Trend, limit: float, unit: str) -> list[F
         text = f"from here on the level is {shown(trend.step)} from what it was (limit {bound})"
         bad.append(warning("level jump", abs(trend.step), limit, text, series.frame(trend.step_at), unit))
     return bad
-
-
-def _is_twilight(series: SeriesFacts) -> bool:
-    """Return whether the level changes far and smoothly: by more than a lamp does, and in one direction."""
-    level = series.level_adu
-    if len(level) < 3 or level.min() <= 0:
-        return False
-    change = np.diff(np.log(level))
-    return abs(float(change.sum())) > series.limits.twilight_share and bool(np.all(change > 0) or np.all(change < 0))

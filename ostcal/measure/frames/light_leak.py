@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from ostcal.measure.findings import Finding
 from ostcal.measure.frames.level_changes import jump_limit_adu
-from ostcal.measure.frames.series_facts import SeriesFacts
-from ostcal.measure.frames.summary import summarize, warning
+from ostcal.measure.frames.series_facts import SeriesFacts, summarize, warning
 from ostcal.measure.frames.trend import find_growing_shape, find_trend, first_above
 
 Float = NDArray[np.float64]
 
 _CHECK = "light leak"
+_MAY_REACH = "light may reach the sensor"
 
 
 def check_light(series: SeriesFacts, read_noise_adu: float | None, gain_e_per_adu: float | None) -> list[Finding]:
@@ -30,33 +30,35 @@ def check_light(series: SeriesFacts, read_noise_adu: float | None, gain_e_per_ad
     ranges = np.asarray(shape.max(axis=1) - shape.min(axis=1))
     usual = 4 * float(np.median(ranges)) if len(series.index) >= 3 else 0.0
     limit = max(limits.least_adu, limits.dark_shape_noises * series.noise_adu, 9 * series.cell_noise_adu, usual)
-    whole = _by_noise(series, read_noise_adu, gain_e_per_adu) or _across(series)
-    growing = _growing(series)
-    bad = [whole] if whole is not None else []
-    bad += [growing] if growing is not None else _in_frames(series, shape, ranges, limit)
+    bad = _in_series(series, read_noise_adu, gain_e_per_adu)
+    rise_limit = max(limits.least_adu, limits.rise_share * series.max_adu)
+    trend = find_trend(series.level_adu, jump_limit_adu(series))
+    if trend.change > 0 and trend.is_beyond(rise_limit):
+        text = f"the level grows by {trend.change:.4g} ADU over the series (limit {rise_limit:.4g} ADU)"
+        frame = series.frame(first_above(series.level_adu - series.level_adu[0], rise_limit))
+        bad.append(warning(_CHECK, trend.change, rise_limit, f"{text}: {_MAY_REACH}", frame, "ADU"))
+    elif len(series.index) >= 3:
+        bad += _in_frames(series, shape, ranges, limit, rise_limit)
     most = float(ranges.max(initial=0.0))
     text = f"frames differ by up to {most:.3g} ADU in shape (limit {limit:.3g} ADU), and by no light"
     return summarize(_CHECK, bad, text, n_frames=series.survey.n_frames, value=most, limit=limit, unit="ADU")
 
 
-def _by_noise(series: SeriesFacts, read_noise_adu: float | None, gain_e_per_adu: float | None) -> Finding | None:
-    """Estimate the signal from its shot noise: variance = read noise^2 + signal / gain (photon transfer)."""
-    if not (read_noise_adu and gain_e_per_adu and series.noise_is_known and math.isfinite(series.max_adu)):
-        return None
-    signal = (series.noise_adu**2 - read_noise_adu**2) * gain_e_per_adu
-    limits = series.limits
-    limit = (limits.leak_share + limits.leak_share_per_s * series.exposure_s) * series.max_adu
-    text = (
-        f"its noise, {series.noise_adu:.3g} ADU, is that of {signal:.4g} ADU of light or dark current "
-        f"(limit {limit:.4g} ADU): light may reach the sensor"
-    )
-    return warning(_CHECK, signal, limit, text, None, "ADU") if signal > limit else None
+def _in_series(series: SeriesFacts, read_noise_adu: float | None, gain_e_per_adu: float | None) -> list[Finding]:
+    """Judge the whole series: a signal that its shot noise shows, else a slope across the frames.
 
-
-def _across(series: SeriesFacts) -> Finding | None:
-    """Judge the slope of the whole series, from medians of halves: glow in the corners is in neither."""
+    Photon transfer: variance = read noise^2 + signal / gain. The slope is that of medians of halves: glow in the
+    corners is in neither.
+    """
     if not math.isfinite(series.max_adu):
-        return None
+        return []
+    limits = series.limits
+    if read_noise_adu and gain_e_per_adu and series.noise_is_known:
+        signal = (series.noise_adu**2 - read_noise_adu**2) * gain_e_per_adu
+        limit = (limits.leak_share + limits.leak_share_per_s * series.exposure_s) * series.max_adu
+        if signal > limit:
+            text = f"its noise, {series.noise_adu:.3g} ADU, is that of {signal:.4g} ADU of light or dark current"
+            return [warning(_CHECK, signal, limit, f"{text} (limit {limit:.4g} ADU): {_MAY_REACH}", None, "ADU")]
     typical = np.median(series.cells_adu, axis=0)
     slopes = [
         2 * float(np.median(typical[place > 0]) - np.median(typical[place < 0]))
@@ -64,34 +66,17 @@ def _across(series: SeriesFacts) -> Finding | None:
         if (place > 0).any() and (place < 0).any()
     ]
     slope = max(map(abs, slopes), default=0.0)
-    limits = series.limits
     limit = (limits.gradient_share + limits.gradient_share_per_s * series.exposure_s) * series.max_adu
-    text = f"levels differ by {slope:.4g} ADU across the frames (limit {limit:.4g} ADU): light may reach the sensor"
-    return warning(_CHECK, slope, limit, text, None, "ADU") if slope > limit else None
+    text = f"levels differ by {slope:.4g} ADU across the frames (limit {limit:.4g} ADU): {_MAY_REACH}"
+    return [warning(_CHECK, slope, limit, text, None, "ADU")] if slope > limit else []
 
 
-def _growing(series: SeriesFacts) -> Finding | None:
-    """Judge a level that rises over the series."""
-    limit = max(series.limits.least_adu, series.limits.rise_share * series.max_adu)
-    trend = find_trend(series.level_adu, jump_limit_adu(series))
-    if not (trend.change > 0 and trend.is_beyond(limit)):
-        return None
-    frame = series.frame(first_above(series.level_adu - series.level_adu[0], limit))
-    text = (
-        f"the level grows by {trend.change:.4g} ADU over the series (limit {limit:.4g} ADU): light may reach the sensor"
-    )
-    return warning(_CHECK, trend.change, limit, text, frame, "ADU")
-
-
-def _in_frames(series: SeriesFacts, shape: Float, ranges: Float, limit: float) -> list[Finding]:
+def _in_frames(series: SeriesFacts, shape: Float, ranges: Float, limit: float, rise_limit: float) -> list[Finding]:
     """Judge single frames: a shape that grows, or differs by more than `limit`; a level above that of the others.
 
     Light only adds: the darker frames are the good ones, even where half of them saw light.
     """
-    if len(series.index) < 3:
-        return []
     limits = series.limits
-    rise_limit = max(limits.least_adu, limits.rise_share * series.max_adu)
     rise = series.level_adu - np.percentile(series.level_adu, 25)
     differs = np.zeros(len(shape), np.bool_)
     if series.has_shape:
@@ -106,6 +91,6 @@ def _in_frames(series: SeriesFacts, shape: Float, ranges: Float, limit: float) -
         what, value, bound = "different in parts from the others by", float(ranges[i]), limit
         if rise[i] > rise_limit:
             what, value, bound = "brighter than the others by", float(rise[i]), rise_limit
-        text = f"it is {what} {value:.4g} ADU (limit {bound:.3g} ADU): light may reach the sensor"
+        text = f"it is {what} {value:.4g} ADU (limit {bound:.3g} ADU): {_MAY_REACH}"
         bad.append(warning(_CHECK, value, bound, text, series.frame(i), "ADU"))
     return bad

@@ -1,15 +1,16 @@
-"""What all checks of the levels and shapes of a series look at."""
+"""What all checks of the levels and shapes of a series look at, and how their findings are summed up."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ostcal.frames import FrameType
+from ostcal.measure.findings import Finding, Outcome
 from ostcal.measure.frames.survey import GRID, SeriesSurvey
 from ostcal.measure.limits import FrameLimits
 
@@ -17,6 +18,8 @@ Float = NDArray[np.float64]
 
 FEW_PIXELS = 10
 """Pixels that say nothing by themselves: frames of 8 x 8 pixels have hot ones too."""
+MANY_FRAMES = 3
+"""Frames that are named one by one; of long series a quarter."""
 SHAPE_PIXELS = 64
 """Pixels of a cell from which on shapes are compared: a cosmic ray takes 4 and counts 5 noises, 0.3 of them here."""
 
@@ -104,3 +107,42 @@ class SeriesFacts:
             cell_places=(np.indices((GRID, GRID)).reshape(2, -1).T / (GRID - 1) - 0.5)[filled],
             level_adu=np.median(cells[index], axis=1) if len(index) else np.zeros(0),
         )
+
+
+def summarize(
+    check: str,
+    bad: Sequence[Finding],
+    text: str,
+    *,
+    n_frames: int,
+    value: float | None = None,
+    limit: float | None = None,
+    unit: str = "",
+) -> list[Finding]:
+    """Return the findings that are no pass, or a passing one with `text`, `value`, `limit` and `unit`.
+
+    Of each frame only the first finding counts. Many of them become one about the worst frame, with their number.
+    """
+    if not bad:
+        return [Finding(check=check, outcome=Outcome.PASS, value=value, limit=limit, unit=unit, text=text)]
+    by_frame: dict[int | None, Finding] = {}
+    for finding in bad:
+        by_frame.setdefault(finding.frame, finding)
+    whole = by_frame.pop(None, None)
+    single = list(by_frame.values())
+    if len(single) > max(MANY_FRAMES, n_frames // 4):
+        most = max(single, key=lambda finding: (finding.outcome is Outcome.FAIL, abs(finding.value or 0.0)))
+        counted = f"{most.text}; it is the worst of {len(single)} of {n_frames} frames"
+        whole = replace(most, text=counted if whole is None else f"{whole.text}; {counted}")
+        single = []
+    return single if whole is None else [whole, *single]
+
+
+def warning(check: str, value: float, limit: float, text: str, frame: int | None, unit: str = "") -> Finding:
+    """Return a warning about a frame, or about the series (``None``)."""
+    return Finding(check=check, outcome=Outcome.WARN, value=value, limit=limit, unit=unit, text=text, frame=frame)
+
+
+def percent(share: float) -> str:
+    """Write a share as a percentage."""
+    return f"{100 * share:.3g} %"

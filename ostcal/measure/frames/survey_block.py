@@ -90,33 +90,28 @@ def survey_block(
     bin_adu = 1.0
     if not np.issubdtype(samples.dtype, np.integer) and 0 < full_adu < math.inf:
         bin_adu = 2.0 ** round(math.log2(full_adu / 65536))  # floats between 0 and 1 need it
-    bins, bin_counts = _count_bins(samples, bin_adu)
+    # an odd distance of columns meets all colours of a Bayer sensor
+    few = samples[:, :, :: max(1, width // _HISTOGRAM_COLUMNS) | 1]
+    if samples.dtype == np.uint16:
+        counts = np.bincount(few.reshape(-1), minlength=1)
+        bins = np.flatnonzero(counts)
+        counts = counts[bins]
+    else:
+        if not np.issubdtype(samples.dtype, np.integer):
+            few = np.floor(few[np.isfinite(few)] / bin_adu)
+            few = few[np.abs(few) < _LARGEST_BIN]
+        bins, counts = np.unique(few.astype(np.int64), return_counts=True)
     return BlockSurvey(
         shape=shape,
         first_rows=np.array([first_row + start for start, _ in spans], np.int64),
         n_rows=np.array([stop - start for start, stop in spans], np.int64),
         **{name: np.stack([band[name] for band in bands]) for name in bands[0]},
         is_integer=bool(np.issubdtype(samples.dtype, np.integer)),
-        bins=bins,
-        bin_counts=bin_counts,
+        bins=bins.astype(np.int64),
+        bin_counts=counts.astype(np.int64),
         bin_adu=bin_adu,
         pedestal_adu=levels.pedestal_adu,
     )
-
-
-def _count_bins(samples: NDArray[Any], bin_adu: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Count the samples of some columns in bins: an odd distance of columns meets all colours of a Bayer sensor."""
-    stride = max(1, samples.shape[2] // _HISTOGRAM_COLUMNS) | 1
-    few = samples[:, :, ::stride]
-    if samples.dtype == np.uint16:
-        counts = np.bincount(few.reshape(-1), minlength=1)
-        bins = np.flatnonzero(counts)
-        return bins.astype(np.int64), counts[bins].astype(np.int64)
-    if not np.issubdtype(samples.dtype, np.integer):
-        few = np.floor(few[np.isfinite(few)] / bin_adu)
-        few = few[np.abs(few) < _LARGEST_BIN]
-    bins, counts = np.unique(few.astype(np.int64), return_counts=True)
-    return bins, counts.astype(np.int64)
 
 
 # ---- a band, unit by unit ----
@@ -206,8 +201,8 @@ def _compare(
     """Compare frames, less `centre`, with the typical frame and in pairs; `values` are overwritten."""
     n_frames, pixels = values.shape
     zero_adu = centre - levels.pedestal_adu
-    probe = _probe(values, zero_adu, levels.by_ratio)
-    typical = _typical(values, probe, np.float32(zero_adu))
+    probe = _Probe.of(values, zero_adu, levels.by_ratio)
+    typical = probe.typical(values, np.float32(zero_adu))
     shift = probe.offset + (probe.scale - 1) * np.float32(zero_adu)
     limit = np.float32(RESIDUAL_SIGMAS) * probe.sigma
     mean, squares = np.empty((2, n_frames))
@@ -218,7 +213,16 @@ def _compare(
     band["residual_squares_adu2"] += np.maximum(squares, 0.0)
     band["outlying"] += outlying
     if n_frames > 1:
-        band["pair_squares_adu2"][:, cell], band["pair_freedom"][:, cell] = _pair_squares(values, probe)
+        # Frames of levels s and t are weighted by sqrt(t / s) and sqrt(s / t): the typical frame, which is noisy too,
+        # drops out, and shot noise is the sum of both variances. (30 % apart, a plain difference is 3 % off.)
+        first = pairs_of(n_frames)
+        weight = np.sqrt(probe.scale[first] / probe.scale[first + 1])[:, 0]
+        limit = np.float32(PAIR_SIGMAS) * np.hypot(probe.sigma[first], probe.sigma[first + 1])
+        total, squares = np.empty((2, len(first)))
+        count = np.empty(len(first), np.int64)
+        compare_pairs(values, first, weight, limit[:, 0], total, squares, count)
+        band["pair_squares_adu2"][:, cell] = np.maximum(squares - total**2 / np.maximum(count, 1), 0.0)
+        band["pair_freedom"][:, cell] = np.maximum(count - 1, 0)
     # the level of the typical frame: a winsorized mean
     cut = math.ceil(_TAIL * pixels) if pixels > 2 * GRID else (pixels - 1) // 2
     ordered = np.partition(typical, (cut, pixels - 1 - cut))
@@ -237,45 +241,60 @@ class _Probe:
     sigma: NDArray[np.float32]
     """Noise of a sample."""
 
+    @classmethod
+    def of(cls, values: NDArray[np.float32], zero_adu: float, by_ratio: bool) -> _Probe:
+        """Measure frames whose samples are less a level, which is `zero_adu` above no light.
 
-def _probe(values: NDArray[np.float32], zero_adu: float, by_ratio: bool) -> _Probe:
-    """Measure frames whose samples are less a level, which is `zero_adu` above no light."""
-    # an odd stride meets all colours of a Bayer sensor
-    few = values[:, :: max(1, values.shape[1] // _PROBE) | 1].astype(np.float64)
-    typical = np.median(few, axis=0)
-    # the least noise that is believed: rounding to steps hides what is below it
-    steps = np.abs(np.diff(few, axis=0))
-    smallest = float(np.min(steps, where=steps > 0, initial=np.inf))
-    least = min(0.75 * smallest if math.isfinite(smallest) else 0.75, 16.0)
-    found = _ratios(few + zero_adu, typical + zero_adu, least) if by_ratio else None
-    if found is not None:
-        scale, rest = found
-        offset = np.zeros_like(scale)
-    else:
-        scale, rest = np.ones((len(few), 1)), few - typical
-        offset = np.median(rest, axis=1, keepdims=True)
-        rest -= offset
-    return _Probe(
-        scale=scale.astype(np.float32),
-        offset=offset.astype(np.float32),
-        sigma=(_noise(rest, scale, least) * np.sqrt(scale)).astype(np.float32),
-    )
+        By ratio only with light enough, and of pixels with half the light of the bright ones: the ratios in the gaps
+        of a spectrograph are noise.
+        """
+        # an odd stride meets all colours of a Bayer sensor
+        few = values[:, :: max(1, values.shape[1] // _PROBE) | 1].astype(np.float64)
+        typical = np.median(few, axis=0)
+        # the least noise that is believed: rounding to steps hides what is below it
+        steps = np.abs(np.diff(few, axis=0))
+        smallest = float(np.min(steps, where=steps > 0, initial=np.inf))
+        least = min(0.75 * smallest if math.isfinite(smallest) else 0.75, 16.0)
+        tenth = typical.size - 1 - typical.size // 10
+        bright = float(np.partition(typical, tenth)[tenth]) + zero_adu if by_ratio else 0.0
+        if bright > 0:
+            light, typical_light = few + zero_adu, typical + zero_adu
+            lit = typical_light >= bright / 2
+            scale = np.median(light[:, lit] / typical_light[lit], axis=1, keepdims=True)
+            scale = np.where(scale > 0, scale, 1.0)
+            rest = light - scale * typical_light
+            offset = np.zeros_like(scale)
+        if bright <= 0 or bright <= _LIT_NOISES * _noise(rest, scale, least):
+            scale, rest = np.ones((len(few), 1)), few - typical
+            offset = np.median(rest, axis=1, keepdims=True)
+            rest -= offset
+        return cls(
+            scale=scale.astype(np.float32),
+            offset=offset.astype(np.float32),
+            sigma=(_noise(rest, scale, least) * np.sqrt(scale)).astype(np.float32),
+        )
 
+    def typical(self, values: NDArray[np.float32], zero_adu: np.float32) -> NDArray[np.float32]:
+        """Return the median of the means of three thirds at the common level, less the same level as frames: (pixels,).
 
-def _ratios(few: Float, typical: Float, least: float) -> tuple[Float, Float] | None:
-    """Return the scale of each frame, and its differences from the scaled typical one; ``None`` without light enough.
-
-    Only pixels of half the bright ones' level count: the ratios in the gaps of a spectrograph are noise.
-    """
-    tenth = typical.size - 1 - typical.size // 10
-    bright = float(np.partition(typical, tenth)[tenth])
-    if bright <= 0:
-        return None
-    lit = typical >= bright / 2
-    scale = np.median(few[:, lit] / typical[lit], axis=1, keepdims=True)
-    scale = np.where(scale > 0, scale, 1.0)
-    rest = few - scale * typical
-    return (scale, rest) if bright > _LIT_NOISES * _noise(rest, scale, least) else None
+        Of two frames it is their mean.
+        """
+        means: list[NDArray[np.float32]] = []
+        stride = 1 if len(values) == 2 else 3
+        for third in range(min(stride, len(values))):
+            part = slice(third, None, stride)
+            total = np.add.reduce(values[part], axis=0)
+            scale, offset = self.scale[part], self.offset[part]
+            # samples are less the level and the sum is (sum of scales) x common + offsets - count x zero
+            total += np.float32(zero_adu * (len(scale) - scale.sum()) - offset.sum())
+            total /= scale.sum()
+            means.append(total)
+        if len(means) < 3:
+            return means[0]
+        low: NDArray[np.float32] = np.minimum(means[0], means[1])
+        high: NDArray[np.float32] = np.maximum(means[0], means[1])
+        np.minimum(high, means[2], out=high)
+        return np.maximum(low, high, out=low)
 
 
 def _noise(rest: Float, scale: Float, least: float) -> float:
@@ -284,41 +303,3 @@ def _noise(rest: Float, scale: Float, least: float) -> float:
         return 1.0
     steps = np.abs(np.diff(rest, axis=0)) / np.sqrt(scale[1:] + scale[:-1])
     return max(MAD_TO_STD * float(np.median(steps)), least)
-
-
-def _typical(values: NDArray[np.float32], probe: _Probe, zero_adu: np.float32) -> NDArray[np.float32]:
-    """Return the median of the means of three thirds at the common level, less the same level as frames: (pixels,).
-
-    Of two frames it is their mean.
-    """
-    means: list[NDArray[np.float32]] = []
-    stride = 1 if len(values) == 2 else 3
-    for third in range(min(stride, len(values))):
-        part = slice(third, None, stride)
-        total = np.add.reduce(values[part], axis=0)
-        scale, offset = probe.scale[part], probe.offset[part]
-        # samples are less the level and the sum is (sum of scales) x common + offsets - count x zero
-        total += np.float32(zero_adu * (len(scale) - scale.sum()) - offset.sum())
-        total /= scale.sum()
-        means.append(total)
-    if len(means) < 3:
-        return means[0]
-    low: NDArray[np.float32] = np.minimum(means[0], means[1])
-    high: NDArray[np.float32] = np.maximum(means[0], means[1])
-    np.minimum(high, means[2], out=high)
-    return np.maximum(low, high, out=low)
-
-
-def _pair_squares(values: NDArray[np.float32], probe: _Probe) -> tuple[Float, NDArray[np.int64]]:
-    """Return the squares of the differences of pairs, from their mean, and how many were kept, less 1: (pairs,).
-
-    Frames of levels s and t are weighted by sqrt(t / s) and sqrt(s / t): then the typical frame, which has noise of its
-    own, drops out, and shot noise gives the sum of both variances. (30 % apart, a plain difference is 3 % off.)
-    """
-    first = pairs_of(len(values))
-    weight = np.sqrt(probe.scale[first] / probe.scale[first + 1])[:, 0]
-    limit = np.float32(PAIR_SIGMAS) * np.hypot(probe.sigma[first], probe.sigma[first + 1])[:, 0]
-    total, squares = np.empty((2, len(first)))
-    count = np.empty(len(first), np.int64)
-    compare_pairs(values, first, weight, limit, total, squares, count)
-    return np.maximum(squares - total**2 / np.maximum(count, 1), 0.0), np.maximum(count - 1, 0)

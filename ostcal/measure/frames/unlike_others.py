@@ -1,22 +1,72 @@
-"""The check of the noise and the outlying pixels of each frame against those of the typical frame of its series."""
+"""Checks of frames that are unlike the others: the shape of flats, noise and outlying pixels, rejected samples."""
 
 from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
 
 import numpy as np
 
 from ostcal.measure.findings import Finding, Outcome, outcome_above
-from ostcal.measure.frames.series_facts import FEW_PIXELS, SeriesFacts
-from ostcal.measure.frames.summary import percent, summarize, warning
+from ostcal.measure.frames.series_facts import FEW_PIXELS, SeriesFacts, percent, summarize, warning
+from ostcal.measure.frames.trend import find_growing_shape
 
-_CHECK = "unlike others"
+OUTLYING_SHARE = 0.05
+"""A frame that lost this share of its pixels is worth a look; at 3 sigma a good one loses 0.3 to 2 %."""
+OUTLYING_FACTOR = 4.0
+"""And it must have lost this many times what the median frame lost."""
+
+
+def check_flat_shape(series: SeriesFacts) -> list[Finding]:
+    """Judge whether flats differ in more than level and slope: condensation, clouds, something before the lens.
+
+    Cells are compared as shares of the level with the median of the series, slopes across the frame taken out. Where
+    levels differ, the offset, which is not light, changes the contrast of vignetting by its share of the level:
+    differences in contrast are then taken out too.
+    """
+    limits, n = series.limits, series.survey.n_frames
+    check, limit = "flat shape", limits.flat_shape_share
+    if not series.has_shape or series.level_adu.min() <= 0:
+        text = "too few frames or pixels to compare their shapes"
+        return summarize(check, [], text, n_frames=n, limit=limit)
+    ratio = series.cells_adu / series.level_adu[:, np.newaxis]
+    typical = np.median(ratio, axis=0)
+    typical = np.where(typical > 0, typical, 1.0)
+    difference = ratio / typical - 1
+    columns = [np.ones(len(typical)), *series.cell_places.T]
+    if series.level_adu.max() > 1.1 * series.level_adu.min():
+        columns.append(1 / typical - np.mean(1 / typical))
+    basis = np.stack(columns, axis=1)
+    fitted = np.linalg.lstsq(basis, difference.T, rcond=None)[0]
+    slopes = np.hypot(fitted[1], fitted[2])  # from edge to edge
+    rest = difference - (basis @ fitted).T
+    noise = series.cell_noise_adu / float(np.median(series.level_adu))
+    limit = max(limit, 6 * noise)
+    most = np.abs(rest).max(axis=1)
+    bad = []
+    growth = find_growing_shape(rest, 1.5 * limit, noise)
+    if growth is not None:
+        text = f"from here on the shape changes, by {percent(growth.change)} in the end (limit {percent(limit)})"
+        bad = [warning(check, growth.change, limit, text, series.frame(growth.first))]
+    else:
+        for i in np.flatnonzero((most > limit) | (slopes > limits.flat_gradient_share)):
+            what, value, bound = "its slope", float(slopes[i]), limits.flat_gradient_share
+            if most[i] > limit:
+                what, value, bound = "a part of it", float(most[i]), limit
+            text = f"{what} differs by {percent(value)} from the other flats (limit {percent(bound)})"
+            bad.append(warning(check, value, bound, text, series.frame(i)))
+    highest = float(most.max())
+    text = f"shapes differ by up to {percent(highest)} (limit {percent(limit)}), slopes by {percent(slopes.max())}"
+    return summarize(check, bad, text, n_frames=n, value=highest, limit=limit)
 
 
 def check_unlike(series: SeriesFacts) -> list[Finding]:
     """Judge the noise of each frame, and its pixels beyond 5 noises; shot noise grows with the root of the level."""
     survey, limits, n = series.survey, series.limits, series.survey.n_frames
+    check = "unlike others"
     if len(series.index) < 3:
         text = "too few frames to tell which is unlike the others"
-        return summarize(_CHECK, [], text, n_frames=n, limit=limits.residual_factor)
+        return summarize(check, [], text, n_frames=n, limit=limits.residual_factor)
     residual = survey.residual_std_adu[series.index]
     scale = np.ones(len(residual))
     if series.is_flat and series.level_adu.min() > 0:
@@ -38,13 +88,54 @@ def check_unlike(series: SeriesFacts) -> list[Finding]:
                 f"{percent(share)} of its pixels are beyond 5 noises from the others (limit {percent(bound)}): {which}"
             )
             frame = series.frame(i)
-            bad.append(Finding(check=_CHECK, outcome=outcome, value=share, limit=bound, text=text, frame=frame))
+            bad.append(Finding(check=check, outcome=outcome, value=share, limit=bound, text=text, frame=frame))
         elif factor[i] > limits.residual_factor:
             text = f"its noise is {factor[i]:.2f} times that of the median frame (limit {limits.residual_factor:g})"
-            bad.append(warning(_CHECK, float(factor[i]), limits.residual_factor, text, series.frame(i)))
+            bad.append(warning(check, float(factor[i]), limits.residual_factor, text, series.frame(i)))
     most = float(factor.max())
     text = (
         f"no frame has more than {most:.2f} times the noise of the median frame (limit {limits.residual_factor:g}) or "
         f"{percent(float(outlying.max()))} of its pixels beyond 5 noises (limit {percent(limit)})"
     )
-    return summarize(_CHECK, bad, text, n_frames=n, value=most, limit=limits.residual_factor)
+    return summarize(check, bad, text, n_frames=n, value=most, limit=limits.residual_factor)
+
+
+def outlying_frames(rejected_per_frame: Sequence[int], n_pixels: int) -> list[int]:
+    """Return the frames that lost far more of their pixels to rejection than the others.
+
+    Parameters
+    ----------
+    rejected_per_frame : sequence of int
+        Samples of each frame that were not kept.
+    n_pixels : int
+        Pixels of a frame.
+    """
+    if len(rejected_per_frame) < 3 or n_pixels == 0:
+        return []
+    limit = _limit(rejected_per_frame, n_pixels)
+    return [index for index, count in enumerate(rejected_per_frame) if count > limit]
+
+
+def check_rejected(rejected_per_frame: Sequence[int], n_pixels: int) -> list[Finding]:
+    """Judge how many samples each combined frame lost to rejection; parameters as of `outlying_frames`."""
+    shares = [count / max(1, n_pixels) for count in rejected_per_frame]
+    limit = _limit(rejected_per_frame, n_pixels) / max(1, n_pixels)
+    bad = [
+        warning(
+            "rejected samples",
+            shares[i],
+            limit,
+            f"{percent(shares[i])} of its pixels were rejected (limit {percent(limit)})",
+            i,
+        )
+        for i in outlying_frames(rejected_per_frame, n_pixels)
+    ]
+    most = max(shares, default=0.0)
+    text = f"no frame lost more than {percent(most)} of its pixels to rejection (limit {percent(limit)})"
+    return summarize("rejected samples", bad, text, n_frames=len(shares), value=most, limit=limit)
+
+
+def _limit(rejected_per_frame: Sequence[int], n_pixels: int) -> float:
+    """Return the rejected samples of a frame up to which it is like the others."""
+    typical = statistics.median(rejected_per_frame) if rejected_per_frame else 0.0
+    return max(OUTLYING_SHARE * n_pixels, OUTLYING_FACTOR * typical)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,11 +10,10 @@ from numpy.typing import NDArray
 
 from ostcal.frames import FrameType
 from ostcal.measure.estimators import chi_square_bound, chi_square_median, half_spread
-from ostcal.measure.findings import Finding
+from ostcal.measure.findings import Finding, finding_above
 from ostcal.measure.limits import MasterLimits
 from ostcal.measure.masters.scan import FINE
 from ostcal.measure.masters.scan_result import PlaneReader
-from ostcal.measure.masters.verdicts import finding_above
 
 _COMPARED_BLOCKS = 32
 _COMPARED_ROWS = 16
@@ -52,7 +50,7 @@ def compare_masters(
     n_blocks = max(1, min(_COMPARED_BLOCKS, height // _COMPARED_ROWS))
     rows = min(_COMPARED_ROWS, height)
     starts = [i * (height - rows) // max(1, n_blocks - 1) for i in range(n_blocks)]
-    parts = [_compare_block(new, old, (start, start + rows), width) for start in starts]
+    parts = [_Block.of(new, old, (start, start + rows), width) for start in starts]
     expected = math.sqrt(float(np.mean([part.variance for part in parts])))
     spread = float(np.median([part.spread for part in parts]))
     factor = spread / expected if expected > 0 else 1.0
@@ -60,9 +58,23 @@ def compare_masters(
         f"pixels differ from those of the previous master by {spread * new.adu_per_unit:.3g} ADU, {factor:.2f} times "
         f"the noise of both (limit {limits.changed_noise_factor:.3g})"
     )
-    pixels = finding_above("pixels against previous", factor, limits.changed_noise_factor, text)
-    changes = _shape_changes(parts, expected, limits) if kind is FrameType.FLAT else _level_changes(parts, limits)
-    return [*changes, pixels]
+    against = finding_above("pixels against previous", factor, limits.changed_noise_factor, text)
+    shifts = np.concatenate([part.shifts for part in parts])
+    if kind is FrameType.FLAT:
+        least = max(0.01, 5 * expected / FINE)
+        share = float(np.mean(np.abs(shifts - np.median(shifts)) > least))
+        text = (
+            f"{100 * share:.3g} % of its area changed by more than {100 * least:.2g} % "
+            f"(limit {100 * limits.changed_share:.3g} %): dust that moved, or another light"
+        )
+        return [finding_above("shape against previous", share, limits.changed_share, text), against]
+    shift = float(np.median(shifts))
+    limit = max(limits.level_shift_adu, math.sqrt(float(np.mean([part.sample_variance for part in parts]))))
+    text = f"its level is {shift:+.3g} ADU from that of the previous master (limit {limit:.3g} ADU)"
+    level = finding_above("level against previous", abs(shift), limit, text, unit="ADU")
+    share = sum(part.new_hot for part in parts) / sum(part.n_pixels for part in parts)
+    text = f"{100 * share:.3g} % of the pixels became hot (limit {100 * limits.new_hot_share:.3g} %)"
+    return [level, finding_above("new hot pixels", share, limits.new_hot_share, text), against]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,51 +90,27 @@ class _Block:
     new_hot: int
     n_pixels: int
 
-
-def _level_changes(parts: list[_Block], limits: MasterLimits) -> Iterator[Finding]:
-    """Judge the level of a bias or dark and the pixels that became hot."""
-    shift = float(np.median(np.concatenate([part.shifts for part in parts])))
-    noise = math.sqrt(float(np.mean([part.sample_variance for part in parts])))
-    limit = max(limits.level_shift_adu, noise)
-    text = f"its level is {shift:+.3g} ADU from that of the previous master (limit {limit:.3g} ADU)"
-    yield finding_above("level against previous", abs(shift), limit, text, unit="ADU")
-    share = sum(part.new_hot for part in parts) / sum(part.n_pixels for part in parts)
-    text = f"{100 * share:.3g} % of the pixels became hot (limit {100 * limits.new_hot_share:.3g} %)"
-    yield finding_above("new hot pixels", share, limits.new_hot_share, text)
-
-
-def _shape_changes(parts: list[_Block], expected: float, limits: MasterLimits) -> Iterator[Finding]:
-    """Judge the parts of a flat that changed; `expected` is the noise of a pixel of the difference."""
-    changes = np.concatenate([part.shifts for part in parts])
-    least = max(0.01, 5 * expected / FINE)
-    share = float(np.mean(np.abs(changes - np.median(changes)) > least))
-    text = (
-        f"{100 * share:.3g} % of its area changed by more than {100 * least:.2g} % "
-        f"(limit {100 * limits.changed_share:.3g} %): dust that moved, or another light"
-    )
-    yield finding_above("shape against previous", share, limits.changed_share, text)
-
-
-def _compare_block(new: ComparedMaster, old: ComparedMaster, rows: tuple[int, int], width: int) -> _Block:
-    """Compare rows ``(start, stop)`` of two masters."""
-    difference = new.read_rows("master", *rows).astype(np.float64) - old.read_rows("master", *rows)
-    side = min(FINE, width)
-    whole = difference[:, : width - width % side].reshape(len(difference), -1, side)
-    shifts = np.nan_to_num(np.nanmedian(whole, axis=(0, 2)))
-    rest = whole - shifts[None, :, None]
-    rest = rest[np.isfinite(rest)]
-    spread = half_spread(rest) if rest.size else 0.0
-    sample_variance = _sample_variance(new, rows)
-    variance = sample_variance / new.n_frames + _sample_variance(old, rows) / old.n_frames
-    far = 10 * max(spread, math.sqrt(variance))
-    return _Block(
-        shifts=shifts,
-        spread=spread,
-        variance=variance,
-        sample_variance=sample_variance,
-        new_hot=int(np.count_nonzero(rest > far)) if far > 0 else 0,
-        n_pixels=max(1, rest.size),
-    )
+    @classmethod
+    def of(cls, new: ComparedMaster, old: ComparedMaster, rows: tuple[int, int], width: int) -> _Block:
+        """Compare rows ``(start, stop)`` of two masters."""
+        difference = new.read_rows("master", *rows).astype(np.float64) - old.read_rows("master", *rows)
+        side = min(FINE, width)
+        whole = difference[:, : width - width % side].reshape(len(difference), -1, side)
+        shifts = np.nan_to_num(np.nanmedian(whole, axis=(0, 2)))
+        rest = whole - shifts[None, :, None]
+        rest = rest[np.isfinite(rest)]
+        spread = half_spread(rest) if rest.size else 0.0
+        sample_variance = _sample_variance(new, rows)
+        variance = sample_variance / new.n_frames + _sample_variance(old, rows) / old.n_frames
+        far = 10 * max(spread, math.sqrt(variance))
+        return cls(
+            shifts=shifts,
+            spread=spread,
+            variance=variance,
+            sample_variance=sample_variance,
+            new_hot=int(np.count_nonzero(rest > far)) if far > 0 else 0,
+            n_pixels=max(1, rest.size),
+        )
 
 
 def _sample_variance(master: ComparedMaster, rows: tuple[int, int]) -> float:

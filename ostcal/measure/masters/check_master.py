@@ -15,13 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ostcal.frames import FrameType
-from ostcal.measure.findings import Finding, Outcome
+from ostcal.measure.findings import Finding, Outcome, finding_above, finding_below
 from ostcal.measure.limits import MasterLimits
-from ostcal.measure.masters.dark_checks import check_dark
+from ostcal.measure.masters.checks_by_kind import check_dark, check_flat
 from ostcal.measure.masters.defects import Defect
-from ostcal.measure.masters.flat_checks import check_flat
 from ostcal.measure.masters.scan_result import MasterScan, cell_rectangles
-from ostcal.measure.masters.verdicts import finding_above, finding_below
 
 CLIPPING_METHODS = ("sigma_clip", "winsorized_sigma_clip")
 REJECTS_BY_COUNT = ("minmax",)
@@ -65,31 +63,27 @@ def check_master(scan: MasterScan, facts: MasterFacts, limits: MasterLimits | No
     text = f"{n} frame{'s' if n != 1 else ''} (at least {limits.frames} are advised)"
     if n < 3 and facts.method_name in CLIPPING_METHODS:
         text += f"; {facts.method_name} cannot tell an outlier among fewer than 3"
-    findings = [finding_below("frames", n, limits.frames, text), *_rejection(scan, facts, limits)]
+    findings = [finding_below("frames", n, limits.frames, text)]
+    if facts.method_name not in REJECTS_BY_COUNT:
+        share = sum(facts.rejected_per_frame) / (scan.n_pixels * max(1, n))
+        warn, fail = limits.rejected_share, limits.rejected_share_fail
+        text = f"{100 * share:.2f} % of the samples were rejected (limit {100 * warn:.3g} %)"
+        findings.append(finding_above("rejected samples", share, warn, text, fail_above=fail))
+    shares = scan.rejected_cells - np.median(scan.rejected_cells)
+    band, cell = np.unravel_index(int(np.argmax(shares)), shares.shape)
+    share, warn = float(shares[band, cell]), limits.rejected_region_share
+    top, bottom, left, right = dict(cell_rectangles(scan))[int(band), int(cell)]
+    text = (
+        f"rows {top} to {bottom}, columns {left} to {right} lost {100 * share:.2f} % more of their samples than the "
+        f"median region (limit {100 * warn:.3g} %)"
+    )
+    findings.append(finding_above("rejected region", share, warn, text))
     if n >= 3 and scan.mean_noise > 0:
         findings += _noise(scan, facts, limits)
     findings += _defects(scan, limits)
     if scan.kind is FrameType.FLAT:
         return [*findings, *check_flat(scan, facts.full_scale_adu, limits)]
     return [*findings, *check_dark(scan, limits)]
-
-
-def _rejection(scan: MasterScan, facts: MasterFacts, limits: MasterLimits) -> Iterator[Finding]:
-    """Judge the rejected samples of the whole master and of its worst cell."""
-    if facts.method_name not in REJECTS_BY_COUNT:
-        share = sum(facts.rejected_per_frame) / (scan.n_pixels * max(1, facts.n_frames))
-        text = f"{100 * share:.2f} % of the samples were rejected (limit {100 * limits.rejected_share:.3g} %)"
-        warn, fail = limits.rejected_share, limits.rejected_share_fail
-        yield finding_above("rejected samples", share, warn, text, fail_above=fail)
-    shares = scan.rejected_cells - np.median(scan.rejected_cells)
-    band, cell = np.unravel_index(int(np.argmax(shares)), shares.shape)
-    value = float(shares[band, cell])
-    top, bottom, left, right = dict(cell_rectangles(scan))[int(band), int(cell)]
-    text = (
-        f"rows {top} to {bottom}, columns {left} to {right} lost {100 * value:.2f} % more of their "
-        f"samples than the median region (limit {100 * limits.rejected_region_share:.3g} %)"
-    )
-    yield finding_above("rejected region", value, limits.rejected_region_share, text)
 
 
 def _noise(scan: MasterScan, facts: MasterFacts, limits: MasterLimits) -> Iterator[Finding]:

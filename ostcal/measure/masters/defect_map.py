@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,10 +30,6 @@ class BadColumn:
     """Rows from `start` to before `stop`."""
     offset: float
     """From the columns beside it, in the master's unit; the median over its bands of rows."""
-
-    def as_dict(self) -> Mapping[str, float]:
-        """Return it as JSON values."""
-        return {"column": self.column, "start": self.start, "stop": self.stop, "offset": self.offset}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -172,12 +172,22 @@ def classify(kind: FrameType, pixels: Candidates, model: SampleModel, limits: De
     else:
         is_equal = (pixels.std <= 1e-6 * np.sqrt(pixels.sample_variance)) & (pixels.value < model.saturation)
         dead = is_equal & stuck_is_certain(pixels.sample_variance, pixels.n_used, model.step)
+    # Noise lifts a pixel by chance; only what is certainly more light than around it has photon noise.
+    light = model.excess_variance(np.maximum(pixels.excess, pixels.above) - chance)
+    expected = pixels.sample_variance + (0.0 if kind is FrameType.BIAS else light)
+    factor = np.maximum(limits.noisy_factor**2, chi_square_bound(pixels.n_used - 1, limits.noisy_sigma))
+    is_noisy = pixels.std.astype(np.float64) ** 2 > factor * expected
+    # The spread of a hot pixel is that of its own few samples: rejection by MAD then takes some 5 % of good ones.
+    n = model.n_frames
+    lost = np.where(above, np.maximum(pixels.lost, 0.05 * n), pixels.lost)
+    # Where the noise is below a step all samples of one value go together, 4 of 40 in 0.04 % of the pixels.
+    quiet = np.where(pixels.sample_variance < model.step**2, _QUIET_SHARE * n, 0)
     found = {
         Defect.HOT: above,
         Defect.COLD: below,
         Defect.DEAD: dead,
-        Defect.NOISY: _noisy(kind, pixels, chance, model, limits),
-        Defect.TELEGRAPH: _telegraph(pixels, above, model, limits),
+        Defect.NOISY: is_noisy & (n >= 3),
+        Defect.TELEGRAPH: n - pixels.n_used >= np.maximum(telegraph_bound(lost, n, limits), quiet),
         Defect.SATURATED: pixels.value >= model.saturation,
     }
     empty = ~np.isfinite(pixels.value) | (pixels.n_used == 0)
@@ -186,30 +196,3 @@ def classify(kind: FrameType, pixels: Candidates, model: SampleModel, limits: De
         bits[where & ~empty] |= np.uint8(bit)
     bits[empty] = np.uint8(Defect.NO_DATA)
     return bits
-
-
-def _noisy(
-    kind: FrameType, pixels: Candidates, chance: FloatArray, model: SampleModel, limits: DefectLimits
-) -> BoolArray:
-    """Return where samples scatter more than chi-square and photon noise allow.
-
-    Noise lifts a pixel by `chance`; only what is certainly more light than around it has photon noise.
-    """
-    if model.n_frames < 3:
-        return np.zeros(pixels.value.shape, dtype=np.bool_)
-    excess = np.maximum(pixels.excess, pixels.above) - chance
-    expected = pixels.sample_variance + (0.0 if kind is FrameType.BIAS else model.excess_variance(excess))
-    factor = np.maximum(limits.noisy_factor**2, chi_square_bound(pixels.n_used - 1, limits.noisy_sigma))
-    return np.asarray(pixels.std.astype(np.float64) ** 2 > factor * expected)
-
-
-def _telegraph(pixels: Candidates, hot: BoolArray, model: SampleModel, limits: DefectLimits) -> BoolArray:
-    """Return where more samples were rejected than around, for more than chance.
-
-    The spread of a hot pixel is that of its own few samples: rejection by MAD then takes some 5 % of good ones. Where
-    the noise is below a step all samples of one value go together, 4 of 40 in 0.04 % of the pixels.
-    """
-    lost = np.where(hot, np.maximum(pixels.lost, 0.05 * model.n_frames), pixels.lost)
-    quiet = np.where(pixels.sample_variance < model.step**2, _QUIET_SHARE * model.n_frames, 0)
-    rejected = model.n_frames - pixels.n_used
-    return np.asarray(rejected >= np.maximum(telegraph_bound(lost, model.n_frames, limits), quiet))

@@ -64,10 +64,6 @@ class HotPixel:
     excess: float
     """Above the median of its neighbours."""
 
-    def as_dict(self) -> Mapping[str, float]:
-        """Return it as JSON values."""
-        return {"row": self.row, "column": self.column, "value": self.value, "excess": self.excess}
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MasterScan:
@@ -130,13 +126,3 @@ def cell_rectangles(scan: MasterScan) -> Iterator[tuple[tuple[int, int], tuple[i
         for cell in range(scan.cells.shape[1]):
             left, right = cell * CELL, min((cell + 1) * CELL, scan.shape[1])
             yield (band, cell), (int(scan.edges[band]), int(scan.edges[band + 1]), left, right)
-
-
-def plane_reader(master: NDArray[np.floating], std: NDArray[np.floating], n_used: NDArray[np.integer]) -> PlaneReader:
-    """Return a reader of planes that are in memory."""
-    planes = {"master": master, "std": std, "n_used": n_used}
-
-    def read_rows(plane: Plane, start: int, stop: int) -> NDArray[Any]:
-        return planes[plane][start:stop]
-
-    return read_rows

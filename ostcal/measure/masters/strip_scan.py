@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -37,7 +36,7 @@ class RunningScans:
 
     def __init__(self, at_once: int) -> None:
         self._at_once = at_once
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._running: dict[StripScan, _ScanState] = {}
         self._ended: set[StripScan] = set()
 
@@ -46,18 +45,15 @@ class RunningScans:
         with self._lock:
             if scan not in self._running and scan not in self._ended:
                 if len(self._running) >= self._at_once:
-                    self._end(next(iter(self._running)))
+                    self.end(next(iter(self._running)))
                 self._running[scan] = new()
             return self._running.get(scan)
 
     def end(self, scan: StripScan) -> _ScanState | None:
         """End a scan, and return its state if it still has one."""
         with self._lock:
-            return self._end(scan)
-
-    def _end(self, scan: StripScan) -> _ScanState | None:
-        self._ended.add(scan)
-        return self._running.pop(scan, None)
+            self._ended.add(scan)
+            return self._running.pop(scan, None)
 
 
 class StripScan:
@@ -106,7 +102,7 @@ class StripScan:
         """
         state = self._running.state_of(self, self._new_state)
         if state is not None:
-            state.add(_Strip(start=start, master=master, std=std, n_used=n_used))
+            state.add(start, master, std, n_used)
 
     def result(self, read_rows: PlaneReader, *, step_rows: int, threads: int = 1) -> MasterScan:
         """Return the scan when all strips have come; once.
@@ -123,21 +119,6 @@ class StripScan:
 
     def _new_state(self) -> _ScanState:
         return _ScanState(self._new_pass(), self._bands_at_once)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Strip:
-    """Rows of the planes."""
-
-    start: int
-    master: FloatMap
-    std: FloatMap
-    n_used: NDArray[np.uint16]
-
-    @property
-    def stop(self) -> int:
-        """The row after the last."""
-        return self.start + len(self.master)
 
 
 class _BandBuffer:
@@ -164,19 +145,34 @@ class _ScanState:
         self._free_buffers: list[_BandBuffer] = []
         self._free_places: list[NDArray[np.int64]] = []
 
-    def add(self, strip: _Strip) -> None:
+    def add(self, start: int, master: FloatMap, std: FloatMap, n_used: NDArray[np.uint16]) -> None:
         """Scan the bands that are whole with this strip; copy its rows of the others."""
-        scan, start = self._pass, strip.start
+        scan, stop = self._pass, start + len(master)
         first_band = int(np.searchsorted(scan.edges, start - HALO, side="right")) - 1
-        end_band = int(np.searchsorted(scan.edges, strip.stop + HALO, side="left"))
+        end_band = int(np.searchsorted(scan.edges, stop + HALO, side="left"))
         for index in range(max(0, first_band), min(scan.n_bands, end_band)):
             first, last = scan.rows_of(index)
-            if start <= first and last <= strip.stop:
-                own = slice(int(scan.edges[index]) - start, int(scan.edges[index + 1]) - start)
-                rows = strip.master[first - start : last - start]
-                self._scan(scan.band(index, rows, strip.std[own], strip.n_used[own]))
-            else:
-                self._fill(index, strip)
+            top, bottom = int(scan.edges[index]), int(scan.edges[index + 1])
+            if start <= first and last <= stop:
+                own = slice(top - start, bottom - start)
+                rows = master[first - start : last - start]
+                self._scan(scan.band(index, rows, std[own], n_used[own]))
+                continue
+            buffer = self._buffer_of(index, last - first)
+            if buffer is None:
+                continue
+            copied = _copy(master, start, buffer.master, first, last)
+            _copy(std, start, buffer.std, top, bottom)
+            _copy(n_used, start, buffer.n_used, top, bottom)
+            with self._lock:
+                buffer.missing_rows -= copied
+                is_whole = buffer.missing_rows == 0
+            if is_whole:
+                n = bottom - top
+                self._scan(scan.band(index, buffer.master[: last - first], buffer.std[:n], buffer.n_used[:n]))
+                with self._lock:
+                    del self._waiting[index]
+                    self._free_buffers.append(buffer)
 
     def result(self, read_rows: PlaneReader, step_rows: int, threads: int) -> MasterScan:
         """Read the bands that are missing, and end the scan."""
@@ -189,6 +185,16 @@ class _ScanState:
             scan.add_all(read_rows, missing, step_rows, threads)
         return scan.result()
 
+    def _buffer_of(self, index: int, n_rows: int) -> _BandBuffer | None:
+        """Return the buffer of a band; ``None`` if too many waited when its first rows came: `result` reads it."""
+        with self._lock:
+            if index not in self._begun:
+                self._begun.add(index)
+                if len(self._waiting) < self._bands_at_once:
+                    self._waiting[index] = self._free_buffers.pop() if self._free_buffers else _BandBuffer(self._pass)
+                    self._waiting[index].missing_rows = n_rows
+            return self._waiting.get(index)
+
     def _scan(self, band: Band) -> None:
         with self._lock:
             places = self._free_places.pop() if self._free_places else None
@@ -198,36 +204,6 @@ class _ScanState:
         with self._lock:
             self._done.add(band.index)
             self._free_places.append(places)
-
-    def _fill(self, index: int, strip: _Strip) -> None:
-        """Copy the rows of a band from a strip, and scan it when none is missing.
-
-        A band is left for `result` if too many wait when its first rows come.
-        """
-        scan = self._pass
-        first, last = scan.rows_of(index)
-        start, stop = int(scan.edges[index]), int(scan.edges[index + 1])
-        with self._lock:
-            if index not in self._begun:
-                self._begun.add(index)
-                if len(self._waiting) < self._bands_at_once:
-                    self._waiting[index] = self._free_buffers.pop() if self._free_buffers else _BandBuffer(scan)
-                    self._waiting[index].missing_rows = last - first
-            buffer = self._waiting.get(index)
-        if buffer is None:
-            return
-        copied = _copy(strip.master, strip.start, buffer.master, first, last)
-        _copy(strip.std, strip.start, buffer.std, start, stop)
-        _copy(strip.n_used, strip.start, buffer.n_used, start, stop)
-        with self._lock:
-            buffer.missing_rows -= copied
-            is_whole = buffer.missing_rows == 0
-        if is_whole:
-            n_rows = stop - start
-            self._scan(scan.band(index, buffer.master[: last - first], buffer.std[:n_rows], buffer.n_used[:n_rows]))
-            with self._lock:
-                del self._waiting[index]
-                self._free_buffers.append(buffer)
 
 
 def _copy(rows: NDArray[Any], at: int, out: NDArray[Any], first: int, last: int) -> int:
