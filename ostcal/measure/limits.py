@@ -247,7 +247,7 @@ class DefectLimits:
     ] = 6.0
     """Beyond 6, chance gives 0.1 pixels of 61 MP."""
     own_sigma: Annotated[float, Limit("And in sigma of the pixel's own mean.", "sigma")] = 3.0
-    """A cosmic ray that was kept lifts the mean by 1 of these, whatever n."""
+    """A cosmic ray that was kept lifts the mean by 1 of these for any n."""
     low_response: Annotated[
         float, Limit("Response of a pixel of a flat against its neighbours: cold below.", "share")
     ] = 0.8

@@ -95,7 +95,7 @@ def saturation(saturated: int, n_pixels: int, limit_share: float) -> Verdict:
 
 
 def temperature(ccd_c: float, target_c: float, tolerance_c: float) -> Verdict:
-    """Judge the distance of the sensor from its set point; -10.5 and -9.5 are within 1, whatever floats make of it."""
+    """Judge the distance of the sensor from its set point; -10.5 and -9.5 are within 1, in spite of rounding."""
     distance_c = abs(ccd_c - target_c)
     return Verdict(
         check=LiveCheck.TEMPERATURE,

@@ -43,7 +43,7 @@ def test_neither_strips_nor_their_order_nor_threads_matter(data: st.DataObject) 
     sensor, kind = data.draw(st.sampled_from(KINDS))
     strips = data.draw(st.permutations(strips_of(data.draw(st.integers(1, HEIGHT)))))
     left_out = data.draw(st.integers(0, len(strips)))
-    along = master(sensor, kind).scan_along(
+    along = master(sensor, kind).scan_strips(
         strips[left_out:], data.draw(st.integers(0, 5)), data.draw(st.sampled_from([1, 2, 4]))
     )
     assert_same_scan(along, scan(sensor, kind))

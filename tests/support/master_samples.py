@@ -92,7 +92,7 @@ class Master:
             threads=threads,
         )
 
-    def scan_along(self, strips: Sequence[tuple[int, int]], bands_at_once: int = 8, threads: int = 1) -> MasterScan:
+    def scan_strips(self, strips: Sequence[tuple[int, int]], bands_at_once: int = 8, threads: int = 1) -> MasterScan:
         """Scan it by strips in this order, and read afterwards what did not come with them."""
         along = StripScan(
             (self.master.shape[0], self.master.shape[1]),

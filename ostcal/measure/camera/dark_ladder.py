@@ -216,7 +216,7 @@ class LadderQuality:
     n_hot: int
     hot_misfit: float
     """How far the masters of the median hot pixel are off its line beyond noise, relative to what the line rises over
-    the spread of exposures; 0 where there are too few hot pixels to tell."""
+    the spread of exposures; 0 with too few hot pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)

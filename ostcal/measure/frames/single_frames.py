@@ -13,7 +13,7 @@ from ostcal.measure.frames.survey import SeriesSurvey
 from ostcal.measure.limits import FrameLimits
 
 _ROUNDING_C = 1e-6
-"""-10.5 and -9.5 are within 1 degree, whatever floats make of it."""
+"""-10.5 and -9.5 are within 1 degree, in spite of rounding."""
 
 
 def check_range(survey: SeriesSurvey, limits: FrameLimits) -> list[Finding]:

@@ -1,4 +1,4 @@
-"""The compiled loops over the samples of a survey, for `ostcal.measure.survey`, which says what they are for.
+"""The compiled loops over the samples of a survey, for `ostcal.measure.frames.survey_block`.
 
 numpy goes through a unit of 40 frames, 1.5 MB, fifteen times; these go through it three times. Sums are float32 in many
 lanes: of the 10,000 samples of a frame in a unit, less a level near theirs, they keep six digits.

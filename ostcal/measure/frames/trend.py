@@ -86,7 +86,7 @@ def find_trend(values: Float, jump_limit: float) -> Trend:
 
 
 def _neighbours(values: Float) -> Float:
-    """Return the median of the four nearest other values of each, of all others where there are fewer: (n,)."""
+    """Return the median of the four nearest other values of each, or of all others of a short series: (n,)."""
     n = len(values)
     width = min(5, n)
     places = np.arange(n)[:, np.newaxis]

@@ -1,6 +1,6 @@
 """One pass over a master: its defects, levels, noise, profiles and histogram, in bounded memory.
 
-A master is scanned in bands of about 64 rows, whatever rows are read at once, so that no result depends on them.
+A master is scanned in bands of about 64 rows; no result depends on the rows that are read at once.
 A band is cut into cells of 64 columns. From sampled rows, sorted, each cell gets a level and a spread; means of the
 pieces of rows and columns in the cell, clipped at five spreads (flats: half of the level), take out what rows, columns,
 gradients, glow and vignetting do. What is left is compared with two limits for each cell, and only pixels beyond them

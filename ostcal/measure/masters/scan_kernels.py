@@ -1,6 +1,6 @@
-"""The compiled loops over every pixel of a master, for `ostcal.measure.master_scan`, which says what they are for.
+"""The compiled loops over every pixel of a master, for `ostcal.measure.masters.scan`, which says what they are for.
 
-A band of rows is gone through twice: once for what pieces of rows and columns have in common, once for the pixels that
+The rows of a band are read twice: once for what pieces of rows and columns have in common, once for the pixels that
 stand out from it. numpy needs a dozen passes for that, with rows of temporaries, and Python's lock between them: 0.52 s
 of one core for 61 MP, 0.33 s with these, and two threads seldom wait for each other.
 """
@@ -21,7 +21,7 @@ _LANES = 8
 
 @kernel
 def _clip_row(row: Any, mirrored: Any, low: Any, high: Any, level: Any, out: Any) -> None:
-    """Clip a row; where there is no number, put the level of the cell, so that it does not spread."""
+    """Clip a row; what is no number becomes the level of the cell, so that it does not spread."""
     width = np.uint64(row.shape[0])
     for x in range(width):
         value = row[x] if abs(row[x]) < np.inf else level[x]
@@ -148,7 +148,7 @@ def _mirror(index: int, n: int) -> int:
 
 @kernel
 def _even(rows: Any, segments: Any, columns: Any, level: Any, y: int, x: int) -> Any:
-    """Give a pixel without what pieces of its row and column have in common; where it is no number, the level."""
+    """Return a pixel less the patterns of its row and column; the level counts for what is no number."""
     value = rows[y, x] if abs(rows[y, x]) < np.inf else level[y & 1, x]
     return value - segments[y, x // CELL] - columns[x]
 

@@ -57,7 +57,7 @@ class RunningScans:
 
 
 class StripScan:
-    """A scan whose bands are made of the strips of the master, whatever their heights and order.
+    """A scan whose bands are made of the strips of the master, of any heights and in any order.
 
     The result is that of `ostcal.measure.masters.scan.scan_master`, to the bit. Threads may add strips at the same
     time.
