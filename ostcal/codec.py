@@ -13,7 +13,7 @@ import numbers
 import re
 import types
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Annotated, Any, Final, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -26,12 +26,14 @@ _MEANINGS: Final[Mapping[Any, str]] = {
     float: "is not a finite number",
     bool: "is neither true nor false",
     datetime: "is not a time such as 2026-11-21T08:42:00Z",
+    date: "is not a date such as 2026-11-21",
 }
 
 
-def between(lowest: int, highest: int) -> msgspec.Meta:
-    """Return the bounds of a whole number, for `typing.Annotated`."""
-    return msgspec.Meta(ge=lowest, le=highest, description=f"is not a whole number from {lowest} to {highest}")
+def between(lowest: float, highest: float) -> msgspec.Meta:
+    """Return the bounds of a number, for `typing.Annotated`; bounds of ``int`` are those of a whole number."""
+    kind = "whole number" if isinstance(highest, int) else "number"
+    return msgspec.Meta(ge=lowest, le=highest, description=f"is not a {kind} from {lowest} to {highest}")
 
 
 def matching(pattern: str, meaning: str) -> msgspec.Meta:
@@ -47,12 +49,14 @@ def to_values(value: Any) -> Any:
 def to_json(value: Any, *, indent: int | None = None) -> bytes:
     """Return a dataclass, or lists and mappings of them, as JSON in ASCII: one line, or indented for people.
 
+    numpy's numbers become plain ones.
+
     Raises
     ------
     ValueError
         If a number is not finite.
     """
-    values = msgspec.to_builtins(value, builtin_types=(datetime,))
+    values = msgspec.to_builtins(value, builtin_types=(datetime,), enc_hook=_plain_number)
     separators = (",", ":") if indent is None else None
     return json.dumps(values, default=_utc_text, allow_nan=False, indent=indent, separators=separators).encode("ascii")
 

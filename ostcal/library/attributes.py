@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Annotated, Any
 
-from ostcal.codec import from_values, to_values
+from ostcal.codec import between, from_values, matching, to_values
 from ostcal.engine.tasks import JobResult
 from ostcal.errors import StorageError
-from ostcal.frames import CameraSettings, FrameMetadata, FrameType
+from ostcal.frames import CameraSettings, FrameMetadata, FrameType, Side
 from ostcal.inputs.grouping import Group, GroupKey
 from ostcal.library.master_header import Card, Provenance
 from ostcal.naming import DAY_S
@@ -79,7 +78,7 @@ def attributes_of(
 
 
 def record_from_attributes(name: str, attributes: dict[str, Any]) -> MasterRecord:
-    """Read back what `attributes_of` gave.
+    """Read back what `attributes_of` returned.
 
     Raises
     ------
@@ -87,49 +86,56 @@ def record_from_attributes(name: str, attributes: dict[str, Any]) -> MasterRecor
         If something is missing or of a wrong kind.
     """
     try:
-        key = GroupKey(
-            frame_type=FrameType(attributes["frame_type"]),
-            settings=from_values(CameraSettings, attributes),
-            width=int(attributes["width"]),
-            height=int(attributes["height"]),
-            exposure_time_s=float(attributes["exposure_time_s"]),
-            filter_name=attributes["filter"],
-            temperature_c=attributes["temperature_c"],
-            bayer_pattern=attributes["bayer_pattern"],
-            bias_subtracted=bool(attributes["bias_subtracted"]),
-            night=date.fromisoformat(attributes["night"]) if attributes["night"] else None,
-            noon_utc_s=_noon(attributes.get("noon_utc_s")),
-        )
-        return MasterRecord(
-            name=name,
-            key=key,
-            made_at=datetime.fromisoformat(attributes["made_at"]),
-            calibration_id=str(attributes["calibration_id"]),
-            verdict=known_verdict(attributes.get("verdict")),
-            n_frames=len(attributes["inputs"]) if "inputs" in attributes else None,
-            recipe=str(attributes.get("recipe", "")),
-            files=tuple(_plain_name(name) for name in attributes.get("files", ())),
-        )
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise StorageError(
-            f"master {name}: its attributes are damaged ({error!r}); delete it or make it again"
-        ) from error
+        stored = from_values(_StoredAttributes, attributes)
+        settings = from_values(CameraSettings, attributes)
+    except ValueError as error:
+        raise StorageError(f"master {name}: its attributes are damaged: {error}; delete it or make it again") from error
+    key = GroupKey(
+        frame_type=stored.frame_type,
+        settings=settings,
+        width=stored.width,
+        height=stored.height,
+        exposure_time_s=stored.exposure_time_s,
+        filter_name=stored.filter,
+        temperature_c=stored.temperature_c,
+        bayer_pattern=stored.bayer_pattern,
+        bias_subtracted=stored.bias_subtracted,
+        night=stored.night,
+        noon_utc_s=stored.noon_utc_s,
+    )
+    return MasterRecord(
+        name=name,
+        key=key,
+        made_at=stored.made_at,
+        calibration_id=stored.calibration_id,
+        verdict=known_verdict(attributes.get("verdict")),
+        n_frames=len(stored.inputs) if stored.inputs is not None else None,
+        recipe=stored.recipe,
+        files=stored.files,
+    )
 
 
-def _noon(value: object) -> float | None:
-    """Read local noon, seconds after 0:00 UTC; masters of older versions have none."""
-    if value is None:
-        return None
-    if not isinstance(value, int | float) or not 0 <= value <= DAY_S:
-        raise ValueError(f"{value!r} is no time of day in seconds")
-    return float(value)
+@dataclass(frozen=True, kw_only=True)
+class _StoredAttributes:
+    """Attributes that every master has, and those of later versions, which may be absent."""
 
-
-def _plain_name(name: object) -> str:
-    """Refuse what leads out of the directory of the masters."""
-    if not isinstance(name, str) or not name or os.path.basename(name) != name or name in (".", ".."):
-        raise ValueError(f"{name!r} is no name of a file")
-    return name
+    frame_type: FrameType
+    width: Side
+    height: Side
+    exposure_time_s: float
+    filter: str | None
+    temperature_c: float | None
+    bayer_pattern: str | None
+    bias_subtracted: bool
+    night: date | None
+    made_at: datetime
+    calibration_id: str
+    inputs: tuple[str, ...] | None = None
+    recipe: str = ""
+    noon_utc_s: Annotated[float, between(0, DAY_S)] | None = None
+    """Local noon, seconds after 0:00 UTC."""
+    files: tuple[Annotated[str, matching(r"(?!\.{1,2}\Z)[^/\\\0]+", "a name of a file")], ...] = ()
+    """None of them leads out of the directory of the masters."""
 
 
 def known_verdict(value: object) -> str | None:

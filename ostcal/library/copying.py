@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
@@ -386,12 +386,7 @@ class _Download(_Copy):
         sync_directory(path.parent)  # before a file of the next step makes this one visible
 
     def _local(self, name: str) -> Path:
-        return self._root.joinpath(*_safe(name, self.plan.source))
-
-
-def _safe(name: str, source: str) -> Sequence[str]:
-    """Return the parts of a name that a server gave; none of them leads out of the directory."""
-    parts = name.split("/")
-    if any(part in ("", ".", "..") or os.sep in part or "\\" in part or ":" in part for part in parts):
-        raise StorageError(f"{source}: it holds {name!r}, which is no name of a file here")
-    return parts
+        parts = name.split("/")  # a server said it; none of them may lead out of the directory
+        if any(part in ("", ".", "..") or os.sep in part or "\\" in part or ":" in part for part in parts):
+            raise StorageError(f"{self.plan.source}: it holds {name!r}, which is no name of a file here")
+        return self._root.joinpath(*parts)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -85,7 +87,18 @@ def find_masters(output_dir: str) -> list[LibraryMaster]:
     """Find all masters in a directory, newest first; a damaged one is logged and left out."""
     if not is_dir(output_dir):
         return []
-    found = _stored_masters(output_dir)
+    location = store_location(output_dir)
+    store = MasterStore(location)
+    found = []
+    for name in store.names():
+        try:
+            record = record_from_attributes(name, store.attributes(name))
+        except UnreachableError:
+            raise
+        except OstcalError as error:
+            logger.warning("%s", error)
+        else:
+            found.append(LibraryMaster(record=record, plane=StorePlane(store=location, name=name)))
     known = {master.record.name for master in found}
     for path in find_fits([output_dir]):
         name = name_of_file(path)
@@ -99,17 +112,27 @@ def find_masters(output_dir: str) -> list[LibraryMaster]:
         key = key_from_metadata(fits.metadata) if fits.metadata.is_master and fits.packed == "none" else None
         if key is not None:
             found.append(fits_master(name, key, fits))
-    return sorted(found, key=lambda master: (master.record.made_at is None, -_made(master), master.record.name))
+    return sorted(
+        found,
+        key=lambda master: (
+            -master.record.made_at.timestamp() if master.record.made_at else math.inf,
+            master.record.name,
+        ),
+    )
 
 
 def fits_master(name: str, key: GroupKey, fits: FitsFrame) -> LibraryMaster:
     """Return the master in a FITS file."""
     header = Header(fits.cards)
+    made_at = None
+    with contextlib.suppress(ValueError):
+        made_at = datetime.fromisoformat(header.text("DATE") or "")
+        made_at = made_at if made_at.tzinfo else made_at.replace(tzinfo=UTC)
     n_frames = header.number("NCOMBINE", "STACKCNT", low=1, high=1e6)
     record = MasterRecord(
         name=name,
         key=key,
-        made_at=_date_of(fits),
+        made_at=made_at,
         calibration_id=header.text("CALID") or "",
         verdict=known_verdict(header.text("QCVERD")),
         n_frames=int(n_frames) if n_frames is not None else None,
@@ -127,32 +150,3 @@ def calibration_id_of(path: str) -> str:
         If it is no FITS file that can be read.
     """
     return Header(inspect_fits(path).cards).text("CALID") or ""
-
-
-def _date_of(fits: FitsFrame) -> datetime | None:
-    """Return the time when a FITS master was made, UTC, as its header says."""
-    try:
-        when = datetime.fromisoformat(Header(fits.cards).text("DATE") or "")
-    except ValueError:
-        return None
-    return when if when.tzinfo else when.replace(tzinfo=UTC)
-
-
-def _made(master: LibraryMaster) -> float:
-    return master.record.made_at.timestamp() if master.record.made_at else 0.0
-
-
-def _stored_masters(output_dir: str) -> list[LibraryMaster]:
-    location = store_location(output_dir)
-    store = MasterStore(location)
-    found = []
-    for name in store.names():
-        try:
-            record = record_from_attributes(name, store.attributes(name))
-        except UnreachableError:
-            raise
-        except OstcalError as error:
-            logger.warning("%s", error)
-            continue
-        found.append(LibraryMaster(record=record, plane=StorePlane(store=location, name=name)))
-    return found

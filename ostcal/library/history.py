@@ -7,7 +7,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 from ostcal.codec import from_json, to_json
 from ostcal.errors import StorageError
@@ -69,10 +68,12 @@ def add_to_history(output_dir: str, entries: Sequence[HistoryEntry]) -> None:
         _append_to_object(path, lines)
         return
     try:
-        with path.open("ab") as file:
+        with path.open("a+b") as file:
             is_new = file.tell() == 0
-            if not is_new and not _ends_with_line(path):
-                file.write(b"\n")  # a run that was killed left half a line
+            if not is_new:
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":  # a run that was killed left half a line
+                    file.write(b"\n")
             file.write(lines)
             file.flush()
             os.fsync(file.fileno())
@@ -80,12 +81,6 @@ def add_to_history(output_dir: str, entries: Sequence[HistoryEntry]) -> None:
             sync_directory(path.parent)
     except OSError as error:
         raise StorageError(f"{path}: the history cannot be written: {os_reason(error)}") from error
-
-
-def _ends_with_line(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"
 
 
 def _append_to_object(path: ObjectPath, lines: bytes) -> None:

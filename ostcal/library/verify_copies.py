@@ -56,25 +56,18 @@ def check_series(location: str) -> tuple[Series | None, list[str]]:
         return None, [str(error)]
     findings = list(series.problems)
     for record in series.records:
-        findings += _against_series(series, record)
-    findings += _strays_of_series(location)
-    return series, findings
-
-
-def _against_series(series: Series, record: FrameRecord) -> list[str]:
-    """Compare a record with what its series says of all frames; values that one of them lacks say nothing."""
-    metadata, settings = record.metadata, record.metadata.settings
-    pairs: list[tuple[str, Any, Any]] = [
-        (name, getattr(settings, name), series.settings.get(name)) for name in _SHARED_SETTINGS
-    ]
-    pairs.append(("binning", list(settings.binning), series.settings.get("binning")))
-    pairs.append(("filter_name", metadata.filter_name, series.settings.get("filter_name")))
-    pairs.append(("frame_type", metadata.frame_type, series.frame_type))
-    return [
-        f"{series.location}: the record of frame {record.index} says {name} {own}, the series {shared}"
-        for name, own, shared in pairs
-        if own is not None and shared is not None and own != shared
-    ]
+        pairs: list[tuple[str, Any, Any]] = [
+            (name, getattr(record.metadata.settings, name), series.settings.get(name)) for name in _SHARED_SETTINGS
+        ]
+        pairs.append(("binning", list(record.metadata.settings.binning), series.settings.get("binning")))
+        pairs.append(("filter_name", record.metadata.filter_name, series.settings.get("filter_name")))
+        pairs.append(("frame_type", record.metadata.frame_type, series.frame_type))
+        findings += [
+            f"{location}: the record of frame {record.index} says {name} {own}, the series {shared}"
+            for name, own, shared in pairs
+            if own is not None and shared is not None and own != shared  # what one of them lacks says nothing
+        ]
+    return series, findings + _strays_of_series(location)
 
 
 def _strays_of_series(location: str) -> list[str]:
@@ -120,15 +113,14 @@ def check_frame(location: str, record: FrameRecord) -> list[str]:
         findings.append(f"{where} has a fingerprint that is not of its samples")
     stated, found = record.pixels.statistics, frame_statistics(frame, saturation_adu=None)
     for name in ("minimum", "maximum", "mean", "median", "std", "not_finite"):
-        if not _same_number(getattr(stated, name), getattr(found, name)):
-            findings.append(f"{where} says {name} {getattr(stated, name)}, its samples {getattr(found, name)}")
+        own, measured = getattr(stated, name), getattr(found, name)
+        if None in (own, measured):
+            agree = own is measured
+        else:  # sums of floats may differ with the version of numpy
+            agree = math.isclose(own, measured, rel_tol=1e-6, abs_tol=1e-9)
+        if not agree:
+            findings.append(f"{where} says {name} {own}, its samples {measured}")
     return findings
-
-
-def _same_number(a: float | None, b: float | None) -> bool:
-    if a is None or b is None:
-        return a is b
-    return math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-9)  # sums of floats may differ with the version of numpy
 
 
 # ---- the master store ----
@@ -185,7 +177,16 @@ def check_master(location: str, name: str) -> list[str]:
     for plane in DTYPES:
         if plane in PLANES or master.has(plane):
             findings += _check_plane(master, plane, most_used)
-    return findings + _strays_of_master(master)
+    chunks = {master.grid.chunk_name(chunk) for chunk in range(master.grid.n_chunks)}
+    for inside in files_below(master.location):
+        match inside.split("/"):
+            case ["zarr.json"]:
+                continue
+            case [array, file] if array in DTYPES and (file in chunks or file == METADATA_FILE):
+                continue
+            case parts:
+                findings.append(_stray(joined(master.location, *parts)))
+    return findings
 
 
 def _check_plane(master: StoredMaster, plane: Plane, most_used: int | None) -> list[str]:
@@ -207,20 +208,6 @@ def _check_plane(master: StoredMaster, plane: Plane, most_used: int | None) -> l
     return findings
 
 
-def _strays_of_master(master: StoredMaster) -> list[str]:
-    chunks = {f"c.{chunk}.0" for chunk in range(-(-master.shape[0] // master.chunk_rows))}
-    strays = []
-    for inside in files_below(master.location):
-        match inside.split("/"):
-            case ["zarr.json"]:
-                continue
-            case [plane, name] if plane in DTYPES and (name in chunks or name == METADATA_FILE):
-                continue
-            case _:
-                strays.append(_stray(joined(master.location, *inside.split("/"))))
-    return strays
-
-
 # ---- FITS files ----
 
 
@@ -232,7 +219,7 @@ class FitsCheck:
     header: Header | None = None
     """Of its first unit; ``None`` where it cannot be read."""
     has_checksums: bool = False
-    """Return whether there was a checksum to compare with; many programs write none."""
+    """Whether there was a checksum to compare with; many programs write none."""
 
 
 def check_fits(path: str) -> FitsCheck:

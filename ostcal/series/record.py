@@ -165,7 +165,7 @@ def checksum(frame: NDArray[Any]) -> str:
 def frame_statistics(frame: NDArray[Any], *, saturation_adu: float | None) -> FrameStatistics:
     """Measure a frame of any real dtype; exact for integers of 8 and 16 bits."""
     if frame.dtype.kind in "iu" and frame.dtype.itemsize <= 2:
-        return _statistics_of_counts(_histogram(frame), int(np.iinfo(frame.dtype).min), saturation_adu)
+        return _exact_statistics(frame, saturation_adu)
     finite = frame[np.isfinite(frame)] if frame.dtype.kind == "f" else frame.ravel()
     not_finite = frame.size - finite.size
     if finite.size == 0:
@@ -183,19 +183,17 @@ def frame_statistics(frame: NDArray[Any], *, saturation_adu: float | None) -> Fr
     )
 
 
-def _histogram(frame: NDArray[Any]) -> NDArray[np.int64]:
-    """Count the values of an 8- or 16-bit frame, from the lowest value of the dtype on."""
+def _exact_statistics(frame: NDArray[Any], saturation_adu: float | None) -> FrameStatistics:
+    """Measure a frame of 8 or 16 bits from the counts of its values, in whole numbers."""
+    lowest_adu = int(np.iinfo(frame.dtype).min)
     words = frame.reshape(-1).view(f"u{frame.dtype.itemsize}")
     n_values = 1 << (8 * frame.dtype.itemsize)
     counts = np.zeros(n_values, np.int64)
     for start in range(0, words.size, _HISTOGRAM_BLOCK):
         counts += np.bincount(words[start : start + _HISTOGRAM_BLOCK], minlength=n_values)
-    return np.roll(counts, n_values // 2) if frame.dtype.kind == "i" else counts
-
-
-def _statistics_of_counts(counts: NDArray[np.int64], lowest_adu: int, saturation_adu: float | None) -> FrameStatistics:
-    """Measure exactly, in whole numbers: values are the positions in `counts` plus `lowest_adu`."""
-    steps = np.arange(counts.size)
+    if frame.dtype.kind == "i":
+        counts = np.roll(counts, n_values // 2)
+    steps = np.arange(n_values)  # values are these plus `lowest_adu`
     n, step_sum = int(counts.sum()), int(counts @ steps)
     square_sum = int(counts @ steps**2)  # below 2**63 for frames of fewer than 2**31 pixels
     lower, upper = np.searchsorted(np.cumsum(counts), [(n - 1) // 2, n // 2], side="right")
@@ -244,26 +242,26 @@ def read_ledger(directory: AnyPath) -> tuple[tuple[FrameRecord, ...], tuple[str,
     StorageError
         If the directory cannot be listed.
     """
+
+    def read(path: AnyPath) -> FrameRecord | str:
+        try:
+            return _read_record(path)
+        except (ValueError, OSError) as error:
+            reason = os_reason(error) if isinstance(error, OSError) else str(error)
+            return (
+                f"{path}: this frame is left out, its record cannot be used: {reason};"
+                " restore the record from a copy, or delete it to have the frame taken again"
+            )
+
     records: list[FrameRecord] = []
     problems: list[str] = []
     paths = [directory / name for name in _names(directory, RECORD_NAME)]
-    for found in in_parallel(directory, _record_or_problem, paths):
+    for found in in_parallel(directory, read, paths):
         if isinstance(found, FrameRecord):
             records.append(found)
         else:
             problems.append(found)
     return tuple(records), tuple(problems)
-
-
-def _record_or_problem(path: AnyPath) -> FrameRecord | str:
-    try:
-        return _read_record(path)
-    except (ValueError, OSError) as error:
-        reason = os_reason(error) if isinstance(error, OSError) else str(error)
-        return (
-            f"{path}: this frame is left out, its record cannot be used: {reason};"
-            " restore the record from a copy, or delete it to have the frame taken again"
-        )
 
 
 def find_record(directory: AnyPath, index: int) -> FrameRecord | None:

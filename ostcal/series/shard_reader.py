@@ -24,7 +24,7 @@ from numcodecs import blosc
 from numpy.typing import NDArray
 
 _ENTRY_BYTES = 16
-_CHECKSUM_BYTES = 4
+CHECKSUM_BYTES = 4
 _CHECKSUM_RESIDUE = 0x48674BC7
 """CRC-32C of any bytes that are followed by their own CRC-32C, little-endian."""
 _BLOSC_HEADER_BYTES = 16
@@ -163,7 +163,7 @@ def read_chunks(
                 first = chunk * layout.chunk_rows
                 last = min(first + layout.chunk_rows, layout.height) - 1
                 raise ValueError(f"rows {first} to {last} are not those that were written (checksum)")
-            data = memoryview(data)[:-_CHECKSUM_BYTES]
+            data = memoryview(data)[:-CHECKSUM_BYTES]
         decode_chunk(data, rows, compressed=layout.compressed)
 
     fill_from_chunks(read_chunk, layout.chunk_rows, start, out)
@@ -199,12 +199,12 @@ def _shard_index(path: str, size: int, mtime_ns: int, n_chunks: int) -> NDArray[
 
 def index_length(n_chunks: int) -> int:
     """Return the bytes of the index at the end of a shard."""
-    return n_chunks * _ENTRY_BYTES + _CHECKSUM_BYTES
+    return n_chunks * _ENTRY_BYTES + CHECKSUM_BYTES
 
 
 def parsed_index(data: bytes, size: int) -> NDArray[np.uint64]:
     """Return (offset, length) of each chunk from the index of a shard of `size` bytes; ValueError where it is wrong."""
-    entries, stored = data[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:]
+    entries, stored = data[:-CHECKSUM_BYTES], data[-CHECKSUM_BYTES:]
     if struct.pack("<I", google_crc32c.value(entries)) != stored:
         raise ValueError("the checksum of its index is wrong")
     index = np.frombuffer(entries, "<u8").reshape(-1, 2)

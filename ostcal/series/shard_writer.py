@@ -18,7 +18,7 @@ import numpy as np
 from numcodecs import blosc
 from numpy.typing import NDArray
 
-from ostcal.series.shard_reader import ChunkCodec, ShardLayout
+from ostcal.series.shard_reader import CHECKSUM_BYTES, ChunkCodec, ShardLayout
 
 _HIGH_BYTE = 1 if sys.byteorder == "little" else 0
 _EVERY = 61
@@ -36,32 +36,27 @@ def shard_parts(frame: NDArray[Any], layout: ShardLayout) -> Iterator[bytes]:
     layout : ShardLayout
         One that `ShardLayout.is_writable`.
     """
-    rows = layout.chunk_rows
+    codec, rows = layout.codec, layout.chunk_rows
     index = []
     end = 0
     for start in range(0, layout.height, rows):
-        size = 0
-        for part in _chunk_parts(_whole_chunk(frame[start : start + rows], rows), layout):
-            size += len(part)
-            yield part
+        samples = frame[start : start + rows]
+        if len(samples) < rows:  # the last chunk is filled up with the array's fill value
+            samples = np.concatenate([samples, np.zeros((rows - len(samples), layout.width), samples.dtype)])
+        if codec is None:
+            stored = samples.tobytes()
+        else:
+            shuffle = _shuffle(samples, codec)
+            stored = blosc.compress(samples, codec.name.encode("ascii"), codec.level, shuffle, codec.block_bytes)
+        yield stored
+        size = len(stored)
+        if layout.checksums:
+            yield _checksum(stored)
+            size += CHECKSUM_BYTES
         index.append((end, size))
         end += size
     entries = np.array(index, "<u8").tobytes()
     yield entries + _checksum(entries)
-
-
-def _chunk_parts(samples: NDArray[Any], layout: ShardLayout) -> Iterator[bytes]:
-    """Return the stored bytes of one chunk, and their checksum where the layout has one."""
-    codec = layout.codec
-    if codec is None:
-        stored = samples.tobytes()
-    else:
-        stored = blosc.compress(
-            samples, codec.name.encode("ascii"), codec.level, _shuffle(samples, codec), codec.block_bytes
-        )
-    yield stored
-    if layout.checksums:
-        yield _checksum(stored)
 
 
 def _shuffle(samples: NDArray[Any], codec: ChunkCodec) -> int:
@@ -76,15 +71,6 @@ def _shuffle(samples: NDArray[Any], codec: ChunkCodec) -> int:
     high = samples.ravel().view(np.uint8)[_HIGH_BYTE :: 2 * _EVERY]
     usual = np.bincount(high).max()
     return int(blosc.SHUFFLE if usual >= _SHARED * len(high) else blosc.BITSHUFFLE)
-
-
-def _whole_chunk(samples: NDArray[Any], rows: int) -> NDArray[Any]:
-    """Fill the last chunk of a frame up with zeros, the array's fill value."""
-    if len(samples) == rows:
-        return samples
-    padded = np.zeros((rows, samples.shape[1]), samples.dtype)
-    padded[: len(samples)] = samples
-    return padded
 
 
 def _checksum(data: bytes) -> bytes:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from enum import StrEnum
 from typing import Annotated, Any
 
+import numpy as np
 import pytest
 
 from ostcal.codec import between, from_json, from_values, matching, parse_json, to_json, to_values
@@ -54,7 +55,11 @@ def test_values_come_back_as_they_were_with_times_in_utc() -> None:
     assert back.tzinfo is UTC
 
 
-@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_numbers_of_numpy_are_written_as_plain_ones() -> None:
+    assert to_json({"a": np.float64(1.5), "b": (np.int64(2), np.bool_(True))}) == b'{"a":1.5,"b":[2,true]}'
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), np.float64("nan")])
 def test_numbers_that_are_not_finite_are_not_written(number: float) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         to_json(Whole(value=number))
