@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import numbers
 import re
 import types
 from collections.abc import Mapping
@@ -79,11 +78,11 @@ def _with_nulls(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _plain_number(value: Any) -> int | float | bool:
+def _plain_number(value: Any) -> Any:
     """Return one of numpy's scalars as a plain number; this module does not import numpy."""
-    if isinstance(value, numbers.Integral):
-        return int(value)
-    return float(value) if isinstance(value, numbers.Real) else bool(value)
+    if not hasattr(value, "item"):
+        raise TypeError(f"{value!r} has no form in JSON")
+    return value.item()
 
 
 def _utc_text(value: object) -> str:

@@ -67,22 +67,6 @@ def julian_date(when: datetime) -> float:
 
 def master_cards(group: Group, result: JobResult, provenance: Provenance) -> list[Card]:
     """Return the cards of a master's primary header, structure and checksums aside."""
-    return [
-        *_kind_cards(group, provenance),
-        *_time_cards(group, provenance),
-        *_camera_cards(group, provenance.camera),
-        *_temperature_cards(group),
-        *_data_cards(result, provenance),
-        *_method_cards(group, result, provenance),
-        ("QCVERD", str(provenance.verdict).upper() if provenance.verdict else None, "verdict of quality control"),
-        ("PROGRAM", f"ostcal {__version__}", "program that made this file"),
-        ("SWCREATE", f"ostcal {__version__}", "program that made this file"),
-        ("CALID", provenance.calibration_id, "identity of this master"),
-        ("INPDIGST", provenance.input_digest, "SHA-256 over the inputs, any order"),
-    ]
-
-
-def _kind_cards(group: Group, provenance: Provenance) -> list[Card]:
     n = len(group.frames)
     return [
         ("IMAGETYP", _KIND_NAMES[provenance.frame_type], "type of image"),
@@ -91,6 +75,15 @@ def _kind_cards(group: Group, provenance: Provenance) -> list[Card]:
         ("STACKCNT", n, "frames combined"),
         (_COUNT_CARDS[provenance.frame_type], n, "frames combined"),
         ("CALSTAT", provenance.calibration_status, "subtracted: B bias, D dark"),
+        *_time_cards(group, provenance),
+        *_camera_cards(group, provenance.camera),
+        *_data_cards(result, provenance),
+        *_method_cards(group, result, provenance),
+        ("QCVERD", str(provenance.verdict).upper() if provenance.verdict else None, "verdict of quality control"),
+        ("PROGRAM", f"ostcal {__version__}", "program that made this file"),
+        ("SWCREATE", f"ostcal {__version__}", "program that made this file"),
+        ("CALID", provenance.calibration_id, "identity of this master"),
+        ("INPDIGST", provenance.input_digest, "SHA-256 over the inputs, any order"),
     ]
 
 
@@ -129,6 +122,7 @@ def _camera_cards(group: Group, measured: CameraProperties | None) -> list[Card]
     settings = key.settings
     pixel = metadata.pixel_size_um
     pattern = key.bayer_pattern
+    measured_c = [f.metadata.ccd_temperature_c for f in group.frames if f.metadata.ccd_temperature_c is not None]
     return [
         ("INSTRUME", settings.camera, "camera"),
         ("CAMERAID", settings.camera_id, "which camera or detector"),
@@ -145,6 +139,10 @@ def _camera_cards(group: Group, measured: CameraProperties | None) -> list[Card]
         ("XBAYROFF", 0 if pattern else None, "column offset of BAYERPAT"),
         ("YBAYROFF", 0 if pattern else None, "row offset of BAYERPAT"),
         ("ROWORDER", metadata.row_order, "order of the rows"),
+        ("CCD-TEMP", round(statistics.median(measured_c), 3) if measured_c else None, "[C] median of the frames"),
+        ("SET-TEMP", _common([f.metadata.set_temperature_c for f in group.frames]), "[C] set point"),
+        ("TEMPMIN", round(min(measured_c), 3) if measured_c else None, "[C] lowest of the frames"),
+        ("TEMPMAX", round(max(measured_c), 3) if measured_c else None, "[C] highest of the frames"),
     ]
 
 
@@ -175,16 +173,6 @@ def _rounded(measured: Measured | None, *, error: bool = False) -> float | None:
     if measured is None:
         return None
     return float(f"{measured.uncertainty if error else measured.value:.6g}")
-
-
-def _temperature_cards(group: Group) -> list[Card]:
-    measured = [f.metadata.ccd_temperature_c for f in group.frames if f.metadata.ccd_temperature_c is not None]
-    return [
-        ("CCD-TEMP", round(statistics.median(measured), 3) if measured else None, "[C] median of the frames"),
-        ("SET-TEMP", _common([f.metadata.set_temperature_c for f in group.frames]), "[C] set point"),
-        ("TEMPMIN", round(min(measured), 3) if measured else None, "[C] lowest of the frames"),
-        ("TEMPMAX", round(max(measured), 3) if measured else None, "[C] highest of the frames"),
-    ]
 
 
 def _data_cards(result: JobResult, provenance: Provenance) -> list[Card]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -97,28 +98,30 @@ def plan_verification(locations: Sequence[str]) -> VerifyPlan:
     for location in dict.fromkeys(map(normalized, locations)):
         if not exists(location):
             raise InputError(f"{location}: there is no such series, directory or file")
-        found = list(_places(location))
+        found: list[tuple[Kind, str]] = [("masters", location)]
+        strays: list[str] = []
+        if os.path.basename(location) != STORE_NAME:
+            parents = _directories(location)
+            stores = [joined(parent, STORE_NAME) for parent in parents if STORE_NAME in names_in(parent)]
+            found = [("series", place) for place in find_series([location]) if place not in stores]
+            found += [("masters", place) for place in stores]
+            found += [("FITS", place) for place in find_fits([location])]
+            # what killed runs left between series and masters; the checks of these find what is inside of them
+            strays = [
+                f"{joined(parent, name)}: left half-written by a run that was killed, if none is running now"
+                for parent in parents
+                for name in sorted(names_in(parent))
+                if name.endswith(PARTIAL_ENDING) or name.startswith((".unpacked-", ".ostcal-"))
+            ]
         if not found:
             raise InputError(f"{location}: there is nothing to verify: no series, masters or {' '.join(FITS_ENDINGS)}")
         for kind, place in found:
-            work, checked = _PLANS[kind](place)
+            work, checked = _planned(kind, place)
             checks += work
             places.append(checked)
-        strays = [] if _is_store(location) else _strays(location)
         if strays:
             places.append(Checked(kind="FITS", place=location, n_items=0, n_bytes=0, findings=tuple(strays)))
     return VerifyPlan(checks=tuple(checks), places=tuple(places))
-
-
-def _places(location: str) -> Iterable[tuple[Kind, str]]:
-    if _is_store(location):
-        return [("masters", location)]
-    stores = [joined(parent, STORE_NAME) for parent in _directories(location) if STORE_NAME in names_in(parent)]
-    return [
-        *(("series", place) for place in find_series([location]) if place not in stores),
-        *(("masters", place) for place in stores),
-        *(("FITS", place) for place in find_fits([location])),
-    ]
 
 
 def _directories(location: str) -> list[str]:
@@ -133,32 +136,35 @@ def _directories(location: str) -> list[str]:
     return found
 
 
-def _is_store(location: str) -> bool:
-    return os.path.basename(location) == STORE_NAME
-
-
-def _strays(location: str) -> list[str]:
-    """Name what killed runs left between series and masters; inside of these they are found by their own checks."""
-    return [
-        f"{joined(parent, name)}: left half-written by a run that was killed, if none is running now"
-        for parent in _directories(location)
-        for name in sorted(names_in(parent))
-        if name.endswith(PARTIAL_ENDING) or name.startswith((".unpacked-", ".ostcal-"))
-    ]
-
-
-def _plan_series(place: str) -> tuple[list[Check], Checked]:
-    series, findings = check_series(place)
-    checks = _frame_checks(series) if series is not None else []
-    excluded = len(series.excluded) if series is not None else 0
-    return checks, Checked(
-        kind="series",
+def _planned(kind: Kind, place: str) -> tuple[list[Check], Checked]:
+    """Check what needs no samples at one place; return the checks that do, and what was found."""
+    checks: list[Check] = []
+    findings: list[str] = []
+    note = ""
+    if kind == "series":
+        series, findings = check_series(place)
+        if series is not None:
+            checks = _frame_checks(series)
+            note = f"{len(series.excluded)} excluded" if series.excluded else ""
+    elif kind == "masters":
+        names, findings = check_store(place)
+        for name in names:
+            n_bytes = sum(files_below(joined(place, name)).values())
+            checks.append(Check(kind=kind, place=place, n_bytes=n_bytes, memory_bytes=0, name=name))
+    else:
+        n_bytes = 0
+        with contextlib.suppress(OSError):  # the check itself says what is wrong
+            n_bytes = size_of(place)
+        checks = [Check(kind=kind, place=place, n_bytes=n_bytes, memory_bytes=0)]
+    checked = Checked(
+        kind=kind,
         place=place,
         n_items=len(checks),
         n_bytes=sum(check.n_bytes for check in checks),
         findings=tuple(findings),
-        note=f"{excluded} excluded" if excluded else "",
+        note=note,
     )
+    return checks, checked
 
 
 def _frame_checks(series: Series) -> list[Check]:
@@ -168,41 +174,6 @@ def _frame_checks(series: Series) -> list[Check]:
         Check(kind="series", place=series.location, n_bytes=n_bytes, memory_bytes=memory, record=record)
         for record in series.records
     ]
-
-
-def _plan_store(place: str) -> tuple[list[Check], Checked]:
-    names, findings = check_store(place)
-    checks = []
-    for name in names:
-        n_bytes = sum(files_below(joined(place, name)).values())
-        checks.append(Check(kind="masters", place=place, n_bytes=n_bytes, memory_bytes=0, name=name))
-    return checks, Checked(
-        kind="masters",
-        place=place,
-        n_items=len(names),
-        n_bytes=sum(check.n_bytes for check in checks),
-        findings=tuple(findings),
-    )
-
-
-def _plan_fits(place: str) -> tuple[list[Check], Checked]:
-    n_bytes = _size(place)
-    check = Check(kind="FITS", place=place, n_bytes=n_bytes, memory_bytes=0)
-    return [check], Checked(kind="FITS", place=place, n_items=1, n_bytes=n_bytes, findings=())
-
-
-_PLANS: dict[Kind, Callable[[str], tuple[list[Check], Checked]]] = {
-    "series": _plan_series,
-    "masters": _plan_store,
-    "FITS": _plan_fits,
-}
-
-
-def _size(path: str) -> int:
-    try:
-        return size_of(path)
-    except OSError:  # the check itself says what is wrong
-        return 0
 
 
 # ---- the work ----
@@ -272,8 +243,11 @@ def _against_store(path: str, header: Header) -> list[str]:
     try:
         names = store.names()
         if name not in names:  # the dark of a bias set is stored once, under the name of the bias
-            twins = (other for other in names if _is_of(store, other, calibration_id))
-            name = next(twins, "")
+            readable = []
+            for other in names:
+                with contextlib.suppress(OstcalError):
+                    readable.append((other, store.attributes(other).get("calibration_id")))
+            name = next((other for other, stored_id in readable if stored_id == calibration_id), "")
         if not name:
             return []
         attributes = store.attributes(name)
@@ -286,13 +260,6 @@ def _against_store(path: str, header: Header) -> list[str]:
         return findings or _samples_against(path, header, store.open(name))
     except OstcalError:
         return []  # the check of the store names what is damaged there
-
-
-def _is_of(store: MasterStore, name: str, calibration_id: str) -> bool:
-    try:
-        return store.attributes(name).get("calibration_id") == calibration_id
-    except OstcalError:
-        return False
 
 
 def _samples_against(path: str, header: Header, stored: StoredMaster) -> list[str]:
