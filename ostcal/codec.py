@@ -7,6 +7,7 @@ is complete and checked: every value has its type and is within its bounds, or a
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import re
@@ -148,16 +149,30 @@ def _in_utc(value: Any, key: str) -> Any:
         except OverflowError as error:
             raise ValueError(f"{key}: {value.isoformat()!r} is out of range") from error
     if isinstance(value, tuple):
-        return tuple(_in_utc(item, key) for item in value) if value and not isinstance(value[0], str | float) else value
+        return tuple(_in_utc(item, key) for item in value)
     if not dataclasses.is_dataclass(value):
         return value
     changes = {}
-    for field in dataclasses.fields(value):
-        before = getattr(value, field.name)
-        after = _in_utc(before, f"{key}: {field.name}" if key else field.name)
+    kind: Any = type(value)
+    for name in _fields_with_times(kind):
+        before = getattr(value, name)
+        after = _in_utc(before, f"{key}: {name}" if key else name)
         if after is not before:
-            changes[field.name] = after
+            changes[name] = after
     return dataclasses.replace(value, **changes) if changes else value  # type: ignore[type-var]
+
+
+@functools.cache
+def _fields_with_times(kind: Any) -> tuple[str, ...]:
+    """Return the fields of a dataclass that may hold times: looking at all took longer than reading a record."""
+    return tuple(name for name, hint in get_type_hints(kind).items() if _may_hold_times(hint))
+
+
+def _may_hold_times(hint: Any) -> bool:
+    is_object = dataclasses.is_dataclass(hint)
+    return (
+        hint is datetime or any(map(_may_hold_times, get_args(hint))) or (is_object and bool(_fields_with_times(hint)))
+    )
 
 
 def _reason(error: str, hint: Any, value: Any) -> str:

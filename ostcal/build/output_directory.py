@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from ostcal.errors import StorageError
 from ostcal.library.find import store_location
-from ostcal.library.master_names import stamp_of
+from ostcal.library.master_names import run_time_of
 from ostcal.library.store import MasterStore
 from ostcal.naming import safe_word
 from ostcal.places.durable import sweep_partial_files
@@ -75,15 +75,15 @@ def _sweep_scratch(output_dir: AnyPath) -> None:
 
 def _sweep_unrecorded(output_dir: AnyPath, store: MasterStore) -> None:
     """Remove FITS files of masters whose run was killed before it recorded them: the next run makes them again."""
-    begun = {stamp for name in store.left_behind() if (stamp := stamp_of(name))}
+    begun = {stamp for name in store.left_behind() if (stamp := run_time_of(name))}
     if not begun:
         return
     try:
-        of_that_time = [store.attributes(name) for name in store.names() if stamp_of(name) in begun]
+        of_that_time = [store.attributes(name) for name in store.names() if run_time_of(name) in begun]
         recorded = {file for attributes in of_that_time for file in attributes.get("files", ())}
         for name in names_in(output_dir):
             is_master = name.lower().startswith("master") and name.endswith(".fits")
-            if is_master and name not in recorded and stamp_of(name.removesuffix(".fits")) in begun:
+            if is_master and name not in recorded and run_time_of(name.removesuffix(".fits")) in begun:
                 (output_dir / name).unlink(missing_ok=True)
     except (OSError, StorageError) as error:
         logger.warning("%s: what a killed run left cannot be removed: %s", output_dir, error)

@@ -74,7 +74,7 @@ def download_command(source: str, target: str, config_path: str | None, debug: b
 
 def _copy(command: str, source: str, target: str, config_path: str | None, debug: bool, log_level: str) -> None:
     with command_console(log_level, debug) as console, RunProgress(console, command) as progress:
-        from ostcal.library.copying import copy_store, plan_copies
+        from ostcal.library.copy_stores import copy_store, plan_copies
 
         reach_objects(config_path)
         plans = plan_copies(source, target)

@@ -43,7 +43,7 @@ def verify_command(places: tuple[str, ...], config_path: str | None, debug: bool
     files that belong to nothing are named. Directories are searched. The exit code is 1 if something was found.
     """
     with command_console(log_level, debug) as console, RunProgress(console, "verify") as progress:
-        from ostcal.library.verify_masters import plan_verification, verify
+        from ostcal.library.verify import plan_verification, verify
 
         reach_objects(config_path)
         plan = plan_verification(places)

@@ -8,7 +8,7 @@ import re
 from ostcal.vocabulary import Flavour
 
 
-def stamp_of(name: str) -> str:
+def run_time_of(name: str) -> str:
     """Return the time of its run from the name of a master; "" where it has none."""
     found = re.search(r"_(\d{8}_\d{6})(?=_\d+$|\.|$)", name)
     return found[1] if found else ""

@@ -15,7 +15,7 @@ import pytest
 
 from ostcal.engine.worker_checks import report_of_worker
 from ostcal.fits.read import FitsStack, inspect_fits
-from ostcal.library.copying import copy_store, plan_copies
+from ostcal.library.copy_stores import copy_store, plan_copies
 from ostcal.library.planes import DTYPES, PLANES, Plane
 from ostcal.library.store import MasterStore
 from ostcal.places.object_requests import ObjectOptions, use_options

@@ -12,7 +12,7 @@ import pytest
 
 from ostcal.errors import FrameError, InputError, StorageError, UnreachableError
 from ostcal.frames import FrameType
-from ostcal.library.copying import CopyReport, copy_store, plan_copies
+from ostcal.library.copy_stores import CopyReport, copy_store, plan_copies
 from ostcal.places.object_requests import ObjectOptions, use_options
 from ostcal.places.objects import ObjectPath
 from ostcal.places.paths import files_below

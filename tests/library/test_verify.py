@@ -21,7 +21,7 @@ from ostcal.frames import FrameType
 from ostcal.inputs.already_subtracted import marked_dark_subtracted
 from ostcal.inputs.copy_frames import export_series
 from ostcal.inputs.gather import gather_inputs
-from ostcal.library.verify_masters import without_damaged
+from ostcal.library.verify import without_damaged
 from ostcal.series.reader import open_series
 from ostcal.series.record import Decision
 from ostcal.series.stack import ZarrStack

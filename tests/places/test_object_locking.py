@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ostcal.errors import StorageError
-from ostcal.library.copying import copy_store, plan_copies
+from ostcal.library.copy_stores import copy_store, plan_copies
 from ostcal.library.history import HistoryEntry, add_to_history, history_of
 from ostcal.library.planes import PLANES
 from ostcal.library.store import MasterStore

@@ -158,7 +158,7 @@ def _group_metadata(location: str) -> list[str]:
     return [f"{path}: it does not describe a store of masters; other programs cannot open the store"]
 
 
-def check_master(location: str, name: str) -> list[str]:
+def check_stored_master(location: str, name: str) -> list[str]:
     """Read all planes of a master in the store, chunk by chunk, and compare them with its attributes."""
     store = MasterStore(location)
     try:

@@ -18,11 +18,11 @@ from ostcal.fits.cards import Header
 from ostcal.fits.read import FITS_ENDINGS, find_fits, inspect_fits
 from ostcal.inputs.gather import Source
 from ostcal.library.find import STORE_NAME, FitsPlane, store_location
+from ostcal.library.integrity import check_fits, check_frame, check_series, check_store, check_stored_master
 from ostcal.library.master_header import SCALE_CARD
 from ostcal.library.master_names import name_of_file
 from ostcal.library.planes import StoredMaster
 from ostcal.library.store import MasterStore
-from ostcal.library.verify_copies import check_fits, check_frame, check_master, check_series, check_store
 from ostcal.places.durable import PARTIAL_ENDING
 from ostcal.places.paths import exists, files_below, joined, names_in, normalized, parent_of, size_of, walk
 from ostcal.series.format import STORE_ENDING
@@ -218,7 +218,7 @@ def run_check(check: Check) -> tuple[list[str], str]:
     if check.record is not None:
         return check_frame(check.place, check.record), ""
     if check.kind == "masters":
-        return check_master(check.place, check.name), ""
+        return check_stored_master(check.place, check.name), ""
     result = check_fits(check.place)
     findings = list(result.findings)
     if result.header is not None:
