@@ -11,6 +11,7 @@ import functools
 import json
 import math
 import re
+import sys
 import types
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
@@ -107,8 +108,6 @@ def from_values(kind: type[_T], values: Any) -> _T:
     """
     try:
         decoded: _T = _in_utc(msgspec.convert(values, kind, strict=True), "")
-    except OverflowError as error:
-        raise ValueError("it holds a number that is not a finite number") from error
     except msgspec.ValidationError as error:
         raise ValueError(_reason(str(error), kind, values)) from error
     return decoded
@@ -117,7 +116,7 @@ def from_values(kind: type[_T], values: Any) -> _T:
 def parse_json(data: bytes) -> Any:
     """Read JSON of unknown origin: ValueError for whatever is wrong with it, NaN and endless nesting included."""
     try:
-        return json.loads(data, parse_constant=_refuse_constant, parse_float=_finite)
+        return json.loads(data, parse_constant=_refuse_constant, parse_float=_finite, parse_int=_finite_whole)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
 
@@ -131,6 +130,12 @@ def _finite(text: str) -> float:
     if math.isinf(value):
         raise ValueError(f"it holds {shortened(text)}, which is not a finite number")
     return value
+
+
+def _finite_whole(text: str) -> int:
+    if len(text) > sys.float_info.max_10_exp:
+        raise ValueError(f"it holds {shortened(text)}, which is not a finite number")
+    return int(text)
 
 
 def shortened(value: object) -> str:

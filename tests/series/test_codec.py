@@ -72,7 +72,6 @@ def test_numbers_that_are_not_finite_are_not_written(number: float) -> None:
         ({}, "value is missing"),
         ({"value": "1"}, "value: '1' is not a finite number"),
         ({"value": True}, "value: True is not a finite number"),
-        ({"value": 10**400}, "is not a finite number"),
         ({"value": 1, "count": 6}, "count: 6 is not a whole number from 1 to 5"),
         ({"value": 1, "count": 2.0}, "count: 2.0 is not a whole number"),
         ({"value": 1, "code": "a\n"}, "code: 'a\\n' is not a letter"),
@@ -92,7 +91,7 @@ def test_what_is_wrong_is_named_in_one_line(values: Any, message: str) -> None:
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"[" * 100_000, b"NaN", b"-Infinity", b"1e999", b"\xff"])
+@pytest.mark.parametrize("text", [b"", b"{", b"[" * 100_000, b"NaN", b"-Infinity", b"1e999", b"1" * 400, b"\xff"])
 def test_what_is_no_json_is_refused(text: bytes) -> None:
     with pytest.raises(ValueError, match=r"\A[^\n]+\Z"):
         parse_json(text)
