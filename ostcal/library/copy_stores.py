@@ -105,7 +105,12 @@ def plan_copies(source: Location, target: Location) -> list[CopyPlan]:
     if is_remote(source) == is_remote(target):
         raise InputError(f"{source} and {target}: one must be a local path, the other s3://bucket/prefix or its like")
     start, end = normalized(source), normalized(target)
-    stores = _master_stores(start)
+    candidates = [start] if start.endswith(STORE_ENDING) else []
+    if not candidates:
+        for parent, below, _ in walk(start):
+            candidates += [joined(parent, name) for name in below if name.endswith(STORE_ENDING)]
+            below[:] = [name for name in below if not name.startswith(".") and not name.endswith(STORE_ENDING)]
+    stores = [location for location in candidates if MasterStore(location).is_store()]
     series = [location for location in find_series([start]) if location not in stores]
     if not is_dir(start) or not (series or stores):
         raise InputError(f"{start}: there is nothing to copy: no series and no master store (*{STORE_ENDING})")
@@ -136,16 +141,6 @@ def copy_store(plan: CopyPlan, on_file: Callable[[str, int], None] = lambda name
 
 
 # ---- planning ----
-
-
-def _master_stores(start: str) -> list[str]:
-    """Return the master stores at or below a directory."""
-    candidates = [start] if start.endswith(STORE_ENDING) else []
-    if not candidates:
-        for parent, below, _ in walk(start):
-            candidates += [joined(parent, name) for name in below if name.endswith(STORE_ENDING)]
-            below[:] = [name for name in below if not name.startswith(".") and not name.endswith(STORE_ENDING)]
-    return [location for location in candidates if MasterStore(location).is_store()]
 
 
 def _target_of(location: str, start: str, end: str) -> str:
@@ -194,21 +189,15 @@ def _refuse_other_series(plan: CopyPlan) -> None:
 def _masters_plan(location: str, target: str) -> CopyPlan:
     sizes = files_below(location)
     complete = set(MasterStore(location).names())
-    of_masters = [name for name in sizes if name.partition("/")[0] in complete and _is_of_master(name)]
-    ends = [name for name in of_masters if name.count("/") == 1 and name.endswith(f"/{_METADATA_FILE}")]
-    planes = [name for name in of_masters if name not in set(ends)]
+    ends, planes = [], []
+    for name in sizes:
+        match name.split("/"):
+            case [master, file] if master in complete and file == _METADATA_FILE:
+                ends.append(name)
+            case [master, plane, file] if master in complete and plane in DTYPES and not file.endswith(PARTIAL_ENDING):
+                planes.append(name)
     steps = ((_METADATA_FILE,), tuple(planes), tuple(ends))
     return CopyPlan(kind="masters", source=location, target=target, steps=steps, sizes=sizes)
-
-
-def _is_of_master(name: str) -> bool:
-    """Return whether a file belongs to a complete master: its attributes, or a part of a plane."""
-    match name.split("/")[1:]:
-        case [only]:
-            return only == _METADATA_FILE
-        case [plane, _]:
-            return plane in DTYPES and not name.endswith(PARTIAL_ENDING)
-    return False
 
 
 # ---- copying ----
@@ -348,29 +337,25 @@ class _Download(_Copy):
         record = self.plan.records.get(name)
         if record is not None:  # the frame that was there is no longer that of its record
             (self._root / LEDGER / f"{record.index:06d}.json").unlink(missing_ok=True)
-        problem = ""
         for _ in range(_ATTEMPTS):
             self._fetch(name)
-            problem = self._damage(name, record)
-            if not problem:
+            if record is None:
+                if self.is_there(name):
+                    return True
+                problem = (
+                    f"{self._source / name}: it arrived with other bytes than were sent; run the same command again"
+                )
+                continue
+            try:
+                read_committed(str(self._root), record)
                 return True
+            except FrameError as error:
+                problem = str(error).replace(str(self._root), self.plan.source)
         self._local(name).unlink(missing_ok=True)
         if record is None:
             raise StorageError(problem)
         self.leave_out(name, problem)
         return False
-
-    def _damage(self, name: str, record: FrameRecord | None) -> str:
-        """Say what is wrong with a file that was fetched; "" where nothing is."""
-        if record is None:
-            if self.is_there(name):
-                return ""
-            return f"{self._source / name}: it arrived with other bytes than were sent; run the same command again"
-        try:
-            read_committed(str(self._root), record)
-        except FrameError as error:
-            return str(error).replace(str(self._root), self.plan.source)
-        return ""
 
     def _fetch(self, name: str) -> None:
         path, source = self._local(name), self._source / name

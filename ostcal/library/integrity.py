@@ -137,25 +137,23 @@ def check_store(location: str) -> tuple[list[str], list[str]]:
     except (OstcalError, OSError) as error:
         reason = os_reason(error) if isinstance(error, OSError) else str(error)
         return [], [f"{location}: the masters cannot be listed: {reason}"]
-    findings += _group_metadata(location)
+    path = path_of(joined(location, METADATA_FILE))
+    try:
+        match parse_json(read_bounded(path, _MAX_METADATA_BYTES)):
+            case {"zarr_format": 3, "node_type": "group", "attributes": {"format": "ostcal-masters"}}:
+                pass
+            case _:
+                findings.append(
+                    f"{path}: it does not describe a store of masters; other programs cannot open the store"
+                )
+    except (ValueError, OSError) as error:
+        reason = os_reason(error) if isinstance(error, OSError) else str(error)
+        findings.append(f"{path}: cannot be read: {reason}; other programs cannot open the store")
     for name in sorted(set(below) - set(names)):
         where = joined(location, name)
         findings.append(f"{where}: an unfinished master; the next run sweeps it, if none is writing it now")
     findings += [_stray(joined(location, name)) for name in others if name != METADATA_FILE]
     return names, findings
-
-
-def _group_metadata(location: str) -> list[str]:
-    path = path_of(joined(location, METADATA_FILE))
-    try:
-        metadata = parse_json(read_bounded(path, _MAX_METADATA_BYTES))
-    except (ValueError, OSError) as error:
-        reason = os_reason(error) if isinstance(error, OSError) else str(error)
-        return [f"{path}: cannot be read: {reason}; other programs cannot open the store"]
-    match metadata:
-        case {"zarr_format": 3, "node_type": "group", "attributes": {"format": "ostcal-masters"}}:
-            return []
-    return [f"{path}: it does not describe a store of masters; other programs cannot open the store"]
 
 
 def check_stored_master(location: str, name: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypedDict, Unpack
 
 import numpy as np
@@ -158,22 +158,19 @@ def _fitting(config: ConfigSource, kinds: Sequence[FrameType], settings: MasterS
     m = loaded.master_frames
     if not is_dir(m.output_dir):
         raise InputError(f"{m.output_dir}: there is no such directory of masters; set master_frames.output_dir")
-    checks = [_check(name, value, m.temperature_tolerance) for name, value in settings.items() if value is not None]
+
+    def has(key: GroupKey, name: str, value: Any) -> bool:
+        if name == "binning":
+            return key.settings.binning == ((value, value) if isinstance(value, int) else tuple(value))
+        if name == "temperature_c":
+            return key.temperature_c is not None and abs(key.temperature_c - value) <= m.temperature_tolerance
+        return bool(getattr(key if name in ("width", "height") else key.settings, name) == value)
+
+    wanted = {name: value for name, value in settings.items() if value is not None}
     masters = [master for master in find_masters(m.output_dir) if master.key.frame_type in kinds]
     if not loaded.quality.use_failed:
         masters = [master for master in masters if master.record.verdict != "fail"]
-    return [master for master in masters if all(check(master.key) for check in checks)]
-
-
-def _check(name: str, value: Any, temperature_tolerance_c: float) -> Callable[[GroupKey], bool]:
-    if name == "binning":
-        wanted = (value, value) if isinstance(value, int) else tuple(value)
-        return lambda key: key.settings.binning == wanted
-    if name == "temperature_c":
-        return lambda key: key.temperature_c is not None and abs(key.temperature_c - value) <= temperature_tolerance_c
-    if name in ("width", "height"):
-        return lambda key: bool(getattr(key, name) == value)
-    return lambda key: bool(getattr(key.settings, name) == value)
+    return [master for master in masters if all(has(master.key, *pair) for pair in wanted.items())]
 
 
 def _array(master: LibraryMaster) -> NDArray[np.float32]:

@@ -106,18 +106,19 @@ class _Planes:
         grid = self.grid
         if not 0 <= start <= stop <= grid.height:
             raise ValueError(f"no rows {start} to {stop} in a master of {grid.height} rows")
-        out = np.empty((stop - start, grid.width), DTYPES[plane])
-        fill_from_chunks(lambda chunk, rows: self._read_chunk(plane, chunk, rows), grid.chunk_rows, start, out)
-        return out
 
-    def _read_chunk(self, plane: Plane, chunk: int, out: NDArray[Any]) -> None:
-        path = joined(self.location, plane, self.grid.chunk_name(chunk))
-        try:
-            decode_chunk(retried(lambda: read_whole(path)), out, compressed=True)
-        except OSError as error:
-            raise StorageError(f"{path}: rows of a master cannot be read: {os_reason(error)}") from error
-        except ValueError as error:
-            raise StorageError(f"{path}: rows of a master are damaged: {error}; make the master again") from error
+        def read_chunk(chunk: int, rows: NDArray[Any]) -> None:
+            path = joined(self.location, plane, grid.chunk_name(chunk))
+            try:
+                decode_chunk(retried(lambda: read_whole(path)), rows, compressed=True)
+            except OSError as error:
+                raise StorageError(f"{path}: rows of a master cannot be read: {os_reason(error)}") from error
+            except ValueError as error:
+                raise StorageError(f"{path}: rows of a master are damaged: {error}; make the master again") from error
+
+        out = np.empty((stop - start, grid.width), DTYPES[plane])
+        fill_from_chunks(read_chunk, grid.chunk_rows, start, out)
+        return out
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,6 @@ from ostcal.library.find import STORE_NAME, FitsPlane, store_location
 from ostcal.library.integrity import check_fits, check_frame, check_series, check_store, check_stored_master
 from ostcal.library.master_header import SCALE_CARD
 from ostcal.library.master_names import name_of_file
-from ostcal.library.planes import StoredMaster
 from ostcal.library.store import MasterStore
 from ostcal.places.durable import PARTIAL_ENDING
 from ostcal.places.paths import exists, files_below, joined, names_in, normalized, parent_of, size_of, walk
@@ -257,29 +256,23 @@ def _against_store(path: str, header: Header) -> list[str]:
             for card, key in (("CALID", "calibration_id"), ("INPDIGST", "input_digest"))
             if header.text(card) != attributes.get(key)
         ]
-        return findings or _samples_against(path, header, store.open(name))
-    except OstcalError:
-        return []  # the check of the store names what is damaged there
-
-
-def _samples_against(path: str, header: Header, stored: StoredMaster) -> list[str]:
-    """Compare samples bit by bit; scaled masters (PixInsight) hold others by rounding."""
-    if SCALE_CARD in header:
+        if findings or SCALE_CARD in header:  # scaled masters (PixInsight) hold others by rounding
+            return findings
+        fits, stored = inspect_fits(path), store.open(name)
+        if (fits.height, fits.width) != stored.shape:
+            size = f"{stored.shape[1]} x {stored.shape[0]}"
+            return [f"{path}: is {fits.width} x {fits.height} pixels, {stored.name} in {STORE_NAME} {size}"]
+        for start in range(0, fits.height, _ROWS_AT_ONCE):
+            stop = min(start + _ROWS_AT_ONCE, fits.height)
+            ours = stored.read_rows("master", start, stop).view(np.uint32)
+            theirs = np.ascontiguousarray(FitsPlane(fits=fits).read_rows(start, stop)).view(np.uint32)
+            if not np.array_equal(ours, theirs):
+                return [
+                    f"{stored.location}: its samples are not those of {path}, first in rows {start} to {stop - 1};"
+                    " the checksums of the file are right: make the master again"
+                ]
+    except OstcalError:  # the check of the store, or of the file, names what is damaged there
         return []
-    fits = inspect_fits(path)
-    if (fits.height, fits.width) != stored.shape:
-        size = f"{stored.shape[1]} x {stored.shape[0]}"
-        return [f"{path}: is {fits.width} x {fits.height} pixels, {stored.name} in {STORE_NAME} {size}"]
-    plane = FitsPlane(fits=fits)
-    for start in range(0, fits.height, _ROWS_AT_ONCE):
-        stop = min(start + _ROWS_AT_ONCE, fits.height)
-        ours = stored.read_rows("master", start, stop).view(np.uint32)
-        theirs = np.ascontiguousarray(plane.read_rows(start, stop)).view(np.uint32)
-        if not np.array_equal(ours, theirs):
-            return [
-                f"{stored.location}: its samples are not those of {path}, first in rows {start} to {stop - 1};"
-                " the checksums of the file are right: make the master again"
-            ]
     return []
 
 
