@@ -15,7 +15,7 @@ from ostcal.library.master_names import untimed
 
 @dataclass(frozen=True, kw_only=True)
 class DarkCandidate:
-    """A master that can serve as a dark: of this run (``job``) or on disk (``location``)."""
+    """A master that can serve as a dark: of this run or on disk."""
 
     name: str
     key: GroupKey

@@ -348,33 +348,23 @@ def _unless_unchanged(
 
 
 def _named_outputs(request: BuildRequest, groups: Sequence[Group]) -> list[tuple[Group, tuple[Output, ...]]]:
-    """Return each group with the masters it becomes, under names that are free."""
+    """Return each group with its masters, under names that are free; a bias set is also the dark of its exposure."""
     store = MasterStore(request.store)
     made_at = datetime.now(UTC).replace(microsecond=0)
     while True:
-        named = _outputs_at(request, groups, made_at)
-        names = [output.name for _, outputs in named for output in outputs]
-        if not any(
-            exists(joined(request.output_dir, file_name(name, request.publishing.flavour))) or store.exists(name)
-            for name in names
-        ):
-            return named
+        outputs: dict[int, list[Output]] = {}
+        for kind in FrameType:
+            members = []
+            for index, group in enumerate(groups):
+                is_bias = group.key.frame_type is FrameType.BIAS
+                is_wanted = request.make_bias if kind is FrameType.BIAS else request.make_darks or not is_bias
+                if is_wanted and (group.key.frame_type is kind or (is_bias and kind is FrameType.DARK)):
+                    members.append(index)
+            keys = [replace(groups[index].key, frame_type=kind) for index in members]
+            for index, name in zip(members, master_names(keys, made_at), strict=True):
+                outputs.setdefault(index, []).append(Output(name=name, frame_type=kind, made_at=made_at))
+        names = [output.name for of_group in outputs.values() for output in of_group]
+        files = [joined(request.output_dir, file_name(name, request.publishing.flavour)) for name in names]
+        if not any(map(exists, files)) and not any(map(store.exists, names)):
+            return [(groups[index], tuple(outputs[index])) for index in sorted(outputs)]
         made_at += timedelta(seconds=1)  # a run within the same second has these names
-
-
-def _outputs_at(
-    request: BuildRequest, groups: Sequence[Group], made_at: datetime
-) -> list[tuple[Group, tuple[Output, ...]]]:
-    """Return each group with its masters; a bias set is also the dark of its exposure."""
-    outputs: dict[int, list[Output]] = {}
-    for kind in FrameType:
-        members = []
-        for index, group in enumerate(groups):
-            is_bias = group.key.frame_type is FrameType.BIAS
-            is_wanted = request.make_bias if kind is FrameType.BIAS else request.make_darks or not is_bias
-            if is_wanted and (group.key.frame_type is kind or (is_bias and kind is FrameType.DARK)):
-                members.append(index)
-        keys = [replace(groups[index].key, frame_type=kind) for index in members]
-        for index, name in zip(members, master_names(keys, made_at), strict=True):
-            outputs.setdefault(index, []).append(Output(name=name, frame_type=kind, made_at=made_at))
-    return [(groups[index], tuple(outputs[index])) for index in sorted(outputs)]
