@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ostcal.build.request import BuildRequest, PublishRules, QualityRules
 from ostcal.config import Config, digest
 from ostcal.engine.execution import ClusterClass, Execution, TlsFiles, default_workers
-from ostcal.engine.rejection import Median, MinMax, NoRejection, RejectionMethod, SigmaClip, WinsorizedSigmaClip
+from ostcal.engine.rejection import METHODS, RejectionMethod
 from ostcal.inputs.grouping import GroupRules
 from ostcal.measure.limits import DefectLimits, FrameLimits, MasterLimits
 from ostcal.places.object_requests import ObjectOptions
@@ -110,20 +110,5 @@ def execution_of(config: Config, output_dir: str, input_dirs: Sequence[str]) -> 
 
 def method_of(config: Config) -> RejectionMethod:
     """Return the rejection method that a configuration names."""
-    m = config.master_frames
-    low, high = m.sigma_low_exact, m.sigma_high_exact
-    methods: dict[str, RejectionMethod] = {
-        "sigma_clip": SigmaClip(
-            low=low,
-            high=high,
-            center=m.clip_center,
-            spread=m.clip_spread,
-            iterations=m.clip_iterations,
-            min_keep=m.min_keep,
-        ),
-        "winsorized_sigma_clip": WinsorizedSigmaClip(low=low, high=high, min_keep=m.min_keep),
-        "minmax": MinMax(n_low=m.n_low, n_high=m.n_high),
-        "median": Median(),
-        "none": NoRejection(),
-    }
-    return methods[m.rejection_method]
+    settings = dict(config.master_frames)
+    return METHODS[config.master_frames.rejection_method].from_settings(settings)

@@ -187,6 +187,8 @@ def _master_findings(subject: Subject, scan: MasterScan, rules: QualityRules) ->
     n_frames = len(subject.result.rejected_per_frame)
     facts = MasterFacts(
         method_name=prepared.method.name,
+        judges_outliers=prepared.method.judges_outliers,
+        rejects_by_count=prepared.method.rejects_by_count,
         rejected_per_frame=subject.result.rejected_per_frame,
         # of the median cell, between frames that follow each other
         series_noise_adu=math.sqrt(float(np.nanmedian(pairs_adu2))) if np.isfinite(pairs_adu2).any() else None,

@@ -24,6 +24,7 @@ from ostcal.cli.console import (
 )
 from ostcal.cli.report import write_report_of
 from ostcal.config import Config, load_config, with_overrides
+from ostcal.engine.rejection import METHODS
 from ostcal.errors import ConfigError
 from ostcal.vocabulary import NormalizationMethod
 
@@ -50,7 +51,7 @@ Examples:
 @click.option("--config", "config_path", required=True, type=click.Path(), help="The configuration file (YAML).")
 @click.option("--darks-only", is_flag=True, help="Make the master bias and the master darks, no flats.")
 @click.option("--flats-only", is_flag=True, help="Make the master flats, with the master darks on disk.")
-@click.option("--rejection-method", metavar="M", help="sigma_clip, minmax, winsorized_sigma_clip, median or none.")
+@click.option("--rejection-method", metavar="M", help=f"One of {', '.join(METHODS)}.")
 @click.option("--sigma-threshold", metavar="V", help="Threshold of the clipping methods, such as 3.0.")
 @click.option(
     "--normalization-method",

@@ -6,10 +6,9 @@ import os
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from fractions import Fraction
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ValidationInfo, field_validator
+from pydantic import BeforeValidator, ValidationInfo, create_model, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
@@ -30,12 +29,10 @@ from ostcal.config.values import (
     Port,
     Positive,
     ReadoutMode,
-    RejectionMethod,
     Retries,
     Section,
     Setting,
     Share,
-    SigmaThreshold,
     StripRows,
     Switch,
     Text,
@@ -43,11 +40,11 @@ from ostcal.config.values import (
     Workers,
     empty_is_default,
     key,
+    type_of,
 )
+from ostcal.engine.rejection import METHOD_KEYS, METHODS
 from ostcal.vocabulary import (
     CameraType,
-    ClipCenter,
-    ClipSpread,
     Compressor,
     FlatScaling,
     Flavour,
@@ -117,29 +114,30 @@ class FlatCaptureSection(Section):
     _order = field_validator("max_exposure")(_above_min_exposure)
 
 
-class MasterFramesSection(Section):
+if TYPE_CHECKING:
+    RejectionName = str
+else:
+    RejectionName = Literal[tuple(METHODS)]
+
+
+class _CombiningSection(Section):
+    output_dir: Directory = key("master_frames", "Directory of the masters and of the log file.")
+    rejection_method: RejectionName = key("sigma_clip", "How outlying samples of a pixel are found and left out.")
+
+
+if TYPE_CHECKING:
+    _WithMethodKeys = _CombiningSection
+else:
+    _WithMethodKeys = create_model(
+        "_WithMethodKeys",
+        __base__=_CombiningSection,
+        **{name: (type_of(k), key(k.default, k.meaning, k.unit)) for name, k in METHOD_KEYS.items()},
+    )
+
+
+class MasterFramesSection(_WithMethodKeys):
     """How frames are combined into masters."""
 
-    output_dir: Directory = key("master_frames", "Directory of the masters and of the log file.")
-    rejection_method: RejectionMethod = key("sigma_clip", "How outlying samples of a pixel are found and left out.")
-    sigma_threshold: SigmaThreshold = key(
-        3.0, "Distance from the centre at which a sample is left out; the decimal is taken exactly as written.", "sigma"
-    )
-    sigma_low: SigmaThreshold | None = key(None, "The same below the centre only; null is sigma_threshold.", "sigma")
-    sigma_high: SigmaThreshold | None = key(None, "The same above the centre only; null is sigma_threshold.", "sigma")
-    clip_center: ClipCenter = key(
-        "auto", "Centre of the samples for sigma_clip; auto is the mean from 21 frames on and the median below."
-    )
-    clip_spread: ClipSpread = key(
-        "auto",
-        "Spread of the samples for sigma_clip; auto is the standard deviation from 21 frames on and the median absolute"
-        " deviation below, as one outlier of few inflates the standard deviation so much that it hides itself; noise is"
-        " what the camera's read noise and gain, measured on the same frames, make of the pixel's signal.",
-    )
-    clip_iterations: Count | None = key(1, "Passes of sigma clipping; null repeats until nothing changes.", "passes")
-    min_keep: Count = key(1, "Least number of samples that clipping keeps of a pixel.", "samples")
-    n_low: CountOrZero = key(1, "Lowest samples of a pixel left out by minmax.", "samples")
-    n_high: CountOrZero = key(1, "Highest samples of a pixel left out by minmax.", "samples")
     min_frames: Count = key(3, "A group of fewer frames is reported and left out.", "frames")
     normalization_method: NormalizationMethod = key("mean", "The level of a master flat that becomes 1.")
     flat_scaling: FlatScaling = key("mean", "The level by which flats are scaled to one another before rejection.")
@@ -177,21 +175,6 @@ class MasterFramesSection(Section):
     flavour: Flavour = key(
         "adu", "Values of the FITS masters: adu for all programs, or 0 to 1 and names that PixInsight's scripts expect."
     )
-
-    @property
-    def sigma_threshold_exact(self) -> Fraction:
-        """The threshold as the decimal that was written: 2.7 is 27/10."""
-        return Fraction(repr(self.sigma_threshold))
-
-    @property
-    def sigma_low_exact(self) -> Fraction:
-        """The threshold below the centre as the decimal that was written."""
-        return self.sigma_threshold_exact if self.sigma_low is None else Fraction(repr(self.sigma_low))
-
-    @property
-    def sigma_high_exact(self) -> Fraction:
-        """The threshold above the centre as the decimal that was written."""
-        return self.sigma_threshold_exact if self.sigma_high is None else Fraction(repr(self.sigma_high))
 
 
 class CameraSection(OpenSection):

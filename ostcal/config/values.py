@@ -17,6 +17,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, Strict
 
+from ostcal.engine.rejection import MethodKey
+
 MEMORY_FLOOR_BYTES = 1 << 20
 """Catches ``memory_limit: 4``, which is four bytes where four GiB were meant."""
 MEMORY_CEILING_BYTES = 1 << 60
@@ -143,13 +145,6 @@ def _argument(value: object) -> object:
     return {"true": True, "false": False}.get(value.lower(), str(value))
 
 
-def _four_decimals(value: float) -> float:
-    """Refuse more than four decimals: thresholds are compared in integers, and 10**4 squared fits them."""
-    if (Fraction(repr(value)) * 10_000).denominator != 1:
-        raise ValueError
-    return value
-
-
 def parse_size(value: object) -> object:
     """Read a memory size such as ``4GiB``, ``500MB`` or ``1.5 GB`` as bytes.
 
@@ -189,12 +184,6 @@ NotNegative = Annotated[_Float, Field(ge=0), Allowed("a number of at least 0")]
 AboveOne = Annotated[_Float, Field(gt=1), Allowed("a number above 1")]
 Share = Annotated[_Float, Field(gt=0, lt=1), Allowed("a number above 0 and below 1")]
 Celsius = Annotated[_Float, Field(ge=-273.15, le=100), Allowed("a number from -273.15 to 100")]
-SigmaThreshold = Annotated[
-    _Float,
-    Field(gt=0, le=1000),
-    AfterValidator(_four_decimals),
-    Allowed("a number above 0, at most 1000, with at most 4 decimals"),
-]
 Factors = Annotated[
     tuple[Positive, ...],
     BeforeValidator(_tuple),
@@ -252,7 +241,6 @@ ClusterStart = Annotated[
     Allowed("class and its arguments, such as {class: dask_jobqueue.SLURMCluster, cores: 8, memory: 16GB}, or null"),
 ]
 
-RejectionMethod = Literal["sigma_clip", "minmax", "winsorized_sigma_clip", "median", "none"]
 StripRows = Literal["auto"] | Count
 Retries = Annotated[
     int, BeforeValidator(_number), Strict(), Field(ge=0, le=100), Allowed("a whole number from 0 to 100")
@@ -272,6 +260,21 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, Real):
         return float(value)
     return str(value)
+
+
+def type_of(method_key: MethodKey) -> Any:
+    """Return the type of a key that a rejection method declares."""
+    if isinstance(method_key.kind, tuple):
+        return Literal[method_key.kind]
+
+    def check(value: float) -> float:
+        if not method_key.accepts(value):
+            raise ValueError
+        return value
+
+    number: Any = _Int if method_key.kind is int else _Float
+    checked = Annotated[number, AfterValidator(check), Allowed(method_key.allowed)]
+    return checked | None if method_key.or_null else checked
 
 
 def key(default: object, meaning: str, unit: str = "") -> Any:

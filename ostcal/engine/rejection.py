@@ -1,19 +1,26 @@
 """The rejection methods as values: which samples of a pixel are kept, and how the kept ones are combined.
 
-To add a method: a frozen dataclass here with a ``code`` and ``parameters``, the function of its code in
-``kernels.py``, its literal reference in ``tests/naive.py``, a row in ``tests/test_combine.py`` and a word in
-``config/values.py``.
+A method says everything of itself here: its name, its keys in the configuration, its cards in headers, and the numbers
+that the kernels get. The configuration, its reference and the help are made from `METHODS`.
+
+To add a method: a class here, its row in `METHODS`, how it trims in ``kernels/runs.py``, its literal reference in
+``tests/naive.py`` and a word in ``docs/methods.md``; then ``python scripts/make_config_reference.py``.
 """
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self, get_args
 
 from ostcal.errors import PlanError
 from ostcal.vocabulary import ClipCenter, ClipSpread
+
+Card = tuple[str, str | int | float, str]
+"""Keyword, value and comment of a FITS card."""
 
 AUTO_MEAN_STD_FRAMES = 21
 """From this many frames on `auto` is mean and standard deviation; mean/std at 3 sigma can reject nothing of ten
@@ -24,7 +31,6 @@ MICRO = 1_000_000
 
 MAX_THRESHOLD = 1000
 MAX_DECIMALS = 4
-
 
 METHOD_NONE = 0
 METHOD_SIGMA_CLIP = 1
@@ -91,8 +97,70 @@ class SeriesNoise:
         return round(math.sqrt(self.noise_adu**2 + self.step_adu**2 / 12) * MICRO)
 
 
+# --- what a method says of itself ---
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodKey:
+    """A key of the section ``master_frames`` that a method reads."""
+
+    default: object
+    kind: type[int] | type[float] | tuple[str, ...]
+    """Type of a number, or the words that are allowed."""
+    meaning: str
+    """A sentence for the reference."""
+    unit: str = ""
+    accepts: Callable[[Any], bool] = lambda _: True
+    """Returns whether a number is allowed."""
+    allowed: str = ""
+    """What `accepts` allows, in words."""
+    or_null: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class RejectionMethod(ABC):
+    """A rejection method; subclasses are complete but for `NoiseModel`, which is measured on the frames."""
+
+    name: ClassVar[str]
+    """In the configuration and on the command line."""
+    keys: ClassVar[Mapping[str, MethodKey]] = {}
+    combined_as: ClassVar[str] = "mean"
+    """How the kept samples are combined, for the card ``COMBTYPE``."""
+    judges_outliers: ClassVar[bool] = False
+    """Whether it rejects what is far from the others, which needs three samples."""
+    rejects_by_count: ClassVar[bool] = False
+    """Whether it rejects so many samples of every pixel, so that their share says nothing of the frames."""
+
+    @classmethod
+    @abstractmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
+        """Return the method with the values of its keys."""
+
+    @abstractmethod
+    def rule(self, noise: SeriesNoise) -> Rule:
+        """Return the numbers for the kernels."""
+
+    def cards(self) -> list[Card]:
+        """Return the cards of its parameters (call on a resolved method)."""
+        return []
+
+    def resolved(self, n_frames: int) -> Self:
+        """Replace what depends on the number of frames."""
+        return self
+
+    @property
+    def label(self) -> str:
+        """Words for the card ``REJTYPE``."""
+        return self.name
+
+    @property
+    def needs_noise(self) -> bool:
+        """Return whether the noise of the series is used (call on a resolved method)."""
+        return False
+
+
 def exact_threshold(value: Fraction | float | int | str) -> Fraction:
-    """Give a threshold as the decimal that was written: 2.7 is 27/10.
+    """Return a threshold as the decimal that was written: 2.7 is 27/10.
 
     Raises
     ------
@@ -108,52 +176,138 @@ def exact_threshold(value: Fraction | float | int | str) -> Fraction:
     return exact
 
 
-class _Method:
-    """What most methods share: nothing depends on the number of frames, and no noise is needed."""
-
-    needs_noise = False
-
-    def resolved(self, n_frames: int) -> Self:
-        """Give itself: nothing depends on the number of frames."""
-        return self
+def _has_few_decimals(value: float) -> bool:
+    """Return whether a number has at most four decimals, as written."""
+    return bool(10**MAX_DECIMALS % Fraction(repr(value)).denominator == 0)
 
 
-def _clipping(low: Fraction, high: Fraction, min_keep: int, noise: SeriesNoise, **others: Any) -> Rule:
-    """Give the numbers that the clipping methods share, and `others`."""
-    low, high = exact_threshold(low), exact_threshold(high)
-    return Rule(
-        low_numerator=low.numerator,
-        low_denominator=low.denominator,
-        high_numerator=high.numerator,
-        high_denominator=high.denominator,
-        min_keep=max(1, min_keep),
-        floor_micro_adu=noise.floor_micro_adu,
-        step_micro_adu=round(noise.step_adu * MICRO),
-        **others,
+def _threshold_key(default: float | None, meaning: str) -> MethodKey:
+    return MethodKey(
+        default=default,
+        kind=float,
+        accepts=lambda value: 0 < value <= MAX_THRESHOLD and _has_few_decimals(value),
+        allowed=f"a number above 0, at most {MAX_THRESHOLD}, with at most {MAX_DECIMALS} decimals",
+        meaning=meaning,
+        unit="sigma",
+        or_null=default is None,
     )
 
 
+def _count_key(default: int, at_least: int, meaning: str, unit: str, *, or_null: bool = False) -> MethodKey:
+    return MethodKey(
+        default=default,
+        kind=int,
+        accepts=lambda value: value >= at_least,
+        allowed=f"a whole number of at least {at_least}",
+        meaning=meaning,
+        unit=unit,
+        or_null=or_null,
+    )
+
+
+_THRESHOLDS = {
+    "sigma_threshold": _threshold_key(
+        3.0, "Distance from the centre at which a sample is left out; the decimal is taken exactly as written."
+    ),
+    "sigma_low": _threshold_key(None, "The same below the centre only; null is sigma_threshold."),
+    "sigma_high": _threshold_key(None, "The same above the centre only; null is sigma_threshold."),
+}
+_MIN_KEEP = {"min_keep": _count_key(1, 1, "Least number of samples that clipping keeps of a pixel.", "samples")}
+
+
+# --- methods ---
+
+
 @dataclass(frozen=True, kw_only=True)
-class SigmaClip:
+class _Clipping(RejectionMethod):
+    """What the methods that clip at a number of spreads share."""
+
+    low: Fraction = Fraction(3)
+    high: Fraction = Fraction(3)
+    min_keep: int = 1
+
+    judges_outliers = True
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
+        """Return the method with the values of its keys."""
+        low, high = (
+            Fraction(repr(settings["sigma_threshold"] if settings[side] is None else settings[side]))
+            for side in ("sigma_low", "sigma_high")
+        )
+        return cls(low=low, high=high, min_keep=settings["min_keep"])
+
+    def cards(self) -> list[Card]:
+        """Return the cards of its parameters (call on a resolved method)."""
+        return [
+            ("SIGLOW", float(self.low), "threshold below the centre"),
+            ("SIGHIGH", float(self.high), "threshold above the centre"),
+            ("MINKEEP", self.min_keep, "samples a pass must leave"),
+        ]
+
+    def _rule(self, method: int, max_passes: int, noise: SeriesNoise) -> Rule:
+        low, high = exact_threshold(self.low), exact_threshold(self.high)
+        return Rule(
+            method=method,
+            max_passes=max_passes,
+            min_keep=max(1, self.min_keep),
+            low_numerator=low.numerator,
+            low_denominator=low.denominator,
+            high_numerator=high.numerator,
+            high_denominator=high.denominator,
+            floor_micro_adu=noise.floor_micro_adu,
+            step_micro_adu=round(noise.step_adu * MICRO),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SigmaClip(_Clipping):
     """Keep samples within k spreads of the centre, pass after pass (mean/std, median/MAD or mixed).
 
     A pass that would leave fewer than `min_keep` samples is not applied and ends the passes, so that mean/std
     with one pass gives the plain mean where none would be kept.
     """
 
-    low: Fraction = Fraction(3)
-    high: Fraction = Fraction(3)
     center: ClipCenter = "auto"
     spread: ClipSpread = "auto"
     iterations: int | None = 1
-    """Passes at the most; ``None`` is to convergence."""
-    min_keep: int = 1
+    """Passes at most; ``None`` is to convergence."""
     model: NoiseModel | None = None
     """Of the camera, for the spread ``noise``; without it that spread is ``auto``."""
 
     name = "sigma_clip"
+    keys: ClassVar[Mapping[str, MethodKey]] = {
+        **_THRESHOLDS,
+        "clip_center": MethodKey(
+            default="auto",
+            kind=get_args(ClipCenter),
+            meaning="Centre of the samples for sigma_clip; auto is the mean from 21 frames on and the median below.",
+        ),
+        "clip_spread": MethodKey(
+            default="auto",
+            kind=get_args(ClipSpread),
+            meaning="Spread of the samples for sigma_clip; auto is the standard deviation from 21 frames on and the"
+            " median absolute deviation below, as one outlier of few inflates the standard deviation so much that it"
+            " hides itself; noise is what the camera's read noise and gain, measured on the same frames, make of the"
+            " pixel's signal.",
+        ),
+        "clip_iterations": _count_key(
+            1, 1, "Passes of sigma clipping; null repeats until nothing changes.", "passes", or_null=True
+        ),
+        **_MIN_KEEP,
+    }
 
-    def resolved(self, n_frames: int) -> SigmaClip:
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
+        """Return the method with the values of its keys."""
+        return replace(
+            super().from_settings(settings),
+            center=settings["clip_center"],
+            spread=settings["clip_spread"],
+            iterations=settings["clip_iterations"],
+        )
+
+    def resolved(self, n_frames: int) -> Self:
         """Replace ``auto`` by what it means for `n_frames`."""
         many = n_frames >= AUTO_MEAN_STD_FRAMES
         center: ClipCenter = ("mean" if many else "median") if self.center == "auto" else self.center
@@ -163,70 +317,58 @@ class SigmaClip:
 
     @property
     def needs_noise(self) -> bool:
-        """Whether the series' noise is used (call on a resolved method)."""
+        """Return whether the noise of the series is used (call on a resolved method)."""
         return self.spread != "std"
 
     @property
     def label(self) -> str:
-        """The words for a header card."""
+        """Words for the card ``REJTYPE``."""
         return f"sigma_clip {self.center}/{self.spread}"
 
+    def cards(self) -> list[Card]:
+        """Return the cards of its parameters (call on a resolved method)."""
+        passes = -1 if self.iterations is None else self.iterations
+        return [*super().cards(), ("CLIPITER", passes, "passes at the most, -1: to convergence")]
+
     def rule(self, noise: SeriesNoise) -> Rule:
         """Return the numbers for the kernels."""
-        return _clipping(
-            self.low,
-            self.high,
-            self.min_keep,
-            noise,
-            method=METHOD_SIGMA_CLIP,
-            center_is_median=self.center == "median",
-            spread_is_mad=self.spread == "mad",
-            max_passes=-1 if self.iterations is None else self.iterations,
-            **self._modelled(noise),
+        rule = self._rule(METHOD_SIGMA_CLIP, -1 if self.iterations is None else self.iterations, noise)
+        rule = rule._replace(center_is_median=self.center == "median", spread_is_mad=self.spread == "mad")
+        if self.spread != "noise" or self.model is None:
+            return rule
+        return rule._replace(
+            spread_is_modelled=True,
+            variance_adu2=self.model.read_noise_adu**2 + noise.step_adu**2 / 12,
+            signal_zero_adu=self.model.bias_level_adu,
+            variance_per_adu=1.0 / self.model.gain_e_per_adu,
         )
 
-    def _modelled(self, noise: SeriesNoise) -> dict[str, Any]:
-        """Give the numbers of the noise model where the spread comes from it."""
-        if self.spread != "noise" or self.model is None:
-            return {}
-        return {
-            "spread_is_modelled": True,
-            "variance_adu2": self.model.read_noise_adu**2 + noise.step_adu**2 / 12,
-            "signal_zero_adu": self.model.bias_level_adu,
-            "variance_per_adu": 1.0 / self.model.gain_e_per_adu,
-        }
-
 
 @dataclass(frozen=True, kw_only=True)
-class WinsorizedSigmaClip(_Method):
-    """Sigma clip about the median with a spread of winsorized samples, to convergence.
-
-    Source: the winsorization of Huber's estimator as PixInsight's ImageIntegration documents it (clamp at 1.5 sigma,
-    factor 1.134, until sigma changes by less than 0.05 %).
-    """
-
-    low: Fraction = Fraction(3)
-    high: Fraction = Fraction(3)
-    min_keep: int = 1
-
-    name = "winsorized_sigma_clip"
-    needs_noise = True
-    label = "winsorized_sigma_clip"
-
-    def rule(self, noise: SeriesNoise) -> Rule:
-        """Return the numbers for the kernels."""
-        return _clipping(self.low, self.high, self.min_keep, noise, method=METHOD_WINSORIZED, max_passes=-1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class MinMax(_Method):
+class MinMax(RejectionMethod):
     """Drop the lowest and the highest samples; plain mean for two samples or where nothing would be left."""
 
     n_low: int = 1
     n_high: int = 1
 
     name = "minmax"
-    label = "minmax"
+    keys: ClassVar[Mapping[str, MethodKey]] = {
+        "n_low": _count_key(1, 0, "Lowest samples of a pixel left out by minmax.", "samples"),
+        "n_high": _count_key(1, 0, "Highest samples of a pixel left out by minmax.", "samples"),
+    }
+    rejects_by_count = True
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
+        """Return the method with the values of its keys."""
+        return cls(n_low=settings["n_low"], n_high=settings["n_high"])
+
+    def cards(self) -> list[Card]:
+        """Return the cards of its parameters."""
+        return [
+            ("NREJLO", self.n_low, "lowest samples dropped per pixel"),
+            ("NREJHI", self.n_high, "highest samples dropped per pixel"),
+        ]
 
     def rule(self, noise: SeriesNoise) -> Rule:
         """Return the numbers for the kernels."""
@@ -234,11 +376,37 @@ class MinMax(_Method):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Median(_Method):
+class WinsorizedSigmaClip(_Clipping):
+    """Sigma clip about the median with a spread of winsorized samples, to convergence.
+
+    Source: the winsorization of Huber's estimator as PixInsight's ImageIntegration documents it (clamp at 1.5 sigma,
+    factor 1.134, until sigma changes by less than 0.05 %).
+    """
+
+    name = "winsorized_sigma_clip"
+    keys: ClassVar[Mapping[str, MethodKey]] = {**_THRESHOLDS, **_MIN_KEEP}
+
+    @property
+    def needs_noise(self) -> bool:
+        """Return whether the noise of the series is used."""
+        return True
+
+    def rule(self, noise: SeriesNoise) -> Rule:
+        """Return the numbers for the kernels."""
+        return self._rule(METHOD_WINSORIZED, -1, noise)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Median(RejectionMethod):
     """The median of all samples."""
 
     name = "median"
-    label = "median"
+    combined_as = "median"
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
+        """Return the method, which has no keys."""
+        return cls()
 
     def rule(self, noise: SeriesNoise) -> Rule:
         """Return the numbers for the kernels."""
@@ -246,15 +414,25 @@ class Median(_Method):
 
 
 @dataclass(frozen=True, kw_only=True)
-class NoRejection(_Method):
+class NoRejection(RejectionMethod):
     """The plain mean of all samples."""
 
     name = "none"
-    label = "none"
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
+        """Return the method, which has no keys."""
+        return cls()
 
     def rule(self, noise: SeriesNoise) -> Rule:
         """Return the numbers for the kernels."""
         return Rule(method=METHOD_NONE, max_passes=0)
 
 
-RejectionMethod = SigmaClip | WinsorizedSigmaClip | MinMax | Median | NoRejection
+METHODS: dict[str, type[RejectionMethod]] = {
+    method.name: method for method in (SigmaClip, MinMax, WinsorizedSigmaClip, Median, NoRejection)
+}
+"""Every method by its name, in the order of the reference."""
+
+METHOD_KEYS = {key: value for method in METHODS.values() for key, value in method.keys.items()}
+"""The keys of all methods; some are of several."""

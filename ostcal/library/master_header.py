@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from ostcal._version import __version__
-from ostcal.engine.rejection import MinMax, RejectionMethod, SigmaClip, WinsorizedSigmaClip
+from ostcal.engine.rejection import RejectionMethod
 from ostcal.engine.tasks import JobResult
 from ostcal.frames import FrameType
 from ostcal.inputs.grouping import Group
@@ -196,23 +196,10 @@ def _data_cards(result: JobResult, provenance: Provenance) -> list[Card]:
 def _method_cards(group: Group, result: JobResult, provenance: Provenance) -> list[Card]:
     method = provenance.method.resolved(len(group.frames))
     cards: list[Card] = [
-        ("COMBTYPE", "median" if method.name == "median" else "mean", "how kept samples are combined"),
+        ("COMBTYPE", method.combined_as, "how kept samples are combined"),
         ("REJTYPE", method.label, "how samples are rejected"),
+        *method.cards(),
     ]
-    if isinstance(method, SigmaClip | WinsorizedSigmaClip):
-        cards += [
-            ("SIGLOW", float(method.low), "threshold below the centre"),
-            ("SIGHIGH", float(method.high), "threshold above the centre"),
-            ("MINKEEP", method.min_keep, "samples a pass must leave"),
-        ]
-    if isinstance(method, SigmaClip):
-        iterations = -1 if method.iterations is None else method.iterations
-        cards.append(("CLIPITER", iterations, "passes at the most, -1: to convergence"))
-    if isinstance(method, MinMax):
-        cards += [
-            ("NREJLO", method.n_low, "lowest samples dropped per pixel"),
-            ("NREJHI", method.n_high, "highest samples dropped per pixel"),
-        ]
     if result.noise_measured:
         cards.append(("SERNOISE", round(result.noise.noise_adu, 6), "[adu] noise of a sample in the series"))
     cards += [

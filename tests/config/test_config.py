@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from ostcal.build.from_config import method_of
 from ostcal.config import (
     FILE_LIMIT_BYTES,
     PROBLEM_LIMIT,
@@ -32,6 +33,7 @@ from ostcal.config import (
     resolved_values,
     with_overrides,
 )
+from ostcal.engine.rejection import METHODS, SigmaClip
 from ostcal.errors import ConfigError
 from ostcal.measure.limits import DefectLimits, FrameLimits, MasterLimits
 from support.amounts import amount
@@ -300,9 +302,9 @@ def test_memory_sizes(load: Load, written: str, value: int) -> None:
 
 @pytest.mark.parametrize("written", ["2.7", "0.0001", "999.9999", "3", "1000", "0.3", "2.70", "1e-4", "1.1"])
 def test_thresholds_keep_the_decimal_that_was_written(load: Load, written: str) -> None:
-    masters = load(f"master_frames: {{sigma_threshold: 4.5, sigma_low: {written}}}").master_frames
-    assert masters.sigma_low_exact == Fraction(written)
-    assert masters.sigma_high_exact == masters.sigma_threshold_exact == Fraction(9, 2)
+    method = method_of(load(f"master_frames: {{sigma_threshold: 4.5, sigma_low: {written}}}"))
+    assert isinstance(method, SigmaClip)
+    assert (method.low, method.high) == (Fraction(written), Fraction(9, 2))
 
 
 def test_merge_keys_and_aliases_work_and_own_keys_win(load: Load) -> None:
@@ -390,7 +392,7 @@ def test_values_that_are_probably_not_meant_are_pointed_out(load: Load) -> None:
         ("storage: {xyz: a}", "line 1: storage.xyz: unknown key; the keys here are export_frames, verify, strip_rows,"
          " compressor, endpoint, region, retries and timeout"),
         ("master_frames: {rejection_method: sigmaclip}", "line 1: master_frames.rejection_method: sigmaclip is not"
-         " allowed; write sigma_clip, minmax, winsorized_sigma_clip, median or none; did you mean sigma_clip?"),
+         f" allowed; write {', '.join(list(METHODS)[:-1])} or {list(METHODS)[-1]}; did you mean sigma_clip?"),
         ("\n\ndark_capture:\n\n  num_darks: 0", "line 5: dark_capture.num_darks: 0 is not allowed; write a whole number"
          " of at least 1"),
         ("dark_capture: {num_darks: }", "line 1: dark_capture.num_darks: no value; write a whole number of at least 1,"
@@ -552,7 +554,7 @@ def test_overrides_replace_single_values() -> None:
         {"master_frames.rejection_method": "median", "master_frames.sigma_threshold": "2.7", "camera.alpaca.port": 80},
     )
     assert changed.master_frames.rejection_method == "median"
-    assert changed.master_frames.sigma_high_exact == Fraction(27, 10)
+    assert changed.master_frames.sigma_threshold == 2.7
     assert changed.master_frames.sigma_low == 2.5
     assert changed.video.alpaca.port == 80
     assert changed.video.extras == {"fan": 1}

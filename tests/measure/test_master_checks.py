@@ -254,7 +254,7 @@ def test_limits_decide() -> None:
 
 def test_what_is_not_known_is_not_judged() -> None:
     master = master_of(small(DEMO, 1), FrameType.FLAT, 1)
-    facts = MasterFacts(method_name="none", rejected_per_frame=(0,))
+    facts = MasterFacts(method_name="none", judges_outliers=False, rejects_by_count=False, rejected_per_frame=(0,))
     checks = {finding.check for finding in check_master(master.scan(), facts)}
     assert not checks & {"flat too bright", "flat too dim", "signal to noise", "sample noise", "pixel noise", "copies"}
 

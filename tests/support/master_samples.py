@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostcal.engine.combine import combine_block
-from ostcal.engine.rejection import SeriesNoise, SigmaClip
+from ostcal.engine.rejection import METHODS, SeriesNoise, SigmaClip
 from ostcal.frames import FrameType, SampleEncoding
 from ostcal.measure.masters.check_master import MasterFacts
 from ostcal.measure.masters.defects import SampleModel
@@ -115,8 +115,11 @@ class Master:
         return along.result(plane_reader(self.master, self.std, self.n_used), step_rows=50, threads=threads)
 
     def facts(self, method_name: str = "sigma_clip") -> MasterFacts:
+        method = METHODS[method_name]
         return MasterFacts(
             method_name=method_name,
+            judges_outliers=method.judges_outliers,
+            rejects_by_count=method.rejects_by_count,
             rejected_per_frame=self.rejected_per_frame,
             series_noise_adu=self.series_noise_adu,
             full_scale_adu=self.sensor.max_adu,

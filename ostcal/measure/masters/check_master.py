@@ -21,10 +21,6 @@ from ostcal.measure.masters.checks_by_kind import check_dark, check_flat
 from ostcal.measure.masters.defects import Defect
 from ostcal.measure.masters.scan_result import MasterScan, cell_rectangles
 
-CLIPPING_METHODS = ("sigma_clip", "winsorized_sigma_clip")
-REJECTS_BY_COUNT = ("minmax",)
-"""Methods that reject so and so many samples of every pixel: the share says nothing of the frames."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class MasterFacts:
@@ -32,6 +28,10 @@ class MasterFacts:
 
     method_name: str
     """Such as ``sigma_clip``, as the configuration has it."""
+    judges_outliers: bool
+    """Whether the method rejects what is far from the others, which needs three samples."""
+    rejects_by_count: bool
+    """Whether it rejects so many samples of every pixel, so that their share says nothing of the frames."""
     rejected_per_frame: tuple[int, ...]
     """Samples of each frame that were not kept."""
     series_noise_adu: float | None = None
@@ -61,10 +61,10 @@ def check_master(scan: MasterScan, facts: MasterFacts, limits: MasterLimits | No
     limits = limits or MasterLimits()
     n = facts.n_frames
     text = f"{n} frame{'s' if n != 1 else ''} (at least {limits.frames} are advised)"
-    if n < 3 and facts.method_name in CLIPPING_METHODS:
+    if n < 3 and facts.judges_outliers:
         text += f"; {facts.method_name} cannot tell an outlier among fewer than 3"
     findings = [finding_below("frames", n, limits.frames, text)]
-    if facts.method_name not in REJECTS_BY_COUNT:
+    if not facts.rejects_by_count:
         share = sum(facts.rejected_per_frame) / (scan.n_pixels * max(1, n))
         warn, fail = limits.rejected_share, limits.rejected_share_fail
         text = f"{100 * share:.2f} % of the samples were rejected (limit {100 * warn:.3g} %)"
