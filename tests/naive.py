@@ -297,6 +297,18 @@ def minmax(samples: Sequence[Sample], *, n_low: int = 1, n_high: int = 1) -> Pix
     return result_of_run(run, reference_of(everything))
 
 
+def percentile(
+    samples: Sequence[Sample], *, n_low: Fraction = Fraction(1, 10), n_high: Fraction = Fraction(1, 10)
+) -> PixelResult:
+    """Drop the fraction ``n_low`` of the smallest and ``n_high`` of the largest, each number rounded down."""
+    everything = valid_sorted(samples)
+    if not everything:
+        return result_of_nothing()
+    n = len(everything)
+    run = everything[math.floor(n * n_low) : n - math.floor(n * n_high)]
+    return result_of_run(run, reference_of(everything))
+
+
 def median(samples: Sequence[Sample]) -> PixelResult:
     """Give the median as the central value of all samples."""
     everything = valid_sorted(samples)

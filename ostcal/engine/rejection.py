@@ -37,6 +37,7 @@ METHOD_SIGMA_CLIP = 1
 METHOD_WINSORIZED = 2
 METHOD_MINMAX = 3
 METHOD_MEDIAN = 4
+METHOD_PERCENTILE = 5
 
 
 class Rule(NamedTuple):
@@ -375,6 +376,58 @@ class MinMax(RejectionMethod):
         return Rule(method=METHOD_MINMAX, max_passes=1, n_low=self.n_low, n_high=self.n_high)
 
 
+def _fraction_key(meaning: str) -> MethodKey:
+    return MethodKey(
+        default=0.1,
+        kind=float,
+        accepts=lambda value: 0 <= value < 0.5 and _has_few_decimals(value),
+        allowed=f"a number from 0 to below 0.5, with at most {MAX_DECIMALS} decimals",
+        meaning=meaning,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Percentile(RejectionMethod):
+    """Drop a fraction of the samples at each end, rounded down; at least one sample stays.
+
+    Each fraction is below 1/2 and has at most four decimals. Source: the trimmed mean (Tukey 1962), by each end.
+    """
+
+    n_low: Fraction = Fraction(1, 10)
+    n_high: Fraction = Fraction(1, 10)
+
+    name = "percentile"
+    keys: ClassVar[Mapping[str, MethodKey]] = {
+        "percentile_low": _fraction_key("Fraction of a pixel's samples left out by percentile, the lowest ones."),
+        "percentile_high": _fraction_key("Fraction of a pixel's samples left out by percentile, the highest ones."),
+    }
+    rejects_by_count = True
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
+        """Return the method with the values of its keys."""
+        low, high = (Fraction(repr(settings[name])) for name in cls.keys)
+        return cls(n_low=low, n_high=high)
+
+    def cards(self) -> list[Card]:
+        """Return the cards of its parameters."""
+        return [
+            ("NREJLO", float(self.n_low), "fraction of lowest samples dropped per pixel"),
+            ("NREJHI", float(self.n_high), "fraction of highest samples dropped per pixel"),
+        ]
+
+    def rule(self, noise: SeriesNoise) -> Rule:
+        """Return the numbers for the kernels."""
+        return Rule(
+            method=METHOD_PERCENTILE,
+            max_passes=1,
+            low_numerator=self.n_low.numerator,
+            low_denominator=self.n_low.denominator,
+            high_numerator=self.n_high.numerator,
+            high_denominator=self.n_high.denominator,
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class WinsorizedSigmaClip(_Clipping):
     """Sigma clip about the median with a spread of winsorized samples, to convergence.
@@ -430,7 +483,7 @@ class NoRejection(RejectionMethod):
 
 
 METHODS: dict[str, type[RejectionMethod]] = {
-    method.name: method for method in (SigmaClip, MinMax, WinsorizedSigmaClip, Median, NoRejection)
+    method.name: method for method in (SigmaClip, MinMax, WinsorizedSigmaClip, Median, NoRejection, Percentile)
 }
 """Every method by its name, in the order of the reference."""
 

@@ -121,6 +121,7 @@ METHODS: list[tuple[str, dict[str, Any], Callable[[naive.Noise], Callable[[list[
         lambda noise: partial(naive.winsorized_sigma_clip, low=Fraction(3), high=Fraction(3), noise=noise),
     ),
     ("minmax", {"rejection_method": "minmax"}, lambda noise: naive.minmax),
+    ("percentile", {"rejection_method": "percentile"}, lambda noise: naive.percentile),
     (
         "minmax of two",
         {"rejection_method": "minmax", "n_low": 0, "n_high": 2},

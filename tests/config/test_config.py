@@ -75,6 +75,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "min_keep": 1,
         "n_low": 1,
         "n_high": 1,
+        "percentile_low": 0.1,
+        "percentile_high": 0.1,
         "min_frames": 3,
         "normalization_method": "mean",
         "flat_scaling": "mean",

@@ -87,6 +87,14 @@ def test_minmax_drops_from_both_ends_unless_nothing_would_be_left() -> None:
     assert naive.minmax([9, 1, 5, 6], n_low=0, n_high=2).mean == 3
 
 
+def test_percentile_drops_fractions_rounded_down() -> None:
+    ten = [50, 3, 4, 5, 6, 7, 8, 9, 10, 1]
+    assert naive.percentile(ten).mean == 6.5
+    assert naive.percentile(ten[:9]).n_used == 9  # a tenth of nine is none
+    assert naive.percentile(ten, n_low=Fraction("0.25"), n_high=Fraction(0)).n_used == 8
+    assert naive.percentile([7], n_low=Fraction("0.4999"), n_high=Fraction("0.4999")).mean == 7
+
+
 def test_winsorized_clip_drops_an_outlier_among_ten() -> None:
     result = naive.winsorized_sigma_clip([10, 11, 9, 10, 12, 8, 10, 11, 9, 60], low=THREE, high=THREE, noise=QUIET)
     assert result.n_used == 9

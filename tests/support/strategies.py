@@ -18,6 +18,7 @@ from ostcal.engine.rejection import (
     MinMax,
     NoiseModel,
     NoRejection,
+    Percentile,
     RejectionMethod,
     SeriesNoise,
     SigmaClip,
@@ -65,6 +66,8 @@ METHODS: dict[str, RejectionMethod] = {
     "minmax": MinMax(),
     "minmax 2 and 3": MinMax(n_low=2, n_high=3),
     "minmax 0 and 1": MinMax(n_low=0, n_high=1),
+    "percentile": Percentile(),
+    "percentile 0.25 and 0.4": Percentile(n_low=Fraction("0.25"), n_high=Fraction("0.4")),
     "median": MedianMethod(),
     "none": NoRejection(),
 }
@@ -107,6 +110,8 @@ def reference_of(
         )
     if isinstance(method, MinMax):
         return lambda samples: naive.minmax(samples, n_low=method.n_low, n_high=method.n_high)
+    if isinstance(method, Percentile):
+        return lambda samples: naive.percentile(samples, n_low=method.n_low, n_high=method.n_high)
     return naive.median if isinstance(method, MedianMethod) else naive.no_rejection
 
 
@@ -226,7 +231,9 @@ winsorized_clips = st.builds(
     WinsorizedSigmaClip, low=allowed_thresholds, high=allowed_thresholds, min_keep=st.sampled_from([1, 1, 2, 5])
 )
 minmaxes = st.builds(MinMax, n_low=st.integers(0, 4), n_high=st.integers(0, 4))
-methods = sigma_clips | winsorized_clips | minmaxes | st.sampled_from([MedianMethod(), NoRejection()])
+fractions = st.integers(0, 4999).map(lambda n: Fraction(n, 10_000))
+percentiles = st.builds(Percentile, n_low=fractions, n_high=fractions)
+methods = sigma_clips | winsorized_clips | minmaxes | percentiles | st.sampled_from([MedianMethod(), NoRejection()])
 
 noises = st.builds(
     SeriesNoise,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ostcal.compiling import inlined, kernel
 from ostcal.engine.kernels.load import copy
 from ostcal.engine.kernels.network import TILE
-from ostcal.engine.rejection import METHOD_MINMAX, METHOD_WINSORIZED, Rule
+from ostcal.engine.rejection import METHOD_MINMAX, METHOD_PERCENTILE, METHOD_WINSORIZED, Rule
 
 SLACK = 1.0 + 1e-9
 """Limits of floats are this much wider: ties of scaled data stay."""
@@ -90,6 +90,12 @@ def trim_ordered(tile: NDArray[Any], x: int, lo: int, hi: int, pixel: Pixel, rul
         return _trim_winsorized(tile, x, lo, hi, np.float64(pixel.ref), rule)
     if rule.method == METHOD_MINMAX and hi - lo > 2:
         return lo + rule.n_low, hi - rule.n_high
+    if rule.method == METHOD_PERCENTILE:
+        n = hi - lo
+        return (
+            lo + n * rule.low_numerator // rule.low_denominator,
+            hi - n * rule.high_numerator // rule.high_denominator,
+        )
     return lo, hi
 
 
