@@ -17,7 +17,7 @@ from ostcal.places.object_requests import ObjectOptions, use_options
 from ostcal.places.paths import is_dir
 
 
-class MasterSettings(TypedDict, total=False):
+class MasterSelection(TypedDict, total=False):
     """Settings that a master must have to be loaded; ``None`` accepts any."""
 
     camera: str | None
@@ -31,11 +31,11 @@ class MasterSettings(TypedDict, total=False):
     height: int | None
 
 
-SETTINGS = tuple(MasterSettings.__annotations__)
+SETTINGS = tuple(MasterSelection.__annotations__)
 
 
 def load_master_dark(
-    exposure_time: float, config: ConfigSource = None, **settings: Unpack[MasterSettings]
+    exposure_time: float, config: ConfigSource = None, **settings: Unpack[MasterSelection]
 ) -> NDArray[np.float32]:
     """Load the master dark of an exposure.
 
@@ -45,7 +45,7 @@ def load_master_dark(
         In seconds; the nearest within ``calibration_tolerance`` is taken, the newest of equals.
     config : None, path, dict or Config
         States where the masters are (``master_frames.output_dir``).
-    **settings : MasterSettings
+    **settings : MasterSelection
         ``camera``, ``camera_id``, ``gain``, ``offset``, ``binning`` (n or (x, y)), ``readout_mode``, ``temperature_c``
         (within ``temperature_tolerance``), ``width``, ``height`` (pixels): only masters that have them are used.
 
@@ -78,14 +78,14 @@ def load_master_dark(
     return _array(min(near, key=lambda m: abs(m.key.exposure_time_s - exposure_time)))
 
 
-def load_master_bias(config: ConfigSource = None, **settings: Unpack[MasterSettings]) -> NDArray[np.float32]:
+def load_master_bias(config: ConfigSource = None, **settings: Unpack[MasterSelection]) -> NDArray[np.float32]:
     """Load the newest master bias.
 
     Parameters
     ----------
     config : None, path, dict or Config
         As of `load_master_dark`.
-    **settings : MasterSettings
+    **settings : MasterSelection
         As of `load_master_dark`.
 
     Returns
@@ -107,7 +107,7 @@ def load_master_bias(config: ConfigSource = None, **settings: Unpack[MasterSetti
 
 
 def load_master_flat(
-    filter: str | None = None, config: ConfigSource = None, **settings: Unpack[MasterSettings]
+    filter: str | None = None, config: ConfigSource = None, **settings: Unpack[MasterSelection]
 ) -> NDArray[np.float32]:
     """Load the newest master flat, normalised to 1.
 
@@ -117,7 +117,7 @@ def load_master_flat(
         Name of the filter, in any case; ``None`` takes the newest flat whatever its filter.
     config : None, path, dict or Config
         As of `load_master_dark`.
-    **settings : MasterSettings
+    **settings : MasterSelection
         As of `load_master_dark`.
 
     Returns
@@ -138,7 +138,7 @@ def load_master_flat(
     return _newest(config, FrameType.FLAT, settings, filter or "")
 
 
-def _newest(config: ConfigSource, kind: FrameType, settings: MasterSettings, filter_name: str) -> NDArray[np.float32]:
+def _newest(config: ConfigSource, kind: FrameType, settings: MasterSelection, filter_name: str) -> NDArray[np.float32]:
     fitting = _fitting(config, (kind,), settings)
     chosen = [m for m in fitting if not filter_name or (m.key.filter_name or "").lower() == filter_name.lower()]
     if not chosen:
@@ -149,7 +149,7 @@ def _newest(config: ConfigSource, kind: FrameType, settings: MasterSettings, fil
     return _array(chosen[0])
 
 
-def _fitting(config: ConfigSource, kinds: Sequence[FrameType], settings: MasterSettings) -> list[LibraryMaster]:
+def _fitting(config: ConfigSource, kinds: Sequence[FrameType], settings: MasterSelection) -> list[LibraryMaster]:
     unknown = sorted(set(settings) - set(SETTINGS))
     if unknown:
         raise InputError(f"{', '.join(unknown)}: not a setting of masters; known are {', '.join(SETTINGS)}")

@@ -48,7 +48,7 @@ _STORED_PROPERTIES = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class CameraSection:
+class CameraResult:
     """A camera at one setting, and maps of its dark current."""
 
     report: CameraReport
@@ -59,7 +59,7 @@ def camera_sections(
     measured: Sequence[tuple[GroupKey, Mapping[str, Any]]],
     library: Sequence[LibraryMaster],
     temperature_tolerance_c: float,
-) -> list[CameraSection]:
+) -> list[CameraResult]:
     """Return each camera and setting, that of most masters first.
 
     Parameters
@@ -90,7 +90,7 @@ def camera_sections(
         report = _camera_report(key, fullest)
         if current is not None:
             report = _with_dark_current(report, current, masters)
-        sections.append(CameraSection(report=report, pictures=_camera_pictures(current)))
+        sections.append(CameraResult(report=report, pictures=_camera_pictures(current)))
     return sections
 
 

@@ -84,7 +84,7 @@ class OutlyingFrame:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Notice:
+class FindingGroup:
     """Findings of one check with one outcome: many frames may have the same fault."""
 
     outcome: Outcome
@@ -121,7 +121,7 @@ class MasterView:
     outlying_left: int
     defect_maps: tuple[Figure, ...]
     defects: tuple[DefectRow, ...]
-    notices: tuple[Notice, ...]
+    notices: tuple[FindingGroup, ...]
     n_notable: int
     passed: int
     provenance: tuple[Fact, ...]
@@ -141,7 +141,7 @@ class CameraView:
     title: str
     facts: tuple[Fact, ...]
     figures: tuple[Figure, ...]
-    notices: tuple[Notice, ...]
+    notices: tuple[FindingGroup, ...]
     notes: tuple[str, ...]
 
 
@@ -222,7 +222,7 @@ def _notable(findings: Iterable[Finding]) -> list[Finding]:
     return sorted(found, key=lambda finding: -SEVERITY[finding.outcome])
 
 
-def notices_of(findings: Iterable[Finding], labels: Mapping[int, str]) -> tuple[Notice, ...]:
+def notices_of(findings: Iterable[Finding], labels: Mapping[int, str]) -> tuple[FindingGroup, ...]:
     """Return what is not a pass, the worst first; frames with the same fault share a notice.
 
     Parameters
@@ -238,7 +238,7 @@ def notices_of(findings: Iterable[Finding], labels: Mapping[int, str]) -> tuple[
         place = "" if first.frame is None else labels.get(first.frame, f"frame {first.frame}")
         more = plural(len(others), "more frame" if place else "more finding") if others else ""
         where = " and ".join(part for part in (place, more) if part)
-        notices.append(Notice(outcome=outcome, check=check, text=first.text, where=where))
+        notices.append(FindingGroup(outcome=outcome, check=check, text=first.text, where=where))
     return tuple(notices)
 
 
