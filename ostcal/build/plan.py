@@ -220,14 +220,7 @@ def plan_masters(request: BuildRequest, groups: Sequence[Group], sources: Mappin
             if isinstance(choice, NoDark):
                 errors.append(f"{name}: {choice.message}")
                 continue
-            second = choice.second
-            model = DarkModel(
-                first=known[choice.first].plane,
-                first_exposure_s=choice.first.key.exposure_time_s,
-                second=known[second].plane if second is not None else None,
-                second_exposure_s=second.key.exposure_time_s if second is not None else 0.0,
-            )
-            flat_dark = FlatDark(choice=choice, model=model)
+            flat_dark = FlatDark(choice=choice, model=_dark_model(choice, known))
             identities = [known[candidate].identity for candidate in choice.candidates]
         plan = _plan(request, group, outputs, sources, library, flat_dark, identities)
         plan = _unless_unchanged(request, plan, made_before)
@@ -245,6 +238,17 @@ def plan_masters(request: BuildRequest, groups: Sequence[Group], sources: Mappin
         bytes_to_read=sum(
             (2 if plan.is_flat and request.flat_scaling != "none" else 1) * plan.n_bytes for plan in to_make
         ),
+    )
+
+
+def _dark_model(choice: DarkChoice, known: Mapping[DarkCandidate, _Dark]) -> DarkModel:
+    """Return the planes that the dark of a flat is made of."""
+    second = choice.second
+    return DarkModel(
+        first=known[choice.first].plane,
+        first_exposure_s=choice.first.key.exposure_time_s,
+        second=known[second].plane if second is not None else None,
+        second_exposure_s=second.key.exposure_time_s if second is not None else 0.0,
     )
 
 

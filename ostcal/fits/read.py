@@ -25,7 +25,7 @@ from ostcal.errors import FrameError
 from ostcal.fits.cards import Header, card_keyword, image_cards, structural_cards
 from ostcal.fits.headers import metadata_from_header
 from ostcal.fits.layout import ImageLayout, decode_samples, layout_from_header
-from ostcal.fits.units import Unit, check_one_frame, read_units
+from ostcal.fits.hdus import Unit, check_one_frame, read_units
 from ostcal.frames import FrameMetadata, RowReader, SampleEncoding
 from ostcal.places.durable import os_reason
 from ostcal.places.fingerprint import fingerprint_rows, rows_fingerprint
@@ -124,7 +124,7 @@ def _is_fits_name(name: str) -> bool:
 def inspect_fits(path: str | os.PathLike[str], *, first_of_several: bool = False) -> FitsFrame:
     """Read the headers of a file and describe the frame it holds.
 
-    The frame is the image of two axes that is no companion of another one (`ostcal.fits.units.COMPANIONS`), in the
+    The frame is the image of two axes that is no companion of another one (`ostcal.fits.hdus.COMPANIONS`), in the
     primary HDU or in an extension; axes of one are dropped. Of a gzip file only the first is looked for: `unpack`,
     which reads it to its end, sees whether there are others.
 

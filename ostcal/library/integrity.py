@@ -17,7 +17,7 @@ from ostcal.errors import FrameError, OstcalError, StorageError
 from ostcal.fits.cards import Header
 from ostcal.fits.checksum import OnesSum
 from ostcal.fits.read import inspect_fits
-from ostcal.fits.units import Unit, read_units
+from ostcal.fits.hdus import Unit, read_units
 from ostcal.library.planes import DTYPES, PLANES, Plane, StoredMaster
 from ostcal.library.store import MasterStore
 from ostcal.places.durable import PARTIAL_ENDING, os_reason, read_bounded
