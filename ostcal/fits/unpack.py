@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from ostcal.errors import FrameError
 from ostcal.fits.cards import CARD_LENGTH, padded_length
+from ostcal.fits.hdus import Unit, check_one_frame, read_units
 from ostcal.fits.read import FitsFrame, read_exactly
 from ostcal.fits.tiles import TiledImage, TileReader
-from ostcal.fits.hdus import Unit, check_one_frame, read_units
 from ostcal.fits.write import write_stored
 from ostcal.places.durable import os_reason
 from ostcal.places.paths import absolute, is_remote, joined, open_binary

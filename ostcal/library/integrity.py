@@ -16,8 +16,8 @@ from ostcal.codec import parse_json
 from ostcal.errors import FrameError, OstcalError, StorageError
 from ostcal.fits.cards import Header
 from ostcal.fits.checksum import OnesSum
-from ostcal.fits.read import inspect_fits
 from ostcal.fits.hdus import Unit, read_units
+from ostcal.fits.read import inspect_fits
 from ostcal.library.planes import DTYPES, PLANES, Plane, StoredMaster
 from ostcal.library.store import MasterStore
 from ostcal.places.durable import PARTIAL_ENDING, os_reason, read_bounded
