@@ -418,7 +418,9 @@ def test_a_process_that_has_not_begun_is_not_waited_for(
     caplog.set_level(logging.DEBUG)
     with strips_process(config_for(here)) as process:
         process.combine(str(evening[0]), FrameType.BIAS)
-        wait_until(lambda: processes_in(here))  # it imports for a second
+        wait_until(lambda: processes_in(here))
+        for pid in processes_in(here):  # it imports for a second, and now for ever
+            os.kill(pid, signal.SIGSTOP)
         process.close(COMPILE_S)
     assert "it is killed" in caplog.text
     assert processes_in(here) == []
