@@ -157,6 +157,7 @@ def test_a_run_ends_within_seconds_though_the_store_hangs(
             text=True,
         )
         while proxy.n_requests < from_here_on:
+            assert process.poll() is None, process.communicate()[1]
             time.sleep(0.05)
         time.sleep(0.5)
         began = time.monotonic()
