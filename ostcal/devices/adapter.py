@@ -132,7 +132,8 @@ class AscomInterfaceCamera:
         pixels = self._driver.image(self._shape)
         # The reported time is used only if it is near the requested one.
         made_s = properties.maybe(properties.number, "LastExposureDuration")
-        if made_s is None or made_s <= 0 or abs(made_s - self._asked_s) > max(1.0, 0.5 * self._asked_s):
+        tolerance_s = max(1.0, 0.5 * self._asked_s)
+        if made_s is None or not (made_s > 0 and abs(made_s - self._asked_s) <= tolerance_s):  # NaN is not
             made_s = self._asked_s
         start_utc = properties.maybe(properties.text, "LastExposureStartTime") or ""
         try:
