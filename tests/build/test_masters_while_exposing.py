@@ -415,7 +415,7 @@ def test_flats_are_combined_by_a_later_process_when_their_dark_is_closed(
 def test_a_process_that_has_not_begun_is_not_waited_for(
     here: Path, evening: list[Path], caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, "ostcal")  # which a command of another test may have set
     with strips_process(config_for(here)) as process:
         process.combine(str(evening[0]), FrameType.BIAS)
         wait_until(lambda: processes_in(here))
