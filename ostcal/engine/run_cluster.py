@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from distributed import KilledWorker, WorkerPlugin, as_completed
+from distributed import CancelledError, KilledWorker, WorkerPlugin, as_completed
 
 from ostcal.engine import worker_checks
 from ostcal.engine.cluster import cluster_client
@@ -115,9 +115,17 @@ class ClusterExecutor:
                 or "the connection to the Dask scheduler was lost; what it had in work is lost with it: "
                 "see that it runs and has workers, and start the same command again"
             )
-        whole = [future for future in batch if future.key in self._ends and future.status == "finished"]
-        keys = [future.key for future in whole]
-        results = dict(zip(keys, self.client.gather(whole) if whole else [], strict=True))
+        # A worker may die with a result that the scheduler has announced; Dask then computes it again.
+        lost = [future for future in batch if future.status not in ("finished", "error")]
+        batch = [future for future in batch if future not in lost]
+        whole = [future for future in batch if future.key in self._ends and future.status != "error"]
+        try:
+            results = dict(
+                zip([future.key for future in whole], self.client.gather(whole) if whole else [], strict=True)
+            )
+        except (KilledWorker, CancelledError):  # so did one while it was fetched, for the last time; its future says so
+            lost, batch = [*lost, *batch], []
+        self._completed.update(lost)
         for future in batch:
             if future.status != "error":
                 ended(future.key, results.get(future.key))

@@ -147,7 +147,7 @@ def wait_for_strips(masters: Path, place: str, count: int) -> None:
 def test_a_build_killed_at_20_moments_gives_the_data_of_one_that_never_was(tmp_path: Path) -> None:
     night = big_night(tmp_path)
     moments = random.Random(5)
-    taken = Counter[str]()
+    taken, awaited = Counter[str](), Counter[str]()
     with running(tmp_path / "screen.txt") as runner:
         runner.start(config_of(night, quality_control=False))
         assert runner.line() == "0", runner.text
@@ -161,8 +161,10 @@ def test_a_build_killed_at_20_moments_gives_the_data_of_one_that_never_was(tmp_p
                 (again.root / name).symlink_to(tmp_path / name)
             config = config_of(again, quality_control=False)
             pid = runner.start(config)
-            place = ("master_dark*", "master_flat*.combined")[number % 2]
-            wait_for_strips(again.masters, place, moments.randrange(1, ROWS // 2))
+            kind, place = (("dark", "master_dark*"), ("flat", "master_flat*.combined"))[number % 2]
+            strips = moments.randrange(1, ROWS // 2)
+            awaited[kind] += strips
+            wait_for_strips(again.masters, place, strips)
             os.kill(pid, signal.SIGKILL)
             assert runner.line() == "-9"
             runner.start(config)
@@ -172,8 +174,9 @@ def test_a_build_killed_at_20_moments_gives_the_data_of_one_that_never_was(tmp_p
                 taken[kind] += there
             assert same(planes_of(again.masters), expected)
             assert strays(again.masters) == []
-    assert taken["dark"] > KILLS / 2 * ROWS / 8
-    assert taken["flat"] > KILLS / 2 * ROWS / 8
+    # A master may end before the kill comes, and then nothing is taken; most do not.
+    assert taken["dark"] > awaited["dark"] / 2
+    assert taken["flat"] > awaited["flat"] / 2
 
 
 # ---- what is the same work ----

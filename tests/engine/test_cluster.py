@@ -26,7 +26,7 @@ import dask
 import numpy as np
 import psutil
 import pytest
-from distributed import LocalCluster, Security
+from distributed import Future, LocalCluster, Security, wait
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -609,6 +609,29 @@ def test_work_that_dask_gave_up_is_submitted_again_and_then_fails_alone(tmp_path
     assert isinstance(failed, Failure)
     assert failed.message.startswith("workers died again and again while it was made")
     assert len(list((tmp_path / "many").iterdir())) == 1 + RESUBMISSIONS
+
+
+@pytest.mark.slow
+def test_a_result_that_dies_with_its_worker_before_it_is_fetched_is_computed_again(tmp_path: Path) -> None:
+    key = ("item", 0)
+    results: list[Any] = []
+    with (
+        LocalCluster(n_workers=0, dashboard_address=FREE_PORT) as cluster,
+        a_worker_that_is_started_again(cluster.scheduler_address, tmp_path),
+        cluster_executor(remote(address=cluster.scheduler_address)) as executor,
+    ):
+        executor.submit({key: (own_process, 0)}, [key])
+        future = Future(key, executor.client)
+        wait(future)
+        os.kill(future.result(), signal.SIGKILL)
+        deadline = time.monotonic() + 20
+        while future.status == "finished":
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        while not results:
+            executor.work(lambda _, result: results.append(result))  # without the second look it would be None
+        executor.release([key])
+    assert isinstance(results[0], int)
 
 
 @pytest.mark.slow
