@@ -7,7 +7,8 @@ import itertools
 import json
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -179,22 +180,12 @@ class AlpacaServer:
             return Response(header + bytes(body[:1000]), media_type=IMAGE_BYTES)
         length = len(header) + len(body)
         if faults.happens("short"):
-            return CutBody(header + bytes(body[: len(body) // 2]), length)
+            return PiecedBody([header, body[: len(body) // 2]], length)
         if faults.happens("slow"):
-            headers = {"content-length": str(length)}
-            return StreamingResponse(self._trickle(header, body), headers=headers, media_type=IMAGE_BYTES)
+            step = max(1, -(-len(body) // TRICKLE_PIECES))
+            pieces = [header, *(body[begin : begin + step] for begin in range(0, len(body), step))]
+            return PiecedBody(pieces, length, self._parts.ending, self._parts.clock.real_s(1.0))
         return ImageBody(header, body, self._parts.ending)
-
-    async def _trickle(self, header: bytes, body: memoryview) -> AsyncIterator[bytes | memoryview]:
-        yield header
-        step = max(1, -(-len(body) // TRICKLE_PIECES))
-        for begin in range(0, len(body), step):
-            try:
-                await asyncio.wait_for(self._parts.ending.wait(), self._parts.clock.real_s(1.0))
-            except TimeoutError:
-                yield body[begin : begin + step]
-            else:
-                return
 
 
 # Answers that go around uvicorn, by the connection that `server.Protocol` puts into the state of a request.
@@ -273,18 +264,37 @@ class Silence(Response):
         await gone
 
 
-class CutBody(Response):
-    """A body shorter than its length says, then the end of the connection."""
+class PiecedBody(Response):
+    """A body in pieces, with pauses between them; if it ends before its length, the connection ends with it."""
 
-    def __init__(self, part: bytes, length: int) -> None:
-        super().__init__(part, headers={"content-length": str(length)}, media_type=IMAGE_BYTES)
+    def __init__(
+        self,
+        pieces: Sequence[bytes | memoryview],
+        length: int,
+        ending: asyncio.Event | None = None,
+        pause_s: float = 0.0,
+    ) -> None:
+        super().__init__(headers={"content-length": str(length)}, media_type=IMAGE_BYTES)
+        self._pieces = pieces
+        self._missing = length
+        self._ending = ending
+        self._pause_s = pause_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the part and close."""
+        """Send the pieces, until the server ends."""
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        await send({"type": "http.response.body", "body": self.body, "more_body": True})
-        scope["state"]["transport"].close()
-        await _until_gone(receive)
+        for piece in self._pieces:
+            self._missing -= len(piece)
+            await send({"type": "http.response.body", "body": piece, "more_body": self._missing > 0})
+            if self._ending is not None and self._missing:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._ending.wait(), self._pause_s)
+                    break
+        if self._missing:
+            # It is not said to be complete: h11 refuses an end before the announced length, and if uvicorn ends in
+            # the moment before such a connection is gone, that error ends the thread of the server.
+            scope["state"]["transport"].close()
+            await _until_gone(receive)
 
 
 # Members

@@ -131,7 +131,8 @@ def test_fault_slow() -> None:
         assert time.monotonic() - began_s < 0.3
 
 
-def test_a_server_ends_while_a_body_trickles() -> None:
+def test_a_server_ends_while_a_body_trickles(caplog: pytest.LogCaptureFixture) -> None:
+    """The body is cut without an error: an error would end the thread of the server if it came at the same moment."""
     with observatory_with("slow", time_scale=1) as observatory, Client(observatory.url).connect() as client:
         client.start(0.1)
         client.wait("imageready", True)
@@ -140,6 +141,9 @@ def test_a_server_ends_while_a_body_trickles() -> None:
             began_s = time.monotonic()
             observatory.stop()
             assert time.monotonic() - began_s < 2
+            with pytest.raises(requests.exceptions.ChunkedEncodingError, match="bytes read"):
+                _ = response.content
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("uvicorn")] == []
 
 
 def test_a_server_ends_while_a_client_does_not_read() -> None:
