@@ -9,7 +9,6 @@ import logging
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl
@@ -33,7 +32,7 @@ from ostcal.simulator.alpaca_device import (
 )
 from ostcal.simulator.camera import SimulatedCamera
 from ostcal.simulator.faults import FaultPlan
-from ostcal.simulator.image_body import IMAGE_BYTES, Transaction, WireImage, error_bytes, image_header
+from ostcal.simulator.image_body import IMAGE_BYTES, Transaction, error_bytes, image_header
 
 IMAGE_METHODS = ("imagearray", "imagearrayvariant")
 HIGHEST_ID = 2**32 - 1
@@ -54,23 +53,24 @@ Parameters = Mapping[str, str]
 """Values by name in lower case."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ServerParts:
-    """What the server serves, and how it misbehaves."""
+class AlpacaApi:
+    """The addresses of an Alpaca server over its devices.
 
-    devices: Sequence[Device]
-    clock: FastClock
-    faults: FaultPlan
-    ending: asyncio.Event
-    """Set when the server ends, for answers that wait."""
+    Parameters
+    ----------
+    devices
+        What it serves: one of each type.
+    clock, faults
+        Decide how it misbehaves.
+    ending
+        Set when the server ends, for answers that wait.
+    """
 
-
-class AlpacaServer:
-    """The addresses of an Alpaca server over its devices."""
-
-    def __init__(self, parts: ServerParts) -> None:
-        self._parts = parts
-        self._devices = {(device.identity.device_type.lower(), 0): device for device in parts.devices}
+    def __init__(self, devices: Sequence[Device], clock: FastClock, faults: FaultPlan, ending: asyncio.Event) -> None:
+        self._devices = {device.identity.device_type.lower(): device for device in devices}
+        self._clock = clock
+        self._faults = faults
+        self._ending = ending
         self._transactions = itertools.count(1)
 
     def application(self) -> Starlette:
@@ -82,7 +82,7 @@ class AlpacaServer:
                 "DeviceNumber": 0,
                 "UniqueID": device.identity.unique_id,
             }
-            for device in self._parts.devices
+            for device in self._devices.values()
         ]
         return Starlette(
             routes=[
@@ -93,12 +93,10 @@ class AlpacaServer:
             ]
         )
 
-    # Management
-
     def _management(self, read: Callable[[], Any]) -> Callable[[Request], Any]:
         async def answer(request: Request) -> Response:
             try:
-                transaction = self._transaction(_query(request))
+                transaction = self._transaction(await _parameters(request))
             except BadRequestError as error:
                 return _bad_request(error)
             return _json_answer(transaction, value=read())
@@ -106,48 +104,42 @@ class AlpacaServer:
         return answer
 
     def _transaction(self, parameters: Parameters) -> Transaction:
-        _read_id(parameters, "ClientID")
-        return Transaction(client=_read_id(parameters, "ClientTransactionID"), server=next(self._transactions))
-
-    # Devices
+        """Read the numbers that a client gives itself and its request; they may be absent, but not nonsense."""
+        numbers = []
+        for name in ("ClientID", "ClientTransactionID"):
+            text = parameters.get(name.lower(), "0")
+            if not (text.isascii() and text.isdecimal() and len(text) <= 10 and int(text) <= HIGHEST_ID):
+                raise BadRequestError(f"{name} {text!r} is not a whole number from 0 to {HIGHEST_ID}")
+            numbers.append(int(text))
+        return Transaction(client=numbers[1], server=next(self._transactions))
 
     async def _device_call(self, request: Request) -> Response:
         if request.method == "HEAD":
             return PlainTextResponse(status_code=HTTPStatus.METHOD_NOT_ALLOWED)
         device_type, number = request.path_params["device_type"], request.path_params["number"]
         method = request.path_params["method"]
-        known = {name for name, _ in self._devices}
-        if device_type not in known or not (number.isascii() and number.isdecimal()):
+        device = self._devices.get(device_type)
+        if device is None or not (number.isascii() and number.isdecimal()):
             return _not_found(f"there is no device /{device_type}/{number}")
-        if len(number) > 9 or (device_type, int(number)) not in self._devices:
+        if number.strip("0"):  # each type has one device
             return PlainTextResponse(f"there is no {device_type} {number}", HTTPStatus.BAD_REQUEST)
-        device = self._devices[device_type, int(number)]
         try:
-            parameters = _query(request) if request.method != "PUT" else await _form(request)
+            parameters = await _parameters(request)
             transaction = self._transaction(parameters)
-            faulty = self._transport_fault(method)
-            if faulty is not None:
-                return faulty
+            if self._faults.happens("drop", method):
+                return DroppedConnection()
+            if self._faults.happens("silence", method):
+                return Silence(self._ending)
+            if self._faults.happens("http500", method):
+                return PlainTextResponse("the simulated server failed", HTTPStatus.INTERNAL_SERVER_ERROR)
             if request.method != "PUT" and isinstance(device, SimulatedCamera) and method in IMAGE_METHODS:
                 return self._image(request, device, transaction)
             return _member_answer(request.method, device, method, parameters, transaction)
         except BadRequestError as error:
             return _bad_request(error)
 
-    def _transport_fault(self, method: str) -> Response | None:
-        faults = self._parts.faults
-        if faults.happens("drop", method):
-            return DroppedConnection()
-        if faults.happens("silence", method):
-            return Silence(self._parts.ending)
-        if faults.happens("http500", method):
-            return PlainTextResponse("the simulated server failed", HTTPStatus.INTERNAL_SERVER_ERROR)
-        return None
-
-    # Images
-
     def _image(self, request: Request, camera: SimulatedCamera, transaction: Transaction) -> Response:
-        faults = self._parts.faults
+        faults = self._faults
         binary = IMAGE_BYTES in request.headers.get("accept", "") and request.path_params["method"] == "imagearray"
         binary = binary and not faults.happens("json-only")
         try:
@@ -167,25 +159,21 @@ class AlpacaServer:
             camera.remember(made.record)
         if not binary:
             return StreamingResponse(image.json_pieces(transaction), media_type="application/json")
-        return self._image_bytes(image, transaction)
-
-    def _image_bytes(self, image: WireImage, transaction: Transaction) -> Response:
-        faults = self._parts.faults
-        body = image.body()
+        pixels = image.body()
         header = image.header(transaction)
         if faults.happens("garbage"):
             return Response(b"\xa5\x5a\xc3" * 1000, media_type=IMAGE_BYTES)
         if faults.happens("huge"):
             header = image_header(transaction, image.element, 60_000, 60_000)
-            return Response(header + bytes(body[:1000]), media_type=IMAGE_BYTES)
-        length = len(header) + len(body)
+            return Response(header + bytes(pixels[:1000]), media_type=IMAGE_BYTES)
+        length = len(header) + len(pixels)
         if faults.happens("short"):
-            return PiecedBody([header, body[: len(body) // 2]], length)
+            return PiecedBody([header, pixels[: len(pixels) // 2]], length)
         if faults.happens("slow"):
-            step = max(1, -(-len(body) // TRICKLE_PIECES))
-            pieces = [header, *(body[begin : begin + step] for begin in range(0, len(body), step))]
-            return PiecedBody(pieces, length, self._parts.ending, self._parts.clock.real_s(1.0))
-        return ImageBody(header, body, self._parts.ending)
+            step = max(1, -(-len(pixels) // TRICKLE_PIECES))
+            pieces: list[bytes | memoryview] = [header, *(pixels[n : n + step] for n in range(0, len(pixels), step))]
+            return PiecedBody(pieces, length, self._ending, self._clock.real_s(1.0))
+        return ImageBody(header, pixels, self._ending)
 
 
 # Answers that go around uvicorn, by the connection that `server.Protocol` puts into the state of a request.
@@ -330,27 +318,15 @@ def _check(device: Device, member: Getter | Setter) -> None:
 # Requests and answers
 
 
-def _query(request: Request) -> Parameters:
-    return {name.lower(): value for name, value in request.query_params.multi_items()}
-
-
-async def _form(request: Request) -> Parameters:
-    body = await request.body()
-    try:
-        pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict")
-    except ValueError as error:
-        raise BadRequestError("the body is not a form") from error
+async def _parameters(request: Request) -> Parameters:
+    """Return the parameters of the address, or of the form that a PUT carries."""
+    pairs = request.query_params.multi_items()
+    if request.method == "PUT":
+        try:
+            pairs = parse_qsl((await request.body()).decode("ascii"), keep_blank_values=True, errors="strict")
+        except ValueError as error:
+            raise BadRequestError("the body is not a form") from error
     return {name.lower(): value for name, value in pairs}
-
-
-def _read_id(parameters: Parameters, name: str) -> int:
-    """Read a number that a client gives itself; it may be absent, but not nonsense."""
-    text = parameters.get(name.lower())
-    if text is None:
-        return 0
-    if not (text.isascii() and text.isdecimal() and len(text) <= 10 and int(text) <= HIGHEST_ID):
-        raise BadRequestError(f"{name} {text!r} is not a whole number from 0 to {HIGHEST_ID}")
-    return int(text)
 
 
 def _json_answer(transaction: Transaction, *, value: Any = None, error: AscomError | None = None) -> Response:

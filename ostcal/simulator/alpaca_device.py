@@ -91,7 +91,7 @@ class Setter:
     since: int = 1
 
 
-def refuse(what: str) -> Callable[..., NoReturn]:
+def refuse(what: str) -> Callable[..., Any]:
     """Return a member that is not implemented."""
 
     def member(*_: Any) -> NoReturn:
@@ -129,7 +129,7 @@ class Device:
         since = identity.connect_since
         self.getters: dict[str, Getter] = {
             "connected": Getter(read=self.connected, needs_connection=False),
-            "connecting": Getter(read=self._connecting, needs_connection=False, since=since),
+            "connecting": Getter(read=self.connecting, needs_connection=False, since=since),
             "devicestate": Getter(read=self._device_state, since=since),
             "description": Getter(read=lambda: identity.description, needs_connection=False),
             "driverinfo": Getter(read=lambda: "ostcal simulated observatory", needs_connection=False),
@@ -141,9 +141,11 @@ class Device:
         command = (("Command", read_text), ("Raw", read_bool))
         self.setters: dict[str, Setter] = {
             "connected": Setter(
-                write=self._put_connected, parameters=(("Connected", read_bool),), needs_connection=False
+                write=lambda wanted: self._connect(0.0) if wanted else self._disconnect(),
+                parameters=(("Connected", read_bool),),
+                needs_connection=False,
             ),
-            "connect": Setter(write=self._connect, needs_connection=False, since=since),
+            "connect": Setter(write=lambda: self._connect(CONNECTING_S), needs_connection=False, since=since),
             "disconnect": Setter(write=self._disconnect, needs_connection=False, since=since),
             "action": Setter(
                 write=_refuse_action,
@@ -155,29 +157,20 @@ class Device:
             "commandstring": Setter(write=refuse("CommandString"), parameters=command, needs_connection=False),
         }
 
-    # Connection
-
     def connected(self) -> bool:
         """Return whether a client has connected the device; all clients share one connection."""
         if self._connects_at_s is not None and self.clock.now_s() >= self._connects_at_s:
             self._connected, self._connects_at_s = True, None
         return self._connected
 
-    def _connecting(self) -> bool:
-        self.connected()
-        return self._connects_at_s is not None
+    def connecting(self) -> bool:
+        """Return whether Connect() is under way."""
+        return not self.connected() and self._connects_at_s is not None
 
-    def _put_connected(self, wanted: bool) -> None:
-        if wanted:
-            self.check_connection()
-            self._connected, self._connects_at_s = True, None
-        else:
-            self._disconnect()
-
-    def _connect(self) -> None:
+    def _connect(self, after_s: float) -> None:
         self.check_connection()
         if not self.connected():
-            self._connects_at_s = self.clock.now_s() + CONNECTING_S
+            self._connects_at_s = self.clock.now_s() + after_s
 
     def _disconnect(self) -> None:
         self._connected, self._connects_at_s = False, None
@@ -188,8 +181,6 @@ class Device:
 
     def disconnected(self) -> None:
         """End what runs, after a client has disconnected."""
-
-    # State
 
     def state(self) -> Mapping[str, Any]:
         """Return the members that ``DeviceState`` gathers."""

@@ -7,6 +7,7 @@ exposure and its making are over.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -62,15 +63,6 @@ class CameraState(IntEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Surroundings:
-    """What is around the camera."""
-
-    clock: FastClock
-    faults: FaultPlan
-    light: LightPath
-
-
-@dataclass(frozen=True, kw_only=True)
 class _Run:
     """An exposure under way."""
 
@@ -95,11 +87,13 @@ class _Done:
 class SimulatedCamera(Device):
     """A cooled camera over a sensor model."""
 
-    def __init__(self, identity: Identity, options: SimulatorOptions, surroundings: Surroundings) -> None:
-        super().__init__(identity, surroundings.clock)
+    def __init__(
+        self, identity: Identity, options: SimulatorOptions, clock: FastClock, faults: FaultPlan, light: LightPath
+    ) -> None:
+        super().__init__(identity, clock)
         self._options = options
-        self._faults = surroundings.faults
-        self._light = surroundings.light
+        self._faults = faults
+        self._light = light
         self._maker = FrameMaker(options.seed, fast=options.fast)
         self._threads: list[threading.Thread] = []
         phase = float(np.random.default_rng([options.seed, 0xC001]).uniform(0, 2 * np.pi))
@@ -110,10 +104,22 @@ class SimulatedCamera(Device):
         self._done: _Done | None = None
         self._failed = False
         self._exposures = 0
-        self.getters |= self.setup.getters() | self._cooler_getters() | self._exposure_getters()
-        self.setters |= self.setup.setters() | self._own_setters()
+        self.getters |= self.setup.getters() | self._own_getters()
+        self.setters |= self.setup.setters() | {
+            "abortexposure": Setter(write=self.abort),
+            "stopexposure": Setter(write=self._stop),
+            "startexposure": Setter(write=self._start, parameters=(("Duration", read_float), ("Light", read_bool))),
+            "pulseguide": Setter(
+                write=refuse("PulseGuide"), parameters=(("Direction", read_int), ("Duration", read_int))
+            ),
+            "cooleron": Setter(write=self._switch_cooler, parameters=(("CoolerOn", read_bool),)),
+            "setccdtemperature": Setter(write=self._aim_cooler, parameters=(("SetCCDTemperature", read_float),)),
+            "subexposureduration": Setter(
+                write=refuse("SubExposureDuration"), parameters=(("SubExposureDuration", read_float),), since=3
+            ),
+        }
 
-    def _cooler_getters(self) -> dict[str, Getter]:
+    def _own_getters(self) -> dict[str, Getter]:
         now_s, cooler = self.clock.now_s, self.cooler
         read = {
             "ccdtemperature": lambda: cooler.temperature_c(now_s()),
@@ -123,11 +129,6 @@ class SimulatedCamera(Device):
             "coolerpower": lambda: cooler.power_percent(now_s()),
             "cangetcoolerpower": lambda: True,
             "heatsinktemperature": lambda: cooler.heat_sink_c(now_s()),
-        }
-        return {name: Getter(read=function) for name, function in read.items()}
-
-    def _exposure_getters(self) -> dict[str, Getter]:
-        read = {
             "camerastate": self.camera_state,
             "canabortexposure": lambda: True,
             "canstopexposure": lambda: True,
@@ -147,21 +148,6 @@ class SimulatedCamera(Device):
         getters = {name: Getter(read=function) for name, function in read.items()}
         getters |= {name: Getter(read=function, since=2) for name, function in later.items()}
         return getters | {"subexposureduration": Getter(read=refuse("SubExposureDuration"), since=3)}
-
-    def _own_setters(self) -> dict[str, Setter]:
-        return {
-            "abortexposure": Setter(write=self.abort),
-            "stopexposure": Setter(write=self._stop),
-            "startexposure": Setter(write=self._start, parameters=(("Duration", read_float), ("Light", read_bool))),
-            "pulseguide": Setter(
-                write=refuse("PulseGuide"), parameters=(("Direction", read_int), ("Duration", read_int))
-            ),
-            "cooleron": Setter(write=self._switch_cooler, parameters=(("CoolerOn", read_bool),)),
-            "setccdtemperature": Setter(write=self._aim_cooler, parameters=(("SetCCDTemperature", read_float),)),
-            "subexposureduration": Setter(
-                write=refuse("SubExposureDuration"), parameters=(("SubExposureDuration", read_float),), since=3
-            ),
-        }
 
     # Connection and state
 
@@ -215,40 +201,33 @@ class SimulatedCamera(Device):
             )
         window = self.setup.window()
         made_s = round(round(duration_s / EXPOSURE_RESOLUTION_S) * EXPOSURE_RESOLUTION_S, 6)
+        now_s = self.clock.now_s()
+        # Without a shutter a dark is as bright as what is before the sensor.
+        is_lit = light or not self._options.shutter
+        exposure = Exposure(
+            exposure_time_s=made_s,
+            temperature_c=self.cooler.sensor_c(now_s),
+            illumination_e_per_s=self._light.illumination_e_per_s(now_s, now_s + made_s) if is_lit else 0.0,
+            filter_name=self._light.filter_name(),
+        )
         plan = FramePlan(
             index=self._exposures,
             sensor=self.setup.sensor(),
-            exposure=self._exposure(made_s, light),
+            exposure=exposure,
             window=window,
             element=self._options.image_element,
         )
         self._exposures += 1
         self._done, self._failed = None, False
-        self._run = self._begin(plan)
-
-    def _exposure(self, made_s: float, light: bool) -> Exposure:
-        """Say what falls on the sensor from now on; without a shutter a dark is as bright as what is before it."""
-        now_s = self.clock.now_s()
-        open_ = light or not self._options.shutter
-        return Exposure(
-            exposure_time_s=made_s,
-            temperature_c=self.cooler.sensor_c(now_s),
-            illumination_e_per_s=self._light.illumination_e_per_s(now_s, now_s + made_s) if open_ else 0.0,
-            filter_name=self._light.filter_name(),
-        )
-
-    def _begin(self, plan: FramePlan) -> _Run:
         late_s = LATE_S if self._faults.happens("late-ready") else 0.0
         never = self._faults.happens("never-ready")
-        starts_s = self.clock.now_s()
-        ends_s = starts_s + plan.exposure.exposure_time_s
         making, abandoned = self._make(plan)
-        return _Run(
+        self._run = _Run(
             plan=plan,
             started_utc=datetime.now(UTC),
-            starts_s=starts_s,
-            ends_s=ends_s,
-            ready_s=float("inf") if never else ends_s + self.setup.readout_s() + late_s,
+            starts_s=now_s,
+            ends_s=now_s + made_s,
+            ready_s=math.inf if never else now_s + made_s + self.setup.readout_s() + late_s,
             fails=self._faults.happens("exposure-error"),
             making=making,
             abandoned=abandoned,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
-from ostcal.simulator.alpaca_device import INVALID_VALUE, AscomError, Getter, Setter, read_int, refuse
+from ostcal.simulator.alpaca_device import INVALID_VALUE, AscomError, Getter, Setter, read_int, read_text, refuse
 from ostcal.simulator.exposing import Window
 from ostcal.simulator.image_body import SHIFTS
 from ostcal.simulator.options import GainMode, SimulatorOptions
@@ -83,63 +85,57 @@ class CameraSetup:
     def getters(self) -> dict[str, Getter]:
         """Return the members that read the settings."""
         model = self._model
-        read = {
-            "binx": lambda: self._bin_x,
-            "biny": lambda: self._bin_y,
-            "canasymmetricbin": lambda: True,
-            "maxbinx": lambda: MAX_BIN,
-            "maxbiny": lambda: MAX_BIN,
-            "cameraxsize": lambda: model.width,
-            "cameraysize": lambda: model.height,
-            "electronsperadu": lambda: self.sensor().gain_e_per_adu * 2**self._shift,
-            "fullwellcapacity": lambda: min(model.full_well_e, model.max_adu * self.sensor().gain_e_per_adu),
-            "maxadu": lambda: model.max_adu >> self._shift,
-            "numx": lambda: self._width,
-            "numy": lambda: self._height,
-            "pixelsizex": lambda: model.pixel_size_um,
-            "pixelsizey": lambda: model.pixel_size_um,
-            "startx": lambda: self._start_x,
-            "starty": lambda: self._start_y,
+        # Where the red pixel of the pattern RGGB is; a sensor without colours has no such place.
+        red_x = red_y = refuse("the Bayer offset of a monochrome sensor")
+        if model.bayer is not None:
+            y, x = divmod(model.bayer.pattern.index("R"), 2)
+            red_x, red_y = (lambda: x), (lambda: y)
+        range_refused = refuse("the range of a gain or offset that is set by index") if self._indexed else None
+        list_refused = None if self._indexed else refuse("a list of gains or offsets, which are set by value,")
+        since_version: dict[int, dict[str, Callable[[], Any]]] = {
+            1: {
+                "binx": lambda: self._bin_x,
+                "biny": lambda: self._bin_y,
+                "canasymmetricbin": lambda: True,
+                "maxbinx": lambda: MAX_BIN,
+                "maxbiny": lambda: MAX_BIN,
+                "cameraxsize": lambda: model.width,
+                "cameraysize": lambda: model.height,
+                "electronsperadu": lambda: self.sensor().gain_e_per_adu * 2**self._shift,
+                "fullwellcapacity": lambda: min(model.full_well_e, model.max_adu * self.sensor().gain_e_per_adu),
+                "maxadu": lambda: model.max_adu >> self._shift,
+                "numx": lambda: self._width,
+                "numy": lambda: self._height,
+                "pixelsizex": lambda: model.pixel_size_um,
+                "pixelsizey": lambda: model.pixel_size_um,
+                "startx": lambda: self._start_x,
+                "starty": lambda: self._start_y,
+            },
+            2: {
+                "bayeroffsetx": red_x,
+                "bayeroffsety": red_y,
+                "canfastreadout": lambda: False,
+                "fastreadout": refuse("FastReadout"),
+                "gain": lambda: self._gain,
+                "gainmin": range_refused or (lambda: 0),
+                "gainmax": range_refused or (lambda: GAIN_MAX),
+                "gains": list_refused or (lambda: list(GAINS)),
+                "readoutmode": lambda: self._mode,
+                "readoutmodes": lambda: list(READOUT_MODES),
+                "sensorname": lambda: model.name,
+                "sensortype": lambda: 0 if model.bayer is None else 2,
+            },
+            3: {
+                "offset": lambda: self._offset,
+                "offsetmin": range_refused or (lambda: 0),
+                "offsetmax": range_refused or (lambda: OFFSET_MAX),
+                "offsets": list_refused or (lambda: list(OFFSETS)),
+            },
         }
-        return {name: Getter(read=function) for name, function in read.items()} | self._later_getters()
-
-    def _later_getters(self) -> dict[str, Getter]:
-        """Return the members that came with interface versions 2 and 3."""
-        value_only = refuse("the range of a gain or offset that is set by index")
-        index_only = refuse("a list of gains or offsets, which are set by value,")
-        indexed = self._indexed
-        getters = {
-            "gain": Getter(read=lambda: self._gain, since=2),
-            "gainmin": Getter(read=value_only if indexed else lambda: 0, since=2),
-            "gainmax": Getter(read=value_only if indexed else lambda: GAIN_MAX, since=2),
-            "gains": Getter(read=(lambda: list(GAINS)) if indexed else index_only, since=2),
-            "offset": Getter(read=lambda: self._offset, since=3),
-            "offsetmin": Getter(read=value_only if indexed else lambda: 0, since=3),
-            "offsetmax": Getter(read=value_only if indexed else lambda: OFFSET_MAX, since=3),
-            "offsets": Getter(read=(lambda: list(OFFSETS)) if indexed else index_only, since=3),
-            "canfastreadout": Getter(read=lambda: False, since=2),
-            "fastreadout": Getter(read=refuse("FastReadout"), since=2),
-            "readoutmode": Getter(read=lambda: self._mode, since=2),
-            "readoutmodes": Getter(read=lambda: list(READOUT_MODES), since=2),
-            "sensorname": Getter(read=lambda: self._model.name, since=2),
-        }
-        return getters | self._colour_getters()
-
-    def _colour_getters(self) -> dict[str, Getter]:
-        """Say where the red pixel of the pattern RGGB is; a sensor without colours has no such place."""
-        bayer = self._model.bayer
-        if bayer is None:
-            nowhere = refuse("the Bayer offset of a monochrome sensor")
-            return {
-                "sensortype": Getter(read=lambda: 0, since=2),
-                "bayeroffsetx": Getter(read=nowhere, since=2),
-                "bayeroffsety": Getter(read=nowhere, since=2),
-            }
-        red_y, red_x = divmod(bayer.pattern.index("R"), 2)
         return {
-            "sensortype": Getter(read=lambda: 2, since=2),
-            "bayeroffsetx": Getter(read=lambda: red_x, since=2),
-            "bayeroffsety": Getter(read=lambda: red_y, since=2),
+            name: Getter(read=read, since=version)
+            for version, members in since_version.items()
+            for name, read in members.items()
         }
 
     def setters(self) -> dict[str, Setter]:
@@ -157,9 +153,7 @@ class CameraSetup:
             "gain": self._number("Gain", "_gain", 0, gain_max, since=2),
             "offset": self._number("Offset", "_offset", 0, offset_max, since=3),
             "readoutmode": self._number("ReadoutMode", "_mode", 0, len(READOUT_MODES) - 1, since=2),
-            "fastreadout": Setter(
-                write=refuse("FastReadout"), parameters=(("FastReadout", lambda text: text),), since=2
-            ),
+            "fastreadout": Setter(write=refuse("FastReadout"), parameters=(("FastReadout", read_text),), since=2),
         }
 
     def _number(self, name: str, attribute: str, lowest: int, highest: int, since: int = 1) -> Setter:

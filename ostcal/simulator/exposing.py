@@ -98,8 +98,7 @@ class FrameMaker:
         frame = np.empty((sensor.height, sensor.width), dtype=np.uint16)
         rng = frame_generator(self._seed, plan.index)
         if self._stock is None:
-            blocks = sensor.expose_blocks(plan.exposure, rng)
-            for top, rows in blocks:
+            for top, rows in sensor.expose_blocks(plan.exposure, rng):
                 if abandoned():
                     raise AbandonedError
                 frame[top : top + rows.shape[0]] = rows
@@ -143,26 +142,21 @@ class NoiseStock:
     ) -> None:
         """Fill a frame of (height, width) uint16."""
         with self._one_at_a_time:
-            self._fill(sensor, exposure, rng, frame)
-
-    def _fill(
-        self, sensor: SensorModel, exposure: Exposure, rng: np.random.Generator, frame: NDArray[np.uint16]
-    ) -> None:
-        self._prepare(sensor, exposure)
-        highest = np.float32(sensor.max_adu // sensor.adu_step * sensor.adu_step)
-        step = np.float32(sensor.adu_step)
-        strips = range(0, sensor.height, BLOCK_ROWS)
-        samples = BLOCK_ROWS * sensor.width
-        for top, begin in zip(strips, rng.integers(0, self._noise.size - samples, len(strips)), strict=True):
-            sigma = self._sigma_adu[top : top + BLOCK_ROWS]
-            level = self._noise[begin : begin + sigma.size].reshape(sigma.shape) * sigma
-            level += self._mean_adu[top : top + BLOCK_ROWS]
-            if sensor.adu_step == 1:
-                np.rint(level, out=level)
-            else:
-                np.multiply(np.rint(level / step), step, out=level)
-            np.clip(level, 0, highest, out=level)
-            frame[top : top + BLOCK_ROWS] = level
+            self._prepare(sensor, exposure)
+            highest = np.float32(sensor.highest_adu)
+            step = np.float32(sensor.adu_step)
+            strips = range(0, sensor.height, BLOCK_ROWS)
+            samples = BLOCK_ROWS * sensor.width
+            for top, begin in zip(strips, rng.integers(0, self._noise.size - samples, len(strips)), strict=True):
+                sigma = self._sigma_adu[top : top + BLOCK_ROWS]
+                level = self._noise[begin : begin + sigma.size].reshape(sigma.shape) * sigma
+                level += self._mean_adu[top : top + BLOCK_ROWS]
+                if sensor.adu_step == 1:
+                    np.rint(level, out=level)
+                else:
+                    np.multiply(np.rint(level / step), step, out=level)
+                np.clip(level, 0, highest, out=level)
+                frame[top : top + BLOCK_ROWS] = level
 
     def _prepare(self, sensor: SensorModel, exposure: Exposure) -> None:
         if self._known == (sensor, exposure):

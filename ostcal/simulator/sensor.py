@@ -23,7 +23,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostcal.errors import ConfigError
-from ostcal.simulator.cosmic_rays import CosmicRays
 
 BLOCK_ROWS = 64
 """Rows made at once: at 9576 columns a float32 block is 2.4 MB, so the few that are alive together stay in cache."""
@@ -102,10 +101,33 @@ class BayerMatrix:
     green: float = 1.0
     blue: float = 0.65
 
-    def tile(self) -> FloatMap:
-        """Return the response of the two by two pixels that repeat."""
-        colours = {"R": self.red, "G": self.green, "B": self.blue}
-        return np.array([colours[letter] for letter in self.pattern], dtype=np.float32).reshape(2, 2)
+
+@dataclass(frozen=True, kw_only=True)
+class CosmicRays:
+    """Particles that cross the sensor; the charge of each is log-normal, its track exponential in length."""
+
+    rate_per_cm2_s: float = 0.03
+    """At sea level about 0.02 muons, and a little from the surroundings."""
+    charge_e: float = 1200.0
+    """Median: a muon leaves about 80 electrons in a micrometre of silicon, and 15 of them are sensitive."""
+    track_px: float = 3.0
+
+    def draw(
+        self, shape: tuple[int, int], pixel_size_um: float, exposure_time_s: float, rng: np.random.Generator
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """Draw rows, columns and electrons of the pixels of a (height, width) sensor that particles hit."""
+        height, width = shape
+        area_cm2 = height * width * (pixel_size_um * 1e-4) ** 2
+        count = rng.poisson(self.rate_per_cm2_s * area_cm2 * exposure_time_s)
+        lengths = 1 + rng.exponential(self.track_px, count).astype(np.int64)
+        track = np.repeat(np.arange(count), lengths)
+        step = np.arange(track.size) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        angle = rng.uniform(0, 2 * np.pi, count)[track]
+        rows = np.floor(rng.uniform(0, height, count)[track] + step * np.sin(angle)).astype(np.int64)
+        columns = np.floor(rng.uniform(0, width, count)[track] + step * np.cos(angle)).astype(np.int64)
+        charge_e = (self.charge_e * rng.lognormal(0, 0.5, count))[track]
+        inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+        return rows[inside], columns[inside], charge_e[inside]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,7 +239,7 @@ class SensorModel:
         electrons = np.minimum(self._rows(lambda block: self._mean_block(block, exposure), 0, None), self.full_well_e)
         electrons /= np.float32(self.gain_e_per_adu)
         electrons += self.bias_adu()
-        return np.clip(electrons, 0, self._highest_adu, out=electrons)
+        return np.clip(electrons, 0, self.highest_adu, out=electrons)
 
     def noise_adu(self, exposure: Exposure) -> FloatMap:
         """Return the standard deviation of a pixel from frame to frame: (height, width) float32, ADU.
@@ -263,15 +285,18 @@ class SensorModel:
         ndarray, (rows, width) float32
             What the converter gives, in ADU: whole numbers.
         """
-        rays, *generators = rng.spawn(1 + self._blocks)
-        hits = self.cosmic_rays.draw((self.height, self.width), self.pixel_size_um, exposure.exposure_time_s, rays)
+        rays, *generators = rng.spawn(1 + -(-self.height // BLOCK_ROWS))
+        rows, columns, charge_e = self.cosmic_rays.draw(
+            (self.height, self.width), self.pixel_size_um, exposure.exposure_time_s, rays
+        )
         for block, generator in enumerate(generators):
             top = block * BLOCK_ROWS
             mean = self._mean_block(block, exposure)
             # Four full wells overflow whatever the noise; more would only slow the generator and overflow its integers.
             np.minimum(mean, np.float32(4 * self.full_well_e), out=mean)
             electrons = generator.poisson(mean).astype(np.float32)
-            hits.add_to(electrons, top)
+            hit = (rows >= top) & (rows < top + electrons.shape[0])
+            np.add.at(electrons, (rows[hit] - top, columns[hit]), charge_e[hit])
             np.minimum(electrons, np.float32(self.full_well_e), out=electrons)
             noise = generator.standard_normal(electrons.shape, dtype=np.float32)
             electrons += np.multiply(noise, np.float32(self.read_noise_e), out=noise)
@@ -280,17 +305,14 @@ class SensorModel:
             # The converter has steps and a range.
             step = np.float32(self.adu_step)
             np.multiply(np.rint(electrons / step), step, out=electrons)
-            yield top, np.clip(electrons, 0, self._highest_adu, out=electrons)
+            yield top, np.clip(electrons, 0, self.highest_adu, out=electrons)
 
     @property
-    def _highest_adu(self) -> int:
+    def highest_adu(self) -> int:
+        """The end of the converter's range."""
         return self.max_adu // self.adu_step * self.adu_step
 
     # Blocks
-
-    @property
-    def _blocks(self) -> int:
-        return -(-self.height // BLOCK_ROWS)
 
     def _block_shape(self, block: int) -> tuple[int, int]:
         return min(BLOCK_ROWS, self.height - block * BLOCK_ROWS), self.width
@@ -354,22 +376,35 @@ class SensorModel:
             generator = self._generator(_Stream.RESPONSE, block)
             response *= 1 + np.float32(self.prnu_sigma) * generator.standard_normal(shape, np.float32)
         if self.bayer is not None:
-            tile = self.bayer.tile()
-            for position in range(4):
-                response[position // 2 :: 2, position % 2 :: 2] *= tile.flat[position]
+            colours = {"R": self.bayer.red, "G": self.bayer.green, "B": self.bayer.blue}
+            for position, letter in enumerate(self.bayer.pattern):
+                response[position // 2 :: 2, position % 2 :: 2] *= np.float32(colours[letter])
         # A pixel far out in the noise of the response does not give light back.
         return np.maximum(response, 0, out=response)
 
     def _shade(self, response: FloatMap, top: int, chosen: Filter) -> None:
-        """Multiply the shadows of the dust into rows from `top` on."""
+        """Multiply the shadows of the dust into rows from `top` on.
+
+        A shadow is darkest on a ring of 0.7 radii and ends at the radius.
+        """
         wheel = (self.clear, *self.filters)
         for holder in (0, 1 + wheel.index(chosen)):
             generator = self._generator(_Stream.DUST, holder)
             for _ in range(self.dust.count):
-                row, column = generator.uniform(0, self.height), generator.uniform(0, self.width)
+                row, column = generator.uniform(0, self.height) - top, generator.uniform(0, self.width)
                 radius = self.dust.radius_px * generator.uniform(0.5, 1.0)
                 depth = self.dust.depth * generator.uniform(0.3, 1.0)
-                _shade_ring(response, row - top, column, radius, depth)
+                first, last = max(0, int(row - radius)), min(response.shape[0], int(row + radius) + 2)
+                left, right = max(0, int(column - radius)), min(self.width, int(column + radius) + 2)
+                if first >= last or left >= right:
+                    continue
+                rows = np.arange(first, last, dtype=np.float32)[:, np.newaxis] - np.float32(row)
+                columns = np.arange(left, right, dtype=np.float32) - np.float32(column)
+                distance = np.sqrt(rows**2 + columns**2) / np.float32(radius)
+                shadow = np.clip(1 - ((distance - np.float32(0.7)) / np.float32(0.3)) ** 2, 0, None)
+                within = distance < np.float32(0.7)
+                shadow[within] = np.maximum(shadow[within], np.float32(0.4))
+                response[first:last, left:right] *= 1 - np.float32(depth) * shadow
 
     def _mean_block(self, block: int, exposure: Exposure) -> FloatMap:
         """Return the electrons that a pixel collects on the average, without limit."""
@@ -387,20 +422,6 @@ class SensorModel:
                 return candidate
         known = ", ".join(candidate.name for candidate in self.filters) or "none"
         raise ConfigError(f"sensor {self.name} has no filter {name!r}; its filters: {known}")
-
-
-def _shade_ring(response: FloatMap, row: float, column: float, radius: float, depth: float) -> None:
-    """Multiply a shadow into the pixels around a place: darkest on a ring of 0.7 radii, none beyond the radius."""
-    first, last = max(0, int(row - radius)), min(response.shape[0], int(row + radius) + 2)
-    left, right = max(0, int(column - radius)), min(response.shape[1], int(column + radius) + 2)
-    if first >= last or left >= right:
-        return
-    rows = np.arange(first, last, dtype=np.float32)[:, np.newaxis] - np.float32(row)
-    columns = np.arange(left, right, dtype=np.float32) - np.float32(column)
-    distance = np.sqrt(rows**2 + columns**2) / np.float32(radius)
-    shadow = np.clip(1 - ((distance - np.float32(0.7)) / np.float32(0.3)) ** 2, 0, None)
-    shadow[distance < np.float32(0.7)] = np.maximum(shadow[distance < np.float32(0.7)], np.float32(0.4))
-    response[first:last, left:right] *= 1 - np.float32(depth) * shadow
 
 
 _WHEEL = (

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
+import json
 import logging
 import os
 import socket
@@ -21,21 +23,22 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ostcal.clock import FastClock
 from ostcal.errors import DeviceError
-from ostcal.simulator.alpaca_api import AlpacaServer, ServerParts
+from ostcal.simulator.alpaca_api import AlpacaApi
 from ostcal.simulator.alpaca_device import Device, Identity
-from ostcal.simulator.camera import SimulatedCamera, Surroundings
-from ostcal.simulator.cover_calibrator import SimulatedCoverCalibrator
-from ostcal.simulator.discovery import DiscoveryResponder
+from ostcal.simulator.camera import SimulatedCamera
 from ostcal.simulator.exposing import DeliveredFrame
 from ostcal.simulator.faults import FaultPlan, FaultRule
-from ostcal.simulator.filter_wheel import SimulatedFilterWheel
-from ostcal.simulator.light import LightPath
+from ostcal.simulator.light import LightPath, SimulatedCoverCalibrator, SimulatedFilterWheel
 from ostcal.simulator.options import CoverKind, SimulatorOptions
 from ostcal.simulator.sensor import SensorModel
 
 START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 1.0
 """What an answer under way gets before its connection is cut."""
+
+DISCOVERY_QUESTION = b"alpacadiscovery1"
+_DISCOVERY_CHECK_S = 0.2
+"""How often the answering of searches looks whether it has ended."""
 
 _UNIQUE = uuid.UUID("9a4e0f4c-6f57-5d3e-9a57-0b7f3c1d2e4a")
 
@@ -49,6 +52,57 @@ class Protocol(H11Protocol):
         """Put the connection where the application finds it."""
         super().connection_made(transport)
         self.app_state = {**self.app_state, "transport": transport}
+
+
+class DiscoveryResponder:
+    """Answers searches (UDP) with the port of a server, on the same addresses as the server itself."""
+
+    def __init__(self, host: str, discovery_port: int, alpaca_port: int) -> None:
+        self._answer = json.dumps({"AlpacaPort": alpaca_port}).encode()
+        host = "127.0.0.1" if host == "localhost" else host
+        try:
+            is_loopback = ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            is_loopback = False
+        # Searches go to the broadcast address of a net, and loopback has its own.
+        self._sockets: list[socket.socket] = []
+        for address in [host, "127.255.255.255"] if is_loopback else [""]:
+            opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            try:
+                if os.name != "nt":  # where it means another thing
+                    opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                opened.settimeout(_DISCOVERY_CHECK_S)
+                opened.bind((address, discovery_port))
+            except OSError as error:  # systems differ in what of loopback they allow
+                logger.debug("discovery: %s port %d: %s", address, discovery_port, error)
+                opened.close()
+            else:
+                self._sockets.append(opened)
+        if not self._sockets:
+            logger.warning("discovery: UDP port %d is taken or refused, so searches will not find it", discovery_port)
+        self._ended = threading.Event()
+        self._threads = [threading.Thread(target=self._serve, args=(one,), daemon=True) for one in self._sockets]
+        for thread in self._threads:
+            thread.start()
+
+    def _serve(self, listening: socket.socket) -> None:
+        while not self._ended.is_set():
+            try:
+                question, asker = listening.recvfrom(1024)
+                if question.startswith(DISCOVERY_QUESTION):
+                    listening.sendto(self._answer, asker)
+            except TimeoutError:
+                continue
+            except OSError as error:  # Windows reports here that an asker has gone since
+                logger.debug("discovery: %s", error)
+
+    def close(self) -> None:
+        """End the answering."""
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
+        for opened in self._sockets:
+            opened.close()
 
 
 class SimulatedObservatory:
@@ -78,11 +132,9 @@ class SimulatedObservatory:
             identity = self._identity("CoverCalibrator", "cover calibrator", 2, connect_since=2)
             cover = SimulatedCoverCalibrator(identity, self._clock, self.options.cover)
         light = LightPath(self.options.light, cover, wheel)
-        surroundings = Surroundings(clock=self._clock, faults=self._faults, light=light)
-        camera_identity = self._identity("Camera", "camera", self.options.interface_version, connect_since=4)
-        self._camera = SimulatedCamera(camera_identity, self.options, surroundings)
-        others: list[Device | None] = [wheel, cover]
-        self._devices: list[Device] = [self._camera, *(device for device in others if device is not None)]
+        identity = self._identity("Camera", "camera", self.options.interface_version, connect_since=4)
+        self._camera = SimulatedCamera(identity, self.options, self._clock, self._faults, light)
+        self.devices: tuple[Device, ...] = tuple(one for one in (self._camera, wheel, cover) if one is not None)
         self._socket: socket.socket | None = None
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
@@ -101,8 +153,6 @@ class SimulatedObservatory:
             connect_since=connect_since,
         )
 
-    # Running
-
     def start(self) -> str:
         """Begin to serve and return the address, such as ``http://127.0.0.1:11111``.
 
@@ -114,9 +164,7 @@ class SimulatedObservatory:
         self._socket = _listen(self.options.host, self.options.port)
         self._ending = asyncio.Event()
         config = uvicorn.Config(
-            AlpacaServer(
-                ServerParts(devices=self._devices, clock=self._clock, faults=self._faults, ending=self._ending)
-            ).application(),
+            AlpacaApi(self.devices, self._clock, self._faults, self._ending).application(),
             http=Protocol,
             ws="none",
             loop="asyncio",

@@ -25,8 +25,7 @@ from ostcal import CalibrationApplier, MasterFrameCreator, Status, calibrate
 from ostcal.engine.calibrate_rows import Calibration, Repair, Term
 from ostcal.errors import InputError
 from ostcal.library.store import MasterStore
-from ostcal.simulator.cosmic_rays import CosmicRays
-from ostcal.simulator.sensor import BayerMatrix, BiasPattern, DarkCurrent, Dust, Exposure, SensorModel
+from ostcal.simulator.sensor import BayerMatrix, BiasPattern, CosmicRays, DarkCurrent, Dust, Exposure, SensorModel
 from support import night as n
 from support.fits_samples import read_with_astropy, tile_compressed, write_frame
 from support.night import Night

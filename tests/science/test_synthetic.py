@@ -25,8 +25,7 @@ from ostcal.science.synthetic_dark import (
     ladder_dark_currents,
     synthetic_dark,
 )
-from ostcal.simulator.cosmic_rays import CosmicRays
-from ostcal.simulator.sensor import SENSORS, Exposure, SensorModel
+from ostcal.simulator.sensor import SENSORS, CosmicRays, Exposure, SensorModel
 from support.fits_samples import write_stored
 
 SIZE = {"width": 400, "height": 300}

@@ -10,12 +10,12 @@ import pytest
 from numpy.typing import NDArray
 
 from ostcal.errors import ConfigError
-from ostcal.simulator.cosmic_rays import CosmicRays
 from ostcal.simulator.sensor import (
     BLOCK_ROWS,
     SENSORS,
     BayerMatrix,
     BiasPattern,
+    CosmicRays,
     DarkCurrent,
     Dust,
     Exposure,

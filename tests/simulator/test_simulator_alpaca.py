@@ -516,7 +516,7 @@ def test_a_member_that_cannot_be_put_is_not_allowed(shared: SimulatedObservatory
 def test_every_member_answers(observatory: SimulatedObservatory) -> None:
     """Every getter of every device gives a value or an ASCOM error, in any order."""
     known = MappingProxyType({"camera": 40, "filterwheel": 12, "covercalibrator": 15})
-    for device in observatory._devices:
+    for device in observatory.devices:
         kind = device.identity.device_type.lower()
         with Client(observatory.url, kind).connect() as client:
             assert len(device.getters) >= known[kind]
