@@ -38,8 +38,8 @@ sys.path.insert(0, str(BENCH.parent))
 from ostcal.engine import kernels
 from ostcal.engine.execution import Execution
 from ostcal.engine.graph import run_graph
-from ostcal.engine.kernels.load import Coding, load_words
 from ostcal.engine.kernels.network import sort_columns
+from ostcal.engine.kernels.samples import Coding, load_words
 from ostcal.engine.rejection import SigmaClip
 from ostcal.engine.tasks import JobResult, MasterJob
 from ostcal.engine.tiling import JobSize, block_rows, plan_work

@@ -18,7 +18,7 @@ from ostcal.build.plan import Output
 from ostcal.build.prepare import PreparedMaster
 from ostcal.build.request import PublishRules
 from ostcal.build.survey_series import FULL_SCALE_ADU
-from ostcal.engine.normalization import colour_planes
+from ostcal.engine.levels import colour_planes
 from ostcal.engine.rejection import SeriesNoise
 from ostcal.engine.tasks import FlatTreatment, JobResult, MasterJob
 from ostcal.engine.tiling import STRIP_PIXELS

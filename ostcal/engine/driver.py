@@ -184,7 +184,7 @@ def opened(execution: Execution) -> Iterator[Executor]:
     elif execution.executor is not None:
         yield execution.executor
     else:
-        from ostcal.engine.run_cluster import cluster_executor  # distributed takes 0.4 s to import
+        from ostcal.engine.cluster.executor import cluster_executor  # distributed takes 0.4 s to import
 
         with cluster_executor(execution) as executor:
             yield executor

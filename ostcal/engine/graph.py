@@ -16,7 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 from ostcal.engine import tasks
 from ostcal.engine.driver import Part, guarded, opened, run_parts
 from ostcal.engine.execution import Execution, Executor, Graph, Key
-from ostcal.engine.noise import sampled_rows
+from ostcal.engine.noise import noise_rows
 from ostcal.engine.tasks import JobResult, MasterJob
 from ostcal.engine.tiling import Batch, StripPlan, batches, least_tasks
 from ostcal.errors import StorageError
@@ -180,10 +180,10 @@ class _JobGraph:
             levels = add("levels", tasks.frame_levels, each)
         noise: list[Key] = []
         if flat is not None or job.method.resolved(job.n_frames).needs_noise:
-            rows = sampled_rows(job.height)
+            rows = noise_rows(job.height)
             n = min(self.noise_tasks, len(rows))
             noise = [add("noise", tasks.noise_of_rows, rows[i::n], levels, number=i) for i in range(n)]
-        prepared = add("prepare", tasks.prepare, noise, levels)
+        prepared = add("prepare", tasks.prepare_strips, noise, levels)
         strips = [add("combine", tasks.combine_batch, b, prepared, number=b.start) for b in self.batches]
         level: Key | None = None
         ranges: list[Key] = []

@@ -34,7 +34,7 @@ class NoiseCells:
     whole_numbers: bool
 
 
-def sampled_rows(height: int) -> list[int]:
+def noise_rows(height: int) -> list[int]:
     """Give the rows that are measured: all of a small sensor, else 64 spread evenly."""
     if height <= SAMPLED_ROWS:
         return list(range(height))

@@ -22,13 +22,16 @@ from ostcal.engine.levels import (
     DarkModel,
     FrameLevels,
     SteppedReader,
-    check_light,
     common_scales,
     dark_means,
+    divide_by_levels,
+    finite_row_sums,
     frame_level,
+    lit_level,
+    measure_levels,
+    refuse_unlit,
 )
 from ostcal.engine.noise import NoiseCells, merge_cells, row_cells
-from ostcal.engine.normalization import divide_by_levels, finite_row_sums, lit_level, measure_levels
 from ostcal.engine.rejection import RejectionMethod, SeriesNoise
 from ostcal.engine.tiling import Batch, block_rows
 from ostcal.frames import FrameStack
@@ -297,14 +300,14 @@ def means_of_dark(job: MasterJob, darks: list[Any]) -> DarkMeans:
     return dark_means(_flat(job).dark, job.height)
 
 
-def prepare(job: MasterJob, parts: list[list[NoiseCells]], levels: FrameLevels | None) -> Prepared:
+def prepare_strips(job: MasterJob, parts: list[list[NoiseCells]], levels: FrameLevels | None) -> Prepared:
     """Put together what is known about a series before its strips are combined."""
     lit = job.n_frames - (len(levels.left_out) if levels is not None else 0)
     noise = SeriesNoise() if not parts else merge_cells([cells for part in parts for cells in part], lit)
     if job.flat is not None and job.stack.encoding.is_integer:
         noise = SeriesNoise(noise_adu=noise.noise_adu, step_adu=1.0)
     if levels is not None:
-        check_light(levels, noise)
+        refuse_unlit(levels, noise)
     return Prepared(noise=noise, levels=levels)
 
 

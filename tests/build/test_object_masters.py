@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ostcal.engine.worker_checks import report_of_worker
+from ostcal.engine.cluster.worker_checks import report_of_worker
 from ostcal.fits.read import FitsStack, inspect_fits
 from ostcal.library.copy_stores import copy_store, plan_copies
 from ostcal.library.planes import DTYPES, PLANES, Plane

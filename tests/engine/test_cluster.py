@@ -31,16 +31,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ostcal
-from ostcal.engine import worker_checks
-from ostcal.engine.cluster import address_in_file, cluster_class
+from ostcal.engine.cluster import worker_checks
+from ostcal.engine.cluster.connect import address_in_file, cluster_class
+from ostcal.engine.cluster.executor import cluster_executor
+from ostcal.engine.cluster.worker_checks import LogReceiver, sees_token, version_differences, write_token
 from ostcal.engine.driver import RESUBMISSIONS, Failure, connected, run_tasks
 from ostcal.engine.execution import ClusterClass, Execution, TlsFiles
 from ostcal.engine.graph import run_graph
 from ostcal.engine.rejection import Median
-from ostcal.engine.run_cluster import cluster_executor
 from ostcal.engine.tasks import JobResult, MasterJob
 from ostcal.engine.tiling import StripPlan, batches
-from ostcal.engine.worker_checks import LogReceiver, sees_token, version_differences, write_token
 from ostcal.errors import ConfigError, OstcalError, StorageError
 from ostcal.frames import SampleEncoding
 from ostcal.library.store import MasterStore

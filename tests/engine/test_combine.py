@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import naive
 from ostcal.engine.combine import BlockResult, Correction, combine_block
-from ostcal.engine.noise import merge_cells, row_cells, sampled_rows
+from ostcal.engine.noise import merge_cells, noise_rows, row_cells
 from ostcal.engine.rejection import (
     Median,
     MinMax,
@@ -438,7 +438,7 @@ def test_any_flat_equals_the_reference_in_any_order(
 
 def measured_noise(stack: NDArray[np.generic]) -> SeriesNoise:
     """Measure the rows of a stack one after the other."""
-    rows = [row_cells(stack[:, y, :]) for y in sampled_rows(stack.shape[1])]
+    rows = [row_cells(stack[:, y, :]) for y in noise_rows(stack.shape[1])]
     return merge_cells(rows, stack.shape[0])
 
 

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ostcal.engine.combine import BlockResult, combine_block
-from ostcal.engine.noise import merge_cells, row_cells, sampled_rows
+from ostcal.engine.noise import merge_cells, noise_rows, row_cells
 from ostcal.engine.rejection import NoRejection, RejectionMethod, SeriesNoise, SigmaClip, WinsorizedSigmaClip
 from ostcal.frames import SampleEncoding
 
@@ -40,7 +40,7 @@ def whole_adu(n_frames: int, level_adu: float, read_noise_adu: float, seed: int)
 
 def noise_of_series(stack: NDArray[np.uint16]) -> SeriesNoise:
     """Measure the noise as the program does."""
-    rows = [row_cells(stack[:, y, :].astype(np.int32)) for y in sampled_rows(stack.shape[1])]
+    rows = [row_cells(stack[:, y, :].astype(np.int32)) for y in noise_rows(stack.shape[1])]
     return merge_cells(rows, stack.shape[0])
 
 

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as npst
 from numpy.typing import NDArray
 
 import naive
-from ostcal.engine.noise import CELL_PIXELS, SAMPLED_ROWS, merge_cells, row_cells, sampled_rows
+from ostcal.engine.noise import CELL_PIXELS, SAMPLED_ROWS, merge_cells, noise_rows, row_cells
 from ostcal.engine.rejection import SeriesNoise
 from support import strategies
 from support.amounts import amount
@@ -21,7 +21,7 @@ from support.amounts import amount
 
 def measured(stack: NDArray[np.generic]) -> SeriesNoise:
     """Measure a stack of ADU (n_frames, height, width)."""
-    return merge_cells((row_cells(stack[:, y, :]) for y in sampled_rows(stack.shape[1])), stack.shape[0])
+    return merge_cells((row_cells(stack[:, y, :]) for y in noise_rows(stack.shape[1])), stack.shape[0])
 
 
 def quiet_stack(n: int = 10, height: int = 40, width: int = 640, noise: float = 3.5) -> NDArray[np.int32]:
@@ -155,7 +155,7 @@ def test_saturated_frames_do_not_overflow() -> None:
 
 @given(st.integers(1, 20000))
 def test_sampled_rows_are_distinct_rows_of_the_image_spread_evenly(height: int) -> None:
-    rows = sampled_rows(height)
+    rows = noise_rows(height)
     assert rows == naive.sampled_rows(height)
     assert len(rows) == min(height, SAMPLED_ROWS)
     assert rows[0] >= 0

@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as npst
 from numpy.typing import NDArray
 
 import naive
-from ostcal.engine.normalization import colour_planes, divide_by_levels, measure_levels
+from ostcal.engine.levels import colour_planes, divide_by_levels, measure_levels
 from ostcal.engine.tiling import WHOLE_ROWS
 from ostcal.errors import CombineError
 from ostcal.vocabulary import NormalizationMethod

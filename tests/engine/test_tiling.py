@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from ostcal.engine import tasks
 from ostcal.engine.execution import default_workers, usable_cores
-from ostcal.engine.levels import DarkMeans, DarkModel, FrameLevels, dark_means
-from ostcal.engine.normalization import measure_levels
+from ostcal.engine.levels import DarkMeans, DarkModel, FrameLevels, dark_means, measure_levels
 from ostcal.engine.rejection import SeriesNoise, SigmaClip
 from ostcal.engine.tasks import FlatTreatment, MasterJob, Prepared
 from ostcal.engine.tiling import PROCESS_BYTES, WHOLE_ROWS, JobSize, StripPlan, WorkPlan, plan_work, strip_memory_bytes

@@ -31,9 +31,9 @@ valid       finite samples
 
 from ostcal.engine.kernels.averages import average_corrected, average_words
 from ostcal.engine.kernels.floats import combine_corrected, combine_floats
-from ostcal.engine.kernels.load import Coding, Corrected, correct_words, sum_words
 from ostcal.engine.kernels.network import TILE, sorting_network
 from ostcal.engine.kernels.runs import Planes
+from ostcal.engine.kernels.samples import Coding, Corrected, correct_words, sum_words
 from ostcal.engine.kernels.words import combine_words
 
 __all__ = [

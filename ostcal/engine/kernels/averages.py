@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from ostcal.compiling import door, kernel
 from ostcal.engine.kernels import floats, words
-from ostcal.engine.kernels.load import (
+from ostcal.engine.kernels.network import TILE, sort_columns
+from ostcal.engine.kernels.runs import Planes, count_rejected, find_kept_range, store_pixels, store_tile
+from ostcal.engine.kernels.samples import (
     Coding,
     Corrected,
     copy,
@@ -24,8 +26,6 @@ from ostcal.engine.kernels.load import (
     load_with_extremes,
     order_floats,
 )
-from ostcal.engine.kernels.network import TILE, sort_columns
-from ostcal.engine.kernels.runs import Planes, count_rejected, find_kept_range, store_pixels, store_tile
 from ostcal.engine.rejection import METHOD_SIGMA_CLIP, Rule
 
 
@@ -74,8 +74,8 @@ def average_words(
     marked = np.zeros(TILE, np.uint64)
     where = np.zeros(TILE, np.int64)
     n_waiting = 0
-    quick = words.new_work(n)
-    work = words.new_work(n)
+    quick = words.new_word_work(n)
+    work = words.new_word_work(n)
     planes.n_used[:] = n
     for first in range(0, size, TILE):
         width = min(TILE, size - first)
@@ -130,7 +130,7 @@ def _mark_words(n: int, rule: Rule, quick: words.WordWork) -> None:
 def _finish_averages(
     n: int, zero: int, quick: words.WordWork, mean: NDArray[np.float32], std: NDArray[np.float32]
 ) -> None:
-    """Write mean and sample standard deviation of all samples from sums relative to the lowest; as `words.finish`."""
+    """Write mean and sample standard deviation of all samples from sums relative to the lowest; as `finish_words`."""
     low, t1, t2 = quick.low, quick.t1, quick.t2
     count = np.float64(n)
     pairs = np.float64(max(n * (n - 1), 1))
@@ -156,13 +156,13 @@ def _combine_waiting_words(
     for i in range(work.tile.shape[0]):
         copy(work.plain[i], work.tile[i])
     sort_columns(work.tile, network)
-    words.sum_all(work)
+    words.sum_word_tile(work)
     work.lo[:] = 0
     work.hi[:] = work.tile.shape[0]
     if rule.method == METHOD_SIGMA_CLIP:
         words.clip_by_std(work, width, rule)
     kept = find_kept_range(work)
-    words.finish(work, zero)
+    words.finish_words(work, zero)
     store_pixels(where, width, zero, work, planes)
     if kept < work.tile.size:
         count_rejected(work.plain, width, work, rejected)
@@ -185,8 +185,8 @@ def average_corrected(
     Pixels whose sums would depend on the order of the frames, or with samples that are not finite, are sorted too.
     """
     n, size = block.shape
-    quick = floats.new_work(n, how.offset)
-    work = floats.new_work(n, how.offset)
+    quick = floats.new_float_work(n, how.offset)
+    work = floats.new_float_work(n, how.offset)
     room = corrected_work(n)
     marked = np.zeros(TILE, np.uint64)
     where = np.zeros(TILE, np.int64)
@@ -199,7 +199,7 @@ def average_corrected(
         correct_tile(block, first, width, how, room, quick.plain, quick.tile[:0])
         _sum_and_find_extremes(quick)
         _mark_floats(rule, quick)
-        floats.finish(quick)
+        floats.finish_floats(quick)
         store_tile(first, width, 0, quick, planes)
         n_marked = list_marked(quick.todo, width, marked)
         if n_waiting + n_marked > TILE:
@@ -226,7 +226,7 @@ def _sum_and_find_extremes(quick: floats.FloatWork) -> None:
             high[x] = row[x] if row[x] > high[x] else high[x]
     for x in range(TILE):
         ref[x] = low[x]
-    floats.sum_all(plain, quick)
+    floats.sum_float_tile(plain, quick)
 
 
 @kernel
@@ -269,5 +269,5 @@ def _combine_waiting_floats(
         floats.clip_by_std(work, width, rule)
     if find_kept_range(work) < work.tile.size:
         count_rejected(work.plain, width, work, rejected)
-    floats.finish(work)
+    floats.finish_floats(work)
     return store_pixels(where, width, 0, work, planes)

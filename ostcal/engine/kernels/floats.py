@@ -8,14 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostcal.compiling import allocating, door, inlined, kernel
-from ostcal.engine.kernels.load import (
-    Corrected,
-    copy,
-    copy_last,
-    correct_tile,
-    corrected_work,
-    load_floats,
-)
 from ostcal.engine.kernels.network import TILE, sort_columns
 from ostcal.engine.kernels.runs import (
     SLACK,
@@ -29,6 +21,7 @@ from ostcal.engine.kernels.runs import (
     store_tile,
     trim_ordered,
 )
+from ostcal.engine.kernels.samples import Corrected, copy, copy_last, correct_tile, corrected_work, load_floats
 from ostcal.engine.rejection import METHOD_MEDIAN, METHOD_SIGMA_CLIP, Rule
 
 
@@ -56,7 +49,7 @@ class FloatWork(NamedTuple):
 
 
 @allocating
-def new_work(n: int, one: NDArray[Any]) -> FloatWork:
+def new_float_work(n: int, one: NDArray[Any]) -> FloatWork:
     """Make room for a tile of `n` frames of the dtype of `one`, any array."""
     samples = np.zeros((2 * n + 2, TILE), one.dtype)
     floats = np.zeros((6, TILE), np.float64)
@@ -95,7 +88,7 @@ def _all_are(valid: NDArray[np.int64], n: int) -> Any:
 
 
 @kernel
-def sum_all(tile: NDArray[Any], work: FloatWork) -> None:
+def sum_float_tile(tile: NDArray[Any], work: FloatWork) -> None:
     """Do `float_sums` for the valid samples of all pixels of a tile (n_frames, TILE), in the order of its rows."""
     valid, ref, s1, s2 = work.valid, work.ref, work.s1, work.s2
     s1[:] = 0.0
@@ -341,7 +334,7 @@ def sort_and_sum(work: FloatWork, n_finite: int, network: NDArray[np.int32]) -> 
     _count_valid(work, n_finite)
     sort_columns(work.tile, network)
     _find_references(work)
-    sum_all(work.tile, work)
+    sum_float_tile(work.tile, work)
     work.lo[:] = 0
     copy(work.valid, work.hi)
 
@@ -363,7 +356,7 @@ def _combine_tile(
     if rule.max_passes != 0:
         _clip(work, TILE, rule)
     kept = find_kept_range(work)
-    finish(work)
+    finish_floats(work)
     if rule.method == METHOD_MEDIAN:
         for x in range(TILE):
             if valid[x] > 0:
@@ -373,7 +366,7 @@ def _combine_tile(
 
 
 @kernel
-def finish(work: FloatWork) -> None:
+def finish_floats(work: FloatWork) -> None:
     """Write mean and sample standard deviation of the kept runs from their sums; NaN if nothing is kept."""
     ref, s1, s2, lo, hi, mean, std = work.ref, work.s1, work.s2, work.lo, work.hi, work.mean, work.std
     for x in range(TILE):
@@ -395,7 +388,7 @@ def combine_floats(
     Writes the planes, and adds to `rejected`, (n_frames,) int64. Returns how many samples were dropped.
     """
     n, size = block.shape
-    work = new_work(n, block)
+    work = new_float_work(n, block)
     last = np.zeros((n, TILE), block.dtype)
     dropped: Any = 0
     for first in range(0, size, TILE):
@@ -421,7 +414,7 @@ def combine_corrected(
 ) -> Any:
     """Do `correct_words` and `combine_floats` of a raw block tile by tile, without the floats in between."""
     n, size = block.shape
-    work = new_work(n, how.offset)
+    work = new_float_work(n, how.offset)
     room = corrected_work(n)
     dropped: Any = 0
     for first in range(0, size, TILE):

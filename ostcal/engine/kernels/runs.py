@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostcal.compiling import inlined, kernel
-from ostcal.engine.kernels.load import copy
 from ostcal.engine.kernels.network import TILE
+from ostcal.engine.kernels.samples import copy
 from ostcal.engine.rejection import METHOD_MINMAX, METHOD_PERCENTILE, METHOD_WINSORIZED, Rule
 
 SLACK = 1.0 + 1e-9

@@ -8,21 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostcal.compiling import allocating, door, inlined, kernel
-from ostcal.engine.kernels.load import (
-    Coding,
-    copy_last,
-    decoded,
-    load_words,
-)
 from ostcal.engine.kernels.network import TILE, sort_columns
-from ostcal.engine.kernels.runs import (
-    Pixel,
-    Planes,
-    clip_with,
-    find_kept_range,
-    store_tile,
-    trim_ordered,
-)
+from ostcal.engine.kernels.runs import Pixel, Planes, clip_with, find_kept_range, store_tile, trim_ordered
+from ostcal.engine.kernels.samples import Coding, copy_last, decoded, load_words
 from ostcal.engine.rejection import METHOD_MEDIAN, METHOD_SIGMA_CLIP, Rule
 
 _INT_MAX_EXACT = 3_037_000_499
@@ -59,7 +47,7 @@ class WordWork(NamedTuple):
 
 
 @allocating
-def new_work(n: int) -> WordWork:
+def new_word_work(n: int) -> WordWork:
     """Make room for a tile of `n` frames."""
     return WordWork(
         plain=np.zeros((n, TILE), np.uint16),
@@ -88,7 +76,7 @@ def new_work(n: int) -> WordWork:
 
 
 @kernel
-def sum_all(work: WordWork) -> None:
+def sum_word_tile(work: WordWork) -> None:
     """Sum d and d^2 of every pixel of a sorted tile, d relative to its upper median; exact: |d| < 2^16, n < 2^15.
 
     In 32 bits if the range of all pixels allows it (7000 ADU for 40 frames): 0.13 s, not 0.29 s.
@@ -123,7 +111,7 @@ def sum_all(work: WordWork) -> None:
 def narrow_sums(
     tile: NDArray[np.uint16], origin: NDArray[np.uint16], s1: NDArray[np.int32], s2: NDArray[np.int32]
 ) -> None:
-    """Do `sum_all` in 32 bits relative to `origin`, four frames at a time; every cast keeps numba from 64 bits."""
+    """Sum in 32 bits relative to `origin`, four frames at a time; every cast keeps numba from 64 bits."""
     n = tile.shape[0]
     for x in range(TILE):
         s1[x] = 0
@@ -338,7 +326,7 @@ def _combine_tile(work: WordWork, network: NDArray[np.int32], zero: int, rule: R
     tile = work.tile
     n = tile.shape[0]
     sort_columns(tile, network)
-    sum_all(work)
+    sum_word_tile(work)
     work.lo[:] = 0
     work.hi[:] = n
     if rule.method == METHOD_SIGMA_CLIP:
@@ -351,7 +339,7 @@ def _combine_tile(work: WordWork, network: NDArray[np.int32], zero: int, rule: R
     if rule.max_passes != 0:
         _clip(work, TILE, rule)
     kept = find_kept_range(work)
-    finish(work, zero)
+    finish_words(work, zero)
     if rule.method == METHOD_MEDIAN:
         lower, upper, mean = tile[(n - 1) // 2], tile[n // 2], work.mean
         for x in range(TILE):
@@ -360,7 +348,7 @@ def _combine_tile(work: WordWork, network: NDArray[np.int32], zero: int, rule: R
 
 
 @kernel
-def finish(work: WordWork, zero: int) -> None:
+def finish_words(work: WordWork, zero: int) -> None:
     """Write mean and sample standard deviation of the kept runs from their exact sums."""
     ref, s1, s2, lo, hi, mean, std = work.ref, work.s1, work.s2, work.lo, work.hi, work.mean, work.std
     for x in range(TILE):
@@ -387,7 +375,7 @@ def combine_words(
     Writes the planes, and adds to `rejected`, (n_frames,) int64.
     """
     n, size = block.shape
-    work = new_work(n)
+    work = new_word_work(n)
     last = work.plain
     for first in range(0, size, TILE):
         width = min(TILE, size - first)

@@ -15,12 +15,12 @@ from typing import Any
 
 from distributed import CancelledError, KilledWorker, WorkerPlugin, as_completed
 
-from ostcal.engine import worker_checks
-from ostcal.engine.cluster import cluster_client
+from ostcal.engine.cluster import worker_checks
+from ostcal.engine.cluster.connect import cluster_client
+from ostcal.engine.cluster.worker_checks import WorkerReport
 from ostcal.engine.execution import Execution, Graph, Key, Lost
 from ostcal.engine.interrupts import leave_termination_to_the_parent
 from ostcal.engine.tiling import CLUSTER_TASK_BYTES
-from ostcal.engine.worker_checks import WorkerReport
 from ostcal.errors import OstcalError, StorageError
 
 logger = logging.getLogger(__name__)
