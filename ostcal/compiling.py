@@ -80,7 +80,8 @@ class _Cache(FunctionCache):  # type: ignore[misc]
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
         file = self._cache_file
-        file._source_stamp = file._source_stamp, _digest_of_sources()
+        # Beside numba's version, since all behind it is unpickled, which fails where a module of kernels has gone.
+        file._version = f"{file._version} {_digest_of_sources().hex()}"
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Load the code for a signature; ``None`` where there is none."""

@@ -85,6 +85,23 @@ def test_a_cache_without_its_code_is_filled_again(kernel_of_a_module: Path) -> N
     assert output_of(SUM_OF_ROOTS, kernel_of_a_module) == "6.0 1\n"
 
 
+def test_a_cache_that_names_a_module_which_has_gone_is_filled_again(
+    kernel_of_a_module: Path, tmp_path: Path
+) -> None:
+    """As after an upgrade that moves a module of kernels: what the older version has cached cannot be unpickled."""
+    (tmp_path / "gone.py").write_text("class Stamp:\n    pass\n")
+    of_older_version = """
+        import pickle, sys
+        import gone, numba
+
+        sys.stdout.write((pickle.dumps(numba.__version__) + pickle.dumps((gone.Stamp(), {}))).hex())
+    """
+    (index,) = (tmp_path / "cache").rglob("*.nbi")
+    index.write_bytes(bytes.fromhex(output_of(of_older_version, tmp_path)))
+    (tmp_path / "gone.py").unlink()
+    assert output_of(SUM_OF_ROOTS, kernel_of_a_module) == "6.0\n"
+
+
 def test_a_change_in_a_file_of_a_callee_compiles_its_callers_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
