@@ -85,9 +85,7 @@ def test_a_cache_without_its_code_is_filled_again(kernel_of_a_module: Path) -> N
     assert output_of(SUM_OF_ROOTS, kernel_of_a_module) == "6.0 1\n"
 
 
-def test_a_cache_that_names_a_module_which_has_gone_is_filled_again(
-    kernel_of_a_module: Path, tmp_path: Path
-) -> None:
+def test_a_cache_that_names_a_module_which_has_gone_is_filled_again(kernel_of_a_module: Path, tmp_path: Path) -> None:
     """As after an upgrade that moves a module of kernels: what the older version has cached cannot be unpickled."""
     (tmp_path / "gone.py").write_text("class Stamp:\n    pass\n")
     of_older_version = """
