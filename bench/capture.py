@@ -39,7 +39,7 @@ from ostcal.capture.place import find_place
 from ostcal.capture.recording import RecordedSeries, SeriesRecorder
 from ostcal.capture.series_plan import RetryRules, SeriesPlan, SeriesSink
 from ostcal.clock import SystemClock
-from ostcal.devices.alpaca import open_alpaca_camera
+from ostcal.devices.alpaca import AlpacaCamera
 from ostcal.devices.protocols import CameraInfo, CameraStatus, ExposureResult
 from ostcal.frames import CameraSettings, FrameType
 from ostcal.measure.live import gradient_adu
@@ -160,7 +160,7 @@ def _recorder(folder: Path, plan: Plan, kind: str) -> tuple[SeriesRecorder, list
 
 def _camera_info(plan: Plan) -> CameraInfo:
     """Ask the simulated camera, so that what a camera says has one owner."""
-    with simulator(plan) as port, open_alpaca_camera("127.0.0.1", port) as camera:
+    with simulator(plan) as port, AlpacaCamera("127.0.0.1", port) as camera:
         return camera.info
 
 
@@ -223,7 +223,7 @@ def measure_series(work: Path, plan: Plan) -> dict[str, Any]:
 def bare_cadence_s(port: int, plan: Plan, exposure_s: float) -> float:
     """Expose and download with the code of a capture and store nothing; median seconds from frame to frame."""
     starts = []
-    with open_alpaca_camera("127.0.0.1", port) as camera:
+    with AlpacaCamera("127.0.0.1", port) as camera:
         exposer = Exposer(camera, SystemClock(), RetryRules())
         for _ in range(plan.frames):
             starts.append(exposer.take(exposure_s, light=False).started_s)

@@ -9,12 +9,17 @@ from __future__ import annotations
 import logging
 import math
 from datetime import datetime
-from types import TracebackType
 
 from ostcal.clock import Clock
-from ostcal.devices.camera_info import describe_limits, finite_or_none, log_camera, read_info, reread_info
-from ostcal.devices.camera_settings import SettingsWriter
-from ostcal.devices.device_driver import Driver, Properties
+from ostcal.devices.camera_members import (
+    SettingsWriter,
+    describe_limits,
+    finite_or_none,
+    log_camera,
+    read_info,
+    reread_info,
+)
+from ostcal.devices.device_driver import ConnectedDevice, Driver
 from ostcal.devices.failures import DeviceUnreachableError, RefusedError, ReplyError
 from ostcal.devices.protocols import CameraInfo, CameraRequest, CameraStatus, ExposureResult
 from ostcal.errors import DeviceError
@@ -34,38 +39,19 @@ _TEMPERATURE_STEP_C = 0.6
 """Some coolers accept whole degrees only."""
 
 
-class AscomInterfaceCamera:
-    """A camera controlled through its ASCOM members; the constructor connects it.
-
-    Parameters
-    ----------
-    driver
-        Access to the device.
-    clock
-        Used for waits and deadlines.
-    """
+class AscomInterfaceCamera(ConnectedDevice):
+    """A camera controlled through its ASCOM members; the constructor connects it."""
 
     def __init__(self, driver: Driver, clock: Clock) -> None:
-        self._driver = driver
-        self._properties = Properties(driver)
-        self._clock = clock
-        self._open = True
         self._request = CameraRequest()
         self._target_c: float | None = None
         self._asked_s = 0.0
         self._abandoned_until_s: float | None = None
         self._begun_s = self._old_end_s = -math.inf
         self._failed_before = False
-        self._has_device_state = True
         self._info: CameraInfo
-        logger.debug("%s: connecting", driver.label)
-        driver.connect()
-        try:
-            self._connected()
-            log_camera(driver, self._info)
-        except DeviceError:
-            driver.disconnect()
-            raise
+        super().__init__(driver, clock)
+        log_camera(driver, self._info)
 
     @property
     def info(self) -> CameraInfo:
@@ -214,33 +200,14 @@ class AscomInterfaceCamera:
             self._driver.disconnect()
             self._driver.connect()
         self._open = True
-        self._connected()
+        self._read_facts()
         self.abort()
         self._wait_for_abandoned()
         self.apply(self._request)
         if self._target_c is not None:
             self.cool(self._target_c)
 
-    def close(self) -> None:
-        """Disconnect; a second call does nothing."""
-        if self._open:
-            self._open = False
-            self._driver.disconnect()
-
-    def __enter__(self) -> AscomInterfaceCamera:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    @property
-    def _label(self) -> str:
-        return self._driver.label
-
-    def _connected(self) -> None:
-        """Read the properties that are read once for each connection."""
+    def _read_facts(self) -> None:
         self._aborts = self._properties.maybe(self._properties.flag, "CanAbortExposure") or False
         self._has_device_state = self._driver.interface_version >= _DEVICE_STATE_SINCE
         self._info = read_info(self._driver, self._properties, can_abort=self._aborts)

@@ -33,8 +33,8 @@ from ostcal.devices.failures import (
     RefusedError,
     ReplyError,
     check_reply,
+    one_line,
     parse_reply,
-    shortened,
 )
 from ostcal.devices.image_bytes import HEADER, read_image_bytes, read_up_to
 from ostcal.devices.image_json import read_json_image
@@ -47,6 +47,7 @@ CLIENT_ID = random.randint(1, 65535)
 
 _MAX_REPLY_BYTES = 1 << 20
 _CONNECT_POLL_S = 0.1
+_HEADERS: Mapping[str, str] = MappingProxyType({"Accept-Encoding": "identity"})
 _ASYNC_SINCE = {"camera": 4, "covercalibrator": 2, "filterwheel": 3}
 
 
@@ -93,15 +94,6 @@ class AlpacaDriver:
     """One Alpaca device; its control calls are serialised, those of other devices are independent.
 
     Images have a connection of their own, so that the status can be read during a download.
-
-    Parameters
-    ----------
-    address
-        The device.
-    timeouts
-        Time limits.
-    clock
-        Used to wait for the connection.
     """
 
     def __init__(self, address: AlpacaAddress, timeouts: Timeouts, clock: Clock) -> None:
@@ -132,7 +124,20 @@ class AlpacaDriver:
         """Connect the device, wait until it is connected, and read its name and interface version."""
         self._was_connected = False
         try:
-            self._connect()
+            self._interface_version = self._read_version()
+            if self._interface_version < _ASYNC_SINCE[self.address.device_type] or not self._connect_async():
+                self.write("Connected", True)
+            self._was_connected = True
+            if self.read("Connected") is not True:
+                raise ReplyError(
+                    f"{self.label}: it was told to connect and says that it is not connected; see its server"
+                )
+            # Some drivers know their version only once they are connected.
+            self._interface_version = self._read_version()
+            try:
+                self._name = one_line(str(self.read("Name")), 60)
+            except RefusedError:
+                logger.debug("%s does not say its name", self.label)
         except DeviceError:
             self.renew()
             raise
@@ -144,20 +149,6 @@ class AlpacaDriver:
         except DeviceError as error:
             logger.warning("Could not disconnect: %s", error)
         self.renew()
-
-    def _connect(self) -> None:
-        self._interface_version = self._read_version()
-        if self._interface_version < _ASYNC_SINCE[self.address.device_type] or not self._connect_async():
-            self.write("Connected", True)
-        self._was_connected = True
-        if self.read("Connected") is not True:
-            raise ReplyError(f"{self.label}: it was told to connect and says that it is not connected; see its server")
-        # Some drivers know their version only once they are connected.
-        self._interface_version = self._read_version()
-        try:
-            self._name = shortened(str(self.read("Name")), 60)
-        except RefusedError:
-            logger.debug("%s does not say its name", self.label)
 
     def renew(self) -> None:
         """Close the connection to the server; the next use opens a new one."""
@@ -182,7 +173,7 @@ class AlpacaDriver:
     def image(self, shape: tuple[int, int]) -> NDArray[Any]:
         """Download the image, (height, width) in C order, uint16 or int32."""
         patience = Patience(total_s=self.timeouts.download_s, silence_s=self.timeouts.silence_s)
-        headers = {**self._headers(), "Accept": "application/imagebytes"}
+        headers = {**_HEADERS, "Accept": "application/imagebytes"}
         connection = self._new_connection()
         with self._explained("downloading the image"):
             try:
@@ -220,28 +211,18 @@ class AlpacaDriver:
         self._device.driver_interface_version = version
         return version
 
-    def _cure(self, error: RefusedError) -> str:
-        """Return the advice for a refusal, if there is any."""
-        if error.number is None:
-            return ""
-        if not self._was_connected:
-            return "; end the program that holds it, or see its server"
-        return "; connect it again, another program may have disconnected it" if error.number == NOT_CONNECTED else ""
-
     # alpyca's transport, replaced
 
     def _get(self, attribute: str, **data: object) -> Any:
         path = self._path(attribute, data)
-        reply = self._exchange(
-            lambda patience: self._control.get(path, self._headers(), patience), self.timeouts.reply_s
-        )
+        reply = self._exchange(lambda patience: self._control.get(path, _HEADERS, patience), self.timeouts.reply_s)
         if "Value" not in reply:
             raise ReplyError("the answer has no Value; is this an Alpaca server?")
         return reply["Value"]
 
     def _put(self, attribute: str, **data: object) -> dict[str, Any]:
         body = urlencode({**data, **self._identity()}).encode()
-        headers = {**self._headers(), "Content-Type": "application/x-www-form-urlencoded"}
+        headers = {**_HEADERS, "Content-Type": "application/x-www-form-urlencoded"}
         path = f"{self._root()}/{attribute}"
         # Old interfaces connect within the call; all other calls are short.
         limit_s = self.timeouts.connect_s if data.get("Connected") is True else self.timeouts.reply_s
@@ -270,10 +251,6 @@ class AlpacaDriver:
     def _identity(self) -> dict[str, int]:
         return {"ClientID": CLIENT_ID, "ClientTransactionID": next(self._transactions)}
 
-    @staticmethod
-    def _headers() -> dict[str, str]:
-        return {"Accept-Encoding": "identity"}
-
     def _new_connection(self) -> HttpConnection:
         return HttpConnection(self.address.host, self.address.port, connect_timeout_s=self.timeouts.tcp_s)
 
@@ -284,7 +261,12 @@ class AlpacaDriver:
         try:
             yield
         except RefusedError as error:
-            raise RefusedError(f"{where}: {error}{self._cure(error)}", number=error.number) from error
+            cure = ""
+            if error.number is not None and not self._was_connected:
+                cure = "; end the program that holds it, or see its server"
+            elif error.number == NOT_CONNECTED:
+                cure = "; connect it again, another program may have disconnected it"
+            raise RefusedError(f"{where}: {error}{cure}", number=error.number) from error
         except (ReplyError, DeviceUnreachableError) as error:
             raise type(error)(f"{where}: {error}") from error
         except TimeoutError as error:
@@ -295,12 +277,12 @@ class AlpacaDriver:
                 "(ostcal cameras lists what answers)"
             ) from error
         except OSError as error:
-            text = shortened(str(error)) or type(error).__name__
+            text = one_line(str(error)) or type(error).__name__
             raise DeviceUnreachableError(
                 f"{where}: the connection failed ({text}); check host, port and network"
             ) from error
         except (http.client.HTTPException, ValueError) as error:
-            text = shortened(f"{type(error).__name__}: {error}", 120)
+            text = one_line(f"{type(error).__name__}: {error}", 120)
             raise ReplyError(f"{where}: the answer makes no sense ({text}); is this an Alpaca server?") from error
 
 
@@ -313,7 +295,7 @@ def _checked(status: int, text: bytes) -> dict[str, Any]:
     # INDI's server sends ASCOM errors with HTTP 400.
     if text.lstrip()[:1] == b"{":
         check_reply(parse_reply(text))
-    said = shortened(text.decode("utf-8", errors="replace"), 160)
+    said = one_line(text.decode("utf-8", errors="replace"), 160)
     if 400 <= status < 500:
         raise RefusedError(f"refused with HTTP {status}: {said}")
     raise ReplyError(f"the server failed with HTTP {status}: {said}")

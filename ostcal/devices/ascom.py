@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 import logging
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 
 from ostcal.clock import Clock, SystemClock
 from ostcal.devices.adapter import AscomInterfaceCamera
-from ostcal.devices.failures import RefusedError, ReplyError, shortened
+from ostcal.devices.failures import RefusedError, ReplyError, one_line
 from ostcal.devices.image_bytes import COLUMNS_AT_ONCE, RowMajorImage, check_image_shape, check_rank
 from ostcal.errors import DeviceError
 
@@ -33,23 +35,13 @@ _ADVICE = (
 
 
 class ComDriver:
-    """A device with an object that has ASCOM members.
+    """A device with an object that has ASCOM members: a COM dispatch, or anything that raises `error_type` as it."""
 
-    Parameters
-    ----------
-    label
-        Name in messages.
-    device
-        The object: a COM dispatch, or anything with the same members.
-    error_types
-        Exceptions that it raises.
-    """
-
-    def __init__(self, label: str, device: Any, error_types: tuple[type[Exception], ...]) -> None:
+    def __init__(self, label: str, device: Any, error_type: type[Exception]) -> None:
         self.label = label
         self.interface_version = 1
         self._device = device
-        self._error_types = error_types
+        self._error_type = error_type
 
     def connect(self) -> None:
         """Connect the device."""
@@ -71,24 +63,18 @@ class ComDriver:
 
     def read(self, name: str) -> object:
         """Read a property."""
-        try:
+        with self._explained(f"reading {name}"):
             return getattr(self._device, name)
-        except self._error_types as error:
-            raise self._explained(f"reading {name}", error) from error
 
     def write(self, name: str, value: object) -> None:
         """Set a property."""
-        try:
+        with self._explained(f"setting {name} to {value}"):
             setattr(self._device, name, value)
-        except self._error_types as error:
-            raise self._explained(f"setting {name} to {value}", error) from error
 
     def call(self, name: str, *arguments: object) -> None:
         """Call a method."""
-        try:
+        with self._explained(f"{name}({', '.join(map(str, arguments))})"):
             getattr(self._device, name)(*arguments)
-        except self._error_types as error:
-            raise self._explained(f"{name}({', '.join(map(str, arguments))})", error) from error
 
     def image(self, shape: tuple[int, int]) -> NDArray[Any]:
         """Convert the image, (height, width) in C order, uint16 or int32."""
@@ -100,12 +86,17 @@ class ComDriver:
         except (ReplyError, TypeError, ValueError, LookupError) as error:
             raise ReplyError(f"{self.label}: reading the image: {error}") from error
 
-    def _explained(self, doing: str, error: Exception) -> RefusedError:
-        if isinstance(error, AttributeError):
-            return RefusedError(f"{self.label}: {doing}: the driver has no such member", number=0x400)
-        number = _ascom_number(error)
-        text = f" (ASCOM error 0x{number:X})" if number is not None else ""
-        return RefusedError(f"{self.label}: {doing}: {shortened(str(error))}{text}", number=number)
+    @contextmanager
+    def _explained(self, doing: str) -> Iterator[None]:
+        """Convert every failure to one line with device, action and error number."""
+        try:
+            yield
+        except AttributeError as error:
+            raise RefusedError(f"{self.label}: {doing}: the driver has no such member", number=0x400) from error
+        except self._error_type as error:
+            number = _ascom_number(error)
+            text = f" (ASCOM error 0x{number:X})" if number is not None else ""
+            raise RefusedError(f"{self.label}: {doing}: {one_line(str(error))}{text}", number=number) from error
 
 
 def open_ascom_camera(camera_name: str | None, *, clock: Clock | None = None) -> AscomInterfaceCamera:
@@ -131,23 +122,20 @@ def open_ascom_camera(camera_name: str | None, *, clock: Clock | None = None) ->
     except ImportError as error:
         raise DeviceError(f"camera_type ascom needs pywin32 (pip install pywin32), or else {_ADVICE}") from error
     try:
-        name = camera_name or _choose(client)
+        name = camera_name
+        if not name:
+            chooser = client.Dispatch("ASCOM.Utilities.Chooser")
+            chooser.DeviceType = "Camera"
+            name = str(chooser.Choose("") or "")
+        if not name:
+            raise DeviceError("no ASCOM camera was chosen; choose one, or set video.ascom.camera_name")
         device = client.Dispatch(name)
     except com_error as error:
         raise DeviceError(
-            f"ASCOM driver {camera_name or 'chooser'} does not start: {shortened(str(error))}; is the ASCOM Platform "
+            f"ASCOM driver {camera_name or 'chooser'} does not start: {one_line(str(error))}; is the ASCOM Platform "
             f"installed and video.ascom.camera_name right? Or else {_ADVICE}"
         ) from error
-    return AscomInterfaceCamera(ComDriver(name, device, (com_error, AttributeError)), clock or SystemClock())
-
-
-def _choose(client: Any) -> str:
-    chooser = client.Dispatch("ASCOM.Utilities.Chooser")
-    chooser.DeviceType = "Camera"
-    name = chooser.Choose("")
-    if not name:
-        raise DeviceError("no ASCOM camera was chosen; choose one, or set video.ascom.camera_name")
-    return str(name)
+    return AscomInterfaceCamera(ComDriver(name, device, com_error), clock or SystemClock())
 
 
 def _ascom_number(error: Exception) -> int | None:

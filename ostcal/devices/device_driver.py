@@ -6,12 +6,16 @@ ASCOM drivers (COM) and Alpaca devices (HTTP) have the same members, so cameras,
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar
 
 from numpy.typing import NDArray
 
-from ostcal.devices.failures import RefusedError, ReplyError, shortened
+from ostcal.clock import Clock
+from ostcal.devices.failures import RefusedError, ReplyError, one_line
+from ostcal.errors import DeviceError
 
 logger = logging.getLogger(__name__)
 
@@ -52,13 +56,7 @@ class Driver(Protocol):
 
 
 class Properties:
-    """Properties of a device, checked to have the expected type.
-
-    Parameters
-    ----------
-    driver
-        The device.
-    """
+    """Properties of a device, checked to have the expected type."""
 
     def __init__(self, driver: Driver) -> None:
         self.driver = driver
@@ -113,4 +111,56 @@ class Properties:
         self.driver.write(name, value)
 
     def _wrong(self, name: str, value: object, expected: str) -> ReplyError:
-        return ReplyError(f"{self.driver.label}: {name} is {shortened(repr(value), 60)} instead of {expected}")
+        return ReplyError(f"{self.driver.label}: {name} is {one_line(repr(value), 60)} instead of {expected}")
+
+
+class ConnectedDevice(ABC):
+    """A device, connected by the constructor; a context manager that disconnects at its end."""
+
+    def __init__(self, driver: Driver, clock: Clock) -> None:
+        self._driver = driver
+        self._properties = Properties(driver)
+        self._clock = clock
+        self._open = True
+        logger.debug("%s: connecting", driver.label)
+        driver.connect()
+        try:
+            self._read_facts()
+        except DeviceError:
+            driver.disconnect()
+            raise
+
+    @abstractmethod
+    def _read_facts(self) -> None:
+        """Read the properties that are read once for each connection."""
+
+    @property
+    def _label(self) -> str:
+        return self._driver.label
+
+    def close(self) -> None:
+        """Disconnect; a second call does nothing."""
+        if self._open:
+            self._open = False
+            self._driver.disconnect()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def index_of(wanted: object, labels: Sequence[str]) -> int | None:
+    """Return the index of a label, or a valid index itself; a label wins over an index with the same digits."""
+    if isinstance(wanted, str):
+        word = wanted.strip()
+        alike = [label.casefold() for label in labels]
+        if word in labels:
+            return labels.index(word)
+        return alike.index(word.casefold()) if word.casefold() in alike else None
+    if isinstance(wanted, bool) or not isinstance(wanted, int | float):
+        return None
+    return int(wanted) if float(wanted).is_integer() and 0 <= wanted < len(labels) else None

@@ -20,7 +20,7 @@ import ifaddr
 
 from ostcal.devices.alpaca_link import AlpacaAddress, server_name
 from ostcal.devices.connection import HttpConnection, Patience
-from ostcal.devices.failures import DeviceUnreachableError, RefusedError, ReplyError, parse_reply, shortened
+from ostcal.devices.failures import DeviceUnreachableError, RefusedError, ReplyError, one_line, parse_reply
 from ostcal.errors import DeviceError
 
 logger = logging.getLogger(__name__)
@@ -59,19 +59,10 @@ class AlpacaServer:
 
 
 def discover(timeout_s: float = 2.0, *, port: int = DISCOVERY_PORT) -> list[AlpacaServer]:
-    """Find the Alpaca servers of this machine and its networks, with their devices.
+    """Find the Alpaca servers of this machine and its networks, with their devices, in order of address.
 
-    Parameters
-    ----------
-    timeout_s
-        Time limit for the answers, and again for the lists of devices.
-    port
-        UDP port on which servers listen.
-
-    Returns
-    -------
-    list of AlpacaServer
-        In order of address; empty if none answers.
+    The time limit holds for the answers, and again for the lists of devices; `port` is the UDP port on which servers
+    listen.
     """
     found = sorted(_ask_around(timeout_s, port))[:_MAX_SERVERS]
     if not found:
@@ -183,13 +174,13 @@ def _describe(place: tuple[str, int], timeout_s: float) -> AlpacaServer:
     except DeviceError as error:
         return AlpacaServer(host=host, port=port, name="", devices=(), problem=str(error))
     name = description.get("ServerName", "") if isinstance(description, dict) else ""
-    return AlpacaServer(host=host, port=port, name=shortened(str(name), 80), devices=devices)
+    return AlpacaServer(host=host, port=port, name=one_line(str(name), 80), devices=devices)
 
 
 def _device(item: dict[str, Any]) -> AlpacaDevice:
     number = item.get("DeviceNumber", 0)
     return AlpacaDevice(
-        name=shortened(str(item.get("DeviceName", "")), 80),
+        name=one_line(str(item.get("DeviceName", "")), 80),
         device_type=str(item.get("DeviceType", "")),
         device_id=number if isinstance(number, int) else 0,
         unique_id=str(item.get("UniqueID", "")),
@@ -208,7 +199,7 @@ def _management(host: str, port: int, path: str, timeout_s: float) -> Any:
         raise DeviceUnreachableError(f"{where}: no answer in {timeout_s:g} s; check host, port and network") from error
     except OSError as error:
         raise DeviceUnreachableError(
-            f"{where}: no Alpaca server answers ({shortened(str(error))}); start it, or correct host and port "
+            f"{where}: no Alpaca server answers ({one_line(str(error))}); start it, or correct host and port "
             "(ostcal cameras lists what answers)"
         ) from error
     except http.client.HTTPException as error:

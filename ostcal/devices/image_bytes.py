@@ -95,12 +95,7 @@ class ImageHeader:
     def check_image(self, shape: tuple[int, int], length: int | None) -> None:
         """Raise `ReplyError` if the image is not the expected one, before memory is allocated.
 
-        Parameters
-        ----------
-        shape
-            (height, width) that the camera is set to.
-        length
-            Bytes of header and data together, if the server reports them.
+        The shape is (height, width) that the camera is set to; the length counts header and data together.
         """
         check_rank(self.rank)
         if self.transmission_type not in WIRE_TYPES:
@@ -134,13 +129,7 @@ def column_spacing(height: int) -> int:
 
 
 class RowMajorImage:
-    """An image in row-major order that is filled by columns.
-
-    Parameters
-    ----------
-    shape
-        (height, width).
-    """
+    """An image of (height, width) in row-major order that is filled by columns."""
 
     def __init__(self, shape: tuple[int, int]) -> None:
         self.pixels: NDArray[Any] = np.empty(shape, np.uint16)
@@ -177,23 +166,10 @@ def _fit_words(columns: NDArray[Any]) -> bool:
 
 
 def read_image_bytes(head: bytes, source: ByteSource, shape: tuple[int, int], length: int | None) -> NDArray[Any]:
-    """Read an image whose header was read before.
+    """Read an image: (height, width) in C order, uint16, or int32 where a value is negative or above 65535.
 
-    Parameters
-    ----------
-    head
-        The first 44 bytes.
-    source
-        Source of the remaining bytes.
-    shape
-        (height, width) that the camera is set to.
-    length
-        Bytes of the whole answer, if the server reports them.
-
-    Returns
-    -------
-    NDArray
-        (height, width) in C order, uint16, or int32 where a value is negative or above 65535.
+    `head` is its first 44 bytes, `source` has the others; `shape` is (height, width) that the camera is set to, and
+    `length` the bytes of the whole answer, if the server reports them.
 
     Raises
     ------

@@ -34,26 +34,9 @@ _END = re.compile(rb"\]\s*\]")
 
 
 def read_json_image(head: bytes, source: ByteSource, shape: tuple[int, int]) -> NDArray[Any]:
-    """Read an image from the JSON of ``imagearray``.
+    """Read an image from the JSON of ``imagearray``; result and errors are those of `read_image_bytes`.
 
-    Parameters
-    ----------
-    head
-        Bytes read so far.
-    source
-        Source of the remaining bytes.
-    shape
-        (height, width) that the camera is set to.
-
-    Returns
-    -------
-    NDArray
-        (height, width) in C order, uint16, or int32 where a value is negative or above 65535.
-
-    Raises
-    ------
-    RefusedError, ReplyError, DeviceUnreachableError
-        As for ImageBytes.
+    `head` is what was read so far, `source` has the rest; `shape` is (height, width) that the camera is set to.
     """
     text = _Text(head, source)
     before = text.until_image()

@@ -133,7 +133,7 @@ class FilterWheel(Protocol):
 
 
 class CoverState(StrEnum):
-    """Position of a cover."""
+    """Position of a cover, in the order of ASCOM's numbers."""
 
     NOT_PRESENT = "not present"
     CLOSED = "closed"

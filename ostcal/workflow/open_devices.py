@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ostcal.capture.series_plan import CaptureWatcher, Equipment, RetryRules
 from ostcal.clock import Clock, FastClock, SystemClock
 from ostcal.config import CameraSection, Config, ConfigSource, load_config
-from ostcal.devices.alpaca import open_alpaca_camera, open_alpaca_cover, open_alpaca_filter_wheel
+from ostcal.devices.alpaca import AlpacaCamera, AlpacaCoverCalibrator, AlpacaFilterWheel
 from ostcal.devices.alpaca_link import Timeouts
 from ostcal.devices.protocols import Camera
 from ostcal.errors import OstcalError
@@ -46,10 +46,10 @@ def open_equipment(
             host, port, wheel_id, cover_id = "127.0.0.1", observatory.port, 0, 0
         wheel = cover = None
         if wheel_id is not None:
-            wheel = open_alpaca_filter_wheel(host, port, wheel_id, timeouts=timeouts)
+            wheel = AlpacaFilterWheel(host, port, wheel_id, timeouts=timeouts)
             opened.append(wheel)
         if cover_id is not None:
-            cover = open_alpaca_cover(host, port, cover_id, timeouts=timeouts)
+            cover = AlpacaCoverCalibrator(host, port, cover_id, timeouts=timeouts)
             opened.append(cover)
         watcher = watcher or CaptureWatcher()
         yield Equipment(camera=camera, clock=clock_of(config), watcher=watcher, wheel=wheel, cover=cover, ask=ask)
@@ -90,7 +90,7 @@ def _connect_camera(config: Config) -> tuple[Camera, SimulatedObservatory | None
     video, timeouts = config.video, _timeouts(config)
     if video.camera_type == "alpaca":
         alpaca = video.alpaca
-        return open_alpaca_camera(alpaca.host, alpaca.port, alpaca.device_id, timeouts=timeouts), None
+        return AlpacaCamera(alpaca.host, alpaca.port, alpaca.device_id, timeouts=timeouts), None
     if video.camera_type == "ascom":
         from ostcal.devices.ascom import open_ascom_camera
 
@@ -106,7 +106,7 @@ def _connect_camera(config: Config) -> tuple[Camera, SimulatedObservatory | None
     )
     observatory.start()
     try:
-        camera = open_alpaca_camera("127.0.0.1", observatory.port, timeouts=timeouts)
+        camera = AlpacaCamera("127.0.0.1", observatory.port, timeouts=timeouts)
     except OstcalError:
         observatory.stop()
         raise

@@ -11,9 +11,7 @@ import pytest
 
 from ostcal.clock import SystemClock
 from ostcal.devices.adapter import AscomInterfaceCamera
-from ostcal.devices.alpaca import open_alpaca_camera, open_alpaca_cover, open_alpaca_filter_wheel
-from ostcal.devices.alpaca_cover import AlpacaCoverCalibrator
-from ostcal.devices.alpaca_filter_wheel import AlpacaFilterWheel
+from ostcal.devices.alpaca import AlpacaCamera, AlpacaCoverCalibrator, AlpacaFilterWheel
 from ostcal.devices.ascom import ComDriver, open_ascom_camera
 from ostcal.devices.failures import DeviceUnreachableError, RefusedError, ReplyError
 from ostcal.devices.protocols import CameraRequest, CoverState
@@ -215,11 +213,13 @@ def test_devices_that_are_not_there() -> None:
             AlpacaCoverCalibrator("127.0.0.1", server.port)
 
 
-def test_devices_open_by_plain_values(simulator: SimulatedObservatory) -> None:
-    for opener in (open_alpaca_camera, open_alpaca_filter_wheel, open_alpaca_cover):
-        device = opener("127.0.0.1", simulator.port)
+def test_a_second_close_does_nothing(simulator: SimulatedObservatory, caplog: pytest.LogCaptureFixture) -> None:
+    for opened in (AlpacaCamera, AlpacaFilterWheel, AlpacaCoverCalibrator):
+        device = opened("127.0.0.1", simulator.port)
         device.close()
+        assert not any(one.connected() for one in simulator.devices)
         device.close()
+    assert caplog.text == ""
 
 
 # ASCOM by COM
@@ -257,7 +257,7 @@ class ComCamera:
 
 
 def com_camera(device: ComCamera) -> AscomInterfaceCamera:
-    return AscomInterfaceCamera(ComDriver("ASCOM.Com.Camera", device, (DriverError, AttributeError)), SystemClock())
+    return AscomInterfaceCamera(ComDriver("ASCOM.Com.Camera", device, DriverError), SystemClock())
 
 
 def test_a_com_camera_goes_through_the_same_adapter() -> None:
