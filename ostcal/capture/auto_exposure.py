@@ -93,25 +93,15 @@ class GiveUp:
     """No exposure within the limits reaches the target."""
 
     light: LightProblem
-    factor: float | None
-    """Factor by which the light must change to reach the target at the exposure limit; ``None`` if unknown."""
     reason: str
     """One line for the user."""
 
 
 def decide(rules: ExposureRules, bias: Trial, trials: Sequence[Trial], start_s: float) -> Accept | Try | GiveUp:
-    """Decide the next step of the search.
+    """Decide the next step of the search, which tries `start_s` first.
 
-    Parameters
-    ----------
-    rules : ExposureRules
-        Target level and limits.
-    bias : Trial
-        A frame at the shortest exposure with the light on, or a known bias level at 0 s.
-    trials : sequence of Trial
-        The frames since then, oldest first.
-    start_s : float
-        First exposure to try.
+    `bias` is a frame at the shortest exposure with the light on, or a known bias level at 0 s; the trials since then
+    are oldest first.
     """
     if not trials:
         # the frame of the shortest exposure may be enough already, or too much
@@ -132,7 +122,6 @@ def decide(rules: ExposureRules, bias: Trial, trials: Sequence[Trial], start_s: 
         enough = f" to about {last.exposure_s * factor:.3g} s" if factor is not None and factor < 1000 else ""
         return GiveUp(
             light=LightProblem.TOO_FAINT,
-            factor=factor,
             reason=f"the light is too faint: the longest exposure, {last.exposure_s:g} s, gives {_level(rules, last)};"
             f" make the light brighter, or raise flat_capture.max_exposure{enough}",
         )
@@ -142,7 +131,6 @@ def decide(rules: ExposureRules, bias: Trial, trials: Sequence[Trial], start_s: 
     change = "dim it or set a shorter" if too_long else "make it brighter or set a longer"
     return GiveUp(
         light=light,
-        factor=None,
         reason=f"the light is {light} for {rules.max_attempts} trials (flat_capture.max_adjustment_attempts): the last"
         f" one, of {last.exposure_s:g} s, gives {_level(rules, last)}; {change} exposure_time of the camera to start"
         " with, and see that it is steady",
@@ -225,7 +213,6 @@ def _repeats(rules: ExposureRules, trials: Sequence[Trial]) -> int:
 def _give_up_bright(rules: ExposureRules, last: Trial) -> GiveUp:
     return GiveUp(
         light=LightProblem.TOO_BRIGHT,
-        factor=None,
         reason=f"the light is too bright: the shortest exposure, {last.exposure_s:g} s, gives {_level(rules, last)};"
         " dim the light or put paper before it, or lower flat_capture.min_exposure or the gain",
     )

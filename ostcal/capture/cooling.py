@@ -52,26 +52,13 @@ class CoolingOutcome:
 
     reached: bool
     temperature_c: float | None
-    elapsed_s: float
     message: str
 
 
 def cool(equipment: Equipment, rules: CoolingRules, *, wait: bool = True) -> CoolingOutcome:
     """Cool the camera and wait until it is steady at its target.
 
-    Parameters
-    ----------
-    equipment : Equipment
-        The camera, and the watcher that gets progress notices.
-    rules : CoolingRules
-        Target and time limits.
-    wait : bool
-        Whether to wait until the temperature is stable.
-
-    Returns
-    -------
-    CoolingOutcome
-        Also returned if the target was not reached; the caller decides whether to continue.
+    The outcome is also returned if the target was not reached; the caller decides whether to continue.
 
     Raises
     ------
@@ -85,7 +72,7 @@ def cool(equipment: Equipment, rules: CoolingRules, *, wait: bool = True) -> Coo
         )
     camera.cool(rules.target_c)
     if not wait:
-        return CoolingOutcome(reached=False, temperature_c=None, elapsed_s=0.0, message="cooling, not waited for")
+        return CoolingOutcome(reached=False, temperature_c=None, message="cooling, not waited for")
     clock = equipment.clock
     exposer = Exposer(camera, clock, rules.retry)
     progress = _Progress(began_s=clock.now_s())
@@ -106,7 +93,7 @@ def cool(equipment: Equipment, rules: CoolingRules, *, wait: bool = True) -> Coo
             noticed_s = now_s
             power = finite(status.cooler_power_percent)
             at_power = f", {power:.0f} % power" if power is not None else ""
-            _notify(equipment, f"cooling: {temperature_c:.1f} C, target {rules.target_c:.1f} C{at_power}")
+            equipment.watcher.notify(f"cooling: {temperature_c:.1f} C, target {rules.target_c:.1f} C{at_power}")
         clock.sleep(rules.poll_s)
 
 
@@ -141,7 +128,7 @@ def warm_sensor(equipment: Equipment, rules: WarmingRules | None = None) -> None
         and clock.now_s() - began_s < rules.timeout_s
     ):
         set_c += rules.step_c
-        _notify(equipment, f"warming up to {set_c:.0f} C")
+        equipment.watcher.notify(f"warming up to {set_c:.0f} C")
         camera.cool(set_c)
         clock.sleep(rules.step_s)
         status = camera.status()
@@ -177,26 +164,18 @@ def _end(
         and now_s - progress.best_at_s >= rules.stall_s
     )
     where = f"the sensor is at {temperature_c:.1f} C, {distance_c:.1f} C from {rules.target_c:.1f} C"
-    if progress.steady_since_s is not None and now_s - progress.steady_since_s >= rules.stable_s:
-        return _outcome(True, temperature_c, elapsed_s, f"{where}, steady after {elapsed_s:.0f} s")
-    if is_stalled:
+    reached = progress.steady_since_s is not None and now_s - progress.steady_since_s >= rules.stable_s
+    if reached:
+        text = f"{where}, steady after {elapsed_s:.0f} s"
+    elif is_stalled:
         text = f"{where}, and the cooler at full power gets no further; choose a warmer cooling.target_temperature"
-        return _outcome(False, temperature_c, elapsed_s, text)
-    if elapsed_s >= rules.timeout_s:
+    elif elapsed_s >= rules.timeout_s:
         text = f"{where} after {elapsed_s:.0f} s (cooling.cooling_timeout); raise it, or choose a warmer target"
-        return _outcome(False, temperature_c, elapsed_s, text)
-    return None
-
-
-def _outcome(reached: bool, temperature_c: float, elapsed_s: float, message: str) -> CoolingOutcome:
-    return CoolingOutcome(reached=reached, temperature_c=temperature_c, elapsed_s=elapsed_s, message=message)
+    else:
+        return None
+    return CoolingOutcome(reached=reached, temperature_c=temperature_c, message=text)
 
 
 def _power_percent(status: CameraStatus, *, default: float) -> float:
     power = finite(status.cooler_power_percent)
     return default if power is None else power
-
-
-def _notify(equipment: Equipment, line: str) -> None:
-    logger.info("%s", line)
-    equipment.watcher.notice(line)

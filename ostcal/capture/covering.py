@@ -21,18 +21,7 @@ def make_dark(equipment: Equipment, exposures_s: tuple[float, ...], limits: Live
     """Make sure that no light reaches the sensor.
 
     A cover is closed; a camera with a shutter needs nothing else. Otherwise the user is asked, and two frames, one of
-    the shortest and one of a longer exposure, are compared to check that it is dark.
-
-    Parameters
-    ----------
-    equipment : Equipment
-        Camera, cover, and the question to the user.
-    exposures_s : tuple of float
-        Planned exposures; the test frame has one of them, or 1 s.
-    limits : LiveLimits
-        Levels above which a frame has light.
-    retry : RetryRules
-        For the test exposures.
+    the shortest of the planned exposures and one of a longer exposure, are compared to check that it is dark.
 
     Raises
     ------
@@ -40,11 +29,10 @@ def make_dark(equipment: Equipment, exposures_s: tuple[float, ...], limits: Live
         If the cover does not close, the user answers no, or there is light and nobody can be asked.
     """
     cover = equipment.cover
-    if cover is not None and cover.cover_state() is not CoverState.NOT_PRESENT:
-        close_cover(cover)
-        return
-    if cover is not None and cover.max_brightness > 0:
-        cover.light_off()
+    if cover is not None:
+        move_cover(cover, CoverState.CLOSED)
+        if cover.cover_state() is CoverState.CLOSED:
+            return
     if equipment.camera.info.has_shutter:
         return
     question = "Cover the telescope or the camera so that no light reaches the sensor. Is it covered?"
@@ -93,26 +81,20 @@ def _is_ready(equipment: Equipment, question: str, need: str) -> bool:
     return True
 
 
-def close_cover(cover: CoverCalibrator) -> None:
-    """Switch the panel off, close the cover and check that it is closed."""
-    if cover.max_brightness > 0:
-        cover.light_off()
-    cover.close_cover()
-    state = cover.cover_state()
-    if state is not CoverState.CLOSED:
-        raise DeviceError(f"the cover did not close, it says {state.value!r}; look at it, or close it by hand")
-
-
-def open_cover(cover: CoverCalibrator) -> None:
-    """Switch the panel off, open the cover, if there is one, and check that it is open."""
+def move_cover(cover: CoverCalibrator, wanted: CoverState) -> None:
+    """Switch the panel off, open or close the cover, if there is one, and check that it obeyed."""
     if cover.max_brightness > 0:
         cover.light_off()
     if cover.cover_state() is CoverState.NOT_PRESENT:
         return
-    cover.open_cover()
+    verb = "open" if wanted is CoverState.OPEN else "close"
+    if wanted is CoverState.OPEN:
+        cover.open_cover()
+    else:
+        cover.close_cover()
     state = cover.cover_state()
-    if state is not CoverState.OPEN:
-        raise DeviceError(f"the cover did not open, it says {state.value!r}; look at it, or open it by hand")
+    if state is not wanted:
+        raise DeviceError(f"the cover did not {verb}, it says {state.value!r}; look at it, or {verb} it by hand")
 
 
 def _light_found(
@@ -123,9 +105,7 @@ def _light_found(
     short_s = min(exposures_s)
     long_s = min(max(max(exposures_s), short_s), max(_TEST_EXPOSURE_S, short_s))
     exposer = Exposer(equipment.camera, equipment.clock, retry)
-    line = f"a test frame of {long_s:g} s is taken to see whether it is dark"
-    logger.info("%s", line)
-    equipment.watcher.notice(line)
+    equipment.watcher.notify(f"a test frame of {long_s:g} s is taken to see whether it is dark")
     bias_adu = _level(exposer, short_s)[0] if long_s > short_s else None
     level_adu, gradient = _level(exposer, long_s)
     above = light_above_bias(level_adu, bias_adu, long_s, limits, info.max_adu)

@@ -58,16 +58,6 @@ class DarkExposures:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FlatExposures:
-    """The exposures of the flats, which need darks too."""
-
-    exposures_s: tuple[float, ...]
-    source: str
-    """Where they come from, for messages."""
-    is_guess: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
 class DarkPlan:
     """The series to take and their cost: the table shown before the first frame."""
 
@@ -76,47 +66,36 @@ class DarkPlan:
     """One for each series."""
     left_out: tuple[str, ...]
 
-    @property
-    def time_s(self) -> float:
-        """Seconds for the missing frames."""
-        return sum(cost.time_s for cost in self.costs)
-
-    @property
-    def n_bytes(self) -> int:
-        """Disk space for the missing frames."""
-        return sum(cost.n_bytes for cost in self.costs)
-
     def incomplete(self) -> DarkPlan:
         """Return the plan without the complete series."""
         todo = [(series, cost) for series, cost in zip(self.series, self.costs, strict=True) if cost.missing]
         return replace(self, series=tuple(series for series, _ in todo), costs=tuple(cost for _, cost in todo))
 
 
-def flat_exposures(configured_s: float | None, directories: Iterable[Location]) -> FlatExposures:
+def flat_exposures(configured_s: float | None, directories: Iterable[Location]) -> tuple[float, ...]:
     """Return the exposures of the flats: as configured, else of the existing flats, else 1 s with a warning.
 
-    Parameters
-    ----------
-    configured_s : float or None
-        ``dark_capture.flat_exposure_time``.
-    directories : iterable of paths
-        Where to look for flats, as series or FITS files; each filter may have its own exposure.
+    `configured_s` is ``dark_capture.flat_exposure_time``. Existing flats are series and FITS files in the directories;
+    each filter may have its own exposure.
     """
     if configured_s is not None:
-        return FlatExposures(exposures_s=(configured_s,), source="dark_capture.flat_exposure_time")
+        return (configured_s,)
     places = list(directories)
     found = sorted(_existing_flats(places))
-    groups = [group for group in _groups(found) if len(group) >= _FEWEST_FLATS] or ([found] if found else [])
-    where = ", ".join(map(str, places))
-    if groups:
-        exposures_s = tuple(statistics.median(group) for group in groups)
-        return FlatExposures(exposures_s=exposures_s, source=f"{len(found)} flats in {where}")
+    groups: list[list[float]] = []
+    for exposure_s in found:
+        if not groups or exposure_s - groups[-1][0] > SAME_EXPOSURE * exposure_s:
+            groups.append([])
+        groups[-1].append(exposure_s)
+    if found:
+        large = [group for group in groups if len(group) >= _FEWEST_FLATS] or [found]
+        return tuple(statistics.median(group) for group in large)
     logger.warning(
         "no flats in %s: darks for them are taken with %g s; set dark_capture.flat_exposure_time, or take flats first",
-        where,
+        ", ".join(map(str, places)),
         DEFAULT_FLAT_EXPOSURE_S,
     )
-    return FlatExposures(exposures_s=(DEFAULT_FLAT_EXPOSURE_S,), source="a guess", is_guess=True)
+    return (DEFAULT_FLAT_EXPOSURE_S,)
 
 
 def find_bias_level(directories: Iterable[Location], settings: CameraSettings, shape: tuple[int, int]) -> float | None:
@@ -217,16 +196,6 @@ def capture_darks(equipment: Equipment, plan: DarkPlan, sink: SeriesSink) -> tup
         if outcome.end is SeriesEnd.STORAGE_FAILED:
             break
     return tuple(outcomes)
-
-
-def _groups(sorted_s: Sequence[float]) -> list[list[float]]:
-    """Group sorted exposures that count as equal."""
-    groups: list[list[float]] = []
-    for exposure_s in sorted_s:
-        if not groups or exposure_s - groups[-1][0] > SAME_EXPOSURE * exposure_s:
-            groups.append([])
-        groups[-1].append(exposure_s)
-    return groups
 
 
 def _existing_flats(directories: Sequence[Location]) -> list[float]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
-from ostcal.capture.series_plan import RetryRules
+from ostcal.capture.series_plan import RetryRules, do_nothing
 from ostcal.clock import Clock
 from ostcal.devices.failures import RefusedError
 from ostcal.devices.protocols import Camera, CameraStatus, ExposureResult
@@ -45,71 +45,39 @@ class TakenFrame:
         return self.start_utc + timedelta(seconds=self.result.exposure_time_s)
 
 
-def _nothing(*_: object) -> None:
-    """Do nothing."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Meanwhile:
     """Callbacks for the time the camera is busy; an exception from them ends the wait."""
 
-    started: Callable[[], None] = _nothing
+    started: Callable[[], None] = do_nothing
     """Called when the exposure runs, and also when it failed."""
-    waiting: Callable[[float, float], None] = _nothing
+    waiting: Callable[[float, float], None] = do_nothing
     """Called several times per exposure with its length and the elapsed time, in seconds."""
 
 
 class Exposer:
     """Take frames with one camera; repeat a failed exposure after a pause and a reconnect.
 
-    Parameters
-    ----------
-    camera : Camera
-        Connected, its settings applied.
-    clock : Clock
-        Used for all waits.
-    retry : RetryRules
-        Number of attempts and pauses.
-
-    Raises
-    ------
-    DeviceError
-        If the frame size or the temperature cannot be read after all attempts.
+    The camera is connected, with its settings applied. The constructor raises `DeviceError` if the size of the frames
+    or the temperature cannot be read.
     """
 
     def __init__(self, camera: Camera, clock: Clock, retry: RetryRules) -> None:
         self._camera = camera
         self._clock = clock
         self._retry = retry
-        self._set_point_c: float | None = None
-        self._shape = self._persistently(camera.frame_shape, "reading the size of the frames", _nothing)
-        self._set_point_c = set_point_of(self.status())
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """``(height, width)`` of the frames."""
-        return self._shape
-
-    @property
-    def set_point_c(self) -> float | None:
+        self.set_point_c: float | None = None
         """Set point of the cooler when the exposer was created; ``None`` if the cooler is off."""
-        return self._set_point_c
+        self.shape = self._persistently(camera.frame_shape, "reading the size of the frames", do_nothing)
+        """``(height, width)`` of the frames."""
+        self.set_point_c = set_point_of(self.status())
 
     def status(self) -> CameraStatus:
         """Read temperature and cooler; raise `DeviceError` if all attempts fail."""
-        return self._persistently(self._camera.status, "reading the temperature", _nothing)
+        return self._persistently(self._camera.status, "reading the temperature", do_nothing)
 
     def take(self, exposure_s: float, *, light: bool, meanwhile: Meanwhile | None = None) -> TakenFrame:
-        """Take a frame.
-
-        Parameters
-        ----------
-        exposure_s : float
-            Length of the exposure.
-        light : bool
-            Whether the shutter opens.
-        meanwhile : Meanwhile, optional
-            Work to do while the camera is busy.
+        """Take a frame, with the shutter open if `light`.
 
         Raises
         ------
@@ -158,11 +126,11 @@ class Exposer:
                 ccd_temperature_c=None, set_temperature_c=None, cooler_on=None, cooler_power_percent=None
             )
         result = self._camera.download()
-        if result.pixels.shape != self._shape:
+        if result.pixels.shape != self.shape:
             height, width = result.pixels.shape[:2]
             raise DeviceError(
                 f"{self._camera.info.name}: it gave a frame of {width} x {height} pixels where"
-                f" {self._shape[1]} x {self._shape[0]} were asked for"
+                f" {self.shape[1]} x {self.shape[0]} were asked for"
             )
         if logger.isEnabledFor(logging.DEBUG):  # the median of a frame takes 10 ms
             logger.debug(
@@ -213,24 +181,29 @@ class Exposer:
                 after_failure()
                 if attempt >= self._retry.attempts:
                     raise DeviceError(f"{what} failed {attempt} times, the last time: {error}") from error
-                self._recover(attempt, what, error)
+                pause_s = self._retry.backoff_s * 2 ** (attempt - 1)
+                logger.warning(
+                    "%s failed (try %d of %d): %s; connecting anew in %g s",
+                    what,
+                    attempt,
+                    self._retry.attempts,
+                    error,
+                    pause_s,
+                )
+            self._clock.sleep(pause_s)
+            self._reconnect()
             attempt += 1
 
-    def _recover(self, attempt: int, what: str, error: DeviceError) -> None:
-        """Reconnect after a pause, and cool again if the cooler is off afterwards."""
-        pause_s = self._retry.backoff_s * 2 ** (attempt - 1)
-        logger.warning(
-            "%s failed (try %d of %d): %s; connecting anew in %g s", what, attempt, self._retry.attempts, error, pause_s
-        )
-        self._clock.sleep(pause_s)
+    def _reconnect(self) -> None:
+        """Reconnect, and cool again if the cooler is off afterwards."""
         try:
             self._camera.reconnect()
             self._camera.abort()
-            if self._set_point_c is not None and self._camera.status().cooler_on is False:
+            if self.set_point_c is not None and self._camera.status().cooler_on is False:
                 logger.warning(
-                    "the cooler was off after the new connection; it is set to %.1f C again", self._set_point_c
+                    "the cooler was off after the new connection; it is set to %.1f C again", self.set_point_c
                 )
-                self._camera.cool(self._set_point_c)
+                self._camera.cool(self.set_point_c)
         except DeviceError as failure:
             logger.warning("the camera could not be connected anew: %s", failure)
 

@@ -21,7 +21,7 @@ from ostcal.capture.auto_exposure import (
     rounded,
 )
 from ostcal.capture.budget import SeriesCost, check_room, series_cost
-from ostcal.capture.covering import ask_for_light, open_cover
+from ostcal.capture.covering import ask_for_light, move_cover
 from ostcal.capture.exposer import Exposer
 from ostcal.capture.place import SeriesPlace, differences, find_place
 from ostcal.capture.series import capture_series
@@ -127,23 +127,9 @@ def capture_flats(equipment: Equipment, settings: CameraSettings, rules: FlatRul
 
 
 def find_exposure(exposer: Exposer, rules: FlatRules, equipment: Equipment, start_s: float) -> Accept | GiveUp:
-    """Take trial frames until one has an accepted level, or no exposure can reach it.
+    """Take trial frames, from `start_s` on, until one has an accepted level or no exposure can reach it.
 
-    Parameters
-    ----------
-    exposer : Exposer
-        Takes the frames; none is kept.
-    rules : FlatRules
-        Target level and limits.
-    equipment : Equipment
-        Camera and watcher.
-    start_s : float
-        First exposure to try.
-
-    Raises
-    ------
-    DeviceError
-        If a frame cannot be taken.
+    No trial is kept. Raise `DeviceError` if a frame cannot be taken.
     """
     info = equipment.camera.info
     bias = (
@@ -161,9 +147,7 @@ def find_exposure(exposer: Exposer, rules: FlatRules, equipment: Equipment, star
         trial = _trial(exposer, choice.exposure_s, info)
         share = 100 * trial.level_adu / info.max_adu
         count = f"trial {len(trials) + 1} of {exposure.max_attempts}"
-        line = f"{count}: {choice.exposure_s:g} s gives {share:.1f} % of full scale"
-        logger.info("%s", line)
-        equipment.watcher.notice(line)
+        equipment.watcher.notify(f"{count}: {choice.exposure_s:g} s gives {share:.1f} % of full scale")
         trials.append(trial)
 
 
@@ -236,7 +220,7 @@ class _FlatWork:
         if cover is None:
             return
         if self._rules.twilight or cover.max_brightness <= 0:
-            open_cover(cover)
+            move_cover(cover, CoverState.OPEN)
             return
         if cover.cover_state() is not CoverState.NOT_PRESENT:
             cover.close_cover()
@@ -287,7 +271,7 @@ class _FlatWork:
                 start_exposure_s=rules.start_exposure_s,
             ),
             clock,
-            self._equipment.watcher.notice,
+            self._equipment.watcher.notify,
         )
         return self._capture(self._sky_plan(filter_name), control)
 
@@ -345,9 +329,7 @@ class _FlatWork:
         cover = self._equipment.cover
         if cover is None or not brightness or brightness == self._brightness:
             return
-        line = f"panel at {brightness} of {cover.max_brightness}"
-        logger.info("%s", line)
-        self._equipment.watcher.notice(line)
+        self._equipment.watcher.notify(f"panel at {brightness} of {cover.max_brightness}")
         self._brightness = brightness  # before the call: the panel is switched off at the end even if this fails
         cover.light_on(brightness)
 

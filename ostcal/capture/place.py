@@ -47,14 +47,7 @@ class SeriesPlace:
 def find_place(plan: SeriesPlan, sink: SeriesSink, shape: tuple[int, int], set_point_c: float | None) -> SeriesPlace:
     """Choose the directory of a series: ``NAME.zarr``, or ``NAME_2.zarr`` if the first has other settings.
 
-    Parameters
-    ----------
-    plan, sink : SeriesPlan, SeriesSink
-        What to capture, and where to store it.
-    shape : (height, width)
-        Shape of the frames.
-    set_point_c : float or None
-        Set point of the cooler.
+    The shape is (height, width); the set point is that of the cooler, if it is on.
     """
     notices: list[str] = []
     for number in itertools.count(1):

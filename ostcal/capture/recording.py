@@ -218,13 +218,7 @@ def _make_directory(directory: Path) -> None:
 
 
 class WriterThread:
-    """Commit frames in one thread while the camera exposes the next; a context manager that waits for it.
-
-    Parameters
-    ----------
-    commit : callable
-        Commits one frame.
-    """
+    """Commit frames in one thread while the camera exposes the next; a context manager that waits for it."""
 
     def __init__(self, commit: Callable[[TakenFrame], FrameDone]) -> None:
         self._commit = commit
@@ -250,17 +244,9 @@ class WriterThread:
         return done
 
     def committed(self, *, leave: int | None = None) -> list[FrameDone]:
-        """Return the frames committed since the last call.
+        """Return the frames committed since the last call; with `leave`, wait until no more than so many are not.
 
-        Parameters
-        ----------
-        leave : int, optional
-            If given, wait until at most this many frames are uncommitted.
-
-        Raises
-        ------
-        StorageError
-            If one of them could not be written.
+        Raise `StorageError` if one of them could not be written.
         """
         done = []
         while self._waiting and (self._waiting[0].done() or (leave is not None and len(self._waiting) > leave)):

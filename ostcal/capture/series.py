@@ -42,28 +42,10 @@ def capture_series(
     *,
     control: ExposureControl | None = None,
 ) -> SeriesOutcome:
-    """Take the missing frames of a series.
+    """Take the missing frames of a series; the settings of the plan are applied to the camera before.
 
-    Parameters
-    ----------
-    camera : Camera
-        Connected, with the settings of the plan applied.
-    plan : SeriesPlan
-        What to take.
-    sink : SeriesSink
-        Where to store it.
-    clock : Clock
-        Used for waits and for the times of the frames.
-    watcher : CaptureWatcher
-        Gets the progress.
-    control : ExposureControl, optional
-        Chooses each exposure if the plan has none.
-
-    Returns
-    -------
-    SeriesOutcome
-        Also returned if the camera failed, the disk is full or another run holds this series: the series keeps its
-        frames, and the outcome has the reason.
+    A control chooses each exposure if the plan has none. If the camera fails, the disk is full or another run holds
+    this series, the series keeps its frames, and the outcome has the reason.
 
     Raises
     ------

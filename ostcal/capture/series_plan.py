@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -13,6 +14,8 @@ from ostcal.frames import CameraSettings, FrameType
 from ostcal.measure.live import LiveLimits, Verdict
 from ostcal.places.paths import Location
 from ostcal.series.record import FrameRecord
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,22 +113,27 @@ class FrameDone:
     """Number of frames in the series now, of ``plan.n_frames``."""
 
 
-def _ignore(*_: object) -> None:
-    """Do nothing."""
+def do_nothing(*_: object) -> None:
+    """Ignore all arguments."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CaptureWatcher:
     """Callbacks for the progress of a capture, all called in the capturing thread."""
 
-    series_started: Callable[[SeriesPlan, str, int], None] = _ignore
+    series_started: Callable[[SeriesPlan, str, int], None] = do_nothing
     """Called with the plan, the location, and the number of missing frames."""
-    exposing: Callable[[float, float], None] = _ignore
+    exposing: Callable[[float, float], None] = do_nothing
     """Called several times during an exposure with its length and the elapsed time, in seconds."""
-    frame_done: Callable[[FrameDone], None] = _ignore
-    series_ended: Callable[[SeriesOutcome], None] = _ignore
-    notice: Callable[[str], None] = _ignore
-    """Called with one line for the user between series: cooling, trials, waiting for the sky. It is logged too."""
+    frame_done: Callable[[FrameDone], None] = do_nothing
+    series_ended: Callable[[SeriesOutcome], None] = do_nothing
+    notice: Callable[[str], None] = do_nothing
+    """Called with one line for the user between series: cooling, trials, waiting for the sky."""
+
+    def notify(self, line: str) -> None:
+        """Log a notice and pass it on."""
+        logger.info("%s", line)
+        self.notice(line)
 
 
 class ExposureControl(Protocol):

@@ -55,10 +55,10 @@ class TwilightControl:
     series ends.
     """
 
-    def __init__(self, rules: TwilightRules, clock: Clock, notice: Callable[[str], None]) -> None:
+    def __init__(self, rules: TwilightRules, clock: Clock, notify: Callable[[str], None]) -> None:
         self._rules = rules
         self._clock = clock
-        self._notice = notice
+        self._notify = notify
         self._rates: list[SkyRate] = []
         limits = rules.exposure
         self._guess_s: float | None = min(max(rules.start_exposure_s, limits.min_exposure_s), limits.max_exposure_s)
@@ -102,9 +102,7 @@ class TwilightControl:
                 return None
             if self._clock.now_s() - self._last_notice_s >= _NOTICE_EVERY_S:
                 self._last_notice_s = self._clock.now_s()
-                line = f"the sky is still too {'bright' if is_bright else 'faint'} for flats; waiting"
-                logger.info("%s", line)
-                self._notice(line)
+                self._notify(f"the sky is still too {'bright' if is_bright else 'faint'} for flats; waiting")
             self._clock.sleep(self._rules.wait_s)
             waited_s += self._rules.wait_s
 
@@ -132,21 +130,10 @@ class TwilightControl:
 
 
 def exposure_for(rates: Sequence[SkyRate], signal_adu: float, start_s: float) -> float:
-    """Return the exposure that collects a signal if the sky keeps changing as before.
+    """Return the exposure, in seconds, that collects a signal above bias if the sky keeps changing as before.
 
-    Parameters
-    ----------
-    rates : sequence of SkyRate
-        At least one, oldest first.
-    signal_adu : float
-        Target signal above bias.
-    start_s : float
-        Start of the exposure, on the clock of the rates.
-
-    Returns
-    -------
-    float
-        Seconds; infinite if the sky fades too fast to reach the signal.
+    The rates, at least one, are oldest first; `start_s` is the start of the exposure on their clock. The result is
+    infinite if the sky fades too fast to reach the signal.
     """
     slope = log_slope(rates)
     rate = rates[-1].adu_per_s * math.exp(slope * (start_s - rates[-1].at_s))

@@ -223,7 +223,7 @@ class DarkCapture(Capture):
         d = self.config.dark_capture
         exposures = tuple(flat_exposures_s)
         if not exposures:
-            exposures = flat_exposures(d.flat_exposure_time, [self.config.flat_capture.output_dir]).exposures_s
+            exposures = flat_exposures(d.flat_exposure_time, [self.config.flat_capture.output_dir])
         rules = DarkRules(
             n_frames=d.num_darks,
             science_exposure_s=d.science_exposure_time,
