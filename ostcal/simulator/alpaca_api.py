@@ -54,16 +54,9 @@ Parameters = Mapping[str, str]
 
 
 class AlpacaApi:
-    """The addresses of an Alpaca server over its devices.
+    """The addresses of an Alpaca server over its devices, one of each type.
 
-    Parameters
-    ----------
-    devices
-        What it serves: one of each type.
-    clock, faults
-        Decide how it misbehaves.
-    ending
-        Set when the server ends, for answers that wait.
+    `ending` is set when the server ends, for answers that wait.
     """
 
     def __init__(self, devices: Sequence[Device], clock: FastClock, faults: FaultPlan, ending: asyncio.Event) -> None:
@@ -75,14 +68,10 @@ class AlpacaApi:
 
     def application(self) -> Starlette:
         """Return the ASGI application."""
+        identities = [device.identity for device in self._devices.values()]
         configured = [
-            {
-                "DeviceName": device.identity.name,
-                "DeviceType": device.identity.device_type,
-                "DeviceNumber": 0,
-                "UniqueID": device.identity.unique_id,
-            }
-            for device in self._devices.values()
+            {"DeviceName": one.name, "DeviceType": one.device_type, "DeviceNumber": 0, "UniqueID": one.unique_id}
+            for one in identities
         ]
         return Starlette(
             routes=[

