@@ -16,11 +16,11 @@ ROOT = Path(__file__).resolve().parent.parent
 WIDTH = 116
 
 YAML_HEAD = """\
-# Configuration of ostcal: how calibration frames are taken and how masters are made of them.
+# Configuration of ostcal: how calibration frames are taken and how they are combined into masters.
 #
-# Every key is here with its default, so any of them may be left out, and a file with one section works.
-# Relative directories are relative to the working directory. Sections of other programs may stand beside these.
-# In brackets: the words to choose from, or the unit. The same in a table with all bounds: docs/configuration.md
+# Every key is shown with its default. Your own file needs only the keys that you want to change.
+# Relative paths are relative to the working directory. The file may contain sections of other programs.
+# The allowed words or the unit are in brackets. docs/configuration.md lists all keys with their bounds.
 """
 
 DOCS_HEAD = """\
@@ -28,8 +28,9 @@ DOCS_HEAD = """\
 
 <!-- Written by scripts/make_config_reference.py from the models in ostcal/config/. Change those, then run it. -->
 
-One YAML file, given with `--config`; [`config_calibration_frames.yaml`](../config_calibration_frames.yaml) is a
-commented one with every default. Every key may be left out, and so may every section:
+The configuration is one YAML file, named with `--config`.
+[`config_calibration_frames.yaml`](../config_calibration_frames.yaml) contains all keys with their defaults. All
+keys and sections are optional:
 
 ```yaml
 master_frames:
@@ -38,17 +39,19 @@ master_frames:
   sigma_high: 2.7
 ```
 
-- Relative directories are relative to the working directory.
+- Relative paths are relative to the working directory.
 - `camera` is another name of the section `video`.
-- Sections of other programs (telescope, mount, overlay, ...) may stand in the same file; they are ignored. A
-  section whose name is nearly one of ours is named in a warning.
-- A key that is unknown or has a wrong value is an error, with the line, the value, what is allowed and the key that was
-  probably meant; all of them are named at once, and the exit code is 2. In `video` and its groups unknown keys pass
-  with a warning, because camera drivers have keys of their own.
-- Numbers may be written as `0.001` or `1e-3`, and `010` is ten. `yes`, `no`, `on` and `off` stand for true and false
-  where true or false is wanted and are plain words elsewhere. A label of digits for `gain` or `offset` needs quotes.
-- Sizes of memory: `500MB` and `1.5 GB` are powers of 1000, `4GiB` and `512MiB` powers of 1024, a number alone is bytes.
-- A key given twice is an error. Anchors, aliases and `<<` work.
+- The file may contain sections of other programs (telescope, mount, overlay, ...), which are ignored. If the name
+  of such a section looks like a misspelling of one of ours, a warning is printed.
+- An unknown key or a wrong value is an error that names the line, the value, what is allowed, and the key that was
+  probably meant. All problems are listed at once, and the exit code is 2. In `video` and its groups an unknown key
+  is only a warning, because camera drivers have their own keys.
+- Numbers may be written as `0.001` or `1e-3`, and `010` is ten. `yes`, `no`, `on` and `off` mean true and false for
+  keys that take true or false, and are ordinary words elsewhere. A label of `gain` or `offset` that consists of
+  digits needs quotes.
+- Memory sizes: `500MB` and `1.5 GB` use powers of 1000, `4GiB` and `512MiB` powers of 1024; a plain number is
+  bytes.
+- A duplicate key is an error. Anchors, aliases and `<<` are supported.
 """
 
 

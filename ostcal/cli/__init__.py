@@ -14,13 +14,13 @@ import click
 from ostcal._version import __version__
 
 COMMANDS = {
-    "workflow": ("ostcal.cli.capture:workflow_command", "Take darks and flats and make masters of them."),
+    "workflow": ("ostcal.cli.capture:workflow_command", "Take darks and flats and combine them into masters."),
     "darks": ("ostcal.cli.capture:darks_command", "Take bias frames and darks."),
-    "flats": ("ostcal.cli.capture:flats_command", "Take flats at the exposure that gives the wanted level."),
+    "flats": ("ostcal.cli.capture:flats_command", "Take flats; the exposure time is found automatically."),
     "masters": ("ostcal.cli.masters:masters", "Combine bias, dark and flat frames into masters."),
     "report": ("ostcal.cli.report:report_command", "Write the report of the masters again."),
     "library": ("ostcal.cli.list_library:library_command", "List the masters."),
-    "calibrate": ("ostcal.cli.calibrate:calibrate_command", "Calibrate science frames with the masters that fit."),
+    "calibrate": ("ostcal.cli.calibrate:calibrate_command", "Calibrate science frames with matching masters."),
     "import": ("ostcal.cli.import_export:import_command", "Copy FITS frames into zarr series."),
     "export": ("ostcal.cli.import_export:export_command", "Write a zarr series as FITS files, bit for bit."),
     "upload": (
@@ -32,8 +32,8 @@ COMMANDS = {
         "ostcal.cli.exclude:exclude_command",
         "Exclude frames of a series from masters, or include them again.",
     ),
-    "verify": ("ostcal.cli.verify:verify_command", "Check series and masters on disk, every sample."),
-    "cameras": ("ostcal.cli.capture:cameras_command", "Find Alpaca servers and list their devices."),
+    "verify": ("ostcal.cli.verify:verify_command", "Verify the checksums of series and masters on disk."),
+    "cameras": ("ostcal.cli.capture:cameras_command", "Find Alpaca servers in the network and list their devices."),
     "simulate": ("ostcal.cli.simulate:simulate", "Run a simulated observatory (an Alpaca server)."),
 }
 """The function of each command, imported when it is called, and its line in the help."""
@@ -49,11 +49,11 @@ Examples:
   ostcal upload darks s3://observatory/2026-11-21/darks --config night.yaml
 
 \b
-Shell completion (bash; zsh and fish likewise):
+Shell completion (bash; for zsh and fish use zsh_source and fish_source):
   eval "$(_OSTCAL_COMPLETE=bash_source ostcal)"
 
-Exit codes: 0 everything asked was made, 1 something could not be made, 2 wrong configuration or usage,
-3 all was made but a master failed its quality control, 130 interrupted, 143 ended by SIGTERM.
+Exit codes: 0 success, 1 something could not be made, 2 wrong configuration or options, 3 a master failed its quality
+control, 130 interrupted by Ctrl-C, 143 ended by SIGTERM.
 """
 
 
@@ -85,4 +85,4 @@ class _LazyGroup(click.Group):
 )
 @click.version_option(__version__, prog_name="ostcal")
 def main() -> None:
-    """Calibration frames of astronomical cameras: from the camera to master bias, darks and flats."""
+    """Take bias, dark and flat frames, combine them into masters, and calibrate science frames."""

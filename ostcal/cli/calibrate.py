@@ -31,8 +31,8 @@ Examples:
   ostcal calibrate lights --config night.yaml --interpolate --overwrite
 
 \b
-A dark of the frame's exposure is used. Without one, dark current is scaled with the help of a bias (or of a
-second dark), with a warning and cards in the header (DARKSCAL, HISTORY).
+A dark with the exposure time of the frame is used. If there is none, dark current is scaled with the help of a
+bias or a second dark, with a warning and cards in the header (DARKSCAL, HISTORY).
 """
 
 
@@ -46,27 +46,29 @@ second dark), with a warning and cards in the header (DARKSCAL, HISTORY).
     help="Directory of NAME_cal.fits; by default the folder 'calibrated' beside the masters.",
 )
 @click.option(
-    "--dark", metavar="F", help="Use this master dark: a file, or a name in the library; 'none' subtracts none."
+    "--dark", metavar="F", help="Use this master dark, a file or a name in the library; 'none' subtracts no dark."
 )
 @click.option(
-    "--flat", metavar="F", help="Use this master flat: a file, or a name in the library; 'none' divides by none."
+    "--flat", metavar="F", help="Use this master flat, a file or a name in the library; 'none' divides by no flat."
 )
 @click.option(
-    "--bias", metavar="F", help="Use this master bias, to scale a dark of another exposure, or instead of one."
+    "--bias", metavar="F", help="Use this master bias, to scale a dark of another exposure time or instead of a dark."
 )
 @click.option("--overwrite", is_flag=True, help="Replace calibrated files that exist.")
-@click.option("--uncertainty", is_flag=True, help="Add the extension UNCERT: photon, read and masters' noise, in ADU.")
+@click.option(
+    "--uncertainty", is_flag=True, help="Add the extension UNCERT: noise of photons, readout and masters, in ADU."
+)
 @click.option("--dq", "--mask", "dq", is_flag=True, help="Add the extension DQ: flags of saturated and bad pixels.")
-@click.option("--interpolate", is_flag=True, help="Replace hot and dead pixels by neighbours of the same colour.")
+@click.option("--interpolate", is_flag=True, help="Replace hot and dead pixels with neighbours of the same colour.")
 @click.option("--allow-failed", is_flag=True, help="Also use masters that failed their quality control.")
 @click.option(
     "--saturation",
     "saturation_adu",
     type=click.FloatRange(min=0, min_open=True),
     metavar="ADU",
-    help="Level at which a pixel is saturated; by default SATURATE of the header, else the end of 16 bits.",
+    help="Level at which a pixel is saturated; by default SATURATE of the header, else the 16-bit maximum.",
 )
-@click.option("--no-confirm", is_flag=True, help="Accepted as in other commands; nothing is asked here.")
+@click.option("--no-confirm", is_flag=True, help="Accepted as in other commands; this command asks nothing.")
 @debug_option
 def calibrate_command(
     science: tuple[str, ...],
@@ -79,12 +81,13 @@ def calibrate_command(
 ) -> None:
     """Calibrate science frames: (science - dark) / flat.
 
-    SCIENCE are FITS files, folders, or patterns in quotes. The masters that fit each frame are found in
-    master_frames.output_dir: same camera, size, binning, gain, offset, readout mode, and filter for flats; exposure
-    within calibration_tolerance and temperature within temperature_tolerance; the nearest, then the newest. Each
-    frame becomes NAME_cal.fits, float32 in ADU, with all cards of its header, and CALSTAT and the names of its masters.
+    SCIENCE are FITS files, folders, or patterns in quotes. Matching masters are searched for in
+    master_frames.output_dir: they have the same camera, size, binning, gain, offset and readout mode, flats also the
+    same filter; the exposure time must be within calibration_tolerance, the temperature within temperature_tolerance.
+    If several match, the nearest is used, then the newest. The result is NAME_cal.fits, float32 in ADU, with all cards
+    of the header, CALSTAT and the names of the masters.
 
-    Pixels where the flat is zero have no value (NaN). Saturated pixels keep at least the value of the card SATURATE.
+    Pixels where the flat is zero become NaN. Saturated pixels keep at least the value of the card SATURATE.
     """
     with command_console(log_level, debug) as console:
         from ostcal.science.api import CalibrationApplier, CalibrationWatcher

@@ -47,10 +47,10 @@ def _capture_options(function: F) -> F:
     """Add the options that the capturing commands share."""
     options = (
         click.option("--config", "config_path", required=True, type=click.Path(), help="The configuration file."),
+        click.option("--no-confirm", is_flag=True, help="Ask no questions: the cover and the light must be ready."),
         click.option(
-            "--no-confirm", is_flag=True, help="Ask no questions: take cover, light and temperature as they are."
+            "--wait-for-cooling", is_flag=True, help="Wait for the temperature, even if wait_for_cooling is false."
         ),
-        click.option("--wait-for-cooling", is_flag=True, help="Wait for the temperature, whatever the file says."),
         debug_option,
     )
     for option in reversed(options):
@@ -64,15 +64,15 @@ def _capture_options(function: F) -> F:
     type=click.Choice(get_args(Step)),
     default="all",
     show_default=True,
-    help="One step, or all in their order.",
+    help="Run one step, or all of them in order.",
 )
 @_capture_options
 def workflow_command(step: str, **options: Any) -> None:
-    """Take darks, flats and the darks that the flats still need, and make masters of them.
+    """Take darks, flats and the darks that match the flats, and combine them into masters.
 
-    Started again it continues where it stopped: only missing frames are taken. Before a step that needs you to cover
-    the telescope or switch on a light it asks whether that is done, on a terminal only: elsewhere, and with
-    --no-confirm, it continues with a warning that names what must be ready.
+    Only missing frames are taken, so an interrupted run continues when the command is run again. Before a step that
+    needs your help, such as covering the telescope or switching on a light, it asks whether that is done. Without a
+    terminal, and with --no-confirm, it prints a warning instead and continues.
     """
     _run(step, **options)
 
@@ -82,8 +82,8 @@ def workflow_command(step: str, **options: Any) -> None:
 def darks_command(**options: Any) -> None:
     """Take the bias frames and darks that are missing.
 
-    Without a cover or a shutter it asks whether the telescope is covered, on a terminal only: elsewhere, and with
-    --no-confirm, it continues with a warning; light in a test frame is an error.
+    If the camera has no shutter and no cover is configured, it asks whether the telescope is covered. Without a
+    terminal, and with --no-confirm, it prints a warning instead and continues. Light in a test frame is an error.
     """
     _run("darks", **options)
 
@@ -91,10 +91,10 @@ def darks_command(**options: Any) -> None:
 @click.command("flats")
 @_capture_options
 def flats_command(**options: Any) -> None:
-    """Take the flats that are missing, at the exposure that gives the wanted level.
+    """Take the flats that are missing; the exposure time is found automatically.
 
-    Without a device that opens the telescope and makes the light it asks whether they are ready, on a terminal only:
-    elsewhere, and with --no-confirm, it continues with a warning that names what must be ready.
+    If no device opens the telescope or switches on the light, it asks whether this is done. Without a terminal, and
+    with --no-confirm, it prints a warning instead and continues.
     """
     _run("flats", **options)
 

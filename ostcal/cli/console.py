@@ -121,7 +121,10 @@ class _LogFile(logging.FileHandler):
 def objects_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--config`` to a command that needs a configuration only for object stores."""
     return click.option(
-        "--config", "config_path", type=click.Path(), help="Configuration: how s3:// locations are reached (storage)."
+        "--config",
+        "config_path",
+        type=click.Path(),
+        help="Configuration file; its section storage names the server of s3:// locations.",
     )(command)
 
 
@@ -313,8 +316,6 @@ def debug_option(function: click.decorators.FC) -> click.decorators.FC:
         type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
         default="info",
         show_default=True,
-        help="Lowest level of the lines that are printed.",
+        help="Lowest level of the messages that are printed.",
     )(function)
-    return click.option("--debug", is_flag=True, help="Print and log everything, tracebacks of errors included.")(
-        function
-    )
+    return click.option("--debug", is_flag=True, help="Print and log everything, including tracebacks.")(function)

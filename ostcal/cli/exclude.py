@@ -38,9 +38,9 @@ Examples:
     multiple=True,
     type=click.IntRange(min=0),
     metavar="N",
-    help="Index of a frame; may be repeated.",
+    help="Index of a frame, from 0; may be repeated.",
 )
-@click.option("--why", metavar="TEXT", help="The reason; kept with your name and the time.")
+@click.option("--why", metavar="TEXT", help="The reason; it is stored with your user name and the time.")
 @click.option("--undo", "--include", "include", is_flag=True, help="Include the frames again.")
 @click.option("--list", "show", is_flag=True, help="List the excluded frames of the series.")
 @objects_option
@@ -57,8 +57,9 @@ def exclude_command(
 ) -> None:
     """Exclude frames of the zarr series SERIES from masters, or include them again.
 
-    The frames and their records stay as they are: who decided what, when and why is kept beside them. Capture counts
-    an excluded frame as taken; to replace it, ask for one frame more. Export writes it.
+    Frames and records are not changed: the decision, its reason, the user and the time are stored beside them.
+    Capture counts an excluded frame as taken; to replace it, increase the number of frames by one. Export writes
+    excluded frames too.
     """
     why = " ".join((why or "").split())
     if show and (frames or why or include):

@@ -39,11 +39,11 @@ Examples:
 @click.option("--config", "config_path", required=True, type=click.Path(), help="The configuration file (YAML).")
 @debug_option
 def import_command(directories: tuple[str, ...], config_path: str, debug: bool, log_level: str) -> None:
-    """Copy the FITS frames below DIR... into zarr series.
+    """Copy the FITS frames in the directories DIR... into zarr series.
 
-    The series are written to dark_capture.output_dir and flat_capture.output_dir of the configuration and named by the
-    exposure. Frames that a series already holds are skipped: an interrupted import continues when it is started
-    again. The FITS files stay as they are.
+    The series are written to dark_capture.output_dir and flat_capture.output_dir of the configuration and named after
+    the exposure time. Frames that a series already contains are skipped, so an interrupted import continues when it
+    is run again. The FITS files are not changed.
     """
     with command_console(log_level, debug) as console:
         from ostcal.build.from_config import request_of
@@ -79,7 +79,7 @@ def import_command(directories: tuple[str, ...], config_path: str, debug: bool, 
 @click.command("export", epilog=EXPORT_EXAMPLES)
 @click.argument("series", type=click.Path())
 @click.option(
-    "--to", "directory", required=True, type=click.Path(), metavar="DIR", help="Directory that the FITS files go to."
+    "--to", "directory", required=True, type=click.Path(), metavar="DIR", help="Directory for the FITS files."
 )
 @objects_option
 @debug_option

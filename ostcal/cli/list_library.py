@@ -38,8 +38,8 @@ _COLUMNS = (
 def library_command(config_path: str, as_json: bool, debug: bool, log_level: str) -> None:
     """List the masters in master_frames.output_dir: settings, temperature, frames, age, verdict.
 
-    Masters in the store and FITS masters of any program are listed; damaged ones are named in warnings. The verdict is
-    that of the quality control: pass, warn or fail; masters that failed are not chosen automatically.
+    The list contains the masters in the store and FITS masters of any program; damaged ones are reported as warnings.
+    The verdict is that of the quality control: pass, warn or fail. Failed masters are not chosen automatically.
     """
     with command_console(log_level, debug):
         config = load_config(config_path)

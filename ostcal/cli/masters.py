@@ -49,8 +49,8 @@ Examples:
 
 @click.command(epilog=EXAMPLES)
 @click.option("--config", "config_path", required=True, type=click.Path(), help="The configuration file (YAML).")
-@click.option("--darks-only", is_flag=True, help="Make the master bias and the master darks, no flats.")
-@click.option("--flats-only", is_flag=True, help="Make the master flats, with the master darks on disk.")
+@click.option("--darks-only", is_flag=True, help="Make the master bias and the master darks only.")
+@click.option("--flats-only", is_flag=True, help="Make the master flats only, with the master darks on disk.")
 @click.option("--rejection-method", metavar="M", help=f"One of {', '.join(METHODS)}.")
 @click.option("--sigma-threshold", metavar="V", help="Threshold of the clipping methods, such as 3.0.")
 @click.option(
@@ -58,8 +58,8 @@ Examples:
     metavar="M",
     help=f"Level of a flat that becomes 1: {', '.join(get_args(NormalizationMethod))}.",
 )
-@click.option("--all", "make_all", is_flag=True, help="Make all masters again, unchanged ones too.")
-@click.option("--no-confirm", is_flag=True, help="Do not ask before work begins.")
+@click.option("--all", "make_all", is_flag=True, help="Make all masters again, including unchanged ones.")
+@click.option("--no-confirm", is_flag=True, help="Do not ask before the work begins.")
 @click.option("--strips-only", multiple=True, hidden=True)
 @click.option("--strips-dark", multiple=True, hidden=True)
 @debug_option
@@ -79,9 +79,9 @@ def masters(
 ) -> None:
     """Combine bias, dark and flat frames into masters.
 
-    Frames are read from dark_capture.output_dir and flat_capture.output_dir of the configuration, as FITS files and as
-    zarr series; masters are written to master_frames.output_dir. A master whose frames, settings and darks have not
-    changed since an earlier run stays as it is.
+    Frames are read from dark_capture.output_dir and flat_capture.output_dir of the configuration, as FITS files and
+    zarr series. Masters are written to master_frames.output_dir. A master is not made again if its frames, settings
+    and darks have not changed.
     """
     if darks_only and flats_only:
         raise click.UsageError("--darks-only and --flats-only exclude each other; leave both out to make all masters")

@@ -15,18 +15,20 @@ logger = logging.getLogger("ostcal")
 EXAMPLES = """\b
 Examples:
   ostcal report --config night.yaml
-  ostcal report --config night.yaml --all      (masters with a newer successor too)
+  ostcal report --config night.yaml --all      (also masters that have a newer version)
 """
 
 
 @click.command("report", epilog=EXAMPLES)
 @click.option("--config", "config_path", required=True, type=click.Path(), help="The configuration file (YAML).")
-@click.option("--all", "everything", is_flag=True, help="All masters, not only the newest of each kind and setting.")
+@click.option(
+    "--all", "everything", is_flag=True, help="Include all masters, not only the newest of each kind and setting."
+)
 @debug_option
 def report_command(config_path: str, everything: bool, debug: bool, log_level: str) -> None:
-    """Write the report of the masters in master_frames.output_dir again: a page and a JSON file beside them.
+    """Write the report of the masters in master_frames.output_dir again, as HTML and JSON.
 
-    It shows what was measured when the masters were made; nothing is combined again.
+    It shows the measurements made when the masters were combined; nothing is combined again.
     """
     with command_console(log_level, debug):
         from ostcal.library.find import find_masters

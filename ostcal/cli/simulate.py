@@ -28,18 +28,16 @@ Examples:
 
 
 @click.command("simulate", epilog=EPILOG)
+@click.option("--sensor", type=click.Choice(list(SENSORS)), default="demo", show_default=True, help="Simulated sensor.")
 @click.option(
-    "--sensor", type=click.Choice(list(SENSORS)), default="demo", show_default=True, help="What is simulated."
-)
-@click.option(
-    "--port", type=click.IntRange(0, 65535), default=ALPACA_PORT, show_default=True, help="Port; 0 takes a free one."
+    "--port", type=click.IntRange(0, 65535), default=ALPACA_PORT, show_default=True, help="Port; 0 chooses a free port."
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; by default this machine.")
 @click.option("--time-scale", default=1.0, show_default=True, help="How much faster time passes than in reality.")
 @click.option(
     "--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Seed of the noise and the faults."
 )
-@click.option("--fault", "faults", multiple=True, metavar="NAME[:WHEN]", help="What goes wrong; may be repeated.")
+@click.option("--fault", "faults", multiple=True, metavar="NAME[:WHEN]", help="Fault to simulate; may be repeated.")
 @click.option("--no-discovery", is_flag=True, help="Do not answer searches for Alpaca servers (UDP 32227).")
 @click.option(
     "--gain-mode",
@@ -53,27 +51,30 @@ Examples:
     type=click.Choice([element.value for element in ImageElement]),
     default=ImageElement.UINT16.value,
     show_default=True,
-    help="Type of the pixels on the wire; int16 and byte drop the lowest bits.",
+    help="Type of the transmitted pixels; int16 and byte drop the lowest bits.",
 )
-@click.option("--no-shutter", is_flag=True, help="A camera whose darks need a cover.")
+@click.option("--no-shutter", is_flag=True, help="Camera without a shutter, so that darks need a cover.")
 @click.option(
     "--cover",
     type=click.Choice([kind.value for kind in CoverKind]),
     default=CoverKind.FLIP_FLAT.value,
     show_default=True,
-    help="What stands before the telescope.",
+    help="Device in front of the telescope.",
 )
 @click.option(
-    "--light", default=20_000.0, show_default=True, help="Steady sky, electrons per second in a pixel of response 1."
+    "--light",
+    default=20_000.0,
+    show_default=True,
+    help="Constant sky brightness, electrons per second in a pixel of response 1.",
 )
 @click.option(
     "--twilight",
     type=click.Choice([kind.value for kind in Twilight]),
     is_flag=False,
     flag_value=Twilight.DUSK.value,
-    help="A sky that changes, from the first frame exposed to it; dusk by default.",
+    help="Changing sky brightness, from the first frame exposed to it; dusk by default.",
 )
-@click.option("--fast", is_flag=True, help="Frames from a stock of noise: 61 MP in 0.2 s instead of 3 s.")
+@click.option("--fast", is_flag=True, help="Frames from precomputed noise: 61 MP in 0.2 s instead of 3 s.")
 @click.option("--interface-version", type=click.IntRange(1, 4), default=4, show_default=True, help="ICamera version.")
 @debug_option
 def simulate(
@@ -97,7 +98,7 @@ def simulate(
 ) -> None:
     """Run a simulated observatory: camera, filter wheel and flat panel behind a real Alpaca server.
 
-    Its frames follow a sensor whose truth is known. It runs until Ctrl-C.
+    The properties of its sensor are known exactly. The server runs until Ctrl-C.
     """
     with command_console(log_level, debug):
         options = SimulatorOptions(

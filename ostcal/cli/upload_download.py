@@ -28,8 +28,8 @@ Examples:
   ostcal upload master_frames/masters.zarr s3://observatory/masters
 
 \b
-Credentials come from the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the like), the address of the
-server from storage.endpoint of the configuration.
+Credentials are read from the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, ...), the address of the server
+from storage.endpoint of the configuration.
 """
 
 DOWNLOAD_EXAMPLES = """\b
@@ -45,11 +45,11 @@ Examples:
 @objects_option
 @debug_option
 def upload_command(source: str, target: str, config_path: str | None, debug: bool, log_level: str) -> None:
-    """Copy the series and master stores at or below SRC to an object store.
+    """Copy a series or master store SRC, or all of them in the directory SRC, to an object store.
 
-    Frames are compared with the checksums of their records before they are sent, and what arrived with what was sent.
-    Objects that are already there stay: an interrupted copy continues when the same command runs again. A series can
-    be read there when all of it has arrived. A damaged frame is named and left out; the exit code is then 1.
+    Frames are compared with the checksums of their records before they are sent, and each copy with its original.
+    Objects that already exist are kept, so an interrupted copy continues when the same command is run again. A series
+    can be read only after it is complete. Damaged frames are skipped with a warning, and the exit code is then 1.
     """
     if "://" not in target or "://" in source:
         raise click.UsageError("ostcal upload SRC s3://BUCKET/PREFIX: one local path, one object store")
@@ -62,10 +62,10 @@ def upload_command(source: str, target: str, config_path: str | None, debug: boo
 @objects_option
 @debug_option
 def download_command(source: str, target: str, config_path: str | None, debug: bool, log_level: str) -> None:
-    """Copy the series and master stores at or below s3://BUCKET/PREFIX into the directory DEST.
+    """Copy a series or master store, or all of them below s3://BUCKET/PREFIX, into the directory DEST.
 
-    Frames are compared with the checksums of their records when they have arrived. Files that are already there stay,
-    and an interrupted copy continues when the same command runs again. A series gets its name when it is complete.
+    Each frame is compared with the checksum of its record. Files that already exist are kept, so an interrupted copy
+    continues when the same command is run again. A series gets its name when it is complete.
     """
     if "://" not in source or "://" in target:
         raise click.UsageError("ostcal download s3://BUCKET/PREFIX DEST: one local path, one object store")
@@ -80,7 +80,7 @@ def _copy(command: str, source: str, target: str, config_path: str | None, debug
         plans = plan_copies(source, target)
         progress.start(sum(plan.n_bytes for plan in plans))
         reports = [copy_store(plan, lambda name, n_bytes: progress.advance(n_bytes, name)) for plan in plans]
-    table = new_table("Copied", "where", ">files copied", ">MB", ">there already", ">left out")
+    table = new_table("Copied", "where", ">files copied", ">MB", ">already there", ">left out")
     for report in reports:
         numbers = (report.copied, f"{report.n_bytes / 1e6:.1f}", report.kept, len(report.problems))
         table.add_row(Text(report.target), *map(str, numbers))

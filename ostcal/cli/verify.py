@@ -36,11 +36,11 @@ Examples:
 @objects_option
 @debug_option
 def verify_command(places: tuple[str, ...], config_path: str | None, debug: bool, log_level: str) -> None:
-    """Check zarr series, master stores and FITS files: everything is read, nothing is changed.
+    """Verify zarr series, master stores and FITS files: all of them are read, nothing is changed.
 
     Frames are compared with the checksums and statistics of their records, records with their series, planes of
-    masters with their sizes, FITS files with their DATASUM and CHECKSUM, FITS masters with the store beside them;
-    files that belong to nothing are named. Directories are searched. The exit code is 1 if something was found.
+    masters with their sizes, FITS files with their DATASUM and CHECKSUM, and FITS masters with the store beside them.
+    Files that belong to nothing are listed. Directories are searched. The exit code is 1 if there is any finding.
     """
     with command_console(log_level, debug) as console, RunProgress(console, "verify") as progress:
         from ostcal.library.verify import plan_verification, verify

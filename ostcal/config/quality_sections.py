@@ -35,10 +35,10 @@ else:
 
 
 class QualitySection(Section):
-    """When frames and masters are worth a warning, and when a master fails its quality control."""
+    """Quality control: limits for warnings and failures of frames and masters."""
 
-    report: Switch = key(True, "Write a report beside the masters after each run that has quality_control.")
-    use_failed: Switch = key(False, "Use masters that failed their quality control as if they had not.")
+    report: Switch = key(True, "Write a report beside the masters after each run with quality_control.")
+    use_failed: Switch = key(False, "Use masters even if they failed their quality control.")
     frames: Annotated[FrameQualitySection, BeforeValidator(empty_is_default)] = FrameQualitySection()
     masters: Annotated[MasterQualitySection, BeforeValidator(empty_is_default)] = MasterQualitySection()
     pixels: Annotated[PixelQualitySection, BeforeValidator(empty_is_default)] = PixelQualitySection()

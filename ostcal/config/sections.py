@@ -71,7 +71,7 @@ class DarkCaptureSection(Section):
     num_darks: Count = key(40, "Frames taken for each exposure time.", "frames")
     flat_exposure_time: Positive | None = key(
         None,
-        "Exposure time of the flats, which need darks of their own; null uses that of the flats on disk.",
+        "Exposure time of the flats, for darks that match them; null uses that of the flats on disk.",
         "seconds",
     )
     science_exposure_time: Positive = key(5.0, "Exposure time of the science frames.", "seconds")
@@ -80,9 +80,11 @@ class DarkCaptureSection(Section):
     )
     max_exposure: Positive = key(60.0, "Longest exposure time; longer ones are not taken.", "seconds")
     exposure_factors: Factors = key(
-        (0.5, 1.0, 2.0, 4.0), "Darks are taken at science_exposure_time times each of these."
+        (0.5, 1.0, 2.0, 4.0), "Darks are taken at science_exposure_time multiplied by each of these."
     )
-    output_dir: Directory = key("darks", "Directory of the dark and bias series, where masters are made from too.")
+    output_dir: Directory = key(
+        "darks", "Directory of the dark and bias frames: capture writes to it, masters are made from it."
+    )
 
     _order = field_validator("max_exposure")(_above_min_exposure)
 
@@ -96,19 +98,21 @@ class FlatCaptureSection(Section):
     count_tolerance: Share = key(
         0.1, "How far the level may be from target_count_rate on either side.", "share of full scale"
     )
-    num_flats: Count = key(40, "Flats taken.", "frames")
-    min_exposure: NotNegative = key(0.001, "Shortest exposure time that is tried.", "seconds")
-    max_exposure: Positive = key(10.0, "Longest exposure time that is tried.", "seconds")
+    num_flats: Count = key(40, "Flats taken with each filter.", "frames")
+    min_exposure: NotNegative = key(0.001, "Shortest exposure time allowed.", "seconds")
+    max_exposure: Positive = key(10.0, "Longest exposure time allowed.", "seconds")
     exposure_step_factor: AboveOne = key(
         1.5,
-        "Factor on the exposure time after a frame that is too dark or too saturated to compute it from.",
+        "Factor that changes the exposure time if a test frame is too dark or too saturated to compute it.",
     )
-    max_adjustment_attempts: Count = key(10, "Exposures tried before giving up on the level.", "exposures")
-    output_dir: Directory = key("flats", "Directory of the flat series, where masters are made from too.")
-    filters: Texts = key((), "Names of filters, as in the wheel; a series of flats is taken with each.")
-    twilight: Switch = key(False, "Follow the sky of dusk or dawn, frame by frame, instead of a steady light.")
+    max_adjustment_attempts: Count = key(10, "Largest number of test exposures to reach the level.", "exposures")
+    output_dir: Directory = key(
+        "flats", "Directory of the flat frames: capture writes to it, masters are made from it."
+    )
+    filters: Texts = key((), "Filter names as in the filter wheel; a series of flats is taken with each.")
+    twilight: Switch = key(False, "Take sky flats: adapt the exposure time to the sky at dusk or dawn, frame by frame.")
     panel_brightness: CountOrZero | None = key(
-        None, "First brightness of a flat panel, in its own steps; null is half of its maximum."
+        None, "Initial brightness of a flat panel, in its own steps; null is half of its maximum."
     )
 
     _order = field_validator("max_exposure")(_above_min_exposure)
@@ -122,7 +126,7 @@ else:
 
 class _CombiningSection(Section):
     output_dir: Directory = key("master_frames", "Directory of the masters and of the log file.")
-    rejection_method: RejectionName = key("sigma_clip", "How outlying samples of a pixel are found and left out.")
+    rejection_method: RejectionName = key("sigma_clip", "How outliers among the samples of a pixel are rejected.")
 
 
 if TYPE_CHECKING:
@@ -138,60 +142,63 @@ else:
 class MasterFramesSection(_WithMethodKeys):
     """How frames are combined into masters."""
 
-    min_frames: Count = key(3, "A group of fewer frames is reported and left out.", "frames")
+    min_frames: Count = key(3, "Groups of fewer frames are skipped with a warning.", "frames")
     normalization_method: NormalizationMethod = key("mean", "The level of a master flat that becomes 1.")
     flat_scaling: FlatScaling = key("mean", "The level by which flats are scaled to one another before rejection.")
     bayer_normalization: Switch = key(
-        True, "Normalise a master flat for each colour of the sensor if the headers name a Bayer pattern."
+        True, "Normalize a master flat separately for each colour if the headers name a Bayer pattern."
     )
-    quality_control: Switch = key(True, "Measure frames and masters, and warn of unusual values.")
+    quality_control: Switch = key(True, "Check frames and masters, and measure the camera.")
     save_individual_masters: Switch = key(
-        True, "Write every master as a FITS file; false keeps them in the zarr master store only."
+        True, "Write every master as a FITS file; false writes masters to the zarr store only."
     )
     create_master_bias: Switch = key(True, "Make the master bias.")
     create_master_darks: Switch = key(True, "Make a master dark for every exposure time.")
     create_master_flats: Switch = key(True, "Make the master flats.")
     enable_calibration: Switch = key(
-        True, "Whether science frames are calibrated with the masters; making masters does not depend on it."
+        True, "Allow the calibration of science frames; making masters does not depend on it."
     )
     only_changed: Switch = key(
         True,
-        "Keep masters whose frames, settings and darks are unchanged since an earlier run; false makes all again.",
+        "Keep masters whose frames, settings and darks have not changed; false makes all masters again.",
     )
     auto_load_masters: Switch = key(True, "Use masters on disk if this run makes no matching ones.")
     calibration_tolerance: NotNegative = key(
-        0.1, "Largest difference of the exposure times of a dark and a frame.", "share of the exposure time"
+        0.1, "Largest difference between the exposure times of a dark and a frame.", "share of the exposure time"
     )
     temperature_tolerance: NotNegative = key(
-        2.0, "Largest difference of sensor temperatures within a group, and between a dark and a flat.", "degrees C"
+        2.0, "Largest difference of sensor temperatures within a group, and between a master and a frame.", "degrees C"
     )
     per_session: Switch = key(False, "Make separate masters for each night.")
     extensions: Switch = key(
         False, "Add the extensions UNCERT (uncertainty), NUSED (samples used) and DQ (bits of defects) to the masters."
     )
     lock_wait: NotNegative = key(
-        0.0, "How long to wait for another run that writes into output_dir; 0 stops immediately.", "seconds"
+        0.0, "How long to wait if another run is writing to output_dir; 0 ends with an error at once.", "seconds"
     )
     flavour: Flavour = key(
-        "adu", "Values of the FITS masters: adu for all programs, or 0 to 1 and names that PixInsight's scripts expect."
+        "adu", "Values of the FITS masters: adu, or pixinsight for values from 0 to 1 and the keywords of its scripts."
     )
 
 
 class CameraSection(OpenSection):
     """Settings of a camera before an exposure, with any driver."""
 
-    exposure_time: Positive = key(1.0, "Exposure time that a series starts with if nothing else decides it.", "seconds")
+    exposure_time: Positive = key(1.0, "Exposure time if nothing else sets it.", "seconds")
     gain: Setting = key(
         None,
-        "Gain in the camera's own numbers, or one of its labels (in quotes if it is digits); null does not set it.",
+        "Gain in the units of the camera, or one of its labels (in quotes if it consists of digits); null does"
+        " not set it.",
     )
-    offset: Setting = key(None, "Offset in the camera's own numbers, or one of its labels; null does not set it.")
-    binning: Binning = key((1, 1), "Pixels combined on the sensor, across and along.", "pixels")
+    offset: Setting = key(None, "Offset in the units of the camera, or one of its labels; null does not set it.")
+    binning: Binning = key((1, 1), "Pixels combined on the sensor, horizontally and vertically.", "pixels")
     readout_mode: ReadoutMode = key(None, "Readout mode by number or by name; null does not set it.")
 
 
 class _AscomDriver(OpenSection):
-    camera_name: Text | None = key(None, "ProgID of the driver, such as ASCOM.Simulator.Camera; null asks for one.")
+    camera_name: Text | None = key(
+        None, "ProgID of the driver, such as ASCOM.Simulator.Camera; null opens the ASCOM chooser."
+    )
 
 
 class _AlpacaDevice(OpenSection):
@@ -202,42 +209,42 @@ class _AlpacaDevice(OpenSection):
     cover_calibrator_id: CountOrZero | None = key(
         None, "Number of the cover or flat panel on that server; null is none."
     )
-    reply_timeout: Positive = key(10.0, "Longest wait for the answer to one command.", "seconds")
+    reply_timeout: Positive = key(10.0, "Longest wait for the reply to a command.", "seconds")
     silence_timeout: Positive = key(
-        60.0, "Longest wait for the next byte of an image; some servers are silent while they convert it.", "seconds"
+        60.0, "Longest wait for the next byte of an image; some servers send nothing while they convert it.", "seconds"
     )
 
 
 class AscomSection(CameraSection, _AscomDriver):
-    """The camera where camera_type is ascom (Windows)."""
+    """Camera if camera_type is ascom (Windows)."""
 
 
 class AlpacaSection(CameraSection, _AlpacaDevice):
-    """The camera where camera_type is alpaca (any system, over the network)."""
+    """Camera if camera_type is alpaca (any system, over the network)."""
 
 
 class SimulatorSection(OpenSection):
-    """The camera where camera_type is simulator: started inside the run, over loopback HTTP."""
+    """Simulated camera if camera_type is simulator; it is started for the run and reached over loopback HTTP."""
 
     sensor: Text = key("demo", "Simulated sensor: demo (1 MP), bayer (colour) or qhy600m (61 MP).")
     time_scale: Positive = key(1.0, "How much faster time passes than in reality.")
     seed: CountOrZero = key(1, "Seed of the noise and the faults.")
-    faults: Texts = key((), "Faults to simulate, as ostcal simulate --help lists them.")
+    faults: Texts = key((), "Faults to simulate; ostcal simulate --help lists them.")
 
 
 class CoolingSection(OpenSection):
     """The cooler of the camera."""
 
     enable_cooling: Switch = key(False, "Cool the sensor before the first frame.")
-    target_temperature: Celsius = key(-10.0, "Wanted sensor temperature.", "degrees C")
+    target_temperature: Celsius = key(-10.0, "Target temperature of the sensor.", "degrees C")
     wait_for_cooling: Switch = key(
         True,
-        "Wait with the first frame until the temperature is reached. If it is not, ostcal asks at a terminal; without"
-        " one, frames are taken and recorded with the temperature they had.",
+        "Wait for the temperature before the first frame. If it is not reached, ostcal asks whether to"
+        " continue; without a terminal it continues and records the actual temperature of each frame.",
     )
     cooling_timeout: Positive = key(600.0, "Longest wait for the temperature.", "seconds")
     stabilization_tolerance: Positive = key(
-        1.0, "Distance from target_temperature at which it counts as reached.", "degrees C"
+        1.0, "Largest difference from target_temperature at which it counts as reached.", "degrees C"
     )
     warmup_at_end: Switch = key(False, "Let the sensor warm up slowly after the last frame.")
 
@@ -253,20 +260,20 @@ class VideoSection(OpenSection):
 
 
 class WorkflowSection(Section):
-    """Order of work of ``ostcal workflow``."""
+    """Settings of ``ostcal workflow``."""
 
     masters_while_exposing: Switch = key(
         True,
-        "Combine finished series while the camera takes the next, at low priority and with one core left free; the"
-        " masters are the same as without.",
+        "Combine finished series while the camera takes the next one, at low priority and with one core left free; the"
+        " resulting masters are the same.",
     )
 
 
 class TlsSection(Section):
-    """Certificates for a cluster with TLS: three PEM files, which the workers and the scheduler have too."""
+    """Certificates for a cluster with TLS: three PEM files, also known to the scheduler and the workers."""
 
-    ca: Text | None = key(None, "Certificate of the authority that signed the others.")
-    cert: Text | None = key(None, "Certificate of this side.")
+    ca: Text | None = key(None, "Certificate of the authority that signed the other certificates.")
+    cert: Text | None = key(None, "Certificate of this computer.")
     key: Text | None = key(None, "Its private key.")
 
     @field_validator("key")
@@ -279,32 +286,33 @@ class TlsSection(Section):
 
 
 class ComputeSection(Section):
-    """Where the work is done, and with how many workers and how much memory."""
+    """Scheduler, number of workers and memory."""
 
     scheduler: Scheduler = key("threads", "Threads or processes of this computer, or a Dask cluster (distributed).")
     workers: Workers | None = key(
         None,
-        "Number of threads or processes; null is one for each core, and one more thread, as some wait for the disk.",
+        "Number of threads or processes; null is one process per core, or one thread more than cores, as"
+        " threads wait for the disk.",
     )
     memory_limit: MemorySize = key(
         4 << 30,
-        "Memory of all processes of a run together, with distributed of each worker; a run that does not fit is"
+        "Memory limit of all processes of a run together, or with distributed of each worker; a run that cannot fit is"
         " refused.",
         "bytes",
     )
     address: Text | None = key(
         None,
         "Address of the Dask scheduler for distributed, such as tcp://10.0.0.5:8786 or tls://10.0.0.5:8786; null here"
-        " and in the next two starts processes of this computer.",
+        " and in the next two keys starts processes on this computer.",
     )
-    scheduler_file: Text | None = key(None, "File that dask scheduler --scheduler-file wrote, instead of address.")
+    scheduler_file: Text | None = key(None, "File written by dask scheduler --scheduler-file, instead of address.")
     cluster: ClusterStart = key(
         None,
-        "A class with Dask's cluster interface, and its arguments: it is started for the run and closed with it."
-        " Instead of address.",
+        "A class with the cluster interface of Dask, and its arguments, instead of address; the cluster is"
+        " started for the run and closed at its end.",
     )
     worker_wait: Positive = key(
-        60.0, "Longest wait for a worker, which may be in a queue: for the first, and when none is left.", "seconds"
+        60.0, "Longest wait for the first worker (it may be queued), and for a new one if all have died.", "seconds"
     )
     tls: Annotated[TlsSection, BeforeValidator(empty_is_default)] = TlsSection()
 
@@ -312,31 +320,29 @@ class ComputeSection(Section):
 class StorageSection(Section):
     """How series and masters are stored."""
 
-    export_frames: Switch = key(False, "Write each captured frame as a FITS file too, beside its series.")
+    export_frames: Switch = key(False, "Also write each captured frame as a FITS file, beside its series.")
     verify: Switch = key(
-        True, "Check the samples of stored frames while they are read; a damaged frame is named and left out."
+        True, "Check the samples of stored frames while they are read; damaged frames are skipped with a warning."
     )
     strip_rows: StripRows = key(
         "auto",
-        "Rows of an inner chunk of new series, and of the strips that masters are combined in; auto is 16 to 32 in"
-        " series, by the size of the frame, and in masters as many as memory and cores ask for.",
+        "Rows of a chunk of new series, and of the strips in which masters are combined; auto is 16 to 32 rows"
+        " for series, depending on the frame size, and for masters depends on memory and cores.",
         "rows",
     )
     compressor: Compressor = key(
         "auto",
-        "Compression of stored frames; auto is lz4 as it is read fastest; lz4 makes bias and darks 10 to 30 % smaller,"
+        "Compression of stored frames; auto is the fastest to read; lz4 makes bias and darks 10 to 30 % smaller,"
         " and zstd another 15 %.",
     )
     endpoint: Endpoint | None = key(
         None,
-        "Server of s3:// locations, such as https://nas:9000; null is that of the environment (AWS_ENDPOINT_URL), or"
-        " Amazon's.",
+        "Server of s3:// locations, such as https://nas:9000; null is AWS_ENDPOINT_URL of the environment, or"
+        " Amazon S3.",
     )
-    region: Text | None = key(None, "Its region; null is that of the environment (AWS_REGION), or us-east-1.")
-    retries: Retries = key(
-        5, "Times that a request to an object store is made again when network or server fail, with growing pauses."
-    )
-    timeout: Positive = key(30.0, "Longest time of one such request; larger objects go in parts of 8 MiB.", "seconds")
+    region: Text | None = key(None, "Region of the server; null is AWS_REGION of the environment, or us-east-1.")
+    retries: Retries = key(5, "Number of retries of a request to an object store, with increasing pauses.")
+    timeout: Positive = key(30.0, "Longest time of one request; larger objects are sent in parts of 8 MiB.", "seconds")
 
     @property
     def rows(self) -> int | None:

@@ -288,9 +288,9 @@ class SigmaClip(_Clipping):
             default="auto",
             kind=get_args(ClipSpread),
             meaning="Spread of the samples for sigma_clip; auto is the standard deviation from 21 frames on and the"
-            " median absolute deviation below, as one outlier of few inflates the standard deviation so much that it"
-            " hides itself; noise is what the camera's read noise and gain, measured on the same frames, make of the"
-            " pixel's signal.",
+            " median absolute deviation below, because one outlier among few samples inflates the standard deviation;"
+            " noise is the noise predicted from the signal of the pixel with the read noise and the gain measured from"
+            " the same frames.",
         ),
         "clip_iterations": _count_key(
             1, 1, "Passes of sigma clipping; null repeats until nothing changes.", "passes", or_null=True
