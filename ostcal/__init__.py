@@ -1,4 +1,4 @@
-"""ostcal: calibration frames of astronomical cameras, out of core, from raw frames to masters that can be trusted."""
+"""ostcal: take calibration frames of astronomical cameras, combine them into masters, calibrate science frames."""
 
 from __future__ import annotations
 

@@ -10,23 +10,23 @@ from ostcal.errors import ConfigError
 
 
 class Clock(Protocol):
-    """What tells the time and waits."""
+    """A source of the time, which can also wait."""
 
     def now_s(self) -> float:
-        """Return seconds since an arbitrary beginning; they never run backwards."""
+        """Return the seconds since an arbitrary start; they never decrease."""
 
     def utc(self) -> datetime:
         """Return the date and time in UTC, timezone-aware."""
 
     def sleep(self, seconds: float) -> None:
-        """Wait; not at all for times that are over."""
+        """Wait; return at once if `seconds` is not positive."""
 
 
 class SystemClock:
     """The time of this computer."""
 
     def now_s(self) -> float:
-        """Return seconds since an arbitrary beginning."""
+        """Return the seconds since an arbitrary start."""
         return time.monotonic()
 
     def utc(self) -> datetime:
@@ -34,7 +34,7 @@ class SystemClock:
         return datetime.now(UTC)
 
     def sleep(self, seconds: float) -> None:
-        """Wait; not at all for times that are over."""
+        """Wait; return at once if `seconds` is not positive."""
         time.sleep(max(0.0, seconds))
 
 
@@ -65,9 +65,9 @@ class FastClock(SystemClock):
         return (super().now_s() - self._began_s) * self._scale
 
     def sleep(self, seconds: float) -> None:
-        """Wait until so many seconds of this clock have passed."""
+        """Wait until `seconds` of this clock have passed."""
         super().sleep(self.real_s(seconds))
 
     def real_s(self, seconds: float) -> float:
-        """Return how many real seconds so many seconds of this clock take."""
+        """Return the real time that `seconds` of this clock take."""
         return seconds / self._scale

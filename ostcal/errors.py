@@ -38,7 +38,7 @@ class InputError(OstcalError):
 
 
 class FrameError(InputError):
-    """One frame cannot be used; it is left out and named, the others go on.
+    """One frame cannot be used; it is left out with a warning, and the others are used.
 
     Attributes
     ----------

@@ -147,8 +147,8 @@ class FrameStack(Protocol):
     def opened(self, start: int, stop: int) -> AbstractContextManager[RowReader]:
         """Keep files open while rows from ``start`` to ``stop`` are read block after block.
 
-        The system is told that these rows and those of the next strips will be needed. What is given must not leave
-        its thread.
+        The operating system is advised that these rows and those of the next strips will be needed. The reader must
+        stay in its thread.
         """
 
     def select(self, indices: Sequence[int]) -> FrameStack:

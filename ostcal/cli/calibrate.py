@@ -13,13 +13,13 @@ from ostcal.cli.console import (
     EXIT_FAILED,
     RunProgress,
     command_console,
+    config_option,
     debug_option,
     new_table,
+    open_config,
     open_console,
-    reach_objects,
     start_log_file,
 )
-from ostcal.config import load_config
 
 logger = logging.getLogger("ostcal")
 
@@ -38,7 +38,7 @@ bias or a second dark, with a warning and cards in the header (DARKSCAL, HISTORY
 
 @click.command("calibrate", epilog=EXAMPLES)
 @click.argument("science", nargs=-1, required=True, metavar="SCIENCE...", type=click.Path())
-@click.option("--config", "config_path", required=True, type=click.Path(), help="The configuration file (YAML).")
+@config_option
 @click.option(
     "--output-dir",
     type=click.Path(),
@@ -92,8 +92,7 @@ def calibrate_command(
     with command_console(log_level, debug) as console:
         from ostcal.science.api import CalibrationApplier, CalibrationWatcher
 
-        config = load_config(config_path)
-        reach_objects(config)
+        config = open_config(config_path)
         log_path = start_log_file(config, "calibration", debug)
         with RunProgress(console, "calibrate") as progress:
             watcher = CalibrationWatcher(planned=progress.start, done=progress.advance)

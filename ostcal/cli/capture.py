@@ -18,6 +18,7 @@ from ostcal.cli.console import (
     EXIT_FAILED,
     RunProgress,
     command_console,
+    config_option,
     debug_option,
     new_table,
     open_console,
@@ -46,7 +47,7 @@ Examples:
 def _capture_options(function: F) -> F:
     """Add the options that the capturing commands share."""
     options = (
-        click.option("--config", "config_path", required=True, type=click.Path(), help="The configuration file."),
+        config_option,
         click.option("--no-confirm", is_flag=True, help="Ask no questions: the cover and the light must be ready."),
         click.option(
             "--wait-for-cooling", is_flag=True, help="Wait for the temperature, even if wait_for_cooling is false."
@@ -151,7 +152,7 @@ def _run(step: Any, *, config_path: str, no_confirm: bool, wait_for_cooling: boo
 
 
 def _command_again() -> str:
-    """Return the command as it was given, for the user to give it again."""
+    """Return the command line of this run, for the message after an interrupt."""
     context = click.get_current_context()
     words = context.command_path.split()
     for parameter in context.command.params:
@@ -165,7 +166,7 @@ def _plan_table(plan: StepPlan) -> Table:
     """Return the series of a step: frames that are missing, and the time and space that they need."""
     about = "about " if plan.is_estimate else ""
     cost = f"{about}{_time(plan.time_s)}, {plan.n_bytes / 1e9:.2f} GB" if plan.missing else "nothing is missing"
-    # The exposure of flats is found by trials: they are told apart by filter.
+    # Flats are listed by filter, because their exposure time is only found by trials.
     first = "filter" if plan.is_estimate else ">exposure"
     table = new_table(f"{plan.step.capitalize()}: {cost}", first, ">frames", ">missing", ">time", ">space")
     for series in plan.costs:
@@ -196,7 +197,7 @@ def _series_table(outcomes: list[SeriesOutcome]) -> Table:
 
 
 @click.command("cameras")
-@click.option("--timeout", "timeout_s", default=3.0, show_default=True, help="Seconds to wait for answers.")
+@click.option("--timeout", "timeout_s", default=3.0, show_default=True, help="Seconds to wait for replies.")
 @debug_option
 def cameras_command(timeout_s: float, debug: bool, log_level: str) -> None:
     """Find Alpaca servers in this network and list their devices."""

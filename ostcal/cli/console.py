@@ -9,11 +9,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import click
 from rich.console import Console
@@ -118,21 +118,25 @@ class _LogFile(logging.FileHandler):
         logger.warning("%s: the log cannot be written: %s", self.baseFilename, text)
 
 
-def objects_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--config`` to a command that needs a configuration only for object stores."""
-    return click.option(
-        "--config",
-        "config_path",
-        type=click.Path(),
-        help="Configuration file; its section storage names the server of s3:// locations.",
-    )(command)
+config_option = click.option(
+    "--config", "config_path", required=True, type=click.Path(), help="Configuration file (YAML)."
+)
+objects_option = click.option(
+    "--config",
+    "config_path",
+    type=click.Path(),
+    help="Configuration file; its section storage names the server of s3:// locations.",
+)
+"""``--config`` of commands that need it only for object stores."""
 
 
-def reach_objects(config: Config | str | None) -> None:
-    """Reach object stores as a configuration (or its file) says, or without one as the environment says."""
+def open_config(path: str | None) -> Config:
+    """Load a configuration (``None`` is the defaults), and connect to object stores with its options."""
     from ostcal.places.object_requests import ObjectOptions, use_options
 
-    use_options(ObjectOptions() if config is None else ObjectOptions(**load_config(config).storage.objects))
+    config = load_config(path)
+    use_options(ObjectOptions(**config.storage.objects))
+    return config
 
 
 def start_log_file(config: Config, prefix: str, debug: bool) -> str:
@@ -201,7 +205,7 @@ def errors_to_exit_codes(console: Console, debug: bool, go_on: str = "") -> Iter
             if console.is_terminal and not termination.came:
                 console.print()  # the terminal shows ^C
             what = "ended by SIGTERM" if termination.came else "interrupted"
-            how = f"to go on: {go_on}" if go_on else "run the same command again to continue"
+            how = f"to continue: {go_on}" if go_on else "run the same command again to continue"
             logger.error("%s; what is finished is kept; %s", what, how)
             sys.exit(EXIT_TERMINATED if termination.came else EXIT_INTERRUPTED)
 

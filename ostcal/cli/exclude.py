@@ -11,14 +11,7 @@ from datetime import UTC, datetime
 import click
 from rich.text import Text
 
-from ostcal.cli.console import (
-    command_console,
-    debug_option,
-    new_table,
-    objects_option,
-    open_console,
-    reach_objects,
-)
+from ostcal.cli.console import command_console, debug_option, new_table, objects_option, open_config, open_console
 
 logger = logging.getLogger("ostcal")
 
@@ -69,7 +62,7 @@ def exclude_command(
     if not (show or include or why):
         raise click.UsageError('give the reason, for whoever looks at the series later: --why "clouds"')
     with command_console(log_level, debug):
-        reach_objects(config_path)
+        open_config(config_path)
         if show:
             _show_excluded(series)
         else:

@@ -12,13 +12,13 @@ from ostcal.cli.console import (
     EXIT_FAILED,
     RunProgress,
     command_console,
+    config_option,
     debug_option,
     new_table,
     objects_option,
+    open_config,
     open_console,
-    reach_objects,
 )
-from ostcal.config import load_config
 
 logger = logging.getLogger("ostcal")
 
@@ -36,7 +36,7 @@ Examples:
 
 @click.command("import", epilog=IMPORT_EXAMPLES)
 @click.argument("directories", nargs=-1, required=True, metavar="DIR...", type=click.Path())
-@click.option("--config", "config_path", required=True, type=click.Path(), help="The configuration file (YAML).")
+@config_option
 @debug_option
 def import_command(directories: tuple[str, ...], config_path: str, debug: bool, log_level: str) -> None:
     """Copy the FITS frames in the directories DIR... into zarr series.
@@ -49,8 +49,7 @@ def import_command(directories: tuple[str, ...], config_path: str, debug: bool, 
         from ostcal.build.from_config import request_of
         from ostcal.inputs.import_fits import import_all, plan_imports
 
-        config = load_config(config_path)
-        reach_objects(config)
+        config = open_config(config_path)
         request = request_of(config, bias=True, darks=True, flats=True)
         plans, left_out = plan_imports(
             directories,
@@ -89,7 +88,7 @@ def export_command(series: str, directory: str, config_path: str | None, debug: 
         from ostcal.inputs.copy_frames import export_series
         from ostcal.series.reader import open_series
 
-        reach_objects(config_path)
+        open_config(config_path)
         files = export_series(series, directory)
         for index, decision in sorted(open_series(series).excluded.items()):
             logger.info("frame %d is among them, though it is excluded from masters: %s", index, decision.why)

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.text import Text
 
-from ostcal.cli.console import command_console, debug_option, new_table, open_console, reach_objects
-from ostcal.config import load_config
+from ostcal.cli.console import command_console, config_option, debug_option, new_table, open_config, open_console
 from ostcal.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ _COLUMNS = (
 
 
 @click.command("library", epilog=EXAMPLES)
-@click.option("--config", "config_path", required=True, type=click.Path(), help="The configuration file (YAML).")
+@config_option
 @click.option("--json", "as_json", is_flag=True, help="Write the list as JSON to standard output.")
 @debug_option
 def library_command(config_path: str, as_json: bool, debug: bool, log_level: str) -> None:
@@ -42,33 +41,28 @@ def library_command(config_path: str, as_json: bool, debug: bool, log_level: str
     The verdict is that of the quality control: pass, warn or fail. Failed masters are not chosen automatically.
     """
     with command_console(log_level, debug):
-        config = load_config(config_path)
-        reach_objects(config)
-        _list(config.master_frames.output_dir, as_json)
+        from ostcal.library.find import find_masters
+        from ostcal.places.paths import is_dir
 
+        def order(master: LibraryMaster) -> tuple[Any, ...]:
+            key = master.key
+            made = master.record.made_at.timestamp() if master.record.made_at else 0.0
+            return (str(key.frame_type), key.filter_name or "", key.exposure_time_s, -made, master.record.name)
 
-def _list(directory: str, as_json: bool) -> None:
-    from ostcal.library.find import find_masters
-    from ostcal.places.paths import is_dir
-
-    def order(master: LibraryMaster) -> tuple[Any, ...]:
-        key = master.key
-        made = master.record.made_at.timestamp() if master.record.made_at else 0.0
-        return (str(key.frame_type), key.filter_name or "", key.exposure_time_s, -made, master.record.name)
-
-    if not is_dir(directory):
-        raise InputError(f"{directory}: there is no such directory of masters; set master_frames.output_dir")
-    now = datetime.now(UTC)
-    masters = [_as_dict(master, now) for master in sorted(find_masters(directory), key=order)]
-    if as_json:
-        click.echo(json.dumps({"directory": directory, "masters": masters}, indent=2))
-    elif not masters:
-        logger.warning("%s: there are no masters; make some with ostcal masters", directory)
-    else:
-        table = new_table(f"Masters in {directory}", *_COLUMNS)
-        for master in masters:
-            table.add_row(*(Text(text) for text in _row(master)))
-        open_console().print(table)
+        directory = open_config(config_path).master_frames.output_dir
+        if not is_dir(directory):
+            raise InputError(f"{directory}: there is no such directory of masters; set master_frames.output_dir")
+        now = datetime.now(UTC)
+        masters = [_as_dict(master, now) for master in sorted(find_masters(directory), key=order)]
+        if as_json:
+            click.echo(json.dumps({"directory": directory, "masters": masters}, indent=2))
+        elif not masters:
+            logger.warning("%s: there are no masters; make some with ostcal masters", directory)
+        else:
+            table = new_table(f"Masters in {directory}", *_COLUMNS)
+            for master in masters:
+                table.add_row(*(Text(text) for text in _row(master)))
+            open_console().print(table)
 
 
 def _as_dict(master: LibraryMaster, now: datetime) -> dict[str, Any]:

@@ -16,10 +16,11 @@ from ostcal.cli.console import (
     EXIT_QUALITY,
     RunProgress,
     command_console,
+    config_option,
     debug_option,
     new_table,
+    open_config,
     open_console,
-    reach_objects,
     start_log_file,
 )
 from ostcal.cli.report import write_report_of
@@ -48,7 +49,7 @@ Examples:
 
 
 @click.command(epilog=EXAMPLES)
-@click.option("--config", "config_path", required=True, type=click.Path(), help="The configuration file (YAML).")
+@config_option
 @click.option("--darks-only", is_flag=True, help="Make the master bias and the master darks only.")
 @click.option("--flats-only", is_flag=True, help="Make the master flats only, with the master darks on disk.")
 @click.option("--rejection-method", metavar="M", help=f"One of {', '.join(METHODS)}.")
@@ -93,14 +94,13 @@ def masters(
         from ostcal.build.request import Watcher
         from ostcal.inputs.grouping import describe
 
-        config = load_config(config_path)
+        config = open_config(config_path)
         config = _overridden(config, "--rejection-method", {"rejection_method": rejection_method})
         # The option sets both sides, whatever the file says of one of them.
         thresholds = {"sigma_threshold": sigma_threshold, "sigma_low": None, "sigma_high": None}
         config = _overridden(config, "--sigma-threshold", thresholds)
         config = _overridden(config, "--normalization-method", {"normalization_method": normalization_method})
         config = _overridden(config, "--all", {"only_changed": "false" if make_all else None})
-        reach_objects(config)
         log_path = start_log_file(config, "master_frames", debug)
         with RunProgress(console, "masters") as progress:
 

@@ -7,8 +7,8 @@ from collections.abc import Collection, Sequence
 
 import click
 
-from ostcal.cli.console import command_console, debug_option, reach_objects
-from ostcal.config import Config, load_config, resolved_values, without_endpoint
+from ostcal.cli.console import command_console, config_option, debug_option, open_config
+from ostcal.config import Config, resolved_values, without_endpoint
 
 logger = logging.getLogger("ostcal")
 
@@ -20,7 +20,7 @@ Examples:
 
 
 @click.command("report", epilog=EXAMPLES)
-@click.option("--config", "config_path", required=True, type=click.Path(), help="The configuration file (YAML).")
+@config_option
 @click.option(
     "--all", "everything", is_flag=True, help="Include all masters, not only the newest of each kind and setting."
 )
@@ -33,8 +33,7 @@ def report_command(config_path: str, everything: bool, debug: bool, log_level: s
     with command_console(log_level, debug):
         from ostcal.library.find import find_masters
 
-        config = load_config(config_path)
-        reach_objects(config)
+        config = open_config(config_path)
         masters = find_masters(config.master_frames.output_dir) if everything else ()
         write_report_of(config, [master.record.name for master in masters] if everything else None)
 

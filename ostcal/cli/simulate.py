@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import click
 
@@ -78,12 +79,6 @@ Examples:
 @click.option("--interface-version", type=click.IntRange(1, 4), default=4, show_default=True, help="ICamera version.")
 @debug_option
 def simulate(
-    sensor: str,
-    port: int,
-    host: str,
-    time_scale: float,
-    seed: int,
-    faults: tuple[str, ...],
     no_discovery: bool,
     gain_mode: str,
     image_element: str,
@@ -91,35 +86,27 @@ def simulate(
     cover: str,
     light: float,
     twilight: str | None,
-    fast: bool,
-    interface_version: int,
     debug: bool,
     log_level: str,
+    **options: Any,
 ) -> None:
     """Run a simulated observatory: camera, filter wheel and flat panel behind a real Alpaca server.
 
     The properties of its sensor are known exactly. The server runs until Ctrl-C.
     """
     with command_console(log_level, debug):
-        options = SimulatorOptions(
-            sensor=sensor,
-            host=host,
-            port=port,
+        simulated = SimulatorOptions(
             discovery=not no_discovery,
-            time_scale=time_scale,
-            seed=seed,
-            faults=faults,
             gain_mode=GainMode(gain_mode),
             image_element=ImageElement(image_element),
             shutter=not no_shutter,
             cover=CoverKind(cover),
             light=Light(sky_e_per_s=light, twilight=Twilight(twilight) if twilight else None),
-            fast=fast,
-            interface_version=interface_version,
+            **options,
         )
         try:
-            with SimulatedObservatory(options) as observatory:
-                model = options.sensor_model()
+            with SimulatedObservatory(simulated) as observatory:
+                model = simulated.sensor_model()
                 click.echo(f"simulated observatory at {observatory.url} ({model.name}, {model.width} x {model.height})")
                 while True:
                     time.sleep(0.5)

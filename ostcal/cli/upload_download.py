@@ -15,8 +15,8 @@ from ostcal.cli.console import (
     debug_option,
     new_table,
     objects_option,
+    open_config,
     open_console,
-    reach_objects,
 )
 
 logger = logging.getLogger("ostcal")
@@ -76,7 +76,7 @@ def _copy(command: str, source: str, target: str, config_path: str | None, debug
     with command_console(log_level, debug) as console, RunProgress(console, command) as progress:
         from ostcal.library.copy_stores import copy_store, plan_copies
 
-        reach_objects(config_path)
+        open_config(config_path)
         plans = plan_copies(source, target)
         progress.start(sum(plan.n_bytes for plan in plans))
         reports = [copy_store(plan, lambda name, n_bytes: progress.advance(n_bytes, name)) for plan in plans]

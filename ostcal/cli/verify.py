@@ -16,8 +16,8 @@ from ostcal.cli.console import (
     debug_option,
     new_table,
     objects_option,
+    open_config,
     open_console,
-    reach_objects,
 )
 
 logger = logging.getLogger("ostcal")
@@ -45,7 +45,7 @@ def verify_command(places: tuple[str, ...], config_path: str | None, debug: bool
     with command_console(log_level, debug) as console, RunProgress(console, "verify") as progress:
         from ostcal.library.verify import plan_verification, verify
 
-        reach_objects(config_path)
+        open_config(config_path)
         plan = plan_verification(places)
         progress.start(plan.n_bytes)
         checked = verify(plan, os.cpu_count() or 1, lambda check: progress.advance(check.n_bytes, check.place))

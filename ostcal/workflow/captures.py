@@ -25,7 +25,7 @@ Planned = Callable[[StepPlan], bool]
 
 
 def refuse_object_stores(config: Config) -> None:
-    """Refuse to capture into an object store: frames are exposed once, and a disk has them at once.
+    """Refuse to capture into an object store: a frame cannot be exposed again after a network error.
 
     Raises
     ------
@@ -82,7 +82,7 @@ class Capture:
         Returns
         -------
         Status
-            ``details["settings"]`` are the settings that the camera took; `is_error` if it refused.
+            ``details["settings"]`` are the settings of the camera; `is_error` if it refused them.
         """
         if not isinstance(camera, Equipment):
             camera = Equipment(camera=camera, clock=clock_of(self.config), watcher=self._watcher, ask=self._ask)
@@ -131,7 +131,7 @@ class Capture:
 
 
 class DarkCapture(Capture):
-    """Take bias frames and darks of all exposures that a configuration asks for.
+    """Take bias frames, and darks with the exposure times of a configuration.
 
     Parameters
     ----------
@@ -196,7 +196,7 @@ class DarkCapture(Capture):
         return self._guarded(lambda: self._capture("darks", self.plan(flat_exposures_s)))
 
     def capture_flat_darks(self, flat_exposures_s: Sequence[float]) -> Status:
-        """Take only the darks of flats that are missing, and the bias frames if they are missing.
+        """Take the missing darks with the exposure times of flats, and the bias frames if they are missing.
 
         Parameters
         ----------
@@ -245,7 +245,7 @@ class DarkCapture(Capture):
 
 
 class FlatCapture(Capture):
-    """Take flats at the exposure that gives the wanted level.
+    """Take flats; the exposure times are found automatically.
 
     Parameters
     ----------

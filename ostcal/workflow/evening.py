@@ -1,4 +1,4 @@
-"""`CalibrationWorkflow`: cool, darks, flats, the darks that the flats still need, masters."""
+"""`CalibrationWorkflow`: cooling, darks, flats, darks that match the flats, masters."""
 
 from __future__ import annotations
 
@@ -32,7 +32,13 @@ class _HandOver:
         self._watcher = watcher
         self._min_frames = config.master_frames.min_frames
         self._closed: list[SeriesOutcome] = []
-        self._process = _strips_process(config) if step == "all" else None
+        self._process: StripsProcess | None = None
+        wanted = config.master_frames
+        if step == "all" and config.workflow.masters_while_exposing and config.compute.scheduler != "distributed":
+            bias, darks, flats = wanted.create_master_bias, wanted.create_master_darks, wanted.create_master_flats
+            request = request_of(config, bias=bias, darks=darks, flats=flats)
+            if can_combine_while_exposing(request):
+                self._process = StripsProcess(resolved_values(config))
         self.watcher = replace(watcher, series_started=self._series_started, series_ended=self._series_ended)
 
     def __enter__(self) -> _HandOver:
@@ -49,10 +55,9 @@ class _HandOver:
     def combine_closed(self) -> None:
         """Hand over the series that have ended."""
         closed, self._closed = self._closed, []
-        if self._process is None:
-            return
-        for outcome in closed:
-            self._process.combine(outcome.location, outcome.plan.frame_type)
+        if self._process is not None:
+            for outcome in closed:
+                self._process.combine(outcome.location, outcome.plan.frame_type)
 
     def _series_started(self, plan: SeriesPlan, location: str, missing: int) -> None:
         if missing:
@@ -65,19 +70,8 @@ class _HandOver:
         self._watcher.series_ended(outcome)
 
 
-def _strips_process(config: Config) -> StripsProcess | None:
-    """Return what combines while the camera exposes, where it is wanted and can be done."""
-    wanted = config.master_frames
-    if not config.workflow.masters_while_exposing or config.compute.scheduler == "distributed":
-        return None
-    request = request_of(
-        config, bias=wanted.create_master_bias, darks=wanted.create_master_darks, flats=wanted.create_master_flats
-    )
-    return StripsProcess(resolved_values(config)) if can_combine_while_exposing(request) else None
-
-
 class CalibrationWorkflow:
-    """Take darks, flats and the darks that the flats still need, and make masters of them.
+    """Take darks, flats and the darks that match the flats, and combine them into masters.
 
     Parameters
     ----------
@@ -143,8 +137,8 @@ class CalibrationWorkflow:
         Raises
         ------
         DeviceError
-            If a device does not answer, a filter is not in the wheel, or the observer refuses the temperature that
-            the cooler reached.
+            If a device does not answer, a filter is not in the wheel, or the observer does not accept the temperature
+            that the cooler reached.
         KeyboardInterrupt
             After the exposure was aborted, downloaded frames are committed and, if that is configured, the sensor has
             warmed up; a second interrupt leaves the cooler as it is.
@@ -180,8 +174,8 @@ class CalibrationWorkflow:
     def _cool(self, equipment: Equipment, wait: bool | None) -> None:
         """Cool the sensor; ask whether frames at another temperature are wanted if the target is not reached.
 
-        With nobody to ask, the frames are taken: each record has the temperature of its frame, and masters are grouped
-        and named by it.
+        If nobody can be asked, the frames are taken: each record has the temperature of its frame, and masters are
+        grouped and named by it.
         """
         c = self.config.video.cooling
         if not c.enable_cooling:
@@ -195,8 +189,8 @@ class CalibrationWorkflow:
             return
         temperature = f"{outcome.temperature_c:.1f} C"
         if equipment.ask is None:
-            self._logger.warning("going on at %s: frames and masters say the temperature that they had", temperature)
-        elif not equipment.ask(f"The target temperature was not reached. Go on at {temperature}?"):
+            self._logger.warning("continuing at %s: frames and masters record the actual temperature", temperature)
+        elif not equipment.ask(f"The target temperature was not reached. Continue at {temperature}?"):
             raise DeviceError(f"no frames were taken: {outcome.message}")
 
     def _warm_up(self, equipment: Equipment) -> None:
@@ -228,7 +222,7 @@ class CalibrationWorkflow:
             self._do("flat darks", equipment, darks, lambda: darks.capture_flat_darks(exposures_s))
 
     def _do(self, name: str, equipment: Equipment, capture: Capture, work: Callable[[], Status]) -> bool:
-        """Run a step; return whether the camera took its settings, without which no other step can do more."""
+        """Run a step; return whether the camera accepted its settings, without which no other step can run."""
         initialized = capture.initialize(equipment)
         self.statuses[name] = status = initialized if initialized.is_error else work()
         if not status.is_error and not status.details.get("taken"):

@@ -418,7 +418,7 @@ def test_a_target_that_was_missed_is_asked_about_on_a_terminal(tmp_path: Path) -
     path = night(tmp_path, video={"simulator": {"time_scale": 400.0, "faults": ["cooler-miss"]},
                                   "cooling": {"enable_cooling": True, "wait_for_cooling": False}})  # fmt: skip
     terminal = Terminal("darks", "--config", path, "--wait-for-cooling")
-    terminal.wait_for("The target temperature was not reached. Go on at -")
+    terminal.wait_for("The target temperature was not reached. Continue at -")
     terminal.answer("n")
     assert terminal.end() == 1
     assert re.search(
@@ -433,7 +433,7 @@ def test_a_target_that_was_missed_does_not_cost_the_night_where_nobody_can_be_as
     outcome = ostcal("darks", "--config", path)
     assert outcome.exit_code == 0, outcome.text
     assert "the cooler at full power gets no further" in outcome.stderr
-    assert re.search(r"warning: going on at -[67]\.\d C", outcome.stderr)
+    assert re.search(r"warning: continuing at -[67]\.\d C", outcome.stderr)
     records = open_series(tmp_path / "darks" / "exp_4.000s.zarr").records
     assert [record.metadata.ccd_temperature_c for record in records] == pytest.approx([-7.0] * 3, abs=0.3)
     assert ostcal("workflow", "--step", "masters", "--config", path).exit_code == 0
@@ -532,7 +532,7 @@ def test_an_interrupt_ends_within_seconds_and_the_same_command_goes_on(
     assert running.end() == 130, running.text
     assert time.monotonic() - began_s < 5
     assert "Traceback" not in running.text
-    (again,) = re.findall(r"to go on: (.*)", running.text)
+    (again,) = re.findall(r"to continue: (.*)", running.text)
     assert again == f"python -m ostcal {command} --config {path} --no-confirm"
     before = committed(tmp_path)
     n_before = sum(map(len, before.values()))
@@ -562,7 +562,7 @@ def test_an_interrupt_warms_up_where_that_is_configured(tmp_path: Path) -> None:
     running.wait_for(lambda: "interrupted; the sensor warms up first, another Ctrl-C skips that" in running.text)
     assert running.end() == 130, running.text
     assert running.text.index("warming up to") < running.text.index("the cooler is off")
-    assert running.text.index("the cooler is off") < running.text.index("to go on: ")
+    assert running.text.index("the cooler is off") < running.text.index("to continue: ")
 
 
 @pytest.mark.slow
@@ -578,7 +578,7 @@ def test_a_second_interrupt_skips_the_warm_up_and_leaves_the_cooler(tmp_path: Pa
     assert time.monotonic() - began_s < 3
     assert "the warm-up was ended; the cooler is left as it is" in running.text
     assert "the cooler is off" not in running.text
-    assert "to go on: " in running.text
+    assert "to continue: " in running.text
 
 
 @posix

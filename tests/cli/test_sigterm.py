@@ -204,7 +204,7 @@ def test_a_capture_aborts_its_exposure_and_keeps_its_frames(tmp_path: Path, comm
         running.terminate()
     before = frames_of(tmp_path)
     assert f"{before[next(tmp_path.glob(series)).name]} of 4 frames are kept" in running.text
-    assert f"to go on: python -m ostcal {command} --config {config} --no-confirm" in running.text
+    assert f"to continue: python -m ostcal {command} --config {config} --no-confirm" in running.text
     assert locks(tmp_path) == []
     again = n.ostcal(command, "--config", config, "--no-confirm")
     assert again.exit_code == 0, again.text
