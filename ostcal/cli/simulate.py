@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from enum import StrEnum
 from typing import Any
 
 import click
+from click.decorators import FC
 
 from ostcal.cli.console import command_console, debug_option
 from ostcal.simulator.faults import FAULTS
@@ -28,6 +31,19 @@ Examples:
 """
 
 
+def _choice(name: str, default: StrEnum, meaning: str) -> Callable[[FC], FC]:
+    """Return an option whose values are those of an enumeration."""
+    kind = type(default)
+    return click.option(
+        name,
+        type=click.Choice([value.value for value in kind]),
+        callback=lambda _context, _parameter, value: kind(value),
+        default=default.value,
+        show_default=True,
+        help=meaning,
+    )
+
+
 @click.command("simulate", epilog=EPILOG)
 @click.option("--sensor", type=click.Choice(list(SENSORS)), default="demo", show_default=True, help="Simulated sensor.")
 @click.option(
@@ -40,28 +56,10 @@ Examples:
 )
 @click.option("--fault", "faults", multiple=True, metavar="NAME[:WHEN]", help="Fault to simulate; may be repeated.")
 @click.option("--no-discovery", is_flag=True, help="Do not answer searches for Alpaca servers (UDP 32227).")
-@click.option(
-    "--gain-mode",
-    type=click.Choice([mode.value for mode in GainMode]),
-    default=GainMode.VALUE.value,
-    show_default=True,
-    help="Whether gain and offset are values or positions in a list.",
-)
-@click.option(
-    "--image-element",
-    type=click.Choice([element.value for element in ImageElement]),
-    default=ImageElement.UINT16.value,
-    show_default=True,
-    help="Type of the transmitted pixels; int16 and byte drop the lowest bits.",
-)
+@_choice("--gain-mode", GainMode.VALUE, "Whether gain and offset are values or positions in a list.")
+@_choice("--image-element", ImageElement.UINT16, "Type of the transmitted pixels; int16 and byte drop the lowest bits.")
 @click.option("--no-shutter", is_flag=True, help="Camera without a shutter, so that darks need a cover.")
-@click.option(
-    "--cover",
-    type=click.Choice([kind.value for kind in CoverKind]),
-    default=CoverKind.FLIP_FLAT.value,
-    show_default=True,
-    help="Device in front of the telescope.",
-)
+@_choice("--cover", CoverKind.FLIP_FLAT, "Device in front of the telescope.")
 @click.option(
     "--light",
     default=20_000.0,
@@ -80,10 +78,7 @@ Examples:
 @debug_option
 def simulate(
     no_discovery: bool,
-    gain_mode: str,
-    image_element: str,
     no_shutter: bool,
-    cover: str,
     light: float,
     twilight: str | None,
     debug: bool,
@@ -97,10 +92,7 @@ def simulate(
     with command_console(log_level, debug):
         simulated = SimulatorOptions(
             discovery=not no_discovery,
-            gain_mode=GainMode(gain_mode),
-            image_element=ImageElement(image_element),
             shutter=not no_shutter,
-            cover=CoverKind(cover),
             light=Light(sky_e_per_s=light, twilight=Twilight(twilight) if twilight else None),
             **options,
         )
