@@ -19,11 +19,11 @@ from ostcal.capture.place import SeriesPlace, series_settings
 from ostcal.capture.series_plan import FrameDone, SeriesPlan, SeriesSink
 from ostcal.devices.protocols import CameraInfo
 from ostcal.errors import FrameError, StorageError
-from ostcal.fits.write import remove_partial_files
+from ostcal.fits.write import PARTIAL_FITS
 from ostcal.frames import FrameMetadata, FrameType
 from ostcal.inputs.copy_frames import export_frame, export_name
 from ostcal.measure import live
-from ostcal.places.durable import os_reason
+from ostcal.places.durable import os_reason, sweep_partial_files
 from ostcal.places.locking import locked
 from ostcal.places.paths import make_directory
 from ostcal.series.reader import open_series
@@ -121,7 +121,7 @@ class SeriesRecorder:
         if not self._series.sink.export_frames or self._place.series is None:
             return
         directory = self._export_directory()
-        remove_partial_files(directory)
+        sweep_partial_files(directory, PARTIAL_FITS)
         series = open_series(self._place.location)
         for record in series.records:
             if not (directory / export_name(record, self._plan.frame_type)).exists():

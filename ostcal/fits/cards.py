@@ -27,6 +27,8 @@ _STRING_LENGTH = 68
 """Characters of a quoted string that one card can hold."""
 _COMMENTARY_LENGTH = 72
 _KEYWORD = re.compile(r"[A-Z0-9_-]{1,8}")
+_QUOTED = re.compile(r"'((?:[^']|'')*)")
+"""A string in which '' stands for one quote; one without its closing quote ends with the card."""
 _STRUCTURAL = re.compile(
     r"SIMPLE|XTENSION|BITPIX|NAXIS\d*|PCOUNT|GCOUNT|GROUPS|EXTEND|BLOCKED|INHERIT|EXTNAME|EXTVER|EXTLEVEL"
     r"|CHECKSUM|DATASUM|END|CONTINUE"
@@ -82,8 +84,12 @@ class Header:
         card = self.cards[position]
         is_hierarch = card.startswith("HIERARCH") and "=" in card
         value = _parse_value(card[9:] if card[8:9] == "=" else card.split("=", 1)[1] if is_hierarch else "")
-        if isinstance(value, str) and value.endswith("&"):
-            value = _continued(value, self.cards[position + 1 :])
+        while isinstance(value, str) and value.endswith("&"):  # a long string goes on in CONTINUE cards
+            position += 1
+            if position == len(self.cards) or card_keyword(self.cards[position]) != "CONTINUE":
+                break
+            part = _parse_value(self.cards[position][8:])
+            value = value[:-1] + (part if isinstance(part, str) else "")
         return value
 
     def text(self, *keywords: str) -> str | None:
@@ -118,8 +124,8 @@ def card_keyword(card: str) -> str:
 def _parse_value(field: str) -> CardValue:
     """Read a value with its comment; what is neither string, logical nor number is given as text."""
     field = field.strip()
-    if field.startswith("'"):
-        return _quoted(field)
+    if quoted := _QUOTED.match(field):
+        return quoted[1].replace("''", "'").rstrip()
     token = field.split("/", 1)[0].strip()
     if token in ("T", "F"):
         return token == "T"
@@ -129,29 +135,6 @@ def _parse_value(field: str) -> CardValue:
         return int(token)
     number = _as_number(token)
     return token if number is None else number
-
-
-def _quoted(field: str) -> str:
-    """Read a quoted string in which '' stands for one quote; one without its closing quote ends with the card."""
-    parts: list[str] = []
-    rest = field[1:]
-    while True:
-        part, quote, rest = rest.partition("'")
-        parts.append(part)
-        if not quote or not rest.startswith("'"):
-            return "".join(parts).rstrip()
-        parts.append("'")
-        rest = rest[1:]
-
-
-def _continued(value: str, following: Iterable[str]) -> str:
-    """Add the CONTINUE cards that follow a string ending with an ampersand."""
-    for card in following:
-        if not value.endswith("&") or card_keyword(card) != "CONTINUE":
-            break
-        part = _parse_value(card[8:])
-        value = value[:-1] + (part if isinstance(part, str) else "")
-    return value
 
 
 def _as_number(value: CardValue) -> float | None:
@@ -226,22 +209,17 @@ def format_card(keyword: str, value: object, comment: str = "") -> list[str]:
         value = utc.isoformat(timespec="microseconds").rstrip("0").rstrip(".") if utc.microsecond else utc.isoformat()
     if isinstance(value, str):
         return _string_cards(keyword, ascii_text(value), ascii_text(comment))
-    text = _plain_value(keyword, value)
-    return [] if text is None else [_card(f"{keyword:8}= {text:>20}", ascii_text(comment))]
-
-
-def _plain_value(keyword: str, value: object) -> str | None:
-    """Write a logical or a number; ``None`` where there is nothing to write."""
-    if value is None:
-        return None
+    if value is None or (isinstance(value, (float, np.floating)) and not math.isfinite(value)):
+        return []
     if isinstance(value, (bool, np.bool_)):
-        return "T" if value else "F"
-    if isinstance(value, (int, np.integer)):
-        return str(int(value))
-    if isinstance(value, (float, np.floating)):
-        # str() of a numpy float32 gives the seven digits that it has, not the seventeen of its float64
-        return str(value).upper() if math.isfinite(value) else None
-    raise ValueError(f"{keyword}: a FITS card cannot hold {value!r} of type {type(value).__name__}")
+        text = "T" if value else "F"
+    elif isinstance(value, (int, np.integer)):
+        text = str(int(value))
+    elif isinstance(value, (float, np.floating)):
+        text = str(value).upper()  # of a numpy float32 the seven digits that it has, not the seventeen of its float64
+    else:
+        raise ValueError(f"{keyword}: a FITS card cannot hold {value!r} of type {type(value).__name__}")
+    return [_card(f"{keyword:8}= {text:>20}", ascii_text(comment))]
 
 
 def _card(text: str, comment: str) -> str:

@@ -48,14 +48,9 @@ class OnesSum:
 
 
 def header_with_sums(cards: Sequence[str], data_sum: int = 0) -> bytes:
-    """Return the bytes of a header with CHECKSUM and DATASUM at its end.
+    """Return the bytes of a header with CHECKSUM and DATASUM behind `cards`, and END.
 
-    Parameters
-    ----------
-    cards : sequence of str
-        Without these two and END.
-    data_sum : int
-        Of the samples; the length of the header does not depend on it.
+    Its length does not depend on `data_sum`, the sum of the samples.
     """
 
     def summed(checksum: str) -> bytes:
@@ -80,7 +75,8 @@ def _checksum_text(ones_sum: int) -> str:
     letters = [[0] * 4 for _ in range(4)]
     for position in range(4):
         byte = complement >> (24 - 8 * position) & 0xFF
-        parts = [byte // 4 + byte % 4 + 0x30, byte // 4 + 0x30, byte // 4 + 0x30, byte // 4 + 0x30]
+        parts = [byte // 4 + 0x30] * 4
+        parts[0] += byte % 4
         while any(0x3A <= part <= 0x40 or 0x5B <= part <= 0x60 for part in parts):
             for pair in (0, 2):
                 if any(0x3A <= part <= 0x40 or 0x5B <= part <= 0x60 for part in parts[pair : pair + 2]):

@@ -73,16 +73,9 @@ class Unit:
 
 
 def read_units(stream: BinaryIO | gzip.GzipFile, path: str, size: int | None = None) -> Iterator[Unit]:
-    """Yield the units of a file; bytes behind the last one that are no extension are ignored.
+    """Yield the units of a file of `size` bytes; bytes behind the last one that are no extension are ignored.
 
-    Parameters
-    ----------
-    stream : binary file
-        May be read between two units, as positions are absolute; of a gzip stream only forwards.
-    path : str
-        For messages.
-    size : int, optional
-        Bytes of the file: nothing is read beyond it.
+    The stream may be read between two units, as positions are absolute; a gzip stream only forwards.
 
     Raises
     ------
@@ -110,13 +103,7 @@ def read_units(stream: BinaryIO | gzip.GzipFile, path: str, size: int | None = N
 
 
 def check_one_frame(units: Sequence[Unit], path: str) -> None:
-    """Refuse a file of several frames.
-
-    Raises
-    ------
-    FrameError
-        If more than one unit is a frame; it says which.
-    """
+    """Raise FrameError with the names of the frames where a file has more than one."""
     names = [unit.name for unit in units if unit.is_frame]
     if len(names) > 1:
         more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""

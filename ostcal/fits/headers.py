@@ -30,19 +30,7 @@ _ANGLE = re.compile(
 def metadata_from_header(header: Header, *, width: int, height: int, path: str) -> FrameMetadata:
     """Read what a header says of a frame; file and directory names stand in for kind and exposure.
 
-    Parameters
-    ----------
-    header : Header
-        Of the image; anything may stand in it.
-    width, height : int
-        Of the stored image, pixels.
-    path : str
-        Of the file: its name and the two directories above it are fallbacks.
-
-    Returns
-    -------
-    FrameMetadata
-        With ``None`` for what is neither recorded nor guessed.
+    What is neither recorded nor guessed is ``None``. `width` and `height` are those of the stored image, in pixels.
     """
     exposure_time_s = dialects.EXPOSURE_S.of(header)
     if exposure_time_s is None:
@@ -50,6 +38,8 @@ def metadata_from_header(header: Header, *, width: int, height: int, path: str) 
     order = (header.text(*dialects.ROW_ORDER) or "").upper().replace("_", "-")
     pixel_x, pixel_y = dialects.PIXEL_WIDTH_UM.of(header), dialects.PIXEL_HEIGHT_UM.of(header)
     applied = _calibrations_applied(header)
+    says_master = any("master" in (header.text(keyword) or "").lower() for keyword in dialects.FRAME_TYPE)
+    is_combination = (dialects.N_COMBINED.of(header) or 0) > 1 or header.value("COMBINED") is True
     return FrameMetadata(
         frame_type=_frame_type(header, path, exposure_time_s),
         exposure_time_s=exposure_time_s,
@@ -75,7 +65,7 @@ def metadata_from_header(header: Header, *, width: int, height: int, path: str) 
         dark_subtracted="D" in applied,
         bias_subtracted="B" in applied,
         flat_divided="F" in applied,
-        is_master=_is_master(header, path),
+        is_master=says_master or is_combination or bool(dialects.MASTER_NAME.search(_nearest_names(path)[0])),
     )
 
 
@@ -112,15 +102,6 @@ def _nearest_names(path: str) -> list[str]:
     file_name, *directories = [part.lower() for part in PurePath(path).parts[::-1]] or [""]
     stem = re.sub(r"\.(?:fits?|fts)(?:\.(?:gz|fz))?$", "", file_name)
     return [stem, *directories[:2]]
-
-
-def _is_master(header: Header, path: str) -> bool:
-    """Return whether a frame is a combination of others, by its kind, a count of frames, or its file name."""
-    if any("master" in (header.text(keyword) or "").lower() for keyword in dialects.FRAME_TYPE):
-        return True
-    if (dialects.N_COMBINED.of(header) or 0) > 1 or header.value("COMBINED") is True:
-        return True
-    return dialects.MASTER_NAME.search(_nearest_names(path)[0]) is not None
 
 
 # ---- exposure, camera and sensor ----

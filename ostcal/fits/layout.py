@@ -50,32 +50,31 @@ class ImageLayout:
 def layout_from_header(header: Header, path: str, *, prefix: str = "") -> ImageLayout | None:
     """Read the layout of an image; ``None`` where a header describes no image of two axes.
 
-    Parameters
-    ----------
-    header : Header
-        Of a primary HDU, an IMAGE extension, or (``prefix="Z"``) of a table that holds a tile-compressed image.
-    path : str
-        For messages.
-    prefix : str
-        What stands before BITPIX and NAXIS.
+    `prefix` stands before BITPIX and NAXIS: ``"Z"`` in the header of a table that holds a tile-compressed image.
 
     Raises
     ------
     FrameError
         If there are more than two axes longer than one, or a number is impossible.
     """
-    count = header.value(f"{prefix}NAXIS")
-    if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= _MAX_AXES:
-        raise FrameError(f"{path}: {prefix}NAXIS is {count!r}: the file is damaged, leave it out")
-    axes = []
-    for number in range(1, count + 1):
-        length = header.value(f"{prefix}NAXIS{number}")
-        if isinstance(length, bool) or not isinstance(length, int) or length < 0:
-            raise FrameError(f"{path}: {prefix}NAXIS{number} is {length!r}: the file is damaged, leave it out")
-        axes.append(length)
+    count = whole_number(header, f"{prefix}NAXIS", path, high=_MAX_AXES)
+    axes = [whole_number(header, f"{prefix}NAXIS{number}", path) for number in range(1, count + 1)]
     if len(axes) < 2 or 0 in axes:
         return None
-    width, height = _two_axes(axes, path)
+    size = " x ".join(map(str, axes))
+    # axes of one are dropped wherever they stand until two are left: the order of the samples stays the same
+    while len(axes) > 2 and axes[-1] == 1:
+        axes.pop()
+    while len(axes) > 2 and 1 in axes:
+        axes.remove(1)
+    if len(axes) > 2:
+        raise FrameError(
+            f"{path}: the image has {len(axes)} axes ({size}): a colour picture or a cube is no raw frame; "
+            "convert it to frames of one plane or leave it out"
+        )
+    width, height = axes
+    if width * height > _MAX_PIXELS:
+        raise FrameError(f"{path}: {size} pixels are more than 2^31: the header is damaged, leave it out")
     bitpix = header.value(f"{prefix}BITPIX")
     if not isinstance(bitpix, int) or bitpix not in _STORED_DTYPES:
         raise FrameError(f"{path}: BITPIX is {bitpix!r}, none of 8, 16, 32, 64, -32, -64: damaged, leave it out")
@@ -83,36 +82,11 @@ def layout_from_header(header: Header, path: str, *, prefix: str = "") -> ImageL
     bscale = _scale_value(header, path, "BSCALE", default=1.0)
     if bscale == 0.0 or abs(bzero) > _LARGEST_ZERO:
         raise FrameError(f"{path}: BSCALE {bscale:g} with BZERO {bzero:g} makes no values: repair or leave it out")
-    blank = header.number("BLANK") if bitpix > 0 else None
-    if blank is not None:
+    blank = None
+    if bitpix > 0 and (number := header.number("BLANK")) is not None and number.is_integer():
         limits = np.iinfo(_STORED_DTYPES[bitpix])
-        blank = blank if blank.is_integer() and limits.min <= blank <= limits.max else None
-    return ImageLayout(
-        width=width,
-        height=height,
-        bitpix=bitpix,
-        bzero=bzero,
-        bscale=bscale,
-        blank=None if blank is None else int(blank),
-    )
-
-
-def _two_axes(axes: list[int], path: str) -> tuple[int, int]:
-    """Drop axes of one, wherever they stand, until two are left: the order of the samples stays the same."""
-    kept = list(axes)
-    while len(kept) > 2 and kept[-1] == 1:
-        kept.pop()
-    while len(kept) > 2 and 1 in kept:
-        kept.remove(1)
-    size = " x ".join(map(str, axes))
-    if len(kept) > 2:
-        raise FrameError(
-            f"{path}: the image has {len(kept)} axes ({size}): a colour picture or a cube is no raw frame; "
-            "convert it to frames of one plane or leave it out"
-        )
-    if math.prod(kept) > _MAX_PIXELS:
-        raise FrameError(f"{path}: {size} pixels are more than 2^31: the header is damaged, leave it out")
-    return kept[0], kept[1]
+        blank = int(number) if limits.min <= number <= limits.max else None
+    return ImageLayout(width=width, height=height, bitpix=bitpix, bzero=bzero, bscale=bscale, blank=blank)
 
 
 def _scale_value(header: Header, path: str, keyword: str, *, default: float) -> float:
@@ -122,6 +96,14 @@ def _scale_value(header: Header, path: str, keyword: str, *, default: float) -> 
     if number is None:
         raise FrameError(f"{path}: {keyword} is {header.value(keyword)!r}, not a number: repair it or leave it out")
     return number
+
+
+def whole_number(header: Header, keyword: str, path: str, *, low: int = 0, high: float = math.inf) -> int:
+    """Return an integer that says how a file is built; FrameError where it is none from `low` to `high`."""
+    value = header.value(keyword)
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise FrameError(f"{path}: {keyword} is {value!r}: the file is damaged, leave it out")
+    return value
 
 
 def decode_samples(stored: NDArray[Any], layout: ImageLayout, out: NDArray[np.float64]) -> None:

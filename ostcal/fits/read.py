@@ -25,7 +25,7 @@ from ostcal.errors import FrameError
 from ostcal.fits.cards import Header, card_keyword, image_cards, structural_cards
 from ostcal.fits.hdus import Unit, check_one_frame, read_units
 from ostcal.fits.headers import metadata_from_header
-from ostcal.fits.layout import ImageLayout, decode_samples, layout_from_header
+from ostcal.fits.layout import ImageLayout, decode_samples, layout_from_header, whole_number
 from ostcal.frames import FrameMetadata, RowReader, SampleEncoding
 from ostcal.places.durable import os_reason
 from ostcal.places.fingerprint import fingerprint_rows, rows_fingerprint
@@ -126,14 +126,7 @@ def inspect_fits(path: str | os.PathLike[str], *, first_of_several: bool = False
 
     The frame is the image of two axes that is no companion of another one (`ostcal.fits.hdus.COMPANIONS`), in the
     primary HDU or in an extension; axes of one are dropped. Of a gzip file only the first is looked for: `unpack`,
-    which reads it to its end, sees whether there are others.
-
-    Parameters
-    ----------
-    path : path
-        Of the file.
-    first_of_several : bool
-        Accept a file of several frames, and describe the first.
+    which reads it to its end, sees whether there are others. `first_of_several` accepts a file of several frames.
 
     Raises
     ------
@@ -170,7 +163,13 @@ def _inspect_stream(
             if is_better and (unit.is_image or unit.is_compressed_image):
                 if unit.is_compressed_image and size is None:
                     raise FrameError(f"{path}: is compressed twice (tiles and gzip); unpack it with gunzip first")
-                layout = _layout_of(unit, path, size)
+                if unit.is_compressed_image:
+                    whole_number(unit.header, "TFIELDS", path, low=1, high=_MAX_COLUMNS)
+                layout = layout_from_header(unit.header, path, prefix="Z" if unit.is_compressed_image else "")
+                end = unit.data_offset + unit.data_length
+                if layout is not None and size is not None and end > size:
+                    said = f"{size} bytes are there of {end}"
+                    raise FrameError(f"{path}: is cut short: {said}; copy it again or leave it out")
                 found = (unit, layout) if layout is not None else found
             if size is None and unit.is_frame:
                 break
@@ -182,19 +181,6 @@ def _inspect_stream(
     if not first_of_several:
         check_one_frame(units, path)
     return _frame(path, found[1], found[0], units[0].header, is_gzip=size is None)
-
-
-def _layout_of(unit: Unit, path: str, size: int | None) -> ImageLayout | None:
-    """Return the layout of an image that is whole; ``None`` where it has no two axes."""
-    if unit.is_compressed_image:
-        columns = unit.header.value("TFIELDS")
-        if isinstance(columns, bool) or not isinstance(columns, int) or not 1 <= columns <= _MAX_COLUMNS:
-            raise FrameError(f"{path}: TFIELDS is {columns!r}: the file is damaged, leave it out")
-    layout = layout_from_header(unit.header, path, prefix="Z" if unit.is_compressed_image else "")
-    end = unit.data_offset + unit.data_length
-    if layout is not None and size is not None and end > size:
-        raise FrameError(f"{path}: is cut short: {size} bytes are there of {end}; copy it again or leave it out")
-    return layout
 
 
 def _frame(path: str, layout: ImageLayout, unit: Unit, primary: Header, *, is_gzip: bool) -> FitsFrame:
@@ -288,7 +274,7 @@ class FitsStack:
         names = [f.name for f in fields(FitsPixels)]
         slim = tuple(FitsPixels(**{name: getattr(frame, name) for name in names}) for frame in self.frames)
         object.__setattr__(self, "frames", slim)
-        object.__setattr__(self, "encoding", _encoding(slim))
+        object.__setattr__(self, "encoding", _common_encoding(slim))
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -366,7 +352,7 @@ class _OpenFrames:
             self.stack.read_rows(start, stop, out)
 
 
-def _encoding(frames: Sequence[FitsPixels]) -> SampleEncoding:
+def _common_encoding(frames: Sequence[FitsPixels]) -> SampleEncoding:
     """Return the encoding that costs least and loses nothing."""
     first = frames[0]
     codings = {(frame.bitpix, frame.bzero, frame.bscale, frame.blank) for frame in frames}

@@ -63,7 +63,7 @@ def answer_requests() -> None:
 
 
 def _strips(fits: Any, request: dict[str, Any]) -> Iterator[bytes]:
-    """Yield stored samples, big-endian, in whole rows of tiles."""
+    """Yield stored samples, big-endian, in whole rows of tiles; refuse tiles larger than their file can hold."""
     lengths = (int(request["height"]), int(request["width"]))
     _limit(_BASE_MEMORY_BYTES, _BASE_CPU_S)
     with (
@@ -77,7 +77,11 @@ def _strips(fits: Any, request: dict[str, Any]) -> Iterator[bytes]:
         if not axes:
             raise ValueError(f"its tiles make {shape}, its header promises {lengths}")
         axis = axes[0]
-        rows = _rows_at_once(max(1, hdu.tile_shape[axis]), request["dtype"], lengths, os.fstat(file.fileno()).st_size)
+        tile_rows, row_bytes = max(1, hdu.tile_shape[axis]), lengths[1] * int(request["dtype"][-1])
+        rows = min(-(-max(1, PIECE_BYTES // row_bytes) // tile_rows) * tile_rows, lengths[0])
+        file_bytes = os.fstat(file.fileno()).st_size
+        if rows * row_bytes > max(_FREE_BYTES, _MAX_EXPANSION * file_bytes):
+            raise ValueError(f"{rows * row_bytes} bytes in one row of tiles cannot be in a file of {file_bytes}")
         for start in range(0, lengths[0], rows):
             _limit(
                 _BASE_MEMORY_BYTES + _BYTES_PER_PIXEL * rows * lengths[1],
@@ -88,35 +92,20 @@ def _strips(fits: Any, request: dict[str, Any]) -> Iterator[bytes]:
             yield section[tuple(index)].reshape(-1, lengths[1]).astype(request["dtype"]).tobytes()
 
 
-def _rows_at_once(tile_rows: int, dtype: str, lengths: tuple[int, int], file_bytes: int) -> int:
-    """Choose rows of a strip; refuse tiles that are larger than the file can be unpacked."""
-    row_bytes = lengths[1] * int(dtype[-1])
-    rows = -(-max(1, PIECE_BYTES // row_bytes) // tile_rows) * tile_rows
-    rows = min(rows, lengths[0])
-    if rows * row_bytes > max(_FREE_BYTES, _MAX_EXPANSION * file_bytes):
-        raise ValueError(f"{rows * row_bytes} bytes in one row of tiles cannot be in a file of {file_bytes}")
-    return rows
-
-
 def _limit(memory_bytes: int, cpu_s: float) -> None:
     """Limit memory and CPU time from now on: more memory is an error, more time ends the process."""
     if sys.platform == "win32":
         return
     import resource
 
-    _, most = resource.getrlimit(resource.RLIMIT_CPU)
-    _set_soft(resource.RLIMIT_CPU, math.ceil(time.process_time() + cpu_s), most)
-    _set_soft(resource.RLIMIT_CORE, 0, resource.getrlimit(resource.RLIMIT_CORE)[1])
+    limits = {resource.RLIMIT_CPU: math.ceil(time.process_time() + cpu_s), resource.RLIMIT_CORE: 0}
     if sys.platform == "linux":
         with open("/proc/self/statm", encoding="ascii") as file:
             taken_bytes = int(file.read().split()[0]) * resource.getpagesize()
-        _set_soft(resource.RLIMIT_AS, taken_bytes + memory_bytes, resource.getrlimit(resource.RLIMIT_AS)[1])
-
-
-def _set_soft(kind: int, soft: int, hard: int) -> None:
-    import resource
-
-    resource.setrlimit(kind, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
+        limits[resource.RLIMIT_AS] = taken_bytes + memory_bytes
+    for kind, soft in limits.items():
+        _, hard = resource.getrlimit(kind)
+        resource.setrlimit(kind, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from types import TracebackType
 
 import numpy as np
@@ -17,27 +16,11 @@ from numpy.typing import NDArray
 
 from ostcal.errors import FrameError, StorageError
 from ostcal.fits import tile_process as tile_decoder
+from ostcal.fits.read import FitsFrame
 from ostcal.fits.tile_process import END, FAILED, LENGTH, PIECE_BYTES
 
 _MAX_REASON_BYTES = 4096
 _ENDING_S = 10.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class TiledImage:
-    """What is to be unpacked."""
-
-    path: str
-    hdu_index: int
-    height: int
-    width: int
-    dtype: str
-    """Of the stored samples, such as ``>i2``."""
-
-    @property
-    def data_length(self) -> int:
-        """Bytes of the samples."""
-        return self.height * self.width * np.dtype(self.dtype).itemsize
 
 
 class TileReader:
@@ -57,8 +40,8 @@ class TileReader:
     ) -> None:
         self._end()
 
-    def strips(self, image: TiledImage) -> Iterator[NDArray[np.uint8]]:
-        """Yield the stored samples of an image in order, as bytes (uint8).
+    def strips(self, frame: FitsFrame) -> Iterator[NDArray[np.uint8]]:
+        """Yield the stored samples of a frame in order, as bytes (uint8).
 
         Raises
         ------
@@ -67,11 +50,18 @@ class TileReader:
         StorageError
             If no process can be started.
         """
-        process = self._started(image.path)
+        process = self._started(frame.path)
         assert process.stdin is not None
-        missing, reason, is_waiting = image.data_length, "", False
+        request = {
+            "path": frame.path,
+            "hdu_index": frame.hdu_index,
+            "height": frame.height,
+            "width": frame.width,
+            "dtype": frame.stored_dtype.str.replace("|", ">"),
+        }
+        missing, reason, is_waiting = frame.data_length, "", False
         try:
-            process.stdin.write(json.dumps(asdict(image)).encode("ascii") + b"\n")
+            process.stdin.write(json.dumps(request).encode("ascii") + b"\n")
             process.stdin.flush()
             while (length := _number(process)) not in (END, FAILED):
                 if not 0 < length <= min(PIECE_BYTES, missing):
@@ -85,12 +75,17 @@ class TileReader:
                 reason = f"its tiles end {missing} bytes too early"
             is_waiting = True
         except (EOFError, OSError):
-            reason = _end_of(process)
+            reason = "its tiles are damaged"
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = process.wait(_ENDING_S)
+                is_endless = sys.platform != "win32" and code == -signal.SIGXCPU
+                ended = "comes to no end" if is_endless else f"crashes (exit status {code})"
+                reason += f": unpacking them {ended}"
         finally:
             if not is_waiting:
                 self._end()
         if reason:
-            raise FrameError(f"{image.path}: cannot be unpacked: {reason}; copy it again or leave it out")
+            raise FrameError(f"{frame.path}: cannot be unpacked: {reason}; copy it again or leave it out")
 
     def _started(self, path: str) -> subprocess.Popen[bytes]:
         if self._process is None:
@@ -130,14 +125,3 @@ def _read(process: subprocess.Popen[bytes], length: int) -> bytes:
     if len(data) < length:
         raise EOFError
     return data
-
-
-def _end_of(process: subprocess.Popen[bytes]) -> str:
-    """Return how a process ended that should not have ended."""
-    try:
-        code = process.wait(_ENDING_S)
-    except subprocess.TimeoutExpired:
-        return "its tiles are damaged"
-    if sys.platform != "win32" and code == -signal.SIGXCPU:
-        return "its tiles are damaged: unpacking them comes to no end"
-    return f"its tiles are damaged: unpacking them crashes (exit status {code})"

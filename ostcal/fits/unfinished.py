@@ -31,19 +31,12 @@ class UnfinishedImage:
     Reading a master of 61 MP once more to write its file takes 0.25 to 0.9 s at the end of a run; while it is combined,
     disk and cores have the time. Strips may be written from any thread or process, in any order and twice. The sum of
     each is noted behind the samples until the file is finished.
-
-    Attributes
-    ----------
-    path : str
-        Of the file; samples go to ``path.partial``.
-    header_length : int
-        Bytes before the samples, from `ostcal.fits.write.header_length`.
-    height, width : int
-        Pixels.
     """
 
     path: str
+    """Of the file; samples go to ``path.partial``."""
     header_length: int
+    """Bytes before the samples, from `ostcal.fits.write.header_length`."""
     height: int
     width: int
 
@@ -52,13 +45,7 @@ class UnfinishedImage:
         return self.header_length + padded_length(4 * self.height * self.width)
 
     def begin(self) -> None:
-        """Create the file, without samples.
-
-        Raises
-        ------
-        StorageError
-            If it cannot be created.
-        """
+        """Create the file, without samples; StorageError where that fails."""
         try:
             with self._opened("wb") as file:
                 file.truncate(self._end + _NOTE.size * self.height)
@@ -67,13 +54,7 @@ class UnfinishedImage:
             raise
 
     def write_rows(self, start: int, rows: NDArray[np.float32]) -> None:
-        """Write rows, ``(n_rows, width)``, from row `start` on.
-
-        Raises
-        ------
-        StorageError
-            If they cannot be written.
-        """
+        """Write rows, ``(n_rows, width)``, from row `start` on; StorageError where that fails."""
         step = max(1, STRIP_BYTES // (4 * self.width))
         total = OnesSum()
         with self._opened("r+b") as file, contextlib.closing(DirectOutput(file, file.name)) as output:

@@ -20,7 +20,7 @@ from ostcal.errors import FrameError
 from ostcal.fits.cards import CARD_LENGTH, padded_length
 from ostcal.fits.hdus import Unit, check_one_frame, read_units
 from ostcal.fits.read import FitsFrame, read_exactly
-from ostcal.fits.tiles import TiledImage, TileReader
+from ostcal.fits.tiles import TileReader
 from ostcal.fits.write import write_stored
 from ostcal.places.durable import os_reason
 from ostcal.places.paths import absolute, is_remote, joined, open_binary
@@ -32,16 +32,8 @@ def unpack(frame: FitsFrame, directory: str | os.PathLike[str], tiles: TileReade
     """Write the samples of a compressed file into a plain FITS file in a directory; returns that frame.
 
     Memory is a strip of 4 MiB (and of a tile-compressed image one row of tiles, in a process of its own); no more is
-    unpacked than the header promises. A frame that is not packed is returned as it is.
-
-    Parameters
-    ----------
-    frame : FitsFrame
-        As `ostcal.fits.read.inspect_fits` describes it.
-    directory : path
-        Where the plain file goes.
-    tiles : TileReader, optional
-        Saves starting its process for each file.
+    unpacked than the header promises. A frame that is not packed is returned as it is. `tiles` saves starting a process
+    for each file.
 
     Raises
     ------
@@ -62,14 +54,7 @@ def unpack(frame: FitsFrame, directory: str | os.PathLike[str], tiles: TileReade
         if frame.packed == "gzip":
             strips: Iterator[NDArray[Any]] = _gzip_strips(packed)
         else:
-            image = TiledImage(
-                path=packed.path,
-                hdu_index=packed.hdu_index,
-                height=packed.height,
-                width=packed.width,
-                dtype=packed.stored_dtype.str.replace("|", ">"),
-            )
-            strips = (tiles or opened.enter_context(TileReader())).strips(image)
+            strips = (tiles or opened.enter_context(TileReader())).strips(packed)
         write_stored(path, frame.cards, strips, frame.data_length, overwrite=True)
     data_offset = padded_length((len(frame.cards) + 1) * CARD_LENGTH)
     return replace(frame, path=path, packed="none", hdu_index=0, data_offset=data_offset)

@@ -42,6 +42,9 @@ logger = logging.getLogger(__name__)
 PlaneRows = Callable[[int, int], NDArray[Any]]
 """Returns the rows from start to stop as an array ``(stop - start, width)``."""
 
+PARTIAL_FITS = (f".fits{PARTIAL_ENDING}", f".fit{PARTIAL_ENDING}")
+"""Endings of files that are being written."""
+
 _ROWS_PER_WRITE = 256
 _ABOUT_SAMPLES = ("BZERO", "BSCALE", "BLANK", "DATAMIN", "DATAMAX")
 """True of the raw samples only."""
@@ -53,53 +56,31 @@ _LAYOUTS = {
 
 @dataclass(frozen=True, kw_only=True)
 class ImagePlane:
-    """One image of a file that is made from cards and rows.
-
-    Attributes
-    ----------
-    name : str or None
-        EXTNAME.
-    dtype : str
-        Of the array that ``read_rows`` returns.
-    height, width : int
-        Pixels.
-    cards : sequence of (keyword, value, comment)
-        Cards without those that describe the file's structure; values of ``None`` and NaN make no card.
-    read_rows : callable
-        ``read_rows(start, stop)`` returns ``(stop - start, width)`` of ``dtype``; called once per strip, in order where
-        one thread writes.
-    """
+    """One image of a file that is made from cards and rows."""
 
     name: str | None = None
+    """EXTNAME."""
     dtype: Literal["float32", "int32", "int16", "uint16", "uint8"]
     height: int
     width: int
     cards: Sequence[Card] = ()
+    """Cards without those that describe the file's structure; values of ``None`` and NaN make no card."""
     read_rows: PlaneRows
+    """Called once per strip, in order where one thread writes; its rows are of `dtype`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RawFrame:
-    """A raw frame on its way back into a FITS file.
-
-    Attributes
-    ----------
-    cards : sequence of str
-        The original header, cards of 80 characters without END; empty, or without SIMPLE, for a frame that never was
-        a FITS file.
-    dtype : str
-        Of the values, for frames whose cards do not say how samples are stored.
-    height, width : int
-        Pixels.
-    read_rows : callable
-        ``read_rows(start, stop)`` returns the values in ADU, ``(stop - start, width)``, NaN for blank samples.
-    """
+    """A raw frame on its way back into a FITS file."""
 
     cards: Sequence[str] = ()
+    """The original header without END; empty, or without SIMPLE, for a frame that never was a FITS file."""
     dtype: str
+    """Of the values, for frames whose cards do not say how samples are stored."""
     height: int
     width: int
     read_rows: PlaneRows
+    """Its rows are in ADU, NaN for blank samples."""
 
 
 def header_length(planes: Sequence[ImagePlane], history: Sequence[str] = ()) -> int:
@@ -128,7 +109,6 @@ def write_fits(
     path : path
         Of the new file; its directory must exist.
     planes : sequence of ImagePlane
-        At least one.
     kept_cards : sequence of str
         Cards of 80 characters of the raw frame that the first image was made of: WCS, HISTORY and unknown cards stay as
         they are, where the image has no card of its own.
@@ -220,23 +200,6 @@ def write_stored(
         file.write(bytes(padded_length(written) - written))
 
 
-def remove_partial_files(directory: str | os.PathLike[str]) -> list[str]:
-    """Remove what interrupted writers left in a directory (not below it); returns the paths of what was removed.
-
-    Only for directories that no other process is writing to.
-    """
-    removed: list[str] = []
-    if is_remote(directory):  # nothing is ever half-written there
-        return removed
-    with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
-        for entry in entries:
-            if entry.name.lower().endswith((f".fits{PARTIAL_ENDING}", f".fit{PARTIAL_ENDING}")) and entry.is_file():
-                with contextlib.suppress(FileNotFoundError):
-                    os.remove(entry.path)
-                    removed.append(entry.path)
-    return sorted(removed)
-
-
 # ---- cards and strips ----
 
 
@@ -277,7 +240,10 @@ def _write_hdu(
     data_start = file.tell()
     file.flush()
     buffers, data_sum = AlignedBuffers(), OnesSum()
-    with contextlib.closing(DirectOutput(file, file.name)) as output:
+    with (
+        contextlib.closing(DirectOutput(file, file.name)) as output,
+        ThreadPoolExecutor(threads, thread_name_prefix="fits") as pool,
+    ):
 
         def write(first: int) -> int:
             rows = _rows(plane, first, first + step, path)
@@ -293,14 +259,8 @@ def _write_hdu(
             return part.value
 
         starts = range(0, plane.height, step)
-        if threads == 1:
-            values: Iterable[int] = map(write, starts)
-            for value in values:
-                data_sum.add_number(value)
-        else:
-            with ThreadPoolExecutor(threads, thread_name_prefix="fits") as pool:
-                for value in pool.map(write, starts):
-                    data_sum.add_number(value)
+        for value in map(write, starts) if threads == 1 else pool.map(write, starts):
+            data_sum.add_number(value)
     end = data_start + padded_length(layout.data_length)
     file.seek(data_start + layout.data_length)
     file.write(bytes(end - file.tell()))

@@ -160,11 +160,11 @@ def sweep_partials(directory: AnyPath) -> list[Path]:
     return stray
 
 
-def sweep_partial_files(directory: AnyPath) -> None:
+def sweep_partial_files(directory: AnyPath, endings: tuple[str, ...] = (PARTIAL_ENDING,)) -> None:
     """Delete what killed processes left half-written in a directory, not below it; only while nobody else writes."""
     if isinstance(directory, ObjectPath):
         return
     with contextlib.suppress(FileNotFoundError):
         for path in directory.iterdir():
-            if path.name.endswith(PARTIAL_ENDING) and path.is_file():
+            if path.name.lower().endswith(endings) and path.is_file():
                 path.unlink(missing_ok=True)

@@ -18,12 +18,13 @@ from ostcal.errors import InputError
 from ostcal.fits.cards import Header
 from ostcal.fits.read import FitsFrame
 from ostcal.fits.unpack import unpack
-from ostcal.fits.write import ImagePlane, remove_partial_files, write_fits
+from ostcal.fits.write import PARTIAL_FITS, ImagePlane, write_fits
 from ostcal.frames import FrameType
 from ostcal.library.find import FitsPlane
 from ostcal.library.master_header import Card
 from ostcal.measure.masters.defects import Defect
-from ostcal.places.paths import directories_in, is_remote, remove_tree
+from ostcal.places.durable import sweep_partial_files
+from ostcal.places.paths import directories_in, is_remote, path_of, remove_tree
 from ostcal.science.choose_masters import CalibrationOptions, FrameMasters
 from ostcal.science.opened_masters import OpenedMaster, rows_of_strip
 from ostcal.science.synthetic_dark import SyntheticDark
@@ -98,7 +99,7 @@ def calibrate_frame(task: FrameTask) -> CalibratedFrame:
 
 def sweep_unfinished(output_dir: str) -> None:
     """Remove half-written files of killed runs from a directory of calibrated frames; the caller holds its lock."""
-    remove_partial_files(output_dir)
+    sweep_partial_files(path_of(output_dir), PARTIAL_FITS)
     if is_remote(output_dir):
         return
     for directory in directories_in(output_dir):

@@ -23,14 +23,8 @@ from ostcal.errors import FrameError, StorageError
 from ostcal.fits.cards import Card
 from ostcal.fits.read import FitsFrame, FitsStack, find_fits, inspect_fits
 from ostcal.fits.unfinished import UnfinishedImage
-from ostcal.fits.write import (
-    ImagePlane,
-    RawFrame,
-    header_length,
-    remove_partial_files,
-    write_fits,
-    write_raw_frame,
-)
+from ostcal.fits.write import PARTIAL_FITS, ImagePlane, RawFrame, header_length, write_fits, write_raw_frame
+from ostcal.places.durable import sweep_partial_files
 from support.fits_samples import frame_values, read_with_astropy, row_reader, write_frame, write_stored
 
 DTYPES = ("float32", "int32", "int16", "uint16")
@@ -320,10 +314,10 @@ def test_partial_files_are_swept_and_nothing_else(tmp_path: Path) -> None:
     for name in ("a.fits.partial", "b.FIT.partial", "c.fits", "d.partial", "e.fits.partial.txt"):
         (tmp_path / name).write_bytes(b"x")
     assert find_fits([tmp_path]) == [str(tmp_path / "c.fits")]
-    removed = remove_partial_files(tmp_path)
-    assert [Path(path).name for path in removed] == ["a.fits.partial", "b.FIT.partial"]
+    sweep_partial_files(tmp_path, PARTIAL_FITS)
     assert sorted(os.listdir(tmp_path)) == ["c.fits", "d.partial", "e.fits.partial.txt"]
-    assert remove_partial_files(tmp_path / "absent") == []
+    sweep_partial_files(tmp_path / "absent", PARTIAL_FITS)
+    assert not (tmp_path / "absent").exists()
 
 
 # ---------------------------------------------------------------------------------------------------------------------

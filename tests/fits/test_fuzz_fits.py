@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from astropy.io import fits
 
 from ostcal.errors import FrameError
 from ostcal.fits.read import FitsStack, fingerprint, inspect_extension, inspect_fits
-from ostcal.fits.tiles import TiledImage, TileReader
+from ostcal.fits.tiles import TileReader
 from ostcal.fits.unpack import unpack
 from support import night as n
 from support.fits_samples import (
@@ -287,9 +288,8 @@ def test_a_table_of_a_billion_columns_is_refused_at_once(tmp_path: Path) -> None
 def test_a_decoder_that_crashes_or_never_ends_costs_its_frame_and_not_the_next(tmp_path: Path) -> None:
     good, tiles = sample("rice", tmp_path), TileReader()
     frame = inspect_fits(good)
-    image = TiledImage(path=str(good), hdu_index=1, height=SHAPE[0], width=SHAPE[1], dtype=">i2")
     with tiles:
-        whole = b"".join(strip.tobytes() for strip in tiles.strips(image))
+        whole = b"".join(strip.tobytes() for strip in tiles.strips(frame))
         assert len(whole) == frame.data_length
         for number, says in ((signal.SIGSEGV, "crashes"), (signal.SIGXCPU, "comes to no end")):
             process = tiles._process
@@ -297,13 +297,13 @@ def test_a_decoder_that_crashes_or_never_ends_costs_its_frame_and_not_the_next(t
             process.send_signal(number)
             process.wait()
             with pytest.raises(FrameError, match=f"cannot be unpacked: its tiles are damaged: unpacking them {says}"):
-                list(tiles.strips(image))
-            assert b"".join(strip.tobytes() for strip in tiles.strips(image)) == whole
+                list(tiles.strips(frame))
+            assert b"".join(strip.tobytes() for strip in tiles.strips(frame)) == whole
 
 
 def test_tiles_larger_than_their_file_can_hold_are_refused(tmp_path: Path) -> None:
     good = sample("rice", tmp_path)
-    huge = TiledImage(path=str(good), hdu_index=1, height=60_000, width=30_000, dtype=">i2")
+    huge = replace(inspect_fits(good), height=60_000, width=30_000)
     data = good.read_bytes()
     for keyword, value in (("ZNAXIS1", 30_000), ("ZNAXIS2", 60_000), ("ZTILE1", 30_000), ("ZTILE2", 60_000)):
         data = re.sub(keyword.encode() + rb" *=.{21}", f"{keyword:8}= {value:>20}".encode(), data)
