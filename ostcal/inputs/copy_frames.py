@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ostcal.errors import FrameError, InputError, NoFramesError, StorageError
+from ostcal.errors import FrameError, InputError, NoFramesError
 from ostcal.fits.cards import Card, format_card
 from ostcal.fits.layout import encode_samples
 from ostcal.fits.read import FitsFrame, FitsStack
 from ostcal.fits.unpack import unpack
 from ostcal.fits.write import RawFrame, write_raw_frame
 from ostcal.frames import FrameType
-from ostcal.places.durable import PARTIAL_ENDING, os_reason
+from ostcal.places.durable import PARTIAL_ENDING, storage_errors
 from ostcal.places.paths import Location, joined, make_directory
 from ostcal.series.format import shared_settings
 from ostcal.series.reader import open_series
@@ -165,10 +165,8 @@ def export_series(
     """
     series = open_series(location)
     target = os.fspath(directory)
-    try:
+    with storage_errors(f"{target}: the directory cannot be made"):
         make_directory(target)
-    except OSError as error:
-        raise StorageError(f"{target}: the directory cannot be made: {os_reason(error)}") from error
     files: list[str] = []
     problems = list(series.problems)
     for record in series.records:
@@ -188,16 +186,8 @@ def export_frame(
 ) -> str:
     """Write one frame of a series as a FITS file into an existing directory, and return its path.
 
-    Parameters
-    ----------
-    record : FrameRecord
-        Of the frame; it gives the name and the header.
-    samples : (height, width) array
-        Of the frame, in the dtype of the series.
-    directory : path
-        Where the file goes.
-    frame_type : FrameType
-        Of the series, where the record does not say it.
+    Name and header follow from the record; `samples` are (height, width) in the dtype of the series, whose frame type
+    counts where the record has none.
 
     Raises
     ------
@@ -253,10 +243,8 @@ def _read_frame(frame: FitsFrame, writer: SeriesWriter, index: int) -> tuple[Fra
         samples = _read_samples(frame, dtype)
     else:  # unpacked inside the series, where the copy that a killed import leaves is deleted
         scratch = Path(writer.location) / f"unpacked.{uuid.uuid4().hex}{PARTIAL_ENDING}"
-        try:
+        with storage_errors(f"{writer.location}: no room to unpack {frame.source}"):
             scratch.mkdir()
-        except OSError as error:
-            raise StorageError(f"{writer.location}: no room to unpack {frame.source}: {os_reason(error)}") from error
         try:
             samples = _read_samples(unpack(frame, scratch), dtype)
         finally:

@@ -7,14 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from ostcal.errors import StorageError
 from ostcal.fits.read import FitsFrame
 from ostcal.frames import FrameType
 from ostcal.inputs.copy_frames import SeriesReport, import_frames
 from ostcal.inputs.gather import gather_inputs
 from ostcal.inputs.group_names import series_names
 from ostcal.inputs.grouping import Group, GroupRules, group_frames
-from ostcal.places.durable import os_reason
+from ostcal.places.durable import storage_errors
 from ostcal.places.locking import series_locked
 from ostcal.places.paths import joined, make_directory, path_of
 
@@ -75,10 +74,8 @@ def import_all(
     for plan in plans:
         n_bytes = plan.n_bytes // max(1, len(plan.frames))
         series = path_of(plan.location)
-        try:
+        with storage_errors(f"{series.parent}: the directory cannot be made"):
             make_directory(series.parent)  # where the lock goes
-        except OSError as error:
-            raise StorageError(f"{series.parent}: the directory cannot be made: {os_reason(error)}") from error
         with series_locked(series):
             report = import_frames(
                 plan.frames,

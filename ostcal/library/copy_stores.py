@@ -18,7 +18,7 @@ from typing import Final, Literal
 from ostcal.errors import FrameError, InputError, StorageError
 from ostcal.library.planes import DTYPES
 from ostcal.library.store import MasterStore
-from ostcal.places.durable import PARTIAL_ENDING, os_reason, sweep_partials
+from ostcal.places.durable import PARTIAL_ENDING, storage_errors, sweep_partials
 from ostcal.places.objects import PART_BYTES, ObjectPath, ObjectState
 from ostcal.places.paths import (
     Location,
@@ -291,10 +291,8 @@ class _Upload(_Copy):
             self._there.pop(f"{LEDGER}/{record.index:06d}.json", None)
         target = self._root / name
         for _ in range(_ATTEMPTS):
-            try:
+            with storage_errors(f"{self._local(name)}: cannot be read"):
                 target.write_file(self._local(name))
-            except OSError as error:
-                raise StorageError(f"{self._local(name)}: cannot be read: {os_reason(error)}") from error
             if same_contents(self._local(name), target, target.state()):
                 return True
         raise StorageError(f"{target}: it arrived with other bytes than were sent; run the same command again")
@@ -316,7 +314,7 @@ class _Download(_Copy):
         self._states: dict[str, ObjectState] = {state.key[start:]: state for state in self._source.objects_below()}
 
     def run(self) -> CopyReport:
-        try:
+        with storage_errors(f"{self._target}: it cannot be written"):
             make_directory(self._root)
             sweep_partials(self._root)
             self.work()
@@ -325,8 +323,6 @@ class _Download(_Copy):
             if self._is_new:
                 self._root.rename(self._target)
                 sync_directory(self._target.parent)
-        except OSError as error:
-            raise StorageError(f"{self._target}: it cannot be written: {os_reason(error)}") from error
         return self.report()
 
     def is_there(self, name: str) -> bool:

@@ -13,7 +13,7 @@ from ostcal.errors import StorageError
 from ostcal.frames import FrameType
 from ostcal.inputs.grouping import GroupKey
 from ostcal.measure.findings import Outcome
-from ostcal.places.durable import os_reason
+from ostcal.places.durable import os_reason, storage_errors
 from ostcal.places.objects import ObjectPath
 from ostcal.places.paths import joined, open_binary, path_of, sync_directory
 
@@ -55,19 +55,13 @@ def subject_of(key: GroupKey) -> str:
 
 
 def add_to_history(output_dir: str, entries: Sequence[HistoryEntry]) -> None:
-    """Append a run's masters with one write; they are on the disk when this returns.
-
-    Raises
-    ------
-    StorageError
-        If the file cannot be written.
-    """
+    """Append a run's masters with one write; they are on the disk when this returns, or it is a StorageError."""
     lines = b"".join(to_json(entry) + b"\n" for entry in entries)
     path = path_of(joined(output_dir, HISTORY_NAME))
     if isinstance(path, ObjectPath):
         _append_to_object(path, lines)
         return
-    try:
+    with storage_errors(f"{path}: the history cannot be written"):
         with path.open("a+b") as file:
             is_new = file.tell() == 0
             if not is_new:
@@ -79,8 +73,6 @@ def add_to_history(output_dir: str, entries: Sequence[HistoryEntry]) -> None:
             os.fsync(file.fileno())
         if is_new:
             sync_directory(path.parent)
-    except OSError as error:
-        raise StorageError(f"{path}: the history cannot be written: {os_reason(error)}") from error
 
 
 def _append_to_object(path: ObjectPath, lines: bytes) -> None:

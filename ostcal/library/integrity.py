@@ -135,8 +135,7 @@ def check_store(location: str) -> tuple[list[str], list[str]]:
         below = [path.name for path in directories_in(location)]
         others = sorted(set(names_in(location)) - set(below))
     except (OstcalError, OSError) as error:
-        reason = os_reason(error) if isinstance(error, OSError) else str(error)
-        return [], [f"{location}: the masters cannot be listed: {reason}"]
+        return [], [f"{location}: the masters cannot be listed: {os_reason(error)}"]
     path = path_of(joined(location, METADATA_FILE))
     try:
         match parse_json(read_bounded(path, _MAX_METADATA_BYTES)):
@@ -147,8 +146,7 @@ def check_store(location: str) -> tuple[list[str], list[str]]:
                     f"{path}: it does not describe a store of masters; other programs cannot open the store"
                 )
     except (ValueError, OSError) as error:
-        reason = os_reason(error) if isinstance(error, OSError) else str(error)
-        findings.append(f"{path}: cannot be read: {reason}; other programs cannot open the store")
+        findings.append(f"{path}: cannot be read: {os_reason(error)}; other programs cannot open the store")
     for name in sorted(set(below) - set(names)):
         where = joined(location, name)
         findings.append(f"{where}: an unfinished master; the next run sweeps it, if none is writing it now")

@@ -19,7 +19,14 @@ from numpy.typing import NDArray
 from ostcal.codec import parse_json, to_json
 from ostcal.errors import StorageError
 from ostcal.frames import MAX_SIDE
-from ostcal.places.durable import full_disk_advice, is_disk_full, os_reason, read_bounded, write_atomically
+from ostcal.places.durable import (
+    full_disk_advice,
+    is_disk_full,
+    os_reason,
+    read_bounded,
+    storage_errors,
+    write_atomically,
+)
 from ostcal.places.paths import (
     AnyPath,
     is_file,
@@ -92,11 +99,7 @@ class _Planes:
         return is_file(joined(self.location, plane, METADATA_FILE))
 
     def read_rows(self, plane: Plane, start: int, stop: int) -> NDArray[Any]:
-        """Read rows of a plane.
-
-        Returns
-        -------
-        (stop - start, width) array of the plane's dtype
+        """Read rows of a plane, (stop - start, width) of its dtype.
 
         Raises
         ------
@@ -134,26 +137,10 @@ class MasterWriter(_Planes):
         std: NDArray[np.float32],
         read_again: Container[Plane] = ("master", "std"),
     ) -> tuple[int, ...]:
-        """Write one strip of all planes.
+        """Write one strip of all planes, `chunk_rows` rows from `start` on; return the CRC-32C of each as written.
 
-        Parameters
-        ----------
-        start : int
-            First row, a multiple of `chunk_rows`.
-        master, n_used, std : (n_rows, width) arrays of float32, uint16, float32
-            `chunk_rows` rows; fewer in the last strip.
-        read_again : container of str
-            Images that are read again soon; others do not go through the page cache: 0.2 s less for 61 MP.
-
-        Returns
-        -------
-        tuple of int
-            CRC-32C of what was written, a plane each.
-
-        Raises
-        ------
-        StorageError
-            If they cannot be written; the strip may be written again.
+        Images that are not in `read_again` bypass the page cache: 0.2 s less for 61 MP. After a StorageError the strip
+        may be written again.
         """
         planes: tuple[tuple[Plane, NDArray[Any]], ...] = (("master", master), ("n_used", n_used), ("std", std))
         return tuple(
@@ -162,18 +149,10 @@ class MasterWriter(_Planes):
         )
 
     def keep_result(self, start: int, result: Mapping[str, Any], checksums: Sequence[int]) -> None:
-        """Store what a strip that was written counted, with the checksums that `write_rows` gave.
-
-        Raises
-        ------
-        StorageError
-            If it cannot be written.
-        """
+        """Store what a strip that was written counted, with the checksums that `write_rows` returned."""
         path = self._result(start)
-        try:
+        with storage_errors(f"{path}: the counts of a strip cannot be written"):
             write_atomically(path, to_json({**result, "checksums": list(checksums)}, indent=2), durable=False)
-        except OSError as error:
-            raise StorageError(f"{path}: the counts of a strip cannot be written: {os_reason(error)}") from error
 
     def kept_result(self, start: int) -> dict[str, Any] | None:
         """Return what `keep_result` stored, if the strip is still as it was; else ``None``."""
@@ -186,18 +165,10 @@ class MasterWriter(_Planes):
         return result if isinstance(result, dict) and result.get("checksums") == checksums else None
 
     def keep_survey(self, survey: Mapping[str, Any]) -> None:
-        """Store what the frames say, for the run that continues this master.
-
-        Raises
-        ------
-        StorageError
-            If it cannot be written.
-        """
+        """Store what the frames say, for the run that continues this master."""
         path = path_of(joined(self.location, SURVEY_FILE))
-        try:
+        with storage_errors(f"{path}: the survey of the frames cannot be written"):
             write_atomically(path, to_json(survey, indent=2), durable=False)
-        except OSError as error:
-            raise StorageError(f"{path}: the survey of the frames cannot be written: {os_reason(error)}") from error
 
     def n_kept(self) -> int:
         """Count the strips that `keep_result` stored."""
@@ -210,23 +181,11 @@ class MasterWriter(_Planes):
         return path_of(joined(self.location, STRIPS, f"{start // self.grid.chunk_rows}.json"))
 
     def write_defects(self, read_rows: Callable[[int, int], NDArray[np.uint8]]) -> None:
-        """Add the plane of defect bits.
-
-        Parameters
-        ----------
-        read_rows : callable (start, stop) -> (stop - start, width) uint8
-
-        Raises
-        ------
-        StorageError
-            If it cannot be written.
-        """
+        """Add the plane of defect bits; ``read_rows(start, stop)`` returns (stop - start, width) uint8."""
         path = path_of(joined(self.location, "dq"))
         if not self.has("dq"):  # a cluster may run a task again
-            try:
+            with storage_errors(f"{path}: the plane of defects cannot be created"):
                 create_plane(path, self.grid, DTYPES["dq"])
-            except OSError as error:
-                raise StorageError(f"{path}: the plane of defects cannot be created: {os_reason(error)}") from error
         for start in range(0, self.grid.height, self.grid.chunk_rows):
             self.write_plane("dq", start, read_rows(start, min(start + self.grid.chunk_rows, self.grid.height)))
 
@@ -243,20 +202,12 @@ class MasterWriter(_Planes):
         return int(google_crc32c.value(data))
 
     def copy_plane(self, plane: Plane, start: int, source: MasterWriter) -> None:
-        """Write one strip of one plane as another master of the same strips has it.
-
-        Raises
-        ------
-        StorageError
-            If it cannot be read or written.
-        """
+        """Write one strip of one plane as another master of the same strips has it."""
         if source.grid != self.grid:
             raise ValueError(f"{plane}: strips of {source.grid} are none of {self.grid}")
         path = source._chunk(plane, start)
-        try:
+        with storage_errors(f"{path}: rows of a master cannot be read"):
             data = retried(lambda: read_whole(path))
-        except OSError as error:
-            raise StorageError(f"{path}: rows of a master cannot be read: {os_reason(error)}") from error
         self._put(self._chunk(plane, start), data)
 
     def _chunk(self, plane: Plane, start: int) -> str:
@@ -309,10 +260,8 @@ def create_plane(path: AnyPath, grid: Grid, dtype: str) -> None:
 
 def grid_of(path: AnyPath) -> Grid:
     """Read size and chunks of a master; once per process and master."""
-    try:
+    with storage_errors(f"{path}: there is no such master"):
         stamp = version_of(path / "master" / METADATA_FILE)
-    except OSError as error:
-        raise StorageError(f"{path}: there is no such master: {os_reason(error)}") from error
     return _read_grid(str(path), stamp)
 
 
@@ -346,11 +295,10 @@ def _read_grid(location: str, stamp: tuple[int, int | str]) -> Grid:
 def read_object(path: AnyPath, location: AnyPath, limit_bytes: int) -> dict[str, Any]:
     """Read the JSON object in a file of the master at `location`."""
     try:
-        value = parse_json(read_bounded(path, limit_bytes))
+        with storage_errors(f"{location}: {path} cannot be read"):
+            value = parse_json(read_bounded(path, limit_bytes))
         if not isinstance(value, dict):
             raise ValueError("it is not a JSON object")
-    except OSError as error:
-        raise StorageError(f"{location}: {path} cannot be read: {os_reason(error)}") from error
     except ValueError as error:
         raise StorageError(f"{location}: {path} is damaged: {error}; make the master again") from error
     return value

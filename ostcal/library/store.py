@@ -45,6 +45,7 @@ from ostcal.library.planes import (
 from ostcal.places.durable import (
     os_reason,
     read_bounded,
+    storage_errors,
     sweep_partial_files,
     sweep_partials,
     sync_file,
@@ -94,15 +95,8 @@ class MasterStore:
     def create(self, name: str, shape: tuple[int, int], chunk_rows: int, *, work: str = "") -> MasterWriter:
         """Make the arrays of a new master, or take over those that an interrupted run of the same work left.
 
-        Parameters
-        ----------
-        name : str
-            Such as ``master_dark_5.000s_20261121_084200``.
-        shape : (height, width)
-        chunk_rows : int
-            Rows of the strips that will be written.
-        work : str
-            Digest of all that decides what the strips hold; "" if nothing may be taken over.
+        `shape` is (height, width), `chunk_rows` the rows of the strips that will be written. `work` is a digest of all
+        that decides what the strips hold; "" if nothing may be taken over.
 
         Raises
         ------
@@ -163,11 +157,9 @@ class MasterStore:
         """Mark a master that is not committed as left behind: a later run takes it over, or sweeps it."""
         path = self._subgroup(name)
         mark = {**_mark_of(path), "time": 0}
-        try:
+        with storage_errors(f"{path}: the master cannot be left for later"):
             if path.exists():
                 write_atomically(path / _WRITING_FILE, to_json(mark, indent=2), durable=False)
-        except OSError as error:
-            raise StorageError(f"{path}: the master cannot be left for later: {os_reason(error)}") from error
 
     def writer(self, name: str) -> MasterWriter:
         """Return the writer of a master that was created and is not committed, in this process or another one."""
@@ -175,12 +167,7 @@ class MasterStore:
         return MasterWriter(location=str(path), grid=grid_of(path))
 
     def commit(self, name: str, attributes: Mapping[str, Any]) -> None:
-        """Make a master visible; when this returns, all of it is on the disk.
-
-        Parameters
-        ----------
-        attributes : mapping
-            All that is known of the master, as JSON. ``format`` and ``format_version`` are added.
+        """Make a master with these attributes visible; when this returns, all of it is on the disk.
 
         Raises
         ------
@@ -200,7 +187,7 @@ class MasterStore:
             raise StorageError(f"{path}: the master is not complete, {missing} was not written; build it again")
         header = {**attributes, "format": FORMAT, "format_version": FORMAT_VERSION}
         group = {"zarr_format": 3, "node_type": "group", "attributes": header}
-        try:
+        with storage_errors(f"{path}: the master cannot be committed"):
             sweep_partials(path)
             if (path / STRIPS).exists():
                 remove_tree(path / STRIPS)
@@ -213,18 +200,14 @@ class MasterStore:
                 sync_directory(directory)
             write_atomically(path / METADATA_FILE, to_json(group, indent=2), durable=True)
             (path / _WRITING_FILE).unlink(missing_ok=True)
-        except OSError as error:
-            raise StorageError(f"{path}: the master cannot be committed: {os_reason(error)}") from error
 
     def discard(self, name: str) -> None:
         """Delete a master, complete or not; a missing one is no error."""
         path = self._subgroup(name)
-        try:
+        with storage_errors(f"{path}: the master cannot be deleted"):
             (path / METADATA_FILE).unlink(missing_ok=True)  # first, so that no half of it ever counts
             if path.exists():
                 remove_tree(path)
-        except OSError as error:
-            raise StorageError(f"{path}: the master cannot be deleted: {os_reason(error)}") from error
 
     def exists(self, name: str) -> bool:
         """Return whether the name is taken, by a complete master or by one that is being written."""
@@ -232,13 +215,10 @@ class MasterStore:
 
     def is_store(self) -> bool:
         """Return whether there is a store of masters."""
-        try:
-            metadata = parse_json(read_bounded(self._path / METADATA_FILE, MAX_METADATA_BYTES))
-        except (OSError, ValueError):
-            return False
-        match metadata:
-            case {"attributes": {"format": "ostcal-masters"}}:
-                return True
+        with contextlib.suppress(OSError, ValueError):
+            match parse_json(read_bounded(self._path / METADATA_FILE, MAX_METADATA_BYTES)):
+                case {"attributes": {"format": "ostcal-masters"}}:
+                    return True
         return False
 
     def names(self) -> list[str]:
@@ -302,7 +282,7 @@ class MasterStore:
         directory without its maker's mark is left behind, however new it is.
         """
         swept = []
-        try:
+        with storage_errors(f"{self.location}: what an earlier run left cannot be deleted"):
             if alone:
                 sweep_partial_files(self._path)
             for path in self._subgroups():
@@ -311,10 +291,6 @@ class MasterStore:
                 elif _is_left_behind(path, alone=alone) and not (keep_begun and _mark_of(path).get("work")):
                     remove_tree(path)
                     swept.append(path.name)
-        except OSError as error:
-            raise StorageError(
-                f"{self.location}: what an earlier run left cannot be deleted: {os_reason(error)}"
-            ) from error
         return swept
 
     def _subgroup(self, name: str) -> AnyPath:
@@ -323,12 +299,9 @@ class MasterStore:
         return self._path / name
 
     def _subgroups(self) -> list[AnyPath]:
-        try:
+        with storage_errors(f"{self.location}: the masters cannot be listed"), contextlib.suppress(FileNotFoundError):
             return directories_in(self._path)
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise StorageError(f"{self.location}: the masters cannot be listed: {os_reason(error)}") from error
+        return []
 
 
 # ---- who is writing ----

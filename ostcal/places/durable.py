@@ -31,6 +31,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from ostcal.errors import StorageError
 from ostcal.places.direct_output import write_past_cache
 from ostcal.places.objects import ObjectPath
 from ostcal.places.paths import AnyPath, read_start, sync_directory
@@ -46,6 +47,15 @@ def os_reason(error: Exception) -> str:
     """Return in one line what went wrong, without the path, which the message names already."""
     text = error.strerror if isinstance(error, OSError) else None
     return " ".join((text or str(error) or type(error).__name__).split())
+
+
+@contextlib.contextmanager
+def storage_errors(failure: str) -> Iterator[None]:
+    """Raise StorageError with `failure` and the reason where the system refuses what the context does."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"{failure}: {os_reason(error)}") from error
 
 
 def is_disk_full(error: OSError) -> bool:
@@ -120,7 +130,7 @@ def replaced_file(
         if not overwrite and os.path.lexists(path):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
         _rename(partial, path)
-    except BaseException:
+    except BaseException:  # Ctrl-C too: nobody would ever sweep what is half-written in a directory of the user's
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
         raise

@@ -32,7 +32,7 @@ from typing import Final
 
 from ostcal.codec import from_json, to_json
 from ostcal.errors import StorageError, UnreachableError
-from ostcal.places.durable import os_reason, read_bounded
+from ostcal.places.durable import read_bounded, storage_errors
 from ostcal.places.paths import AnyPath, clock_s, create_exclusively, modified_s, names_in, touch
 
 logger = logging.getLogger(__name__)
@@ -191,12 +191,8 @@ class _Lock:
         until_s = time.monotonic() + self.rules.wait_s
         is_reported = False
         while True:
-            try:
+            with storage_errors(f"{self.path}: the lock that keeps other runs away cannot be written"):
                 holder = self._try(self.path, 0)
-            except OSError as error:
-                raise StorageError(
-                    f"{self.path}: the lock that keeps other runs away cannot be written: {os_reason(error)}"
-                ) from error
             if holder is None:
                 return
             age = f"last sign of life {holder.age_s:.0f} s ago"

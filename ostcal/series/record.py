@@ -18,9 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostcal.codec import between, from_json, matching, to_json
-from ostcal.errors import StorageError
 from ostcal.frames import FrameMetadata
-from ostcal.places.durable import os_reason, read_bounded, write_atomically
+from ostcal.places.durable import os_reason, read_bounded, storage_errors, write_atomically
 from ostcal.places.fingerprint import fingerprint_rows, rows_fingerprint
 from ostcal.places.objects import ObjectPath
 from ostcal.places.paths import AnyPath, in_parallel, names_in
@@ -169,9 +168,8 @@ def frame_statistics(frame: NDArray[Any], *, saturation_adu: float | None) -> Fr
     finite = frame[np.isfinite(frame)] if frame.dtype.kind == "f" else frame.ravel()
     not_finite = frame.size - finite.size
     if finite.size == 0:
-        return FrameStatistics(
-            mean=None, median=None, std=None, minimum=None, maximum=None, saturated=0, not_finite=not_finite
-        )
+        nothing = dict.fromkeys(("mean", "median", "std", "minimum", "maximum"))
+        return FrameStatistics(**nothing, saturated=0, not_finite=not_finite)
     return FrameStatistics(
         mean=_finite_or_none(finite.mean(dtype=np.float64)),
         median=_finite_or_none(np.median(finite)),
@@ -247,9 +245,8 @@ def read_ledger(directory: AnyPath) -> tuple[tuple[FrameRecord, ...], tuple[str,
         try:
             return _read_record(path)
         except (ValueError, OSError) as error:
-            reason = os_reason(error) if isinstance(error, OSError) else str(error)
             return (
-                f"{path}: this frame is left out, its record cannot be used: {reason};"
+                f"{path}: this frame is left out, its record cannot be used: {os_reason(error)};"
                 " restore the record from a copy, or delete it to have the frame taken again"
             )
 
@@ -326,9 +323,8 @@ def read_exclusions(directory: AnyPath) -> tuple[dict[int, Decision], dict[int, 
         try:
             last = _read_decisions(path).decisions[-1]
         except (ValueError, OSError) as error:
-            reason = os_reason(error) if isinstance(error, OSError) else str(error)
             problems[index] = (
-                f"{path}: this frame is left out, it cannot be read why it was excluded: {reason};"
+                f"{path}: this frame is left out, it cannot be read why it was excluded: {os_reason(error)};"
                 f" say it again with ostcal exclude --frame {index}, with --include to use the frame"
             )
             continue
@@ -350,7 +346,5 @@ def _read_decisions(path: AnyPath) -> FrameDecisions:
 
 
 def _names(directory: AnyPath, pattern: re.Pattern[str]) -> list[str]:
-    try:
+    with storage_errors(f"{directory}: the ledger of the series cannot be read"):
         return sorted(name for name in names_in(directory) if pattern.fullmatch(name))
-    except OSError as error:
-        raise StorageError(f"{directory}: the ledger of the series cannot be read: {os_reason(error)}") from error

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ostcal.errors import FrameError, StorageError
 from ostcal.frames import RowReader, SampleEncoding
-from ostcal.places.durable import os_reason
+from ostcal.places.durable import os_reason, storage_errors
 from ostcal.places.open_files import STRIPS_AHEAD, kept_open, read_ahead
 from ostcal.places.paths import directories_in, in_parallel, is_remote, joined, path_of, recent_version_of, retried
 from ostcal.series.format import (
@@ -227,10 +227,8 @@ class StoredFrames:
 
 def stored_frames(location: str, *, fresh: bool = False) -> StoredFrames:
     """Describe the array of a series; opened once per process and again when its metadata change."""
-    try:
+    with storage_errors(f"{location}: it has no array {FRAMES!r}"):
         stamp = recent_version_of(joined(location, FRAMES, METADATA_FILE), fresh=fresh)
-    except OSError as error:
-        raise StorageError(f"{location}: it has no array {FRAMES!r}: {os_reason(error)}") from error
     return _described_frames(location, stamp)
 
 

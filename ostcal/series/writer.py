@@ -32,6 +32,7 @@ from ostcal.frames import FrameType
 from ostcal.places.durable import (
     PARTIAL_ENDING,
     os_reason,
+    storage_errors,
     sweep_partials,
     sync_file,
     write_atomically,
@@ -152,12 +153,10 @@ def open_series_for_writing(location: Location) -> SeriesWriter:
     """
     path = local_path(location)
     series = open_series(path)
-    try:
+    with storage_errors(f"{path}: what is half-written cannot be swept"):
         sweep_partials(path)
         for leftover in path.parent.glob(f"{glob.escape(path.name)}.*{PARTIAL_ENDING}"):
             shutil.rmtree(leftover)  # a series that was being made: metadata only
-    except OSError as error:
-        raise StorageError(f"{path}: what is half-written cannot be swept: {os_reason(error)}") from error
     return SeriesWriter(series)
 
 
@@ -223,7 +222,7 @@ class SeriesWriter:
         """
         samples = self._checked(index, frame, record)
         ledger, shard = self._path / LEDGER, Path(shard_path(self.location, index))
-        try:
+        with storage_errors(f"{self._path}: frame {index} cannot be written"):
             # a damaged leftover would make zarr refuse to write: it reads the old shard of a padded grid first
             shard.unlink(missing_ok=True)
             self._write_shard(index, shard, samples)
@@ -235,8 +234,6 @@ class SeriesWriter:
                 decisions.unlink()
                 sync_directory(ledger)
             write_record(ledger, record)
-        except OSError as error:
-            raise StorageError(f"{self._path}: frame {index} cannot be written: {os_reason(error)}") from error
         self._records[index] = record
 
     def _write_shard(self, index: int, shard: Path, samples: NDArray[Any]) -> None:
@@ -258,13 +255,11 @@ class SeriesWriter:
 
     def discard_frame(self, index: int) -> None:
         """Take a frame out of the series, its record first, so that its index can be written again."""
-        try:
+        with storage_errors(f"{self._path}: frame {index} cannot be removed"):
             record_path(self._path / LEDGER, index).unlink(missing_ok=True)
             exclusion_path(self._path / LEDGER, index).unlink(missing_ok=True)
             sync_directory(self._path / LEDGER)
             Path(shard_path(self.location, index)).unlink(missing_ok=True)
-        except OSError as error:
-            raise StorageError(f"{self._path}: frame {index} cannot be removed: {os_reason(error)}") from error
         self._records.pop(index, None)
 
     def extend(self, n_frames: int) -> None:
@@ -282,10 +277,8 @@ class SeriesWriter:
         metadata_path = self._path / FRAMES / METADATA_FILE
         metadata = read_metadata(metadata_path, self.location)
         metadata["shape"] = list(shape)
-        try:
+        with storage_errors(f"{self._path}: the series cannot be extended"):
             write_atomically(metadata_path, to_json(metadata, indent=2), durable=True)
-        except OSError as error:
-            raise StorageError(f"{self._path}: the series cannot be extended: {os_reason(error)}") from error
         self._frames = dataclasses.replace(self._frames, shape=shape)
         self._array = open_to_write(self.location)
 
@@ -330,10 +323,8 @@ def decide_frames(location: Location, indices: Iterable[int], decision: Decision
     if len(decision.why) > MAX_REASON_LENGTH:
         raise StorageError(f"{path}: a reason of {len(decision.why)} characters; {MAX_REASON_LENGTH} are possible")
     for index in chosen:
-        try:
+        with storage_errors(f"{path}: frame {index} cannot be decided on"):
             write_decision(path / LEDGER, index, decision)
-        except OSError as error:
-            raise StorageError(f"{path}: frame {index} cannot be decided on: {os_reason(error)}") from error
 
 
 def local_path(location: Location) -> Path:

@@ -8,7 +8,6 @@ import re
 import shutil
 import signal
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,7 +30,6 @@ from support.fits_samples import (
 )
 from support.fuzzing import (
     LONGEST_LINE,
-    LONGEST_S,
     Refusals,
     change_bytes,
     little_memory,
@@ -225,10 +223,8 @@ def test_masters_of_folders_full_of_damaged_files(tmp_path: Path, good_files: di
         stack = n.write_darks(night, 5.0, INSTRUME="Good")
         damaged_folder(night.darks / "odd", good_files, rng)
         before = everything(night.root)
-        start_s = time.monotonic()
         with little_used_memory():
             outcome = n.run_command(night)
-        assert time.monotonic() - start_s < 6 * LONGEST_S
         assert outcome.exit_code in (0, 1, 3), outcome.text
         assert "Traceback" not in outcome.text
         assert max(map(len, outcome.text.split("\n"))) <= LONGEST_LINE
