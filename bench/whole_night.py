@@ -32,7 +32,7 @@ from machine import machine_facts
 from make_tables import night_table
 from ostcal.frames import CameraSettings, FrameMetadata, FrameType
 from ostcal.series.record import FrameRecord, describe_pixels
-from ostcal.series.writer import create_series
+from ostcal.series.series_writer import create_series
 from page_cache import can_be_cold, evict, files_below
 from process_tree import Command, Usage, run_measured
 from programs import BENCH

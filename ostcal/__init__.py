@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from ostcal.build.api import MasterFrameCreator
     from ostcal.config import Config, load_config
     from ostcal.errors import OstcalError
-    from ostcal.library.load import load_master_bias, load_master_dark, load_master_flat
+    from ostcal.library.load_masters import load_master_bias, load_master_dark, load_master_flat
     from ostcal.science.api import CalibrationApplier, calibrate
     from ostcal.status import Status
     from ostcal.workflow import CalibrationWorkflow, DarkCapture, FlatCapture, open_camera
@@ -44,9 +44,9 @@ _HOMES = {
     "Status": "ostcal.status",
     "calibrate": "ostcal.science.api",
     "load_config": "ostcal.config",
-    "load_master_bias": "ostcal.library.load",
-    "load_master_dark": "ostcal.library.load",
-    "load_master_flat": "ostcal.library.load",
+    "load_master_bias": "ostcal.library.load_masters",
+    "load_master_dark": "ostcal.library.load_masters",
+    "load_master_flat": "ostcal.library.load_masters",
     "open_camera": "ostcal.workflow",
 }
 

@@ -11,7 +11,7 @@ from ostcal.frames import FrameType
 from ostcal.inputs.already_subtracted import marked_dark_subtracted
 from ostcal.inputs.gather import Source, described, gather_inputs, unpacked
 from ostcal.inputs.grouping import Group, describe, group_frames
-from ostcal.library.verify import without_damaged
+from ostcal.library.verification import without_damaged
 
 logger = logging.getLogger(__name__)
 

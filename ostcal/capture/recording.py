@@ -28,7 +28,7 @@ from ostcal.places.locking import locked
 from ostcal.places.paths import make_directory
 from ostcal.series.reader import open_series
 from ostcal.series.record import FrameCheck, FramePixels, FrameRecord, describe_pixels
-from ostcal.series.writer import SeriesWriter, create_series, open_series_for_writing
+from ostcal.series.series_writer import SeriesWriter, create_series, open_series_for_writing
 
 logger = logging.getLogger(__name__)
 

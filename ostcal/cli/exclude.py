@@ -73,7 +73,7 @@ def _decide(location: str, frames: tuple[int, ...], why: str, *, include: bool) 
     from ostcal.places.locking import series_locked
     from ostcal.places.paths import exists, path_of
     from ostcal.series.record import Decision
-    from ostcal.series.writer import decide_frames
+    from ostcal.series.series_writer import decide_frames
 
     try:
         user = getpass.getuser()

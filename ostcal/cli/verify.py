@@ -43,7 +43,7 @@ def verify_command(places: tuple[str, ...], config_path: str | None, debug: bool
     Files that belong to nothing are listed. Directories are searched. The exit code is 1 if there is any finding.
     """
     with command_console(log_level, debug) as console, RunProgress(console, "verify") as progress:
-        from ostcal.library.verify import plan_verification, verify
+        from ostcal.library.verification import plan_verification, verify
 
         open_config(config_path)
         plan = plan_verification(places)

@@ -26,7 +26,7 @@ from ostcal.places.paths import Location, joined, make_directory
 from ostcal.series.format import shared_settings
 from ostcal.series.reader import open_series
 from ostcal.series.record import FrameRecord, describe_pixels
-from ostcal.series.writer import SeriesWriter, create_series, local_path, open_series_for_writing
+from ostcal.series.series_writer import SeriesWriter, create_series, local_path, open_series_for_writing
 
 _ROWS_AT_ONCE = 256
 """Rows that are converted at once: 20 MB of float64 at 9576 columns beside the frame itself."""

@@ -19,7 +19,7 @@ import pytest
 
 from ostcal import MasterFrameCreator
 from ostcal.build.request import Watcher
-from ostcal.series.writer import create_series
+from ostcal.series.series_writer import create_series
 from support import night as n
 from support.fits_samples import read_with_astropy, tile_compressed, write_frame, write_images
 from support.night import Night, Outcome

@@ -39,7 +39,7 @@ from ostcal.errors import PlanError
 from ostcal.frames import FrameType
 from ostcal.library.store import MasterStore
 from ostcal.places.locking import LOCK_FILE, locked
-from ostcal.series.writer import create_series
+from ostcal.series.series_writer import create_series
 from support.night import command_environment, command_line
 from support.series_samples import FIRST_EXPOSURE, record_of
 

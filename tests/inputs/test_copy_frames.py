@@ -22,7 +22,7 @@ from ostcal.fits.read import FitsFrame, FitsStack, find_fits, inspect_fits
 from ostcal.frames import FrameType
 from ostcal.inputs.copy_frames import export_name, export_series, import_frames
 from ostcal.series.reader import open_series
-from ostcal.series.writer import create_series, open_series_for_writing
+from ostcal.series.series_writer import create_series, open_series_for_writing
 from support.fits_samples import gzipped, read_with_astropy, tile_compressed, write_extension, write_frame, write_stored
 from support.series_samples import FIRST_EXPOSURE, record_of, samples
 

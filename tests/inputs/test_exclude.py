@@ -24,7 +24,7 @@ from ostcal.inputs.copy_frames import export_series
 from ostcal.inputs.gather import Inputs, gather_inputs, input_digest, unpacked
 from ostcal.series.reader import open_series
 from ostcal.series.record import MAX_EXCLUSION_BYTES, Decision, describe_pixels, exclusion_path, record_path
-from ostcal.series.writer import create_series, decide_frames, open_series_for_writing
+from ostcal.series.series_writer import create_series, decide_frames, open_series_for_writing
 from support.direct_camera import DirectCamera, FakeClock, small_sensor
 from support.fits_samples import read_with_astropy
 from support.night import Night, ostcal, write_config, write_darks

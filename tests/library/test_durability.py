@@ -39,7 +39,7 @@ SERIES = """
     from pathlib import Path
     import numpy as np
     from ostcal.frames import FrameMetadata, FrameType
-    from ostcal.series.writer import create_series, decide_frames, open_series_for_writing
+    from ostcal.series.series_writer import create_series, decide_frames, open_series_for_writing
     from ostcal.series.record import Decision, FrameRecord, describe_pixels
 
     def write(writer, index):

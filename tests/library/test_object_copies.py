@@ -18,7 +18,7 @@ from ostcal.places.objects import ObjectPath
 from ostcal.places.paths import files_below
 from ostcal.series.reader import find_series, open_series
 from ostcal.series.record import Decision
-from ostcal.series.writer import decide_frames, open_series_for_writing
+from ostcal.series.series_writer import decide_frames, open_series_for_writing
 from support.object_samples import SHAPE, add_frames, fresh_bucket, write_series
 from support.object_server import FaultyProxy, credentials
 

@@ -21,11 +21,11 @@ from ostcal.frames import FrameType
 from ostcal.inputs.already_subtracted import marked_dark_subtracted
 from ostcal.inputs.copy_frames import export_series
 from ostcal.inputs.gather import gather_inputs
-from ostcal.library.verify import without_damaged
+from ostcal.library.verification import without_damaged
 from ostcal.series.reader import open_series
 from ostcal.series.record import Decision
+from ostcal.series.series_writer import create_series, decide_frames, open_series_for_writing
 from ostcal.series.stack import ZarrStack
-from ostcal.series.writer import create_series, decide_frames, open_series_for_writing
 from support.fits_samples import write_frame
 from support.night import Night, Outcome, ostcal, whole_night
 from support.series_samples import record_of, samples

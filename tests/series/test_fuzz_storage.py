@@ -26,10 +26,10 @@ from ostcal.frames import FrameType
 from ostcal.inputs.gather import gather_inputs, input_digest
 from ostcal.inputs.grouping import GroupRules, group_frames
 from ostcal.library.find import find_masters
-from ostcal.library.verify import plan_verification, verify
+from ostcal.library.verification import plan_verification, verify
 from ostcal.series.reader import find_series, open_series
 from ostcal.series.record import Decision, FrameRecord
-from ostcal.series.writer import create_series, decide_frames, open_series_for_writing
+from ostcal.series.series_writer import create_series, decide_frames, open_series_for_writing
 from support.fuzzing import change_bytes, in_time, little_memory, mutations
 from support.night import Night, write_bias
 from support.series_samples import record_of, samples

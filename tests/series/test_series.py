@@ -27,8 +27,8 @@ from ostcal.errors import FrameError, StorageError
 from ostcal.frames import FrameStack, FrameType
 from ostcal.series.format import COMPRESSORS, FRAME_DTYPES, chunk_rows
 from ostcal.series.reader import find_series, open_series
+from ostcal.series.series_writer import create_series, open_series_for_writing
 from ostcal.series.shard_reader import shard_layout
-from ostcal.series.writer import create_series, open_series_for_writing
 from support.folders import TESTS
 from support.series_samples import new_series, record_of, samples
 
@@ -591,7 +591,7 @@ KILLED_WRITER = """
     import sys
     from pathlib import Path
     from support.series_samples import record_of, samples
-    from ostcal.series.writer import open_series_for_writing
+    from ostcal.series.series_writer import open_series_for_writing
 
     writer = open_series_for_writing(sys.argv[1])
     for index in writer.free_indices():
@@ -634,7 +634,7 @@ FULL_DISK = """
     import resource, signal, sys
     from support.series_samples import record_of, samples
     from ostcal.errors import StorageError
-    from ostcal.series.writer import open_series_for_writing
+    from ostcal.series.series_writer import open_series_for_writing
 
     writer = open_series_for_writing(sys.argv[1])
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

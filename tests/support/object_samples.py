@@ -14,7 +14,7 @@ import numpy as np
 from ostcal.frames import CameraSettings, FrameMetadata, FrameType
 from ostcal.places.object_requests import ObjectOptions, use_options
 from ostcal.series.record import FrameRecord, describe_pixels
-from ostcal.series.writer import SeriesWriter, create_series
+from ostcal.series.series_writer import SeriesWriter, create_series
 from support.object_server import make_bucket
 
 SHAPE = (70, 48)

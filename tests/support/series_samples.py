@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ostcal.frames import CameraSettings, FrameMetadata, FrameType
 from ostcal.series.record import FrameRecord, describe_pixels
-from ostcal.series.writer import SeriesWriter, create_series
+from ostcal.series.series_writer import SeriesWriter, create_series
 
 FIRST_EXPOSURE = datetime(2026, 11, 21, 8, 42, tzinfo=UTC)
 
