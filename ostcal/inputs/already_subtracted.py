@@ -19,6 +19,7 @@ from ostcal.errors import FrameError
 from ostcal.frames import FrameMetadata, FrameType
 from ostcal.inputs.gather import Source
 from ostcal.inputs.grouping import Frame, settings_differ
+from ostcal.places.fingerprint import fingerprint_rows
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ def low_level(source: Source) -> float:
     _, height, width = stack.shape
     block = np.empty((1, 1, width), stack.encoding.dtype)
     rows = []
-    for row in (height // 4, height // 2, 3 * height // 4):
+    for row in fingerprint_rows(height):
         stack.read_rows(row, row + 1, block)
         rows.append(stack.encoding.decode(block.copy())[0, 0])
     samples = np.concatenate(rows)
@@ -84,20 +85,10 @@ def low_level(source: Source) -> float:
 
 
 def infer_dark_subtracted(frames: Sequence[Frame], low_adu: Mapping[str, float]) -> list[Inference]:
-    """Find flats that must have been dark-subtracted.
-
-    Parameters
-    ----------
-    frames : sequence of Frame
-    low_adu : mapping of label to float
-        First percentile of some rows of each frame.
-    """
+    """Find flats that must have been dark-subtracted; `low_adu` has the `low_level` of each frame by its label."""
     flats = [f for f in frames if f.metadata.frame_type is FrameType.FLAT]
-    darks = [
-        f
-        for f in frames
-        if f.metadata.frame_type in (FrameType.DARK, FrameType.BIAS) and not f.metadata.dark_subtracted
-    ]
+    kinds = (FrameType.DARK, FrameType.BIAS)
+    darks = [f for f in frames if f.metadata.frame_type in kinds and not f.metadata.dark_subtracted]
     declared = [flat for flat in flats if flat.metadata.dark_subtracted]
     by_mate: dict[str, list[str]] = defaultdict(list)
     below: list[str] = []

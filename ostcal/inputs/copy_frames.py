@@ -57,22 +57,11 @@ def import_frames(
     """Copy FITS frames into a series, one after the other, in memory for about one and a half frames.
 
     The series is created if it does not exist, and extended if it is too short. Frames that it holds already (same
-    start and same samples) are skipped, so that an interrupted import can be run again.
+    start and same samples) are skipped, so that an interrupted import can be run again. Frames of another size or
+    sample type than the series are left out and named.
 
-    Parameters
-    ----------
-    frames : sequence of FitsFrame
-        Of one size and sample type; others than the series holds are left out and named.
-    location : path
-        Of the series.
-    compressor : {"auto", "lz4", "zstd", "none"}
-        For a new series.
-    rows : int, optional
-        Rows of a chunk, for a new series.
-    frame_type : FrameType, optional
-        For a new series, and for frames that do not say what they are; by default what the first frame says.
-    on_frame : callable, optional
-        Called after each frame.
+    `compressor` and `rows` are those of `create_series`, for a new series. `frame_type` is for a new series, and for
+    frames that do not say what they are; by default what the first frame says. `on_frame` is called after each frame.
 
     Raises
     ------
@@ -140,21 +129,8 @@ def export_series(
 ) -> list[str]:
     """Write all frames of a series as FITS files named ``dark_YYYYMMDD_HHMMSS_NNN.fits`` (start in UTC, index).
 
-    Imported frames get their own header back; frames from a camera get one from their record.
-
-    Parameters
-    ----------
-    location : path
-        Of the series.
-    directory : path
-        Where the files go; created if it does not exist. No file is overwritten.
-    on_frame : callable, optional
-        Called after each frame.
-
-    Returns
-    -------
-    list of str
-        The files.
+    Imported frames get their own header back; frames from a camera get one from their record. The directory is made if
+    it does not exist, and no file is overwritten. Return the files; `on_frame` is called after each frame.
 
     Raises
     ------

@@ -78,13 +78,7 @@ def attributes_of(
 
 
 def record_from_attributes(name: str, attributes: dict[str, Any]) -> MasterRecord:
-    """Read back what `attributes_of` returned.
-
-    Raises
-    ------
-    StorageError
-        If something is missing or of a wrong kind.
-    """
+    """Read back what `attributes_of` returned; StorageError where something is missing or of a wrong kind."""
     try:
         stored = from_values(_StoredAttributes, attributes)
         settings = from_values(CameraSettings, attributes)

@@ -34,14 +34,12 @@ from ostcal.places.paths import (
     sync_directory,
     walk,
 )
-from ostcal.series.format import FRAMES, LEDGER, STORE_ENDING
+from ostcal.series.format import FRAMES, LEDGER, METADATA_FILE, STORE_ENDING
 from ostcal.series.reader import find_series, open_series, read_committed
 from ostcal.series.record import EXCLUSION_NAME, RECORD_NAME, FrameRecord, read_ledger
 
 DOWNLOADING: Final = f".download{PARTIAL_ENDING}"
 """Ending of a directory that is being fetched; it gets its name when all is there."""
-_METADATA_FILE = "zarr.json"
-_ARRAY_FILE = f"{FRAMES}/{_METADATA_FILE}"
 _SMALL_BYTES = 1 << 20
 """Files up to here are sent several at a time; larger ones go in parts, several of these at a time."""
 _ATTEMPTS = 2
@@ -89,11 +87,8 @@ class CopyReport:
 def plan_copies(source: Location, target: Location) -> list[CopyPlan]:
     """Find the series and master stores at or below a place, and say where each goes.
 
-    Parameters
-    ----------
-    source, target : str or path
-        One local, the other in an object store. A store itself goes to `target` where that ends with ``.zarr``, else
-        below it under its own name; what lies below a directory keeps its place in it.
+    Of source and target one is local, the other in an object store. A store itself goes to `target` where that ends
+    with ``.zarr``, else below it under its own name; what lies below a directory keeps its place in it.
 
     Raises
     ------
@@ -121,23 +116,26 @@ def plan_copies(source: Location, target: Location) -> list[CopyPlan]:
 def copy_store(plan: CopyPlan, on_file: Callable[[str, int], None] = lambda name, n_bytes: None) -> CopyReport:
     """Copy one series or master store; a second run continues an interrupted one.
 
-    Parameters
-    ----------
-    plan : CopyPlan
-    on_file : callable (name, bytes), optional
-        Called for each file that is at the target.
+    ``on_file(name, n_bytes)`` is called for each file that is at the target.
 
     Raises
     ------
     StorageError
         If a file cannot be read or written, or arrives with other contents. What is complete stays, and the target
-        is not visible where it was not before. Also if another series is there.
+        is not visible where it was not before. Also if another series of that name is there.
     """
     if plan.kind == "series":
-        _refuse_other_series(plan)
-    if is_remote(plan.target):
-        return _Upload(plan, on_file).run()
-    return _Download(plan, on_file).run()
+        ledger = path_of(plan.target) / LEDGER
+        there = {record.index: record for record in (read_ledger(ledger)[0] if ledger.is_dir() else ())}
+        ours = {record.index: record for record in plan.records.values()}
+        # of the same series at least one frame is the same
+        if there and ours and not any(there.get(index) == record for index, record in ours.items()):
+            first = next(iter(there.values()))
+            raise StorageError(
+                f"{plan.target}: another series is there (its frame {first.index} began {first.metadata.date_obs});"
+                " nothing was copied, choose another place"
+            )
+    return (_Upload if is_remote(plan.target) else _Download)(plan, on_file).run()
 
 
 # ---- planning ----
@@ -161,7 +159,7 @@ def _series_plan(location: str, target: str) -> CopyPlan:
     ledger = [name for name in sizes if name.startswith(f"{LEDGER}/") and name[len(LEDGER) + 1 :][:6] in committed]
     exclusions = [name for name in ledger if EXCLUSION_NAME.fullmatch(name[len(LEDGER) + 1 :])]
     written = [name for name in ledger if RECORD_NAME.fullmatch(name[len(LEDGER) + 1 :])]
-    steps = ((_ARRAY_FILE,), tuple(records), tuple(exclusions), tuple(written), (_METADATA_FILE,))
+    steps = ((f"{FRAMES}/{METADATA_FILE}",), tuple(records), tuple(exclusions), tuple(written), (METADATA_FILE,))
     return CopyPlan(
         kind="series",
         source=location,
@@ -173,30 +171,17 @@ def _series_plan(location: str, target: str) -> CopyPlan:
     )
 
 
-def _refuse_other_series(plan: CopyPlan) -> None:
-    """Refuse to replace a series by another one of its name: of the same series at least one frame is the same."""
-    ledger = path_of(plan.target) / LEDGER
-    there = {record.index: record for record in (read_ledger(ledger)[0] if ledger.is_dir() else ())}
-    ours = {record.index: record for record in plan.records.values()}
-    if there and ours and not any(there.get(index) == record for index, record in ours.items()):
-        first = next(iter(there.values()))
-        raise StorageError(
-            f"{plan.target}: another series is there (its frame {first.index} began {first.metadata.date_obs}); nothing"
-            " was copied, choose another place"
-        )
-
-
 def _masters_plan(location: str, target: str) -> CopyPlan:
     sizes = files_below(location)
     complete = set(MasterStore(location).names())
     ends, planes = [], []
     for name in sizes:
         match name.split("/"):
-            case [master, file] if master in complete and file == _METADATA_FILE:
+            case [master, file] if master in complete and file == METADATA_FILE:
                 ends.append(name)
             case [master, plane, file] if master in complete and plane in DTYPES and not file.endswith(PARTIAL_ENDING):
                 planes.append(name)
-    steps = ((_METADATA_FILE,), tuple(planes), tuple(ends))
+    steps = ((METADATA_FILE,), tuple(planes), tuple(ends))
     return CopyPlan(kind="masters", source=location, target=target, steps=steps, sizes=sizes)
 
 
@@ -215,18 +200,7 @@ class _Copy(ABC):
         self._left_out: set[str] = set()
         """Names of files of frames that are damaged at the source."""
 
-    def report(self) -> CopyReport:
-        """Say what became of it."""
-        return CopyReport(
-            source=self.plan.source,
-            target=self.plan.target,
-            copied=len(self._copied),
-            kept=len(self._kept),
-            n_bytes=sum(self.plan.sizes[name] for name in self._copied),
-            problems=tuple(self.problems),
-        )
-
-    def work(self) -> None:
+    def run(self) -> CopyReport:
         """Copy all steps, one after the other."""
         for step in self.plan.steps:
             names = [name for name in step if name not in self._left_out]
@@ -236,6 +210,14 @@ class _Copy(ABC):
             for name in names:
                 if name not in small:
                     self._take(name)
+        return CopyReport(
+            source=self.plan.source,
+            target=self.plan.target,
+            copied=len(self._copied),
+            kept=len(self._kept),
+            n_bytes=sum(self.plan.sizes[name] for name in self._copied),
+            problems=tuple(self.problems),
+        )
 
     def leave_out(self, name: str, problem: str) -> None:
         """Leave out a frame whose samples are damaged at the source."""
@@ -254,7 +236,7 @@ class _Copy(ABC):
 
     @abstractmethod
     def is_there(self, name: str) -> bool:
-        """Return whether the target has the file."""
+        """Return whether the target has the file with the same contents."""
 
     @abstractmethod
     def copy(self, name: str) -> bool:
@@ -269,10 +251,6 @@ class _Upload(_Copy):
         self._root = ObjectPath.of(plan.target)
         start = len(self._root.key) + 1
         self._there = {state.key[start:]: state for state in self._root.objects_below()}
-
-    def run(self) -> CopyReport:
-        self.work()
-        return self.report()
 
     def is_there(self, name: str) -> bool:
         state = self._there.get(name)
@@ -317,13 +295,13 @@ class _Download(_Copy):
         with storage_errors(f"{self._target}: it cannot be written"):
             make_directory(self._root)
             sweep_partials(self._root)
-            self.work()
+            report = super().run()
             if self.plan.kind == "series":
                 make_directory(self._root / LEDGER)
             if self._is_new:
                 self._root.rename(self._target)
                 sync_directory(self._target.parent)
-        return self.report()
+        return report
 
     def is_there(self, name: str) -> bool:
         path, state = self._local(name), self._states.get(name)

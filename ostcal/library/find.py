@@ -112,13 +112,12 @@ def find_masters(output_dir: str) -> list[LibraryMaster]:
         key = key_from_metadata(fits.metadata) if fits.metadata.is_master and fits.packed == "none" else None
         if key is not None:
             found.append(fits_master(name, key, fits))
-    return sorted(
-        found,
-        key=lambda master: (
-            -master.record.made_at.timestamp() if master.record.made_at else math.inf,
-            master.record.name,
-        ),
-    )
+
+    def newest_first(master: LibraryMaster) -> tuple[float, str]:
+        made_at = master.record.made_at
+        return -made_at.timestamp() if made_at else math.inf, master.record.name
+
+    return sorted(found, key=newest_first)
 
 
 def fits_master(name: str, key: GroupKey, fits: FitsFrame) -> LibraryMaster:
@@ -142,11 +141,5 @@ def fits_master(name: str, key: GroupKey, fits: FitsFrame) -> LibraryMaster:
 
 
 def calibration_id_of(path: str) -> str:
-    """Return the identity of the master in a FITS file; "" where it says none.
-
-    Raises
-    ------
-    InputError
-        If it is no FITS file that can be read.
-    """
+    """Return the identity of the master in a FITS file, "" where it says none; InputError where it is no such file."""
     return Header(inspect_fits(path).cards).text("CALID") or ""

@@ -91,13 +91,7 @@ def _append_to_object(path: ObjectPath, lines: bytes) -> None:
 
 
 def history_of(output_dir: str) -> list[HistoryEntry]:
-    """Read all entries, oldest first; lines that are damaged or of another version are skipped.
-
-    Raises
-    ------
-    StorageError
-        If the file cannot be read.
-    """
+    """Read all entries, oldest first; lines that are damaged or of another version are skipped."""
     path = joined(output_dir, HISTORY_NAME)
     try:
         with open_binary(path) as file:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -18,21 +18,19 @@ from ostcal.fits.cards import Header
 from ostcal.fits.checksum import OnesSum
 from ostcal.fits.hdus import Unit, read_units
 from ostcal.fits.read import inspect_fits
-from ostcal.library.planes import DTYPES, PLANES, Plane, StoredMaster
+from ostcal.library.planes import DTYPES, MAX_METADATA_BYTES, PLANES, Plane, StoredMaster
 from ostcal.library.store import MasterStore
 from ostcal.places.durable import PARTIAL_ENDING, os_reason, read_bounded
 from ostcal.places.fingerprint import fingerprint_rows, rows_fingerprint
 from ostcal.places.paths import directories_in, files_below, joined, names_in, open_binary, path_of
-from ostcal.series.format import LEDGER
+from ostcal.series.format import LEDGER, METADATA_FILE
 from ostcal.series.reader import Series, open_series, read_committed
 from ostcal.series.record import EXCLUSION_NAME, RECORD_NAME, FrameRecord, frame_statistics
 
-METADATA_FILE: Final = "zarr.json"
 _SHARED_SETTINGS = ("camera", "gain", "offset", "readout_mode")
 """Settings that a series holds once and each record again."""
 _MOST_LINES = 5
 """Lines about the chunks of one plane: a truncated disk damages thousands."""
-_MAX_METADATA_BYTES = 1 << 20
 _SUM_BYTES = 1 << 24
 """Bytes of a FITS file that are summed at once."""
 _ALL_ONES = 0xFFFFFFFF
@@ -44,11 +42,7 @@ _ALL_ONES = 0xFFFFFFFF
 def check_series(location: str) -> tuple[Series | None, list[str]]:
     """Check a series without reading samples: metadata, records, what belongs to nothing.
 
-    Returns
-    -------
-    series : Series or None
-        Whose frames are to be read; ``None`` where it cannot be opened.
-    findings : list of str
+    Return the series, ``None`` where it cannot be opened, and the findings.
     """
     try:
         series = open_series(location)
@@ -138,7 +132,7 @@ def check_store(location: str) -> tuple[list[str], list[str]]:
         return [], [f"{location}: the masters cannot be listed: {os_reason(error)}"]
     path = path_of(joined(location, METADATA_FILE))
     try:
-        match parse_json(read_bounded(path, _MAX_METADATA_BYTES)):
+        match parse_json(read_bounded(path, MAX_METADATA_BYTES)):
             case {"zarr_format": 3, "node_type": "group", "attributes": {"format": "ostcal-masters"}}:
                 pass
             case _:

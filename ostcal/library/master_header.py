@@ -15,13 +15,13 @@ from datetime import UTC, datetime, timedelta
 from ostcal._version import __version__
 from ostcal.engine.rejection import RejectionMethod
 from ostcal.engine.tasks import JobResult
+from ostcal.fits.cards import CardValue
 from ostcal.frames import FrameType
 from ostcal.inputs.grouping import Group
 from ostcal.measure.camera.measured import CameraProperties, Measured
 from ostcal.measure.findings import Outcome
 from ostcal.measure.masters.defects import Defect
 
-CardValue = str | int | float | bool | None
 Card = tuple[str, CardValue, str]
 
 SCALE_CARD = "ADUSCALE"
@@ -90,17 +90,15 @@ def master_cards(group: Group, result: JobResult, provenance: Provenance) -> lis
 def _time_cards(group: Group, provenance: Provenance) -> list[Card]:
     exposure_s = group.key.exposure_time_s
     times = [frame.metadata.exposure_time_s or 0.0 for frame in group.frames]
-    dates = [
-        (frame.metadata.date_obs, frame.metadata.exposure_time_s or 0.0)
-        for frame in group.frames
-        if frame.metadata.date_obs is not None
-    ]
+    starts = [frame.metadata.date_obs for frame in group.frames]
+    dates = [(start, time_s) for start, time_s in zip(starts, times, strict=True) if start is not None]
     first = min((start for start, _ in dates), default=None)
-    last = max((start + timedelta(seconds=t) for start, t in dates), default=None)
+    last = max((start + timedelta(seconds=time_s) for start, time_s in dates), default=None)
     spread = max(times) > min(times)
+    what = "[s] exposure of a frame" + (", median" if spread else "")
     return [
-        ("EXPTIME", exposure_s, "[s] exposure of a frame" + (", median" if spread else "")),
-        ("EXPOSURE", exposure_s, "[s] exposure of a frame" + (", median" if spread else "")),
+        ("EXPTIME", exposure_s, what),
+        ("EXPOSURE", exposure_s, what),
         ("EXPMIN", min(times) if spread else None, "[s] shortest exposure"),
         ("EXPMAX", max(times) if spread else None, "[s] longest exposure"),
         ("LIVETIME", math.fsum(times), "[s] summed exposure"),

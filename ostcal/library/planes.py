@@ -38,6 +38,7 @@ from ostcal.places.paths import (
     retried,
     version_of,
 )
+from ostcal.series.format import METADATA_FILE
 from ostcal.series.shard_reader import blosc_only, decode_chunk, fill_from_chunks
 
 Plane = Literal["master", "n_used", "std", "dq"]
@@ -45,7 +46,6 @@ Plane = Literal["master", "n_used", "std", "dq"]
 PLANES: Final[Mapping[Plane, str]] = {"master": "float32", "n_used": "uint16", "std": "float32"}
 """The planes that every master has."""
 DTYPES: Final[Mapping[Plane, str]] = {**PLANES, "dq": "uint8"}
-METADATA_FILE: Final = "zarr.json"
 STRIPS: Final = "strips"
 """Directory of what finished strips counted, while the master is not committed."""
 SURVEY_FILE: Final = "survey.json"

@@ -31,7 +31,6 @@ from ostcal.frames import MAX_SIDE
 from ostcal.library.planes import (
     DTYPES,
     MAX_METADATA_BYTES,
-    METADATA_FILE,
     PLANES,
     STRIPS,
     SURVEY_FILE,
@@ -66,6 +65,7 @@ from ostcal.places.paths import (
     remove_tree,
     sync_directory,
 )
+from ostcal.series.format import METADATA_FILE
 
 FORMAT = "ostcal-master"
 FORMAT_VERSION = 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -87,10 +87,7 @@ class VerifyPlan:
 def plan_verification(locations: Sequence[str]) -> VerifyPlan:
     """Find series, master stores and FITS files at places and below them, and check all that needs no samples.
 
-    Raises
-    ------
-    InputError
-        If a place does not exist, or nothing that can be verified is there.
+    A place that does not exist, or where there is nothing to verify, is an InputError.
     """
     checks: list[Check] = []
     places: list[Checked] = []
@@ -179,19 +176,11 @@ def _frame_checks(series: Series) -> list[Check]:
 
 
 def verify(plan: VerifyPlan, workers: int, on_done: Callable[[Check], None] = lambda check: None) -> list[Checked]:
-    """Read everything; return the places of the plan with all findings.
+    """Read everything in `workers` threads; return the places of the plan with all findings.
 
-    Parameters
-    ----------
-    plan : VerifyPlan
-    workers : int
-        Threads; fewer are used where frames are so large that they would take more than `MEMORY_LIMIT_BYTES`.
-    on_done : callable, optional
-        Called after each piece of work, in any order.
+    `on_done` is called after each piece of work, in any order.
     """
-    largest = max((check.memory_bytes for check in plan.checks), default=0)
-    count, _ = workers_for(largest, MEMORY_LIMIT_BYTES, workers)
-    execution = Execution(scheduler="threads", workers=count)
+    execution = _threads_for(plan.checks, workers)
     results = run_tasks(run_check, plan.checks, execution, lambda index: on_done(plan.checks[index]))
     findings: dict[tuple[Kind, str], list[str]] = {}
     notes: dict[tuple[Kind, str], str] = {}
@@ -200,16 +189,20 @@ def verify(plan: VerifyPlan, workers: int, on_done: Callable[[Check], None] = la
         findings.setdefault((check.kind, check.place), []).extend(lines)
         notes[check.kind, check.place] = note
     return [
-        Checked(
-            kind=place.kind,
-            place=place.place,
-            n_items=place.n_items,
-            n_bytes=place.n_bytes,
+        replace(
+            place,
             findings=(*place.findings, *findings.get((place.kind, place.place), ())),
             note=place.note or notes.get((place.kind, place.place), ""),
         )
         for place in plan.places
     ]
+
+
+def _threads_for(checks: Sequence[Check], workers: int) -> Execution:
+    """Return how checks are run: by fewer threads where frames would take more than `MEMORY_LIMIT_BYTES`."""
+    largest = max((check.memory_bytes for check in checks), default=0)
+    count, _ = workers_for(largest, MEMORY_LIMIT_BYTES, workers)
+    return Execution(scheduler="threads", workers=count)
 
 
 def run_check(check: Check) -> tuple[list[str], str]:
@@ -283,26 +276,16 @@ def without_damaged(sources: dict[str, Source], left_out: list[str], workers: in
     """Leave out frames whose samples are not those of their records, where strips carry no checksums of their own.
 
     These are frames of series of the first version of the format, which are read once more for it; all others are
-    checked while they are combined, and FITS frames have nothing to be compared with.
-
-    Parameters
-    ----------
-    sources : dict of str to Source
-        By label.
-    left_out : list of str
-        Gets a line for each damaged frame.
-    workers : int
-        Threads.
+    checked while they are combined, and FITS frames have nothing to be compared with. `left_out` gets a line for each
+    damaged frame.
     """
     unchecked = [source for source in sources.values() if source.verify and not source.has_chunk_checksums]
     checks: list[Check] = []
     for location in dict.fromkeys(source.series for source in unchecked):
         wanted = {source.index for source in unchecked if source.series == location}
         checks += [check for check in _frame_checks(open_series(location)) if check.index in wanted]
-    largest = max((check.memory_bytes for check in checks), default=0)
-    count, _ = workers_for(largest, MEMORY_LIMIT_BYTES, workers)
     damaged: set[str] = set()
-    results = run_tasks(_read_frame, checks, Execution(scheduler="threads", workers=count))
+    results = run_tasks(_read_frame, checks, _threads_for(checks, workers))
     for check, result in zip(checks, results, strict=True):
         if isinstance(result, Failure):
             damaged.add(f"{check.place}#{check.index}")

@@ -27,14 +27,8 @@ _LEAST_BYTES = 2**20
 class DirectOutput:
     """Writes at offsets of a file, from any number of threads; the file must be synced by its owner.
 
-    Where the system or its file system cannot write past the cache, everything goes through it.
-
-    Parameters
-    ----------
-    file : binary file
-        Open for writing, whose own position is moved.
-    path : str
-        Its name.
+    Where the system or its file system cannot write past the cache, everything goes through it. The position of `file`,
+    which is open for writing under the name `path`, is moved.
     """
 
     def __init__(self, file: BinaryIO, path: str) -> None:

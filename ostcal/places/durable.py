@@ -79,12 +79,8 @@ def read_bounded(path: AnyPath, limit_bytes: int) -> bytes:
 def write_atomically(path: AnyPath, data: bytes | memoryview, *, durable: bool, past_cache: bool = False) -> None:
     """Write a file under a temporary name and rename it; an object is complete or absent by itself.
 
-    Parameters
-    ----------
-    durable : bool
-        Also wait until file and name are on the disk, so that not even a power cut loses them.
-    past_cache : bool
-        Leave the page cache to files that are read again soon.
+    With `durable` also wait until file and name are on the disk, so that not even a power cut loses them. With
+    `past_cache` leave the page cache to files that are read again soon.
     """
     if isinstance(path, ObjectPath):
         path.write_bytes(data)
@@ -108,18 +104,10 @@ def write_parts_atomically(
 def replaced_file(
     path: Path, partial: Path, *, durable: bool, begun: bool = False, overwrite: bool = True
 ) -> Iterator[BinaryIO]:
-    """Open `partial` for writing; when the context ends well, it becomes `path`, else it is deleted.
+    """Open `partial` for writing; when the context ends well, it becomes `path` in the same directory, else it goes.
 
-    Parameters
-    ----------
-    path, partial : Path
-        In one directory.
-    durable : bool
-        Wait until file and name are on the disk.
-    begun : bool
-        `partial` exists already, and is continued.
-    overwrite : bool
-        Replace a file of that name; else it is a FileExistsError.
+    With `durable` wait until file and name are on the disk. With `begun` continue a `partial` that exists already.
+    Without `overwrite` an existing file of that name is a FileExistsError.
     """
     try:
         with partial.open("r+b" if begun else "wb") as file:

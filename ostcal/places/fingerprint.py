@@ -20,19 +20,9 @@ def rows_fingerprint(rows: NDArray[Any], *, height: int) -> str:
     Three rows are enough: two exposures of one camera differ by noise in almost every pixel, so two frames that
     agree in three whole rows are copies of one file; and three rows cost three seeks instead of the whole frame.
 
-    Parameters
-    ----------
-    rows : (3, width) array of any real dtype
-        Physical values (ADU), decoded; equal values give equal hashes whatever the dtype, up to 53 bits. Whether a
-        value is -0.0 or 0.0, and which NaN it is, makes no difference.
-    height : int
-        Height of the frame.
-
-    Returns
-    -------
-    str
-        40 hexadecimal digits; empty for rows of one value, which tell nothing (no camera gives such frames, but tests
-        and masks do).
+    `rows` are (3, width) values in ADU; equal ones have equal hashes whatever their dtype, up to 53 bits, and whether a
+    value is -0.0 or 0.0, and which NaN it is, makes no difference. The hash has 40 hexadecimal digits; it is empty for
+    rows of one value, which recognise nothing (no camera makes such frames, but tests and masks do).
     """
     values = np.array(rows, dtype="<f8", order="C")
     values += 0.0  # -0.0 becomes 0.0

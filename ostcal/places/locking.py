@@ -106,18 +106,10 @@ class _Seen:
 
 @contextlib.contextmanager
 def locked(path: AnyPath, rules: LockRules | None = None, *, what: str, advice: str = "") -> Iterator[None]:
-    """Hold a lock while the context lasts.
+    """Hold a lock while the context lasts; the directory of the lock file must be there.
 
-    Parameters
-    ----------
-    path : Path or ObjectPath
-        Of the lock file; its directory must be there.
-    rules : LockRules, optional
-        How long to wait.
-    what : str
-        What the lock protects, for the message.
-    advice : str
-        What the user can do except wait, for the message: ``choose another master_frames.output_dir``.
+    Messages say `what` the lock protects, and as `advice` what the user can do except wait: ``choose another
+    master_frames.output_dir``.
 
     Raises
     ------
@@ -141,13 +133,7 @@ def locked(path: AnyPath, rules: LockRules | None = None, *, what: str, advice: 
 
 @contextlib.contextmanager
 def series_locked(series: AnyPath) -> Iterator[None]:
-    """Hold the locks that capture takes for a series: of its name, and of the name whose second series it may be.
-
-    Raises
-    ------
-    StorageError
-        If another run holds one of them, or they cannot be written.
-    """
+    """Hold the locks that capture takes for a series: of its name, and of the name whose second series it may be."""
     name = series.name.removesuffix(".zarr")
     names = sorted({name, re.sub(r"_\d+$", "", name)})
     with contextlib.ExitStack() as held:

@@ -117,13 +117,7 @@ def store_of(root: str) -> ObjectStore:
 
 
 def obstore() -> Any:
-    """Return the package obstore.
-
-    Raises
-    ------
-    StorageError
-        If it is not installed.
-    """
+    """Return the package obstore; StorageError where it is not installed."""
     try:
         import obstore as package
     except ImportError as error:
@@ -249,10 +243,8 @@ def _translated(location: str, text: str, error: Exception) -> Exception:
     if any(mark in text for mark in _NO_CREDENTIALS):
         return UnreachableError(f"{location}: there are no credentials; set {environment} in the environment")
     answer = " ".join(part for part in (status[1] if status else "", word) if part)
-    if isinstance(error, (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError)) or answer[:3] in (
-        "401",
-        "403",
-    ):
+    is_refused = isinstance(error, (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError))
+    if is_refused or answer.startswith(("401", "403")):
         return UnreachableError(f"{location}: access was refused ({answer}); see {environment} in the environment")
     if answer:
         return UnreachableError(f"{location}: the server answered {answer}, also when asked again; try again later")

@@ -52,13 +52,7 @@ def is_remote(location: Location | ObjectPath) -> bool:
 
 
 def path_of(location: Location) -> AnyPath:
-    """Return the path of a location.
-
-    Raises
-    ------
-    StorageError
-        If it begins with a scheme that is none of an object store, or holds credentials.
-    """
+    """Return the path of a location; StorageError where it has an unknown scheme, or holds credentials."""
     return ObjectPath.of(str(location)) if is_remote(location) else Path(location)
 
 
@@ -390,12 +384,7 @@ def move_tree(source: AnyPath, target: AnyPath) -> None:
 def local_copy_for(location: str) -> Iterator[Path]:
     """Yield the path of a local file to be written; when the context ends well, it is sent to the remote location.
 
-    Its contents are compared with what the server has.
-
-    Raises
-    ------
-    StorageError
-        If the server has something else than was sent.
+    What the server has then is compared with it; a difference is a StorageError.
     """
     with tempfile.TemporaryDirectory(prefix="ostcal-") as scratch:
         path = Path(scratch, "file")

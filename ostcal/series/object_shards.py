@@ -17,18 +17,10 @@ from ostcal.series.shard_reader import ShardLayout, index_length, parsed_index, 
 
 
 def read_object_rows(location: str, layout: ShardLayout, start: int, out: NDArray[Any], *, verify: bool = True) -> None:
-    """Fill `out`, an (n_rows, width) array of the layout's dtype in C order, with one frame's rows from `start` on.
+    """Read as `ostcal.series.shard_reader.read_shard_rows` does from a file.
 
-    The checksums of chunks are compared where there are any and `verify` is true.
-
-    Raises
-    ------
-    ValueError
-        If the shard is damaged, or was replaced by another one while it was read.
-    FileNotFoundError
-        If it is missing.
-    UnreachableError
-        If the server does not answer.
+    Also ValueError where the shard was replaced by another one while it was read, FileNotFoundError where it is
+    missing, UnreachableError where the server does not answer.
     """
     shard, step, stop = ObjectPath.of(location), layout.chunk_rows, start + len(out)
     chunks = range(start // step, -(-stop // step))

@@ -135,15 +135,10 @@ class FrameDecisions:
 
 
 def describe_pixels(frame: NDArray[Any], *, saturation_adu: float | None = None) -> FramePixels:
-    """Measure the samples of a frame for its record.
+    """Measure the samples of a frame, (height, width) in ADU and native byte order, for its record.
 
-    Parameters
-    ----------
-    frame : (height, width) array of uint8, int16, uint16, int32, float32 or float64
-        ADU in native byte order.
-    saturation_adu : float, optional
-        Samples at or above it count as saturated. By default the largest value of an integer dtype; floating-point
-        samples then count none.
+    Samples at or above `saturation_adu` count as saturated. By default that is the largest value of an integer dtype;
+    floating-point samples then count none.
     """
     plain = np.ascontiguousarray(frame)
     if saturation_adu is None and plain.dtype.kind in "iu":
@@ -226,19 +221,9 @@ def write_record(directory: AnyPath, record: FrameRecord) -> None:
 
 
 def read_ledger(directory: AnyPath) -> tuple[tuple[FrameRecord, ...], tuple[str, ...]]:
-    """Read all records of a series.
+    """Read all records of a series, sorted by index; return also a line for each that cannot be used, with what to do.
 
-    Returns
-    -------
-    records : tuple of FrameRecord
-        Sorted by index.
-    problems : tuple of str
-        One line for each record that cannot be used, naming it and what to do.
-
-    Raises
-    ------
-    StorageError
-        If the directory cannot be listed.
+    A directory that cannot be listed is a StorageError.
     """
 
     def read(path: AnyPath) -> FrameRecord | str:
@@ -285,13 +270,7 @@ def exclusion_path(directory: AnyPlace, index: int) -> AnyPlace:
 
 
 def write_decision(directory: AnyPath, index: int, decision: Decision) -> None:
-    """Add a decision about a frame, complete on disk or absent; a damaged file of decisions is replaced.
-
-    Raises
-    ------
-    OSError
-        If it cannot be written.
-    """
+    """Add a decision about a frame, complete on disk or absent; a damaged file of decisions is replaced."""
     path = exclusion_path(directory, index)
     try:
         earlier = _read_decisions(path).decisions
@@ -302,19 +281,9 @@ def write_decision(directory: AnyPath, index: int, decision: Decision) -> None:
 
 
 def read_exclusions(directory: AnyPath) -> tuple[dict[int, Decision], dict[int, str]]:
-    """Read which frames are left out, and why.
+    """Read which frames are left out by their last decision, and why, by index.
 
-    Returns
-    -------
-    excluded : dict of int to Decision
-        The frames whose last decision is to leave them out, by index.
-    problems : dict of int to str
-        A line for each frame whose decisions cannot be read. Somebody had a reason: it should be left out too.
-
-    Raises
-    ------
-    StorageError
-        If the directory cannot be listed.
+    Return also a line for each frame whose decisions cannot be read: somebody had a reason, it should be left out too.
     """
     excluded: dict[int, Decision] = {}
     problems: dict[int, str] = {}

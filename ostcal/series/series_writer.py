@@ -144,13 +144,7 @@ def create_series(
 
 
 def open_series_for_writing(location: Location) -> SeriesWriter:
-    """Open a series to write or extend it; what a killed process left half-written is swept.
-
-    Raises
-    ------
-    StorageError
-        If it is not a series of this package, is damaged, or cannot be written.
-    """
+    """Open a series to write or extend it; what a killed process left half-written is swept."""
     path = local_path(location)
     series = open_series(path)
     with storage_errors(f"{path}: what is half-written cannot be swept"):
@@ -206,13 +200,8 @@ class SeriesWriter:
     def write_frame(self, index: int, frame: NDArray[Any], record: FrameRecord) -> None:
         """Write one frame and commit it; when this returns, it is on the disk.
 
-        Parameters
-        ----------
-        index : int
-            A free index below `n_planned`.
-        frame : (height, width) array of the series' dtype
-        record : FrameRecord
-            With this index and the checksum of exactly these samples (see `describe_pixels`).
+        `index` is a free one below `n_planned`, `frame` is (height, width) of the series' dtype, and `record` has this
+        index and the checksum of exactly these samples (see `describe_pixels`).
 
         Raises
         ------
@@ -263,13 +252,7 @@ class SeriesWriter:
         self._records.pop(index, None)
 
     def extend(self, n_frames: int) -> None:
-        """Make room for more frames: `n_frames` in all. Only the metadata changes, in one atomic step.
-
-        Raises
-        ------
-        StorageError
-            If the series would become shorter, or it cannot be written.
-        """
+        """Make room for more frames: `n_frames` in all. Only the metadata changes, in one atomic step."""
         if n_frames < self.n_planned:
             raise StorageError(f"{self._path}: a series of {self.n_planned} frames cannot shrink to {n_frames}")
         shape = (n_frames, *self._frames.shape[1:])

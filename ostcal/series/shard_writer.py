@@ -28,13 +28,9 @@ _SHARED = 0.98
 
 
 def shard_parts(frame: NDArray[Any], layout: ShardLayout) -> Iterator[bytes]:
-    """Return the bytes of a frame's shard in their order: its chunks, then their index.
+    """Yield the bytes of a frame's shard in their order: its chunks, then their index.
 
-    Parameters
-    ----------
-    frame : (height, width) array of the layout's dtype, in C order
-    layout : ShardLayout
-        One that `ShardLayout.is_writable`.
+    `frame` is (height, width) of the layout's dtype, in C order; the layout is one that `ShardLayout.is_writable`.
     """
     codec, rows = layout.codec, layout.chunk_rows
     index = []
