@@ -156,3 +156,11 @@ class FrameStack(Protocol):
 
     def recorded_mean_adu(self, position: int) -> float | None:
         """Return the exact mean of a frame's samples if it was recorded when they were stored."""
+
+
+def read_adu(stack: FrameStack, start: int, stop: int) -> NDArray[Any]:
+    """Read rows in ADU, ``(n_frames, stop - start, width)``: int32 of 16-bit samples, else the encoding's dtype."""
+    n_frames, _, width = stack.shape
+    block = np.empty((n_frames, stop - start, width), stack.encoding.dtype)
+    stack.read_rows(start, stop, block)
+    return stack.encoding.decode(block)

@@ -26,7 +26,7 @@ from ostcal.fits.cards import Header, card_keyword, image_cards, structural_card
 from ostcal.fits.hdus import Unit, check_one_frame, read_units
 from ostcal.fits.headers import metadata_from_header
 from ostcal.fits.layout import ImageLayout, decode_samples, layout_from_header, whole_number
-from ostcal.frames import FrameMetadata, RowReader, SampleEncoding
+from ostcal.frames import FrameMetadata, RowReader, SampleEncoding, read_adu
 from ostcal.places.durable import os_reason
 from ostcal.places.fingerprint import fingerprint_rows, rows_fingerprint
 from ostcal.places.open_files import STRIPS_AHEAD, kept_open, read_ahead
@@ -422,9 +422,5 @@ def read_exactly(readinto: Callable[[memoryview], int | None], samples: NDArray[
 def fingerprint(frame: FitsFrame) -> str:
     """Return what identifies the pixels of a frame wherever it is stored (see ``rows_fingerprint``)."""
     stack = FitsStack((frame,))
-    block = np.empty((1, 1, frame.width), stack.encoding.dtype)
-    rows = np.empty((3, frame.width))
-    for row, target in zip(fingerprint_rows(frame.height), rows, strict=True):
-        stack.read_rows(row, row + 1, block)
-        target[:] = stack.encoding.decode(block)[0, 0]
-    return rows_fingerprint(rows, height=frame.height)
+    rows = [read_adu(stack, row, row + 1)[0, 0] for row in fingerprint_rows(frame.height)]
+    return rows_fingerprint(np.stack(rows), height=frame.height)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ostcal.errors import FrameError
-from ostcal.frames import FrameMetadata, FrameType
+from ostcal.frames import FrameMetadata, FrameType, read_adu
 from ostcal.inputs.gather import Source
 from ostcal.inputs.grouping import Frame, settings_differ
 from ostcal.places.fingerprint import fingerprint_rows
@@ -73,13 +73,7 @@ def marked_dark_subtracted(sources: dict[str, Source], warnings: list[str]) -> d
 def low_level(source: Source) -> float:
     """Return the first percentile in ADU of three rows of a frame, NaN if they hold no finite sample."""
     stack = source.stack()
-    _, height, width = stack.shape
-    block = np.empty((1, 1, width), stack.encoding.dtype)
-    rows = []
-    for row in fingerprint_rows(height):
-        stack.read_rows(row, row + 1, block)
-        rows.append(stack.encoding.decode(block.copy())[0, 0])
-    samples = np.concatenate(rows)
+    samples = np.concatenate([read_adu(stack, row, row + 1)[0, 0] for row in fingerprint_rows(stack.shape[1])])
     finite = samples[np.isfinite(samples)]
     return float(np.percentile(finite, 1)) if finite.size else math.nan
 

@@ -20,7 +20,7 @@ from ostcal.fits.layout import encode_samples
 from ostcal.fits.read import FitsFrame, FitsStack
 from ostcal.fits.unpack import unpack
 from ostcal.fits.write import RawFrame, write_raw_frame
-from ostcal.frames import FrameType
+from ostcal.frames import FrameType, read_adu
 from ostcal.places.durable import PARTIAL_ENDING, storage_errors
 from ostcal.places.paths import Location, joined, make_directory
 from ostcal.series.format import shared_settings
@@ -199,11 +199,11 @@ def _identity(record: FrameRecord) -> tuple[datetime | None, str]:
 
 def _sample_dtype(frame: FitsFrame) -> str:
     """Return the narrowest dtype that holds a frame's ADU exactly."""
-    layout = (frame.bitpix, frame.bzero) if frame.is_whole or frame.bitpix < 0 else None
+    layout = (frame.bitpix, frame.bzero)
     if layout == (-32, 0.0) and frame.bscale == 1.0:
         return "float32"
     whole = {(8, 0.0): "uint8", (16, 0.0): "int16", (16, 32768.0): "uint16", (32, 0.0): "int32"}
-    return whole.get(layout, "float64") if layout is not None else "float64"
+    return whole.get(layout, "float64") if frame.is_whole else "float64"
 
 
 def _read_frame(frame: FitsFrame, writer: SeriesWriter, index: int) -> tuple[FrameRecord, NDArray[Any]]:
@@ -249,9 +249,7 @@ def _read_samples(frame: FitsFrame, dtype: str) -> NDArray[Any]:
     samples = np.empty((frame.height, frame.width), dtype)
     for start in range(0, frame.height, _ROWS_AT_ONCE):
         rows = samples[start : start + _ROWS_AT_ONCE]
-        block = np.empty((1, *rows.shape), stack.encoding.dtype)
-        stack.read_rows(start, start + len(rows), block)
-        rows[...] = stack.encoding.decode(block)[0]
+        rows[...] = read_adu(stack, start, start + len(rows))[0]
         if dtype != "float64" or frame.bitpix == -64:
             continue
         offset = frame.data_offset + start * frame.width * frame.stored_dtype.itemsize

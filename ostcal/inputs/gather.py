@@ -17,7 +17,7 @@ from ostcal.fits.headers import camera_id_from_names
 from ostcal.fits.read import FITS_ENDINGS, FitsFrame, FitsStack, find_fits, fingerprint, inspect_fits
 from ostcal.fits.tiles import TileReader
 from ostcal.fits.unpack import unpack
-from ostcal.frames import FrameStack
+from ostcal.frames import FrameStack, read_adu
 from ostcal.inputs.grouping import Frame
 from ostcal.places.paths import exists, is_below, is_dir, make_directory, normalized
 from ostcal.series.concatenated import ConcatenatedStack
@@ -53,18 +53,14 @@ class Source:
     def is_copy_of(self, other: Source) -> bool:
         """Compare the samples of two frames; a damaged frame is no copy, and combining will name it."""
         try:
-            stacks = (self.stack(), other.stack())
-            if stacks[0].shape != stacks[1].shape:
+            ours, theirs = self.stack(), other.stack()
+            if ours.shape != theirs.shape:
                 return False
-            _, height, width = stacks[0].shape
+            height = ours.shape[1]
             for start in range(0, height, _ROWS_AT_ONCE):
                 stop = min(start + _ROWS_AT_ONCE, height)
-                blocks = []
-                for stack in stacks:
-                    block = np.empty((1, stop - start, width), stack.encoding.dtype)
-                    stack.read_rows(start, stop, block)
-                    blocks.append(stack.encoding.decode(block))
-                if not np.array_equal(blocks[0], blocks[1], equal_nan=blocks[0].dtype.kind == "f"):
+                rows = read_adu(ours, start, stop)
+                if not np.array_equal(rows, read_adu(theirs, start, stop), equal_nan=rows.dtype.kind == "f"):
                     return False
         except FrameError:
             return False

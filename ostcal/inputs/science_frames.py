@@ -103,13 +103,7 @@ def why_unusable(frame: FitsFrame) -> str:
 
 
 def output_files(frames: Sequence[FitsFrame], output_dir: str, overwrite: bool) -> list[str]:
-    """Name the files that will be made.
-
-    Raises
-    ------
-    StorageError
-        If two frames would become one file, or a file exists and is not to be replaced.
-    """
+    """Name the files that will be made; StorageError where two are one, or one exists and is not to be replaced."""
     targets: dict[str, str] = {}
     for frame in frames:
         name = os.path.basename(frame.source)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ostcal.errors import InputError, OstcalError, UnreachableError
 from ostcal.fits.cards import Header
 from ostcal.fits.read import FitsFrame, FitsPixels, FitsStack, find_fits, inspect_fits
+from ostcal.frames import read_adu
 from ostcal.inputs.grouping import GroupKey
 from ostcal.library.attributes import MasterRecord, key_from_metadata, known_verdict, record_from_attributes
 from ostcal.library.master_header import SCALE_CARD
@@ -58,10 +59,7 @@ class FitsPlane:
 
     def read_rows(self, start: int, stop: int) -> NDArray[np.float32]:
         """Return rows ``start`` to ``stop``."""
-        stack = FitsStack((self.fits,))
-        block = np.empty((1, stop - start, self.fits.width), stack.encoding.dtype)
-        stack.read_rows(start, stop, block)
-        rows: NDArray[np.float32] = stack.encoding.decode(block)[0].astype(np.float32)
+        rows: NDArray[np.float32] = read_adu(FitsStack((self.fits,)), start, stop)[0].astype(np.float32)
         return rows if self.scale == 1.0 else rows * np.float32(self.scale)
 
 

@@ -73,10 +73,7 @@ def is_object_location(location: str) -> bool:
 def split_location(location: str) -> tuple[str, str]:
     """Return bucket and key of a location: ``("s3://bucket", "a/b")``.
 
-    Raises
-    ------
-    StorageError
-        If the scheme is none of `SCHEMES`, there is no bucket, credentials are in it, or the key leads upwards.
+    StorageError where the scheme is none of `SCHEMES`, no bucket is named, credentials are in it, or it leads upwards.
     """
     found = _URL.fullmatch(location)
     scheme = found["scheme"].lower() if found else ""
