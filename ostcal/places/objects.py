@@ -198,20 +198,17 @@ class ObjectPath:
 
     def create(self, data: bytes) -> bool:
         """Write an object only if there is none; false where there is one."""
-        try:
-            self._call(lambda: obstore().put(self._store, self.key, data, mode="create", use_multipart=False))
-        except FileExistsError:
-            # A request that was made again finds what its first try wrote.
-            with contextlib.suppress(FileNotFoundError):
-                return self.read_bytes() == data
-            return False
-        return True
+        return self._put_if(data, "create", FileExistsError)
 
     def replace_if(self, data: bytes, e_tag: str) -> bool:
         """Write an object only over the state that `e_tag` names; false where it is another one by now."""
+        return self._put_if(data, {"e_tag": e_tag}, FileExistsError, FileNotFoundError)
+
+    def _put_if(self, data: bytes, mode: str | dict[str, str], *refusals: type[OSError]) -> bool:
         try:
-            self._call(lambda: obstore().put(self._store, self.key, data, mode={"e_tag": e_tag}, use_multipart=False))
-        except (FileExistsError, FileNotFoundError):
+            self._call(lambda: obstore().put(self._store, self.key, data, mode=mode, use_multipart=False))
+        except refusals:
+            # a request that was made again finds what its first try wrote
             with contextlib.suppress(FileNotFoundError):
                 return self.read_bytes() == data
             return False

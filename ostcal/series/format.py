@@ -69,11 +69,7 @@ def chunk_rows(height: int, width: int, itemsize: int, asked: int | None = None)
 
 
 def shared_settings(
-    settings: CameraSettings,
-    *,
-    exposure_time_s: float | None,
-    filter_name: str | None,
-    set_temperature_c: float | None,
+    settings: CameraSettings, *, exposure_time_s: float | None, filter_name: str | None, set_temperature_c: float | None
 ) -> dict[str, Any]:
     """Return what all frames of a series share, as JSON values for its attributes."""
     return {

@@ -108,11 +108,6 @@ class FrameRecord:
             )
         return data + b"\n"
 
-    @classmethod
-    def from_json(cls, data: bytes) -> FrameRecord:
-        """Read a record; ValueError with the key, its value and what it should be. Unknown keys are ignored."""
-        return from_json(FrameRecord, data)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
@@ -255,7 +250,7 @@ def find_record(directory: AnyPath, index: int) -> FrameRecord | None:
 
 
 def _read_record(path: AnyPath) -> FrameRecord:
-    record = FrameRecord.from_json(read_bounded(path, MAX_RECORD_BYTES))
+    record = from_json(FrameRecord, read_bounded(path, MAX_RECORD_BYTES))
     if record.index != int(path.stem):
         raise ValueError(f"it is of frame {record.index}, not of frame {int(path.stem)} as its name says")
     return record

@@ -84,17 +84,15 @@ def create_series(
     rows: int | None = None,
     attributes: Mapping[str, Any] | None = None,
 ) -> SeriesWriter:
-    """Make an empty series and open it for writing.
+    """Make an empty series, such as ``darks/exp_5.000s.zarr``, and open it for writing.
 
     Parameters
     ----------
-    location : path
-        Where the series will be, such as ``darks/exp_5.000s.zarr``; nothing may be there.
     n_frames : int
         Frames that are planned: the array has its length from the start, as zarr's ``append`` would leave a frame
         of zeros when it is interrupted. `SeriesWriter.extend` makes it longer.
     dtype : dtype
-        One of `FRAME_DTYPES`, the dtype of the frames.
+        One of `FRAME_DTYPES`.
     compressor : {"auto", "lz4", "zstd", "none"}
         ``auto`` is lz4 with the shuffle that suits a chunk (`ostcal.series.shard_writer`), ``lz4`` always with
         bitshuffle: that makes darks 10 to 30 % smaller and takes up to 2.6 times as long to decode. zstd makes darks
