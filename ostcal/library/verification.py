@@ -87,7 +87,7 @@ class VerifyPlan:
 def plan_verification(locations: Sequence[str]) -> VerifyPlan:
     """Find series, master stores and FITS files at places and below them, and check all that needs no samples.
 
-    A place that does not exist, or where there is nothing to verify, is an InputError.
+    Raise InputError for a place that does not exist, or where there is nothing to verify.
     """
     checks: list[Check] = []
     places: list[Checked] = []

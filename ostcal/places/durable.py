@@ -104,7 +104,7 @@ def write_parts_atomically(
 def replaced_file(
     path: Path, partial: Path, *, durable: bool, begun: bool = False, overwrite: bool = True
 ) -> Iterator[BinaryIO]:
-    """Open `partial` for writing; when the context ends well, it becomes `path` in the same directory, else it goes.
+    """Open `partial` for writing; when the context ends well, it becomes `path` beside it, else it is deleted.
 
     With `durable` wait until file and name are on the disk. With `begun` continue a `partial` that exists already.
     Without `overwrite` an existing file of that name is a FileExistsError.
@@ -159,10 +159,14 @@ def sweep_partials(directory: AnyPath) -> list[Path]:
 
 
 def sweep_partial_files(directory: AnyPath, endings: tuple[str, ...] = (PARTIAL_ENDING,)) -> None:
-    """Delete what killed processes left half-written in a directory, not below it; only while nobody else writes."""
+    """Delete what killed processes left half-written in a directory, not below it; only while nobody else writes.
+
+    `endings` are in lower case and end with `PARTIAL_ENDING`; names may have capitals before it.
+    """
     if isinstance(directory, ObjectPath):
         return
     with contextlib.suppress(FileNotFoundError):
         for path in directory.iterdir():
-            if path.name.lower().endswith(endings) and path.is_file():
+            is_partial = path.name.endswith(PARTIAL_ENDING) and path.name.lower().endswith(endings)
+            if is_partial and path.is_file():
                 path.unlink(missing_ok=True)

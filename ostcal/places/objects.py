@@ -73,7 +73,7 @@ def is_object_location(location: str) -> bool:
 def split_location(location: str) -> tuple[str, str]:
     """Return bucket and key of a location: ``("s3://bucket", "a/b")``.
 
-    StorageError where the scheme is none of `SCHEMES`, no bucket is named, credentials are in it, or it leads upwards.
+    Raise StorageError for another scheme than `SCHEMES`, no bucket, credentials in it, or a key that leads upwards.
     """
     found = _URL.fullmatch(location)
     scheme = found["scheme"].lower() if found else ""

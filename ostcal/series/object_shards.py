@@ -19,8 +19,8 @@ from ostcal.series.shard_reader import ShardLayout, index_length, parsed_index, 
 def read_object_rows(location: str, layout: ShardLayout, start: int, out: NDArray[Any], *, verify: bool = True) -> None:
     """Read as `ostcal.series.shard_reader.read_shard_rows` does from a file.
 
-    Also ValueError where the shard was replaced by another one while it was read, FileNotFoundError where it is
-    missing, UnreachableError where the server does not answer.
+    Raise also ValueError where the shard was replaced by another one while it was read, FileNotFoundError where it is
+    missing, and UnreachableError where the server does not answer.
     """
     shard, step, stop = ObjectPath.of(location), layout.chunk_rows, start + len(out)
     chunks = range(start // step, -(-stop // step))

@@ -218,7 +218,7 @@ def write_record(directory: AnyPath, record: FrameRecord) -> None:
 def read_ledger(directory: AnyPath) -> tuple[tuple[FrameRecord, ...], tuple[str, ...]]:
     """Read all records of a series, sorted by index; return also a line for each that cannot be used, with what to do.
 
-    A directory that cannot be listed is a StorageError.
+    Raise StorageError for a directory that cannot be listed.
     """
 
     def read(path: AnyPath) -> FrameRecord | str:
