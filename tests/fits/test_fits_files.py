@@ -7,6 +7,7 @@ import os
 import pickle
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,10 @@ from ostcal.errors import FrameError
 from ostcal.fits.cards import Header
 from ostcal.fits.headers import metadata_from_header
 from ostcal.fits.read import FitsFrame, FitsStack, find_fits, fingerprint, inspect_fits
+from ostcal.fits.tiles import TileReader
 from ostcal.fits.unpack import unpack
 from ostcal.frames import FrameStack, FrameType, SampleEncoding
+from support.amounts import amount
 from support.fits_samples import (
     data_block,
     frame_values,
@@ -34,6 +37,13 @@ from support.fits_samples import (
     write_images,
     write_stored,
 )
+
+
+@pytest.fixture(scope="module")
+def tiles() -> Iterator[TileReader]:
+    """Yield what unpacks tiles, whose process starts once (0.5 s)."""
+    with TileReader() as reader:
+        yield reader
 
 
 def adu(stack: FrameStack, start: int = 0, stop: int | None = None) -> NDArray[np.generic]:
@@ -511,14 +521,16 @@ TILE_KINDS = [
 
 
 @pytest.mark.parametrize(("kind", "dtype"), TILE_KINDS)
-def test_tile_compressed_integers_unpack_exactly(tmp_path: Path, kind: str, dtype: type[np.generic]) -> None:
+def test_tile_compressed_integers_unpack_exactly(
+    tmp_path: Path, tiles: TileReader, kind: str, dtype: type[np.generic]
+) -> None:
     values = (frame_values((40, 60)) >> 4).astype(np.uint8 if dtype is np.uint8 else dtype)
     path = tile_compressed(tmp_path / "a.fits.fz", values, kind, IMAGETYP="DARK", EXPTIME=7.5, DATE_OBS="2025-06-02")
     packed = inspect_fits(path)
     assert (packed.packed, packed.height, packed.width) == ("fz", 40, 60)
     assert (packed.metadata.frame_type, packed.metadata.exposure_time_s) == (FrameType.DARK, 7.5)
     assert not any(card.startswith(("Z", "TFORM", "TTYPE", "XTENSION")) for card in packed.cards)
-    unpacked = unpack(packed, tmp_path)
+    unpacked = unpack(packed, tmp_path, tiles)
     assert np.array_equal(truth(unpacked.path), values)
     assert np.array_equal(adu(FitsStack((unpacked,)))[0], values)
     assert_same_but_for_the_file(unpacked, packed)
@@ -586,7 +598,7 @@ def test_a_gzip_file_that_never_ends_is_unpacked_only_as_far_as_its_header_says(
 @pytest.mark.parametrize("kind", ["RICE_1", "GZIP_1", "GZIP_2", "HCOMPRESS_1"])
 @pytest.mark.parametrize("is_table", [True, False], ids=["row pointers", "tiles"])
 def test_damaged_tiles_are_refused_or_unpacked_but_never_break_the_run(
-    tmp_path: Path, kind: str, is_table: bool
+    tmp_path: Path, tiles: TileReader, kind: str, is_table: bool
 ) -> None:
     path = tile_compressed(tmp_path / "a.fits.fz", frame_values((32, 30)), kind)
     good = path.read_bytes()
@@ -596,12 +608,12 @@ def test_damaged_tiles_are_refused_or_unpacked_but_never_break_the_run(
         start, end = (start, end) if is_table else (end, end + hdus[1].header["PCOUNT"])
     generator = np.random.default_rng(0)
     n_refused = 0
-    for _ in range(20):
+    for _ in range(amount(20)):
         damaged = np.frombuffer(good, np.uint8).copy()
         damaged[generator.integers(start, end, 3)] = generator.integers(0, 128, 3)
         path.write_bytes(damaged.tobytes())
         try:
-            unpack(inspect_fits(path), tmp_path)
+            unpack(inspect_fits(path), tmp_path, tiles)
         except FrameError as error:
             n_refused += 1
             assert str(error).startswith(f"{path}: ")  # noqa: PT017
