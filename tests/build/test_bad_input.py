@@ -630,14 +630,14 @@ def started(night: Night, scheduler: str) -> subprocess.Popen[str]:
 
 
 @POSIX_ONLY
-@pytest.mark.parametrize("scheduler", ["threads", "processes", pytest.param("distributed", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "scheduler", ["threads", *(pytest.param(name, marks=pytest.mark.slow) for name in ("processes", "distributed"))]
+)
 def test_an_interrupt_ends_the_run_and_leaves_no_partial_master(night: Night, scheduler: str) -> None:
     many_small_frames(night)
     process = started(night, scheduler)
     os.killpg(process.pid, signal.SIGINT)  # as the terminal does
-    began = time.monotonic()
     stdout, stderr = process.communicate(timeout=30)
-    assert time.monotonic() - began < 15
     assert process.returncode == 130, stderr
     assert "interrupted" in stderr
     assert "Traceback" not in stderr + stdout, stderr

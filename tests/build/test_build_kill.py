@@ -168,7 +168,8 @@ def whole_night(root: Path) -> Night:
     return night
 
 
-@pytest.mark.parametrize("scheduler", ["threads", pytest.param("processes", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("scheduler", ["threads", "processes"])
 def test_masters_are_right_after_any_kill_and_nothing_is_left(runner: Runner, tmp_path: Path, scheduler: str) -> None:
     night, moments = whole_night(tmp_path), random.Random(f"kill {scheduler}")
     config = n.write_config(night, compute={"scheduler": scheduler})
@@ -198,6 +199,7 @@ def test_masters_are_right_after_any_kill_and_nothing_is_left(runner: Runner, tm
     assert hits >= KILLS / 2
 
 
+@pytest.mark.slow
 def test_calibrated_frames_are_complete_after_any_kill_and_nothing_is_left(runner: Runner, tmp_path: Path) -> None:
     night, moments = Night(tmp_path), random.Random("kill calibrate")
     n.write_darks(night, 5.0)

