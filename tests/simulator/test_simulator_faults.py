@@ -124,8 +124,8 @@ def test_a_silent_server_still_ends() -> None:
 
 
 def test_fault_slow() -> None:
-    """64 simulated seconds for the body: 0.64 real ones at a time scale of 100."""
-    with observatory_with("slow:once", time_scale=100) as observatory, Client(observatory.url).connect() as client:
+    """64 simulated seconds for the body: 0.32 real ones at a time scale of 200."""
+    with observatory_with("slow:once", time_scale=200) as observatory, Client(observatory.url).connect() as client:
         client.start(0.1)
         client.wait("imageready", True)
         began_s = time.monotonic()
