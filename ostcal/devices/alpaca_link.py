@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from ostcal.clock import Clock
 from ostcal.devices.connection import HttpConnection, Patience
+from ostcal.devices.device_driver import Driver
 from ostcal.devices.failures import (
     NOT_CONNECTED,
     DeviceUnreachableError,
@@ -90,7 +91,7 @@ def server_name(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
 
 
-class AlpacaDriver:
+class AlpacaDriver(Driver):
     """One Alpaca device; its control calls are serialised, those of other devices are independent.
 
     Images have a connection of their own, so that the status can be read during a download.
@@ -104,7 +105,6 @@ class AlpacaDriver:
         self._transactions = itertools.count(1)
         self._control = self._new_connection()
         self._name = ""
-        self._interface_version = 1
         self._was_connected = False
         self._device = _DEVICE_CLASSES[address.device_type](address.server, address.device_id)
         self._device.exchange_by(self._get, self._put)
@@ -115,17 +115,12 @@ class AlpacaDriver:
         name = f" ({self._name})" if self._name else ""
         return f"{self.address.device_type} {self.address.device_id} at {self.address.server}{name}"
 
-    @property
-    def interface_version(self) -> int:
-        """Version of the device's interface; 1 if it reports none."""
-        return self._interface_version
-
     def connect(self) -> None:
         """Connect the device, wait until it is connected, and read its name and interface version."""
         self._was_connected = False
         try:
-            self._interface_version = self._read_version()
-            if self._interface_version < _ASYNC_SINCE[self.address.device_type] or not self._connect_async():
+            self.interface_version = self._read_version()
+            if self.interface_version < _ASYNC_SINCE[self.address.device_type] or not self._connect_async():
                 self.write("Connected", True)
             self._was_connected = True
             if self.read("Connected") is not True:
@@ -133,7 +128,7 @@ class AlpacaDriver:
                     f"{self.label}: it was told to connect and says that it is not connected; see its server"
                 )
             # Some drivers know their version only once they are connected.
-            self._interface_version = self._read_version()
+            self.interface_version = self._read_version()
             try:
                 self._name = one_line(str(self.read("Name")), 60)
             except RefusedError:
@@ -142,33 +137,10 @@ class AlpacaDriver:
             self.renew()
             raise
 
-    def disconnect(self) -> None:
-        """Disconnect the device; failures are logged, not raised."""
-        try:
-            self.write("Connected", False)
-        except DeviceError as error:
-            logger.warning("Could not disconnect: %s", error)
-        self.renew()
-
     def renew(self) -> None:
         """Close the connection to the server; the next use opens a new one."""
         with self._lock:
             self._control.close()
-
-    def read(self, name: str) -> object:
-        """Read a property through alpyca."""
-        with self._explained(f"reading {name}"):
-            return getattr(self._device, name)
-
-    def write(self, name: str, value: object) -> None:
-        """Set a property through alpyca."""
-        with self._explained(f"setting {name} to {value}"):
-            setattr(self._device, name, value)
-
-    def call(self, name: str, *arguments: object) -> None:
-        """Call a method through alpyca."""
-        with self._explained(f"{name}({', '.join(map(str, arguments))})"):
-            getattr(self._device, name)(*arguments)
 
     def image(self, shape: tuple[int, int]) -> NDArray[Any]:
         """Download the image, (height, width) in C order, uint16 or int32."""

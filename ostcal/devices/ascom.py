@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ostcal.clock import Clock, SystemClock
 from ostcal.devices.adapter import AscomInterfaceCamera
+from ostcal.devices.device_driver import Driver
 from ostcal.devices.failures import RefusedError, ReplyError, one_line
 from ostcal.devices.image_bytes import COLUMNS_AT_ONCE, RowMajorImage, check_image_shape, check_rank
 from ostcal.errors import DeviceError
@@ -34,14 +35,18 @@ _ADVICE = (
 )
 
 
-class ComDriver:
+class ComDriver(Driver):
     """A device with an object that has ASCOM members: a COM dispatch, or anything that raises `error_type` as it."""
 
     def __init__(self, label: str, device: Any, error_type: type[Exception]) -> None:
-        self.label = label
-        self.interface_version = 1
+        self._label = label
         self._device = device
         self._error_type = error_type
+
+    @property
+    def label(self) -> str:
+        """The name of the driver."""
+        return self._label
 
     def connect(self) -> None:
         """Connect the device."""
@@ -51,30 +56,8 @@ class ComDriver:
         except RefusedError:
             self.interface_version = 1
 
-    def disconnect(self) -> None:
-        """Disconnect the device; failures are logged, not raised."""
-        try:
-            self.write("Connected", False)
-        except DeviceError as error:
-            logger.warning("Could not disconnect: %s", error)
-
     def renew(self) -> None:
         """Do nothing: there is no connection to the driver."""
-
-    def read(self, name: str) -> object:
-        """Read a property."""
-        with self._explained(f"reading {name}"):
-            return getattr(self._device, name)
-
-    def write(self, name: str, value: object) -> None:
-        """Set a property."""
-        with self._explained(f"setting {name} to {value}"):
-            setattr(self._device, name, value)
-
-    def call(self, name: str, *arguments: object) -> None:
-        """Call a method."""
-        with self._explained(f"{name}({', '.join(map(str, arguments))})"):
-            getattr(self._device, name)(*arguments)
 
     def image(self, shape: tuple[int, int]) -> NDArray[Any]:
         """Convert the image, (height, width) in C order, uint16 or int32."""

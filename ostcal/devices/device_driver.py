@@ -1,4 +1,4 @@
-"""Protocol of device drivers, with properties and methods by their ASCOM names, and a typed view of the properties.
+"""Base of device drivers, with properties and methods by their ASCOM names, and a typed view of the properties.
 
 ASCOM drivers (COM) and Alpaca devices (HTTP) have the same members, so cameras, wheels and covers are written once.
 """
@@ -8,8 +8,9 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from numpy.typing import NDArray
 
@@ -22,37 +23,57 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-class Driver(Protocol):
+class Driver(ABC):
     """A device with ASCOM members; every failure is a `DeviceError` that names the device and the action."""
 
+    interface_version = 1
+    """Version of the device's interface; 1 if it reports none."""
+    _device: Any
+    """The object that has the members."""
+
     @property
+    @abstractmethod
     def label(self) -> str:
         """Kind, number and address, and the name once connected."""
 
-    @property
-    def interface_version(self) -> int:
-        """Version of the device's interface; 1 if it reports none."""
-
+    @abstractmethod
     def connect(self) -> None:
         """Connect the device and wait until it is connected."""
 
-    def disconnect(self) -> None:
-        """Disconnect the device; failures are logged, not raised."""
-
+    @abstractmethod
     def renew(self) -> None:
         """Drop the connection of this program; the next use makes a new one."""
 
+    @abstractmethod
+    def image(self, shape: tuple[int, int]) -> NDArray[Any]:
+        """Download the image, (height, width) in C order, uint16 or int32."""
+
+    @abstractmethod
+    def _explained(self, doing: str) -> AbstractContextManager[None, bool | None]:
+        """Convert every failure to one line with device and action."""
+
+    def disconnect(self) -> None:
+        """Disconnect the device; failures are logged, not raised."""
+        try:
+            self.write("Connected", False)
+        except DeviceError as error:
+            logger.warning("Could not disconnect: %s", error)
+        self.renew()
+
     def read(self, name: str) -> object:
         """Read a property."""
+        with self._explained(f"reading {name}"):
+            return getattr(self._device, name)
 
     def write(self, name: str, value: object) -> None:
         """Set a property."""
+        with self._explained(f"setting {name} to {value}"):
+            setattr(self._device, name, value)
 
     def call(self, name: str, *arguments: object) -> None:
         """Call a method."""
-
-    def image(self, shape: tuple[int, int]) -> NDArray[Any]:
-        """Download the image, (height, width) in C order, uint16 or int32."""
+        with self._explained(f"{name}({', '.join(map(str, arguments))})"):
+            getattr(self._device, name)(*arguments)
 
 
 class Properties:
