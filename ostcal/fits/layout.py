@@ -117,13 +117,7 @@ def decode_samples(stored: NDArray[Any], layout: ImageLayout, out: NDArray[np.fl
 
 
 def encode_samples(values: NDArray[Any], layout: ImageLayout, path: str) -> NDArray[Any]:
-    """Convert ADU back to the stored samples, exactly: the opposite of ``decode_samples``.
-
-    Raises
-    ------
-    StorageError
-        If a value cannot be stored in this layout.
-    """
+    """Convert ADU back to the stored samples, exactly; StorageError where a value cannot be stored in this layout."""
     if layout.bitpix < 0 and layout.bscale == 1.0 and layout.bzero == 0.0:
         return values.astype(layout.stored_dtype, copy=False)
     if layout.is_whole and layout.bzero == 32768.0 and layout.bitpix == 16 and values.dtype == np.uint16:

@@ -210,10 +210,7 @@ def _frame(path: str, layout: ImageLayout, unit: Unit, primary: Header, *, is_gz
 def inspect_extension(path: str | os.PathLike[str], name: str) -> FitsPixels | None:
     """Find the image extension of a name (EXTNAME) in a plain FITS file; ``None`` where there is none.
 
-    Raises
-    ------
-    FrameError
-        If the file cannot be read, or is cut short.
+    Raise FrameError where the file cannot be read, or is cut short.
     """
     path = os.fspath(path)
     try:
@@ -403,13 +400,7 @@ def _read_rows(frame: FitsPixels, start: int, block: NDArray[Any]) -> None:
 
 
 def read_exactly(readinto: Callable[[memoryview], int | None], samples: NDArray[Any], path: str) -> None:
-    """Fill an array with bytes; one read may return fewer than were asked for.
-
-    Raises
-    ------
-    FrameError
-        If the file ends too early.
-    """
+    """Fill an array with bytes, as one read may return fewer; FrameError where the file ends too early."""
     view = samples.view(np.uint8).reshape(-1).data
     done = 0
     while done < len(view):

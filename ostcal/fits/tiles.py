@@ -43,12 +43,7 @@ class TileReader:
     def strips(self, frame: FitsFrame) -> Iterator[NDArray[np.uint8]]:
         """Yield the stored samples of a frame in order, as bytes (uint8).
 
-        Raises
-        ------
-        FrameError
-            If the tiles are damaged.
-        StorageError
-            If no process can be started.
+        Raise FrameError where the tiles are damaged, StorageError where no process can be started.
         """
         process = self._started(frame.path)
         assert process.stdin is not None

@@ -35,13 +35,7 @@ class SeriesImport:
 def plan_imports(
     directories: Sequence[str], *, rules: GroupRules, dark_dir: str, flat_dir: str, masters_dir: str
 ) -> tuple[list[SeriesImport], list[str]]:
-    """Sort the FITS frames below directories into series; return the plans and a line for every frame left out.
-
-    Raises
-    ------
-    NoFramesError
-        If there is no file at all.
-    """
+    """Sort the FITS frames below directories into series; return the plans and a line for every frame left out."""
     inputs = gather_inputs(directories, exclude=masters_dir, advice="name a folder that holds frames")
     fits = {label: source for label, source in inputs.sources.items() if source.fits is not None}
     grouping = group_frames((source.frame for source in fits.values()), rules)

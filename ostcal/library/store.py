@@ -228,13 +228,7 @@ class MasterStore:
         return [path.name for path, is_complete in zip(below, complete, strict=True) if is_complete]
 
     def attributes(self, name: str) -> dict[str, Any]:
-        """Return what was committed with a master.
-
-        Raises
-        ------
-        StorageError
-            If there is no such master, or its attributes are damaged.
-        """
+        """Return what was committed with a master; StorageError where there is none, or its attributes are damaged."""
         path = self._subgroup(name)
         metadata = read_object(path / METADATA_FILE, path, _MAX_ATTRIBUTES_BYTES)
         match metadata:
@@ -246,13 +240,7 @@ class MasterStore:
         raise StorageError(f"{path}: this is no master of this program; delete it, or make it again")
 
     def open(self, name: str) -> StoredMaster:
-        """Open a complete master for reading.
-
-        Raises
-        ------
-        StorageError
-            If there is no master of this name; the message lists the newest.
-        """
+        """Open a complete master for reading; StorageError, which lists the newest, where there is none so named."""
         path = self._subgroup(name)
         if not (path / METADATA_FILE).is_file():
             there = ", ".join(self.names()[-10:]) or "none"

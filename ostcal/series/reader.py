@@ -59,13 +59,7 @@ class Series:
         return ZarrStack(self.location, tuple(chosen))
 
     def read_frame(self, index: int) -> NDArray[Any]:
-        """Read one whole frame in its own dtype and verify its checksum.
-
-        Raises
-        ------
-        FrameError
-            If the frame is not committed, is missing, or is not what was written.
-        """
+        """Read one whole frame in its own dtype and verify its checksum; FrameError where it is not committed."""
         record = next((record for record in self.records if record.index == index), None)
         if record is None:
             raise FrameError(f"{self.location}: there is no frame {index}; there are {listed(self.records)}")
@@ -117,13 +111,7 @@ def open_series(location: Location) -> Series:
 
 
 def read_committed(location: str, record: FrameRecord) -> NDArray[Any]:
-    """Read the whole frame of a record, in its own dtype, and verify its checksum.
-
-    Raises
-    ------
-    FrameError
-        If the frame is missing, or is not what was written.
-    """
+    """Read the whole frame of a record, in its own dtype; FrameError where it is missing, or not what was written."""
     frames = stored_frames(location)
     frame = np.empty(frames.shape[1:], frames.dtype)
     frames.read(record.index, 0, frame)

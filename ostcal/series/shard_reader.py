@@ -126,14 +126,8 @@ def blosc_only(codecs: list[Any]) -> bool | None:
 def read_shard_rows(path: str, layout: ShardLayout, start: int, out: NDArray[Any], *, verify: bool = True) -> None:
     """Fill `out`, an (n_rows, width) array of the layout's dtype in C order, with one frame's rows from `start` on.
 
-    The checksums of chunks are compared where there are any and `verify` is true.
-
-    Raises
-    ------
-    ValueError
-        If the shard is damaged.
-    OSError
-        If it cannot be read.
+    The checksums of chunks are compared where there are any and `verify` is true. Raise ValueError where the shard is
+    damaged.
     """
     with open(path, "rb", buffering=0) as file:
         index = open_index(path, file.fileno(), layout)

@@ -45,12 +45,8 @@ Stamp = tuple[int, int | str]
 class ZarrStack:
     """Committed frames of one series; implements `ostcal.frames.FrameStack`.
 
-    Small and picklable: it holds the location and the indices, and every process opens the array once.
-
-    Raises
-    ------
-    FrameError
-        When made, if a frame has no record: a frame that was not committed would read as zeros.
+    Small and picklable: it holds the location and the indices, and every process opens the array once. A frame without
+    a record is a FrameError when the stack is made: one that was not committed would read as zeros.
     """
 
     location: str
@@ -84,10 +80,7 @@ class ZarrStack:
     def read_rows(self, start: int, stop: int, out: NDArray[Any]) -> None:
         """Fill `out`, (n_frames, stop - start, width) of the encoding's dtype, with raw samples.
 
-        Raises
-        ------
-        FrameError
-            If a frame's shard is missing or damaged.
+        Raise FrameError where a frame's shard is missing or damaged.
         """
         frames = stored_frames(self.location)
         if out.shape != (len(self.indices), stop - start, frames.shape[2]) or out.dtype != self.encoding.dtype:
@@ -190,10 +183,7 @@ class StoredFrames:
     def read(self, index: int, start: int, out: NDArray[Any], *, verify: bool = True) -> None:
         """Fill `out`, (n_rows, width) of this dtype in C order, with a frame's rows from `start` on.
 
-        Raises
-        ------
-        FrameError
-            If the frame's shard is missing or damaged.
+        Raise FrameError where its shard is missing or damaged.
         """
         if not 0 <= start <= start + len(out) <= self.shape[1]:
             raise ValueError(f"no {len(out)} rows from row {start} on in frames of {self.shape[1]} rows")
