@@ -61,24 +61,13 @@ def run_graph(
 ) -> list[Any]:
     """Make all masters; return for each job what `finish` returned, or the `Failure`.
 
-    Parameters
-    ----------
-    jobs, plans : sequences of the same length
-    finish : callable (job, result) -> Any
-        Called once per master when all its strips are written; must be picklable. Where it is a `FinishByJob`, only
-        its part for one job travels with that job's task.
-    execution : Execution
-    on_progress : callable, optional
-        Called for every finished task that reads or writes pixels.
-
-    Raises
-    ------
-    StorageError
-        If the disk of `execution.output_dir` has not enough room.
-    OstcalError
-        If there is no cluster, its workers cannot be used, or it is lost on the way.
+    `finish` is called with a job and its result when all strips of the master are written; it must be picklable. Of a
+    `FinishByJob`, only the part for one job travels with that job's task. `on_progress` is called for every finished
+    task that reads or writes pixels. Raise `StorageError` if the disk of `execution.output_dir` has not enough room,
+    and `OstcalError` if there is no cluster, its workers cannot be used, or it is lost on the way.
     """
-    check_free_space(jobs, execution.output_dir)
+    if execution.output_dir is not None:
+        _check_free_space(jobs, execution.output_dir)
     for job in {(job.stack.encoding, job.flat is None): job for job in jobs}.values():
         tasks.warm_up(job)
     with opened(execution) as executor:
@@ -100,29 +89,8 @@ def run_graph(
         return run_parts(executor, parts, finished)
 
 
-def total_bytes(jobs: Sequence[MasterJob]) -> int:
-    """Return the bytes of frames that a run reads, for a progress bar."""
-    return sum(
-        job.row_bytes * job.height * (1 if job.flat is None or job.flat.scaling == "none" else 2) for job in jobs
-    )
-
-
-def check_free_space(jobs: Sequence[MasterJob], output_dir: str | None) -> None:
-    """Refuse to begin what cannot end.
-
-    Parameters
-    ----------
-    jobs : sequence of MasterJob
-    output_dir : str or None
-        ``None`` is not checked.
-
-    Raises
-    ------
-    StorageError
-        If the planes of the masters do not fit on its disk.
-    """
-    if output_dir is None:
-        return
+def _check_free_space(jobs: Sequence[MasterJob], output_dir: str) -> None:
+    """Raise `StorageError` if the planes of the masters do not fit on the disk of a directory."""
     try:
         free = shutil.disk_usage(output_dir).free
     except OSError as error:

@@ -114,11 +114,6 @@ class MasterJob:
         n_frames, _, width = self.stack.shape
         return n_frames * width * np.dtype(self.stack.encoding.dtype).itemsize
 
-    @property
-    def float_path(self) -> bool:
-        """Return whether samples become floats before rejection."""
-        return self.flat is not None or not self.stack.encoding.is_integer
-
 
 @dataclass(frozen=True, kw_only=True)
 class PixelRange:
@@ -140,6 +135,11 @@ class PixelRange:
             highest = float(np.max(rows, initial=-np.inf, where=finite))
         sums, count = finite_row_sums(rows)
         return cls(minimum=lowest, maximum=highest, row_sums=sums, count=count)
+
+    @property
+    def mean(self) -> float:
+        """Average of the finite pixels; NaN if there are none."""
+        return math.fsum(self.row_sums) / self.count if self.count else math.nan
 
     @classmethod
     def joined(cls, ranges: Sequence[PixelRange]) -> PixelRange:
@@ -240,10 +240,6 @@ class Workspace(threading.local):
             std=buffer[4 * size : 8 * size].view(np.float32).reshape(shape),
             n_used=buffer[8 * size :].view(np.uint16).reshape(shape),
         )
-
-    def clear(self) -> None:
-        """Free the arrays of this thread."""
-        self._block, self._planes = np.empty(0, np.uint8), np.empty(0, np.uint8)
 
 
 workspace = Workspace()
@@ -392,22 +388,20 @@ def normalization_levels(job: MasterJob, strips: list[StripResult]) -> dict[str,
     """Measure the level of a combined flat, or of each colour of it."""
     flat, combined = _flat(job), job.combined
     if flat.bayer_pattern is None and flat.normalization == "mean":  # the strips have summed their pixels already
-        return {"": lit_level(mean_of([strip.pixels for strip in strips]), "mean")}
+        return {"": lit_level(PixelRange.joined([strip.pixels for strip in strips]).mean, "mean")}
     return measure_levels(combined.read_rows, job.height, flat.normalization, flat.bayer_pattern, combined.row_step)
 
 
 def normalise_batch(job: MasterJob, batch: Batch, levels: dict[str, float]) -> PixelRange:
     """Divide the strips of a batch of a combined flat by their level."""
-    return PixelRange.joined([normalise_strip(job, start, stop, levels) for start, stop in batch.strips])
-
-
-def normalise_strip(job: MasterJob, start: int, stop: int, levels: dict[str, float]) -> PixelRange:
-    """Divide a strip of a combined flat by its level."""
     pattern, source = _flat(job).bayer_pattern, job.combined
-    rows = divide_by_levels(source.read_rows(start, stop), start, levels, pattern)
-    std = divide_by_levels(source.read_std(start, stop), start, levels, pattern)
-    job.sink.write_divided(start, source, master=rows, std=std)
-    return PixelRange.of(rows)
+    ranges = []
+    for start, stop in batch.strips:
+        rows = divide_by_levels(source.read_rows(start, stop), start, levels, pattern)
+        std = divide_by_levels(source.read_std(start, stop), start, levels, pattern)
+        job.sink.write_divided(start, source, master=rows, std=std)
+        ranges.append(PixelRange.of(rows))
+    return PixelRange.joined(ranges)
 
 
 def merge_and_finish(
@@ -433,17 +427,10 @@ def merge_and_finish(
         empty_pixels=whole.empty_pixels,
         minimum=pixels.minimum,
         maximum=pixels.maximum,
-        mean=mean_of([pixels]),
+        mean=pixels.mean,
         seconds={"read": whole.read_s, "combine": whole.combine_s, "write": whole.write_s},
     )
     return finish(job, result)
-
-
-def mean_of(ranges: Sequence[PixelRange]) -> float:
-    """Average the finite pixels of strips; NaN if there are none."""
-    count = sum(pixels.count for pixels in ranges)
-    total = math.fsum(value for pixels in ranges for value in pixels.row_sums)
-    return total / count if count else math.nan
 
 
 def _flat(job: MasterJob) -> FlatTreatment:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ostcal.errors import PlanError
 
@@ -30,7 +30,6 @@ are not faster. Even, so that the colours of a Bayer pattern stay in step."""
 
 PROCESS_BYTES = 260 * 2**20
 """Resident size of a Python process with numpy, numba, astropy, zarr and Dask loaded and its kernels compiled."""
-
 
 TASKS_PER_WORKER = 4
 """Tasks for each worker at least, so that the last ones end at about the same time."""
@@ -94,15 +93,8 @@ def least_tasks(parallel: int, n_jobs: int) -> int:
 def batches(plan: StripPlan, row_bytes: int, *, least_tasks: int, most_bytes: int) -> list[Batch]:
     """Share the strips of a job out to tasks, so that thin strips cost no more than thick ones.
 
-    Parameters
-    ----------
-    plan : StripPlan
-    row_bytes : int
-        Bytes of one row of all frames.
-    least_tasks : int
-        Tasks at least, if there are as many strips.
-    most_bytes : int
-        Bytes of frames that a task reads, if it is more than one strip.
+    There are at least `least_tasks`, if there are as many strips. A task of more than one strip reads at most
+    `most_bytes` of frames; one row of all of them has `row_bytes`.
     """
     n_strips = -(-plan.height // plan.strip_rows)
     together = max(1, min(most_bytes // max(1, row_bytes * plan.strip_rows), n_strips // least_tasks))
@@ -162,42 +154,18 @@ def workers_for(task_bytes: int, memory_limit_bytes: int, workers: int) -> tuple
 
 
 def plan_work(
-    sizes: list[JobSize],
-    *,
-    memory_limit_bytes: int,
-    workers: int,
-    processes: bool,
-    strip_rows: int | None = None,
+    sizes: list[JobSize], *, memory_limit_bytes: int, workers: int, processes: bool, strip_rows: int | None = None
 ) -> WorkPlan:
-    """Choose strip heights, and fewer workers if memory does not allow all of them.
+    """Choose strip heights for workers that share the memory, and fewer workers if it does not allow all of them.
 
-    Parameters
-    ----------
-    sizes : list of JobSize
-    memory_limit_bytes : int
-        For all processes of the run together.
-    workers : int
-        Workers wanted.
-    processes : bool
-        Whether every worker is a process of its own.
-    strip_rows : int, optional
-        Height asked for; rounded up to the row step. ``None`` chooses.
-
-    Raises
-    ------
-    PlanError
-        If not even one worker with the smallest strips fits; the message says which limit would do.
+    With `processes`, every worker is a process of its own. `strip_rows` is the height that was asked for; it is rounded
+    up to the row step. Raise `PlanError` if not even one worker with the smallest strips fits.
     """
-    _check_frame_counts(sizes)
     for count in range(max(1, workers), 0, -1):
-        base = PROCESS_BYTES * (count + 1 if processes else 1)
-        budget = (memory_limit_bytes - base) // count
-        rows = [_strip_rows(size, budget, strip_rows) for size in sizes]
-        if all(rows):
-            strips = tuple(StripPlan(height=size.height, strip_rows=row) for size, row in zip(sizes, rows, strict=True))
-            peak = max((strip_memory_bytes(size, row) for size, row in zip(sizes, rows, strict=True)), default=0)
-            return WorkPlan(workers=count, strips=strips, peak_memory_bytes=base + count * peak)
-    processes_bytes = PROCESS_BYTES * (2 if processes else 1)
+        processes_bytes = PROCESS_BYTES * (count + 1 if processes else 1)
+        plan = _plan_strips(sizes, memory_limit_bytes, processes_bytes, count, strip_rows)
+        if plan is not None:
+            return plan
     raise _too_little_memory(sizes, memory_limit_bytes, strip_rows, processes_bytes, 1, "even with one worker")
 
 
@@ -206,36 +174,28 @@ def plan_each_worker(
 ) -> WorkPlan:
     """Choose strip heights for workers of a cluster, each of which has the memory for itself.
 
-    Parameters
-    ----------
-    sizes : list of JobSize
-    memory_limit_bytes : int
-        Of one worker.
-    threads : int
-        Strips that one worker combines at a time.
-    strip_rows : int, optional
-        As for `plan_work`.
-
-    Raises
-    ------
-    PlanError
-        If the smallest strips do not fit; the message says which limit would do.
+    Each combines `threads` strips at a time. Raise `PlanError` if the smallest strips do not fit.
     """
-    _check_frame_counts(sizes)
-    budget = (memory_limit_bytes - PROCESS_BYTES) // threads
-    rows = [_strip_rows(size, budget, strip_rows) for size in sizes]
-    if not all(rows):
+    plan = _plan_strips(sizes, memory_limit_bytes, PROCESS_BYTES, threads, strip_rows)
+    if plan is None:
         about = "in each worker" + (f", which has {threads} threads" if threads > 1 else "")
         raise _too_little_memory(sizes, memory_limit_bytes, strip_rows, PROCESS_BYTES, threads, about)
-    strips = tuple(StripPlan(height=size.height, strip_rows=row) for size, row in zip(sizes, rows, strict=True))
-    peak = max((strip_memory_bytes(size, row) for size, row in zip(sizes, rows, strict=True)), default=0)
-    return WorkPlan(workers=1, strips=strips, peak_memory_bytes=PROCESS_BYTES + threads * peak)
+    return replace(plan, workers=1)
 
 
-def _check_frame_counts(sizes: list[JobSize]) -> None:
+def _plan_strips(
+    sizes: list[JobSize], limit_bytes: int, processes_bytes: int, parallel: int, strip_rows: int | None
+) -> WorkPlan | None:
+    """Choose strip heights so that `parallel` strips fit beside processes; ``None`` if even the smallest do not."""
     most = max((size.n_frames for size in sizes), default=0)
     if most > MAX_FRAMES:
         raise PlanError(f"{most} frames in one group: at most {MAX_FRAMES} can be combined; split the folder")
+    rows = [_strip_rows(size, (limit_bytes - processes_bytes) // parallel, strip_rows) for size in sizes]
+    if not all(rows):
+        return None
+    strips = tuple(StripPlan(height=size.height, strip_rows=row) for size, row in zip(sizes, rows, strict=True))
+    peak = max((strip_memory_bytes(size, row) for size, row in zip(sizes, rows, strict=True)), default=0)
+    return WorkPlan(workers=parallel, strips=strips, peak_memory_bytes=processes_bytes + parallel * peak)
 
 
 def _too_little_memory(
@@ -244,11 +204,10 @@ def _too_little_memory(
     """Name the limit that would do: `processes_bytes`, and `strips` of the smallest strips of the largest job."""
     least = [strip_memory_bytes(size, _least_rows(size, strip_rows)) for size in sizes]
     worst = sizes[least.index(max(least))]
-    needed = _mib(processes_bytes + strips * max(least))
+    limit, needed = (f"{-(-n // 2**20)} MiB" for n in (limit_bytes, processes_bytes + strips * max(least)))
     return PlanError(
-        f"compute.memory_limit {_mib(limit_bytes)} is too small: {worst.n_frames} frames of "
-        f"{worst.width} x {worst.height} need at least {needed} {about}; "
-        f"set memory_limit to {needed} or more"
+        f"compute.memory_limit {limit} is too small: {worst.n_frames} frames of {worst.width} x {worst.height} "
+        f"need at least {needed} {about}; set memory_limit to {needed} or more"
     )
 
 
@@ -273,7 +232,3 @@ def _strip_rows(size: JobSize, budget: int, asked: int | None) -> int:
     while target > size.row_step and strip_memory_bytes(size, target) > budget:
         target = max(size.row_step, target // 2 // size.row_step * size.row_step)
     return min(target, -(-size.height // size.row_step) * size.row_step)
-
-
-def _mib(n_bytes: int) -> str:
-    return f"{-(-n_bytes // 2**20)} MiB"

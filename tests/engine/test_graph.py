@@ -20,11 +20,11 @@ import naive
 from ostcal.engine import tasks
 from ostcal.engine.driver import Failure, connected, run_tasks
 from ostcal.engine.execution import Execution
-from ostcal.engine.graph import Progress, run_graph, total_bytes
+from ostcal.engine.graph import Progress, run_graph
 from ostcal.engine.levels import DarkModel
 from ostcal.engine.rejection import RejectionMethod, SeriesNoise, SigmaClip, WinsorizedSigmaClip
 from ostcal.engine.tasks import FlatTreatment, JobResult, MasterJob, Prepared
-from ostcal.engine.tiling import StripPlan
+from ostcal.engine.tiling import Batch, StripPlan
 from ostcal.errors import OstcalError
 from support import strategies
 from support.memory_stack import BrokenStack, MemoryStack, NpySink, RefuseToFinish, keep_result
@@ -135,7 +135,9 @@ def run(
         results=dict(zip((job.name for job in jobs), results, strict=True)),
         planes=planes,
         progress=progress,
-        total=total_bytes(jobs),
+        total=sum(
+            job.row_bytes * HEIGHT * (1 if job.flat is None or job.flat.scaling == "none" else 2) for job in jobs
+        ),
     )
 
 
@@ -355,7 +357,7 @@ def test_float64_frames_count_eight_bytes_a_sample(bench: Bench) -> None:
     encoding = strategies.FLOAT_ENCODINGS["float64"]
     job = bench.jobs()[0]
     job = replace(job, stack=MemoryStack(np.ones((3, HEIGHT, WIDTH)), encoding))
-    assert total_bytes([job]) == 3 * HEIGHT * WIDTH * 8
+    assert job.row_bytes == 3 * WIDTH * 8
 
 
 @pytest.mark.parametrize("scaling", ["mean", "median", "none"])
@@ -399,9 +401,10 @@ def test_tasks_of_a_flat_may_run_again_when_it_is_done(bench: Bench) -> None:
     levels = done.results["flat"].normalization_levels
     before = flat.sink.read_rows(0, HEIGHT)
     prepared = Prepared(noise=done.results["flat"].noise, levels=done.results["flat"].levels)
-    tasks.normalise_strip(flat, 0, 16, levels)
-    tasks.combine_strip(flat, 0, 16, prepared)
-    tasks.normalise_strip(flat, 0, 16, levels)
+    first = Batch(start=0, stop=16, strip_rows=16)
+    tasks.normalise_batch(flat, first, levels)
+    tasks.combine_batch(flat, first, prepared)
+    tasks.normalise_batch(flat, first, levels)
     assert flat.sink.read_rows(0, HEIGHT).tobytes() == before.tobytes()
 
 
