@@ -36,7 +36,7 @@ class Correction:
     dark_rate: NDArray[np.float32] | None = None
 
     def rows(self, start: int, stop: int) -> Correction:
-        """Give the correction of some rows."""
+        """Return the correction of some rows."""
         offset = None if self.dark_offset is None else self.dark_offset[start:stop]
         rate = None if self.dark_rate is None else self.dark_rate[start:stop]
         return replace(self, dark_offset=offset, dark_rate=rate)
@@ -58,7 +58,7 @@ class BlockPlanes:
         )
 
     def rows(self, start: int, stop: int) -> BlockPlanes:
-        """Give some rows, as views."""
+        """Return some rows, as views."""
         return BlockPlanes(master=self.master[start:stop], n_used=self.n_used[start:stop], std=self.std[start:stop])
 
 
@@ -92,23 +92,9 @@ def combine_block(
 ) -> BlockResult:
     """Combine a block of samples pixel by pixel.
 
-    Parameters
-    ----------
-    block : (n_frames, rows, width) uint16, float32 or float64
-        Raw samples as `FrameStack.read_rows` delivers them.
-    encoding : SampleEncoding
-        How raw samples become ADU.
-    method : RejectionMethod
-    noise : SeriesNoise
-        Noise and step of the series, for methods whose spread has a floor.
-    correction : Correction, optional
-        Dark subtraction and scaling of every frame before rejection (flats).
-    planes : BlockPlanes, optional
-        Where the result is to lie; then `low` and `high` are not given.
-
-    Returns
-    -------
-    BlockResult
+    `block` has raw samples as `FrameStack.read_rows` delivers them, (n_frames, rows, width) uint16, float32 or float64.
+    `noise` is that of the series, for methods whose spread has a floor. A `correction` is applied to every frame before
+    rejection (flats). With `planes`, the result lies there, and `low` and `high` are empty.
     """
     n, rows, width = block.shape
     rule = method.resolved(n).rule(noise)
@@ -122,19 +108,20 @@ def combine_block(
         std=planes.std.reshape(-1),
         low=low.reshape(-1),
         high=high.reshape(-1),
+        rejected=rejected,
     )
     network = kernels.sorting_network(n)
     invalid = 0
     if encoding.is_integer and correction is None:
         combine_words = kernels.average_words if rule.is_average else kernels.combine_words
-        combine_words(samples, coding_of(encoding), network, rule, out, rejected)
+        combine_words(samples, coding_of(encoding), network, rule, out)
     elif encoding.is_integer and correction is not None:
         combine_corrected = kernels.average_corrected if rule.is_average else kernels.combine_corrected
         how = _corrected(encoding, correction, rows * width)
-        invalid = combine_corrected(samples, how, network, rule, out, rejected)
+        invalid = combine_corrected(samples, how, network, rule, out)
     else:
         samples = samples if correction is None else corrected(samples, encoding, correction)
-        invalid = kernels.combine_floats(samples, network, rule, out, rejected)
+        invalid = kernels.combine_floats(samples, network, rule, out)
     return BlockResult(
         master=planes.master,
         n_used=planes.n_used,

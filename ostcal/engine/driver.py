@@ -69,12 +69,7 @@ class Part:
 def run_parts(executor: Executor, parts: Sequence[Part], finished: Callable[[Key], None]) -> list[Any]:
     """Run parts; return the result of each, or its `Failure`.
 
-    Parameters
-    ----------
-    executor : Executor
-    parts : sequence of Part
-    finished : callable
-        Called once for every task that ended, with its key as it is without the suffix.
+    `finished` is called once for every task that ended, with its key as it is without the suffix.
     """
     results = _Run(executor, parts, finished).results()
     return [results[part.name] for part in parts]
@@ -194,23 +189,15 @@ def opened(execution: Execution) -> Iterator[Executor]:
 def connected(execution: Execution) -> Iterator[Execution]:
     """Keep one cluster for all graphs of a run; yield the execution with it and the workers that it has.
 
-    Threads and processes are yielded unchanged.
-
-    Raises
-    ------
-    OstcalError
-        If there is no cluster, or its workers cannot be used.
+    Threads and processes are yielded unchanged. Raise `OstcalError` if there is no cluster, or its workers cannot be
+    used.
     """
     if execution.scheduler != "distributed":
         yield execution
         return
     with opened(execution) as executor:
-        yield replace(
-            execution,
-            workers=executor.workers,
-            threads_per_worker=executor.threads_per_worker,
-            executor=executor,
-        )
+        threads = executor.threads_per_worker
+        yield replace(execution, workers=executor.workers, threads_per_worker=threads, executor=executor)
 
 
 def run_tasks(
@@ -221,19 +208,8 @@ def run_tasks(
 ) -> list[Any]:
     """Call a function for each item, independently; return the result of each, or its `Failure`.
 
-    Parameters
-    ----------
-    function : callable (item) -> Any
-        Must be picklable, as items and results must.
-    items : sequence
-    execution : Execution
-    on_done : callable (index), optional
-        Called for every item that is done, in any order.
-
-    Raises
-    ------
-    OstcalError
-        If there is no cluster, its workers cannot be used, or it is lost on the way.
+    Function, items and results must be picklable. `on_done` is called with the index of every item that is done, in any
+    order. Raise `OstcalError` if there is no cluster, its workers cannot be used, or it is lost on the way.
     """
 
     def part_of(index: int, item: Any) -> Part:

@@ -134,13 +134,7 @@ class Execution:
         return self.scheduler == "distributed" and bool(self.address or self.scheduler_file or self.cluster)
 
     def check(self) -> None:
-        """Refuse what contradicts itself.
-
-        Raises
-        ------
-        ConfigError
-            If more than one way to a cluster is given, or certificates where none are used.
-        """
+        """Raise `ConfigError` if more than one way to a cluster is given, or certificates where none are used."""
         given = {"address": self.address, "scheduler_file": self.scheduler_file, "cluster": self.cluster}
         named = [f"compute.{name}" for name, value in given.items() if value is not None]
         if len(named) > 1:

@@ -35,19 +35,16 @@ class NoiseCells:
 
 
 def noise_rows(height: int) -> list[int]:
-    """Give the rows that are measured: all of a small sensor, else 64 spread evenly."""
+    """Return the rows that are measured: all of a small sensor, else 64 spread evenly."""
     if height <= SAMPLED_ROWS:
         return list(range(height))
     return [(2 * i + 1) * height // (2 * SAMPLED_ROWS) for i in range(SAMPLED_ROWS)]
 
 
 def row_cells(samples: NDArray[Any]) -> NoiseCells:
-    """Measure one row of all frames.
+    """Measure one row of all frames, (n_frames, width) int32 or float, in ADU.
 
-    Parameters
-    ----------
-    samples : (n_frames, width) int32 or float
-        ADU; cells with a sample that is not finite are left out.
+    Cells with a sample that is not finite are left out.
     """
     width = samples.shape[1]
     cell = min(CELL_PIXELS, width)
@@ -84,7 +81,7 @@ def _cell_sums(samples: NDArray[Any], cell: int) -> NDArray[Any]:
 
 
 def merge_cells(cells: Iterable[NoiseCells], n_frames: int) -> SeriesNoise:
-    """Give the noise of a series from all its measured rows."""
+    """Return the noise of a series from all its measured rows."""
     rows = list(cells)
     values = np.sort(np.concatenate([row.sums for row in rows]))
     step = 1.0 if all(row.whole_numbers for row in rows) else 0.0

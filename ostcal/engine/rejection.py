@@ -163,10 +163,8 @@ class RejectionMethod(ABC):
 def exact_threshold(value: Fraction | float | int | str) -> Fraction:
     """Return a threshold as the decimal that was written: 2.7 is 27/10.
 
-    Raises
-    ------
-    PlanError
-        If it is not positive, above 1000 or has more than four decimals (products would leave 64-bit integers).
+    Raise `PlanError` if it is not positive, above 1000 or has more than four decimals (products would leave 64-bit
+    integers).
     """
     exact = value if isinstance(value, Fraction) else Fraction(str(value))
     in_range = 0 < exact <= MAX_THRESHOLD and exact * exact.denominator**2 <= 3_000_000_000

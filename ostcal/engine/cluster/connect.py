@@ -34,12 +34,8 @@ set for clusters started here; elsewhere `driver.py` submits again what was cond
 def cluster_client(execution: Execution) -> Iterator[Any]:
     """Connect to the cluster of an execution, or start it and close it at the end; yields a `distributed.Client`.
 
-    Raises
-    ------
-    ConfigError
-        If the cluster's class, its arguments or the certificates cannot be used.
-    OstcalError
-        If nothing answers.
+    Raise `ConfigError` if the cluster's class, its arguments or the certificates cannot be used, and `OstcalError` if
+    nothing answers.
     """
     execution.check()
     address, label = execution.address, f"compute.address {execution.address}"
@@ -72,13 +68,7 @@ def _running_cluster(address: str, label: str, tls: TlsFiles | None) -> Iterator
 
 
 def address_in_file(path: str) -> str:
-    """Return the address in a file that ``dask scheduler --scheduler-file`` wrote.
-
-    Raises
-    ------
-    OstcalError
-        If there is no such file, or it holds no address.
-    """
+    """Return the address in a file that ``dask scheduler --scheduler-file`` wrote; raise `OstcalError` without one."""
     try:
         with open(path, "rb") as file:
             data = json.loads(file.read(_MAX_SCHEDULER_FILE_BYTES))
@@ -138,18 +128,7 @@ def _started_cluster(wanted: ClusterClass, execution: Execution) -> Iterator[Any
 
 
 def cluster_class(name: str) -> Any:
-    """Find the class of a cluster by its name.
-
-    Parameters
-    ----------
-    name : str
-        ``module.Class``.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such class, or it is none of a cluster.
-    """
+    """Find the class of a cluster by its name, ``module.Class``; raise `ConfigError` if it is none of a cluster."""
     label = f"compute.cluster.class {name}"
     module_name, _, class_name = name.rpartition(".")
     if not module_name:

@@ -42,14 +42,8 @@ _PLUGIN_NAME = "ostcal"
 def cluster_executor(execution: Execution) -> Iterator[ClusterExecutor]:
     """Connect to a cluster or start one, and check its workers.
 
-    Raises
-    ------
-    ConfigError
-        If the cluster's class, its arguments or the certificates cannot be used.
-    StorageError
-        If a worker does not see the directories.
-    OstcalError
-        If nothing answers, no worker comes, or the workers' versions differ.
+    Raise what `cluster_client` does, `StorageError` if a worker does not see the directories, and `OstcalError` if no
+    worker comes or the workers' versions differ.
     """
     with cluster_client(execution) as client:
         _wait_for_workers(client, execution.worker_wait_s)
@@ -65,15 +59,9 @@ def cluster_executor(execution: Execution) -> Iterator[ClusterExecutor]:
 
 
 class ClusterExecutor:
-    """A cluster that is ready for work; an `ostcal.engine.execution.Executor`.
+    """A cluster that is ready for work, with the reports of its workers; an `ostcal.engine.execution.Executor`.
 
-    Parameters
-    ----------
-    client : distributed.Client
-    reports : sequence of WorkerReport
-        Of the workers that there are.
-    worker_wait_s : float
-        Longest wait for a worker when none is left.
+    It waits `worker_wait_s` for a worker when none is left.
     """
 
     window: int | None = WINDOW_TASKS
@@ -93,17 +81,15 @@ class ClusterExecutor:
 
     def submit(self, graph: Graph, ends: Sequence[Key]) -> None:
         """Send a graph to the scheduler."""
-        futures = dict(zip(graph, self.client.get(graph, list(graph), sync=False), strict=True))
-        self._futures |= futures
+        futures = self.client.get(graph, list(graph), sync=False)
+        self._futures.update(zip(graph, futures, strict=True))
         self._ends.update(ends)
-        self._completed.update(futures.values())
+        self._completed.update(futures)
 
     def work(self, ended: Callable[[Key, Any], None]) -> None:
         """Wait until tasks have ended; a task is lost when Dask gave it up because workers died with it."""
         batch = self._completed.next_batch()
-        if any(
-            future.key in self._ends for future in batch
-        ):  # their results are fetched, which is better done together
+        if any(future.key in self._ends for future in batch):  # results are better fetched together
             deadline = time.monotonic() + _FETCH_S
             while time.monotonic() < deadline and not self._completed.is_empty():
                 time.sleep(_FETCH_S / 10)
@@ -120,9 +106,8 @@ class ClusterExecutor:
         batch = [future for future in batch if future not in lost]
         whole = [future for future in batch if future.key in self._ends and future.status != "error"]
         try:
-            results = dict(
-                zip([future.key for future in whole], self.client.gather(whole) if whole else [], strict=True)
-            )
+            values = self.client.gather(whole) if whole else []
+            results = {future.key: value for future, value in zip(whole, values, strict=True)}
         except (KilledWorker, CancelledError):  # so did one while it was fetched, for the last time; its future says so
             lost, batch = [*lost, *batch], []
         self._completed.update(lost)
@@ -230,14 +215,8 @@ def _ask_workers(client: Any, execution: Execution) -> list[WorkerReport]:
                 worker_checks.write_token(directory, token)
             except OSError as error:
                 raise StorageError(f"{directory}: files cannot be written there ({error.strerror or error})") from error
-        answers = client.run(
-            worker_checks.report_of_worker,
-            directory,
-            token,
-            execution.input_dirs,
-            execution.prepare,
-            on_error="return",
-        )
+        arguments = (directory, token, execution.input_dirs, execution.prepare)
+        answers = client.run(worker_checks.report_of_worker, *arguments, on_error="return")
         reports: dict[str, WorkerReport] = {}
         for address, answer in answers.items():
             if isinstance(answer, WorkerReport):
@@ -292,13 +271,8 @@ def _check_reports(reports: Mapping[str, WorkerReport], directory: str | None) -
 class WorkerSettings(WorkerPlugin):  # type: ignore[misc]
     """What every worker does when it joins a run, and when it leaves it.
 
-    Parameters
-    ----------
-    versions : dict
-        Of the coordinator; a worker that joins later with others goes away again.
-    log_level : int
-    prepare : callable, optional
-        Called on the worker before its first task.
+    A worker that joins later with other versions than those of the coordinator leaves again. `prepare` is called on the
+    worker before its first task.
     """
 
     def __init__(self, versions: dict[str, str], log_level: int, prepare: Callable[[], None] | None = None) -> None:

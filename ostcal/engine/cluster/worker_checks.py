@@ -88,18 +88,9 @@ def report_of_worker(
     prepare: Callable[[], None] | None = None,
     dask_worker: Any = None,
 ) -> WorkerReport:
-    """Read the coordinator's token, look at the input directories, write a token; runs on a worker.
+    """Read the coordinator's token in `output_dir`, look at the input directories, write a token; runs on a worker.
 
-    Parameters
-    ----------
-    output_dir : str or None
-    token : str
-        Name of the coordinator's file in it, which holds its own name.
-    input_dirs : tuple of str
-    prepare : callable, optional
-        Called there; an error of it says what cannot be used.
-    dask_worker : distributed.Worker
-        Passed by Dask, which knows the argument by its name.
+    An error of `prepare`, which is called there, says what cannot be used. Dask passes `dask_worker` by its name.
     """
     own_token = f"{token}-{uuid.uuid4().hex}"
     unseen = [f"{path} is not there" for path in input_dirs if not os.path.isdir(path)]
@@ -127,23 +118,14 @@ def report_of_worker(
 
 
 def write_token(directory: str, name: str) -> None:
-    """Write a file that holds its own name.
-
-    Raises
-    ------
-    OSError
-        If that is not possible.
-    """
+    """Write a file that holds its own name; raise `OSError` if that is not possible."""
     Path(directory, name).write_text(name, encoding="ascii")
 
 
 def sees_token(directory: str, name: str, wait_s: float = TOKEN_WAIT_S) -> bool:
     """Return whether a token is there, which may take seconds on a network file system.
 
-    Raises
-    ------
-    OSError
-        If it is there and cannot be read.
+    Raise `OSError` if it is there and cannot be read.
     """
     deadline = time.monotonic() + wait_s
     while True:
@@ -176,14 +158,7 @@ def apply_environment() -> None:
 
 
 class LogSender(logging.Handler):
-    """Sends the log lines of a worker to all who subscribe to a topic.
-
-    Parameters
-    ----------
-    worker : distributed.Worker
-        Its `log_event` may be called by any thread.
-    topic : str
-    """
+    """Sends the log lines of a `distributed.Worker`, from any thread, to all who subscribe to a topic."""
 
     def __init__(self, worker: Any, topic: str) -> None:
         super().__init__()

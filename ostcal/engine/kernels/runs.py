@@ -14,20 +14,22 @@ from numpy.typing import NDArray
 from ostcal.compiling import inlined, kernel
 from ostcal.engine.kernels.network import TILE
 from ostcal.engine.kernels.samples import copy
-from ostcal.engine.rejection import METHOD_MINMAX, METHOD_PERCENTILE, METHOD_WINSORIZED, Rule
+from ostcal.engine.rejection import METHOD_MINMAX, METHOD_PERCENTILE, METHOD_SIGMA_CLIP, METHOD_WINSORIZED, Rule
 
 SLACK = 1.0 + 1e-9
 """Limits of floats are this much wider: ties of scaled data stay."""
 
 
 class Planes(NamedTuple):
-    """Where results go, each (n_pixels,): float32, `n_used` uint16; `low` and `high` may be empty."""
+    """Where results go: planes of (n_pixels,), float32, `n_used` uint16; `low` and `high` may be empty."""
 
     master: NDArray[np.float32]
     n_used: NDArray[np.uint16]
     std: NDArray[np.float32]
     low: NDArray[np.float32]
     high: NDArray[np.float32]
+    rejected: NDArray[np.int64]
+    """(n_frames,): the samples outside the kept range are added to what is there."""
 
 
 class Pixel(NamedTuple):
@@ -97,6 +99,20 @@ def trim_ordered(tile: NDArray[Any], x: int, lo: int, hi: int, pixel: Pixel, rul
             hi - n * rule.high_numerator // rule.high_denominator,
         )
     return lo, hi
+
+
+def trim_with(trim_by_spread: Callable[..., Any], trim_by_std: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the trim of any method, for `clip_with`, from those of sigma clipping."""
+
+    @inlined
+    def trim(tile: NDArray[Any], x: int, lo: int, hi: int, pixel: Pixel, rule: Rule) -> tuple[int, int]:
+        if rule.method != METHOD_SIGMA_CLIP:
+            return trim_ordered(tile, x, lo, hi, pixel, rule)
+        if rule.spread_is_mad or rule.spread_is_modelled:
+            return trim_by_spread(tile, x, lo, hi, pixel, rule)  # type: ignore[no-any-return]
+        return trim_by_std(tile, x, lo, hi, pixel, rule)  # type: ignore[no-any-return]
+
+    return trim
 
 
 @inlined
