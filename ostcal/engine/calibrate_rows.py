@@ -95,8 +95,7 @@ class Calibration:
         if self.repair is not None:
             bad = self._bad(strip, values)
             values, _ = _from_neighbours(values, bad, strip.inner, self.repair.step)
-        inner: NDArray[np.float32] = values[strip.inner]
-        return inner
+        return values[strip.inner]
 
     def uncertainty(self, start: int, stop: int) -> NDArray[np.float32]:
         """Return the standard deviation of calibrated rows: (stop - start, width) float32; NaN where there is no value.
@@ -106,7 +105,11 @@ class Calibration:
         """
         strip = self._strip(start, stop)
         values = _calibrated(strip.science, strip.dark, strip.flat, math.inf)
-        variance = self._raw_variance(strip) + _error_variance(self.dark, strip.top, strip.bottom)
+        masters = np.zeros((1, 1), np.float32)
+        for term in self.dark:
+            if term.error is not None:
+                masters = masters + np.square(np.float32(term.weight) * term.error.read_rows(strip.top, strip.bottom))
+        variance = self._raw_variance(strip) + masters
         if self.flat is not None:
             variance /= strip.flat * strip.flat
             if self.flat.error is not None:
@@ -233,14 +236,6 @@ def _weighted_sum(terms: tuple[Term, ...], start: int, stop: int) -> NDArray[np.
     # In float64: 30 times a dark minus 29 times a bias loses digits that float32 does not have.
     total = sum(np.float64(term.weight) * term.plane.read_rows(start, stop) for term in terms)
     return np.asarray(total, np.float32)
-
-
-def _error_variance(terms: tuple[Term, ...], start: int, stop: int) -> NDArray[np.float32]:
-    total = np.zeros((1, 1), np.float32)
-    for term in terms:
-        if term.error is not None:
-            total = total + np.square(np.float32(term.weight) * term.error.read_rows(start, stop))
-    return total
 
 
 def _from_neighbours(

@@ -17,23 +17,16 @@ _NO_NOISE = SeriesNoise()
 
 @dataclass(frozen=True, kw_only=True)
 class Correction:
-    """What is done to the samples of flats before rejection: ``(x - offset - rate * exposure_i) * scale_i``.
-
-    Attributes
-    ----------
-    scale : (n_frames,) float64
-        Factor that brings each frame to the common level.
-    exposure_time_s : (n_frames,) float64
-    dark_offset : (rows, width) float32 or None
-        Bias or dark in ADU; none is zero.
-    dark_rate : (rows, width) float32 or None
-        Dark current in ADU/s; none is zero.
-    """
+    """What is done to the samples of flats before rejection: ``(x - offset - rate * exposure_i) * scale_i``."""
 
     scale: NDArray[np.float64]
+    """(n_frames,): factor that brings each frame to the common level."""
     exposure_time_s: NDArray[np.float64]
+    """(n_frames,)."""
     dark_offset: NDArray[np.float32] | None = None
+    """(rows, width): bias or dark in ADU; none is zero."""
     dark_rate: NDArray[np.float32] | None = None
+    """(rows, width): dark current in ADU/s; none is zero."""
 
     def rows(self, start: int, stop: int) -> Correction:
         """Return the correction of some rows."""

@@ -82,51 +82,34 @@ class TlsFiles:
 
 @dataclass(frozen=True, kw_only=True)
 class Execution:
-    """Where work runs.
-
-    Attributes
-    ----------
-    scheduler : {"threads", "processes", "distributed"}
-    workers : int
-        Threads or processes of this computer, or workers that are asked of `cluster`.
-    address : str or None
-        ``tcp://host:8786`` or ``tls://host:8786`` of a Dask scheduler.
-    scheduler_file : str or None
-        The file that ``dask scheduler --scheduler-file`` wrote.
-    cluster : ClusterClass or None
-        A cluster that is started for the run and closed with it.
-    tls : TlsFiles or None
-        For a ``tls://`` address, or the cluster to be started.
-    memory_limit_bytes : int or None
-        Of a single worker where `scheduler` is ``distributed``, else of all processes together.
-    worker_wait_s : float
-        How long to wait for a worker of a cluster, which may be in a queue: for the first, and when none is left.
-    threads_per_worker : int
-        Strips that one process has in work at a time: 1, or what `ostcal.engine.driver.connected` found on the cluster.
-    output_dir : str or None
-        Directory of the masters: every worker of a cluster must see it, and its disk must have room.
-    input_dirs : tuple of str
-        Directories that every worker of a cluster must see.
-    prepare : callable, optional
-        Called once in every process that works for this one, before its first task; picklable. On a cluster its errors
-        say that a worker cannot be used.
-    executor : Executor or None
-        The cluster that `ostcal.engine.driver.connected` has opened for several graphs.
-    """
+    """Where work runs."""
 
     scheduler: Scheduler = "threads"
     workers: int = 1
+    """Threads or processes of this computer, or workers that are asked of `cluster`."""
     address: str | None = None
+    """``tcp://host:8786`` or ``tls://host:8786`` of a Dask scheduler."""
     scheduler_file: str | None = None
+    """The file that ``dask scheduler --scheduler-file`` wrote."""
     cluster: ClusterClass | None = None
+    """A cluster that is started for the run and closed with it."""
     tls: TlsFiles | None = None
+    """For a ``tls://`` address, or the cluster to be started."""
     memory_limit_bytes: int | None = None
+    """Of a single worker where `scheduler` is ``distributed``, else of all processes together."""
     worker_wait_s: float = 60.0
+    """How long to wait for a worker of a cluster, which may be in a queue: for the first, and when none is left."""
     threads_per_worker: int = 1
+    """Strips that one process has in work at a time: 1, or what `driver.connected` found on the cluster."""
     output_dir: str | None = None
+    """Directory of the masters: every worker of a cluster must see it, and its disk must have room."""
     input_dirs: tuple[str, ...] = ()
+    """Directories that every worker of a cluster must see."""
     prepare: Callable[[], None] | None = None
+    """Called once in every process that works for this one, before its first task; picklable. On a cluster its errors
+    say that a worker cannot be used."""
     executor: Executor | None = field(default=None, compare=False, repr=False)
+    """The cluster that `driver.connected` has opened for several graphs."""
 
     @property
     def is_remote(self) -> bool:

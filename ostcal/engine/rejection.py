@@ -133,9 +133,9 @@ class RejectionMethod(ABC):
     """Whether it rejects so many samples of every pixel, so that their share says nothing of the frames."""
 
     @classmethod
-    @abstractmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Self:
-        """Return the method with the values of its keys."""
+        """Return the method with the values of its keys, which one without keys ignores."""
+        return cls()
 
     @abstractmethod
     def rule(self, noise: SeriesNoise) -> Rule:
@@ -454,11 +454,6 @@ class Median(RejectionMethod):
     name = "median"
     combined_as = "median"
 
-    @classmethod
-    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
-        """Return the method, which has no keys."""
-        return cls()
-
     def rule(self, noise: SeriesNoise) -> Rule:
         """Return the numbers for the kernels."""
         return Rule(method=METHOD_MEDIAN, max_passes=0)
@@ -469,11 +464,6 @@ class NoRejection(RejectionMethod):
     """The plain mean of all samples."""
 
     name = "none"
-
-    @classmethod
-    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
-        """Return the method, which has no keys."""
-        return cls()
 
     def rule(self, noise: SeriesNoise) -> Rule:
         """Return the numbers for the kernels."""

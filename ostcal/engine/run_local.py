@@ -37,12 +37,8 @@ class LocalExecutor:
 
     def work(self, ended: Callable[[Key, Any], None]) -> None:
         """Run all that was submitted; when a process dies, everything that has not ended is lost."""
-
-        def task_ended(key: Key, result: Any, graph: Any, state: Any, worker: Any) -> None:
-            ended(key, result)
-
         # Dask's callbacks of a run: at its start, with its first state, before and after a task, at its end.
-        callbacks = [(None, None, None, task_ended, None)]
+        callbacks = [(None, None, None, lambda key, result, *_: ended(key, result), None)]
         if self._execution.scheduler == "threads":
             import dask.threaded
 

@@ -219,8 +219,7 @@ class Workspace(threading.local):
     """Arrays of a thread, reused from strip to strip: fresh pages cost 1 s of CPU for 40 frames of 61 MP."""
 
     def __init__(self) -> None:
-        self._block = np.empty(0, np.uint8)
-        self._planes = np.empty(0, np.uint8)
+        self._block = self._planes = np.empty(0, np.uint8)
 
     def block(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
         """Return an array for samples."""
@@ -317,23 +316,19 @@ def combine_strip(job: MasterJob, start: int, stop: int, prepared: Prepared) -> 
     correction = None if job.flat is None else _correction(job.flat, start, stop, prepared.levels)
     if job.memory is None:
         return _combine_strip(job, start, stop, prepared.noise, correction)[0]
-    key = _strip_key(start, stop, prepared.noise, correction)
+    # The key digests what is known only when a strip is combined: noise, scales, and the rows of darks.
+    noise = prepared.noise
+    digest = hashlib.sha256(f"{start}-{stop} {noise.noise_adu.hex()} {noise.step_adu.hex()}".encode("ascii"))
+    if correction is not None:
+        for values in (correction.scale, correction.exposure_time_s, correction.dark_offset, correction.dark_rate):
+            digest.update(b"none" if values is None else np.ascontiguousarray(values).data)
+    key = digest.hexdigest()
     kept = job.memory.recall(start, key)
     if kept is not None:
         return kept
-    result, checksums = _combine_strip(job, start, stop, prepared.noise, correction)
+    result, checksums = _combine_strip(job, start, stop, noise, correction)
     job.memory.remember(start, key, result, checksums)
     return result
-
-
-def _strip_key(start: int, stop: int, noise: SeriesNoise, correction: Correction | None) -> str:
-    """Return a digest of what is known only when a strip is combined: noise, scales, and the rows of darks."""
-    digest = hashlib.sha256(f"{start}-{stop} {noise.noise_adu.hex()} {noise.step_adu.hex()}".encode("ascii"))
-    if correction is not None:
-        rows = (correction.scale, correction.exposure_time_s, correction.dark_offset, correction.dark_rate)
-        for values in rows:
-            digest.update(b"none" if values is None else np.ascontiguousarray(values).data)
-    return digest.hexdigest()
 
 
 def _combine_strip(

@@ -46,7 +46,6 @@ def cluster_executor(execution: Execution) -> Iterator[ClusterExecutor]:
     worker comes or the workers' versions differ.
     """
     with cluster_client(execution) as client:
-        _wait_for_workers(client, execution.worker_wait_s)
         reports = _prepare_workers(client, execution)
         executor = ClusterExecutor(client, reports, execution.worker_wait_s)
         try:
@@ -156,9 +155,14 @@ class ClusterExecutor:
 # ---- before work ----
 
 
-def _wait_for_workers(client: Any, wait_s: float) -> None:
-    """Wait for the first worker; a cluster of a queue may take its time."""
-    address, deadline = client.scheduler.address, time.monotonic() + wait_s
+def _prepare_workers(client: Any, execution: Execution) -> list[WorkerReport]:
+    """Wait for the first worker, check scheduler and workers, and send workers their settings; return their reports.
+
+    A cluster of a queue may take its time. A worker that dies meanwhile reports nothing and is not counted; one that
+    comes later checks itself.
+    """
+    address, wait_s = client.scheduler.address, execution.worker_wait_s
+    deadline = time.monotonic() + wait_s
     if not client.nthreads():
         logger.info("waiting up to %g s for a worker of %s", wait_s, address)
     while not client.nthreads():
@@ -168,19 +172,18 @@ def _wait_for_workers(client: Any, wait_s: float) -> None:
                 "start workers (dask worker ADDRESS), or wait longer with compute.worker_wait"
             )
         time.sleep(0.1)
-
-
-def _prepare_workers(client: Any, execution: Execution) -> list[WorkerReport]:
-    """Check the scheduler and the workers, and send workers their settings; return what they report.
-
-    A worker that dies meanwhile reports nothing and is not counted; one that comes later checks itself.
-    """
-    _check_scheduler(client)
+    # The scheduler reads the graph too.
+    if client.run_on_scheduler(importlib.util.find_spec, _PACKAGE) is None:
+        raise OstcalError(
+            f"scheduler {address} cannot run ostcal: it is not installed there; install the same packages there as here"
+        )
+    own = worker_checks.own_versions()
+    severe, _ = worker_checks.version_differences(own, client.run_on_scheduler(worker_checks.own_versions))
+    if severe:
+        raise OstcalError(f"scheduler {address} has other versions: {', '.join(severe)}; install the same there")
     reports = _ask_workers(client, execution)
     client.subscribe_topic(_LOG_TOPIC, worker_checks.LogReceiver())
-    settings = WorkerSettings(
-        worker_checks.own_versions(), logging.getLogger(_PACKAGE).getEffectiveLevel(), execution.prepare
-    )
+    settings = WorkerSettings(own, logging.getLogger(_PACKAGE).getEffectiveLevel(), execution.prepare)
     for attempt in range(_ATTEMPTS):
         try:
             client.register_plugin(settings, name=_PLUGIN_NAME)
@@ -190,19 +193,6 @@ def _prepare_workers(client: Any, execution: Execution) -> list[WorkerReport]:
                 raise
             time.sleep(1.0)
     return reports
-
-
-def _check_scheduler(client: Any) -> None:
-    """Check that the scheduler, which reads the graph too, has the same packages."""
-    address = client.scheduler.address
-    if client.run_on_scheduler(importlib.util.find_spec, _PACKAGE) is None:
-        raise OstcalError(
-            f"scheduler {address} cannot run ostcal: it is not installed there; install the same packages there as here"
-        )
-    versions = client.run_on_scheduler(worker_checks.own_versions)
-    severe, _ = worker_checks.version_differences(worker_checks.own_versions(), versions)
-    if severe:
-        raise OstcalError(f"scheduler {address} has other versions: {', '.join(severe)}; install the same there")
 
 
 def _ask_workers(client: Any, execution: Execution) -> list[WorkerReport]:

@@ -123,20 +123,6 @@ def _sum_kept(tile: NDArray[Any], x: int, lo: int, hi: int, a: int, b: int, pixe
     return float_sums(tile, x, a, b, pixel.ref)
 
 
-@kernel
-def _count_valid(work: FloatWork, n_finite: int) -> None:
-    """Count the samples of every pixel that are not NaN; `n_finite` of the tile are not."""
-    plain, valid = work.plain, work.valid
-    n = plain.shape[0]
-    if n_finite == n * TILE:
-        valid[:] = n
-        return
-    valid[:] = 0
-    for i in range(n):
-        for x in range(TILE):
-            valid[x] += plain[i, x] == plain[i, x]
-
-
 @inlined
 def are_close(n: int, lowest: Any, highest: Any) -> Any:
     """Return whether sums of n float32 samples relative to the lowest, and of their squares, are exact in float64.
@@ -321,7 +307,13 @@ clip_by_std = clip_with(_trim_by_std, _sum_kept)
 @kernel
 def sort_and_sum(work: FloatWork, n_finite: int, network: NDArray[np.int32]) -> None:
     """Sort `work.tile`, of which `n_finite` samples are finite, and sum all of every pixel."""
-    _count_valid(work, n_finite)
+    plain, valid = work.plain, work.valid
+    n = plain.shape[0]
+    valid[:] = n if n_finite == n * TILE else 0
+    if n_finite < n * TILE:
+        for i in range(n):
+            for x in range(TILE):
+                valid[x] += plain[i, x] == plain[i, x]
     sort_columns(work.tile, network)
     _find_references(work)
     sum_float_tile(work.tile, work)

@@ -1,6 +1,6 @@
 """Runs of kept samples: the rejection loop, the methods that words and floats share, and what follows from a run.
 
-To add a method: a trim, one line in `trim_ordered`, and its declaration in ``ostcal/engine/rejection.py``.
+To add a method: a trim, one line in `trim_with`, and its declaration in ``ostcal/engine/rejection.py``.
 """
 
 from __future__ import annotations
@@ -51,14 +51,8 @@ def clip_with(trim: Callable[..., Any], sum_kept: Callable[..., Any]) -> Callabl
     """Return the kernel ``clip(work, width, rule)`` that rejects samples of a sorted tile, pass after pass.
 
     It visits those of the first `width` pixels for which `work.todo` is true. A pass that would keep fewer than
-    `rule.min_keep` samples is not applied and ends the passes.
-
-    Parameters
-    ----------
-    trim : kernel (tile, x, lo, hi, pixel, rule) -> (a, b)
-        Returns the run that a pass leaves of [lo, hi) in column `x`.
-    sum_kept : kernel (tile, x, lo, hi, a, b, pixel) -> (s1, s2)
-        Returns the sums of [a, b).
+    `rule.min_keep` samples is not applied and ends the passes. ``trim(tile, x, lo, hi, pixel, rule)`` returns the run
+    [a, b) that a pass leaves of [lo, hi) in column `x`; ``sum_kept(tile, x, lo, hi, a, b, pixel)`` returns its sums.
     """
 
     @kernel
@@ -85,32 +79,26 @@ def clip_with(trim: Callable[..., Any], sum_kept: Callable[..., Any]) -> Callabl
     return clip
 
 
-@inlined
-def trim_ordered(tile: NDArray[Any], x: int, lo: int, hi: int, pixel: Pixel, rule: Rule) -> tuple[int, int]:
-    """Return the run that a pass of a method other than sigma clipping leaves of column `x` of a sorted tile."""
-    if rule.method == METHOD_WINSORIZED:
-        return _trim_winsorized(tile, x, lo, hi, np.float64(pixel.ref), rule)
-    if rule.method == METHOD_MINMAX and hi - lo > 2:
-        return lo + rule.n_low, hi - rule.n_high
-    if rule.method == METHOD_PERCENTILE:
-        n = hi - lo
-        return (
-            lo + n * rule.low_numerator // rule.low_denominator,
-            hi - n * rule.high_numerator // rule.high_denominator,
-        )
-    return lo, hi
-
-
 def trim_with(trim_by_spread: Callable[..., Any], trim_by_std: Callable[..., Any]) -> Callable[..., Any]:
     """Return the trim of any method, for `clip_with`, from those of sigma clipping."""
 
     @inlined
     def trim(tile: NDArray[Any], x: int, lo: int, hi: int, pixel: Pixel, rule: Rule) -> tuple[int, int]:
-        if rule.method != METHOD_SIGMA_CLIP:
-            return trim_ordered(tile, x, lo, hi, pixel, rule)
-        if rule.spread_is_mad or rule.spread_is_modelled:
-            return trim_by_spread(tile, x, lo, hi, pixel, rule)  # type: ignore[no-any-return]
-        return trim_by_std(tile, x, lo, hi, pixel, rule)  # type: ignore[no-any-return]
+        if rule.method == METHOD_SIGMA_CLIP:
+            if rule.spread_is_mad or rule.spread_is_modelled:
+                return trim_by_spread(tile, x, lo, hi, pixel, rule)  # type: ignore[no-any-return]
+            return trim_by_std(tile, x, lo, hi, pixel, rule)  # type: ignore[no-any-return]
+        if rule.method == METHOD_WINSORIZED:
+            return _trim_winsorized(tile, x, lo, hi, np.float64(pixel.ref), rule)
+        if rule.method == METHOD_MINMAX and hi - lo > 2:
+            return lo + rule.n_low, hi - rule.n_high
+        if rule.method == METHOD_PERCENTILE:
+            n = hi - lo
+            return (
+                lo + n * rule.low_numerator // rule.low_denominator,
+                hi - n * rule.high_numerator // rule.high_denominator,
+            )
+        return lo, hi
 
     return trim
 
@@ -137,9 +125,11 @@ def median_of(tile: NDArray[Any], x: int, lo: int, hi: int, ref: float) -> float
 
 
 @kernel
-def _winsorized_sigma(tile: NDArray[Any], x: int, lo: int, hi: int, ref: float, m: float, floor: float) -> Any:
-    """Return the spread in ADU of the run [lo, hi) by winsorization about its median `m` (relative to `ref`)."""
+def _trim_winsorized(tile: NDArray[Any], x: int, lo: int, hi: int, ref: float, rule: Rule) -> tuple[int, int]:
+    """Return the run within k spreads of the median; the spread is that of samples winsorized about the median."""
     n = hi - lo
+    m = median_of(tile, x, lo, hi, ref)
+    floor, half_step = rule.floor_micro_adu / 1e6, rule.step_micro_adu / 2e6
     s1, s2 = float_sums(tile, x, lo, hi, ref)
     sigma = max(np.sqrt(max(0.0, n * s2 - s1 * s1)) / n, floor)
     for _ in range(50):
@@ -161,15 +151,6 @@ def _winsorized_sigma(tile: NDArray[Any], x: int, lo: int, hi: int, ref: float, 
         sigma = new
         if change <= limit:
             break
-    return sigma
-
-
-@kernel
-def _trim_winsorized(tile: NDArray[Any], x: int, lo: int, hi: int, ref: float, rule: Rule) -> tuple[int, int]:
-    """Return the run within k winsorized spreads of the median."""
-    half_step = rule.step_micro_adu / 2e6
-    m = median_of(tile, x, lo, hi, ref)
-    sigma = _winsorized_sigma(tile, x, lo, hi, ref, m, rule.floor_micro_adu / 1e6)
     low = m - (rule.low_numerator / rule.low_denominator * sigma + half_step) * SLACK
     high = m + (rule.high_numerator / rule.high_denominator * sigma + half_step) * SLACK
     while lo < hi and np.float64(tile[lo, x]) - ref < low:
