@@ -103,13 +103,26 @@ class Calibration:
         Photon noise, read noise and the noise of the masters, added in variance. An interpolated pixel has the median
         of its neighbours.
         """
+        if self.noise is None:
+            raise ValueError("an uncertainty needs the noise of the frame")
         strip = self._strip(start, stop)
         values = _calibrated(strip.science, strip.dark, strip.flat, math.inf)
+        variance: NDArray[np.float32] = strip.science - _weighted_sum(self.noise.zero, strip.top, strip.bottom)
+        variance = np.maximum(variance, np.float32(0))
+        variance /= np.float32(self.noise.gain_e_per_adu)
+        if self.noise.unlit_variance_adu2 is not None:
+            variance += np.float32(self.noise.unlit_variance_adu2)
+        else:  # read noise and dark current: variances follow the same line over exposure as levels
+            unlit = np.zeros(variance.shape, np.float32)
+            for term in self.dark:
+                if term.spread is not None:
+                    unlit += np.float32(term.weight) * np.square(term.spread.read_rows(strip.top, strip.bottom))
+            variance += np.maximum(unlit, np.float32(0))
         masters = np.zeros((1, 1), np.float32)
         for term in self.dark:
             if term.error is not None:
                 masters = masters + np.square(np.float32(term.weight) * term.error.read_rows(strip.top, strip.bottom))
-        variance = self._raw_variance(strip) + masters
+        variance = variance + masters
         if self.flat is not None:
             variance /= strip.flat * strip.flat
             if self.flat.error is not None:
@@ -162,22 +175,6 @@ class Calibration:
         bad |= np.isnan(values)
         bad &= ~(strip.science >= self.saturation_adu)
         return bad
-
-    def _raw_variance(self, strip: _Strip) -> NDArray[np.float32]:
-        if self.noise is None:
-            raise ValueError("an uncertainty needs the noise of the frame")
-        zero = _weighted_sum(self.noise.zero, strip.top, strip.bottom)
-        variance: NDArray[np.float32] = np.maximum(strip.science - zero, np.float32(0))
-        variance /= np.float32(self.noise.gain_e_per_adu)
-        if self.noise.unlit_variance_adu2 is not None:
-            variance += np.float32(self.noise.unlit_variance_adu2)
-            return variance
-        unlit = np.zeros(variance.shape, np.float32)
-        for term in self.dark:  # read noise and dark current: variances follow the same line over exposure as levels
-            if term.spread is not None:
-                unlit += np.float32(term.weight) * np.square(term.spread.read_rows(strip.top, strip.bottom))
-        variance += np.maximum(unlit, np.float32(0))
-        return variance
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,19 +52,17 @@ def cluster_client(execution: Execution) -> Iterator[Any]:
         yield client
 
 
-@contextmanager
-def _running_cluster(address: str, label: str, tls: TlsFiles | None) -> Iterator[Any]:
+def _running_cluster(address: str, label: str, tls: TlsFiles | None) -> Any:
+    """Connect to a scheduler; return the client, which is a context."""
     if address.startswith("tls://") and tls is None:
         raise ConfigError(f"{label}: certificates are needed; set compute.tls with the files ca, cert and key")
     try:
-        client = Client(address, timeout=CONNECT_TIMEOUT_S, security=_security(tls, "client"))
+        return Client(address, timeout=CONNECT_TIMEOUT_S, security=_security(tls, "client"))
     except (OSError, ValueError) as error:  # ValueError: an address of an unknown kind
         raise OstcalError(
             f"{label}: no Dask scheduler answered within {CONNECT_TIMEOUT_S} s ({error}); "
             "check the address and that the scheduler runs"
         ) from error
-    with client:
-        yield client
 
 
 def address_in_file(path: str) -> str:

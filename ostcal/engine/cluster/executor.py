@@ -35,7 +35,6 @@ _FETCH_S = 0.1
 """Time for which results are collected before they are fetched: one message there and back for all of them."""
 _LOG_TOPIC = "ostcal-log"
 _PACKAGE = "ostcal"
-_PLUGIN_NAME = "ostcal"
 
 
 @contextmanager
@@ -54,7 +53,7 @@ def cluster_executor(execution: Execution) -> Iterator[ClusterExecutor]:
             executor.close()
             with suppress(OSError, ValueError, TimeoutError):  # the cluster may have died meanwhile
                 if client.status == "running":  # a cluster that lives on needs no settings of this run
-                    client.unregister_worker_plugin(_PLUGIN_NAME)
+                    client.unregister_worker_plugin(_PACKAGE)
 
 
 class ClusterExecutor:
@@ -186,7 +185,7 @@ def _prepare_workers(client: Any, execution: Execution) -> list[WorkerReport]:
     settings = WorkerSettings(own, logging.getLogger(_PACKAGE).getEffectiveLevel(), execution.prepare)
     for attempt in range(_ATTEMPTS):
         try:
-            client.register_plugin(settings, name=_PLUGIN_NAME)
+            client.register_plugin(settings, name=_PACKAGE)
             break
         except OSError:  # a worker died on the way
             if attempt == _ATTEMPTS - 1:
@@ -274,7 +273,8 @@ class WorkerSettings(WorkerPlugin):  # type: ignore[misc]
 
     def setup(self, worker: Any) -> None:
         """Set zarr and numba, and send log lines; called on the worker."""
-        worker_checks.apply_environment()
+        for name, value in worker_checks.WORKER_ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
         if self._coordinator == (socket.gethostname(), os.getppid()):  # of the cluster that this run has started
             leave_termination_to_the_parent()
         package = logging.getLogger(_PACKAGE)

@@ -151,12 +151,6 @@ def remove_tokens(directory: str, token: str) -> None:
             continue
 
 
-def apply_environment() -> None:
-    """Set what zarr and numba read when they are imported, unless it is set already."""
-    for name, value in WORKER_ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-
-
 class LogSender(logging.Handler):
     """Sends the log lines of a `distributed.Worker`, from any thread, to all who subscribe to a topic."""
 
