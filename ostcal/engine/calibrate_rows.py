@@ -150,7 +150,7 @@ class Calibration:
         margin = self.repair.step if self.repair is not None else 0
         top, bottom = max(0, start - margin), min(self.height, stop + margin)
         science = self.science.read_rows(top, bottom)
-        flat = None
+        flat = np.ones((1, 1), np.float32)
         if self.flat is not None:
             flat = usable_flat(self.flat.plane.read_rows(top, bottom), self.flat.weight)
         return _Strip(
@@ -159,7 +159,7 @@ class Calibration:
             inner=slice(start - top, stop - top),
             science=science,
             dark=_weighted_sum(self.dark, top, bottom),
-            flat=flat if flat is not None else np.ones((1, 1), np.float32),
+            flat=flat,
         )
 
     def _master_flags(self, strip: _Strip) -> NDArray[np.int16]:

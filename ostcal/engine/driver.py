@@ -22,8 +22,6 @@ from ostcal.errors import FrameError, OstcalError
 RESUBMISSIONS = 3
 """How often a part is submitted again that was lost because processes died; Dask itself allows a task 3 deaths."""
 
-WORKERS_DIED = "workers died again and again while it was made; give them more memory, or see their logs"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
@@ -151,7 +149,8 @@ class _Run:
             if self._times_lost[part.name] <= RESUBMISSIONS:
                 self._waiting = {part.name: part, **self._waiting}
             else:
-                self._results[part.name] = Failure(job=str(part.name), message=WORKERS_DIED)
+                message = "workers died again and again while it was made; give them more memory, or see their logs"
+                self._results[part.name] = Failure(job=str(part.name), message=message)
             return
         plain = (key[0].partition("-")[0], *key[1:])
         if plain not in self._reported[part.name]:

@@ -34,10 +34,7 @@ STORED_BYTES_PER_PIXEL = 5
 class FinishByJob(Protocol):
     """A `Finish` that knows all jobs, and returns what one of them needs, which is smaller to send."""
 
-    def __call__(self, job: MasterJob, result: JobResult) -> Any:
-        """Finish a job."""
-
-    def of(self, name: str) -> Callable[[MasterJob, JobResult], Any]:
+    def of(self, name: str) -> Finish:
         """Return what finishes the job of this name alone."""
 
 
@@ -112,7 +109,7 @@ class _JobGraph:
     """Builds the graph of one job."""
 
     job: MasterJob
-    finish: Callable[[MasterJob, JobResult], Any]
+    finish: Finish
     batches: list[Batch]
     noise_tasks: int
 

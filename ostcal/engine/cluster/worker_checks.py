@@ -13,6 +13,7 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -44,9 +45,8 @@ WORKER_ENVIRONMENT: Mapping[str, str] = {
 
 def own_versions() -> dict[str, str]:
     """Return the versions of this process: ``python``, ``ostcal`` and the packages that matter."""
-    return {"python": platform.python_version(), EXACT: __version__} | {
-        name: metadata.version(name) for name in PACKAGES
-    }
+    packages = {name: metadata.version(name) for name in PACKAGES}
+    return {"python": platform.python_version(), EXACT: __version__, **packages}
 
 
 def version_differences(own: Mapping[str, str], other: Mapping[str, str]) -> tuple[list[str], list[str]]:
@@ -144,11 +144,9 @@ def sees_token(directory: str, name: str, wait_s: float = TOKEN_WAIT_S) -> bool:
 def remove_tokens(directory: str, token: str) -> None:
     """Delete a token and the answers to it, and those that a killed run left an hour ago or earlier."""
     for path in Path(directory).glob(f"{TOKEN_PREFIX}*"):
-        try:
+        with suppress(FileNotFoundError):  # another run may be faster
             if path.name.startswith(token) or time.time() - path.stat().st_mtime > _HOUR_S:
                 path.unlink()
-        except FileNotFoundError:  # another run was faster
-            continue
 
 
 class LogSender(logging.Handler):
