@@ -52,7 +52,7 @@ class Progress:
 def run_graph(
     jobs: Sequence[MasterJob],
     plans: Sequence[StripPlan],
-    finish: Finish,
+    finish: Finish | FinishByJob,
     execution: Execution,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> list[Any]:
@@ -67,9 +67,10 @@ def run_graph(
         _check_free_space(jobs, execution.output_dir)
     for job in {(job.stack.encoding, job.flat is None): job for job in jobs}.values():
         tasks.warm_up(job)
+    finish_of = finish.of if isinstance(finish, FinishByJob) else lambda name: finish
     with opened(execution) as executor:
         graphs = {
-            job.name: _JobGraph.of(job, plan, finish, executor, len(jobs))
+            job.name: _JobGraph.of(job, plan, finish_of(job.name), executor, len(jobs))
             for job, plan in zip(jobs, plans, strict=True)
         }
 
@@ -119,7 +120,7 @@ class _JobGraph:
         least = least_tasks(executor.workers * executor.threads_per_worker, n_jobs)
         return cls(
             job=job,
-            finish=finish.of(job.name) if isinstance(finish, FinishByJob) else finish,
+            finish=finish,
             batches=batches(plan, job.row_bytes, least_tasks=least, most_bytes=executor.task_bytes),
             noise_tasks=min(NOISE_TASKS, least),
         )
