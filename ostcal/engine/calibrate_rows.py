@@ -209,8 +209,7 @@ def calibrate_array(
 def usable_flat(rows: NDArray[np.float32], weight: float) -> NDArray[np.float32]:
     """Multiply rows of a flat by its weight; NaN where they are not finite numbers above zero."""
     usable = np.isfinite(rows) & (rows > 0)
-    flat: NDArray[np.float32] = np.where(usable, rows * np.float32(weight), np.float32(np.nan))
-    return flat
+    return np.where(usable, rows * np.float32(weight), np.float32(np.nan))
 
 
 def _calibrated(

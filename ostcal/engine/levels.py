@@ -30,7 +30,6 @@ LEAST_LEVEL_IN_NOISE = 3.0
 """Flats whose level is below this many times the noise of a sample show no light: photon noise alone is the square
 root of the electrons, so that 3 is a flat of 9 electrons."""
 
-RowReader = Callable[[int, int], NDArray[np.float32]]
 Strips = Callable[[], Iterator[NDArray[np.float32]]]
 
 
@@ -238,7 +237,7 @@ def colour_planes(bayer_pattern: str | None) -> dict[str, list[tuple[int, int]]]
 
 
 def measure_levels(
-    read_rows: RowReader,
+    read_rows: Callable[[int, int], NDArray[np.float32]],
     height: int,
     method: NormalizationMethod,
     bayer_pattern: str | None,

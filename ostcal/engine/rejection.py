@@ -3,8 +3,8 @@
 A method says everything of itself here: its name, its keys in the configuration, its cards in headers, and the numbers
 that the kernels get. The configuration, its reference and the help are made from `METHODS`.
 
-To add a method: a class here, its row in `METHODS`, how it trims in ``kernels/runs.py``, its literal reference in
-``tests/naive.py`` and a word in ``docs/methods.md``; then ``python scripts/make_config_reference.py``.
+To add a method: a class here, its row in `METHODS`, how it trims in ``kernels/runs.py`` (`trim_with`), its literal
+reference in ``tests/naive.py`` and a word in ``docs/methods.md``; then ``python scripts/make_config_reference.py``.
 """
 
 from __future__ import annotations
@@ -134,8 +134,8 @@ class RejectionMethod(ABC):
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Self:
-        """Return the method with the values of its keys, which one without keys ignores."""
-        return cls()
+        """Return the method with the values of its keys, which are its fields unless a method says otherwise."""
+        return cls(**{name: settings[name] for name in cls.keys})
 
     @abstractmethod
     def rule(self, noise: SeriesNoise) -> Rule:
@@ -356,11 +356,6 @@ class MinMax(RejectionMethod):
         "n_high": _count_key(1, 0, "Highest samples of a pixel left out by minmax.", "samples"),
     }
     rejects_by_count = True
-
-    @classmethod
-    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
-        """Return the method with the values of its keys."""
-        return cls(n_low=settings["n_low"], n_high=settings["n_high"])
 
     def cards(self) -> list[Card]:
         """Return the cards of its parameters."""

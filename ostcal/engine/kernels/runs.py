@@ -1,7 +1,4 @@
-"""Runs of kept samples: the rejection loop, the methods that words and floats share, and what follows from a run.
-
-To add a method: a trim, one line in `trim_with`, and its declaration in ``ostcal/engine/rejection.py``.
-"""
+"""Runs of kept samples: the rejection loop, the methods that words and floats share, and what follows from a run."""
 
 from __future__ import annotations
 
