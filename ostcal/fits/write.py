@@ -154,12 +154,8 @@ def write_raw_frame(
     """Write a raw frame with its original header: where that came from a plain FITS file, the same bytes come back.
 
     Cards are kept in order and not parsed. Only where they do not describe an image of this size as a primary HDU,
-    those of the structure are written again, and CHECKSUM is left out, because it would not fit.
-
-    Raises
-    ------
-    StorageError
-        If the file exists already, cannot be written, or a value does not fit the samples the header describes.
+    those of the structure are written again, and CHECKSUM is left out, because it would not fit. Raise StorageError
+    where the file exists already, cannot be written, or a value does not fit the samples the header describes.
     """
     path = os.fspath(path)
     cards, layout = list(frame.cards), None
@@ -184,10 +180,7 @@ def write_stored(
 ) -> None:
     """Write one HDU from finished cards (without END) and arrays of samples exactly as they are to be stored.
 
-    Raises
-    ------
-    StorageError
-        If the file exists already or cannot be written, or the strips are not ``data_length`` bytes together.
+    Raise StorageError where the file exists already or cannot be written, or the strips are not ``data_length`` bytes.
     """
     with _new_file(path, overwrite=overwrite) as file:
         file.write(header_bytes(cards))

@@ -99,13 +99,7 @@ class _Planes:
         return is_file(joined(self.location, plane, METADATA_FILE))
 
     def read_rows(self, plane: Plane, start: int, stop: int) -> NDArray[Any]:
-        """Read rows of a plane, (stop - start, width) of its dtype.
-
-        Raises
-        ------
-        StorageError
-            If the rows were not written, or are damaged.
-        """
+        """Read rows of a plane, (stop - start, width) of its dtype; StorageError where they are absent or damaged."""
         grid = self.grid
         if not 0 <= start <= stop <= grid.height:
             raise ValueError(f"no rows {start} to {stop} in a master of {grid.height} rows")

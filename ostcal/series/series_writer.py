@@ -201,11 +201,8 @@ class SeriesWriter:
         `index` is a free one below `n_planned`, `frame` is (height, width) of the series' dtype, and `record` has this
         index and the checksum of exactly these samples (see `describe_pixels`).
 
-        Raises
-        ------
-        StorageError
-            If the frame does not fit the series or the record, the index is taken, or it cannot be written. Then
-            the frame is absent.
+        The frame is absent after a StorageError: it does not fit the series or the record, the index is taken, or it
+        cannot be written.
         """
         samples = self._checked(index, frame, record)
         ledger, shard = self._path / LEDGER, Path(shard_path(self.location, index))
@@ -285,13 +282,8 @@ class SeriesWriter:
 def decide_frames(location: Location, indices: Iterable[int], decision: Decision) -> None:
     """Record the decision to leave frames out of masters, or to take them in again; frames and records stay.
 
-    Raises
-    ------
-    StorageError
-        If it is no series, the reason is too long, or it cannot be written; of several frames some may be decided
-        then.
-    FrameError
-        If a frame is not committed; nothing is decided then.
+    Raise FrameError, with nothing decided, where a frame is not committed. After a StorageError some of several frames
+    may be decided.
     """
     path = path_of(location)
     series_header(path)
