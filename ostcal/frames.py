@@ -32,6 +32,10 @@ class FrameType(StrEnum):
     LIGHT = "light"
 
 
+FULL_SCALE_ADU = 65535
+"""Of 16-bit samples; what cameras of fewer bits can hold is not in their headers."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class CameraSettings:
     """Settings of the camera that change the samples of a pixel; ``None`` is "not recorded"."""
@@ -100,6 +104,11 @@ class SampleEncoding:
     def is_integer(self) -> bool:
         """Return whether decisions can be made in integers."""
         return self.dtype == "uint16"
+
+    @property
+    def full_scale_adu(self) -> float | None:
+        """The highest value that a sample can hold; ``None`` for floats."""
+        return float(self.zero_adu + FULL_SCALE_ADU) if self.is_integer else None
 
     def plain(self, block: NDArray[Any], *, in_place: bool = False) -> tuple[NDArray[Any], int]:
         """Return a block of raw samples as native numbers, and what to add to them for ADU; 16 bits stay 16 bits.

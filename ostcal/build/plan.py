@@ -15,9 +15,7 @@ import numpy as np
 
 from ostcal.build.match_darks import DarkCandidate, DarkChoice, NoDark, choose_nearest_dark
 from ostcal.build.request import BuildRequest
-from ostcal.build.resume import WorkKey
-from ostcal.build.sink import StoreSink
-from ostcal.build.survey_series import full_scale_adu
+from ostcal.build.stored_strips import StoreSink, WorkKey
 from ostcal.engine.levels import DarkModel, SteppedReader
 from ostcal.engine.rejection import RejectionMethod, SigmaClip
 from ostcal.errors import InputError
@@ -118,7 +116,7 @@ class MasterPlan:
     @property
     def full_scale_adu(self) -> float | None:
         """Highest value that a sample can hold; ``None`` for floats."""
-        return full_scale_adu(self.stack.encoding)
+        return self.stack.encoding.full_scale_adu
 
     @property
     def calibration_status(self) -> str:

@@ -1,22 +1,86 @@
-"""What must be known of frames and cameras before masters are combined: surveys, gain and noise."""
+"""What must be known of frames and cameras before masters are combined: surveys, gain and noise.
+
+A survey is made of sampled rows of all frames, read once; of each camera and setting it gives one set of properties.
+"""
 
 from __future__ import annotations
 
+import base64
+import binascii
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from statistics import median
+from typing import Any
 
-from ostcal.build.camera_properties import CameraRecord, SurveyedGroup, camera_for, measure_cameras
+import numpy as np
+
 from ostcal.build.plan import BuildPlan, MasterPlan, needs_camera
 from ostcal.build.request import BuildRequest
-from ostcal.build.resume import kept_survey, survey_document, survey_keys
-from ostcal.build.survey_series import survey_all, survey_requests
+from ostcal.engine.driver import Failure, run_tasks
 from ostcal.engine.execution import Execution
-from ostcal.engine.rejection import RejectionMethod, SigmaClip
+from ostcal.engine.rejection import NoiseModel, RejectionMethod, SigmaClip
+from ostcal.engine.tiling import workers_for
+from ostcal.frames import CameraSettings, FrameStack, FrameType
+from ostcal.inputs.grouping import Group, GroupKey, settings_differ
 from ostcal.library.store import MasterStore
-from ostcal.measure.frames.survey import SeriesSurvey
+from ostcal.measure.camera.measured import CameraProperties, SurveyedSeries
+from ostcal.measure.camera.properties import measure_camera
+from ostcal.measure.frames.merge_survey import merge_blocks
+from ostcal.measure.frames.survey import BlockSurvey, SeriesSurvey, band_rows, sampled_blocks
+from ostcal.measure.frames.survey_block import survey_block
+from ostcal.measure.live import SATURATED_FROM
 
 logger = logging.getLogger(__name__)
+
+LEAST_PIXELS = 64 * 64
+"""Of a frame: with fewer a cell has no 64 pixels, and its variance is off by more than 18 %."""
+_BYTES_PER_SAMPLE = 12
+"""Memory of a block: the samples as they are stored, and pieces of them as floats."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CameraRecord:
+    """A camera at one setting, and what was measured of it."""
+
+    settings: CameraSettings
+    width: int
+    height: int
+    properties: CameraProperties
+    bias_level_adu: float | None = None
+    """Median of the bias frames' levels; of the shortest darks where there are no bias frames."""
+    stated_gain_e_per_adu: float | None = None
+    """What the headers of the frames say, where they agree."""
+
+    @property
+    def gain_e_per_adu(self) -> float | None:
+        """The gain as measured, else as stated."""
+        measured = self.properties.gain_e_per_adu
+        return measured.value if measured is not None else self.stated_gain_e_per_adu
+
+    @property
+    def read_noise_adu(self) -> float | None:
+        """The read noise as measured."""
+        measured = self.properties.read_noise_adu
+        return measured.value if measured is not None else None
+
+    def noise_model(self, kind: FrameType) -> NoiseModel | None:
+        """Return what rejection needs to know a sample's noise; ``None`` where read noise or gain is not known."""
+        if self.read_noise_adu is None or not self.gain_e_per_adu:
+            return None
+        # flats are dark-subtracted before rejection
+        level = 0.0 if kind is FrameType.FLAT else self.bias_level_adu or 0.0
+        return NoiseModel(read_noise_adu=self.read_noise_adu, gain_e_per_adu=self.gain_e_per_adu, bias_level_adu=level)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what is stored with each master, as JSON values."""
+        return {
+            **self.properties.as_dict(),
+            "bias_level_adu": self.bias_level_adu,
+            "stated_gain_e_per_adu": self.stated_gain_e_per_adu,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +96,9 @@ class PreparedMaster:
     """``None`` where nothing was surveyed."""
 
 
-def prepare(request: BuildRequest, execution: Execution, plan: BuildPlan) -> tuple[list[PreparedMaster], list[str]]:
+def prepare_masters(
+    request: BuildRequest, execution: Execution, plan: BuildPlan
+) -> tuple[list[PreparedMaster], list[str]]:
     """Survey all frames and measure their cameras; return the masters to make, and warnings.
 
     Frames of masters that are left as they are say something of the camera too.
@@ -41,17 +107,15 @@ def prepare(request: BuildRequest, execution: Execution, plan: BuildPlan) -> tup
     surveys: list[SeriesSurvey | None] = [None] * len(every)
     if request.publishing.quality is not None or needs_camera(request.method):
         surveys = survey_frames(request, execution, every)
-    surveyed = [
-        SurveyedGroup(group=master.group, survey=survey)
-        for master, survey in zip(every, surveys, strict=True)
-        if survey is not None
-    ]
-    cameras = measure_cameras(surveyed, max((m.full_scale_adu for m in every if m.full_scale_adu), default=None))
+    cameras = measure_cameras(
+        [(master.group, survey) for master, survey in zip(every, surveys, strict=True) if survey is not None],
+        max((m.full_scale_adu for m in every if m.full_scale_adu), default=None),
+    )
     prepared = []
     warnings = []
     for master, survey in zip(plan.to_make, surveys, strict=False):
         key = master.group.key
-        camera = camera_for(cameras, key)
+        camera = next((camera for camera in cameras if _same_camera(camera, key)), None)
         method = request.method
         if isinstance(method, SigmaClip) and needs_camera(method):
             model = camera.noise_model(key.frame_type) if camera is not None else None
@@ -68,14 +132,83 @@ def prepare(request: BuildRequest, execution: Execution, plan: BuildPlan) -> tup
     return prepared, warnings
 
 
-def prepare_again(
-    request: BuildRequest, execution: Execution, masters: Sequence[PreparedMaster]
-) -> list[PreparedMaster]:
-    """Survey masters again whose plans have fewer frames now; what is known of their camera stays."""
-    if request.publishing.quality is None or not masters:
-        return list(masters)
-    surveys = survey_frames(request, execution, [master.plan for master in masters])
-    return [replace(master, survey=survey) for master, survey in zip(masters, surveys, strict=True)]
+def measure_cameras(surveyed: Sequence[tuple[Group, SeriesSurvey]], full_scale_adu: float | None) -> list[CameraRecord]:
+    """Measure every camera and setting among the groups of a run."""
+    clusters: list[list[tuple[Group, SeriesSurvey]]] = []
+    for group, survey in surveyed:
+        cluster = next((known for known in clusters if _same_camera(known[0][0].key, group.key)), None)
+        if cluster is None:
+            clusters.append(cluster := [])
+        cluster.append((group, survey))
+    return [_measured(cluster, full_scale_adu) for cluster in clusters]
+
+
+def _same_camera(a: GroupKey | CameraRecord, b: GroupKey) -> bool:
+    return (a.width, a.height) == (b.width, b.height) and not settings_differ(a.settings, b.settings)
+
+
+def _measured(cluster: Sequence[tuple[Group, SeriesSurvey]], full_scale_adu: float | None) -> CameraRecord:
+    key = cluster[0][0].key
+    if key.width * key.height < LEAST_PIXELS:
+        small = f"frames of {key.width} x {key.height} pixels are too small"
+        properties = CameraProperties(reasons=dict.fromkeys(("gain_e_per_adu", "read_noise_adu"), small))
+        return CameraRecord(settings=key.settings, width=key.width, height=key.height, properties=properties)
+    of_kind: dict[FrameType, list[SurveyedSeries]] = {kind: [] for kind in FrameType}
+    for group, survey in cluster:
+        series = SurveyedSeries(
+            survey=survey,
+            exposures_s=tuple(frame.metadata.exposure_time_s or 0.0 for frame in group.frames),
+            filter_name=group.key.filter_name,
+            subtracted=group.key.dark_subtracted or group.key.bias_subtracted,
+        )
+        of_kind[group.key.frame_type].append(series)
+    raw = [one for one in of_kind[FrameType.BIAS] or of_kind[FrameType.DARK] if not one.subtracted]
+    shortest = min(raw, key=lambda one: one.exposure_s, default=None)
+    stated = {frame.metadata.egain_e_per_adu for group, _ in cluster for frame in group.frames} - {None}
+    return CameraRecord(
+        settings=key.settings,
+        width=key.width,
+        height=key.height,
+        properties=measure_camera(
+            bias=of_kind[FrameType.BIAS],
+            darks=of_kind[FrameType.DARK],
+            flats=of_kind[FrameType.FLAT],
+            saturation_adu=full_scale_adu,
+        ),
+        bias_level_adu=None if shortest is None else float(median(map(np.nanmedian, shortest.survey.cells_adu))),
+        stated_gain_e_per_adu=stated.pop() if len(stated) == 1 else None,
+    )
+
+
+# ---- surveys ----
+
+
+@dataclass(frozen=True, kw_only=True)
+class SurveyRequest:
+    """A series to be surveyed."""
+
+    stack: FrameStack
+    common_level: bool
+    """Whether frames are compared at one level, as flats are."""
+    dark: int | None = None
+    """Place among the requests of the bias or dark that shows the level of flats without light."""
+
+    @property
+    def band_bytes(self) -> int:
+        """Memory for one band of rows of all frames."""
+        n, height, width = self.stack.shape
+        return n * width * band_rows(height, width) * _BYTES_PER_SAMPLE
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """Rows of one series; small and picklable."""
+
+    series: int
+    request: SurveyRequest
+    start: int
+    stop: int
+    pedestal_adu: float
 
 
 def survey_frames(
@@ -88,13 +221,136 @@ def survey_frames(
     requests = survey_requests([(master.group, master.stack) for master in masters])
     store = MasterStore(request.store)
     documents = store.kept_surveys()
-    keys = survey_keys(requests, [master.key for master in masters]) if documents or keep else [""] * len(masters)
-    kept = {index: kept_survey(documents, key) for index, key in enumerate(keys)}
+    keys = [""] * len(masters)  # empty where a frame of the survey or of its dark is no longer there
+    if documents or keep:
+        for index in sorted(range(len(masters)), key=lambda index: requests[index].dark is not None):  # darks first
+            one = requests[index]
+            dark_key = "none" if one.dark is None else keys[one.dark]
+            keys[index] = (
+                masters[index].key.survey(one.stack, dark_key, common_level=one.common_level) if dark_key else ""
+            )
+    kept = {index: _kept_survey(documents, key) for index, key in enumerate(keys)}
     known = {index: survey for index, survey in kept.items() if survey is not None}
     if documents or keep:
         logger.debug("%d of %d surveys were made ahead", len(known), len(keys))
     surveys = survey_all(requests, execution, request.memory_limit_bytes, known)
     for master, key, survey in zip(masters, keys, surveys, strict=True):
         if keep and key and survey is not None:
-            store.writer(master.combined_name).keep_survey(survey_document(key, survey))
+            store.writer(master.combined_name).keep_survey(_survey_document(key, survey))
     return surveys
+
+
+def survey_requests(series: Sequence[tuple[Group, FrameStack]]) -> list[SurveyRequest]:
+    """Ask for a survey of groups: of flats with the bias or dark of their camera that is nearest in exposure."""
+    requests = []
+    for group, stack in series:
+        key = group.key
+        is_flat = key.frame_type is FrameType.FLAT
+        fitting = [
+            (abs(other.key.exposure_time_s - key.exposure_time_s), index)
+            for index, (other, _) in enumerate(series)
+            if other.key.frame_type is not FrameType.FLAT and _same_camera(other.key, key)
+        ]
+        has_dark = is_flat and not (key.dark_subtracted or key.bias_subtracted) and bool(fitting)
+        requests.append(SurveyRequest(stack=stack, common_level=is_flat, dark=min(fitting)[1] if has_dark else None))
+    return requests
+
+
+def survey_all(
+    requests: Sequence[SurveyRequest],
+    execution: Execution,
+    memory_limit_bytes: int,
+    known: Mapping[int, SeriesSurvey],
+) -> list[SeriesSurvey | None]:
+    """Survey series, all at once; ``None`` for one that cannot be read, which combining will name.
+
+    Parameters
+    ----------
+    requests : sequence of SurveyRequest
+    execution : Execution
+    memory_limit_bytes : int
+        For all workers together; of each worker where there is a cluster.
+    known : mapping of int to SeriesSurvey
+        Surveys of an earlier run, by place among the requests.
+    """
+    if not execution.is_remote:  # a second of numpy is not worth starting processes for
+        execution = replace(execution, scheduler="threads")
+    least = max((request.band_bytes for request in requests), default=0)
+    at_a_time = execution.threads_per_worker if execution.is_remote else execution.workers
+    workers, budget = workers_for(least, memory_limit_bytes, at_a_time)
+    if not execution.is_remote:
+        execution = replace(execution, workers=workers)
+    surveys: list[SeriesSurvey | None] = [known.get(place) for place in range(len(requests))]
+    for after_dark in (False, True):
+        parts = []
+        for place, request in enumerate(requests):
+            if (request.dark is not None) != after_dark or place in known:
+                continue
+            dark = surveys[request.dark] if request.dark is not None else None
+            has_level = dark is not None and bool(np.isfinite(dark.cells_adu).any())
+            pedestal_adu = float(np.nanmedian(dark.cells_adu)) if dark is not None and has_level else 0.0
+            _, height, width = request.stack.shape
+            # whole bands, so that pieces that the memory allows do not show
+            most = max(1, budget // request.band_bytes) * band_rows(height, width)
+            parts += [
+                _Part(series=place, request=request, start=at, stop=min(at + most, stop), pedestal_adu=pedestal_adu)
+                for start, stop in sampled_blocks(height, width, request.stack.row_step)
+                for at in range(start, stop, most)
+            ]
+        blocks: defaultdict[int, list[BlockSurvey]] = defaultdict(list)
+        unread: set[int] = set()
+        for part, result in zip(parts, run_tasks(_survey_part, parts, execution), strict=True):
+            if isinstance(result, Failure):
+                unread.add(part.series)
+                logger.debug("no survey: %s", result.message)
+            else:
+                blocks[part.series].append(result)
+        for place, of_series in blocks.items():
+            surveys[place] = merge_blocks(of_series) if place not in unread else None
+    return surveys
+
+
+def _survey_part(part: _Part) -> BlockSurvey:
+    stack = part.request.stack
+    n, height, width = stack.shape
+    block = np.empty((n, part.stop - part.start, width), stack.encoding.dtype)
+    stack.read_rows(part.start, part.stop, block)
+    samples, zero_adu = stack.encoding.plain(block, in_place=True)
+    if zero_adu:
+        samples = samples.astype(np.int32) + np.int32(zero_adu)
+    full_scale_adu = stack.encoding.full_scale_adu
+    return survey_block(
+        samples,
+        part.start,
+        (height, width),
+        saturation_adu=math.inf if full_scale_adu is None else SATURATED_FROM * full_scale_adu,
+        scale_to_common=part.request.common_level,
+        pedestal_adu=part.pedestal_adu,
+    )
+
+
+def _survey_document(key: str, survey: SeriesSurvey) -> dict[str, Any]:
+    """Return a survey as JSON, to the last bit: its arrays are stored as bytes in base 64."""
+    document: dict[str, Any] = {"key": key}
+    for field in fields(survey):
+        array = np.asarray(getattr(survey, field.name))
+        data = base64.b64encode(np.ascontiguousarray(array).tobytes()).decode("ascii")
+        document[field.name] = {"dtype": array.dtype.str, "shape": list(array.shape), "data": data}
+    return document
+
+
+def _kept_survey(documents: Sequence[dict[str, Any]], key: str) -> SeriesSurvey | None:
+    """Return the survey of this key; ``None`` where there is none, or it is damaged."""
+    for document in documents:
+        if not key or document.get("key") != key:
+            continue
+        values: dict[str, Any] = {}
+        try:
+            for field in fields(SeriesSurvey):
+                stored = document[field.name]
+                array = np.frombuffer(base64.b64decode(stored["data"]), stored["dtype"]).reshape(stored["shape"])
+                values[field.name] = array.copy() if array.shape else array.item()
+            return SeriesSurvey(**values)
+        except (KeyError, TypeError, ValueError, binascii.Error):
+            continue
+    return None

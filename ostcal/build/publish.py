@@ -12,12 +12,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from ostcal.build.camera_properties import camera_document
 from ostcal.build.judge import Subject, judge_master
 from ostcal.build.plan import Output
 from ostcal.build.prepare import PreparedMaster
 from ostcal.build.request import PublishRules
-from ostcal.build.survey_series import FULL_SCALE_ADU
 from ostcal.engine.levels import colour_planes
 from ostcal.engine.rejection import SeriesNoise
 from ostcal.engine.tasks import FlatTreatment, JobResult, MasterJob
@@ -25,7 +23,7 @@ from ostcal.engine.tiling import STRIP_PIXELS
 from ostcal.errors import StorageError
 from ostcal.fits.unfinished import UnfinishedImage
 from ostcal.fits.write import ImagePlane, header_length, write_fits
-from ostcal.frames import FrameType
+from ostcal.frames import FULL_SCALE_ADU, FrameType
 from ostcal.inputs.grouping import Group
 from ostcal.library.attributes import attributes_of
 from ostcal.library.master_header import Provenance, defect_cards, history_lines, master_cards, scaled_cards
@@ -167,7 +165,7 @@ class Publisher:
             master_cards(plan.group, result, provenance),
             history_lines(plan.group, provenance),
             quality.document if quality is not None else None,
-            camera_document(prepared.camera) if prepared.camera is not None else None,
+            prepared.camera.as_dict() if prepared.camera is not None else None,
             [os.path.basename(path) for _, path in files] if rules.save_fits else [],
         )
         store.commit(job.name, attributes)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ostcal.build.output_directory import owned, scratch_directory
 from ostcal.build.plan import Unchanged, plan_masters
-from ostcal.build.prepare import prepare
+from ostcal.build.prepare import prepare_masters
 from ostcal.build.publish import Published
 from ostcal.build.request import BuildRequest, Watcher
 from ostcal.build.select_groups import gather_frames, select_groups
@@ -74,7 +74,7 @@ def build_masters(request: BuildRequest, watcher: Watcher | None = None) -> Buil
             with connected(request.execution) as execution:
                 if execution.scheduler == "distributed":
                     clock.lap("cluster")
-                prepared, no_noise = prepare(request, execution, plan)
+                prepared, no_noise = prepare_masters(request, execution, plan)
                 clock.lap("survey")
                 combined = combine_and_publish(request, execution, prepared, watcher)
                 clock.lap("combine")

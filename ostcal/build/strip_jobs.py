@@ -10,11 +10,10 @@ import numpy as np
 
 from ostcal.build.judge import begin_scan
 from ostcal.build.plan import MasterPlan
-from ostcal.build.prepare import PreparedMaster, prepare_again
+from ostcal.build.prepare import PreparedMaster, survey_frames
 from ostcal.build.publish import Publication, Published, Publisher, begin_image
 from ostcal.build.request import BuildRequest, Watcher
-from ostcal.build.resume import StoreMemory
-from ostcal.build.sink import FitsSink, RowSink, ScanSink, StoreSink
+from ostcal.build.stored_strips import FitsSink, RowSink, ScanSink, StoreMemory, StoreSink
 from ostcal.engine.driver import Failure
 from ostcal.engine.execution import Execution
 from ostcal.engine.graph import run_graph
@@ -71,8 +70,11 @@ def combine_and_publish(
             if failure.traceback:
                 logger.debug("%s: %s", name, failure.traceback)
         there = {master.plan.name for master in smaller} | {master.name for master in made}
+        if smaller and request.publishing.quality is not None:
+            surveys = survey_frames(request, execution, [master.plan for master in smaller])
+            smaller = [replace(master, survey=survey) for master, survey in zip(smaller, surveys, strict=True)]
         todo = []
-        for master in prepare_again(request, execution, smaller):
+        for master in smaller:
             missing = [name for name in master.plan.darks_of_run if name not in there]
             if missing:
                 errors.append(f"{master.plan.name}: its dark {missing[0]} could not be made")

@@ -28,7 +28,7 @@ from ostcal.build.plan import MasterPlan, needs_camera, plan_masters
 from ostcal.build.prepare import survey_frames
 from ostcal.build.request import BuildRequest
 from ostcal.build.select_groups import gather_frames
-from ostcal.build.sink import StoreSink
+from ostcal.build.stored_strips import StoreSink
 from ostcal.build.strip_jobs import create_arrays, discard_unfinished, plan_strips, strip_job
 from ostcal.engine.driver import Failure
 from ostcal.engine.execution import usable_cores

@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 
 import naive
 from ostcal import MasterFrameCreator
-from ostcal.build.camera_properties import SurveyedGroup, measure_cameras
-from ostcal.build.survey_series import survey_all, survey_requests
+from ostcal.build.prepare import measure_cameras, survey_all, survey_requests
 from ostcal.engine.execution import Execution
 from ostcal.frames import FrameType
 from ostcal.inputs.gather import gather_inputs, stack_of
@@ -689,16 +688,12 @@ def test_flats_are_compared_at_the_level_of_their_light_alone(tmp_path: Path, na
     groups = group_frames((source.frame for source in inputs.sources.values()), GroupRules()).groups
     stacks = [stack_of([inputs.sources[frame.label] for frame in group.frames]) for group in groups]
     requests = survey_requests(list(zip(groups, stacks, strict=True)))
-    surveys = survey_all(requests, Execution(workers=2), 2**30)
+    surveys = survey_all(requests, Execution(workers=2), 2**30, {})
     (bias, *_) = [group for group in groups if group.key.frame_type is FrameType.BIAS]
     (lit,) = [survey for request, survey in zip(requests, surveys, strict=True) if request.common_level]
     assert lit is not None
     assert [request.dark for request in requests if request.dark is not None] == [groups.index(bias)]
     assert lit.pedestal_adu == pytest.approx(sensor.bias_level_adu, abs=10)
-    surveyed = [
-        SurveyedGroup(group=group, survey=survey)
-        for group, survey in zip(groups, surveys, strict=True)
-        if survey is not None
-    ]
+    surveyed = [(group, survey) for group, survey in zip(groups, surveys, strict=True) if survey is not None]
     (camera,) = measure_cameras(surveyed, 65535.0)
     assert camera.gain_e_per_adu == pytest.approx(sensor.gain_e_per_adu, rel=0.01)

@@ -1,4 +1,4 @@
-"""What is the same work: masters that need not be made again, and strips and surveys of an interrupted run.
+"""Strips of masters in the store: where they go, what takes them too, and when those of an earlier run serve again.
 
 A strip is taken from an earlier run only if everything that decides its bytes is the same. `WorkKey` says so of what
 is known before work begins: frames, method, treatment, strips, versions. What is known only then (noise of the
@@ -7,26 +7,26 @@ series, scales, rows of the darks) is in the key of each strip, which `ostcal.en
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ostcal._version import __version__
-from ostcal.build.survey_series import SurveyRequest
 from ostcal.codec import from_values, to_values
 from ostcal.engine.rejection import RejectionMethod
 from ostcal.engine.tasks import PixelRange, StripResult
+from ostcal.fits.unfinished import UnfinishedImage
 from ostcal.frames import FrameStack
 from ostcal.inputs.gather import Source
+from ostcal.library.planes import MasterWriter, Plane
 from ostcal.library.store import MasterStore
-from ostcal.measure.frames.survey import SeriesSurvey
+from ostcal.measure.masters.strip_scan import StripScan
 from ostcal.places.paths import path_of, version_of
 from ostcal.series.format import LEDGER
 from ostcal.series.record import record_path
@@ -74,7 +74,7 @@ class WorkKey:
         It holds what the user can change: frames, settings and darks. What is measured beside (the gain, on the
         frames of all groups) is not in it, or a new flat would make all darks again.
         """
-        return self._digest({"format": _FORMAT, "version": __version__, "frames": self.frames, **decided})
+        return self._digest(version=__version__, frames=self.frames, **decided)
 
     def strips(self, method: RejectionMethod, stack: FrameStack, strip_rows: int, flat: list[str] | None) -> str:
         """Return the digest of all that decides, before work begins, what the strips of a master hold.
@@ -82,83 +82,127 @@ class WorkKey:
         `flat` has the exposures and the scaling of flats; it is ``None`` for bias and darks.
         """
         return self._digest(
-            {
-                "format": _FORMAT,
-                "versions": _versions(),
-                "method": repr(method),
-                "shape": stack.shape,
-                "encoding": repr(stack.encoding),
-                "strip_rows": strip_rows,
-                "flat": flat,
-                "frames": self.frames,
-            }
+            versions=_versions(),
+            method=repr(method),
+            shape=stack.shape,
+            encoding=repr(stack.encoding),
+            strip_rows=strip_rows,
+            flat=flat,
+            frames=self.frames,
         )
 
-    def survey(self, request: SurveyRequest, dark: str) -> str:
+    def survey(self, stack: FrameStack, dark: str, *, common_level: bool) -> str:
         """Return the digest of all that decides a survey; `dark` is that of the survey of its dark, or ``none``."""
-        stack = request.stack
         return self._digest(
-            {
-                "format": _FORMAT,
-                "versions": _versions(),
-                "shape": stack.shape,
-                "encoding": repr(stack.encoding),
-                "row_step": stack.row_step,
-                "common_level": request.common_level,
-                "dark": dark,
-                "frames": self.frames,
-            }
+            versions=_versions(),
+            shape=stack.shape,
+            encoding=repr(stack.encoding),
+            row_step=stack.row_step,
+            common_level=common_level,
+            dark=dark,
+            frames=self.frames,
         )
 
-    def _digest(self, work: dict[str, Any]) -> str:
-        return hashlib.sha256(json.dumps(work).encode("ascii")).hexdigest() if self.frames is not None else ""
+    def _digest(self, **work: Any) -> str:
+        if self.frames is None:
+            return ""
+        return hashlib.sha256(json.dumps({"format": _FORMAT, **work}).encode("ascii")).hexdigest()
 
 
 def _versions() -> list[str]:
     return [__version__, *(version(package) for package in _NUMERIC)]
 
 
-def survey_keys(requests: Sequence[SurveyRequest], keys: Sequence[WorkKey]) -> list[str]:
-    """Return the digest of each survey, ``""`` where a frame of it or of its dark is no longer there."""
-    found: dict[int, str] = {}
-    for index in sorted(range(len(requests)), key=lambda index: requests[index].dark is not None):  # darks first
-        dark = requests[index].dark
-        dark_key = "none" if dark is None else found[dark]
-        found[index] = keys[index].survey(requests[index], dark_key) if dark_key else ""
-    return [found[index] for index in range(len(requests))]
+# ---- where strips go ----
 
 
-# ---- surveys ----
+class RowSink(Protocol):
+    """Takes finished rows of a master beside the store; small and picklable where the strips are combined elsewhere."""
+
+    def add_rows(
+        self, start: int, *, master: NDArray[np.float32], std: NDArray[np.float32], n_used: NDArray[np.uint16] | None
+    ) -> None:
+        """Take rows that begin at ``start``; of flats without ``n_used``, which is copied packed."""
 
 
-def survey_document(key: str, survey: SeriesSurvey) -> dict[str, Any]:
-    """Return a survey as JSON, to the last bit: its arrays are stored as bytes in base 64."""
-    document: dict[str, Any] = {"key": key}
-    for field in fields(survey):
-        array = np.asarray(getattr(survey, field.name))
-        data = base64.b64encode(np.ascontiguousarray(array).tobytes()).decode("ascii")
-        document[field.name] = {"dtype": array.dtype.str, "shape": list(array.shape), "data": data}
-    return document
+@dataclass(frozen=True, kw_only=True)
+class FitsSink:
+    """The samples of the FITS file of a master."""
+
+    image: UnfinishedImage
+
+    def add_rows(
+        self, start: int, *, master: NDArray[np.float32], std: NDArray[np.float32], n_used: NDArray[np.uint16] | None
+    ) -> None:
+        """Write rows of the image."""
+        self.image.write_rows(start, master)
 
 
-def kept_survey(documents: Sequence[dict[str, Any]], key: str) -> SeriesSurvey | None:
-    """Return the survey of this key; ``None`` where there is none, or it is damaged."""
-    for document in documents:
-        if not key or document.get("key") != key:
-            continue
-        values: dict[str, Any] = {}
-        try:
-            for field in fields(SeriesSurvey):
-                stored = document[field.name]
-                array = np.frombuffer(base64.b64decode(stored["data"]), stored["dtype"]).reshape(stored["shape"])
-                values[field.name] = array.copy() if array.shape else array.item()
-            return SeriesSurvey(**values)
-        except (KeyError, TypeError, ValueError, binascii.Error):
-            continue
-    return None
+@dataclass(frozen=True, kw_only=True)
+class ScanSink:
+    """The scan of a master, where its strips are combined by threads of this process."""
+
+    scan: StripScan
+
+    def add_rows(
+        self, start: int, *, master: NDArray[np.float32], std: NDArray[np.float32], n_used: NDArray[np.uint16] | None
+    ) -> None:
+        """Scan rows of bias frames and darks; what is not scanned here is read when the master is judged."""
+        if n_used is not None:
+            self.scan.add_rows(start, master=master, std=std, n_used=n_used)
 
 
-# ---- strips ----
+@dataclass(frozen=True, kw_only=True)
+class StoreSink:
+    """The planes of one master in the store; implements `ostcal.engine.tasks.StripSink`."""
+
+    store: str
+    name: str
+    read_again: tuple[Plane, ...] = ("master", "std")
+    """Images that are read before the master is finished: these go through the page cache."""
+    beside: tuple[RowSink, ...] = ()
+    """What takes the rows too."""
+
+    @property
+    def writer(self) -> MasterWriter:
+        """The writer of the planes."""
+        return MasterStore(self.store).writer(self.name)
+
+    @property
+    def row_step(self) -> int:
+        """Rows that are stored together."""
+        return self.writer.chunk_rows
+
+    def write_rows(
+        self, start: int, *, master: NDArray[np.float32], n_used: NDArray[np.uint16], std: NDArray[np.float32]
+    ) -> tuple[int, ...]:
+        """Write the three planes of the rows that begin at ``start``; return a checksum of each."""
+        checksums = self.writer.write_rows(start, master=master, n_used=n_used, std=std, read_again=self.read_again)
+        for sink in self.beside:
+            sink.add_rows(start, master=master, std=std, n_used=n_used)
+        return checksums
+
+    def write_divided(
+        self, start: int, combined: StoreSink, *, master: NDArray[np.float32], std: NDArray[np.float32]
+    ) -> None:
+        """Write the images of a strip, and its sample counts as `combined` has them, not even unpacked."""
+        writer = self.writer
+        writer.write_plane("master", start, master, past_cache="master" not in self.read_again)
+        writer.write_plane("std", start, std, past_cache="std" not in self.read_again)
+        writer.copy_plane("n_used", start, combined.writer)
+        for sink in self.beside:
+            sink.add_rows(start, master=master, std=std, n_used=None)
+
+    def read_rows(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Read rows of the master plane."""
+        return self.writer.read_rows("master", start, stop)
+
+    def read_std(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Read rows of the plane of standard deviations."""
+        return self.writer.read_rows("std", start, stop)
+
+
+# ---- strips of an earlier run ----
 
 
 @dataclass(frozen=True, kw_only=True)
