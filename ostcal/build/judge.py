@@ -154,7 +154,7 @@ def _sample_model(prepared: PreparedMaster) -> SampleModel:
         n_frames=len(prepared.plan.group.frames),
         gain_e_per_adu=camera.gain_e_per_adu if camera is not None else None,
         step_adu=(camera.properties.step_adu if camera is not None else None) or 1.0,
-        saturation_adu=prepared.plan.full_scale_adu,
+        saturation_adu=prepared.plan.stack.encoding.full_scale_adu,
     )
 
 
@@ -172,7 +172,7 @@ def _frame_findings(subject: Subject, rules: QualityRules) -> list[Finding]:
             exposures_s=[m.exposure_time_s for m in metadata],
             temperatures_c=[m.ccd_temperature_c for m in metadata],
             set_points_c=[m.set_temperature_c for m in metadata],
-            max_adu=prepared.plan.full_scale_adu,
+            max_adu=prepared.plan.stack.encoding.full_scale_adu,
             read_noise_adu=camera.read_noise_adu if camera is not None else None,
             gain_e_per_adu=camera.gain_e_per_adu if camera is not None else None,
             limits=rules.frames,
@@ -192,7 +192,7 @@ def _master_findings(subject: Subject, scan: MasterScan, rules: QualityRules) ->
         rejected_per_frame=subject.result.rejected_per_frame,
         # of the median cell, between frames that follow each other
         series_noise_adu=math.sqrt(float(np.nanmedian(pairs_adu2))) if np.isfinite(pairs_adu2).any() else None,
-        full_scale_adu=prepared.plan.full_scale_adu,
+        full_scale_adu=prepared.plan.stack.encoding.full_scale_adu,
     )
     findings = [*check_master(scan, facts, rules.masters)]
     findings += [

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ostcal.errors import StorageError
-from ostcal.library.find import store_location
 from ostcal.library.master_names import run_time_of
 from ostcal.library.store import MasterStore
 from ostcal.naming import safe_word
@@ -24,8 +23,10 @@ SCRATCH_PREFIX = ".unpacked-"
 
 
 @contextmanager
-def owned(output_dir: str, wait_s: float) -> Iterator[None]:
-    """Make and lock the directory, and remove what killed runs left in it, except strips that may be taken over.
+def owned(output_dir: str, store: MasterStore, wait_s: float) -> Iterator[str]:
+    """Make and lock the directory of the masters, and remove what killed runs left, except strips to be taken over.
+
+    Yields the name of a directory for unpacked frames, which is removed at the end.
 
     Raises
     ------
@@ -40,41 +41,29 @@ def owned(output_dir: str, wait_s: float) -> Iterator[None]:
             "set master_frames.output_dir to a directory that you may write"
         ) from error
     directory = path_of(output_dir)
+    scratch = joined(output_dir, f"{_scratch_prefix()}{os.getpid()}-{PROCESS_MARK}-{uuid.uuid4().hex}")
     advice = "choose another master_frames.output_dir"
     with locked(directory / LOCK_FILE, LockRules(wait_s=wait_s), what=output_dir, advice=advice):
         sweep_partial_files(directory)
-        store = MasterStore(store_location(output_dir))
-        _sweep_scratch(directory)
-        _sweep_unrecorded(directory, store)
+        _sweep(directory, store)
         store.sweep(keep_begun=True, alone=True)
-        yield
-
-
-@contextmanager
-def scratch_directory(output_dir: str) -> Iterator[str]:
-    """Name a directory for unpacked frames, which is removed at the end."""
-    directory = joined(output_dir, f"{_scratch_prefix()}{os.getpid()}-{PROCESS_MARK}-{uuid.uuid4().hex}")
-    try:
-        yield directory
-    finally:
-        remove_tree(path_of(directory), ignore_errors=True)
+        try:
+            yield scratch
+        finally:
+            remove_tree(path_of(scratch), ignore_errors=True)
 
 
 def _scratch_prefix() -> str:
     return f"{SCRATCH_PREFIX}{safe_word(socket.gethostname())}-"
 
 
-def _sweep_scratch(output_dir: AnyPath) -> None:
-    """Remove the frames that killed runs of this computer unpacked: gigabytes that nobody would look for."""
+def _sweep(output_dir: AnyPath, store: MasterStore) -> None:
+    """Remove frames that killed runs of this computer unpacked (gigabytes), and FITS files that they did not record."""
     prefix = _scratch_prefix()
     for directory in directories_in(output_dir):
         pid, _, mark = directory.name.removeprefix(prefix).partition("-")
         if directory.name.startswith(prefix) and pid.isdecimal() and not is_running(int(pid), mark.partition("-")[0]):
             remove_tree(directory, ignore_errors=True)
-
-
-def _sweep_unrecorded(output_dir: AnyPath, store: MasterStore) -> None:
-    """Remove FITS files of masters whose run was killed before it recorded them: the next run makes them again."""
     begun = {stamp for name in store.left_behind() if (stamp := run_time_of(name))}
     if not begun:
         return

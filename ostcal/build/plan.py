@@ -26,7 +26,6 @@ from ostcal.inputs.grouping import Group
 from ostcal.library.find import LibraryMaster, calibration_id_of, find_masters
 from ostcal.library.history import subject_of
 from ostcal.library.master_names import file_name, untimed
-from ostcal.library.store import MasterStore
 from ostcal.measure.findings import Outcome
 from ostcal.places.paths import exists, joined
 
@@ -109,16 +108,6 @@ class MasterPlan:
         return tuple(candidate.name for candidate in candidates if candidate.from_this_run)
 
     @property
-    def input_digest(self) -> str:
-        """SHA-256 over what tells the frames apart, whatever their order."""
-        return input_digest(self.members)
-
-    @property
-    def full_scale_adu(self) -> float | None:
-        """Highest value that a sample can hold; ``None`` for floats."""
-        return self.stack.encoding.full_scale_adu
-
-    @property
     def calibration_status(self) -> str:
         """Letters of CALSTAT: what was subtracted; a dark holds the bias too."""
         if self.dark is not None:
@@ -169,45 +158,29 @@ class _Dark(NamedTuple):
 
 
 def plan_masters(request: BuildRequest, groups: Sequence[Group], sources: Mapping[str, Source]) -> BuildPlan:
-    """Turn groups into masters to make: bias and darks first, then flats with the darks that fit them.
+    """Turn groups, flats last, into masters to make: flats with the darks that fit them.
 
-    Parameters
-    ----------
-    request : BuildRequest
-    groups : sequence of Group
-    sources : mapping of str to Source
-        By the label of a frame.
+    `sources` has the frames of all groups by their label.
     """
     is_judged = request.publishing.quality is not None
     library = (
         find_masters(request.output_dir) if request.use_masters_on_disk or request.only_changed or is_judged else []
     )
     made_before = _by_recipe(library) if request.only_changed else {}
-    named = _named_outputs(request, groups)
-    planned: list[MasterPlan | Unchanged] = []
-    of_run: dict[DarkCandidate, _Dark] = {}
-    for group, outputs in named:
-        if group.key.frame_type is not FrameType.FLAT:
-            plan = _unless_unchanged(request, _plan(request, group, outputs, sources, library, None, ()), made_before)
-            planned.append(plan)
-            if isinstance(plan, Unchanged):
-                name, dark = plan.stored.record.name, _Dark.stored(plan.stored)
-            else:
-                name, dark = plan.name, _Dark(StoreSink(store=request.store, name=plan.name), plan.recipe)
-            of_run[DarkCandidate(name=name, key=group.key, from_this_run=isinstance(plan, MasterPlan))] = dark
     on_disk = {
         DarkCandidate(name=m.record.name, key=m.key, made_at=m.record.made_at, from_this_run=False): _Dark.stored(m)
         for m in (library if request.use_masters_on_disk else [])
         if m.key.frame_type is not FrameType.FLAT and (request.use_failed or m.record.verdict != str(Outcome.FAIL))
     }
-    known = {**on_disk, **of_run}
+    of_run: dict[DarkCandidate, _Dark] = {}
+    to_make: list[MasterPlan] = []
+    unchanged: list[Unchanged] = []
     errors: list[str] = []
     warnings: list[str] = []
-    for group, outputs in named:
-        if group.key.frame_type is not FrameType.FLAT:
-            continue
+    for group, outputs in _named_outputs(request, groups):
         name, flat_dark, identities = outputs[0].name, None, []
-        if not group.key.dark_subtracted:
+        is_flat = group.key.frame_type is FrameType.FLAT
+        if is_flat and not group.key.dark_subtracted:
             choice = choose_nearest_dark(
                 group,
                 list(of_run),
@@ -218,35 +191,40 @@ def plan_masters(request: BuildRequest, groups: Sequence[Group], sources: Mappin
             if isinstance(choice, NoDark):
                 errors.append(f"{name}: {choice.message}")
                 continue
-            flat_dark = FlatDark(choice=choice, model=_dark_model(choice, known))
+            known = {**on_disk, **of_run}
+            second = choice.second
+            model = DarkModel(
+                first=known[choice.first].plane,
+                first_exposure_s=choice.first.key.exposure_time_s,
+                second=known[second].plane if second is not None else None,
+                second_exposure_s=second.key.exposure_time_s if second is not None else 0.0,
+            )
+            flat_dark = FlatDark(choice=choice, model=model)
             identities = [known[candidate].identity for candidate in choice.candidates]
         plan = _plan(request, group, outputs, sources, library, flat_dark, identities)
-        plan = _unless_unchanged(request, plan, made_before)
-        planned.append(plan)
-        if isinstance(plan, MasterPlan):
+        before = _unchanged(request, plan, made_before)
+        if before is not None:
+            unchanged.append(before)
+        else:
+            to_make.append(plan)
+        if not is_flat:
+            if before is not None:
+                name, dark = before.stored.record.name, _Dark.stored(before.stored)
+            else:
+                dark = _Dark(StoreSink(store=request.store, name=name), plan.recipe)
+            of_run[DarkCandidate(name=name, key=group.key, from_this_run=before is None)] = dark
+        elif before is None:
             if flat_dark is not None and flat_dark.choice.kind == "bias":
                 warnings.append(f"{name}: no dark fits, {flat_dark.choice.description} is subtracted")
             logger.info("%s: dark: %s", name, flat_dark.choice.description if flat_dark else "already subtracted")
-    to_make = tuple(plan for plan in planned if isinstance(plan, MasterPlan))
     return BuildPlan(
-        to_make=to_make,
-        unchanged=tuple(plan for plan in planned if isinstance(plan, Unchanged)),
+        to_make=tuple(to_make),
+        unchanged=tuple(unchanged),
         errors=tuple(errors),
         warnings=tuple(warnings),
         bytes_to_read=sum(
             (2 if plan.is_flat and request.flat_scaling != "none" else 1) * plan.n_bytes for plan in to_make
         ),
-    )
-
-
-def _dark_model(choice: DarkChoice, known: Mapping[DarkCandidate, _Dark]) -> DarkModel:
-    """Return the planes that the dark of a flat is made of."""
-    second = choice.second
-    return DarkModel(
-        first=known[choice.first].plane,
-        first_exposure_s=choice.first.key.exposure_time_s,
-        second=known[second].plane if second is not None else None,
-        second_exposure_s=second.key.exposure_time_s if second is not None else 0.0,
     )
 
 
@@ -325,23 +303,21 @@ def _replaces(newer: LibraryMaster, older: LibraryMaster) -> bool:
     return None in temperatures or abs((temperatures[0] or 0.0) - (temperatures[1] or 0.0)) <= _SAME_TEMPERATURE_C
 
 
-def _unless_unchanged(
-    request: BuildRequest, plan: MasterPlan, made_before: Mapping[str, LibraryMaster]
-) -> MasterPlan | Unchanged:
-    """Return a plan, or the master of an earlier run where it and its FITS files are there and are its own."""
+def _unchanged(request: BuildRequest, plan: MasterPlan, made_before: Mapping[str, LibraryMaster]) -> Unchanged | None:
+    """Return the master of an earlier run, where it and its FITS files are there and are its own."""
     stored = made_before.get(plan.recipe)
     if stored is None:
-        return plan
+        return None
     record = stored.record
     if request.publishing.save_fits:
         try:
             found = [calibration_id_of(joined(request.output_dir, name)) for name in record.files]
         except InputError:
-            return plan
+            return None
         if not found or any(identity != record.calibration_id for identity in found):
-            return plan
+            return None
     kinds = [output.frame_type for output in plan.outputs]
-    names = record.files or (f"{request.store}/{record.name}",) * len(kinds)
+    names = record.files or (f"{request.store.location}/{record.name}",) * len(kinds)
     files = tuple(zip(kinds, (joined(request.output_dir, name) for name in names), strict=False))
     return Unchanged(plan=plan, stored=stored, files=files)
 
@@ -351,7 +327,6 @@ def _unless_unchanged(
 
 def _named_outputs(request: BuildRequest, groups: Sequence[Group]) -> list[tuple[Group, tuple[Output, ...]]]:
     """Return each group with its masters, under names that are free; a bias set is also the dark of its exposure."""
-    store = MasterStore(request.store)
     made_at = datetime.now(UTC).replace(microsecond=0)
     while True:
         outputs: dict[int, list[Output]] = {}
@@ -367,6 +342,6 @@ def _named_outputs(request: BuildRequest, groups: Sequence[Group]) -> list[tuple
                 outputs.setdefault(index, []).append(Output(name=name, frame_type=kind, made_at=made_at))
         names = [output.name for of_group in outputs.values() for output in of_group]
         files = [joined(request.output_dir, file_name(name, request.publishing.flavour)) for name in names]
-        if not any(map(exists, files)) and not any(map(store.exists, names)):
+        if not any(map(exists, files)) and not any(map(request.store.exists, names)):
             return [(groups[index], tuple(outputs[index])) for index in sorted(outputs)]
         made_at += timedelta(seconds=1)  # a run within the same second has these names

@@ -25,7 +25,6 @@ from ostcal.engine.rejection import NoiseModel, RejectionMethod, SigmaClip
 from ostcal.engine.tiling import workers_for
 from ostcal.frames import CameraSettings, FrameStack, FrameType
 from ostcal.inputs.grouping import Group, GroupKey, settings_differ
-from ostcal.library.store import MasterStore
 from ostcal.measure.camera.measured import CameraProperties, SurveyedSeries
 from ostcal.measure.camera.properties import measure_camera
 from ostcal.measure.frames.merge_survey import merge_blocks
@@ -109,7 +108,7 @@ def prepare_masters(
         surveys = survey_frames(request, execution, every)
     cameras = measure_cameras(
         [(master.group, survey) for master, survey in zip(every, surveys, strict=True) if survey is not None],
-        max((m.full_scale_adu for m in every if m.full_scale_adu), default=None),
+        max((m.stack.encoding.full_scale_adu or 0.0 for m in every), default=0.0) or None,
     )
     prepared = []
     warnings = []
@@ -219,8 +218,7 @@ def survey_frames(
     With `keep` the surveys are stored with the strips of the masters, for the next run.
     """
     requests = survey_requests([(master.group, master.stack) for master in masters])
-    store = MasterStore(request.store)
-    documents = store.kept_surveys()
+    documents = request.store.kept_surveys()
     keys = [""] * len(masters)  # empty where a frame of the survey or of its dark is no longer there
     if documents or keep:
         for index in sorted(range(len(masters)), key=lambda index: requests[index].dark is not None):  # darks first
@@ -236,7 +234,7 @@ def survey_frames(
     surveys = survey_all(requests, execution, request.memory_limit_bytes, known)
     for master, key, survey in zip(masters, keys, surveys, strict=True):
         if keep and key and survey is not None:
-            store.writer(master.combined_name).keep_survey(_survey_document(key, survey))
+            request.store.writer(master.combined_name).keep_survey(_survey_document(key, survey))
     return surveys
 
 

@@ -24,6 +24,7 @@ from ostcal.errors import StorageError
 from ostcal.fits.unfinished import UnfinishedImage
 from ostcal.fits.write import ImagePlane, header_length, write_fits
 from ostcal.frames import FULL_SCALE_ADU, FrameType
+from ostcal.inputs.gather import input_digest
 from ostcal.inputs.grouping import Group
 from ostcal.library.attributes import attributes_of
 from ostcal.library.master_header import Provenance, defect_cards, history_lines, master_cards, scaled_cards
@@ -129,7 +130,7 @@ class Publisher:
 
     publications: Mapping[str, Publication]
     """By the name of the master."""
-    store: str
+    store: MasterStore
     output_dir: str
     rules: PublishRules
 
@@ -142,12 +143,11 @@ class Publisher:
         publication = self.publications[job.name]
         prepared = publication.prepared
         plan, rules = prepared.plan, self.rules
-        store = MasterStore(self.store)
-        planes = store.writer(job.name)
+        planes = self.store.writer(job.name)
         began = time.perf_counter()
         quality = None
         if rules.quality is not None:
-            failed = tuple(n for n in plan.darks_of_run if store.attributes(n).get("verdict") == str(Outcome.FAIL))
+            failed = tuple(n for n in plan.darks_of_run if self.store.attributes(n).get("verdict") == str(Outcome.FAIL))
             subject = Subject(
                 prepared=prepared, result=result, planes=planes, scan=publication.scan, failed_darks=failed
             )
@@ -168,7 +168,7 @@ class Publisher:
             prepared.camera.as_dict() if prepared.camera is not None else None,
             [os.path.basename(path) for _, path in files] if rules.save_fits else [],
         )
-        store.commit(job.name, attributes)
+        self.store.commit(job.name, attributes)
         logger.debug(
             "timing: %s: statistics %.3f s, FITS %.3f s, commit %.3f s, published",
             job.name,
@@ -201,7 +201,7 @@ class Publisher:
         files = []
         for output in plan.outputs:
             path = joined(self.output_dir, file_name(output.name, rules.flavour))
-            files.append((output.frame_type, path if rules.save_fits else f"{self.store}/{job.name}"))
+            files.append((output.frame_type, path if rules.save_fits else f"{self.store.location}/{job.name}"))
             if not rules.save_fits:
                 continue
             provenance = _provenance(prepared, job.flat, rules, output.frame_type, verdict)
@@ -277,7 +277,7 @@ def _provenance(
         frame_type=kind,
         method=prepared.method,
         calibration_id=plan.calibration_id,
-        input_digest=plan.input_digest,
+        input_digest=input_digest(plan.members),
         made_at=plan.outputs[0].made_at,
         calibration_status=plan.calibration_status,
         dark_description=plan.dark.choice.description if plan.dark is not None else "",
@@ -287,7 +287,7 @@ def _provenance(
         verdict=verdict,
         camera=prepared.camera.properties if prepared.camera is not None else None,
         recipe=plan.recipe,
-        saturation_adu=plan.full_scale_adu,
+        saturation_adu=plan.stack.encoding.full_scale_adu,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from ostcal.engine.execution import Execution
 from ostcal.engine.graph import Progress
@@ -11,6 +12,7 @@ from ostcal.engine.rejection import RejectionMethod
 from ostcal.frames import FrameType
 from ostcal.inputs.grouping import Group, GroupRules
 from ostcal.library.find import store_location
+from ostcal.library.store import MasterStore
 from ostcal.measure.limits import DefectLimits, FrameLimits, MasterLimits
 from ostcal.vocabulary import FlatScaling, Flavour, NormalizationMethod
 
@@ -68,10 +70,10 @@ class BuildRequest:
     lock_wait_s: float = 0.0
     """How long to wait for another run that writes into the output directory."""
 
-    @property
-    def store(self) -> str:
+    @cached_property
+    def store(self) -> MasterStore:
         """The store of the masters."""
-        return store_location(self.output_dir)
+        return MasterStore(store_location(self.output_dir))
 
     def asks_for(self, kind: FrameType) -> bool:
         """Return whether frames of a kind are wanted."""

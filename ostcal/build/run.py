@@ -8,17 +8,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from ostcal.build.output_directory import owned, scratch_directory
+from ostcal.build.output_directory import owned
 from ostcal.build.plan import Unchanged, plan_masters
 from ostcal.build.prepare import prepare_masters
 from ostcal.build.publish import Published
 from ostcal.build.request import BuildRequest, Watcher
-from ostcal.build.select_groups import gather_frames, select_groups
 from ostcal.build.strip_jobs import Combined, combine_and_publish, plan_strips
 from ostcal.engine.driver import connected
-from ostcal.errors import OstcalError
-from ostcal.inputs.grouping import Group
-from ostcal.library.store import MasterStore
+from ostcal.errors import NoFramesError, OstcalError
+from ostcal.frames import FrameType
+from ostcal.inputs.already_subtracted import marked_dark_subtracted
+from ostcal.inputs.gather import Source, described, gather_inputs, unpacked
+from ostcal.inputs.grouping import Group, describe, group_frames
+from ostcal.library.verification import without_damaged
 
 logger = logging.getLogger(__name__)
 
@@ -56,8 +58,7 @@ def build_masters(request: BuildRequest, watcher: Watcher | None = None) -> Buil
     """
     watcher, clock, unusable = watcher or Watcher(), _StageClock(), list[str]()
     with (
-        owned(request.output_dir, request.lock_wait_s),
-        scratch_directory(request.output_dir) as scratch,
+        owned(request.output_dir, request.store, request.lock_wait_s) as scratch,
         _logged_on_failure(unusable),
     ):
         sources = gather_frames(request, scratch, unusable)
@@ -79,7 +80,7 @@ def build_masters(request: BuildRequest, watcher: Watcher | None = None) -> Buil
                 combined = combine_and_publish(request, execution, prepared, watcher)
                 clock.lap("combine")
         else:
-            MasterStore(request.store).sweep()  # strips that no run continues
+            request.store.sweep()  # strips that no run continues
             combined, no_noise = Combined(made=(), left_out=(), errors=()), []
     for master in combined.made:
         master.log_statistics()
@@ -94,6 +95,84 @@ def build_masters(request: BuildRequest, watcher: Watcher | None = None) -> Buil
         groups=selection.groups,
         seconds=clock.seconds,
     )
+
+
+# ---- frames and groups ----
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """The groups that are wanted, and a line for what was found and is not used, or is missing."""
+
+    groups: tuple[Group, ...]
+    left_out: tuple[str, ...]
+    missing: tuple[str, ...]
+    n_lights: int
+    """Light frames, which are not used."""
+
+
+def gather_frames(request: BuildRequest, scratch: str, left_out: list[str]) -> dict[str, Source]:
+    """Find all usable frames, by label; compressed ones are unpacked into `scratch`.
+
+    `left_out` gets a line for everything that cannot be used, also where the search ends in an error.
+    """
+    inputs = gather_inputs(request.input_dirs, exclude=request.output_dir, verify=request.verify)
+    left_out += inputs.left_out
+    sources = unpacked(inputs.sources, scratch, left_out, inputs.excluded)
+    if request.verify:
+        sources = without_damaged(sources, left_out, request.execution.workers)
+    return marked_dark_subtracted(sources, left_out) if request.make_flats else sources
+
+
+def select_groups(request: BuildRequest, sources: dict[str, Source]) -> Selection:
+    """Group frames, and choose the groups that the request asks for.
+
+    Raises
+    ------
+    NoFramesError
+        If there is none.
+    """
+    grouping = group_frames((source.frame for source in sources.values()), request.rules)
+    for group in grouping.groups:
+        for frame in group.frames:
+            logger.debug("group %s: %s", describe(group), frame.label)
+    groups = tuple(group for group in grouping.groups if request.asks_for(group.key.frame_type))
+    if not groups:
+        wanted = {"bias": request.make_bias, "darks": request.make_darks, "flats": request.make_flats}
+        asked = ", ".join(kind for kind, is_wanted in wanted.items() if is_wanted)
+        seen = "; ".join(describe(group) for group in (*grouping.groups, *grouping.too_small))
+        unused = "; ".join(sorted({reason for _, reason in grouping.unused}))
+        raise NoFramesError(
+            f"No master can be made of {asked or 'nothing (all create_master_... are false)'} in "
+            f"{', '.join(request.input_dirs)}: at least {request.rules.min_frames} frames of one group are needed "
+            f"(master_frames.min_frames); found: {seen or 'no bias, dark or flat frames'}"
+            + (f"; not used: {unused}" if unused else "")
+        )
+    left_out = [
+        f"{describe(group)}: fewer than min_frames {request.rules.min_frames}, left out ({group.frames[0].label}"
+        f"{' and others' if len(group.frames) > 1 else ''})"
+        for group in grouping.too_small
+        if request.asks_for(group.key.frame_type)
+    ]
+    left_out += [
+        f"{frame.label}: left out, {reason}" for frame, reason in grouping.unused if "light frame" not in reason
+    ]
+    kinds = {group.key.frame_type for group in groups}
+    places = ", ".join(described(directory) for directory in request.input_dirs)
+    missing = []
+    if request.make_darks and not kinds & {FrameType.DARK, FrameType.BIAS}:
+        missing.append(f"no dark frames in {places}: no master dark is made")
+    if request.make_flats and FrameType.FLAT not in kinds:
+        missing.append(f"no flat frames in {places}: no master flat is made")
+    return Selection(
+        groups=groups,
+        left_out=tuple(left_out),
+        missing=tuple(missing),
+        n_lights=sum("light frame" in reason for _, reason in grouping.unused),
+    )
+
+
+# ---- what the log says ----
 
 
 @contextmanager

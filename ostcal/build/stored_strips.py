@@ -156,7 +156,7 @@ class ScanSink:
 class StoreSink:
     """The planes of one master in the store; implements `ostcal.engine.tasks.StripSink`."""
 
-    store: str
+    store: MasterStore
     name: str
     read_again: tuple[Plane, ...] = ("master", "std")
     """Images that are read before the master is finished: these go through the page cache."""
@@ -166,7 +166,7 @@ class StoreSink:
     @property
     def writer(self) -> MasterWriter:
         """The writer of the planes."""
-        return MasterStore(self.store).writer(self.name)
+        return self.store.writer(self.name)
 
     @property
     def row_step(self) -> int:
@@ -224,12 +224,12 @@ class _KeptStrip:
 class StoreMemory:
     """Results of strips beside their planes in the store; implements `ostcal.engine.tasks.StripMemory`."""
 
-    store: str
+    store: MasterStore
     name: str
 
     def recall(self, start: int, key: str) -> StripResult | None:
         """Return the result of the strip that begins at ``start``, if it was written whole and `key` is the same."""
-        document = MasterStore(self.store).writer(self.name).kept_result(start)
+        document = self.store.writer(self.name).kept_result(start)
         try:
             kept = from_values(_KeptStrip, document)
             minimum, maximum = float.fromhex(kept.minimum), float.fromhex(kept.maximum)
@@ -263,4 +263,4 @@ class StoreMemory:
             row_sums=tuple(float(value).hex() for value in pixels.row_sums),
             count=pixels.count,
         )
-        MasterStore(self.store).writer(self.name).keep_result(start, to_values(kept), checksums)
+        self.store.writer(self.name).keep_result(start, to_values(kept), checksums)

@@ -98,7 +98,7 @@ def _run_once(
     is_ended = True
     try:
         create_arrays(request, [(master.plan, master.method) for master in prepared], work)
-        MasterStore(request.store).sweep()  # what this run does not continue
+        request.store.sweep()  # what this run does not continue
         for master in prepared:
             name = master.plan.name
             publications[name], sink = _begin(request, execution, master, scans, is_dark=name in darks)
@@ -134,7 +134,7 @@ def _begin(
     beside: list[RowSink] = []
     if execution.scheduler != "distributed":
         flat = flat_treatment(request, plan, waits_for=())
-        planes = MasterStore(request.store).writer(plan.name)
+        planes = request.store.writer(plan.name)
         image = begin_image(master, flat, planes, request.output_dir, rules)
     if image is not None:
         beside.append(FitsSink(image=image))
@@ -225,7 +225,7 @@ def plan_strips(request: BuildRequest, execution: Execution, plans: Sequence[Mas
 
 def create_arrays(request: BuildRequest, masters: Sequence[tuple[MasterPlan, RejectionMethod]], work: WorkPlan) -> None:
     """Make room for all masters; strips that an interrupted run has finished are there already."""
-    store = MasterStore(request.store)
+    store = request.store
     for (plan, method), strips in zip(masters, work.strips, strict=True):
         n_frames, height, width = plan.stack.shape
         digest = plan.key.strips(
@@ -243,9 +243,8 @@ def create_arrays(request: BuildRequest, masters: Sequence[tuple[MasterPlan, Rej
             store.create(plan.name, (height, width), strips.strip_rows)
 
 
-def discard_unfinished(location: str, plans: Iterable[MasterPlan], *, is_ended: bool) -> None:
+def discard_unfinished(store: MasterStore, plans: Iterable[MasterPlan], *, is_ended: bool) -> None:
     """Delete what did not become a master; strips of a run that was ended are left to the next one."""
-    store = MasterStore(location)
     finished = store.names()
     for plan in plans:
         unwanted = {plan.name, plan.combined_name}

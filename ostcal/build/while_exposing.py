@@ -23,11 +23,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from ostcal.build.output_directory import owned, scratch_directory
+from ostcal.build.output_directory import owned
 from ostcal.build.plan import MasterPlan, needs_camera, plan_masters
 from ostcal.build.prepare import survey_frames
 from ostcal.build.request import BuildRequest
-from ostcal.build.select_groups import gather_frames
+from ostcal.build.run import gather_frames
 from ostcal.build.stored_strips import StoreSink
 from ostcal.build.strip_jobs import create_arrays, discard_unfinished, plan_strips, strip_job
 from ostcal.engine.driver import Failure
@@ -155,7 +155,7 @@ def combine_series(
         input_dirs=(*darks, series),
         execution=replace(request.execution, scheduler="threads", workers=spare_workers(request)),
     )
-    with owned(request.output_dir, request.lock_wait_s), scratch_directory(request.output_dir) as scratch:
+    with owned(request.output_dir, request.store, request.lock_wait_s) as scratch:
         plans = _plans_of(beside, series, scratch)
         if not plans:
             return None
