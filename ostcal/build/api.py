@@ -6,12 +6,10 @@ import logging
 from typing import Any
 
 from ostcal.build.from_config import request_of
-from ostcal.build.publish import Published
 from ostcal.build.request import Watcher
 from ostcal.build.run import BuildReport, build_masters
 from ostcal.config import ConfigSource, load_config
 from ostcal.errors import OstcalError, StorageError
-from ostcal.frames import FrameType
 from ostcal.library.history import HistoryEntry, add_to_history, subject_of
 from ostcal.measure.findings import Outcome
 from ostcal.places.object_requests import ObjectOptions, use_options
@@ -173,7 +171,7 @@ def _status_of(report: BuildReport, output_dir: str) -> Status:
             "counts": counts,
             "unchanged": [unchanged.stored.record.name for unchanged in report.unchanged],
             "exposures": {kind: sorted(values) for kind, values in exposures.items()},
-            "masters": {made.name: _statistics(made) for made in report.made},
+            "masters": {made.name: made.as_dict() for made in report.made},
             "output_dir": output_dir,
             "failed_quality": failed,
             "warnings": warnings,
@@ -181,26 +179,3 @@ def _status_of(report: BuildReport, output_dir: str) -> Status:
             "seconds": report.seconds,
         },
     )
-
-
-def _statistics(made: Published) -> dict[str, Any]:
-    key, result = made.group.key, made.result
-    return {
-        "kind": str(key.frame_type),
-        "files": [path for _, path in made.files],
-        "exposure_time_s": key.exposure_time_s,
-        "filter": key.filter_name,
-        "n_frames": len(made.group.frames),
-        "inputs": [frame.label for frame in made.group.frames],
-        "mean": result.mean,
-        "minimum": result.minimum,
-        "maximum": result.maximum,
-        "rejected_share": result.rejected_share,
-        "rejected_per_frame": list(result.rejected_per_frame),
-        "noise_adu": result.noise.noise_adu if result.noise_measured else None,
-        "normalization_levels_adu": result.normalization_levels,
-        "frame_levels_adu": list(result.levels.levels_adu) if result.levels is not None else None,
-        "is_flat": key.frame_type is FrameType.FLAT,
-        "verdict": str(made.verdict) if made.verdict is not None else None,
-        "findings": [finding.as_dict() for finding in made.findings],
-    }

@@ -69,13 +69,7 @@ def location_for(config: Config, location: str) -> str:
 def execution_of(config: Config, output_dir: str, input_dirs: Sequence[str]) -> Execution:
     """Return where a run computes, and the places that its workers must reach.
 
-    Parameters
-    ----------
-    config : Config
-    output_dir : str
-        Of the masters or calibrated frames; every worker writes there.
-    input_dirs : sequence of str
-        Every worker reads there; local ones that do not exist are left out.
+    Every worker writes to `output_dir` and reads from `input_dirs`; local ones that do not exist are left out.
 
     Raises
     ------
@@ -110,5 +104,4 @@ def execution_of(config: Config, output_dir: str, input_dirs: Sequence[str]) -> 
 
 def method_of(config: Config) -> RejectionMethod:
     """Return the rejection method that a configuration names."""
-    settings = dict(config.master_frames)
-    return METHODS[config.master_frames.rejection_method].from_settings(settings)
+    return METHODS[config.master_frames.rejection_method].from_settings(dict(config.master_frames))

@@ -79,28 +79,42 @@ class MasterQuality:
 
 def judge_master(subject: Subject, rules: QualityRules) -> MasterQuality:
     """Scan a master, check it and its frames, and compare it with the one before."""
-    scan = _scan(subject, rules)
+    prepared, planes, result = subject.prepared, subject.planes, subject.result
+    if subject.scan is not None:
+        scan = subject.scan.result(planes.read_rows, step_rows=planes.chunk_rows, threads=_SCAN_THREADS)
+    else:
+        pedestal_adu = 0.0
+        if prepared.plan.is_flat and prepared.survey is not None and result.levels is not None:
+            # level of the dark that was subtracted: what the frames had more than the light
+            raw_adu = float(np.nanmedian(prepared.survey.mean_adu))
+            pedestal_adu = max(0.0, raw_adu - float(np.median(result.levels.levels_adu)))
+        flat_level_adu = max(result.normalization_levels.values(), default=0.0)  # above the dark; became 1
+        scan = scan_master(
+            planes.read_rows,
+            planes.shape,
+            subject.kind,
+            replace(_sample_model(prepared), adu_per_unit=flat_level_adu or 1.0, pedestal_adu=pedestal_adu),
+            bayer=prepared.plan.group.key.bayer_pattern is not None,
+            limits=rules.defects,
+            step_rows=planes.chunk_rows,
+            threads=_SCAN_THREADS,
+        )
     findings = (*_frame_findings(subject, rules), *_master_findings(subject, scan, rules))
-    document = {
-        "verdict": str(worst(findings)),
-        "findings": [finding.as_dict() for finding in findings],
-        "frames": _frames_document(subject.prepared),
-        "master": _scan_document(scan),
-    }
     unit = "" if subject.kind is FrameType.FLAT else "ADU"
     metrics = {
         "median": (_number(scan.median), unit),
         "noise": (_number(scan.mean_noise), unit),
         "pixel_spread": (_number(scan.pixel_noise), unit),
-        "rejected_share": (_number(subject.result.rejected_share), ""),
+        "rejected_share": (_number(result.rejected_share), ""),
         "hot_pixels": (float(scan.counts[Defect.HOT]), ""),
         "noisy_pixels": (float(scan.counts[Defect.NOISY]), ""),
     }
-    camera = subject.prepared.camera
+    camera = prepared.camera
     if camera is not None and camera.properties.read_noise_e is not None:
         metrics["read_noise"] = (_number(camera.properties.read_noise_e.value), "e-")
     if camera is not None and camera.properties.gain_e_per_adu is not None:
         metrics["gain"] = (_number(camera.properties.gain_e_per_adu.value), "e-/ADU")
+    document = _document(prepared, scan, findings)
     return MasterQuality(findings=findings, scan=scan, document=document, metrics=metrics)
 
 
@@ -119,28 +133,6 @@ def begin_scan(
         bayer=plan.group.key.bayer_pattern is not None,
         limits=rules.defects,
         bands_at_once=bands_at_once,
-    )
-
-
-def _scan(subject: Subject, rules: QualityRules) -> MasterScan:
-    prepared, planes, result = subject.prepared, subject.planes, subject.result
-    if subject.scan is not None:
-        return subject.scan.result(planes.read_rows, step_rows=planes.chunk_rows, threads=_SCAN_THREADS)
-    pedestal_adu = 0.0
-    if prepared.plan.is_flat and prepared.survey is not None and result.levels is not None:
-        # level of the dark that was subtracted: what the frames had more than the light
-        raw_adu = float(np.nanmedian(prepared.survey.mean_adu))
-        pedestal_adu = max(0.0, raw_adu - float(np.median(result.levels.levels_adu)))
-    flat_level_adu = max(result.normalization_levels.values(), default=0.0)  # above the dark; became 1
-    return scan_master(
-        planes.read_rows,
-        planes.shape,
-        subject.kind,
-        replace(_sample_model(prepared), adu_per_unit=flat_level_adu or 1.0, pedestal_adu=pedestal_adu),
-        bayer=prepared.plan.group.key.bayer_pattern is not None,
-        limits=rules.defects,
-        step_rows=planes.chunk_rows,
-        threads=_SCAN_THREADS,
     )
 
 
@@ -229,34 +221,32 @@ def _master_findings(subject: Subject, scan: MasterScan, rules: QualityRules) ->
 # ---- what is stored ----
 
 
-def _frames_document(prepared: PreparedMaster) -> dict[str, Any] | None:
+def _document(prepared: PreparedMaster, scan: MasterScan, findings: Sequence[Finding]) -> dict[str, Any]:
+    """Return what is stored with a master: verdict, findings, and the figures of its frames and its pixels."""
+    frames = None
     survey = prepared.survey
-    if survey is None:
-        return None
-    metadata = [frame.metadata for frame in prepared.plan.group.frames]
-    return {
-        "n_pixels": survey.n_pixels,
-        "exposure_time_s": [m.exposure_time_s for m in metadata],
-        "ccd_temperature_c": [m.ccd_temperature_c for m in metadata],
-        "date_obs": [m.date_obs.isoformat() if m.date_obs else None for m in metadata],
-        "level_adu": _numbers(survey.mean_adu),
-        "std_adu": _numbers(survey.std_adu),
-        "minimum_adu": _numbers(survey.minimum_adu),
-        "maximum_adu": _numbers(survey.maximum_adu),
-        "saturated": [int(count) for count in survey.saturated],
-        "residual_std_adu": _numbers(survey.residual_std_adu),
-        "histogram": {
-            "start": survey.histogram_start_adu,
-            "step": survey.histogram_step_adu,
-            "counts": [int(count) for count in survey.histogram],
-        },
-    }
-
-
-def _scan_document(scan: MasterScan) -> dict[str, Any]:
+    if survey is not None:
+        metadata = [frame.metadata for frame in prepared.plan.group.frames]
+        frames = {
+            "n_pixels": survey.n_pixels,
+            "exposure_time_s": [m.exposure_time_s for m in metadata],
+            "ccd_temperature_c": [m.ccd_temperature_c for m in metadata],
+            "date_obs": [m.date_obs.isoformat() if m.date_obs else None for m in metadata],
+            "level_adu": _numbers(survey.mean_adu),
+            "std_adu": _numbers(survey.std_adu),
+            "minimum_adu": _numbers(survey.minimum_adu),
+            "maximum_adu": _numbers(survey.maximum_adu),
+            "saturated": [int(count) for count in survey.saturated],
+            "residual_std_adu": _numbers(survey.residual_std_adu),
+            "histogram": {
+                "start": survey.histogram_start_adu,
+                "step": survey.histogram_step_adu,
+                "counts": [int(count) for count in survey.histogram],
+            },
+        }
     cells = scan.rejected_cells
     rows, columns = (-(-side // MAP_CELLS) for side in cells.shape)  # means of equal blocks
-    return {
+    master = {
         "median": _number(scan.median),
         "pixel_noise": _number(scan.pixel_noise),
         "sample_noise": _number(scan.sample_noise),
@@ -277,6 +267,12 @@ def _scan_document(scan: MasterScan) -> dict[str, Any]:
             _numbers([_mean(cells[y : y + rows, x : x + columns]) for x in range(0, cells.shape[1], columns)])
             for y in range(0, cells.shape[0], rows)
         ],
+    }
+    return {
+        "verdict": str(worst(findings)),
+        "findings": [finding.as_dict() for finding in findings],
+        "frames": frames,
+        "master": master,
     }
 
 

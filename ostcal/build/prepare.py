@@ -233,8 +233,14 @@ def survey_frames(
         logger.debug("%d of %d surveys were made ahead", len(known), len(keys))
     surveys = survey_all(requests, execution, request.memory_limit_bytes, known)
     for master, key, survey in zip(masters, keys, surveys, strict=True):
-        if keep and key and survey is not None:
-            request.store.writer(master.combined_name).keep_survey(_survey_document(key, survey))
+        if not keep or not key or survey is None:
+            continue
+        document: dict[str, Any] = {"key": key}
+        for field in fields(survey):  # to the last bit: arrays are stored as bytes in base 64
+            array = np.asarray(getattr(survey, field.name))
+            data = base64.b64encode(np.ascontiguousarray(array).tobytes()).decode("ascii")
+            document[field.name] = {"dtype": array.dtype.str, "shape": list(array.shape), "data": data}
+        request.store.writer(master.combined_name).keep_survey(document)
     return surveys
 
 
@@ -325,16 +331,6 @@ def _survey_part(part: _Part) -> BlockSurvey:
         scale_to_common=part.request.common_level,
         pedestal_adu=part.pedestal_adu,
     )
-
-
-def _survey_document(key: str, survey: SeriesSurvey) -> dict[str, Any]:
-    """Return a survey as JSON, to the last bit: its arrays are stored as bytes in base 64."""
-    document: dict[str, Any] = {"key": key}
-    for field in fields(survey):
-        array = np.asarray(getattr(survey, field.name))
-        data = base64.b64encode(np.ascontiguousarray(array).tobytes()).decode("ascii")
-        document[field.name] = {"dtype": array.dtype.str, "shape": list(array.shape), "data": data}
-    return document
 
 
 def _kept_survey(documents: Sequence[dict[str, Any]], key: str) -> SeriesSurvey | None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,6 +99,29 @@ class Published:
             failed = "FAILED: " if finding.outcome is Outcome.FAIL else ""
             lines.append(f"{frame}{self.name}: {failed}{finding.check}: {finding.text}")
         return lines
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return its statistics, frames and findings for `Status.details`."""
+        key, result = self.group.key, self.result
+        return {
+            "kind": str(key.frame_type),
+            "files": [path for _, path in self.files],
+            "exposure_time_s": key.exposure_time_s,
+            "filter": key.filter_name,
+            "n_frames": len(self.group.frames),
+            "inputs": [frame.label for frame in self.group.frames],
+            "mean": result.mean,
+            "minimum": result.minimum,
+            "maximum": result.maximum,
+            "rejected_share": result.rejected_share,
+            "rejected_per_frame": list(result.rejected_per_frame),
+            "noise_adu": result.noise.noise_adu if result.noise_measured else None,
+            "normalization_levels_adu": result.normalization_levels,
+            "frame_levels_adu": list(result.levels.levels_adu) if result.levels is not None else None,
+            "is_flat": key.frame_type is FrameType.FLAT,
+            "verdict": str(self.verdict) if self.verdict is not None else None,
+            "findings": [finding.as_dict() for finding in self.findings],
+        }
 
     def log_statistics(self) -> None:
         """Log what the strips counted, and how long they took."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ostcal.build.output_directory import owned
@@ -57,31 +55,33 @@ def build_masters(request: BuildRequest, watcher: Watcher | None = None) -> Buil
         If the output directory cannot be written, or another run is writing there.
     """
     watcher, clock, unusable = watcher or Watcher(), _StageClock(), list[str]()
-    with (
-        owned(request.output_dir, request.store, request.lock_wait_s) as scratch,
-        _logged_on_failure(unusable),
-    ):
-        sources = gather_frames(request, scratch, unusable)
-        clock.lap("inspect")
-        selection = select_groups(request, sources)
-        clock.lap("group")
-        plan = plan_masters(request, selection.groups, sources)
-        plan_strips(request, request.execution, plan.to_make)  # too small a memory limit is refused here
-        clock.lap("plan")
-        if plan.to_make and not watcher.planned([master.group for master in plan.to_make], plan.bytes_to_read):
-            raise OstcalError("nothing made: the run was declined")
-        clock.lap("confirm")
-        if plan.to_make:
-            with connected(request.execution) as execution:
-                if execution.scheduler == "distributed":
-                    clock.lap("cluster")
-                prepared, no_noise = prepare_masters(request, execution, plan)
-                clock.lap("survey")
-                combined = combine_and_publish(request, execution, prepared, watcher)
-                clock.lap("combine")
-        else:
-            request.store.sweep()  # strips that no run continues
-            combined, no_noise = Combined(made=(), left_out=(), errors=()), []
+    try:
+        with owned(request.output_dir, request.store, request.lock_wait_s) as scratch:
+            sources = gather_frames(request, scratch, unusable)
+            clock.lap("inspect")
+            selection = select_groups(request, sources)
+            clock.lap("group")
+            plan = plan_masters(request, selection.groups, sources)
+            plan_strips(request, request.execution, plan.to_make)  # too small a memory limit is refused here
+            clock.lap("plan")
+            if plan.to_make and not watcher.planned([master.group for master in plan.to_make], plan.bytes_to_read):
+                raise OstcalError("nothing made: the run was declined")
+            clock.lap("confirm")
+            if plan.to_make:
+                with connected(request.execution) as execution:
+                    if execution.scheduler == "distributed":
+                        clock.lap("cluster")
+                    prepared, no_noise = prepare_masters(request, execution, plan)
+                    clock.lap("survey")
+                    combined = combine_and_publish(request, execution, prepared, watcher)
+                    clock.lap("combine")
+            else:
+                request.store.sweep()  # strips that no run continues
+                combined, no_noise = Combined(made=(), left_out=(), errors=()), []
+    except OstcalError:
+        for line in unusable:  # often the reason
+            logger.warning("%s", line)
+        raise
     for master in combined.made:
         master.log_statistics()
     if selection.n_lights:
@@ -170,20 +170,6 @@ def select_groups(request: BuildRequest, sources: dict[str, Source]) -> Selectio
         missing=tuple(missing),
         n_lights=sum("light frame" in reason for _, reason in grouping.unused),
     )
-
-
-# ---- what the log says ----
-
-
-@contextmanager
-def _logged_on_failure(lines: Sequence[str]) -> Iterator[None]:
-    """Log why frames are left out where work ends in an error: it is often the reason."""
-    try:
-        yield
-    except OstcalError:
-        for line in lines:
-            logger.warning("%s", line)
-        raise
 
 
 class _StageClock:

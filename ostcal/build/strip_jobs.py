@@ -101,8 +101,9 @@ def _run_once(
         request.store.sweep()  # what this run does not continue
         for master in prepared:
             name = master.plan.name
-            publications[name], sink = _begin(request, execution, master, scans, is_dark=name in darks)
-            jobs.append(strip_job(request, master.plan, master.method, sink, waits_for=names))
+            flat = flat_treatment(request, master.plan, waits_for=names)
+            publications[name], sink = _begin(request, execution, master, flat, scans, is_dark=name in darks)
+            jobs.append(strip_job(request, master.plan, master.method, sink, flat))
         publisher = Publisher(
             publications=publications,
             store=request.store,
@@ -123,19 +124,23 @@ def _run_once(
 
 
 def _begin(
-    request: BuildRequest, execution: Execution, master: PreparedMaster, scans: RunningScans, *, is_dark: bool
+    request: BuildRequest,
+    execution: Execution,
+    master: PreparedMaster,
+    flat: FlatTreatment | None,
+    scans: RunningScans,
+    *,
+    is_dark: bool,
 ) -> tuple[Publication, StoreSink]:
     """Begin what is made with the strips: the samples of the FITS file, and the scan where tasks are threads.
 
     Images that are not read again go past the page cache.
     """
-    rules, plan = request.publishing, master.plan
+    rules, name = request.publishing, master.plan.name
     image = scan = None
     beside: list[RowSink] = []
     if execution.scheduler != "distributed":
-        flat = flat_treatment(request, plan, waits_for=())
-        planes = request.store.writer(plan.name)
-        image = begin_image(master, flat, planes, request.output_dir, rules)
+        image = begin_image(master, flat, request.store.writer(name), request.output_dir, rules)
     if image is not None:
         beside.append(FitsSink(image=image))
     if execution.scheduler == "threads" and rules.quality is not None:
@@ -147,32 +152,31 @@ def _begin(
         "master": is_scanned or rules.reported or is_dark or image is None,
         "std": is_scanned or (rules.save_fits and rules.extensions),
     }
-    sink = StoreSink(
-        store=request.store,
-        name=plan.name,
-        read_again=tuple(plane for plane, is_read in read_again.items() if is_read),
-        beside=tuple(beside),
-    )
+    planes = tuple(plane for plane, is_read in read_again.items() if is_read)
+    sink = StoreSink(store=request.store, name=name, read_again=planes, beside=tuple(beside))
     return Publication(prepared=master, image=image, scan=scan), sink
 
 
 def strip_job(
-    request: BuildRequest, plan: MasterPlan, method: RejectionMethod, sink: StoreSink, *, waits_for: Collection[str]
+    request: BuildRequest, plan: MasterPlan, method: RejectionMethod, sink: StoreSink, flat: FlatTreatment | None
 ) -> MasterJob:
-    """Return what a worker is given; a flat waits for those of its darks that are among `waits_for`."""
+    """Return what a worker is given."""
     return MasterJob(
         name=plan.name,
         stack=plan.stack,
         method=method,
         sink=sink,
-        flat=flat_treatment(request, plan, waits_for=waits_for),
+        flat=flat,
         staging=StoreSink(store=request.store, name=plan.combined_name) if plan.is_flat else None,
         memory=StoreMemory(store=request.store, name=plan.combined_name),
     )
 
 
 def flat_treatment(request: BuildRequest, plan: MasterPlan, *, waits_for: Collection[str]) -> FlatTreatment | None:
-    """Return what is done to flats beyond combining; ``None`` for bias and darks."""
+    """Return what is done to flats beyond combining; they wait for their darks among `waits_for`.
+
+    ``None`` for bias and darks.
+    """
     if not plan.is_flat:
         return None
     return FlatTreatment(
@@ -225,7 +229,6 @@ def plan_strips(request: BuildRequest, execution: Execution, plans: Sequence[Mas
 
 def create_arrays(request: BuildRequest, masters: Sequence[tuple[MasterPlan, RejectionMethod]], work: WorkPlan) -> None:
     """Make room for all masters; strips that an interrupted run has finished are there already."""
-    store = request.store
     for (plan, method), strips in zip(masters, work.strips, strict=True):
         n_frames, height, width = plan.stack.shape
         digest = plan.key.strips(
@@ -234,13 +237,13 @@ def create_arrays(request: BuildRequest, masters: Sequence[tuple[MasterPlan, Rej
             strips.strip_rows,
             [repr(plan.exposure_times_s), request.flat_scaling] if plan.is_flat else None,
         )
-        n_kept = store.create(plan.combined_name, (height, width), strips.strip_rows, work=digest).n_kept()
+        n_kept = request.store.create(plan.combined_name, (height, width), strips.strip_rows, work=digest).n_kept()
         if n_kept:
             logger.info(
                 "%s: %d of %d strips were combined before and are taken over", plan.name, n_kept, len(strips.strips)
             )
         if plan.is_flat:
-            store.create(plan.name, (height, width), strips.strip_rows)
+            request.store.create(plan.name, (height, width), strips.strip_rows)
 
 
 def discard_unfinished(store: MasterStore, plans: Iterable[MasterPlan], *, is_ended: bool) -> None:

@@ -29,7 +29,7 @@ from ostcal.build.prepare import survey_frames
 from ostcal.build.request import BuildRequest
 from ostcal.build.run import gather_frames
 from ostcal.build.stored_strips import StoreSink
-from ostcal.build.strip_jobs import create_arrays, discard_unfinished, plan_strips, strip_job
+from ostcal.build.strip_jobs import create_arrays, discard_unfinished, flat_treatment, plan_strips, strip_job
 from ostcal.engine.driver import Failure
 from ostcal.engine.execution import usable_cores
 from ostcal.engine.graph import Progress, run_graph
@@ -78,16 +78,9 @@ class _StoppedError(Exception):
 
 
 def combine_beside_capture(request: BuildRequest, series: Sequence[str], darks: Sequence[str]) -> None:
-    """Combine series, each as soon as its dark is there, until standard input ends; say what became of each.
+    """Combine closed series for the run at the end, until standard input ends; say what became of each.
 
-    Parameters
-    ----------
-    request : BuildRequest
-        Of the run at the end.
-    series : sequence of str
-        Locations of closed series.
-    darks : sequence of str
-        Locations of closed series that may give the dark of flats.
+    `darks` are the closed series that may give the dark of flats.
     """
     leave_termination_to_the_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -128,22 +121,10 @@ def combine_series(
     darks: Sequence[str] = (),
     progressed: Callable[[Progress], None] = lambda progress: None,
 ) -> tuple[Failure, ...] | None:
-    """Combine a series and leave its strips to the next run of the same request.
+    """Combine a closed series and leave its strips to the next run of the same request.
 
-    Parameters
-    ----------
-    request : BuildRequest
-        Of the run at the end.
-    series : str
-        Location of a closed series.
-    darks : sequence of str
-        Locations of closed series that may give the dark of flats.
-    progressed : callable (Progress), optional
-
-    Returns
-    -------
-    tuple of Failure, or None
-        What could not be combined, which the next run tries again; ``None`` where flats wait for their dark.
+    `darks` are the closed series that may give the dark of flats. Return what could not be combined, which the next
+    run tries again; ``None`` where flats wait for their dark.
 
     Raises
     ------
@@ -171,10 +152,15 @@ def combine_series(
         names = {plan.name for plan in plans}
         try:
             create_arrays(request, [(plan, request.method) for plan in plans], work)
-            sinks = [StoreSink(store=request.store, name=plan.name) for plan in plans]
             jobs = [
-                strip_job(request, plan, request.method, sink, waits_for=names)
-                for plan, sink in zip(plans, sinks, strict=True)
+                strip_job(
+                    request,
+                    plan,
+                    request.method,
+                    StoreSink(store=request.store, name=plan.name),
+                    flat_treatment(request, plan, waits_for=names),
+                )
+                for plan in plans
             ]
             results = run_graph(jobs, work.strips, lambda job, result: None, execution, progressed)
             if request.publishing.quality is not None:
