@@ -109,7 +109,7 @@ def choose_dark(
     ]
     if matched:
         return DarkChoice(kind="matched", first=min(matched, key=lambda c: _preference(c, target_s)))
-    line = _line(fitting, target_s, exposure_tolerance, temperature_tolerance_c)
+    line = choose_line(fitting, target_s, exposure_tolerance, temperature_tolerance_c)
     if line is not None:
         return line
     biases = [c for c in fitting if c.key.frame_type is FrameType.BIAS]
@@ -134,20 +134,13 @@ def choose_nearest_dark(
     temperature_tolerance_c: float,
 ) -> DarkChoice | NoDark:
     """Choose the dark of flats among those of the run, unless one on disk fits better: in exposure, not by its age."""
-    choices = [
-        choose_dark(
-            flat,
-            candidates,
-            exposure_tolerance=exposure_tolerance,
-            temperature_tolerance_c=temperature_tolerance_c,
-        )
-        for candidates in (of_run, [*of_run, *on_disk])
-    ]
+    rules = {"exposure_tolerance": exposure_tolerance, "temperature_tolerance_c": temperature_tolerance_c}
+    choices = [choose_dark(flat, candidates, **rules) for candidates in (of_run, [*of_run, *on_disk])]
     found = [choice for choice in choices if isinstance(choice, DarkChoice)]
     return min(found, key=lambda choice: get_args(DarkKind).index(choice.kind)) if found else choices[-1]
 
 
-def _line(
+def choose_line(
     fitting: Sequence[DarkCandidate], target_s: float, exposure_tolerance: float, temperature_tolerance_c: float
 ) -> DarkChoice | None:
     """Choose the two masters whose line gives the dark of any exposure: bias and a dark, else two darks.
@@ -163,7 +156,7 @@ def _line(
         and not why_unfit(a.key, b.key, 2 * temperature_tolerance_c)
     ]
     if any(c.key.frame_type is FrameType.BIAS for c in fitting):  # without one, a noisy line is better than nothing
-        pairs = [(a, b) for a, b in pairs if _stretch(a, b, target_s) <= MAX_STRETCH]
+        pairs = [(a, b) for a, b in pairs if stretch_of(a, b, target_s) <= MAX_STRETCH]
     with_bias = [pair for pair in pairs if pair[0].key.frame_type is FrameType.BIAS]
     # A longer dark scaled down adds less noise than a shorter one scaled up.
     longer = [pair for pair in with_bias if pair[1].key.exposure_time_s >= target_s]
@@ -178,7 +171,7 @@ def _line(
 
         def noise(pair: tuple[DarkCandidate, DarkCandidate]) -> float:
             """Return the noise of the line, in that of a master; to 1 %, for ties."""
-            stretch = _stretch(*pair, target_s)
+            stretch = stretch_of(*pair, target_s)
             return round(math.hypot(1 - stretch, stretch), 2)
 
         first, second = min(apart, key=lambda p: (noise(p), sorted(_preference(c, target_s) for c in p)))
@@ -186,14 +179,9 @@ def _line(
     return None
 
 
-def _stretch(a: DarkCandidate, b: DarkCandidate, target_s: float) -> float:
+def stretch_of(a: DarkCandidate, b: DarkCandidate, target_s: float) -> float:
     """Return how many times the difference of two masters is taken to reach an exposure."""
     return (target_s - a.key.exposure_time_s) / (b.key.exposure_time_s - a.key.exposure_time_s)
-
-
-def stretch_of(choice: DarkChoice, target_s: float) -> float:
-    """Return how many times the difference of the two masters of a choice is taken; 1 for one master alone."""
-    return 1.0 if choice.second is None else _stretch(choice.first, choice.second, target_s)
 
 
 def _same_exposure(dark_s: float, exposure_s: float, tolerance: float) -> bool:
@@ -203,9 +191,4 @@ def _same_exposure(dark_s: float, exposure_s: float, tolerance: float) -> bool:
 
 def _preference(candidate: DarkCandidate, exposure_s: float) -> tuple[float, bool, float, str]:
     age = -candidate.made_at.timestamp() if candidate.made_at else 0.0
-    return (
-        abs(candidate.key.exposure_time_s - exposure_s),
-        not candidate.from_this_run,
-        age,
-        candidate.name,
-    )
+    return abs(candidate.key.exposure_time_s - exposure_s), not candidate.from_this_run, age, candidate.name

@@ -93,9 +93,9 @@ def calibrate(
 class CalibrationWatcher:
     """Callbacks for the progress of a run."""
 
-    planned: Callable[[int], None] | None = None
+    planned: Callable[[int], None] = lambda n_bytes: None
     """Called once with the bytes of all frames."""
-    done: Callable[[int, str], None] | None = None
+    done: Callable[[int, str], None] = lambda n_bytes, path: None
     """Called for each frame with its bytes and its path."""
 
 
@@ -165,9 +165,7 @@ class CalibrationApplier:
         path : path
             A FITS file.
         **options : CalibrationKeywords
-            ``dark``, ``flat``, ``bias`` (a FITS file or a master's name; "none" leaves the step out), ``overwrite``,
-            ``uncertainty``, ``dq``, ``interpolate``, ``allow_failed``, ``saturation_adu`` (ADU): see
-            `CalibrationOptions`.
+            As of `calibrate_files`.
 
         Returns
         -------
@@ -196,9 +194,7 @@ class CalibrationApplier:
         output_dir : path, optional
             Where the calibrated file goes.
         **options : CalibrationKeywords
-            ``dark``, ``flat``, ``bias`` (a FITS file or a master's name; "none" leaves the step out), ``overwrite``,
-            ``uncertainty``, ``dq``, ``interpolate``, ``allow_failed``, ``saturation_adu`` (ADU): see
-            `CalibrationOptions`.
+            As of `calibrate_files`.
 
         Returns
         -------
@@ -304,12 +300,10 @@ class CalibrationApplier:
                 f"{output_dir}: the directory cannot be made: {error.strerror or error}; choose another --output-dir"
             ) from error
         sizes = [task.fits.data_length for task in tasks]
-        if self._watcher.planned is not None:
-            self._watcher.planned(sum(sizes))
+        self._watcher.planned(sum(sizes))
 
         def frame_done(index: int) -> None:
-            if self._watcher.done is not None:
-                self._watcher.done(sizes[index], tasks[index].fits.source)
+            self._watcher.done(sizes[index], tasks[index].fits.source)
 
         inputs = dict.fromkeys(parent_of(task.fits.source) for task in tasks)
         masters = location_for(self.config, self.config.master_frames.output_dir)

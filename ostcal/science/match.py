@@ -12,24 +12,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from ostcal.build.match_darks import (
-    MAX_STRETCH,
-    DarkCandidate,
-    DarkChoice,
-    choose_dark,
-    stretch_of,
-    why_unfit,
-)
+from ostcal.build.match_darks import MAX_STRETCH, DarkCandidate, choose_line, stretch_of, why_unfit
 from ostcal.errors import InputError
 from ostcal.frames import FrameMetadata, FrameType
-from ostcal.inputs.grouping import (
-    EXPOSURE_TOLERANCE,
-    Frame,
-    Group,
-    GroupKey,
-    same_temperature,
-    settings_differ,
-)
+from ostcal.inputs.grouping import EXPOSURE_TOLERANCE, GroupKey, same_temperature, settings_differ
 from ostcal.library.find import LibraryMaster
 from ostcal.naming import night_of
 from ostcal.science.synthetic_dark import NoSyntheticDark, SyntheticDark, SyntheticRules, synthetic_dark
@@ -223,12 +209,8 @@ def _preference(key: GroupKey, master: LibraryMaster) -> tuple[float, float, flo
     distance = abs(master.key.exposure_time_s - key.exposure_time_s) / max(key.exposure_time_s, 1e-6)
     a_c, b_c = master.key.temperature_c, key.temperature_c
     degrees = abs(a_c - b_c) if a_c is not None and b_c is not None else 0.0
-    return (
-        round(distance / EXPOSURE_TOLERANCE),
-        round(degrees / TEMPERATURE_STEP_C),
-        -_made(master),
-        master.record.name,
-    )
+    steps = round(distance / EXPOSURE_TOLERANCE), round(degrees / TEMPERATURE_STEP_C)
+    return *steps, -_made(master), master.record.name
 
 
 def _made(master: LibraryMaster) -> float:
@@ -237,26 +219,23 @@ def _made(master: LibraryMaster) -> float:
 
 def _scaled_mix(key: GroupKey, fitting: Sequence[LibraryMaster], rules: MatchRules) -> DarkMix | None:
     """Choose the two masters whose line over exposures gives the dark, as for flats; ``None`` if it is too long."""
-    metadata = FrameMetadata(
-        frame_type=FrameType.LIGHT, exposure_time_s=key.exposure_time_s, width=key.width, height=key.height
-    )
-    choice = choose_dark(
-        Group(key=key, frames=(Frame(label="", metadata=metadata),)),
+    line = choose_line(
         [DarkCandidate(name=m.record.name, key=m.key, made_at=m.record.made_at, from_this_run=False) for m in fitting],
-        exposure_tolerance=rules.exposure_tolerance,
-        temperature_tolerance_c=rules.temperature_tolerance_c,
+        key.exposure_time_s,
+        rules.exposure_tolerance,
+        rules.temperature_tolerance_c,
     )
-    if not isinstance(choice, DarkChoice) or choice.second is None:
+    if line is None or line.second is None:
         return None
-    stretch = stretch_of(choice, key.exposure_time_s)
+    stretch = stretch_of(line.first, line.second, key.exposure_time_s)
     # A flat takes a noisy line if there is no bias; in a science frame 10 times the noise of a dark is no calibration.
     if stretch > MAX_STRETCH:
         return None
     by_name = {master.record.name: master for master in fitting}
-    first, second = by_name[choice.first.name], by_name[choice.second.name]
+    first, second = by_name[line.first.name], by_name[line.second.name]
     return DarkMix(
         parts=(DarkPart(master=first, weight=1 - stretch), DarkPart(master=second, weight=stretch)),
-        description=f"{choice.description}, difference of the two times {stretch:.6g}",
+        description=f"{line.description}, difference of the two times {stretch:.6g}",
         scaled=True,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from ostcal.fits.cards import Header, format_card
 from ostcal.fits.read import FitsFrame, inspect_extension
 from ostcal.frames import FrameType
 from ostcal.library.find import FitsPlane, LibraryMaster, StorePlane
+from ostcal.library.planes import Plane
 from ostcal.library.store import MasterStore
 from ostcal.measure.estimators import chi_square_quantile
 from ostcal.science.synthetic_dark import PRIOR_SAMPLES
@@ -36,32 +38,21 @@ LEAST_ADU_SCALE = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class StoredSpread:
-    """Standard deviation of the samples of a stored master, or that of their mean, ADU; implements `PlaneReader`."""
+class StoredRows:
+    """A plane of a stored master beside its image; implements `PlaneReader` (ADU) and `FlagReader`."""
 
     store: str
     name: str
-    of_mean: bool
+    plane: Plane
+    of_mean: bool = False
+    """Whether standard deviations of samples become those of their mean."""
 
-    def read_rows(self, start: int, stop: int) -> NDArray[np.float32]:
+    def read_rows(self, start: int, stop: int) -> NDArray[Any]:
         """Return rows ``start`` to ``stop``, (stop - start, width)."""
         master = MasterStore(self.store).open(self.name)
-        std: NDArray[np.float32] = master.read_rows("std", start, stop)
+        rows = master.read_rows(self.plane, start, stop)
         if self.of_mean:
-            std = std / np.sqrt(np.maximum(master.read_rows("n_used", start, stop), 1), dtype=np.float32)
-        return std
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoredFlags:
-    """The flags of a stored master; implements `FlagReader`."""
-
-    store: str
-    name: str
-
-    def read_rows(self, start: int, stop: int) -> NDArray[np.uint8]:
-        """Return rows ``start`` to ``stop``, (stop - start, width)."""
-        rows: NDArray[np.uint8] = MasterStore(self.store).open(self.name).read_rows("dq", start, stop)
+            rows = rows / np.sqrt(np.maximum(master.read_rows("n_used", start, stop), 1), dtype=np.float32)
         return rows
 
 
@@ -129,9 +120,9 @@ def open_master(master: LibraryMaster) -> OpenedMaster:
             header=Header([image for card in attributes.get("cards", ()) for image in format_card(*card)]),
             calibration_id=str(attributes.get("calibration_id") or ""),
             input_digest=str(attributes.get("input_digest") or ""),
-            error=StoredSpread(store=master.plane.store, name=name, of_mean=True),
-            spread=StoredSpread(store=master.plane.store, name=name, of_mean=False),
-            flags=StoredFlags(store=master.plane.store, name=name) if stored.has("dq") else None,
+            error=StoredRows(store=store.location, name=name, plane="std", of_mean=True),
+            spread=StoredRows(store=store.location, name=name, plane="std"),
+            flags=StoredRows(store=store.location, name=name, plane="dq") if stored.has("dq") else None,
             chunk_rows=stored.chunk_rows,
         )
     else:

@@ -198,15 +198,8 @@ def synthetic_dark(
     """Make the dark of a frame's exposure from masters of the same settings and temperature and of other exposures.
 
     All darks and the newest bias are used; if these are not on a line and there are three darks, the darks alone: the
-    bias of many CMOS sensors is not what their darks begin with.
-
-    Parameters
-    ----------
-    target : GroupKey
-        Of the frame: its exposure, settings, size and temperature count.
-    masters : sequence of LibraryMaster
-        Newest first, as `find_masters` returns them. Those whose standard deviation is not stored (FITS) are left out.
-    rules : SyntheticRules
+    bias of many CMOS sensors is not what their darks begin with. `masters` come newest first, as `find_masters` returns
+    them; those whose standard deviation is not stored (FITS) are left out.
 
     Raises
     ------
@@ -274,12 +267,7 @@ class LadderDarkCurrent:
 
 
 def ladder_dark_currents(masters: Sequence[LibraryMaster], rules: SyntheticRules) -> list[LadderDarkCurrent]:
-    """Measure the dark current of every ladder among masters, bias included.
-
-    Parameters
-    ----------
-    masters : sequence of LibraryMaster
-        Newest first; a master belongs to the first ladder that it fits.
+    """Measure the dark current of every ladder among masters, newest first; each belongs to the first that it fits.
 
     Raises
     ------
