@@ -125,10 +125,11 @@ def begin_scan(
     plan = prepared.plan
     if plan.is_flat:
         return None
+    model = _sample_model(prepared)
     return StripScan(
         plan.stack.shape[1:],
         plan.group.key.frame_type,
-        _sample_model(prepared),
+        model,
         scans,
         bayer=plan.group.key.bayer_pattern is not None,
         limits=rules.defects,

@@ -41,6 +41,8 @@ class Output:
     """A name that a combined group is published under."""
 
     name: str
+    file_name: str
+    """Of its FITS file."""
     frame_type: FrameType
     made_at: datetime
 
@@ -62,6 +64,8 @@ class MasterPlan:
     """The frames of the group."""
     key: WorkKey
     """Tells these frames from all others."""
+    input_digest: str
+    """SHA-256 over what tells the frames apart, whatever their order."""
     outputs: tuple[Output, ...]
     dark: FlatDark | None
     """``None`` for bias and darks, and where the dark of flats was subtracted already."""
@@ -119,7 +123,8 @@ class MasterPlan:
         """Return the plan without some frames, and without a recipe: the next run tries with all of them again."""
         members = tuple(source for source in self.members if source.frame.label not in labels)
         group = replace(self.group, frames=tuple(frame for frame in self.group.frames if frame.label not in labels))
-        return replace(self, group=group, members=members, key=WorkKey.of(members), recipe="")
+        digest = input_digest(members)
+        return replace(self, group=group, members=members, key=WorkKey.of(members), input_digest=digest, recipe="")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,6 +269,7 @@ def _plan(
         group=group,
         members=members,
         key=key,
+        input_digest=input_digest(members),
         outputs=outputs,
         dark=dark,
         # nearest exposure, then newest: the library is sorted
@@ -339,9 +345,11 @@ def _named_outputs(request: BuildRequest, groups: Sequence[Group]) -> list[tuple
                     members.append(index)
             keys = [replace(groups[index].key, frame_type=kind) for index in members]
             for index, name in zip(members, master_names(keys, made_at), strict=True):
-                outputs.setdefault(index, []).append(Output(name=name, frame_type=kind, made_at=made_at))
-        names = [output.name for of_group in outputs.values() for output in of_group]
-        files = [joined(request.output_dir, file_name(name, request.publishing.flavour)) for name in names]
-        if not any(map(exists, files)) and not any(map(request.store.exists, names)):
+                file = file_name(name, request.publishing.flavour)
+                output = Output(name=name, file_name=file, frame_type=kind, made_at=made_at)
+                outputs.setdefault(index, []).append(output)
+        every = [output for of_group in outputs.values() for output in of_group]
+        is_free = not any(exists(joined(request.output_dir, output.file_name)) for output in every)
+        if is_free and not any(request.store.exists(output.name) for output in every):
             return [(groups[index], tuple(outputs[index])) for index in sorted(outputs)]
         made_at += timedelta(seconds=1)  # a run within the same second has these names

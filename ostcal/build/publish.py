@@ -25,11 +25,9 @@ from ostcal.errors import StorageError
 from ostcal.fits.unfinished import UnfinishedImage
 from ostcal.fits.write import ImagePlane, header_length, write_fits
 from ostcal.frames import FULL_SCALE_ADU, FrameType
-from ostcal.inputs.gather import input_digest
 from ostcal.inputs.grouping import Group
 from ostcal.library.attributes import attributes_of
 from ostcal.library.master_header import Provenance, defect_cards, history_lines, master_cards, scaled_cards
-from ostcal.library.master_names import file_name
 from ostcal.library.planes import MasterWriter
 from ostcal.library.store import MasterStore
 from ostcal.measure.findings import Finding, Outcome
@@ -224,7 +222,7 @@ class Publisher:
         plan = prepared.plan
         files = []
         for output in plan.outputs:
-            path = joined(self.output_dir, file_name(output.name, rules.flavour))
+            path = joined(self.output_dir, output.file_name)
             files.append((output.frame_type, path if rules.save_fits else f"{self.store.location}/{job.name}"))
             if not rules.save_fits:
                 continue
@@ -280,7 +278,7 @@ def begin_image(
     )
     images = _image_planes(planes, plan.group, supposed, provenance, rules)
     image = UnfinishedImage(
-        path=joined(output_dir, file_name(output.name, rules.flavour)),
+        path=joined(output_dir, output.file_name),
         header_length=header_length(images, history_lines(plan.group, provenance)),
         height=height,
         width=width,
@@ -301,7 +299,7 @@ def _provenance(
         frame_type=kind,
         method=prepared.method,
         calibration_id=plan.calibration_id,
-        input_digest=input_digest(plan.members),
+        input_digest=plan.input_digest,
         made_at=plan.outputs[0].made_at,
         calibration_status=plan.calibration_status,
         dark_description=plan.dark.choice.description if plan.dark is not None else "",

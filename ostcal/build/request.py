@@ -75,11 +75,12 @@ class BuildRequest:
         """The store of the masters."""
         return MasterStore(store_location(self.output_dir))
 
-    def asks_for(self, kind: FrameType) -> bool:
-        """Return whether frames of a kind are wanted."""
-        if kind is FrameType.FLAT:
-            return self.make_flats
-        return self.make_darks or (kind is FrameType.BIAS and self.make_bias)
+    @property
+    def kinds(self) -> set[FrameType]:
+        """The kinds of frames that are wanted; darks are made of bias frames too."""
+        bias = self.make_bias or self.make_darks
+        wanted = (FrameType.BIAS, bias), (FrameType.DARK, self.make_darks), (FrameType.FLAT, self.make_flats)
+        return {kind for kind, is_wanted in wanted if is_wanted}
 
 
 @dataclass(frozen=True, kw_only=True)

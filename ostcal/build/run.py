@@ -132,14 +132,15 @@ def select_groups(request: BuildRequest, sources: dict[str, Source]) -> Selectio
     NoFramesError
         If there is none.
     """
+    wanted = request.kinds
     grouping = group_frames((source.frame for source in sources.values()), request.rules)
     for group in grouping.groups:
         for frame in group.frames:
             logger.debug("group %s: %s", describe(group), frame.label)
-    groups = tuple(group for group in grouping.groups if request.asks_for(group.key.frame_type))
+    groups = tuple(group for group in grouping.groups if group.key.frame_type in wanted)
     if not groups:
-        wanted = {"bias": request.make_bias, "darks": request.make_darks, "flats": request.make_flats}
-        asked = ", ".join(kind for kind, is_wanted in wanted.items() if is_wanted)
+        kinds = {"bias": request.make_bias, "darks": request.make_darks, "flats": request.make_flats}
+        asked = ", ".join(kind for kind, is_asked in kinds.items() if is_asked)
         seen = "; ".join(describe(group) for group in (*grouping.groups, *grouping.too_small))
         unused = "; ".join(sorted({reason for _, reason in grouping.unused}))
         raise NoFramesError(
@@ -152,17 +153,17 @@ def select_groups(request: BuildRequest, sources: dict[str, Source]) -> Selectio
         f"{describe(group)}: fewer than min_frames {request.rules.min_frames}, left out ({group.frames[0].label}"
         f"{' and others' if len(group.frames) > 1 else ''})"
         for group in grouping.too_small
-        if request.asks_for(group.key.frame_type)
+        if group.key.frame_type in wanted
     ]
     left_out += [
         f"{frame.label}: left out, {reason}" for frame, reason in grouping.unused if "light frame" not in reason
     ]
-    kinds = {group.key.frame_type for group in groups}
+    found = {group.key.frame_type for group in groups}
     places = ", ".join(described(directory) for directory in request.input_dirs)
     missing = []
-    if request.make_darks and not kinds & {FrameType.DARK, FrameType.BIAS}:
+    if request.make_darks and not found & {FrameType.DARK, FrameType.BIAS}:
         missing.append(f"no dark frames in {places}: no master dark is made")
-    if request.make_flats and FrameType.FLAT not in kinds:
+    if request.make_flats and FrameType.FLAT not in found:
         missing.append(f"no flat frames in {places}: no master flat is made")
     return Selection(
         groups=groups,

@@ -177,7 +177,7 @@ def _plans_of(request: BuildRequest, series: str, scratch: str) -> list[MasterPl
     """
     sources = gather_frames(request, scratch, [])
     grouping = group_frames((source.frame for source in sources.values()), request.rules)
-    groups = [group for group in grouping.groups if request.asks_for(group.key.frame_type)]
+    groups = [group for group in grouping.groups if group.key.frame_type in request.kinds]
     plans = plan_masters(request, groups, sources).to_make
     location = normalized(series)
     wanted = [
