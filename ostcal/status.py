@@ -80,3 +80,19 @@ class Status:
             "data": self.data,
             "details": self.details,
         }
+
+
+class KeepsStatus:
+    """Base of the public classes: keeps the outcome of the last call."""
+
+    _status: Status
+
+    def get_status(self) -> dict[str, Any]:
+        """Return the outcome of the last call as a dictionary.
+
+        Returns
+        -------
+        dict
+            As `Status.as_dict`.
+        """
+        return self._status.as_dict()

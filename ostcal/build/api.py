@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 from ostcal.build.from_config import request_of
 from ostcal.build.request import Watcher
@@ -13,10 +12,10 @@ from ostcal.errors import OstcalError, StorageError
 from ostcal.library.history import HistoryEntry, add_to_history, subject_of
 from ostcal.measure.findings import Outcome
 from ostcal.places.object_requests import ObjectOptions, use_options
-from ostcal.status import Level, Status
+from ostcal.status import KeepsStatus, Level, Status
 
 
-class MasterFrameCreator:
+class MasterFrameCreator(KeepsStatus):
     """Make master bias, darks and flats from the frames that a configuration points to.
 
     Parameters
@@ -84,16 +83,6 @@ class MasterFrameCreator:
             As `create_all_master_frames`.
         """
         return self._create(bias=False, darks=False, flats=True)
-
-    def get_status(self) -> dict[str, Any]:
-        """Return the outcome of the last call as a dictionary.
-
-        Returns
-        -------
-        dict
-            As `Status.as_dict`.
-        """
-        return self._status.as_dict()
 
     def _create(self, *, bias: bool, darks: bool, flats: bool) -> Status:
         self.report = None

@@ -266,16 +266,10 @@ def survey_all(
     memory_limit_bytes: int,
     known: Mapping[int, SeriesSurvey],
 ) -> list[SeriesSurvey | None]:
-    """Survey series, all at once; ``None`` for one that cannot be read, which combining will name.
+    """Survey series, all at once, except those `known` by their place among the requests.
 
-    Parameters
-    ----------
-    requests : sequence of SurveyRequest
-    execution : Execution
-    memory_limit_bytes : int
-        For all workers together; of each worker where there is a cluster.
-    known : mapping of int to SeriesSurvey
-        Surveys of an earlier run, by place among the requests.
+    ``None`` for a series that cannot be read, which combining will name. The memory is that of all workers together,
+    of each worker where there is a cluster.
     """
     if not execution.is_remote:  # a second of numpy is not worth starting processes for
         execution = replace(execution, scheduler="threads")

@@ -37,13 +37,7 @@ class BuildReport:
 
 
 def build_masters(request: BuildRequest, watcher: Watcher | None = None) -> BuildReport:
-    """Make all masters that the input directories allow.
-
-    Parameters
-    ----------
-    request : BuildRequest
-    watcher : Watcher, optional
-        Follows the run, and may end it before work begins.
+    """Make all masters that the input directories allow; a watcher may end the run before work begins.
 
     Raises
     ------

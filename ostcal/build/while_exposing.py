@@ -196,13 +196,9 @@ def _plans_of(request: BuildRequest, series: str, scratch: str) -> list[MasterPl
 class StripsProcess:
     """Combines closed series by ``ostcal masters --strips-only``, one process after the other, at low priority.
 
-    What fails in it is no failure of the capture: the run at the end makes whatever is missing.
-
-    Parameters
-    ----------
-    config : mapping
-        Every value of the configuration, as JSON; the process reads it from its standard input, which it watches too:
-        it ends when that is closed, or when the process that captures is gone.
+    What fails in it is no failure of the capture: the run at the end makes whatever is missing. The process reads every
+    value of the configuration as JSON from its standard input, which it watches too: it ends when that is closed, or
+    when the process that captures is gone.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:

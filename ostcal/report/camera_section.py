@@ -98,9 +98,11 @@ def _newest_current(
     key: GroupKey, currents: Sequence[LadderDarkCurrent], masters: Mapping[str, LibraryMaster]
 ) -> LadderDarkCurrent | None:
     """Return the dark current of a camera; of several temperatures, that of the newest masters."""
-    fitting = [c for c in currents if c.settings == key.settings and (c.width, c.height) == (key.width, key.height)]
+    fitting = [
+        c for c in currents if c.key.settings == key.settings and (c.key.width, c.key.height) == (key.width, key.height)
+    ]
     order = {name: place for place, name in enumerate(masters)}  # newest first
-    return min(fitting, key=lambda c: min(order.get(name, len(order)) for name in c.names), default=None)
+    return min(fitting, key=lambda c: min(order.get(m.name, len(order)) for m in c.ladder.masters), default=None)
 
 
 def _camera_report(key: GroupKey, properties: Mapping[str, Any]) -> CameraReport:
@@ -147,7 +149,7 @@ def _with_dark_current(
     )
     return replace(
         report,
-        temperature_c=current.temperature_c,
+        temperature_c=current.key.temperature_c,
         dark_current_adu_per_s=rate.value,
         dark_current_adu_per_s_uncertainty=rate.uncertainty,
         dark_current_e_per_s=rate.value * gain if gain else None,
@@ -160,13 +162,14 @@ def _with_dark_current(
 
 def _dark_levels(current: LadderDarkCurrent, masters: Mapping[str, LibraryMaster]) -> DarkLevels:
     """Return the levels of the dark masters, and a line of the median pixel's dark current through their middle."""
-    levels_adu = tuple(_median_adu(masters.get(name)) for name in current.names)
+    exposures_s = current.ladder.exposures_s
+    levels_adu = tuple(_median_adu(masters.get(master.name)) for master in current.ladder.masters)
     rate = current.median_adu_per_s.value
-    points = [(t, level) for t, level in zip(current.exposures_s, levels_adu, strict=True) if level is not None]
-    ends = (current.exposures_s[0], current.exposures_s[-1]) if points else ()
+    points = [(t, level) for t, level in zip(exposures_s, levels_adu, strict=True) if level is not None]
+    ends = (exposures_s[0], exposures_s[-1]) if points else ()
     offset = float(np.mean([level - rate * t for t, level in points])) if points else 0.0
     return DarkLevels(
-        exposure_time_s=current.exposures_s,
+        exposure_time_s=exposures_s,
         level_adu=levels_adu,
         fit_exposure_time_s=ends,
         fit_level_adu=tuple(offset + rate * end for end in ends),
@@ -187,12 +190,12 @@ def _camera_pictures(current: LadderDarkCurrent | None) -> CameraPictures:
     """Make maps of the dark current and of chi-square; of each block of pixels at most `MAP_ROWS` rows are fitted."""
     if current is None:
         return CameraPictures()
-    side = block_side(current.width, PICTURE_WIDTH)
+    side = block_side(current.key.width, PICTURE_WIDTH)
     rates, ratios = [], []
     try:
-        fitted = current.ladder.fits_forward(current.height)
-        for start in range(0, current.height, side):
-            fit = fitted(start, min(start + min(side, MAP_ROWS), current.height))
+        fitted = current.ladder.fits_forward(current.key.height)
+        for start in range(0, current.key.height, side):
+            fit = fitted(start, min(start + min(side, MAP_ROWS), current.key.height))
             rates.append(_block_means(fit.rate_adu_per_s, side))
             ratios.append(_block_means(fit.chi_square, side))
     except StorageError as error:

@@ -28,7 +28,7 @@ from ostcal.science.calibrate_frame import CalibratedFrame, FrameTask, calibrate
 from ostcal.science.choose_masters import CalibrationOptions, FrameMatcher
 from ostcal.science.match import MatchedMasters, MatchRules
 from ostcal.science.opened_masters import UNUSABLE_SHARE
-from ostcal.status import Level, Status
+from ostcal.status import KeepsStatus, Level, Status
 
 
 def calibrate(
@@ -113,7 +113,7 @@ class CalibrationKeywords(TypedDict, total=False):
     saturation_adu: float | None
 
 
-class CalibrationApplier:
+class CalibrationApplier(KeepsStatus):
     """Calibrate science frames with the masters that fit them.
 
     Parameters
@@ -248,16 +248,6 @@ class CalibrationApplier:
         if done:
             self._logger.info("%s", self._status.message)
         return self._status
-
-    def get_status(self) -> dict[str, Any]:
-        """Return the outcome of the last call as a dictionary.
-
-        Returns
-        -------
-        dict
-            As `Status.as_dict`.
-        """
-        return self._status.as_dict()
 
     def _matcher(self, options: CalibrationOptions) -> FrameMatcher:
         m = self.config.master_frames

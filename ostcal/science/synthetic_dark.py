@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostcal.build.match_darks import MAX_STRETCH, why_unfit
-from ostcal.frames import CameraSettings, FrameType
+from ostcal.frames import FrameType
 from ostcal.inputs.grouping import EXPOSURE_TOLERANCE, GroupKey
 from ostcal.library.find import LibraryMaster, StorePlane
 from ostcal.library.planes import Plane
@@ -250,20 +250,14 @@ def _from_ladder(
 class LadderDarkCurrent:
     """The dark current that a ladder of masters shows."""
 
-    settings: CameraSettings
-    temperature_c: float | None
-    width: int
-    height: int
-    exposures_s: tuple[float, ...]
-    names: tuple[str, ...]
-    """Of the masters."""
+    key: GroupKey
+    """Of the newest of its darks: settings, size and temperature of all masters."""
     median_adu_per_s: Measured
     """Of the median pixel."""
     quality: LadderQuality | None
     reason: str
     """Why darks of other exposures cannot be made from the ladder; "" if they can."""
     ladder: MasterLadder
-    """For maps of all pixels."""
 
 
 def ladder_dark_currents(masters: Sequence[LibraryMaster], rules: SyntheticRules) -> list[LadderDarkCurrent]:
@@ -287,19 +281,14 @@ def ladder_dark_currents(masters: Sequence[LibraryMaster], rules: SyntheticRules
         quality, median_adu_per_s = _linearity(ladder, _bands(first.key.height, first.key.width))
         found.append(
             LadderDarkCurrent(
-                settings=first.key.settings,
-                temperature_c=first.key.temperature_c,
-                width=first.key.width,
-                height=first.key.height,
-                exposures_s=ladder.exposures_s,
-                names=tuple(master.name for master in ladder.masters),
+                key=first.key,
                 median_adu_per_s=median_adu_per_s,
                 quality=quality,
                 reason=why_not_linear(quality, rules.limits) if quality is not None else "",
                 ladder=ladder,
             )
         )
-    return sorted(found, key=lambda one: (str(one.settings), one.temperature_c or 0.0, one.width))
+    return sorted(found, key=lambda one: (str(one.key.settings), one.key.temperature_c or 0.0, one.key.width))
 
 
 def _steps(masters: Sequence[LibraryMaster]) -> list[LibraryMaster]:

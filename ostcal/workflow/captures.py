@@ -17,7 +17,7 @@ from ostcal.errors import ConfigError, DeviceError, OstcalError
 from ostcal.frames import CameraSettings
 from ostcal.measure.live import LiveLimits
 from ostcal.places.paths import is_remote
-from ostcal.status import Level, Status
+from ostcal.status import KeepsStatus, Level, Status
 from ostcal.workflow.open_devices import Ask, camera_values, clock_of, retry_rules
 
 Planned = Callable[[StepPlan], bool]
@@ -51,7 +51,7 @@ def _sink(config: Config, directory: str) -> SeriesSink:
     )
 
 
-class Capture:
+class Capture(KeepsStatus):
     """Base of the captures of darks and of flats: a configuration, devices, and the outcome of the last call."""
 
     def __init__(
@@ -99,16 +99,6 @@ class Capture:
             return Status(level=Level.SUCCESS, message=message, details={"settings": self._settings})
 
         return self._guarded(apply)
-
-    def get_status(self) -> dict[str, Any]:
-        """Return the outcome of the last call as a dictionary.
-
-        Returns
-        -------
-        dict
-            As `Status.as_dict`.
-        """
-        return self._status.as_dict()
 
     def _ready(self) -> tuple[Equipment, CameraSettings]:
         if self._equipment is None or self._settings is None:

@@ -259,7 +259,7 @@ def test_dark_current_of_the_median_pixel(filled: Fill, sensor: SensorModel, exp
     assert found.median_adu_per_s.value == pytest.approx(truth, rel=0.02)
     if len(exposures_s) > 3:  # of three masters a single number tells the scatter
         assert abs(found.median_adu_per_s.value - truth) < 4 * found.median_adu_per_s.uncertainty
-    assert found.exposures_s == tuple(exposures_s)
+    assert found.ladder.exposures_s == tuple(exposures_s)
     assert found.reason == ""
 
 
@@ -268,7 +268,7 @@ def test_each_temperature_and_camera_is_a_ladder_of_its_own(filled: Fill, tmp_pa
     warm = [shelf.put(key(DEMO, t, 0.0), exposed(DEMO, t, rng, 4, 0.0)) for t in (10.0, 30.0)]
     alone = shelf.put(key(DEMO, 10.0, 15.0), exposed(DEMO, 10.0, rng, 3, 15.0))
     found = ladder_dark_currents([*filled(DEMO, LADDER), *warm, alone, *filled(BAYER, LADDER)], RULES)
-    assert [(one.settings.camera, one.temperature_c, len(one.names)) for one in found] == [
+    assert [(one.key.settings.camera, one.key.temperature_c, len(one.ladder.masters)) for one in found] == [
         ("bayer", -10.0, 5),
         ("demo", -10.0, 5),
         ("demo", 0.0, 2),
@@ -292,7 +292,7 @@ def test_ladders_of_real_darks_are_lines(
         }
     ).create_all_master_frames()
     (found,) = ladder_dark_currents(find_masters(str(tmp_path)), RULES)
-    assert found.exposures_s == exposures_s
+    assert found.ladder.exposures_s == exposures_s
     assert found.reason == ""
     if folder == "arcsat":
         assert found.median_adu_per_s.value == pytest.approx(0.1, rel=0.1)
