@@ -248,11 +248,12 @@ def _plan(
     dark_identities: Sequence[str],
 ) -> MasterPlan:
     members = tuple(sources[frame.label] for frame in group.frames)
-    key = WorkKey.of(members)
     bayer_pattern = group.key.bayer_pattern if request.bayer_normalization else None
     is_flat = group.key.frame_type is FrameType.FLAT
     rules = request.publishing
+    digest = input_digest(members)
     beyond = [*dark_identities, *([input_digest(list(sources.values()))] if needs_camera(request.method) else [])]
+    key = WorkKey.of(members)
     recipe = key.recipe(
         {
             "method": repr(request.method),
@@ -269,7 +270,7 @@ def _plan(
         group=group,
         members=members,
         key=key,
-        input_digest=input_digest(members),
+        input_digest=digest,
         outputs=outputs,
         dark=dark,
         # nearest exposure, then newest: the library is sorted

@@ -50,23 +50,18 @@ class WorkKey:
     @classmethod
     def of(cls, members: Sequence[Source]) -> WorkKey:
         """Look at the files of frames; the same file with other contents is another frame."""
+        files = [
+            path_of(source.fits.source)
+            if source.fits is not None
+            else record_path(path_of(source.series) / LEDGER, source.index)
+            for source in members
+        ]
         try:
-            return cls(
-                frames=tuple(
-                    (
-                        source.frame.label,
-                        source.fingerprint,
-                        *version_of(
-                            record_path(path_of(source.series) / LEDGER, source.index)
-                            if source.fits is None
-                            else path_of(source.fits.source)
-                        ),
-                    )
-                    for source in members
-                )
-            )
+            versions = [version_of(file) for file in files]
         except OSError:
             return cls(frames=None)
+        labels = [(source.frame.label, source.fingerprint) for source in members]
+        return cls(frames=tuple((*label, *found) for label, found in zip(labels, versions, strict=True)))
 
     def recipe(self, decided: dict[str, Any]) -> str:
         """Return the digest of all that decides a master, by which a later run finds it unchanged.
