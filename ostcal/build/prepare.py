@@ -139,44 +139,45 @@ def measure_cameras(surveyed: Sequence[tuple[Group, SeriesSurvey]], full_scale_a
         if cluster is None:
             clusters.append(cluster := [])
         cluster.append((group, survey))
-    return [_measured(cluster, full_scale_adu) for cluster in clusters]
+    cameras = []
+    for cluster in clusters:
+        of_kind: dict[FrameType, list[SurveyedSeries]] = {kind: [] for kind in FrameType}
+        for group, survey in cluster:
+            series = SurveyedSeries(
+                survey=survey,
+                exposures_s=tuple(frame.metadata.exposure_time_s or 0.0 for frame in group.frames),
+                filter_name=group.key.filter_name,
+                subtracted=group.key.dark_subtracted or group.key.bias_subtracted,
+            )
+            of_kind[group.key.frame_type].append(series)
+        key, bias, darks = cluster[0][0].key, of_kind[FrameType.BIAS], of_kind[FrameType.DARK]
+        level_adu = gain_e_per_adu = None
+        if key.width * key.height < LEAST_PIXELS:
+            small = f"frames of {key.width} x {key.height} pixels are too small"
+            properties = CameraProperties(reasons=dict.fromkeys(("gain_e_per_adu", "read_noise_adu"), small))
+        else:
+            flats = of_kind[FrameType.FLAT]
+            properties = measure_camera(bias=bias, darks=darks, flats=flats, saturation_adu=full_scale_adu)
+            raw = [one for one in bias or darks if not one.subtracted]
+            shortest = min(raw, key=lambda one: one.exposure_s, default=None)
+            level_adu = None if shortest is None else float(median(map(np.nanmedian, shortest.survey.cells_adu)))
+            stated = {frame.metadata.egain_e_per_adu for group, _ in cluster for frame in group.frames} - {None}
+            gain_e_per_adu = stated.pop() if len(stated) == 1 else None
+        cameras.append(
+            CameraRecord(
+                settings=key.settings,
+                width=key.width,
+                height=key.height,
+                properties=properties,
+                bias_level_adu=level_adu,
+                stated_gain_e_per_adu=gain_e_per_adu,
+            )
+        )
+    return cameras
 
 
 def _same_camera(a: GroupKey | CameraRecord, b: GroupKey) -> bool:
     return (a.width, a.height) == (b.width, b.height) and not settings_differ(a.settings, b.settings)
-
-
-def _measured(cluster: Sequence[tuple[Group, SeriesSurvey]], full_scale_adu: float | None) -> CameraRecord:
-    key = cluster[0][0].key
-    if key.width * key.height < LEAST_PIXELS:
-        small = f"frames of {key.width} x {key.height} pixels are too small"
-        properties = CameraProperties(reasons=dict.fromkeys(("gain_e_per_adu", "read_noise_adu"), small))
-        return CameraRecord(settings=key.settings, width=key.width, height=key.height, properties=properties)
-    of_kind: dict[FrameType, list[SurveyedSeries]] = {kind: [] for kind in FrameType}
-    for group, survey in cluster:
-        series = SurveyedSeries(
-            survey=survey,
-            exposures_s=tuple(frame.metadata.exposure_time_s or 0.0 for frame in group.frames),
-            filter_name=group.key.filter_name,
-            subtracted=group.key.dark_subtracted or group.key.bias_subtracted,
-        )
-        of_kind[group.key.frame_type].append(series)
-    raw = [one for one in of_kind[FrameType.BIAS] or of_kind[FrameType.DARK] if not one.subtracted]
-    shortest = min(raw, key=lambda one: one.exposure_s, default=None)
-    stated = {frame.metadata.egain_e_per_adu for group, _ in cluster for frame in group.frames} - {None}
-    return CameraRecord(
-        settings=key.settings,
-        width=key.width,
-        height=key.height,
-        properties=measure_camera(
-            bias=of_kind[FrameType.BIAS],
-            darks=of_kind[FrameType.DARK],
-            flats=of_kind[FrameType.FLAT],
-            saturation_adu=full_scale_adu,
-        ),
-        bias_level_adu=None if shortest is None else float(median(map(np.nanmedian, shortest.survey.cells_adu))),
-        stated_gain_e_per_adu=stated.pop() if len(stated) == 1 else None,
-    )
 
 
 # ---- surveys ----
