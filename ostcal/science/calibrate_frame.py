@@ -48,7 +48,7 @@ class SyntheticError:
 
     def read_rows(self, start: int, stop: int) -> NDArray[np.float32]:
         """Return rows ``start`` to ``stop``, (stop - start, width)."""
-        return self.dark.read_uncertainty(start, stop)
+        return self.dark.read_with_uncertainty(start, stop)[1]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -162,14 +162,11 @@ class SyntheticDark:
         """
         return self.read_with_uncertainty(start, stop)[0]
 
-    def read_uncertainty(self, start: int, stop: int) -> FloatPlane:
-        """Return the standard deviation of rows ``start`` to ``stop``, ADU, (stop - start, width) float32."""
-        return self.read_with_uncertainty(start, stop)[1]
-
     def read_with_uncertainty(self, start: int, stop: int) -> tuple[FloatPlane, FloatPlane]:
-        """Return both, at the cost of one: 82 ns a pixel of four masters in strips of 64 rows of 9576 columns.
+        """Return rows and their standard deviation, ADU, at the cost of one.
 
-        In strips of 640 rows, which leave the cache, it is four times as much.
+        That is 82 ns a pixel of four masters in strips of 64 rows of 9576 columns, and four times as much in strips of
+        640 rows, which leave the cache.
         """
         fit, _ = self.ladder.fit(start, stop)
         level = np.minimum(fit.level_at(self.exposure_s), np.float32(self.ladder.saturation_adu))
