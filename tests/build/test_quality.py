@@ -29,6 +29,7 @@ from ostcal.measure.masters.defects import Defect
 from ostcal.simulator.sensor import Exposure, SensorModel
 from support import night as n
 from support import quality_nights as q
+from support.amounts import IS_THOROUGH
 from support.night import Night
 
 DQ_HOT = int(Defect.HOT)
@@ -270,7 +271,10 @@ FAULTS: dict[Fault, str] = {
 }
 
 
-@pytest.mark.parametrize("name", ["demo", *(pytest.param(name, marks=pytest.mark.slow) for name in ("bayer", "quiet"))])
+OTHERS = ("bayer", "quiet") if IS_THOROUGH else ("bayer",)
+
+
+@pytest.mark.parametrize("name", ["demo", *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
 @pytest.mark.parametrize("fault", list(FAULTS), ids=lambda fault: fault.__name__)
 def test_each_fault_is_named_with_its_frame(tmp_path: Path, fault: Fault, name: str) -> None:
     sensor = q.SENSORS_TESTED[name]

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ostcal import MasterFrameCreator
 from support import night as n
 from support import quality_nights
+from support.amounts import IS_THOROUGH
 from support.night import Night
 from support.quality_nights import BAYER, DEMO
 
@@ -253,10 +254,20 @@ def write_noise(folder: Path, n_frames: int, shape: tuple[int, int], kind: str, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scheduler", ["threads", "processes"])
-@pytest.mark.parametrize(("n_frames", "shape"), [(10, (1000, 2000)), (40, (500, 2000)), (400, (100, 2000))])
+@pytest.mark.parametrize(
+    ("n_frames", "shape", "scheduler"),
+    [
+        (n_frames, shape, scheduler)
+        for n_frames, shape, first in (
+            (10, (1000, 2000), "processes"),
+            (40, (500, 2000), "threads"),
+            (400, (100, 2000), "processes"),
+        )
+        for scheduler in (("threads", "processes") if IS_THOROUGH else (first,))
+    ],
+)
 def test_all_processes_together_keep_the_memory_limit(
-    tmp_path: Path, scheduler: str, n_frames: int, shape: tuple[int, int]
+    tmp_path: Path, n_frames: int, shape: tuple[int, int], scheduler: str
 ) -> None:
     night = Night(tmp_path)
     write_noise(night.darks, n_frames, shape, "Dark Frame", 1000)

@@ -23,6 +23,7 @@ from ostcal.measure.frames.survey_block import survey_block
 from ostcal.measure.frames.unlike_others import check_rejected
 from ostcal.measure.limits import FrameLimits
 from ostcal.simulator.sensor import SENSORS, Exposure, SensorModel
+from support.amounts import IS_THOROUGH
 
 FULL_ADU = 65535
 DEMO = replace(SENSORS["demo"], width=320, height=272)
@@ -143,10 +144,11 @@ def clean_series(sensor: SensorModel, seed: int) -> list[tuple[FrameType, Stack,
     ]
 
 
+MORE_SEEDS = (1, 2, 3, 5, 6, 7, 8, 9) if IS_THOROUGH else (1, 2, 3)
+
+
 @pytest.mark.parametrize("name", list(CLEAN_SENSORS))
-@pytest.mark.parametrize(
-    "seed", [0, 4, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2, 3, 5, 6, 7, 8, 9))]
-)
+@pytest.mark.parametrize("seed", [0, 4, *(pytest.param(seed, marks=pytest.mark.slow) for seed in MORE_SEEDS)])
 def test_clean_series_give_no_alarm(name: str, seed: int) -> None:
     sensor = replace(CLEAN_SENSORS[name], seed=seed)
     known = {"read_noise_adu": sensor.read_noise_e / sensor.gain_e_per_adu, "gain_e_per_adu": sensor.gain_e_per_adu}
@@ -156,7 +158,7 @@ def test_clean_series_give_no_alarm(name: str, seed: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["demo", "bayer"])
+@pytest.mark.parametrize("name", ["demo", "bayer"] if IS_THOROUGH else ["bayer"])
 def test_clean_series_of_40_frames_of_whole_sensors_give_no_alarm(name: str) -> None:
     sensor = SENSORS[name]
     for kind, stack in (
@@ -351,9 +353,7 @@ def test_a_half_read_frame_is_a_failure_and_named() -> None:
 
 def test_rows_that_are_missing_are_named() -> None:
     stack = good_darks().copy()
-    stack[5, 100:104] = 500  # 1.5 %
-    assert alarms(findings_of(FrameType.DARK, stack, 20.0)) <= {("unlike others", 5), ("light leak", 5)}
-    stack[5, 100:104] = 0
+    stack[5, 100:104] = 0  # 1.5 %
     found = alarms(findings_of(FrameType.DARK, stack, 20.0))
     assert {("range", 5), ("unlike others", 5)} <= found
     assert {frame for _, frame in found} == {5}

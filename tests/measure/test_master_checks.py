@@ -14,6 +14,7 @@ from ostcal.measure.masters.against_previous import ComparedMaster, compare_mast
 from ostcal.measure.masters.check_master import MasterFacts, check_master
 from ostcal.measure.masters.dust import dust_shadows
 from ostcal.simulator.sensor import SENSORS, Dust, Filter, SensorModel
+from support.amounts import IS_THOROUGH
 from support.master_samples import QUIET, Master, combined, frames_of, master_of, plane_reader, small
 
 DEMO, BAYER = SENSORS["demo"], SENSORS["bayer"]
@@ -35,7 +36,9 @@ def alarms(found: dict[str, Finding]) -> dict[str, Outcome]:
     return {c: f.outcome for c, f in found.items() if f.outcome is not Outcome.PASS and c not in few}
 
 
-@pytest.mark.parametrize("seed", range(1, 11))
+@pytest.mark.parametrize(
+    "seed", [1, 2, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(3, 11 if IS_THOROUGH else 5))]
+)
 @pytest.mark.parametrize("sensor", [DEMO, BAYER, QUIET], ids=lambda sensor: sensor.name)
 def test_clean_masters_give_no_alarm(sensor: SensorModel, seed: int) -> None:
     n_frames = (5, 9, 20, 40)[seed % 4]
@@ -46,7 +49,7 @@ def test_clean_masters_give_no_alarm(sensor: SensorModel, seed: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sensor", [DEMO, BAYER], ids=lambda sensor: sensor.name)
+@pytest.mark.parametrize("sensor", [DEMO, BAYER] if IS_THOROUGH else [BAYER], ids=lambda sensor: sensor.name)
 @pytest.mark.parametrize("exposure_time_s", [5.0, 300.0])
 def test_clean_darks_of_whole_sensors_give_no_alarm(sensor: SensorModel, exposure_time_s: float) -> None:
     faster = replace(sensor.dark, rate_e_per_s=sensor.dark.rate_e_per_s * exposure_time_s / 60)
