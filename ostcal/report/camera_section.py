@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -81,109 +81,91 @@ def camera_sections(
     except StorageError as error:
         logger.warning("no dark current: %s", error)
     masters = {master.record.name: master for master in library}
+    order = {name: place for place, name in enumerate(masters)}
     sections = []
     for group in sorted(by_setting.values(), key=len, reverse=True):
         key = group[0][0]
         # Masters of one run share their properties; of several runs, those count of which most is known.
         fullest = max((p for _, p in group), key=lambda p: sum(value is not None for value in p.values()))
-        current = _newest_current(key, currents, masters)
-        report = _camera_report(key, fullest)
-        if current is not None:
-            report = _with_dark_current(report, current, masters)
+        sensor = key.settings, key.width, key.height
+        fitting = [c for c in currents if (c.key.settings, c.key.width, c.key.height) == sensor]
+        # Of the dark currents at several temperatures, that of the newest masters.
+        current = min(fitting, key=lambda c: min(order.get(m.name, len(order)) for m in c.ladder.masters), default=None)
+        report = _camera_report(key, fullest, current, masters)
         sections.append(CameraResult(report=report, pictures=_camera_pictures(current)))
     return sections
 
 
-def _newest_current(
-    key: GroupKey, currents: Sequence[LadderDarkCurrent], masters: Mapping[str, LibraryMaster]
-) -> LadderDarkCurrent | None:
-    """Return the dark current of a camera; of several temperatures, that of the newest masters."""
-    fitting = [
-        c for c in currents if c.key.settings == key.settings and (c.key.width, c.key.height) == (key.width, key.height)
-    ]
-    order = {name: place for place, name in enumerate(masters)}  # newest first
-    return min(fitting, key=lambda c: min(order.get(m.name, len(order)) for m in c.ladder.masters), default=None)
-
-
-def _camera_report(key: GroupKey, properties: Mapping[str, Any]) -> CameraReport:
-    reasons: Mapping[str, str] = properties.get("reasons") or {}
-    stored: dict[str, Any] = {name: properties.get(name) for name in _STORED_PROPERTIES}
+def _camera_report(
+    key: GroupKey,
+    properties: Mapping[str, Any],
+    current: LadderDarkCurrent | None,
+    masters: Mapping[str, LibraryMaster],
+) -> CameraReport:
+    """Return what was measured of a camera at one setting, with the dark current of its masters."""
+    gain: float | None = properties.get("gain_e_per_adu")
+    reasons: dict[str, str] = dict(properties.get("reasons") or {})
+    notes = list(properties.get("notes") or ())
+    values: dict[str, Any] = {name: properties.get(name) for name in _STORED_PROPERTIES}
+    if points := properties.get("photon_transfer"):
+        ends = (0.0, max(points["signal_adu"], default=0.0)) if gain else ()
+        values["photon_transfer"] = PhotonTransferPoints(
+            signal_adu=tuple(points["signal_adu"]),
+            variance_adu2=tuple(points["variance_adu2"]),
+            used=tuple(points["used"]),
+            fit_signal_adu=ends,
+            fit_variance_adu2=tuple(end / gain for end in ends) if gain else (),
+        )
+    if current is not None:
+        rate = current.median_adu_per_s
+        values |= {
+            "temperature_c": current.key.temperature_c,
+            "dark_current_adu_per_s": rate.value,
+            "dark_current_adu_per_s_uncertainty": rate.uncertainty,
+            "dark_current_e_per_s": rate.value * gain if gain else None,
+            "dark_current_e_per_s_uncertainty": rate.uncertainty * gain if gain else None,
+            "dark_ladder": _dark_levels(current, masters),
+        }
+        reasons.pop("dark_current_adu_per_s", None)
+        if gain:
+            reasons.pop("dark_current_e_per_s", None)
+        elif "dark_current_e_per_s" in reasons:
+            reasons["dark_current_e_per_s"] = "it needs the gain"
+        if current.reason:
+            notes.append(f"dark current: {current.reason}")
     return CameraReport(
         camera=key.settings.camera_label,
         gain_setting=key.settings.gain,
         offset_setting=key.settings.offset,
         binning=key.settings.binning,
         readout_mode=key.settings.readout_mode,
-        **stored,
         reasons=tuple(Entry(name=name, value=why) for name, why in reasons.items()),
-        notes=tuple(properties.get("notes") or ()),
-        photon_transfer=_photon_transfer(properties),
-    )
-
-
-def _photon_transfer(properties: Mapping[str, Any]) -> PhotonTransferPoints | None:
-    points = properties.get("photon_transfer")
-    if not points:
-        return None
-    signal, gain = points["signal_adu"], properties.get("gain_e_per_adu")
-    ends = (0.0, max(signal, default=0.0)) if gain else ()
-    return PhotonTransferPoints(
-        signal_adu=tuple(signal),
-        variance_adu2=tuple(points["variance_adu2"]),
-        used=tuple(points["used"]),
-        fit_signal_adu=ends,
-        fit_variance_adu2=tuple(end / gain for end in ends) if gain else (),
-    )
-
-
-def _with_dark_current(
-    report: CameraReport, current: LadderDarkCurrent, masters: Mapping[str, LibraryMaster]
-) -> CameraReport:
-    rate = current.median_adu_per_s
-    gain = report.gain_e_per_adu
-    measured = {"dark_current_adu_per_s", *(["dark_current_e_per_s"] if gain else [])}
-    reasons = tuple(
-        replace(entry, value="it needs the gain") if entry.name == "dark_current_e_per_s" else entry
-        for entry in report.reasons
-        if entry.name not in measured
-    )
-    return replace(
-        report,
-        temperature_c=current.key.temperature_c,
-        dark_current_adu_per_s=rate.value,
-        dark_current_adu_per_s_uncertainty=rate.uncertainty,
-        dark_current_e_per_s=rate.value * gain if gain else None,
-        dark_current_e_per_s_uncertainty=rate.uncertainty * gain if gain else None,
-        dark_ladder=_dark_levels(current, masters),
-        reasons=reasons,
-        notes=(*report.notes, *((f"dark current: {current.reason}",) if current.reason else ())),
+        notes=tuple(notes),
+        **values,
     )
 
 
 def _dark_levels(current: LadderDarkCurrent, masters: Mapping[str, LibraryMaster]) -> DarkLevels:
     """Return the levels of the dark masters, and a line of the median pixel's dark current through their middle."""
     exposures_s = current.ladder.exposures_s
-    levels_adu = tuple(_median_adu(masters.get(master.name)) for master in current.ladder.masters)
+    levels_adu: list[float | None] = []
+    for dark in current.ladder.masters:
+        master = masters.get(dark.name)
+        quality: Mapping[str, Any] = {}
+        if master is not None and isinstance(master.plane, StorePlane):
+            quality = MasterStore(master.plane.store).attributes(master.plane.name).get("quality") or {}
+        levels_adu.append((quality.get("master") or {}).get("median"))  # as measured when it was made
     rate = current.median_adu_per_s.value
     points = [(t, level) for t, level in zip(exposures_s, levels_adu, strict=True) if level is not None]
     ends = (exposures_s[0], exposures_s[-1]) if points else ()
     offset = float(np.mean([level - rate * t for t, level in points])) if points else 0.0
     return DarkLevels(
         exposure_time_s=exposures_s,
-        level_adu=levels_adu,
+        level_adu=tuple(levels_adu),
         fit_exposure_time_s=ends,
         fit_level_adu=tuple(offset + rate * end for end in ends),
         reduced_chi_square=current.quality.median_ratio if current.quality is not None else None,
     )
-
-
-def _median_adu(master: LibraryMaster | None) -> float | None:
-    """Return the median of a master as it was measured when it was made."""
-    if master is None or not isinstance(master.plane, StorePlane):
-        return None
-    quality = MasterStore(master.plane.store).attributes(master.plane.name).get("quality") or {}
-    median: float | None = (quality.get("master") or {}).get("median")
-    return median
 
 
 def _camera_pictures(current: LadderDarkCurrent | None) -> CameraPictures:

@@ -6,18 +6,15 @@ the page. Values come in measured; nothing is computed here.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-
-import numpy as np
-from numpy.typing import ArrayLike
 
 from ostcal.codec import from_values, to_values_with_nulls
 from ostcal.errors import StorageError
 from ostcal.frames import FrameType
 from ostcal.measure.findings import Finding, Outcome
-from ostcal.report.json_layout import json_text
 
 FORMAT = "ostcal-report"
 SCHEMA_VERSION = 1
@@ -26,14 +23,8 @@ SCHEMA_VERSION = 1
 Number = float | None
 Numbers = tuple[float | None, ...]
 
-
-def as_numbers(values: ArrayLike) -> Numbers:
-    """Return an array of any numeric dtype, flattened, as numbers of a document; ``None`` if not finite.
-
-    They are rounded to the 8 digits that float32 has at most: long profiles are half of a file.
-    """
-    flat = np.asarray(values, dtype=np.float64).ravel()
-    return tuple(float(f"{value:.8g}") if np.isfinite(value) else None for value in flat)
+_LINE = 150
+"""Letters of a line of JSON text that is one object."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -422,3 +413,25 @@ class Report:
             return from_values(cls, values)
         except ValueError as error:
             raise StorageError(f"report: {error}; the file is damaged, make it again") from error
+
+
+def json_text(value: Any, indent: str = "") -> str:
+    """Return JSON values as text for programs and people: what fits in a line stays in one, and lists of plain values.
+
+    Raises
+    ------
+    ValueError
+        If a number is not finite.
+    """
+    inner = indent + " "
+    if isinstance(value, dict):
+        items = [f"{json.dumps(key, ensure_ascii=False)}: {json_text(item, inner)}" for key, item in value.items()]
+    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        items = [json_text(item, inner) for item in value]
+    else:
+        return json.dumps(value, allow_nan=False, ensure_ascii=False)
+    opening, closing = "{}" if isinstance(value, dict) else "[]"
+    one_line = ", ".join(items)
+    if len(indent) + len(one_line) > _LINE or "\n" in one_line:
+        return f"{opening}\n{inner}" + f",\n{inner}".join(items) + f"\n{indent}{closing}"
+    return opening + one_line + closing

@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Mapping, Sequence
+import itertools
+import logging
+import os
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from ostcal.errors import NoFramesError, StorageError
-from ostcal.library.find import LibraryMaster, find_masters
+from ostcal._version import __version__
+from ostcal.errors import NoFramesError, OstcalError, StorageError
+from ostcal.library.find import LibraryMaster, StorePlane, find_masters
 from ostcal.library.history import history_of, subject_of
-from ostcal.places.durable import PARTIAL_ENDING, sweep_partial_files
+from ostcal.library.store import MasterStore
+from ostcal.places.durable import PARTIAL_ENDING, os_reason, sweep_partial_files, write_atomically
 from ostcal.places.locking import LOCK_FILE, locked
-from ostcal.places.paths import AnyPath, exists, joined, names_in, path_of
-from ostcal.report.collect import ReportRequest, collect
-from ostcal.report.writer import write_report
+from ostcal.places.paths import AnyPath, names_in, path_of
+from ostcal.report.camera_section import camera_sections
+from ostcal.report.document import Entry, HistoryPoint, HistorySeries, MasterReport, Report
+from ostcal.report.master_section import master_report
+from ostcal.report.page import render
+from ostcal.report.png import MasterPictures, ReportPictures
+from ostcal.report.previews import master_pictures
+
+logger = logging.getLogger(__name__)
+
+_THREADS = 2
+"""Masters that are read at a time: the pictures of seven of 61 MP take 4 s with one thread."""
 
 
 def make_report(
@@ -26,7 +43,7 @@ def make_report(
     settings: Mapping[str, Any] | None = None,
     left_out: Sequence[str] = (),
 ) -> tuple[AnyPath, AnyPath]:
-    """Write a report of the masters of a directory.
+    """Write a report of the masters of a directory; a damaged master is logged and left out.
 
     Parameters
     ----------
@@ -60,34 +77,122 @@ def make_report(
         shown = [master for master in library if master.record.name in only]
     if not shown:
         raise NoFramesError(f"{output_dir}: there are no masters to report on; make some with ostcal masters")
-    made_at = datetime.now(UTC).replace(microsecond=0)
-    request = ReportRequest(
-        masters=sorted(shown, key=_in_reading_order),
-        library=library,
-        history=history_of(output_dir),
-        made_at=made_at,
-        temperature_tolerance_c=temperature_tolerance_c,
-        config_file=config_file,
-        settings=settings,
-        left_out=left_out,
+    shown.sort(
+        key=lambda master: (
+            str(master.key.frame_type),
+            master.key.filter_name or "",
+            master.key.exposure_time_s,
+            master.record.name,
+        )
     )
-    report, pictures = collect(request)
-    if any(name.endswith(PARTIAL_ENDING) for name in names_in(output_dir)):
+    made_at = datetime.now(UTC).replace(microsecond=0)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        read = [one for one in pool.map(_read_master, shown) if one is not None]
+    measured = [(one.master.key, one.camera_properties) for one in read if one.camera_properties is not None]
+    cameras = camera_sections(measured, library, temperature_tolerance_c)
+    report = Report(
+        made_at=made_at,
+        software=f"ostcal {__version__}",
+        config_file=config_file,
+        masters=tuple(one.report for one in read),
+        camera=cameras[0].report if cameras else None,
+        other_cameras=tuple(camera.report for camera in cameras[1:]),
+        left_out=tuple(left_out),
+        history=tuple(_history(output_dir, {subject_of(master.key) for master in shown})),
+        settings=tuple(_entries(settings or {})),
+    )
+    pictures = ReportPictures(
+        masters={one.master.record.name: one.pictures for one in read},
+        cameras=tuple(camera.pictures for camera in cameras),
+    )
+    names = names_in(output_dir)
+    if any(name.endswith(PARTIAL_ENDING) for name in names):
         # Left by a killed run, unless another run is writing here.
         with contextlib.suppress(StorageError), locked(path_of(output_dir) / LOCK_FILE, what=output_dir):
             sweep_partial_files(path_of(output_dir))
-    return write_report(report, pictures, output_dir, _free_stamp(output_dir, made_at))
+    second = made_at.strftime("%Y%m%d_%H%M%S")
+    stamps = itertools.chain([second], (f"{second}_{number}" for number in itertools.count(2)))
+    return write_report(
+        report, pictures, output_dir, next(stamp for stamp in stamps if f"report_{stamp}.html" not in names)
+    )
 
 
-def _in_reading_order(master: LibraryMaster) -> tuple[Any, ...]:
-    key = master.key
-    return str(key.frame_type), key.filter_name or "", key.exposure_time_s, master.record.name
+def write_report(
+    report: Report, pictures: ReportPictures, directory: str | os.PathLike[str], stamp: str
+) -> tuple[AnyPath, AnyPath]:
+    """Write ``report_STAMP.html`` and ``report_STAMP.json`` and return their paths; files of these names are replaced.
+
+    Parameters
+    ----------
+    directory : path
+        Where the masters are; it must exist.
+    stamp : str
+        The time of the run, ``YYYYMMDD_HHMMSS``.
+
+    Raises
+    ------
+    StorageError
+        If a file cannot be written; what was there before stays.
+    """
+    html_path = path_of(directory) / f"report_{stamp}.html"
+    json_path = html_path.with_name(f"report_{stamp}.json")
+    page = render(report, pictures, json_name=json_path.name).encode("utf-8", errors="replace")
+    numbers = report.json_text().encode("utf-8", errors="replace")
+    for path, content in ((json_path, numbers), (html_path, page)):  # in this order: the page links to the numbers
+        try:
+            write_atomically(path, content, durable=True)
+        except OSError as error:
+            raise StorageError(
+                f"{path}: cannot be written: {os_reason(error)}; check the directory, its space and permissions"
+            ) from error
+    logger.debug("%s: %.1f MB", html_path, len(page) / 1e6)
+    return html_path, json_path
 
 
-def _free_stamp(directory: str, made_at: datetime) -> str:
-    """Return the time, numbered if a report of this second is there already."""
-    stamp = base = made_at.strftime("%Y%m%d_%H%M%S")
-    number = 2
-    while exists(joined(directory, f"report_{stamp}.html")):
-        stamp, number = f"{base}_{number}", number + 1
-    return stamp
+@dataclass(frozen=True, kw_only=True)
+class _ReadMaster:
+    """What is stored with a master, as the report shows it."""
+
+    master: LibraryMaster
+    camera_properties: Mapping[str, Any] | None
+    report: MasterReport
+    pictures: MasterPictures
+
+
+def _read_master(master: LibraryMaster) -> _ReadMaster | None:
+    if not isinstance(master.plane, StorePlane):
+        return None
+    try:
+        store = MasterStore(master.plane.store)
+        attributes = store.attributes(master.plane.name)
+        properties = attributes.get("camera_properties")
+        return _ReadMaster(
+            master=master,
+            camera_properties=properties if isinstance(properties, dict) else None,
+            report=master_report(master, attributes),
+            pictures=master_pictures(store.open(master.plane.name), master, attributes),
+        )
+    except (OstcalError, KeyError, TypeError, ValueError) as error:
+        logger.warning("%s: left out of the report: %s", master.record.name, error)
+        return None
+
+
+def _history(output_dir: str, subjects: set[str]) -> Iterator[HistorySeries]:
+    """Yield each number over time, for the subjects that the report is about."""
+    points: defaultdict[tuple[str, str, str], list[HistoryPoint]] = defaultdict(list)
+    for entry in history_of(output_dir):
+        if entry.subject in subjects:
+            for key, (value, unit) in entry.metrics.items():
+                point = HistoryPoint(made_at=entry.made_at, value=value, master=entry.name, outcome=entry.verdict)
+                points[entry.subject, key, unit].append(point)
+    for (subject, key, unit), found in sorted(points.items()):
+        yield HistorySeries(subject=subject, key=key, label=key.replace("_", " "), unit=unit, points=tuple(found))
+
+
+def _entries(settings: Mapping[str, Any], prefix: str = "") -> Iterator[Entry]:
+    """Yield nested settings as dotted names."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _entries(value, f"{prefix}{name}.")
+        else:
+            yield Entry(name=f"{prefix}{name}", value="" if value is None else str(value))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
+from ostcal.codec import from_values
 from ostcal.frames import FrameType
 from ostcal.library.find import LibraryMaster
 from ostcal.measure.findings import Finding, Outcome, worst
@@ -25,6 +26,8 @@ from ostcal.report.document import (
 )
 from ostcal.report.previews import SERIES_LABEL
 
+_Plotted = TypeVar("_Plotted", HistogramData, Profile)
+
 _MEASURES: Mapping[str, tuple[str, str, str]] = {
     "signal to noise": ("signal_to_noise", "Signal to noise of a pixel", ""),
     "vignetting": ("vignetting", "Darkest corner", "of the centre"),
@@ -35,6 +38,11 @@ _MEASURES: Mapping[str, tuple[str, str, str]] = {
 }
 """What stands beside the picture of a master: key, label and unit of checks whose numbers say something without their
 limits. All are in the list of checks, and those of frames and defects in their tables."""
+
+_STORED_OF_FRAMES = (
+    "exposure_time_s", "ccd_temperature_c", "level_adu", "std_adu", "minimum_adu", "maximum_adu", "saturated",
+)  # fmt: skip
+"""What the attributes of masters and the report call by the same names."""
 
 
 def master_report(master: LibraryMaster, attributes: Mapping[str, Any]) -> MasterReport:
@@ -88,26 +96,18 @@ def master_report(master: LibraryMaster, attributes: Mapping[str, Any]) -> Maste
             if finding.value is not None and finding.frame is None and finding.check in _MEASURES
             for word, label, measure_unit in [_MEASURES[finding.check]]
         ),
-        histogram=_histogram(scan.get("histogram"), unit),
-        frame_histogram=_histogram(frames.get("histogram"), "ADU"),
-        row_profile=_profile(scan.get("row_profile"), unit),
-        column_profile=_profile(scan.get("column_profile"), unit),
+        histogram=_stored(HistogramData, scan.get("histogram"), unit),
+        frame_histogram=_stored(HistogramData, frames.get("histogram"), "ADU"),
+        row_profile=_stored(Profile, scan.get("row_profile"), unit),
+        column_profile=_stored(Profile, scan.get("column_profile"), unit),
         frames=tuple(_frame_rows(attributes, frames, findings)),
-        defects=_defect_counts(scan.get("defects") or {}, key.width * key.height),
+        defects=tuple(_defect_counts(scan.get("defects") or {}, key.width * key.height)),
         provenance=_provenance(attributes, cards),
     )
 
 
-def _histogram(values: Mapping[str, Any] | None, unit: str) -> HistogramData | None:
-    if not values:
-        return None
-    return HistogramData(start=values["start"], step=values["step"], counts=tuple(values["counts"]), unit=unit)
-
-
-def _profile(values: Mapping[str, Any] | None, unit: str) -> Profile | None:
-    if not values:
-        return None
-    return Profile(start=values["start"], step=values["step"], values=tuple(values["values"]), unit=unit)
+def _stored(kind: type[_Plotted], values: Mapping[str, Any] | None, unit: str) -> _Plotted | None:
+    return from_values(kind, {**values, "unit": unit}) if values else None
 
 
 def _frame_rows(
@@ -132,31 +132,17 @@ def _frame_rows(
             index=int(stored[2]) if stored else None,
             outcome=worst(about[position]),
             date_obs=datetime.fromisoformat(date_obs) if date_obs else None,
-            exposure_time_s=values.get("exposure_time_s"),
-            ccd_temperature_c=values.get("ccd_temperature_c"),
-            level_adu=values.get("level_adu"),
-            std_adu=values.get("std_adu"),
-            minimum_adu=values.get("minimum_adu"),
-            maximum_adu=values.get("maximum_adu"),
-            saturated=values.get("saturated"),
+            **{name: values.get(name) for name in _STORED_OF_FRAMES},
             rejected_share=attributes["rejected_per_frame"][position] / (attributes["width"] * attributes["height"]),
         )
 
 
-def _defect_counts(counts: Mapping[str, int], n_pixels: int) -> tuple[DefectCount, ...]:
-    """Return the number of pixels with each bit; nothing if the master was never scanned for defects."""
-    if not counts:
-        return ()
-    words = {defect: str(defect.name).lower() for defect in Defect}
-    return tuple(
-        DefectCount(
-            name=word.replace("_", " "),
-            bit=int(defect),
-            pixels=counts.get(word, 0),
-            share=counts.get(word, 0) / n_pixels,
-        )
-        for defect, word in words.items()
-    )
+def _defect_counts(counts: Mapping[str, int], n_pixels: int) -> Iterator[DefectCount]:
+    """Yield the number of pixels with each bit; nothing if the master was never scanned for defects."""
+    for defect in Defect if counts else ():
+        word = str(defect.name).lower()
+        pixels = counts.get(word, 0)
+        yield DefectCount(name=word.replace("_", " "), bit=int(defect), pixels=pixels, share=pixels / n_pixels)
 
 
 def _provenance(attributes: Mapping[str, Any], cards: Mapping[str, Any]) -> MasterProvenance:

@@ -9,18 +9,22 @@ from importlib import resources
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from ostcal.measure.findings import Outcome
 from ostcal.report.document import Report
-from ostcal.report.png import CameraPictures, MasterPictures, ReportPictures
+from ostcal.report.png import CameraPictures, MasterPictures, ReportPictures, defect_colour
 from ostcal.report.views import MOST_INPUTS_SHOWN, SEVERITY, camera_view, history_views, master_view, notices_of
-from ostcal.report.wording import DASH, KIND_WORDS, celsius, count, number, percent, plural, seconds, when, with_unit
-
-_HEADLINES_OF_ONE = {
-    None: "The master was not checked",
-    Outcome.PASS: "The master passed",
-    Outcome.WARN: "The master has warnings",
-    Outcome.FAIL: "The master failed",
-}
+from ostcal.report.wording import (
+    DASH,
+    KIND_WORDS,
+    celsius,
+    count,
+    headline,
+    number,
+    percent,
+    plural,
+    seconds,
+    when,
+    with_unit,
+)
 
 
 def render(report: Report, pictures: ReportPictures, *, json_name: str = "") -> str:
@@ -46,6 +50,7 @@ def render(report: Report, pictures: ReportPictures, *, json_name: str = "") -> 
         "seconds": seconds,
         "number": number,
         "breakable": breakable,
+        "defect_colour": defect_colour,
         "title_of_kind": KIND_WORDS.__getitem__,
     }
     environment.globals |= {"with_unit": with_unit, "plural": plural, "DASH": DASH}
@@ -54,7 +59,7 @@ def render(report: Report, pictures: ReportPictures, *, json_name: str = "") -> 
     template = environment.from_string(room.joinpath("report.html.j2").read_text(encoding="utf-8"))
     return template.render(
         report=report,
-        headline=_headline(report),
+        headline=headline(report),
         masters=masters,
         ranked=sorted((view for view in masters if view.notices), key=lambda v: -SEVERITY[v.master.verdict]),
         run_notices=notices_of(report.findings, {}),
@@ -71,20 +76,3 @@ def render(report: Report, pictures: ReportPictures, *, json_name: str = "") -> 
 def breakable(name: str) -> Markup:
     """Let a long name break after an underscore, a slash or a number sign."""
     return Markup("<wbr>").join(re.split(r"(?<=[_/#])", name))
-
-
-def _headline(report: Report) -> str:
-    """Return one sentence about all verdicts."""
-    verdicts = [master.verdict for master in report.masters]
-    total = len(verdicts)
-    if total < 2:
-        return _HEADLINES_OF_ONE[verdicts[0]] if verdicts else "No masters"
-    failed, warned, unchecked = (verdicts.count(word) for word in (Outcome.FAIL, Outcome.WARN, None))
-    of_all = f"of {plural(total, 'master')}"
-    parts = [f"{failed} {of_all} failed"] if failed else []
-    if warned:
-        parts.append(f"{warned} with warnings" if failed else f"{warned} {of_all} with warnings")
-    if not parts:
-        passed = total - unchecked
-        parts.append(f"{passed} {of_all} passed" if unchecked else f"All {total} masters passed")
-    return ", ".join([*parts, f"{unchecked} not checked"] if unchecked else parts)

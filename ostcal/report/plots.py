@@ -226,14 +226,29 @@ def draw(plot: Plot, ident: str) -> str:
     """
     if not has_data(plot):
         raise ValueError(f"plot {plot.title!r} has no point that can be drawn")
-    y = _scale(plot.y, _values(plot, 1), HEIGHT - BOTTOM, TOP)
+    bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
+    y = _scale(plot.y, _values(plot, 1), bottom, TOP)
     y_ticks = ticks(plot.y, y.low, y.high)
     left = _LABEL_SPACE + _DIGIT_WIDTH * max((len(tick.text) for tick in y_ticks), default=0)
-    x = _scale(plot.x, _values(plot, 0), round(left, 1), WIDTH - RIGHT)
+    x = _scale(plot.x, _values(plot, 0), round(left, 1), right)
+    x_ticks = ticks(plot.x, x.low, x.high, most=6)
     parts = [
         f'<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="{ident}-t {ident}-d">',
         f'<title id="{ident}-t">{escape(plot.title)}</title><desc id="{ident}-d">{escape(plot.description)}</desc>',
-        _axes(plot, x, y, y_ticks),
+        '<g class="grid">',
+        *(f'<path d="M{x.start} {y.at(tick.value):.1f}H{right}"/>' for tick in y_ticks),
+        *(f'<path d="M{x.at(tick.value):.1f} {bottom}v4"/>' for tick in x_ticks),
+        f'<path class="base" d="M{x.start} {bottom}H{right}"/></g><g class="ticks">',
+    ]
+    for tick in y_ticks:
+        parts.append(f'<text x="{x.start - 6}" y="{y.at(tick.value) + 3.5:.1f}" class="end">{escape(tick.text)}</text>')
+    for tick in x_ticks:
+        place = min(max(x.at(tick.value), x.start + 4), right - 8)
+        parts.append(f'<text x="{place:.1f}" y="{bottom + 15}" class="mid">{escape(tick.text)}</text>')
+    across, middle = (x.start + right) / 2, (TOP + bottom) / 2
+    parts += [
+        f'</g><g class="labels"><text x="{across}" y="{HEIGHT - 5}">{escape(plot.x.text)}</text>',
+        f'<text x="11" y="{middle}" transform="rotate(-90 11 {middle})">{escape(plot.y.text)}</text></g>',
         *(mark.svg(x, y) for mark in plot.marks),
         "</svg>",
     ]
@@ -270,9 +285,21 @@ def ticks(axis: Axis, low: float, high: float, most: int = 5) -> list[Tick]:
     """Return round ticks within a range: decades, round times, or steps of 1, 2 or 5."""
     if axis.is_time:
         return _time_ticks(low, high, most)
-    if axis.log:
-        return _log_ticks(low, high, most)
-    return _linear_ticks(low, high, most, whole=axis.whole)
+    if not axis.log:
+        return _linear_ticks(low, high, most, whole=axis.whole)
+    first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
+    if last - first >= 1:
+        step = max(1, math.ceil((last - first + 1) / most))
+        powers = range(first, last + 1, step)
+        return [
+            Tick(value=10.0**n, text=fixed(10.0**n, max(0, -n)) if -3 <= n <= 4 else f"10{superscript(n)}")
+            for n in powers
+        ]
+    if high / low < 5:
+        return _linear_ticks(low, high, most, whole=False)
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    values = [factor * 10.0**n for n in powers for factor in (1, 2, 5)]
+    return [Tick(value=value, text=number(value)) for value in values if low <= value <= high]
 
 
 def _linear_ticks(low: float, high: float, most: int, *, whole: bool) -> list[Tick]:
@@ -287,26 +314,6 @@ def nice_step(least: float) -> float:
     """Return the smallest of 1, 2, 5, 10, ... times a power of ten that is not below `least`."""
     power = 10.0 ** math.floor(math.log10(least))
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= least * (1 - 1e-9))
-
-
-def _log_ticks(low: float, high: float, most: int) -> list[Tick]:
-    first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
-    if last - first < 1:  # less than a decade between two ticks
-        if high / low < 5:
-            return _linear_ticks(low, high, most, whole=False)
-        powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-        values = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
-        return [Tick(value=value, text=number(value)) for value in values if low <= value <= high]
-    step = max(1, math.ceil((last - first + 1) / most))
-    return [Tick(value=10.0**power, text=_power(power)) for power in range(first, last + 1, step)]
-
-
-def _power(power: int) -> str:
-    if 0 <= power <= 4:
-        return fixed(10.0**power, 0)
-    if -3 <= power < 0:
-        return fixed(10.0**power, -power)
-    return f"10{superscript(power)}"
 
 
 def _time_ticks(low: float, high: float, most: int) -> list[Tick]:
@@ -329,21 +336,3 @@ def _time_ticks(low: float, high: float, most: int) -> list[Tick]:
         moments = [datetime(month // 12, month % 12 + 1, 1, tzinfo=UTC) for month in month_numbers]
         texts = "%b %Y"
     return [Tick(value=m.timestamp(), text=m.strftime(texts)) for m in moments if low <= m.timestamp() <= high]
-
-
-def _axes(plot: Plot, x: Scale, y: Scale, y_ticks: Sequence[Tick]) -> str:
-    left, bottom, right = x.start, HEIGHT - BOTTOM, WIDTH - RIGHT
-    parts = ['<g class="grid">']
-    x_ticks = ticks(plot.x, x.low, x.high, most=6)
-    parts += [f'<path d="M{left} {y.at(t.value):.1f}H{right}"/>' for t in y_ticks]
-    parts += [f'<path d="M{x.at(t.value):.1f} {bottom}v4"/>' for t in x_ticks]
-    parts.append(f'<path class="base" d="M{left} {bottom}H{right}"/></g><g class="ticks">')
-    for tick in y_ticks:
-        parts.append(f'<text x="{left - 6}" y="{y.at(tick.value) + 3.5:.1f}" class="end">{escape(tick.text)}</text>')
-    for tick in x_ticks:
-        place = min(max(x.at(tick.value), left + 4), right - 8)
-        parts.append(f'<text x="{place:.1f}" y="{bottom + 15}" class="mid">{escape(tick.text)}</text>')
-    middle = (TOP + bottom) / 2
-    parts.append(f'</g><g class="labels"><text x="{(left + right) / 2}" y="{HEIGHT - 5}">{escape(plot.x.text)}</text>')
-    parts.append(f'<text x="11" y="{middle}" transform="rotate(-90 11 {middle})">{escape(plot.y.text)}</text></g>')
-    return "".join(parts)

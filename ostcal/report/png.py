@@ -80,9 +80,14 @@ def ramp_uri(pixels: Bytes) -> str:
 
 def defects_uri(pixels: Bytes) -> str:
     """Return a (height, width) uint8 array of DQ bits as a data URI: the lowest bit decides the colour, 0 is clear."""
-    colours = [DEFECT_COLOURS[(bits & -bits).bit_length() - 1] for bits in range(1, 256)]
-    palette = b"".join(_rgb(colour) for colour in ["#000000", *colours])
+    colours = ["#000000", *(defect_colour(bits & -bits) for bits in range(1, 256))]
+    palette = b"".join(map(_rgb, colours))
     return _data_uri(pixels, colour_type=3, palette=palette, opacity=b"\0" + b"\xff" * 255)
+
+
+def defect_colour(bit: int) -> str:
+    """Return the colour of one bit of a DQ plane."""
+    return DEFECT_COLOURS[(max(bit, 1).bit_length() - 1) % len(DEFECT_COLOURS)]
 
 
 def _rgb(colour: str) -> bytes:

@@ -41,6 +41,17 @@ def master_pictures(stored: StoredMaster, master: LibraryMaster, attributes: Map
     def window(plane: Plane) -> RowWindow:
         return RowWindow(partial(stored.read_rows, plane), stored.shape[0], stored.chunk_rows)
 
+    named = dict.fromkeys(
+        finding["frame"]
+        for finding in quality.get("findings", ())
+        if finding["frame"] is not None and finding["outcome"] != "pass"
+    )
+    thumbnails = {}
+    for position in islice(named, MOST_THUMBNAILS):
+        try:
+            thumbnails[position] = _thumbnail(attributes["inputs"][position], is_bayer=is_bayer)
+        except (OstcalError, OSError, IndexError) as error:  # the frame can no longer be read
+            logger.debug("no thumbnail: %s", error)
     image = downsample(window("master").rows, stored.shape, PICTURE_WIDTH, bayer=is_bayer)
     rejection_map = None
     if cells := (quality.get("master") or {}).get("rejected"):
@@ -48,11 +59,19 @@ def master_pictures(stored: StoredMaster, master: LibraryMaster, attributes: Map
         most = max(float(shares.max()), 1e-6)
         pixels = grey_image(shares, (0.0, most))
         rejection_map = Picture(pixels=pixels, black=0.0, white=most, unit="share of the samples")
+    defect_map = None
+    if stored.has("dq"):
+        height, width = stored.shape
+        side = block_side(width, PICTURE_WIDTH)
+        across, dq = np.arange(0, width, side), window("dq")
+        strips = (dq.rows(start, min(start + side, height)) for start in range(0, height, side))
+        bits = [np.bitwise_or.reduceat(np.bitwise_or.reduce(strip, axis=0), across) for strip in strips]
+        defect_map = Picture(pixels=np.stack(bits), unit="")
     return MasterPictures(
         picture=in_zscale(image, "" if master.key.frame_type is FrameType.FLAT else "ADU"),
         rejection_map=rejection_map,
-        defect_map=Picture(pixels=_defect_map(window("dq"), stored.shape), unit="") if stored.has("dq") else None,
-        thumbnails=_thumbnails(attributes["inputs"], quality.get("findings", ()), is_bayer=is_bayer),
+        defect_map=defect_map,
+        thumbnails=thumbnails,
     )
 
 
@@ -62,33 +81,8 @@ def in_zscale(image: NDArray[np.floating[Any]], unit: str) -> Picture:
     return Picture(pixels=grey_image(image, (black, white)), black=black, white=white, unit=unit)
 
 
-def _defect_map(window: RowWindow, shape: tuple[int, int]) -> NDArray[np.uint8]:
-    """Combine the bits of all pixels of a cell with a bitwise or."""
-    height, width = shape
-    side = block_side(width, PICTURE_WIDTH)
-    across = np.arange(0, width, side)
-    rows = []
-    for start in range(0, height, side):
-        strip = np.bitwise_or.reduce(window.rows(start, min(start + side, height)), axis=0)
-        rows.append(np.bitwise_or.reduceat(strip, across))
-    return np.stack(rows)
-
-
-def _thumbnails(inputs: list[str], findings: list[Mapping[str, Any]], *, is_bayer: bool) -> dict[int, Picture]:
-    """Make small pictures of the frames that checks named, as far as these frames can still be read."""
-    named = dict.fromkeys(
-        finding["frame"] for finding in findings if finding["frame"] is not None and finding["outcome"] != "pass"
-    )
-    thumbnails = {}
-    for position in islice(named, MOST_THUMBNAILS):
-        try:
-            thumbnails[position] = _thumbnail(inputs[position], is_bayer=is_bayer)
-        except (OstcalError, OSError, IndexError) as error:
-            logger.debug("no thumbnail: %s", error)
-    return thumbnails
-
-
 def _thumbnail(label: str, *, is_bayer: bool) -> Picture:
+    """Make a small picture of a frame, which an input of a master names."""
     stack: ZarrStack | FitsStack
     if stored := SERIES_LABEL.fullmatch(label):
         stack = ZarrStack(stored[1], (int(stored[2]),))

@@ -11,8 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from ostcal.report.document import FORMAT, SCHEMA_VERSION, FlaggedFrame, Report
-from ostcal.report.json_layout import json_text
+from ostcal.report.document import FORMAT, SCHEMA_VERSION, FlaggedFrame, Report, json_text
 
 _PLAIN = {str: "string", bool: "boolean", int: "integer", float: "number"}
 _NULL = {"type": "null"}
@@ -60,17 +59,13 @@ def _schema_of(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
         return {**schema, "type": [plain, "null"]} if plain and "enum" not in schema else {"anyOf": [schema, _NULL]}
     if get_origin(kind) is tuple:
         return {"type": "array", "items": _schema_of(get_args(kind)[0], definitions)}
-    if dataclasses.is_dataclass(kind):
-        return {"$ref": f"#/$defs/{_define(kind, definitions)}"}
     if kind is datetime:
         return {"type": "string", "format": "date-time"}
+    if kind in _PLAIN:
+        # Numbers may be null wherever they may not be finite; a required number never is.
+        return {"type": _PLAIN[kind]}
     if issubclass(kind, StrEnum):
         return {"type": "string", "enum": [str(word) for word in kind]}
-    # Numbers may be null wherever they may not be finite; a required number never is.
-    return {"type": _PLAIN[kind]}
-
-
-def _define(kind: Any, definitions: dict[str, Any]) -> str:
     name = str(kind.__name__)
     if name not in definitions:
         definitions[name] = {}  # kept for a class that holds itself
@@ -87,7 +82,7 @@ def _define(kind: Any, definitions: dict[str, Any]) -> str:
             "required": list(properties),
             "additionalProperties": False,
         }
-    return name
+    return {"$ref": f"#/$defs/{name}"}
 
 
 def _field_texts(kind: Any) -> dict[str, str]:

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from ostcal.frames import FrameType
 from ostcal.measure.findings import Finding, Outcome
 from ostcal.report import figures, wording
 from ostcal.report.document import CameraReport, HistorySeries, MasterReport, Measure
 from ostcal.report.figures import E_UNIT
 from ostcal.report.plots import Plot, draw
 from ostcal.report.png import (
-    DEFECT_COLOURS,
     CameraPictures,
     MasterPictures,
     Picture,
@@ -24,7 +22,6 @@ from ostcal.report.png import (
 )
 from ostcal.report.wording import (
     DASH,
-    SPACE,
     celsius,
     count,
     number,
@@ -96,16 +93,6 @@ class FindingGroup:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DefectRow:
-    """A row of the table of defects."""
-
-    name: str
-    colour: str
-    pixels: str
-    share: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class MasterView:
     """A master as the page shows it."""
 
@@ -120,7 +107,6 @@ class MasterView:
     outlying: tuple[OutlyingFrame, ...]
     outlying_left: int
     defect_maps: tuple[Figure, ...]
-    defects: tuple[DefectRow, ...]
     notices: tuple[FindingGroup, ...]
     n_notable: int
     passed: int
@@ -180,34 +166,27 @@ def master_view(ident: str, master: MasterReport, pictures: MasterPictures, iden
         caption = f"Pixels: {words}." if words else "0 pixels are marked."
         uri = defects_uri(pictures.defect_map.pixels)
         defect_maps.append(_map(pictures.defect_map, uri, title="Defect map", caption=caption))
-    settings = master.settings
-    line = [
-        settings.filter_name or "",
-        seconds(settings.exposure_time_s) if master.kind is not FrameType.BIAS else "",
-        celsius(settings.temperature_c),
-        plural(master.n_frames, "frame").replace(" ", SPACE) if master.n_frames is not None else "",
-    ]
+    picture = None
+    if pictures.picture is not None:
+        numbers = master.statistics
+        median = (
+            f" Median {with_unit(numbers.median, numbers.unit, 5)}." if numbers and numbers.median is not None else ""
+        )
+        caption = _grey_words(pictures.picture)
+        alt = f"{title}, the whole frame. {caption}{median}"
+        picture = _grey(pictures.picture, "picture", title="The master", caption=caption, alt=alt)
     return MasterView(
         ident=ident,
         title=title,
-        line=" · ".join(word for word in line if word and word != DASH),
+        line=wording.master_line(master),
         master=master,
         facts=_master_facts(master),
-        picture=_master_picture(pictures.picture, master, title),
+        picture=picture,
         figures=tuple(plots),
         defect_maps=tuple(defect_maps),
         frame_figures=tuple(frame_figures),
         outlying=tuple(outlying[:MOST_FRAMES_SHOWN]),
         outlying_left=max(0, len(outlying) - MOST_FRAMES_SHOWN),
-        defects=tuple(
-            DefectRow(
-                name=defect.name,
-                colour=DEFECT_COLOURS[(max(defect.bit, 1).bit_length() - 1) % len(DEFECT_COLOURS)],
-                pixels=count(defect.pixels),
-                share=percent(defect.share),
-            )
-            for defect in master.defects
-        ),
         notices=notices_of(master.findings, {row.position: row.label for row in master.frames}),
         n_notable=len(_notable(master.findings)),
         passed=sum(finding.outcome is Outcome.PASS for finding in master.findings),
@@ -245,54 +224,58 @@ def notices_of(findings: Iterable[Finding], labels: Mapping[int, str]) -> tuple[
 def _master_facts(master: MasterReport) -> tuple[Fact, ...]:
     """Return the numbers of a master that are known."""
     settings, numbers = master.settings, master.statistics
-    found = [
-        Fact(name="Frames", value=count(master.n_frames)),
-        Fact(name="Exposure", value=seconds(settings.exposure_time_s)),
-        Fact(name="Filter", value=settings.filter_name or DASH),
-        Fact(name="Temperature", value=celsius(settings.temperature_c)),
-    ]
+    facts = {
+        "Frames": count(master.n_frames),
+        "Exposure": seconds(settings.exposure_time_s),
+        "Filter": settings.filter_name,
+        "Temperature": celsius(settings.temperature_c),
+    }
     if numbers is not None:
         unit = numbers.unit
-        found += [
-            Fact(name="Median", value=with_unit(numbers.median, unit, 6)),
-            Fact(name="Mean", value=with_unit(numbers.mean, unit, 6)),
-            Fact(name="Spread of the pixels", value=with_unit(numbers.std, unit)),
-            Fact(name="Lowest, highest", value=span(numbers.minimum, numbers.maximum, unit)),
-            Fact(name="Noise of a pixel", value=with_unit(numbers.noise, unit, 3)),
-            Fact(name="Samples rejected", value=percent(numbers.rejected_share)),
-            Fact(name="Pixels without a value", value=count(numbers.empty_pixels)),
-        ]
-    found += [_measure_fact(measure) for measure in master.measures]
-    return tuple(fact for fact in found if fact.value != DASH)
+        facts |= {
+            "Median": with_unit(numbers.median, unit, 6),
+            "Mean": with_unit(numbers.mean, unit, 6),
+            "Spread of the pixels": with_unit(numbers.std, unit),
+            "Lowest, highest": span(numbers.minimum, numbers.maximum, unit),
+            "Noise of a pixel": with_unit(numbers.noise, unit, 3),
+            "Samples rejected": percent(numbers.rejected_share),
+            "Pixels without a value": count(numbers.empty_pixels),
+        }
+    return (*_known(facts.items()), *_known(map(_in_words, master.measures)))
 
 
-def _measure_fact(measure: Measure) -> Fact:
-    return Fact(name=measure.label, value=measured(measure.value, measure.uncertainty, measure.unit))
+def _in_words(measure: Measure) -> tuple[str, str]:
+    return measure.label, measured(measure.value, measure.uncertainty, measure.unit)
+
+
+def _known(facts: Iterable[tuple[str, str | None]]) -> tuple[Fact, ...]:
+    """Return those facts, a name and a value each, that have a value."""
+    return tuple(Fact(name=name, value=value) for name, value in facts if value and value != DASH)
 
 
 def _provenance_facts(master: MasterReport) -> tuple[Fact, ...]:
     settings, made = master.settings, master.provenance
     size = None if settings.width is None or settings.height is None else (settings.width, settings.height)
-    found = [
-        Fact(name="Files", value=", ".join(master.files) or DASH),
-        Fact(name="Made", value=f"{when(master.made_at)} UTC" if master.made_at else DASH),
-        Fact(name="Software", value=made.software or DASH),
-        Fact(name="Method", value=made.method or DASH),
-        Fact(name="Subtracted", value=made.dark or DASH),
-        Fact(name="Normalisation", value=made.normalization or DASH),
-        Fact(name="CALSTAT", value=made.calibration_status or DASH),
-        Fact(name="Camera", value=settings.camera or DASH),
-        Fact(name="Size", value=f"{times(size)} pixels" if size else DASH),
-        Fact(name="Binning", value=times(settings.binning)),
-        Fact(name="Gain setting", value=number(settings.gain)),
-        Fact(name="Offset setting", value=number(settings.offset)),
-        Fact(name="Readout mode", value=settings.readout_mode or DASH),
-        Fact(name="Bayer pattern", value=settings.bayer_pattern or DASH),
-        Fact(name="Identity", value=made.calibration_id or DASH),
-        Fact(name="Digest of the inputs", value=made.input_digest or DASH),
-        Fact(name="Digest of the configuration", value=made.config_digest or DASH),
-    ]
-    return tuple(fact for fact in found if fact.value != DASH)
+    facts = {
+        "Files": ", ".join(master.files),
+        "Made": f"{when(master.made_at)} UTC" if master.made_at else None,
+        "Software": made.software,
+        "Method": made.method,
+        "Subtracted": made.dark,
+        "Normalisation": made.normalization,
+        "CALSTAT": made.calibration_status,
+        "Camera": settings.camera,
+        "Size": f"{times(size)} pixels" if size else None,
+        "Binning": times(settings.binning),
+        "Gain setting": number(settings.gain),
+        "Offset setting": number(settings.offset),
+        "Readout mode": settings.readout_mode,
+        "Bayer pattern": settings.bayer_pattern,
+        "Identity": made.calibration_id,
+        "Digest of the inputs": made.input_digest,
+        "Digest of the configuration": made.config_digest,
+    }
+    return _known(facts.items())
 
 
 def _outlying_frames(master: MasterReport, pictures: MasterPictures) -> list[OutlyingFrame]:
@@ -343,16 +326,6 @@ def _grey_words(picture: Picture) -> str:
     return f"Black is {span(picture.black, picture.white, picture.unit, between=', white ')}."
 
 
-def _master_picture(picture: Picture | None, master: MasterReport, title: str) -> Figure | None:
-    if picture is None:
-        return None
-    numbers = master.statistics
-    median = f" Median {with_unit(numbers.median, numbers.unit, 5)}." if numbers and numbers.median is not None else ""
-    caption = _grey_words(picture)
-    alt = f"{title}, the whole frame. {caption}{median}"
-    return _grey(picture, "picture", title="The master", caption=caption, alt=alt)
-
-
 def camera_view(camera: CameraReport, maps: CameraPictures, idents: Iterator[str]) -> CameraView:
     """Return a camera at one setting as the page shows it; `idents` gives ids for its plots."""
     plots = _plots(figures.camera_plots(camera), idents)
@@ -362,19 +335,8 @@ def camera_view(camera: CameraReport, maps: CameraPictures, idents: Iterator[str
     if (picture := maps.chi_square) is not None:
         caption = f"Of that fit, per degree of freedom; 1 is noise alone. {_grey_words(picture)}"
         plots.append(_grey(picture, "picture", title="Chi-square of the pixels", caption=caption))
-    return CameraView(
-        title=wording.camera_title(camera),
-        facts=_camera_facts(camera),
-        figures=tuple(plots),
-        notices=notices_of(camera.findings, {}),
-        notes=camera.notes,
-    )
-
-
-def _camera_facts(camera: CameraReport) -> tuple[Fact, ...]:
-    """Return the table of properties: name, value, and the same in ADU."""
     warmth = f" at {celsius(camera.temperature_c)}" if camera.temperature_c is not None else ""
-    found = [
+    rows = [
         _property(camera, "Gain", "gain_e_per_adu", f"{E_UNIT}/ADU"),
         _property(camera, "Read noise", "read_noise_e", E_UNIT, "read_noise_adu", "ADU"),
         _property(camera, "Read noise, from the spread of pixels", "", "", "read_noise_spread_adu", "ADU"),
@@ -386,10 +348,17 @@ def _camera_facts(camera: CameraReport) -> tuple[Fact, ...]:
         _property(camera, "Bias level", "", "", "bias_level_adu", "ADU"),
         _property(camera, "Saturation", "", "", "saturation_adu", "ADU"),
         _property(camera, "Step of the converter", "", "", "step_adu", "ADU"),
-        Fact(name="Bits used", value=count(camera.bits_used)),
-        *(_measure_fact(measure) for measure in camera.measures),
     ]
-    return tuple(fact for fact in found if {fact.value, fact.other} - {DASH, ""})
+    return CameraView(
+        title=wording.camera_title(camera),
+        facts=(
+            *(row for row in rows if {row.value, row.other} - {DASH, ""}),
+            *_known([("Bits used", count(camera.bits_used)), *map(_in_words, camera.measures)]),
+        ),
+        figures=tuple(plots),
+        notices=notices_of(camera.findings, {}),
+        notes=camera.notes,
+    )
 
 
 def _property(camera: CameraReport, name: str, key: str, unit: str, adu_key: str = "", adu_unit: str = "") -> Fact:

@@ -6,7 +6,8 @@ import math
 from datetime import UTC, datetime
 
 from ostcal.frames import FrameType
-from ostcal.report.document import CameraReport, MasterReport
+from ostcal.measure.findings import Outcome
+from ostcal.report.document import CameraReport, MasterReport, Report
 
 DASH = "–"  # noqa: RUF001 - the sign that stands for "not known"
 MINUS = "−"  # noqa: RUF001
@@ -18,6 +19,13 @@ KIND_WORDS = {
     FrameType.DARK: "Dark",
     FrameType.FLAT: "Flat",
     FrameType.LIGHT: "Light",
+}
+
+_HEADLINES_OF_ONE = {
+    None: "The master was not checked",
+    Outcome.PASS: "The master passed",
+    Outcome.WARN: "The master has warnings",
+    Outcome.FAIL: "The master failed",
 }
 
 
@@ -106,6 +114,35 @@ def master_title(master: MasterReport) -> str:
     settings = master.settings
     exposure = seconds(settings.exposure_time_s) if master.kind is not FrameType.BIAS else DASH
     words = [KIND_WORDS[master.kind], settings.filter_name or DASH, exposure, celsius(settings.temperature_c)]
+    return " · ".join(word for word in words if word != DASH)
+
+
+def headline(report: Report) -> str:
+    """Return one sentence about all verdicts."""
+    verdicts = [master.verdict for master in report.masters]
+    total = len(verdicts)
+    if total < 2:
+        return _HEADLINES_OF_ONE[verdicts[0]] if verdicts else "No masters"
+    failed, warned, unchecked = (verdicts.count(word) for word in (Outcome.FAIL, Outcome.WARN, None))
+    of_all = f"of {plural(total, 'master')}"
+    parts = [f"{failed} {of_all} failed"] if failed else []
+    if warned:
+        parts.append(f"{warned} with warnings" if failed else f"{warned} {of_all} with warnings")
+    if not parts:
+        passed = total - unchecked
+        parts.append(f"{passed} {of_all} passed" if unchecked else f"All {total} masters passed")
+    return ", ".join([*parts, f"{unchecked} not checked"] if unchecked else parts)
+
+
+def master_line(master: MasterReport) -> str:
+    """Return filter, exposure, temperature and frames of a master, as far as they are known."""
+    settings = master.settings
+    words = [
+        settings.filter_name or DASH,
+        seconds(settings.exposure_time_s) if master.kind is not FrameType.BIAS else DASH,
+        celsius(settings.temperature_c),
+        plural(master.n_frames, "frame").replace(" ", SPACE) if master.n_frames is not None else DASH,
+    ]
     return " · ".join(word for word in words if word != DASH)
 
 

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from ostcal.report.document import Entry, Report
+from ostcal.report.making import write_report
 from ostcal.report.page import render
-from ostcal.report.writer import write_report
 from support.report_samples import finding, full_master, full_pictures, full_report
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ostcal.frames import FrameType
 from ostcal.measure.findings import Finding, Outcome
@@ -27,11 +28,15 @@ from ostcal.report.document import (
     Profile,
     Report,
     Statistics,
-    as_numbers,
 )
 from ostcal.report.png import MasterPictures, Picture, ReportPictures
 
 WHEN = datetime(2026, 11, 21, 19, 2, 15, tzinfo=UTC)
+
+
+def as_numbers(values: ArrayLike) -> tuple[float, ...]:
+    """Round numbers to the 8 digits that float32 has at most."""
+    return tuple(float(f"{value:.8g}") for value in np.asarray(values, dtype=np.float64))
 
 
 def finding(outcome: str, text: str, frame: int | None = None, check: str = "light leak") -> Finding:
