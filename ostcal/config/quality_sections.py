@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 from pydantic import BeforeValidator, create_model
 
@@ -16,11 +16,11 @@ _TYPES: dict[tuple[type, float], Any] = {(float, 0): NotNegative, (int, 1): Coun
 
 def _section_of_limits(name: str, limits: type[Any]) -> type[Section]:
     """Return a section with a key for each limit: the same default, meaning, unit and bounds."""
-    hints = get_type_hints(limits, include_extras=True)
+    hints = get_type_hints(limits)
     keys: dict[str, Any] = {}
     for entry in fields(limits):
-        kind, limit = get_args(hints[entry.name])
-        keys[entry.name] = (_TYPES[kind, limit.ge], key(entry.default, limit.meaning, limit.unit))
+        limit = entry.metadata["limit"]
+        keys[entry.name] = (_TYPES[hints[entry.name], limit.ge], key(entry.default, limit.meaning, limit.unit))
     return create_model(name, __base__=Section, __doc__=limits.__doc__, **keys)
 
 

@@ -5,8 +5,8 @@ Without numpy, because the configuration is read before anything is measured.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 PIXELS = "share of the pixels"
 SAMPLES = "share of the samples"
@@ -25,116 +25,110 @@ class Limit:
     """The smallest value it can be set to."""
 
 
+_Value = TypeVar("_Value", int, float)
+
+
+def limit(default: _Value, meaning: str, unit: str = "", *, ge: float = 0) -> _Value:
+    """Return the field of a limit, whose metadata hold its text for the configuration."""
+    return field(default=default, metadata={"limit": Limit(meaning, unit, ge)})
+
+
 @dataclass(frozen=True, kw_only=True)
 class FrameLimits:
     """Limits of the checks of single frames and of a series."""
 
-    saturated_share: Annotated[float, Limit("Saturated pixels of a frame: warning above.", PIXELS)] = 0.01
+    saturated_share: float = limit(0.01, "Saturated pixels of a frame: warning above.", PIXELS)
     """Hot pixels of a long dark reach 0.2 %."""
-    saturated_share_fail: Annotated[float, Limit("The same: failure above.", PIXELS)] = 0.1
+    saturated_share_fail: float = limit(0.1, "The same: failure above.", PIXELS)
     """A tenth of the frame says nothing."""
-    zero_share: Annotated[
-        float,
-        Limit("Pixels of a frame at 0: warning above; the offset is too low, or rows were not read.", PIXELS),
-    ] = 0.001
+    zero_share: float = limit(
+        0.001, "Pixels of a frame at 0: warning above; the offset is too low, or rows were not read.", PIXELS
+    )
     """With an offset 3.1 noises above 0 it is 0.1 %, and the mean of the pixels is wrong."""
-    zero_share_fail: Annotated[float, Limit("The same: failure above.", PIXELS)] = 0.05
+    zero_share_fail: float = limit(0.05, "The same: failure above.", PIXELS)
     """Rows that were never read out, or an offset of less than 1.6 noises."""
-    missing_share: Annotated[float, Limit("Pixels of a frame that are no numbers: warning above.", PIXELS)] = 0.01
+    missing_share: float = limit(0.01, "Pixels of a frame that are no numbers: warning above.", PIXELS)
     """More than a mask of bad pixels and columns."""
-    dark_level_share: Annotated[float, Limit("Level of a bias or dark: warning above.", FULL_SCALE)] = 0.25
+    dark_level_share: float = limit(0.25, "Level of a bias or dark: warning above.", FULL_SCALE)
     """Offsets are below 10 %, and a dark this bright is mostly shot noise."""
-    temperature_c: Annotated[
-        float, Limit("Distance of a frame from the median temperature of its series: warning above.", "degrees C")
-    ] = 1.0
+    temperature_c: float = limit(
+        1.0, "Distance of a frame from the median temperature of its series: warning above.", "degrees C"
+    )
     """Dark current then changes by 12 % if it doubles in 6 degrees."""
-    set_point_c: Annotated[float, Limit("Distance of a frame from the set point: warning above.", "degrees C")] = 1.0
+    set_point_c: float = limit(1.0, "Distance of a frame from the set point: warning above.", "degrees C")
     """The same as while capturing."""
-    drift_noises: Annotated[float, Limit("Change of the level of darks over the series: warning above.", NOISES)] = 0.5
+    drift_noises: float = limit(0.5, "Change of the level of darks over the series: warning above.", NOISES)
     """Adds 2 % to the variance of a pixel."""
-    jump_noises: Annotated[
-        float, Limit("Jump of the level of darks, of one frame or from one frame on: warning above.", NOISES)
-    ] = 1.0
+    jump_noises: float = limit(
+        1.0, "Jump of the level of darks, of one frame or from one frame on: warning above.", NOISES
+    )
     """With it rejection at 3 sigma begins to see it."""
-    least_adu: Annotated[float, Limit("No change of a level below this counts.", "ADU")] = 1.0
+    least_adu: float = limit(1.0, "No change of a level below this counts.", "ADU")
     """Quiet sensors round to 1 ADU."""
-    leak_share: Annotated[
-        float,
-        Limit(
-            "Light in a whole series of darks: warning above this, plus leak_share_per_s for each second.", FULL_SCALE
-        ),
-    ] = 0.001
+    leak_share: float = limit(
+        0.001,
+        "Light in a whole series of darks: warning above this, plus leak_share_per_s for each second.",
+        FULL_SCALE,
+    )
     """66 ADU at 16 bits, as while capturing."""
-    leak_share_per_s: Annotated[float, Limit("Added to leak_share for each second of exposure.", FULL_SCALE)] = 1e-4
+    leak_share_per_s: float = limit(1e-4, "Added to leak_share for each second of exposure.", FULL_SCALE)
     """6.6 ADU: dark current of a warm sensor."""
-    gradient_share: Annotated[
-        float,
-        Limit(
-            "Slope across a series of darks: warning above this, plus gradient_share_per_s for each second.", FULL_SCALE
-        ),
-    ] = 5e-4
+    gradient_share: float = limit(
+        5e-4,
+        "Slope across a series of darks: warning above this, plus gradient_share_per_s for each second.",
+        FULL_SCALE,
+    )
     """33 ADU; slopes that amplifiers leave in bias frames are below 20."""
-    gradient_share_per_s: Annotated[
-        float, Limit("Added to gradient_share for each second of exposure.", FULL_SCALE)
-    ] = 2e-5
+    gradient_share_per_s: float = limit(2e-5, "Added to gradient_share for each second of exposure.", FULL_SCALE)
     """1.3 ADU: glow reaches into the frame; most of it is in cells that medians leave out."""
-    rise_share: Annotated[
-        float, Limit("A dark brighter than the others by this share is said to have seen light.", FULL_SCALE)
-    ] = 5e-4
+    rise_share: float = limit(
+        5e-4, "A dark brighter than the others by this share is said to have seen light.", FULL_SCALE
+    )
     """33 ADU is light rather than a change of the offset."""
-    flat_low_share: Annotated[float, Limit("Level of a flat: warning below.", FULL_SCALE)] = 0.2
+    flat_low_share: float = limit(0.2, "Level of a flat: warning below.", FULL_SCALE)
     """Below it the photon noise of a flat is more than twice that of a full one."""
-    flat_high_share: Annotated[float, Limit("Level of a flat: warning above.", FULL_SCALE)] = 0.8
+    flat_high_share: float = limit(0.8, "Level of a flat: warning above.", FULL_SCALE)
     """Above it sensors leave linearity, and the brightest pixels may be full."""
-    lamp_drift_share: Annotated[
-        float, Limit("Change of the level of flats of one exposure over the series: warning above.", LEVEL)
-    ] = 0.02
+    lamp_drift_share: float = limit(
+        0.02, "Change of the level of flats of one exposure over the series: warning above.", LEVEL
+    )
     """Lamps that are warm stay within 1 %."""
-    lamp_jump_share: Annotated[float, Limit("Jump of the level of flats of one exposure: warning above.", LEVEL)] = 0.02
+    lamp_jump_share: float = limit(0.02, "Jump of the level of flats of one exposure: warning above.", LEVEL)
     """Normal lamps scatter by 0.3 %, of which it is 7 sigma."""
-    lamp_scatter_share: Annotated[
-        float, Limit("Scatter of the levels of flats of one exposure about their trend: warning above.", LEVEL)
-    ] = 0.01
+    lamp_scatter_share: float = limit(
+        0.01, "Scatter of the levels of flats of one exposure about their trend: warning above.", LEVEL
+    )
     """Standard deviation: three times that of a normal lamp."""
-    twilight_share: Annotated[
-        float,
-        Limit(
-            "A smooth change of the level of flats by more is taken as that of the sky, and the lamp is not judged.",
-            LEVEL,
-        ),
-    ] = 0.25
+    twilight_share: float = limit(
+        0.25,
+        "A smooth change of the level of flats by more is taken as that of the sky, and the lamp is not judged.",
+        LEVEL,
+    )
     """Lamps warm up by 10 to 20 %."""
-    flat_shape_share: Annotated[
-        float,
-        Limit("A part of a flat against the others of its series (condensation, clouds): warning above.", LEVEL),
-    ] = 0.01
+    flat_shape_share: float = limit(
+        0.01, "A part of a flat against the others of its series (condensation, clouds): warning above.", LEVEL
+    )
     """Slopes aside: an error of 1 % in what is divided by it."""
-    flat_gradient_share: Annotated[
-        float, Limit("Slope of a flat against the others of its series: warning above.", LEVEL)
-    ] = 0.05
+    flat_gradient_share: float = limit(0.05, "Slope of a flat against the others of its series: warning above.", LEVEL)
     """From edge to edge: twilight turns by 1 to 3 % in a series."""
-    dark_shape_noises: Annotated[
-        float, Limit("Parts of a dark against the others of its series: warning above.", NOISES)
-    ] = 0.5
+    dark_shape_noises: float = limit(0.5, "Parts of a dark against the others of its series: warning above.", NOISES)
     """Range of the cells of a dark against the median of the series."""
-    residual_factor: Annotated[
-        float, Limit("Noise of a frame over that of the median frame: warning above.", "times")
-    ] = 1.3
+    residual_factor: float = limit(1.3, "Noise of a frame over that of the median frame: warning above.", "times")
     """Clean ones differ by 2 %, up to 15 % among 4 or 5 frames (see `ostcal.measure.frames.survey`); a frame with 1.3
     has a weight of 0.6."""
-    outlying_share: Annotated[
-        float, Limit("Pixels of a frame further than 5 noises from the other frames: warning above.", PIXELS)
-    ] = 0.001
+    outlying_share: float = limit(
+        0.001, "Pixels of a frame further than 5 noises from the other frames: warning above.", PIXELS
+    )
     """A cosmic ray takes 4 pixels, a dark of 300 s has 0.05 %."""
-    outlying_factor: Annotated[float, Limit("And above this many times those of the median frame.", "times")] = 4.0
+    outlying_factor: float = limit(4.0, "And above this many times those of the median frame.", "times")
     """A long dark has as many in every frame."""
-    flat_outlying_share_fail: Annotated[
-        float, Limit("Pixels of a flat that differ from the other frames: failure above.", PIXELS)
-    ] = 0.25
+    flat_outlying_share_fail: float = limit(
+        0.25, "Pixels of a flat that differ from the other frames: failure above.", PIXELS
+    )
     """A quarter of the pixels shows something else: another kind of frame, or half of one."""
-    dark_outlying_share_fail: Annotated[
-        float, Limit("Pixels of a bias or dark that differ from the other frames: failure above.", PIXELS)
-    ] = 0.02
+    dark_outlying_share_fail: float = limit(
+        0.02, "Pixels of a bias or dark that differ from the other frames: failure above.", PIXELS
+    )
     """A picture of the sky, or rows that are missing; a picture of Jupiter has 4 %."""
 
 
@@ -142,94 +136,78 @@ class FrameLimits:
 class MasterLimits:
     """Limits of the checks of masters."""
 
-    frames: Annotated[int, Limit("Frames of a master: warning below.", "frames", ge=1)] = 20
+    frames: int = limit(20, "Frames of a master: warning below.", "frames", ge=1)
     """The master then adds more than 2.5 % to the noise of a frame."""
-    rejected_share: Annotated[float, Limit("Samples rejected in all: warning above.", SAMPLES)] = 0.05
+    rejected_share: float = limit(0.05, "Samples rejected in all: warning above.", SAMPLES)
     """Clean series lose 0.1 to 2 %, real ones in our tests up to 1 %."""
-    rejected_share_fail: Annotated[float, Limit("The same: failure above.", SAMPLES)] = 0.3
-    rejected_region_share: Annotated[
-        float, Limit("Samples rejected in one region more than in the median region: warning above.", SAMPLES)
-    ] = 0.1
-    """A picture of the sky among four darks gave 0.21."""
-    sample_noise_factor: Annotated[
-        float,
-        Limit("Scatter of the samples of a pixel over the noise from frame to frame (drift): warning above.", "times"),
-    ] = 1.3
-    noise_factor_low: Annotated[
-        float, Limit("Noise from pixel to pixel over what the samples predict: warning below.", "times")
-    ] = 0.6
-    """Less means noise that whole rows or columns share."""
-    hot_share: Annotated[float, Limit("Hot pixels: warning above.", PIXELS)] = 0.03
-    """Cameras of our tests: 0.003 % to 1.5 % (CCD, 1200 s)."""
-    hot_share_fail: Annotated[float, Limit("The same: failure above.", PIXELS)] = 0.2
-    cold_share: Annotated[float, Limit("Cold pixels: warning above.", PIXELS)] = 0.01
-    dead_share: Annotated[float, Limit("Dead pixels: warning above.", PIXELS)] = 0.002
-    noisy_share: Annotated[float, Limit("Noisy pixels: warning above.", PIXELS)] = 0.02
-    telegraph_share: Annotated[float, Limit("Pixels with telegraph noise: warning above.", PIXELS)] = 0.01
-    saturated_share: Annotated[float, Limit("Saturated pixels of a bias or dark: warning above.", PIXELS)] = 0.005
-    """Hot pixels of a long dark reach 0.2 %."""
-    bad_column_share: Annotated[float, Limit("Bad columns: warning above.", "share of the columns")] = 0.01
-    no_data_share_fail: Annotated[float, Limit("Pixels without data: failure above; any is a warning.", PIXELS)] = 0.01
-    glow_noise_factor: Annotated[
-        float,
-        Limit(
-            "Noise of the brightest corner or edge over that of the median region (amplifier glow): warning above.",
-            "times",
-        ),
-    ] = 8.0
-    """Glow can be subtracted, its noise cannot."""
-    dark_structure_noise: Annotated[
-        float,
-        Limit(
-            "Difference of bright and dim parts of a bias or dark: warning above this and dark_structure_adu.",
-            "noise of a frame",
-        ),
-    ] = 20.0
-    dark_structure_adu: Annotated[float, Limit("See dark_structure_noise.", "ADU")] = 66.0
-    """0.1 % of 16 bits."""
-    dark_light_noise: Annotated[
-        float,
-        Limit(
-            "Inner parts of a dark above the brightest border (light): warning above this and dark_light_adu.",
-            "noise of a frame",
-        ),
-    ] = 1.0
-    dark_light_adu: Annotated[float, Limit("See dark_light_noise.", "ADU")] = 5.0
-    """Through a slit, light gave 25 ADU in real darks of 300 s: 1.5 times the noise."""
-    flat_level_low: Annotated[float, Limit("Level of a flat: warning below.", FULL_SCALE)] = 0.05
-    flat_level_high: Annotated[float, Limit("Level of the brightest parts of a flat: warning above.", FULL_SCALE)] = (
-        0.85
+    rejected_share_fail: float = limit(0.3, "The same: failure above.", SAMPLES)
+    rejected_region_share: float = limit(
+        0.1, "Samples rejected in one region more than in the median region: warning above.", SAMPLES
     )
-    flat_level_fail: Annotated[float, Limit("The same: failure above.", FULL_SCALE)] = 0.95
-    flat_saturated_share: Annotated[float, Limit("Saturated pixels of a flat: warning above.", PIXELS)] = 0.001
-    flat_saturated_share_fail: Annotated[float, Limit("The same: failure above.", PIXELS)] = 0.05
-    flat_not_positive_share_fail: Annotated[
-        float, Limit("Pixels of a flat at or below zero: failure above; any is a warning.", PIXELS)
-    ] = 0.01
-    flat_signal_to_noise: Annotated[float, Limit("Signal to noise of a pixel of a master flat: warning below.")] = 100.0
+    """A picture of the sky among four darks gave 0.21."""
+    sample_noise_factor: float = limit(
+        1.3, "Scatter of the samples of a pixel over the noise from frame to frame (drift): warning above.", "times"
+    )
+    noise_factor_low: float = limit(
+        0.6, "Noise from pixel to pixel over what the samples predict: warning below.", "times"
+    )
+    """Less means noise that whole rows or columns share."""
+    hot_share: float = limit(0.03, "Hot pixels: warning above.", PIXELS)
+    """Cameras of our tests: 0.003 % to 1.5 % (CCD, 1200 s)."""
+    hot_share_fail: float = limit(0.2, "The same: failure above.", PIXELS)
+    cold_share: float = limit(0.01, "Cold pixels: warning above.", PIXELS)
+    dead_share: float = limit(0.002, "Dead pixels: warning above.", PIXELS)
+    noisy_share: float = limit(0.02, "Noisy pixels: warning above.", PIXELS)
+    telegraph_share: float = limit(0.01, "Pixels with telegraph noise: warning above.", PIXELS)
+    saturated_share: float = limit(0.005, "Saturated pixels of a bias or dark: warning above.", PIXELS)
+    """Hot pixels of a long dark reach 0.2 %."""
+    bad_column_share: float = limit(0.01, "Bad columns: warning above.", "share of the columns")
+    no_data_share_fail: float = limit(0.01, "Pixels without data: failure above; any is a warning.", PIXELS)
+    glow_noise_factor: float = limit(
+        8.0,
+        "Noise of the brightest corner or edge over that of the median region (amplifier glow): warning above.",
+        "times",
+    )
+    """Glow can be subtracted, its noise cannot."""
+    dark_structure_noise: float = limit(
+        20.0,
+        "Difference of bright and dim parts of a bias or dark: warning above this and dark_structure_adu.",
+        "noise of a frame",
+    )
+    dark_structure_adu: float = limit(66.0, "See dark_structure_noise.", "ADU")
+    """0.1 % of 16 bits."""
+    dark_light_noise: float = limit(
+        1.0,
+        "Inner parts of a dark above the brightest border (light): warning above this and dark_light_adu.",
+        "noise of a frame",
+    )
+    dark_light_adu: float = limit(5.0, "See dark_light_noise.", "ADU")
+    """Through a slit, light gave 25 ADU in real darks of 300 s: 1.5 times the noise."""
+    flat_level_low: float = limit(0.05, "Level of a flat: warning below.", FULL_SCALE)
+    flat_level_high: float = limit(0.85, "Level of the brightest parts of a flat: warning above.", FULL_SCALE)
+    flat_level_fail: float = limit(0.95, "The same: failure above.", FULL_SCALE)
+    flat_saturated_share: float = limit(0.001, "Saturated pixels of a flat: warning above.", PIXELS)
+    flat_saturated_share_fail: float = limit(0.05, "The same: failure above.", PIXELS)
+    flat_not_positive_share_fail: float = limit(
+        0.01, "Pixels of a flat at or below zero: failure above; any is a warning.", PIXELS
+    )
+    flat_signal_to_noise: float = limit(100.0, "Signal to noise of a pixel of a master flat: warning below.")
     """100 adds 1 % to every pixel that is divided by it."""
-    flat_signal_to_noise_fail: Annotated[float, Limit("The same: failure below.")] = 10.0
-    vignetting: Annotated[float, Limit("Darkest corner of a flat over its centre: warning below.", LEVEL)] = 0.3
+    flat_signal_to_noise_fail: float = limit(10.0, "The same: failure below.")
+    vignetting: float = limit(0.3, "Darkest corner of a flat over its centre: warning below.", LEVEL)
     """Two stops of a fast lens are 0.25."""
-    flat_tilt: Annotated[float, Limit("Difference of opposite sides of a flat: warning above.", LEVEL)] = 0.3
-    dust_depth: Annotated[float, Limit("Depth of the deepest shadow of dust: warning above.", LEVEL)] = 0.3
-    level_shift_adu: Annotated[
-        float,
-        Limit("Change of the level against the previous master, and above the noise of a frame: warning above.", "ADU"),
-    ] = 5.0
-    changed_noise_factor: Annotated[
-        float,
-        Limit("Difference from the previous master over what the noise of both predicts: warning above.", "times"),
-    ] = 2.0
-    new_hot_share: Annotated[
-        float, Limit("Pixels that became hot since the previous master: warning above.", PIXELS)
-    ] = 0.005
-    changed_share: Annotated[
-        float,
-        Limit(
-            "Area of a flat that changed by more than 1 % since the previous one: warning above.", "share of the area"
-        ),
-    ] = 0.02
+    flat_tilt: float = limit(0.3, "Difference of opposite sides of a flat: warning above.", LEVEL)
+    dust_depth: float = limit(0.3, "Depth of the deepest shadow of dust: warning above.", LEVEL)
+    level_shift_adu: float = limit(
+        5.0, "Change of the level against the previous master, and above the noise of a frame: warning above.", "ADU"
+    )
+    changed_noise_factor: float = limit(
+        2.0, "Difference from the previous master over what the noise of both predicts: warning above.", "times"
+    )
+    new_hot_share: float = limit(0.005, "Pixels that became hot since the previous master: warning above.", PIXELS)
+    changed_share: float = limit(
+        0.02, "Area of a flat that changed by more than 1 % since the previous one: warning above.", "share of the area"
+    )
     """Of parts of 16 x 16 pixels."""
 
 
@@ -237,42 +215,33 @@ class MasterLimits:
 class DefectLimits:
     """From where on a pixel counts as a defect."""
 
-    hot_sigma: Annotated[
-        float,
-        Limit("Hot and cold pixels: distance from their neighbours in sigma of the master's own noise.", "sigma"),
-    ] = 10.0
+    hot_sigma: float = limit(
+        10.0, "Hot and cold pixels: distance from their neighbours in sigma of the master's own noise.", "sigma"
+    )
     """The master's own noise is that of its samples over sqrt(n)."""
-    neighbour_spreads: Annotated[
-        float, Limit("And in spreads of the pixels around, fixed pattern included.", "spreads")
-    ] = 6.0
+    neighbour_spreads: float = limit(6.0, "And in spreads of the pixels around, fixed pattern included.", "spreads")
     """Beyond 6, chance gives 0.1 pixels of 61 MP."""
-    own_sigma: Annotated[float, Limit("And in sigma of the pixel's own mean.", "sigma")] = 3.0
+    own_sigma: float = limit(3.0, "And in sigma of the pixel's own mean.", "sigma")
     """A cosmic ray that was kept lifts the mean by 1 of these for any n."""
-    low_response: Annotated[
-        float, Limit("Response of a pixel of a flat against its neighbours: cold below.", "share")
-    ] = 0.8
+    low_response: float = limit(0.8, "Response of a pixel of a flat against its neighbours: cold below.", "share")
     """20 sigma of a usual non-uniformity of 1 %."""
-    dead_response: Annotated[float, Limit("The same: dead below.", "share")] = 0.5
-    high_response: Annotated[float, Limit("The same: hot above.", "share")] = 1.2
-    noisy_factor: Annotated[
-        float, Limit("Scatter of the samples of a pixel over what is expected: noisy above.", "times")
-    ] = 2.0
+    dead_response: float = limit(0.5, "The same: dead below.", "share")
+    high_response: float = limit(1.2, "The same: hot above.", "share")
+    noisy_factor: float = limit(2.0, "Scatter of the samples of a pixel over what is expected: noisy above.", "times")
     """At few frames the width of chi-square asks for more."""
-    noisy_sigma: Annotated[float, Limit("And above what chance may do, in sigma.", "sigma")] = 6.0
+    noisy_sigma: float = limit(6.0, "And above what chance may do, in sigma.", "sigma")
     """1e-9, 0.06 pixels of 61 MP."""
-    telegraph_samples: Annotated[
-        int, Limit("Samples of a pixel rejected more than around it: telegraph noise from this on.", "samples", ge=1)
-    ] = 3
+    telegraph_samples: int = limit(
+        3, "Samples of a pixel rejected more than around it: telegraph noise from this on.", "samples", ge=1
+    )
     """One or two are cosmic rays."""
-    telegraph_share: Annotated[float, Limit("And at least this share of its samples.", SAMPLES)] = 0.1
-    column_spreads: Annotated[
-        float, Limit("Offset of a column from its neighbours in spreads of such offsets: bad above.", "spreads")
-    ] = 8.0
-    column_noise: Annotated[float, Limit("And in spreads of the pixels.", "spreads")] = 1.0
+    telegraph_share: float = limit(0.1, "And at least this share of its samples.", SAMPLES)
+    column_spreads: float = limit(
+        8.0, "Offset of a column from its neighbours in spreads of such offsets: bad above.", "spreads"
+    )
+    column_noise: float = limit(1.0, "And in spreads of the pixels.", "spreads")
     """So that a column is only bad where it is seen."""
-    column_response: Annotated[float, Limit("And in a flat by this share of the level.", LEVEL)] = 0.03
+    column_response: float = limit(0.03, "And in a flat by this share of the level.", LEVEL)
     """Shadows of dust have edges of 1 % in a column."""
-    column_share: Annotated[
-        float, Limit("Or this share of the pixels of a column differs from the neighbours.", PIXELS)
-    ] = 0.5
+    column_share: float = limit(0.5, "Or this share of the pixels of a column differs from the neighbours.", PIXELS)
     """In one band of rows."""

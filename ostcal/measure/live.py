@@ -85,25 +85,16 @@ class ColourLevel:
 def saturation(saturated: int, n_pixels: int, limit_share: float) -> Verdict:
     """Judge the share of saturated pixels."""
     share = saturated / n_pixels
-    return Verdict(
-        check=LiveCheck.SATURATION,
-        value=share,
-        limit=limit_share,
-        passed=share <= limit_share,
-        text=f"{100 * share:.3g} % of the pixels are saturated (limit {100 * limit_share:.3g} %)",
-    )
+    text = f"{100 * share:.3g} % of the pixels are saturated (limit {100 * limit_share:.3g} %)"
+    return _at_most(LiveCheck.SATURATION, share, limit_share, text)
 
 
 def temperature(ccd_c: float, target_c: float, tolerance_c: float) -> Verdict:
     """Judge the distance of the sensor from its set point; -10.5 and -9.5 are within 1, in spite of rounding."""
     distance_c = abs(ccd_c - target_c)
-    return Verdict(
-        check=LiveCheck.TEMPERATURE,
-        value=distance_c,
-        limit=tolerance_c,
-        passed=distance_c <= tolerance_c + 1e-6,
-        text=f"the sensor is at {ccd_c:.1f} C, {distance_c:.1f} C from {target_c:.1f} C (limit {tolerance_c:.1f} C)",
-    )
+    text = f"the sensor is at {ccd_c:.1f} C, {distance_c:.1f} C from {target_c:.1f} C (limit {tolerance_c:.1f} C)"
+    passed = distance_c <= tolerance_c + 1e-6
+    return Verdict(check=LiveCheck.TEMPERATURE, value=distance_c, limit=tolerance_c, passed=passed, text=text)
 
 
 def level_jump(level_adu: float, earlier_adu: Sequence[float], limits: LiveLimits, bias_adu: float) -> Verdict | None:
@@ -113,13 +104,8 @@ def level_jump(level_adu: float, earlier_adu: Sequence[float], limits: LiveLimit
     typical = statistics.median(earlier_adu)
     limit = max(limits.jump_adu, limits.jump_share * abs(typical - bias_adu))
     jump = level_adu - typical
-    return Verdict(
-        check=LiveCheck.LEVEL,
-        value=jump,
-        limit=limit,
-        passed=abs(jump) <= limit,
-        text=f"its level, {level_adu:.1f} ADU, is {jump:+.1f} ADU from that of its series (limit {limit:.1f} ADU)",
-    )
+    text = f"its level, {level_adu:.1f} ADU, is {jump:+.1f} ADU from that of its series (limit {limit:.1f} ADU)"
+    return Verdict(check=LiveCheck.LEVEL, value=jump, limit=limit, passed=abs(jump) <= limit, text=text)
 
 
 def light_above_bias(
@@ -131,7 +117,7 @@ def light_above_bias(
     above = level_adu - bias_adu
     limit = leak_limit_adu(exposure_time_s, limits, max_adu)
     text = f"it is {above:.1f} ADU above the bias level (limit {limit:.1f} ADU): light may reach the sensor"
-    return Verdict(check=LiveCheck.ABOVE_BIAS, value=above, limit=limit, passed=above <= limit, text=text)
+    return _at_most(LiveCheck.ABOVE_BIAS, above, limit, text)
 
 
 def light_since_start(level_adu: float, first_adu: Sequence[float], limits: LiveLimits, max_adu: int) -> Verdict | None:
@@ -140,17 +126,19 @@ def light_since_start(level_adu: float, first_adu: Sequence[float], limits: Live
         return None
     rise = level_adu - statistics.median(first_adu[:FIRST_FRAMES])
     limit = max(limits.rise_share * max_adu, 1.0)
-    text = (
-        f"it is {rise:.1f} ADU above the first frames of its series (limit {limit:.1f} ADU): light may reach the sensor"
-    )
-    return Verdict(check=LiveCheck.SINCE_START, value=rise, limit=limit, passed=rise <= limit, text=text)
+    text = f"it is {rise:.1f} ADU above the first frames of its series (limit {limit:.1f} ADU)"
+    return _at_most(LiveCheck.SINCE_START, rise, limit, f"{text}: light may reach the sensor")
 
 
 def light_gradient(gradient: float, exposure_time_s: float, limits: LiveLimits, max_adu: int) -> Verdict:
     """Judge the unevenness of a dark (see `gradient_adu`): a leak comes from one side."""
     limit = leak_limit_adu(exposure_time_s, limits, max_adu)
     text = f"its level differs by {gradient:.1f} ADU across the sensor (limit {limit:.1f} ADU): light may reach it"
-    return Verdict(check=LiveCheck.GRADIENT, value=gradient, limit=limit, passed=gradient <= limit, text=text)
+    return _at_most(LiveCheck.GRADIENT, gradient, limit, text)
+
+
+def _at_most(check: LiveCheck, value: float, limit: float, text: str) -> Verdict:
+    return Verdict(check=check, value=value, limit=limit, passed=value <= limit, text=text)
 
 
 def leak_limit_adu(exposure_time_s: float, limits: LiveLimits, max_adu: int) -> float:
@@ -159,18 +147,7 @@ def leak_limit_adu(exposure_time_s: float, limits: LiveLimits, max_adu: int) -> 
 
 
 def gradient_adu(pixels: NDArray[Any]) -> float:
-    """Return the range of the medians of the cells of a 4 x 4 grid.
-
-    Parameters
-    ----------
-    pixels : (height, width) array
-        ADU.
-
-    Returns
-    -------
-    float
-        ADU; 0 for frames too small to have cells.
-    """
+    """Return the range, ADU, of the medians of a 4 x 4 grid of cells; 0 for frames too small to have cells."""
     height, width = pixels.shape
     if height < _CELLS or width < _CELLS:
         return 0.0
@@ -192,16 +169,10 @@ def median_adu(pixels: NDArray[Any]) -> float:
 
 
 def colour_level(pixels: NDArray[Any], *, is_bayer: bool, saturation_adu: float) -> ColourLevel:
-    """Measure the brightest of the colours of a frame.
+    """Measure the brightest of the colours of a frame, (height, width) in ADU.
 
-    Parameters
-    ----------
-    pixels : (height, width) array
-        ADU.
-    is_bayer : bool
-        Whether the four pixels of each 2 x 2 cell are under different colours; which, does not matter.
-    saturation_adu : float
-        Pixels at or above it are saturated.
+    Of a Bayer sensor the four pixels of each 2 x 2 cell are under different colours; which, does not matter. Pixels at
+    or above `saturation_adu` are saturated.
     """
     planes = [pixels[row::2, column::2] for row in (0, 1) for column in (0, 1)] if is_bayer else [pixels]
     planes = [plane for plane in planes if plane.size]

@@ -54,35 +54,23 @@ def zscale_limits(values: NDArray[Any], contrast: float = 0.25, samples: int = 1
         return 0.0, 1.0
     low, high = float(ordered[0]), float(ordered[-1])
     middle, at = float(np.median(ordered)), (n - 1) // 2
-    slope = _slope_of_line(ordered)
-    if slope is not None:
-        slope /= contrast
-        low, high = max(low, middle - at * slope), min(high, middle + (n - 1 - at) * slope)
-    return (low, high) if high > low else (low - 0.5, low + 0.5)
-
-
-def _slope_of_line(ordered: NDArray[np.float64]) -> float | None:
-    """Fit a line to (n,) sorted values, those far from it left out; ``None`` if more than half of them are."""
-    n = len(ordered)
-    if n < 5:
-        return None
     x = np.arange(n, dtype=np.float64)
     good = np.ones(n, dtype=np.bool_)
-    grow = max(1, int(n * 0.01))
     least = max(5, n // 2)
-    slope = 0.0
     for _ in range(5):
-        before = int(np.count_nonzero(good))
+        before = np.count_nonzero(good)
+        if before < least:
+            break
         slope, intercept = np.polyfit(x[good], ordered[good], 1)
         residual = ordered - (slope * x + intercept)
         far = np.abs(residual) > 2.5 * np.std(residual[good])
-        good &= ~(np.convolve(far, np.ones(grow), mode="same") > 0)
-        left = int(np.count_nonzero(good))
-        if left < least:
-            return None
-        if left == before:
+        good &= ~(np.convolve(far, np.ones(max(1, int(n * 0.01))), mode="same") > 0)
+        if np.count_nonzero(good) == before:
             break
-    return float(slope)
+    if np.count_nonzero(good) >= least:
+        step = float(slope) / contrast
+        low, high = max(low, middle - at * step), min(high, middle + (n - 1 - at) * step)
+    return (low, high) if high > low else (low - 0.5, low + 0.5)
 
 
 def downsample(
@@ -142,27 +130,20 @@ def _binned(rows: FloatMap, block: int, bins: Bins) -> FloatMap:
         filled = rows if finite.all() else np.where(finite, rows, np.float32(-np.inf))
         highest = np.maximum.reduceat(np.maximum.reduceat(filled, down, axis=0), across, axis=1)
         return np.asarray(np.where(np.isfinite(highest), highest, np.float32(np.nan)))
-    if finite.all():
-        sums = np.add.reduceat(np.add.reduceat(rows, down, axis=0, dtype=np.float64), across, axis=1)
-        heights = np.diff(np.append(down, rows.shape[0]))
-        widths = np.diff(np.append(across, rows.shape[1]))
-        return np.asarray(sums / np.outer(heights, widths), dtype=np.float32)
-    filled = np.where(finite, rows, np.float32(0))
+    filled = rows if finite.all() else np.where(finite, rows, np.float32(0))
     sums = np.add.reduceat(np.add.reduceat(filled, down, axis=0, dtype=np.float64), across, axis=1)
-    counts = np.add.reduceat(np.add.reduceat(finite, down, axis=0, dtype=np.int64), across, axis=1)
+    if finite.all():
+        counts = np.outer(np.diff(np.append(down, rows.shape[0])), np.diff(np.append(across, rows.shape[1])))
+    else:
+        counts = np.add.reduceat(np.add.reduceat(finite, down, axis=0, dtype=np.int64), across, axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(sums / counts, dtype=np.float32)
 
 
 def grey_image(values: NDArray[Any], limits: tuple[float, float] | None = None) -> NDArray[np.uint8]:
-    """Return 8-bit grey values of a picture: 0 at the lower limit and 255 at the upper one.
+    """Return 8-bit grey values of a picture: 0 at the lower limit, by default that of zscale, and 255 at the upper one.
 
-    Parameters
-    ----------
-    values : (rows, columns)
-        What is not finite is black.
-    limits : (float, float), optional
-        By default those of `zscale_limits`.
+    NaN is black.
     """
     low, high = zscale_limits(values) if limits is None else limits
     scaled = (np.asarray(values, dtype=np.float64) - low) * (255 / max(high - low, 1e-300))

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ostcal.measure.camera.measured import Measured
+from ostcal.measure.camera.measured import FloatArray, Measured
 from ostcal.measure.camera.photon_transfer import (
     DARK_LEVEL_ERROR_ADU,
     LEAST_POINTS,
@@ -59,8 +59,20 @@ def measure_linearity(curve: TransferCurve) -> Measured | str:
     """
     measured: list[Measured] = []
     why = "it needs flats of three exposures of one filter and lamp, two frames each, the longest twice the shortest"
-    for filter_name in sorted({flat.filter_name or "" for flat in curve.flats}):
-        levels = _levels_by_exposure(filter_name, curve)
+    end = float(np.max(curve.signal_adu, where=curve.used, initial=0.0)) * (1 + 1e-3)
+    frames: defaultdict[str, list[tuple[float, FloatArray]]] = defaultdict(list)
+    for flat in curve.flats:
+        frames[flat.filter_name or ""] += zip(flat.exposures_s, flat.survey.cells_adu, strict=True)
+    for _, of_filter in sorted(frames.items()):
+        levels: defaultdict[float, list[float]] = defaultdict(list)  # within the linear range, ADU above the dark
+        latest_s = -math.inf
+        for exposure_s, cells in sorted(of_filter, key=lambda frame: frame[0]):
+            signal = (cells - curve.darks.at(exposure_s)[0]).ravel()
+            signal = signal[np.isfinite(signal)]
+            if exposure_s - latest_s > SAME_EXPOSURE * exposure_s:
+                latest_s = exposure_s
+            if signal.size and 0 < float(np.max(signal)) <= end:
+                levels[latest_s].append(float(np.mean(signal)))
         repeated = {t: values for t, values in levels.items() if len(values) >= 2}
         if len(repeated) < 3 or max(repeated) < 2 * min(repeated):
             continue
@@ -70,27 +82,6 @@ def measure_linearity(curve: TransferCurve) -> Measured | str:
         else:
             measured.append(result)
     return max(measured, key=lambda one: one.value) if measured else why
-
-
-def _levels_by_exposure(filter_name: str, curve: TransferCurve) -> dict[float, list[float]]:
-    """Return the levels of a filter's frames by exposure, ADU above the dark, those within the linear range."""
-    end = float(np.max(curve.signal_adu, where=curve.used, initial=0.0)) * (1 + 1e-3)
-    levels: defaultdict[float, list[float]] = defaultdict(list)
-    frames = [
-        (exposure_s, cells)
-        for flat in curve.flats
-        if (flat.filter_name or "") == filter_name
-        for exposure_s, cells in zip(flat.exposures_s, flat.survey.cells_adu, strict=True)
-    ]
-    latest_s = -math.inf
-    for exposure_s, cells in sorted(frames, key=lambda frame: frame[0]):
-        signal = (cells - curve.darks.at(exposure_s)[0]).ravel()
-        signal = signal[np.isfinite(signal)]
-        if exposure_s - latest_s > SAME_EXPOSURE * exposure_s:
-            latest_s = exposure_s
-        if signal.size and 0 < float(np.max(signal)) <= end:
-            levels[latest_s].append(float(np.mean(signal)))
-    return dict(levels)
 
 
 def _deviation_percent(levels: Mapping[float, Sequence[float]]) -> Measured | str:

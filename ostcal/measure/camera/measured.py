@@ -96,14 +96,9 @@ class CameraProperties:
         """Return the properties as JSON values: ``NAME`` and, of those that have one, ``NAME_uncertainty``."""
         values: dict[str, Any] = {}
         for name in (
-            "gain_e_per_adu",
-            "read_noise_adu",
-            "read_noise_e",
-            "dark_current_adu_per_s",
-            "dark_current_e_per_s",
-            "full_well_e",
-            "linearity_percent",
-        ):
+            "gain_e_per_adu", "read_noise_adu", "read_noise_e", "dark_current_adu_per_s", "dark_current_e_per_s",
+            "full_well_e", "linearity_percent",
+        ):  # fmt: skip
             measured: Measured | None = getattr(self, name)
             values[name] = None if measured is None else measured.value
             values[f"{name}_uncertainty"] = None if measured is None else measured.uncertainty

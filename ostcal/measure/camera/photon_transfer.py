@@ -178,6 +178,31 @@ class TransferCurve:
                 weights += 1 / error**2
         return math.inf
 
+    def linear_points(self) -> NDArray[np.bool_]:
+        """Return which points are in the linear range: not saturated, below the turnover, near the line of the others.
+
+        What goes wrong between two frames adds to their variance: the first slope is the 30 % quantile of all, and the
+        scatter is judged by the points below the line.
+        """
+        used = self.used
+        if np.any(used):
+            used = used & (self.signal_adu <= self.end_of_linear_range(used))
+        if not np.any(used):
+            return used
+        slope = float(np.quantile(self.variance_adu2[used] / self.signal_adu[used], 0.3))
+        for _ in range(10):
+            if not slope > 0:
+                return used
+            residual = (self.variance_adu2 - slope * self.signal_adu) / self.errors(slope)
+            below = residual[used & (residual <= 0)]
+            width = max(1.0, MAD_TO_STD * float(np.median(-below))) if below.size else 1.0
+            kept = used & (np.abs(residual) <= OUTLIER_SIGMAS * width)
+            if np.array_equal(kept, used) or not np.any(kept):
+                break
+            used = kept
+            slope = self.slope(used)
+        return used
+
     def summary(self) -> PhotonTransfer:
         """Return the mean over the pairs of each cell and series; a point is used if most of its pairs are."""
         _, where = np.unique(self.series * GRID**2 + self.cell, return_inverse=True)
@@ -213,7 +238,7 @@ def transfer_curve(
     parts = [_series_points(flat, index, dark_cells, dark_saturated) for index, flat in enumerate(pairs)]
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     curve = TransferCurve(**joined, used=~joined["saturated"], darks=dark_cells, flats=tuple(pairs))
-    return replace(curve, used=_linear_points(curve))
+    return replace(curve, used=curve.linear_points())
 
 
 def _series_points(
@@ -247,33 +272,6 @@ def _series_points(
     usable = np.isfinite(points["variance_adu2"]) & (points["signal_adu"] > 0)  # false for NaN
     usable &= survey.cell_pixels >= LEAST_CELL_PIXELS
     return {name: values[usable] for name, values in points.items()}
-
-
-def _linear_points(curve: TransferCurve) -> NDArray[np.bool_]:
-    """Return which points are in the linear range: not saturated, below the turnover, and near the line of the others.
-
-    What goes wrong between two frames adds to their variance: the first slope is the 30 % quantile of all, and the
-    scatter is judged by the points below the line.
-    """
-    used = curve.used
-    if not np.any(used):
-        return used
-    used = used & (curve.signal_adu <= curve.end_of_linear_range(used))
-    if not np.any(used):
-        return used
-    slope = float(np.quantile(curve.variance_adu2[used] / curve.signal_adu[used], 0.3))
-    for _ in range(10):
-        if not slope > 0:
-            return used
-        residual = (curve.variance_adu2 - slope * curve.signal_adu) / curve.errors(slope)
-        below = residual[used & (residual <= 0)]
-        width = max(1.0, MAD_TO_STD * float(np.median(-below))) if below.size else 1.0
-        kept = used & (np.abs(residual) <= OUTLIER_SIGMAS * width)
-        if np.array_equal(kept, used) or not np.any(kept):
-            break
-        used = kept
-        slope = curve.slope(used)
-    return used
 
 
 def measure_gain(curve: TransferCurve) -> Measured | str:

@@ -28,24 +28,14 @@ def measure_camera(
     flats: Sequence[SurveyedSeries] = (),
     saturation_adu: float | None = None,
 ) -> CameraProperties:
-    """Measure a camera at one setting (camera, gain, offset, binning, readout mode) and one temperature.
+    """Measure what the frames allow of a camera at one setting and temperature.
 
-    Parameters
-    ----------
-    bias, darks, flats : sequences of SurveyedSeries
-        All of the same setting and the same sampled rows.
-    saturation_adu : float, optional
-        Highest value of a sample, if it is known.
-
-    Returns
-    -------
-    CameraProperties
-        What the frames allow; the dark current comes from masters, see `with_dark_current`.
+    All series are of the same camera, gain, offset, binning and readout mode, and of the same sampled rows. The highest
+    value of a sample is `saturation_adu`, if it is known. The dark current comes from masters: see `with_dark_current`.
     """
-    everything = [*bias, *darks, *flats]
     reasons: dict[str, str] = {}
     notes: list[str] = []
-    step_adu, bits_used = _converter(everything, reasons)
+    step_adu, bits_used = _converter([*bias, *darks, *flats], reasons)
     noise, spread = read_noise(bias, darks, step_adu, reasons, notes)
     curve = transfer_curve(flats, [s for s in (*bias, *darks) if not s.subtracted], notes)
     gain = _or_reason("gain_e_per_adu", curve if isinstance(curve, str) else measure_gain(curve), reasons)

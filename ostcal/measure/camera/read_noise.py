@@ -43,15 +43,7 @@ def pair_mean(survey: SeriesSurvey) -> tuple[FloatArray, FloatArray]:
     either of the two middle ones count then, or only like the smaller one where the other is more than
     `MAX_PAIR_RATIO` times as large: what goes wrong in a frame adds to the variance of its pairs.
 
-    Parameters
-    ----------
-    survey : SeriesSurvey
-        Of at least two frames.
-
-    Returns
-    -------
-    variance_adu2, uncertainty_adu2 : (GRID, GRID) float64
-        NaN where a cell has fewer than `LEAST_CELL_PIXELS`.
+    Both are (GRID, GRID) float64, ADU^2, and NaN where a cell has fewer than `LEAST_CELL_PIXELS`.
     """
     pairs = survey.pair_variance_adu2
     relative = relative_error(survey)
@@ -78,38 +70,27 @@ def read_noise(
 ) -> tuple[Measured | None, float | None]:
     """Return the read noise from pairs, and from the spread of the pixels, both in ADU.
 
-    The variance of the quantisation is subtracted. Without bias frames the shortest darks serve.
-
-    Parameters
-    ----------
-    bias, darks : sequences of SurveyedSeries
-    step_adu : float or None
-        Of the converter.
-    reasons : dict
-        Gets the reason if there is none.
-    notes : list
-        Gets what to know of it.
+    The variance of the quantisation in steps of `step_adu` is subtracted. Without bias frames the shortest darks serve.
+    If there is none, `reasons` gets the reason; `notes` get what to know of it.
     """
     series = [one for one in bias if one.survey.n_frames >= 2 and not one.subtracted]
     if not series:
         usable = [one for one in darks if one.survey.n_frames >= 2 and not one.subtracted]
-        series = sorted((one for one in usable if one.exposure_s < DARKS_FOR_READ_NOISE_S), key=lambda d: d.exposure_s)
-        series = series[:1]
-        notes += [
-            f"read noise: from darks of {one.exposure_s:g} s, the noise of their dark current included"
-            for one in series
-        ]
-    why, measured = "", None
+        shortest = min(usable, key=lambda one: one.exposure_s, default=None)
+        if shortest is not None and shortest.exposure_s < DARKS_FOR_READ_NOISE_S:
+            series = [shortest]
+            notes.append(
+                f"read noise: from darks of {shortest.exposure_s:g} s, the noise of their dark current included"
+            )
     if not series:
-        why = f"it needs two bias frames; darks serve up to {DARKS_FOR_READ_NOISE_S:g} s"
-    elif step_adu is None:
-        why = reasons["step_adu"]
-    else:
-        measured = _mean_variance(series)
-        if measured is None:
-            why = f"no cell has {LEAST_CELL_PIXELS} pixels in two frames"
-    if step_adu is None or measured is None:
-        reasons["read_noise_adu"] = why
+        reasons["read_noise_adu"] = f"it needs two bias frames; darks serve up to {DARKS_FOR_READ_NOISE_S:g} s"
+        return None, None
+    if step_adu is None:
+        reasons["read_noise_adu"] = reasons["step_adu"]
+        return None, None
+    measured = _mean_variance(series)
+    if measured is None:
+        reasons["read_noise_adu"] = f"no cell has {LEAST_CELL_PIXELS} pixels in two frames"
         return None, None
     quantisation = step_adu**2 / 12
     variance = measured.value - quantisation

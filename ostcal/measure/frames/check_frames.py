@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from ostcal.frames import FrameType
 from ostcal.measure.findings import Finding
 from ostcal.measure.frames.level_changes import check_drift, check_lamp
-from ostcal.measure.frames.light_leak import check_light
+from ostcal.measure.frames.light_leak import check_light_leak
 from ostcal.measure.frames.series_facts import SeriesFacts
 from ostcal.measure.frames.single_frames import (
     check_level,
@@ -40,12 +40,10 @@ def check_frames(
     gain_e_per_adu: float | None = None,
     limits: FrameLimits | None = None,
 ) -> list[Finding]:
-    """Judge the frames of a series.
+    """Judge the bias, dark or flat frames of a series; return at least one finding of each check.
 
     Parameters
     ----------
-    kind : FrameType
-        Bias, dark or flat.
     survey : SeriesSurvey
         Of n frames; of flats at a common level.
     exposures_s, temperatures_c, set_points_c : sequence of n float or None
@@ -54,12 +52,6 @@ def check_frames(
         Full scale; ``None`` if it is not known (floats), and then what depends on it is not judged.
     read_noise_adu, gain_e_per_adu : float or None
         With both, light in a whole series of darks shows by its shot noise.
-    limits : FrameLimits, optional
-
-    Returns
-    -------
-    list of Finding
-        At least one of each check; at most one of each check and frame.
 
     Raises
     ------
@@ -80,5 +72,5 @@ def check_frames(
     if series.is_flat:
         findings += check_lamp(series) + check_flat_shape(series)
     else:
-        findings += check_drift(series) + check_light(series, read_noise_adu, gain_e_per_adu)
+        findings += check_drift(series) + check_light_leak(series, read_noise_adu, gain_e_per_adu)
     return findings + check_unlike(series)

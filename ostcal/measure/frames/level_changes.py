@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ostcal.measure.findings import Finding, Outcome
-from ostcal.measure.frames.series_facts import SeriesFacts, percent, summarize, warning
+from ostcal.measure.frames.series_facts import SeriesFacts, alarm, in_percent, summarize
 from ostcal.measure.frames.trend import TREND_FRAMES, Trend, find_trend
 
 
@@ -29,7 +29,7 @@ def check_drift(series: SeriesFacts) -> list[Finding]:
     text += trend.why_no_trend(limit)
     bad = []
     if trend.is_beyond(limit):
-        bad = [warning("drift", change, limit, text, series.frame(trend.first_beyond(limit)), "ADU")]
+        bad = [alarm("drift", change, limit, text, series.frame(trend.first_beyond(limit)), "ADU")]
     return findings + summarize("drift", bad, text, n_frames=n, value=change, limit=limit, unit="ADU")
 
 
@@ -53,20 +53,20 @@ def check_lamp(series: SeriesFacts) -> list[Finding]:
     noise = series.level_noise_adu / typical
     limit = max(limits.lamp_jump_share, 6 * noise)
     trend = find_trend(series.level_adu / typical, limit)
-    text = f"no frame is more than {percent(limit)} from its neighbours"
+    text = f"no frame is more than {in_percent(limit)} from its neighbours"
     bad = _jumps(series, trend, limit, "")
     findings = summarize("level jump", bad, text, n_frames=n, value=0.0, limit=limit)
     limit, change = limits.lamp_drift_share, abs(trend.change)
-    text = f"the light changes by {100 * trend.change:+.2f} % over the series (limit {percent(limit)})"
+    text = f"the light changes by {100 * trend.change:+.2f} % over the series (limit {in_percent(limit)})"
     text += trend.why_no_trend(limit)
     bad = []
     if trend.is_beyond(limit):
-        bad = [warning("lamp drift", change, limit, text, series.frame(trend.first_beyond(limit)))]
+        bad = [alarm("lamp drift", change, limit, text, series.frame(trend.first_beyond(limit)))]
     findings += summarize("lamp drift", bad, text, n_frames=n, value=change, limit=limit)
     limit = max(limits.lamp_scatter_share, 3 * noise)
-    text = f"the light scatters by {100 * trend.scatter:.2f} % from frame to frame (limit {percent(limit)})"
+    text = f"the light scatters by {100 * trend.scatter:.2f} % from frame to frame (limit {in_percent(limit)})"
     scatters = trend.scatter > limit and trend.n >= TREND_FRAMES
-    bad = [warning("lamp scatter", trend.scatter, limit, text, None)] if scatters else []
+    bad = [alarm("lamp scatter", trend.scatter, limit, text, None)] if scatters else []
     return findings + summarize("lamp scatter", bad, text, n_frames=n, value=trend.scatter, limit=limit)
 
 
@@ -74,22 +74,15 @@ def _jumps(series: SeriesFacts, trend: Trend, limit: float, unit: str) -> list[F
     """Return a warning for each frame that jumps, and for the first after a step."""
 
     def shown(value: float) -> str:
-        return f"{value:+.3g} ADU" if unit else percent(value)
+        return f"{value:+.3g} ADU" if unit else in_percent(value)
 
     bound = shown(limit).lstrip("+")
-    bad = [
-        warning(
-            "level jump",
-            abs(jump),
-            limit,
-            f"its level, {series.level_adu[i]:.6g} ADU, is {shown(jump)} from that of its neighbours (limit {bound})",
-            series.frame(i),
-            unit,
-        )
-        for i, jump in sorted(trend.jumps.items())
-        if i != trend.step_at
-    ]
+    bad = []
+    for i, jump in sorted(trend.jumps.items()):
+        text = f"its level, {series.level_adu[i]:.6g} ADU, is {shown(jump)} from that of its neighbours (limit {bound})"
+        if i != trend.step_at:
+            bad.append(alarm("level jump", abs(jump), limit, text, series.frame(i), unit))
     if trend.step_at is not None:
         text = f"from here on the level is {shown(trend.step)} from what it was (limit {bound})"
-        bad.append(warning("level jump", abs(trend.step), limit, text, series.frame(trend.step_at), unit))
+        bad.append(alarm("level jump", abs(trend.step), limit, text, series.frame(trend.step_at), unit))
     return bad

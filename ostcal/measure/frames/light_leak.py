@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ostcal.measure.findings import Finding
 from ostcal.measure.frames.level_changes import jump_limit_adu
-from ostcal.measure.frames.series_facts import SeriesFacts, summarize, warning
+from ostcal.measure.frames.series_facts import SeriesFacts, alarm, summarize
 from ostcal.measure.frames.trend import find_growing_shape, find_trend, first_above
 
 Float = NDArray[np.float64]
@@ -18,7 +18,7 @@ _CHECK = "light leak"
 _MAY_REACH = "light may reach the sensor"
 
 
-def check_light(series: SeriesFacts, read_noise_adu: float | None, gain_e_per_adu: float | None) -> list[Finding]:
+def check_light_leak(series: SeriesFacts, read_noise_adu: float | None, gain_e_per_adu: float | None) -> list[Finding]:
     """Judge whether light reached bias or dark frames.
 
     The shape of a frame is its cells less its level, less the median of that over the series. The range of 64 cells of
@@ -36,7 +36,7 @@ def check_light(series: SeriesFacts, read_noise_adu: float | None, gain_e_per_ad
     if trend.change > 0 and trend.is_beyond(rise_limit):
         text = f"the level grows by {trend.change:.4g} ADU over the series (limit {rise_limit:.4g} ADU)"
         frame = series.frame(first_above(series.level_adu - series.level_adu[0], rise_limit))
-        bad.append(warning(_CHECK, trend.change, rise_limit, f"{text}: {_MAY_REACH}", frame, "ADU"))
+        bad.append(alarm(_CHECK, trend.change, rise_limit, f"{text}: {_MAY_REACH}", frame, "ADU"))
     elif len(series.index) >= 3:
         bad += _in_frames(series, shape, ranges, limit, rise_limit)
     most = float(ranges.max(initial=0.0))
@@ -58,7 +58,7 @@ def _in_series(series: SeriesFacts, read_noise_adu: float | None, gain_e_per_adu
         limit = (limits.leak_share + limits.leak_share_per_s * series.exposure_s) * series.max_adu
         if signal > limit:
             text = f"its noise, {series.noise_adu:.3g} ADU, is that of {signal:.4g} ADU of light or dark current"
-            return [warning(_CHECK, signal, limit, f"{text} (limit {limit:.4g} ADU): {_MAY_REACH}", None, "ADU")]
+            return [alarm(_CHECK, signal, limit, f"{text} (limit {limit:.4g} ADU): {_MAY_REACH}", None, "ADU")]
     typical = np.median(series.cells_adu, axis=0)
     slopes = [
         2 * float(np.median(typical[place > 0]) - np.median(typical[place < 0]))
@@ -68,7 +68,7 @@ def _in_series(series: SeriesFacts, read_noise_adu: float | None, gain_e_per_adu
     slope = max(map(abs, slopes), default=0.0)
     limit = (limits.gradient_share + limits.gradient_share_per_s * series.exposure_s) * series.max_adu
     text = f"levels differ by {slope:.4g} ADU across the frames (limit {limit:.4g} ADU): {_MAY_REACH}"
-    return [warning(_CHECK, slope, limit, text, None, "ADU")] if slope > limit else []
+    return [alarm(_CHECK, slope, limit, text, None, "ADU")] if slope > limit else []
 
 
 def _in_frames(series: SeriesFacts, shape: Float, ranges: Float, limit: float, rise_limit: float) -> list[Finding]:
@@ -84,7 +84,7 @@ def _in_frames(series: SeriesFacts, shape: Float, ranges: Float, limit: float, r
         growth = find_growing_shape(shape, least, series.cell_noise_adu)
         if growth is not None:
             text = f"from here on the shape changes, by {growth.change:.4g} ADU in the end (limit {least:.3g} ADU)"
-            return [warning(_CHECK, growth.change, least, text, series.frame(growth.first), "ADU")]
+            return [alarm(_CHECK, growth.change, least, text, series.frame(growth.first), "ADU")]
         differs = ranges > limit
     bad = []
     for i in np.flatnonzero(differs | (rise > rise_limit)):
@@ -92,5 +92,5 @@ def _in_frames(series: SeriesFacts, shape: Float, ranges: Float, limit: float, r
         if rise[i] > rise_limit:
             what, value, bound = "brighter than the others by", float(rise[i]), rise_limit
         text = f"it is {what} {value:.4g} ADU (limit {bound:.3g} ADU): {_MAY_REACH}"
-        bad.append(warning(_CHECK, value, bound, text, series.frame(i), "ADU"))
+        bad.append(alarm(_CHECK, value, bound, text, series.frame(i), "ADU"))
     return bad

@@ -138,11 +138,20 @@ def summarize(
     return single if whole is None else [whole, *single]
 
 
-def warning(check: str, value: float, limit: float, text: str, frame: int | None, unit: str = "") -> Finding:
-    """Return a warning about a frame, or about the series (``None``)."""
-    return Finding(check=check, outcome=Outcome.WARN, value=value, limit=limit, unit=unit, text=text, frame=frame)
+def alarm(
+    check: str,
+    value: float,
+    limit: float,
+    text: str,
+    frame: int | None,
+    unit: str = "",
+    *,
+    outcome: Outcome = Outcome.WARN,
+) -> Finding:
+    """Return a warning or failure about a frame, or about the series (``None``)."""
+    return Finding(check=check, outcome=outcome, value=value, limit=limit, unit=unit, text=text, frame=frame)
 
 
-def percent(share: float) -> str:
+def in_percent(share: float) -> str:
     """Write a share as a percentage."""
     return f"{100 * share:.3g} %"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ostcal.measure.findings import Finding, Outcome, outcome_above
-from ostcal.measure.frames.series_facts import FEW_PIXELS, SeriesFacts, percent, summarize, warning
+from ostcal.measure.frames.series_facts import FEW_PIXELS, SeriesFacts, alarm, in_percent, summarize
 from ostcal.measure.frames.survey import SeriesSurvey
 from ostcal.measure.limits import FrameLimits
 
@@ -27,18 +27,16 @@ def check_range(survey: SeriesSurvey, limits: FrameLimits) -> list[Finding]:
     missing, zero = survey.missing / max(1, survey.n_pixels), survey.zeros / max(1, survey.n_pixels)
     for i in range(survey.n_frames):
         if missing[i] > limits.missing_share:  # no failure: they are in no master
-            text = f"{percent(missing[i])} of its pixels are no numbers (limit {percent(limits.missing_share)})"
-            bad.append(warning("range", float(missing[i]), limits.missing_share, text, i))
+            text = f"{in_percent(missing[i])} of its pixels are no numbers (limit {in_percent(limits.missing_share)})"
+            bad.append(alarm("range", float(missing[i]), limits.missing_share, text, i))
         elif survey.minimum_adu[i] == survey.maximum_adu[i]:
             text = f"all of its pixels are {survey.minimum_adu[i]:g} ADU"
-            bad.append(
-                Finding(check="range", outcome=Outcome.FAIL, value=0.0, limit=0.0, unit="ADU", text=text, frame=i)
-            )
+            bad.append(alarm("range", 0.0, 0.0, text, i, "ADU", outcome=Outcome.FAIL))
         elif low >= 0 and survey.zeros[i] > FEW_PIXELS:
             outcome, limit = outcome_above(float(zero[i]), limits.zero_share, limits.zero_share_fail)
-            text = f"{percent(zero[i])} of its pixels are 0 (limit {percent(limit)})"
-            bad.append(Finding(check="range", outcome=outcome, value=float(zero[i]), limit=limit, text=text, frame=i))
-    bad = [finding for finding in bad if finding.outcome is not Outcome.PASS]
+            text = f"{in_percent(zero[i])} of its pixels are 0 (limit {in_percent(limit)})"
+            if outcome is not Outcome.PASS:
+                bad.append(alarm("range", float(zero[i]), limit, text, i, outcome=outcome))
     text = f"samples are between {low:g} and {high:g} ADU"
     most = float(zero.max(initial=0.0))
     return summarize("range", bad, text, n_frames=survey.n_frames, value=most, limit=limits.zero_share)
@@ -50,12 +48,11 @@ def check_saturation(survey: SeriesSurvey, limits: FrameLimits) -> list[Finding]
     share = survey.saturated / max(1, survey.n_pixels)
     for i in np.flatnonzero(survey.saturated > FEW_PIXELS):
         outcome, limit = outcome_above(float(share[i]), limits.saturated_share, limits.saturated_share_fail)
-        text = f"{percent(share[i])} of its pixels are saturated (limit {percent(limit)})"
+        text = f"{in_percent(share[i])} of its pixels are saturated (limit {in_percent(limit)})"
         if outcome is not Outcome.PASS:
-            value, frame = float(share[i]), int(i)
-            bad.append(Finding(check="saturation", outcome=outcome, value=value, limit=limit, text=text, frame=frame))
+            bad.append(alarm("saturation", float(share[i]), limit, text, int(i), outcome=outcome))
     most, limit = float(share.max(initial=0.0)), limits.saturated_share
-    text = f"no frame has more than {percent(most)} of its pixels saturated (limit {percent(limit)})"
+    text = f"no frame has more than {in_percent(most)} of its pixels saturated (limit {in_percent(limit)})"
     return summarize("saturation", bad, text, n_frames=survey.n_frames, value=most, limit=limit)
 
 
@@ -66,10 +63,8 @@ def check_level(series: SeriesFacts) -> list[Finding]:
     """
     limits = series.limits
     mean, std = series.survey.mean_adu[series.index], series.survey.std_adu[series.index]
-    text = (
-        f"means are {mean.min():.6g} to {mean.max():.6g} ADU, standard deviations {std.min():.4g} to {std.max():.4g} "
-        "ADU"
-    )
+    text = f"means are {mean.min():.6g} to {mean.max():.6g} ADU, "
+    text += f"standard deviations {std.min():.4g} to {std.max():.4g} ADU"
     check, low, high, level = "level", -math.inf, limits.dark_level_share, series.level_adu
     if series.is_flat:
         check, low, high = "flat level", limits.flat_low_share, limits.flat_high_share
@@ -80,8 +75,8 @@ def check_level(series: SeriesFacts) -> list[Finding]:
     bad = []
     for i in np.flatnonzero((share < low) | (share > high)):
         limit, side = (low, "below") if share[i] < low else (high, "above")
-        line = f"its level, {level[i]:.6g} ADU, is {side} {percent(limit)} of full scale ({percent(share[i])})"
-        bad.append(warning(check, float(share[i]), limit, line, series.frame(i)))
+        line = f"its level, {level[i]:.6g} ADU, is {side} {in_percent(limit)} of full scale ({in_percent(share[i])})"
+        bad.append(alarm(check, float(share[i]), limit, line, series.frame(i)))
     return summarize(check, bad, text, n_frames=series.survey.n_frames, value=float(np.median(share)), limit=high)
 
 
@@ -92,19 +87,12 @@ def check_temperature(temperatures_c: Sequence[float | None], limits: FrameLimit
     if not known:
         return summarize(check, [], "no frame has a temperature", n_frames=n, limit=limit, unit="C")
     typical = float(np.median(list(known.values())))
-    bad = [
-        warning(
-            check,
-            abs(value - typical),
-            limit,
-            f"its temperature, {value:.1f} C, is {value - typical:+.1f} C from the median of its series "
-            f"(limit {limit:.1f} C)",
-            i,
-            "C",
-        )
-        for i, value in known.items()
-        if abs(value - typical) > limit + _ROUNDING_C
-    ]
+    bad = []
+    for i, value in known.items():
+        distance = value - typical
+        text = f"its temperature, {value:.1f} C, is {distance:+.1f} C from the median of its series"
+        if abs(distance) > limit + _ROUNDING_C:
+            bad.append(alarm(check, abs(distance), limit, f"{text} (limit {limit:.1f} C)", i, "C"))
     low, high = min(known.values()), max(known.values())
     text = f"temperatures are {low:.1f} to {high:.1f} C, within {limit:.1f} C of their median, {typical:.1f} C"
     return summarize(check, bad, text, n_frames=n, value=high - low, limit=limit, unit="C")
@@ -123,18 +111,11 @@ def check_set_point(
     if not distances:
         text = "no frame has both a temperature and a set point"
         return summarize(check, [], text, n_frames=n, limit=limit, unit="C")
-    bad = [
-        warning(
-            check,
-            abs(distance),
-            limit,
-            f"the sensor was {distance:+.1f} C from its set point, {set_points_c[i]:.1f} C (limit {limit:.1f} C)",
-            i,
-            "C",
-        )
-        for i, distance in distances.items()
-        if abs(distance) > limit + _ROUNDING_C
-    ]
+    bad = []
+    for i, distance in distances.items():
+        text = f"the sensor was {distance:+.1f} C from its set point, {set_points_c[i]:.1f} C (limit {limit:.1f} C)"
+        if abs(distance) > limit + _ROUNDING_C:
+            bad.append(alarm(check, abs(distance), limit, text, i, "C"))
     most = max(map(abs, distances.values()))
     text = f"the sensor was within {most:.1f} C of its set point (limit {limit:.1f} C)"
     return summarize(check, bad, text, n_frames=n, value=most, limit=limit, unit="C")

@@ -130,20 +130,11 @@ def cell_edges(length: int) -> list[int]:
 
 
 def sampled_blocks(height: int, width: int, chunk_rows: int) -> list[tuple[int, int]]:
-    """Choose the rows of a frame that a survey reads.
+    """Choose the blocks of rows, (start, stop) in their order, of a frame that a survey reads.
 
-    Parameters
-    ----------
-    height, width : int
-        Of a frame, pixels.
-    chunk_rows : int
-        Rows that are stored, and so read, together; blocks are whole chunks.
-
-    Returns
-    -------
-    list of (start, stop)
-        Blocks of rows in their order, of about `SAMPLED_PIXELS` in all: every row of a small sensor, evenly spread ones
-        of a large one, in each of the GRID rows of cells the same number, as far as chunks allow.
+    They have about `SAMPLED_PIXELS` in all: every row of a small sensor, evenly spread ones of a large one, in each of
+    the GRID rows of cells the same number, as far as chunks allow. Blocks are whole chunks of `chunk_rows` rows, which
+    are stored, and so read, together.
     """
     rows = max(1, chunk_rows)
     rows *= max(1, _BLOCK_ROWS // rows)

@@ -84,9 +84,12 @@ def survey_block(
     edges = [0, *range(step - first_row % step, rows, step), rows]
     full_adu = math.inf if saturation_adu is None else saturation_adu
     buffer = np.empty(n_frames * step * max(np.diff(cell_edges(width))), dtype=np.float32)  # for all units
-    levels = _Levels(by_ratio=scale_to_common, pedestal_adu=float(pedestal_adu))
+    pedestal_adu = float(pedestal_adu)
     spans = list(itertools.pairwise(edges))
-    bands = [_survey_band(samples[:, start:stop], buffer, full_adu, levels) for start, stop in spans]
+    bands = [
+        _survey_band(samples[:, start:stop], buffer, full_adu, by_ratio=scale_to_common, pedestal_adu=pedestal_adu)
+        for start, stop in spans
+    ]
     bin_adu = 1.0
     if not np.issubdtype(samples.dtype, np.integer) and 0 < full_adu < math.inf:
         bin_adu = 2.0 ** round(math.log2(full_adu / 65536))  # floats between 0 and 1 need it
@@ -110,23 +113,15 @@ def survey_block(
         bins=bins.astype(np.int64),
         bin_counts=counts.astype(np.int64),
         bin_adu=bin_adu,
-        pedestal_adu=levels.pedestal_adu,
+        pedestal_adu=pedestal_adu,
     )
 
 
 # ---- a band, unit by unit ----
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Levels:
-    """How frames are brought to one level."""
-
-    by_ratio: bool
-    pedestal_adu: float
-
-
 def _survey_band(
-    samples: NDArray[Any], buffer: NDArray[np.float32], saturation_adu: float, levels: _Levels
+    samples: NDArray[Any], buffer: NDArray[np.float32], saturation_adu: float, *, by_ratio: bool, pedestal_adu: float
 ) -> dict[str, NDArray[Any]]:
     """Measure a band: (n, rows, width) samples; return the fields of `BlockSurvey` that have a row for each band."""
     n, pairs = len(samples), len(pairs_of(len(samples)))
@@ -170,7 +165,7 @@ def _survey_band(
         band["squares_adu2"] += squares + shift**2 * (total * pixels / (total + pixels))
         total += pixels
         band["mean_adu"] += shift * (pixels / total)
-        _compare(values, float(centre), levels, band, cell)
+        _compare(values, float(centre), band, cell, by_ratio=by_ratio, pedestal_adu=pedestal_adu)
     return band
 
 
@@ -196,12 +191,18 @@ def _load(samples: NDArray[Any], buffer: NDArray[np.float32]) -> tuple[NDArray[n
 
 
 def _compare(
-    values: NDArray[np.float32], centre: float, levels: _Levels, band: dict[str, NDArray[Any]], cell: int
+    values: NDArray[np.float32],
+    centre: float,
+    band: dict[str, NDArray[Any]],
+    cell: int,
+    *,
+    by_ratio: bool,
+    pedestal_adu: float,
 ) -> None:
     """Compare frames, less `centre`, with the typical frame and in pairs; `values` are overwritten."""
     n_frames, pixels = values.shape
-    zero_adu = centre - levels.pedestal_adu
-    probe = _Probe.of(values, zero_adu, levels.by_ratio)
+    zero_adu = centre - pedestal_adu
+    probe = _Probe.of(values, zero_adu, by_ratio)
     typical = probe.typical(values, np.float32(zero_adu))
     shift = probe.offset + (probe.scale - 1) * np.float32(zero_adu)
     limit = np.float32(RESIDUAL_SIGMAS) * probe.sigma

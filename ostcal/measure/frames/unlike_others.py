@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ostcal.measure.findings import Finding, Outcome, outcome_above
-from ostcal.measure.frames.series_facts import FEW_PIXELS, SeriesFacts, percent, summarize, warning
+from ostcal.measure.frames.series_facts import FEW_PIXELS, SeriesFacts, alarm, in_percent, summarize
 from ostcal.measure.frames.trend import find_growing_shape
 
 OUTLYING_SHARE = 0.05
@@ -46,17 +46,18 @@ def check_flat_shape(series: SeriesFacts) -> list[Finding]:
     bad = []
     growth = find_growing_shape(rest, 1.5 * limit, noise)
     if growth is not None:
-        text = f"from here on the shape changes, by {percent(growth.change)} in the end (limit {percent(limit)})"
-        bad = [warning(check, growth.change, limit, text, series.frame(growth.first))]
+        text = f"from here on the shape changes, by {in_percent(growth.change)} in the end (limit {in_percent(limit)})"
+        bad = [alarm(check, growth.change, limit, text, series.frame(growth.first))]
     else:
         for i in np.flatnonzero((most > limit) | (slopes > limits.flat_gradient_share)):
             what, value, bound = "its slope", float(slopes[i]), limits.flat_gradient_share
             if most[i] > limit:
                 what, value, bound = "a part of it", float(most[i]), limit
-            text = f"{what} differs by {percent(value)} from the other flats (limit {percent(bound)})"
-            bad.append(warning(check, value, bound, text, series.frame(i)))
+            text = f"{what} differs by {in_percent(value)} from the other flats (limit {in_percent(bound)})"
+            bad.append(alarm(check, value, bound, text, series.frame(i)))
     highest = float(most.max())
-    text = f"shapes differ by up to {percent(highest)} (limit {percent(limit)}), slopes by {percent(slopes.max())}"
+    text = f"shapes differ by up to {in_percent(highest)} (limit {in_percent(limit)}), "
+    text += f"slopes by {in_percent(slopes.max())}"
     return summarize(check, bad, text, n_frames=n, value=highest, limit=limit)
 
 
@@ -81,21 +82,23 @@ def check_unlike(series: SeriesFacts) -> list[Finding]:
     for i, share in enumerate(map(float, outlying)):
         if share > limit:
             outcome, bound = outcome_above(share, limit, max(limit, fail_above))
-            which = "look at it: a satellite, clouds, or a fault"
-            if outcome is Outcome.FAIL:
-                which = "another kind of frame, or a part of one"
             text = (
-                f"{percent(share)} of its pixels are beyond 5 noises from the others (limit {percent(bound)}): {which}"
+                f"{in_percent(share)} of its pixels are beyond 5 noises from the others (limit {in_percent(bound)}): "
             )
-            frame = series.frame(i)
-            bad.append(Finding(check=check, outcome=outcome, value=share, limit=bound, text=text, frame=frame))
+            is_failure = outcome is Outcome.FAIL
+            text += (
+                "another kind of frame, or a part of one"
+                if is_failure
+                else "look at it: a satellite, clouds, or a fault"
+            )
+            bad.append(alarm(check, share, bound, text, series.frame(i), outcome=outcome))
         elif factor[i] > limits.residual_factor:
             text = f"its noise is {factor[i]:.2f} times that of the median frame (limit {limits.residual_factor:g})"
-            bad.append(warning(check, float(factor[i]), limits.residual_factor, text, series.frame(i)))
+            bad.append(alarm(check, float(factor[i]), limits.residual_factor, text, series.frame(i)))
     most = float(factor.max())
     text = (
         f"no frame has more than {most:.2f} times the noise of the median frame (limit {limits.residual_factor:g}) or "
-        f"{percent(float(outlying.max()))} of its pixels beyond 5 noises (limit {percent(limit)})"
+        f"{in_percent(float(outlying.max()))} of its pixels beyond 5 noises (limit {in_percent(limit)})"
     )
     return summarize(check, bad, text, n_frames=n, value=most, limit=limits.residual_factor)
 
@@ -103,12 +106,7 @@ def check_unlike(series: SeriesFacts) -> list[Finding]:
 def outlying_frames(rejected_per_frame: Sequence[int], n_pixels: int) -> list[int]:
     """Return the frames that lost far more of their pixels to rejection than the others.
 
-    Parameters
-    ----------
-    rejected_per_frame : sequence of int
-        Samples of each frame that were not kept.
-    n_pixels : int
-        Pixels of a frame.
+    Of each frame `rejected_per_frame` samples were not kept, of `n_pixels`.
     """
     if len(rejected_per_frame) < 3 or n_pixels == 0:
         return []
@@ -120,18 +118,12 @@ def check_rejected(rejected_per_frame: Sequence[int], n_pixels: int) -> list[Fin
     """Judge how many samples each combined frame lost to rejection; parameters as of `outlying_frames`."""
     shares = [count / max(1, n_pixels) for count in rejected_per_frame]
     limit = _limit(rejected_per_frame, n_pixels) / max(1, n_pixels)
-    bad = [
-        warning(
-            "rejected samples",
-            shares[i],
-            limit,
-            f"{percent(shares[i])} of its pixels were rejected (limit {percent(limit)})",
-            i,
-        )
-        for i in outlying_frames(rejected_per_frame, n_pixels)
-    ]
+    bad = []
+    for i in outlying_frames(rejected_per_frame, n_pixels):
+        text = f"{in_percent(shares[i])} of its pixels were rejected (limit {in_percent(limit)})"
+        bad.append(alarm("rejected samples", shares[i], limit, text, i))
     most = max(shares, default=0.0)
-    text = f"no frame lost more than {percent(most)} of its pixels to rejection (limit {percent(limit)})"
+    text = f"no frame lost more than {in_percent(most)} of its pixels to rejection (limit {in_percent(limit)})"
     return summarize("rejected samples", bad, text, n_frames=len(shares), value=most, limit=limit)
 
 

@@ -37,13 +37,7 @@ def compare_masters(
 ) -> list[Finding]:
     """Judge a master against the previous one of the same key, on 32 blocks of 16 rows of each, spread evenly.
 
-    Parameters
-    ----------
-    new, old : ComparedMaster
-        Both of `shape`; flats are normalised, so that their levels are equal.
-    shape : (height, width)
-    kind : FrameType
-    limits : MasterLimits, optional
+    Both are of `shape`, (height, width); flats are normalised, so that their levels are equal.
     """
     limits = limits or MasterLimits()
     height, width = shape

@@ -37,17 +37,7 @@ class CellStatistics:
 
 
 class CellGrid:
-    """The cells of a band: how rows are cut into them, and what is measured of each.
-
-    Parameters
-    ----------
-    width : int
-        Columns of the master.
-    kind : FrameType
-    model : SampleModel
-    bayer : bool
-        Whether cells have four colours.
-    """
+    """The cells of a band of `width` columns: how rows are cut into them, and what is measured of each."""
 
     def __init__(self, width: int, kind: FrameType, model: SampleModel, *, bayer: bool) -> None:
         self.n_cells = -(-width // CELL)
@@ -77,6 +67,9 @@ class CellGrid:
     def measure(self, samples: FloatMap, std: FloatMap, n_used: NDArray[np.uint16]) -> CellStatistics:
         """Measure level, spread and noise of each cell.
 
+        The variance of a sample is the mean square of its deviations, the largest of them cut. The median alone would
+        do but for quiet sensors: at 0.5 ADU the deviations of five frames take few values.
+
         Parameters
         ----------
         samples : (rows, padded) float32
@@ -84,7 +77,15 @@ class CellGrid:
         std, n_used : (rows, width) float32, uint16
             The same rows of the other planes.
         """
-        variance = self._sample_variance(std)
+        degrees = max(1, self._model.n_frames - 1)
+        ordered = self._by_cell(std[:, self.mirrored])
+        squares = np.square(ordered, out=ordered)
+        floor = np.float32(self._model.step**2 / 12)
+        typical = np.fmax(_quantiles(squares, (0.5,))[0] / chi_square_median(degrees), floor)
+        np.minimum(squares, (typical * chi_square_bound(degrees, 3.3))[..., None].astype(np.float32), out=squares)
+        n = np.maximum(np.count_nonzero(squares == squares, axis=3), 1)
+        mean = np.nansum(squares, axis=3, dtype=np.float64) / n
+        variance = np.asarray(np.maximum(mean, floor), dtype=np.float32)
         used = n_used.astype(np.float64)[:, self.mirrored]
         kept = used.reshape(-1, self.n_cells, CELL).mean(axis=(0, 2))
         noise = np.sqrt(variance / np.maximum(kept, 1)).astype(np.float32)
@@ -117,23 +118,8 @@ class CellGrid:
         hot = (upper > 2 * lower) & (lower > 0) & (self._kind is not FrameType.FLAT)
         return level, np.asarray(np.where(hot, lower, (lower + upper) / 2))
 
-    def _sample_variance(self, std: FloatMap) -> FloatMap:
-        """Return the variance of a sample in each cell: the mean square of its deviations, the largest of them cut.
 
-        The median alone would do but for quiet sensors: at 0.5 ADU the deviations of five frames take few values.
-        """
-        degrees = max(1, self._model.n_frames - 1)
-        ordered = self._by_cell(std[:, self.mirrored])
-        squares = np.square(ordered, out=ordered)
-        floor = np.float32(self._model.step**2 / 12)
-        typical = np.fmax(_quantiles(squares, (0.5,))[0] / chi_square_median(degrees), floor)
-        np.minimum(squares, (typical * chi_square_bound(degrees, 3.3))[..., None].astype(np.float32), out=squares)
-        n = np.maximum(np.count_nonzero(squares == squares, axis=3), 1)
-        mean = np.nansum(squares, axis=3, dtype=np.float64) / n
-        return np.asarray(np.maximum(mean, floor), dtype=np.float32)
-
-
-def sampled_rows(n_rows: int, shape: tuple[int, int]) -> NDArray[np.int64]:
+def sampled_row_pairs(n_rows: int, shape: tuple[int, int]) -> NDArray[np.int64]:
     """Return the rows of a band that its cells are measured on: pairs of an even and an odd one, spread evenly.
 
     All of a small sensor; an eighth of 61 MP, which is 512 samples for a cell and 128 for a colour of it.

@@ -45,19 +45,7 @@ class MasterFacts:
 
 
 def check_master(scan: MasterScan, facts: MasterFacts, limits: MasterLimits | None = None) -> list[Finding]:
-    """Judge a master.
-
-    Parameters
-    ----------
-    scan : MasterScan
-    facts : MasterFacts
-    limits : MasterLimits, optional
-
-    Returns
-    -------
-    list of Finding
-        One of each check that applies.
-    """
+    """Judge a master; return one finding of each check that applies."""
     limits = limits or MasterLimits()
     n = facts.n_frames
     text = f"{n} frame{'s' if n != 1 else ''} (at least {limits.frames} are advised)"

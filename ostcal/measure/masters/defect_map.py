@@ -120,13 +120,7 @@ def bad_columns(bands: ColumnBands, distance: int, limits: DefectLimits) -> list
 
     A part is bad if it is far from its neighbours in two bands of rows on end (or in the only one), or more than half
     of its pixels are flagged in one; a column that is only a little off everywhere is found in its mean over all bands.
-
-    Parameters
-    ----------
-    bands : ColumnBands
-    distance : int
-        To the next column of the same colours: 1, or 2 for Bayer sensors.
-    limits : DefectLimits
+    `distance` is that to the next column of the same colours: 1, or 2 for Bayer sensors.
     """
     if bands.offsets.shape[1] < 8 * distance:
         return []

@@ -143,22 +143,7 @@ def telegraph_bound(lost: FloatArray, n_frames: int, limits: DefectLimits) -> Fl
 
 
 def classify(kind: FrameType, pixels: Candidates, model: SampleModel, limits: DefectLimits) -> NDArray[np.uint8]:
-    """Return the bits of each candidate.
-
-    Parameters
-    ----------
-    kind : FrameType
-        `BIAS`, `DARK` or `FLAT`.
-    pixels : Candidates
-        n of them.
-    model : SampleModel
-    limits : DefectLimits
-
-    Returns
-    -------
-    ndarray, (n,) uint8
-        0 for an ordinary pixel.
-    """
+    """Return the bits of each candidate, (n,) uint8; 0 for an ordinary pixel."""
     far = distance_needed(pixels.noise, pixels.spread, model.n_frames, limits)
     chance = limits.own_sigma * pixels.std / np.sqrt(np.maximum(pixels.n_used, 1))
     is_real = np.abs(pixels.excess) >= chance  # false for NaN

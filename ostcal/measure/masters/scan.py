@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from ostcal.frames import FrameType
 from ostcal.measure.estimators import chi_square_bound
 from ostcal.measure.limits import DefectLimits
-from ostcal.measure.masters.cells import CellGrid, CellStatistics, finite_median, sampled_rows
+from ostcal.measure.masters.cells import CellGrid, CellStatistics, finite_median, sampled_row_pairs
 from ostcal.measure.masters.defect_map import ColumnBands, DefectMap, FlaggedPixels, bad_columns, mean_over_bands
 from ostcal.measure.masters.defects import (
     Candidates,
@@ -73,21 +73,14 @@ def scan_master(
 
     Parameters
     ----------
-    read_rows : callable (plane, start, stop) -> (stop - start, width)
-        Planes ``master`` and ``std`` (of the kept samples), float32, and ``n_used``, uint16. Each thread reads the rows
-        of its part of the master once, in their order.
+    read_rows : PlaneReader
+        Each thread reads the rows of its part of the master once, in their order.
     shape : (height, width)
-    kind : FrameType
-        `BIAS`, `DARK` or `FLAT`.
-    model : SampleModel
-        Number of frames, and what else is known.
     bayer : bool
         Whether colours alternate, so that a pixel's neighbours are two pixels away.
-    limits : DefectLimits, optional
-    step_rows : int
-        Rows read at once; best a multiple of those stored together. No result depends on it.
-    threads : int
-        Parts of the master that are scanned at the same time. No result depends on it.
+    step_rows, threads : int
+        Rows read at once, best a multiple of those stored together, and parts of the master that are scanned at the
+        same time. No result depends on them.
     """
     scan = MasterPass(shape, kind, model, bayer=bayer, limits=limits or DefectLimits())
     scan.add_all(read_rows, range(scan.n_bands), step_rows, threads)
@@ -147,16 +140,7 @@ class _BandResult:
 
 
 class MasterPass:
-    """The state of a scan: the maps and results of its bands, which may come in any order, each once.
-
-    Parameters
-    ----------
-    shape : (height, width)
-    kind : FrameType
-    model : SampleModel
-    bayer : bool
-    limits : DefectLimits
-    """
+    """The state of a scan: the maps and results of its bands, which may come in any order, each once."""
 
     def __init__(
         self, shape: tuple[int, int], kind: FrameType, model: SampleModel, *, bayer: bool, limits: DefectLimits
@@ -222,7 +206,7 @@ class MasterPass:
     def add(self, band: Band, places: NDArray[np.int64]) -> None:
         """Scan a band; threads may do so with different bands at the same time, each with its own places."""
         grid, at = self._grid, band.index
-        rows = sampled_rows(band.stop - band.start, self.shape)
+        rows = sampled_row_pairs(band.stop - band.start, self.shape)
         samples = band.master[rows][:, grid.mirrored]
         cells = grid.measure(samples, band.std[rows], band.n_used[rows])
         level = grid.by_parity(cells.level)
@@ -253,13 +237,9 @@ class MasterPass:
         self._results[at].flagged = FlaggedPixels.of(where, bits, band.std.shape)
 
     def _patterns(self, band: Band, level: FloatMap, spread: FloatMap) -> tuple[FloatMap, FloatMap]:
-        """Measure what pieces of rows and of columns are above the level of their cell.
+        """Return what pieces of rows and of columns are above the level of their cell: ``(segments, columns)``.
 
-        Returns
-        -------
-        segments : (rows, n_cells) float32
-            Of the pieces of rows, with those of the halo.
-        columns : (padded,) float32
+        Segments are (rows, n_cells) float32, with those of the halo, columns (padded,) float32.
         """
         reach = _CLIP_SPREADS * spread
         if self.kind is FrameType.FLAT:

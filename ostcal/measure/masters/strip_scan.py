@@ -26,12 +26,9 @@ FloatMap = NDArray[np.float32]
 
 
 class RunningScans:
-    """The strip scans of a run that are running; one too many ends the oldest, as that of a master that failed.
+    """The strip scans of a run that are running, `at_once` at most: each has 10 MB for 61 MP, and its bands.
 
-    Parameters
-    ----------
-    at_once : int
-        Scans that run at the same time, at most; each has 10 MB for 61 MP, and its bands.
+    One too many ends the oldest, as that of a master that failed.
     """
 
     def __init__(self, at_once: int) -> None:
@@ -60,19 +57,7 @@ class StripScan:
     """A scan whose bands are made of the strips of the master, of any heights and in any order.
 
     The result is that of `ostcal.measure.masters.scan.scan_master`, to the bit. Threads may add strips at the same
-    time.
-
-    Parameters
-    ----------
-    shape : (height, width)
-    kind : FrameType
-    model : SampleModel
-    running : RunningScans
-        The scans of the run.
-    bayer : bool
-    limits : DefectLimits, optional
-    bands_at_once : int
-        Bands that wait for the rest of their rows, at most; the others are read by `result`.
+    time. At most `bands_at_once` bands wait for the rest of their rows; the others are read by `result`.
     """
 
     def __init__(
@@ -91,29 +76,16 @@ class StripScan:
         self._bands_at_once = bands_at_once
 
     def add_rows(self, start: int, *, master: FloatMap, std: FloatMap, n_used: NDArray[np.uint16]) -> None:
-        """Scan the bands that are whole with this strip.
+        """Scan the bands that are whole with this strip, whose first row is `start`; each row comes once.
 
-        Parameters
-        ----------
-        start : int
-            Its first row; each row of the master comes once.
-        master, std, n_used : (n_rows, width) float32, float32, uint16
-            May change afterwards.
+        The planes are (n_rows, width) float32, float32 and uint16. They may change afterwards.
         """
         state = self._running.state_of(self, self._new_state)
         if state is not None:
             state.add(start, master, std, n_used)
 
     def result(self, read_rows: PlaneReader, *, step_rows: int, threads: int = 1) -> MasterScan:
-        """Return the scan when all strips have come; once.
-
-        Parameters
-        ----------
-        read_rows : callable (plane, start, stop) -> (stop - start, width)
-            As for `scan_master`; reads what did not come, as of strips of an earlier run.
-        step_rows, threads : int
-            As for `scan_master`.
-        """
+        """Return the scan when all strips have come; once. What did not come, as in an earlier run, is read."""
         state = self._running.end(self) or self._new_state()
         return state.result(read_rows, step_rows, threads)
 
@@ -158,21 +130,28 @@ class _ScanState:
                 rows = master[first - start : last - start]
                 self._scan(scan.band(index, rows, std[own], n_used[own]))
                 continue
-            buffer = self._buffer_of(index, last - first)
-            if buffer is None:
-                continue
-            copied = _copy(master, start, buffer.master, first, last)
-            _copy(std, start, buffer.std, top, bottom)
-            _copy(n_used, start, buffer.n_used, top, bottom)
             with self._lock:
-                buffer.missing_rows -= copied
-                is_whole = buffer.missing_rows == 0
+                if index not in self._begun:
+                    self._begun.add(index)
+                    if len(self._waiting) < self._bands_at_once:
+                        buffer = self._free_buffers.pop() if self._free_buffers else _BandBuffer(scan)
+                        buffer.missing_rows = last - first
+                        self._waiting[index] = buffer
+                waiting = self._waiting.get(index)
+            if waiting is None:  # too many waited when its first rows came: `result` reads it
+                continue
+            copied = _copy(master, start, waiting.master, first, last)
+            _copy(std, start, waiting.std, top, bottom)
+            _copy(n_used, start, waiting.n_used, top, bottom)
+            with self._lock:
+                waiting.missing_rows -= copied
+                is_whole = waiting.missing_rows == 0
             if is_whole:
                 n = bottom - top
-                self._scan(scan.band(index, buffer.master[: last - first], buffer.std[:n], buffer.n_used[:n]))
+                self._scan(scan.band(index, waiting.master[: last - first], waiting.std[:n], waiting.n_used[:n]))
                 with self._lock:
                     del self._waiting[index]
-                    self._free_buffers.append(buffer)
+                    self._free_buffers.append(waiting)
 
     def result(self, read_rows: PlaneReader, step_rows: int, threads: int) -> MasterScan:
         """Read the bands that are missing, and end the scan."""
@@ -185,21 +164,9 @@ class _ScanState:
             scan.add_all(read_rows, missing, step_rows, threads)
         return scan.result()
 
-    def _buffer_of(self, index: int, n_rows: int) -> _BandBuffer | None:
-        """Return the buffer of a band; ``None`` if too many waited when its first rows came: `result` reads it."""
-        with self._lock:
-            if index not in self._begun:
-                self._begun.add(index)
-                if len(self._waiting) < self._bands_at_once:
-                    self._waiting[index] = self._free_buffers.pop() if self._free_buffers else _BandBuffer(self._pass)
-                    self._waiting[index].missing_rows = n_rows
-            return self._waiting.get(index)
-
     def _scan(self, band: Band) -> None:
         with self._lock:
-            places = self._free_places.pop() if self._free_places else None
-        if places is None:
-            places = self._pass.place_buffer()
+            places = self._free_places.pop() if self._free_places else self._pass.place_buffer()
         self._pass.add(band, places)
         with self._lock:
             self._done.add(band.index)
