@@ -27,8 +27,7 @@ from ostcal.frames import CameraSettings, FrameStack, FrameType
 from ostcal.inputs.grouping import Group, GroupKey, settings_differ
 from ostcal.measure.camera.measured import CameraProperties, SurveyedSeries
 from ostcal.measure.camera.properties import measure_camera
-from ostcal.measure.frames.merge_survey import merge_blocks
-from ostcal.measure.frames.survey import BlockSurvey, SeriesSurvey, band_rows, sampled_blocks
+from ostcal.measure.frames.survey import BlockSurvey, SeriesSurvey, band_rows, merge_blocks, sampled_blocks
 from ostcal.measure.frames.survey_block import survey_block
 from ostcal.measure.live import SATURATED_FROM
 

@@ -16,10 +16,9 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from ostcal.measure.camera.measured import CameraProperties, Measured, SurveyedSeries
-from ostcal.measure.camera.properties import measure_camera, with_dark_current
+from ostcal.measure.camera.properties import measure_camera
 from ostcal.measure.camera.read_noise import pair_mean
-from ostcal.measure.frames.merge_survey import merge_blocks
-from ostcal.measure.frames.survey import GRID, sampled_blocks
+from ostcal.measure.frames.survey import GRID, merge_blocks, sampled_blocks
 from ostcal.measure.frames.survey_block import survey_block
 from ostcal.simulator.sensor import SENSORS, Exposure, SensorModel
 
@@ -356,17 +355,6 @@ def test_products_carry_their_uncertainties() -> None:
     product = Measured(value=3.0, uncertainty=0.3) * Measured(value=2.0, uncertainty=0.1)
     assert product.value == 6.0
     assert product.uncertainty == pytest.approx(6 * math.hypot(0.1, 0.05))
-
-
-def test_dark_current_is_added_in_both_units_or_says_why_not() -> None:
-    rate = Measured(value=0.5, uncertainty=0.01)
-    both = with_dark_current(CameraProperties(gain_e_per_adu=Measured(value=1.2, uncertainty=0.0)), rate)
-    assert both.dark_current_e_per_s == Measured(value=0.6, uncertainty=pytest.approx(0.012))
-    assert "dark_current_e_per_s" not in both.reasons
-    without = with_dark_current(measure_camera(), rate)
-    assert without.dark_current_adu_per_s == rate
-    assert without.dark_current_e_per_s is None
-    assert without.reasons["dark_current_e_per_s"] == "it needs the gain"
 
 
 def test_properties_are_json_with_a_reason_for_each_that_is_missing() -> None:

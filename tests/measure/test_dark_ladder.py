@@ -169,9 +169,11 @@ def quality_of(masters: Planes, exposures_s: list[float] = EXPOSURES) -> LadderQ
 
 
 def test_a_good_ladder_is_allowed() -> None:
-    quality = quality_of(ladder(np.random.default_rng(6), (300, 400))[0])
+    fit = fit_ladder(ladder(np.random.default_rng(6), (300, 400))[0], EXPOSURES, [1.0] * len(EXPOSURES))
+    quality = ladder_quality(fit)
+    assert quality is not None
     assert quality.median_ratio == pytest.approx(1.0, abs=0.05)
-    assert quality.bad_share == pytest.approx(0.001, abs=0.0005)
+    assert np.mean(fit.chi_square > fit.bad_chi_square) == pytest.approx(0.001, abs=0.0005)
     assert quality.hot_misfit < 0.01
     assert quality.n_hot >= 20
     assert why_not_linear(quality, LadderLimits()) == ""

@@ -17,8 +17,7 @@ from ostcal.inputs.gather import gather_inputs, stack_of
 from ostcal.inputs.grouping import GroupRules, group_frames
 from ostcal.measure.findings import Finding, Outcome, worst
 from ostcal.measure.frames.check_frames import check_frames
-from ostcal.measure.frames.merge_survey import merge_blocks
-from ostcal.measure.frames.survey import SeriesSurvey, sampled_blocks
+from ostcal.measure.frames.survey import SeriesSurvey, merge_blocks, sampled_blocks
 from ostcal.measure.frames.survey_block import survey_block
 from ostcal.measure.frames.unlike_others import check_rejected
 from ostcal.measure.limits import FrameLimits

@@ -15,7 +15,7 @@ from ostcal.frames import FrameType
 from ostcal.measure.masters.defects import Defect, SampleModel
 from ostcal.measure.masters.scan import FINE, scan_master
 from ostcal.measure.masters.scan_kernels import CELL
-from ostcal.measure.masters.scan_result import Plane, cell_rectangles
+from ostcal.measure.masters.scan_result import Plane
 from ostcal.simulator.sensor import SENSORS
 from support.amounts import amount
 from support.master_samples import QUIET, Master, assert_same_scan, master_of, plane_reader, small
@@ -93,7 +93,8 @@ def test_levels_profiles_and_histogram_are_those_of_numpy() -> None:
     shape = (260, 330)
     master, std, n_used = synthetic(shape, 20)
     scan = scan_master(plane_reader(master, std, n_used), shape, FrameType.DARK, SampleModel(n_frames=20))
-    for (band, cell), (top, bottom, left, right) in cell_rectangles(scan):
+    for band, cell in np.ndindex(scan.cells.shape):
+        top, bottom, left, right = scan.rectangle(band, cell)
         if right - left == CELL:
             assert scan.cells[band, cell] == pytest.approx(np.median(master[top:bottom, left:right]), abs=0.3)
     np.testing.assert_allclose(scan.row_profile, master.mean(axis=1), atol=0.5)

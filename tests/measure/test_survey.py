@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ostcal.measure.frames.merge_survey import merge_blocks
 from ostcal.measure.frames.survey import (
     GRID,
     MAX_PAIRS,
@@ -21,6 +20,7 @@ from ostcal.measure.frames.survey import (
     BlockSurvey,
     SeriesSurvey,
     band_rows,
+    merge_blocks,
     sampled_blocks,
 )
 from ostcal.measure.frames.survey_block import survey_block

@@ -13,8 +13,7 @@ from ostcal.frames import FrameType
 from ostcal.library.master_header import defect_cards
 from ostcal.measure.findings import Finding
 from ostcal.measure.frames.check_frames import check_frames
-from ostcal.measure.frames.merge_survey import merge_blocks
-from ostcal.measure.frames.survey import RESIDUAL_SIGMAS
+from ostcal.measure.frames.survey import RESIDUAL_SIGMAS, merge_blocks
 from ostcal.measure.frames.survey_block import survey_block
 from ostcal.measure.frames.trend import TREND_FRAMES
 from ostcal.measure.frames.unlike_others import OUTLYING_FACTOR, OUTLYING_SHARE, check_rejected

@@ -198,8 +198,6 @@ class LadderQuality:
     """Median of chi-square against its expectation: 1 where noise alone moves the masters off their lines."""
     misfit_adu: float
     """What of it is not noise: how far the masters of the median pixel are off its line."""
-    bad_share: float
-    """Share of pixels with a chi-square that chance exceeds once in a thousand."""
     n_hot: int
     hot_misfit: float
     """How far the masters of the median hot pixel are off its line beyond noise, relative to what the line rises over
@@ -244,7 +242,6 @@ def ladder_quality(fit: LadderFit) -> LadderQuality | None:
         n_pixels=n_pixels,
         median_ratio=ratio,
         misfit_adu=math.sqrt(max(0.0, ratio - 1)) * noise_adu,
-        bad_share=float(np.mean(chi_square > fit.bad_chi_square)),
         n_hot=n_hot,
         hot_misfit=misfit,
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -17,8 +16,6 @@ from ostcal.measure.camera.full_well import measure_full_well, measure_linearity
 from ostcal.measure.camera.measured import CameraProperties, Measured, SurveyedSeries
 from ostcal.measure.camera.photon_transfer import measure_gain, transfer_curve
 from ostcal.measure.camera.read_noise import read_noise
-
-_DARK_CURRENT = ("dark_current_adu_per_s", "dark_current_e_per_s")
 
 
 def measure_camera(
@@ -31,7 +28,7 @@ def measure_camera(
     """Measure what the frames allow of a camera at one setting and temperature.
 
     All series are of the same camera, gain, offset, binning and readout mode, and of the same sampled rows. The highest
-    value of a sample is `saturation_adu`, if it is known. The dark current comes from masters: see `with_dark_current`.
+    value of a sample is `saturation_adu`, if it is known. The dark current comes from masters: the report measures it.
     """
     reasons: dict[str, str] = {}
     notes: list[str] = []
@@ -45,6 +42,9 @@ def measure_camera(
     if gain is None or noise is None:
         reasons["read_noise_e"] = "it needs read noise and gain, both in ADU"
     linearity = curve if isinstance(curve, str) else measure_linearity(curve)
+    linearity_percent = _or_reason("linearity_percent", linearity, reasons)
+    for name in ("dark_current_adu_per_s", "dark_current_e_per_s"):
+        reasons[name] = "no masters of different exposures were compared"
     return CameraProperties(
         gain_e_per_adu=gain,
         read_noise_adu=noise,
@@ -52,11 +52,11 @@ def measure_camera(
         read_noise_e=noise * gain if noise is not None and gain is not None else None,
         full_well_adu=full_well.value if full_well is not None else None,
         full_well_e=full_well * gain if full_well is not None and gain is not None else None,
-        linearity_percent=_or_reason("linearity_percent", linearity, reasons),
+        linearity_percent=linearity_percent,
         bits_used=bits_used,
         step_adu=step_adu,
         photon_transfer=None if isinstance(curve, str) else curve.summary(),
-        reasons=reasons | dict.fromkeys(_DARK_CURRENT, "no masters of different exposures were compared"),
+        reasons=reasons,
         notes=tuple(notes),
     )
 
@@ -67,20 +67,6 @@ def _or_reason(name: str, result: Measured | str, reasons: dict[str, str]) -> Me
         reasons[name] = result
         return None
     return result
-
-
-def with_dark_current(properties: CameraProperties, rate_adu_per_s: Measured) -> CameraProperties:
-    """Add the dark current of the median pixel, from a ladder of masters."""
-    gain = properties.gain_e_per_adu
-    reasons = {name: why for name, why in properties.reasons.items() if name not in _DARK_CURRENT}
-    if gain is None:
-        reasons["dark_current_e_per_s"] = "it needs the gain"
-    return replace(
-        properties,
-        dark_current_adu_per_s=rate_adu_per_s,
-        dark_current_e_per_s=None if gain is None else rate_adu_per_s * gain,
-        reasons=reasons,
-    )
 
 
 def _converter(series: Sequence[SurveyedSeries], reasons: dict[str, str]) -> tuple[float | None, int | None]:

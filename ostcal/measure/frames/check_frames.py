@@ -13,8 +13,7 @@ from collections.abc import Sequence
 
 from ostcal.frames import FrameType
 from ostcal.measure.findings import Finding
-from ostcal.measure.frames.level_changes import check_drift, check_lamp
-from ostcal.measure.frames.light_leak import check_light_leak
+from ostcal.measure.frames.level_changes import check_drift, check_lamp, check_light_leak
 from ostcal.measure.frames.series_facts import SeriesFacts
 from ostcal.measure.frames.single_frames import (
     check_level,

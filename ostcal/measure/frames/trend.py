@@ -127,18 +127,12 @@ def _slope(values: Float) -> float:
     return float(np.median(change)) / half
 
 
-@dataclass(frozen=True, kw_only=True)
-class ShapeGrowth:
-    """A shape that grows along a series."""
+def find_growing_shape(shape: Float, limit: float, cell_noise: float) -> tuple[int, float] | None:
+    """Find a shape, (frames, cells), that grows: the end differs from the start, and the middle is in between.
 
-    first: int
-    """Place of the first frame beyond the limit."""
-    change: float
-    """Range of the cells between the last and the first frames."""
-
-
-def find_growing_shape(shape: Float, limit: float, cell_noise: float) -> ShapeGrowth | None:
-    """Find a shape, (frames, cells), that grows: the end differs from the start, and the middle is in between."""
+    Return the place of the first frame beyond the limit, and the range of the cells between the last and the first
+    frames; ``None`` if it does not grow.
+    """
     n = len(shape)
     if n < TREND_FRAMES:
         return None
@@ -156,7 +150,7 @@ def find_growing_shape(shape: Float, limit: float, cell_noise: float) -> ShapeGr
     trend = find_trend(amplitude, 0.5)
     if trend.step_at is not None or trend.change < 0.5 or trend.change < TREND_SIGMAS * trend.change_error:
         return None
-    return ShapeGrowth(first=first_above(np.maximum(amplitude, 0) * change, limit), change=change)
+    return first_above(np.maximum(amplitude, 0) * change, limit), change
 
 
 def first_above(values: Float, limit: float) -> int:

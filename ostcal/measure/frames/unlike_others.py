@@ -46,8 +46,9 @@ def check_flat_shape(series: SeriesFacts) -> list[Finding]:
     bad = []
     growth = find_growing_shape(rest, 1.5 * limit, noise)
     if growth is not None:
-        text = f"from here on the shape changes, by {in_percent(growth.change)} in the end (limit {in_percent(limit)})"
-        bad = [alarm(check, growth.change, limit, text, series.frame(growth.first))]
+        first, change = growth
+        text = f"from here on the shape changes, by {in_percent(change)} in the end (limit {in_percent(limit)})"
+        bad = [alarm(check, change, limit, text, series.frame(first))]
     else:
         for i in np.flatnonzero((most > limit) | (slopes > limits.flat_gradient_share)):
             what, value, bound = "its slope", float(slopes[i]), limits.flat_gradient_share

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostcal.frames import FrameType
-from ostcal.measure.estimators import chi_square_bound, chi_square_median, half_spread
+from ostcal.measure.estimators import chi_square_bound, chi_square_quantile, half_spread
 from ostcal.measure.findings import Finding, finding_above
 from ostcal.measure.limits import MasterLimits
 from ostcal.measure.masters.scan import FINE
@@ -114,6 +114,6 @@ def _sample_variance(master: ComparedMaster, rows: tuple[int, int]) -> float:
     squares = squares[np.isfinite(squares)]
     if squares.size == 0:
         return 0.0
-    typical = float(np.median(squares)) / chi_square_median(degrees)
+    typical = float(np.median(squares)) / chi_square_quantile(0.0, degrees)
     floor = 1 / (12 * master.adu_per_unit**2)
     return max(float(np.mean(np.minimum(squares, max(typical, floor) * chi_square_bound(degrees, 3.3)))), floor)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostcal.frames import FrameType
-from ostcal.measure.estimators import P16, P84, chi_square_bound, chi_square_median
+from ostcal.measure.estimators import P16, P84, chi_square_bound, chi_square_quantile
 from ostcal.measure.masters.defects import SampleModel
 from ostcal.measure.masters.scan_kernels import CELL
 
@@ -81,7 +81,7 @@ class CellGrid:
         ordered = self._by_cell(std[:, self.mirrored])
         squares = np.square(ordered, out=ordered)
         floor = np.float32(self._model.step**2 / 12)
-        typical = np.fmax(_quantiles(squares, (0.5,))[0] / chi_square_median(degrees), floor)
+        typical = np.fmax(_quantiles(squares, (0.5,))[0] / chi_square_quantile(0.0, degrees), floor)
         np.minimum(squares, (typical * chi_square_bound(degrees, 3.3))[..., None].astype(np.float32), out=squares)
         n = np.maximum(np.count_nonzero(squares == squares, axis=3), 1)
         mean = np.nansum(squares, axis=3, dtype=np.float64) / n

@@ -19,7 +19,7 @@ from ostcal.measure.findings import Finding, Outcome, finding_above, finding_bel
 from ostcal.measure.limits import MasterLimits
 from ostcal.measure.masters.checks_by_kind import check_dark, check_flat
 from ostcal.measure.masters.defects import Defect
-from ostcal.measure.masters.scan_result import MasterScan, cell_rectangles
+from ostcal.measure.masters.scan_result import MasterScan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ def check_master(scan: MasterScan, facts: MasterFacts, limits: MasterLimits | No
     shares = scan.rejected_cells - np.median(scan.rejected_cells)
     band, cell = np.unravel_index(int(np.argmax(shares)), shares.shape)
     share, warn = float(shares[band, cell]), limits.rejected_region_share
-    top, bottom, left, right = dict(cell_rectangles(scan))[int(band), int(cell)]
+    top, bottom, left, right = scan.rectangle(int(band), int(cell))
     text = (
         f"rows {top} to {bottom}, columns {left} to {right} lost {100 * share:.2f} % more of their samples than the "
         f"median region (limit {100 * warn:.3g} %)"

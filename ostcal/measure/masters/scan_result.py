@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -119,10 +119,7 @@ class MasterScan:
         """Return the share of the pixels that have a defect."""
         return self.counts[defect] / self.n_pixels
 
-
-def cell_rectangles(scan: MasterScan) -> Iterator[tuple[tuple[int, int], tuple[int, int, int, int]]]:
-    """Yield each cell's index and its rows and columns: ``(band, cell), (top, bottom, left, right)``."""
-    for band in range(len(scan.edges) - 1):
-        for cell in range(scan.cells.shape[1]):
-            left, right = cell * CELL, min((cell + 1) * CELL, scan.shape[1])
-            yield (band, cell), (int(scan.edges[band]), int(scan.edges[band + 1]), left, right)
+    def rectangle(self, band: int, cell: int) -> tuple[int, int, int, int]:
+        """Return the rows and columns of a cell: ``(top, bottom, left, right)``."""
+        left, right = cell * CELL, min((cell + 1) * CELL, self.shape[1])
+        return int(self.edges[band]), int(self.edges[band + 1]), left, right
