@@ -28,22 +28,11 @@ MAP_ROWS = 4
 """Rows of a block of pixels that are fitted, of 15 at 61 MP: a map takes 1 s in place of 4."""
 
 _STORED_PROPERTIES = (
-    "gain_e_per_adu",
-    "gain_e_per_adu_uncertainty",
-    "read_noise_adu",
-    "read_noise_adu_uncertainty",
-    "read_noise_spread_adu",
-    "read_noise_e",
-    "read_noise_e_uncertainty",
-    "full_well_adu",
-    "full_well_e",
-    "full_well_e_uncertainty",
-    "bias_level_adu",
-    "linearity_percent",
-    "linearity_percent_uncertainty",
-    "step_adu",
+    "gain_e_per_adu", "gain_e_per_adu_uncertainty", "read_noise_adu", "read_noise_adu_uncertainty",
+    "read_noise_spread_adu", "read_noise_e", "read_noise_e_uncertainty", "full_well_adu", "full_well_e",
+    "full_well_e_uncertainty", "bias_level_adu", "linearity_percent", "linearity_percent_uncertainty", "step_adu",
     "bits_used",
-)
+)  # fmt: skip
 """Properties that the attributes of masters and the report call by the same names."""
 
 
@@ -62,14 +51,8 @@ def camera_sections(
 ) -> list[CameraResult]:
     """Return each camera and setting, that of most masters first.
 
-    Parameters
-    ----------
-    measured : sequence of (GroupKey, mapping)
-        The settings of masters and the ``camera_properties`` that are stored with them.
-    library : sequence of LibraryMaster
-        All masters, newest first: the dark current comes from those that did not fail.
-    temperature_tolerance_c : float
-        How far the temperatures of darks may differ that give one dark current.
+    `measured` are the settings of masters and the ``camera_properties`` that are stored with them. The dark current
+    comes from those masters of the `library`, newest first, that did not fail.
     """
     by_setting: defaultdict[Any, list[tuple[GroupKey, Mapping[str, Any]]]] = defaultdict(list)
     for key, properties in measured:

@@ -418,10 +418,7 @@ class Report:
 def json_text(value: Any, indent: str = "") -> str:
     """Return JSON values as text for programs and people: what fits in a line stays in one, and lists of plain values.
 
-    Raises
-    ------
-    ValueError
-        If a number is not finite.
+    ValueError if a number is not finite.
     """
     inner = indent + " "
     if isinstance(value, dict):

@@ -103,7 +103,7 @@ def camera_plots(camera: CameraReport) -> list[Plot]:
 def history_plot(series: HistorySeries) -> Plot:
     """Return the plot of a number over the runs."""
     points = series.points
-    values = [point.value for point in points]
+    times, values = [point.made_at.timestamp() for point in points], [point.value for point in points]
     return Plot(
         title=f"{series.label}: {series.subject}",
         description=f"{plural(len(points), 'run')}, {_range(values, series.unit)}; "
@@ -111,9 +111,9 @@ def history_plot(series: HistorySeries) -> Plot:
         x=Axis(label="Date", is_time=True),
         y=Axis(label=series.label, unit=series.unit),
         marks=[
-            Line(x=[point.made_at.timestamp() for point in points], y=values, style="faint"),
+            Line(x=times, y=values, style="faint"),
             Points(
-                x=[point.made_at.timestamp() for point in points],
+                x=times,
                 y=values,
                 outcomes=[point.outcome for point in points],
                 names=[f"{when(point.made_at)}: {with_unit(point.value, series.unit)}" for point in points],

@@ -122,13 +122,6 @@ def write_report(
 ) -> tuple[AnyPath, AnyPath]:
     """Write ``report_STAMP.html`` and ``report_STAMP.json`` and return their paths; files of these names are replaced.
 
-    Parameters
-    ----------
-    directory : path
-        Where the masters are; it must exist.
-    stamp : str
-        The time of the run, ``YYYYMMDD_HHMMSS``.
-
     Raises
     ------
     StorageError

@@ -9,32 +9,14 @@ from importlib import resources
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from ostcal.report import wording
 from ostcal.report.document import Report
 from ostcal.report.png import CameraPictures, MasterPictures, ReportPictures, defect_colour
 from ostcal.report.views import MOST_INPUTS_SHOWN, SEVERITY, camera_view, history_views, master_view, notices_of
-from ostcal.report.wording import (
-    DASH,
-    KIND_WORDS,
-    celsius,
-    count,
-    headline,
-    number,
-    percent,
-    plural,
-    seconds,
-    when,
-    with_unit,
-)
 
 
 def render(report: Report, pictures: ReportPictures, *, json_name: str = "") -> str:
-    """Return the page of a report.
-
-    Parameters
-    ----------
-    json_name : str
-        File beside the page that holds the same numbers; empty: none.
-    """
+    """Return the page of a report; the file `json_name` beside it holds the same numbers, if there is one."""
     idents = (f"p{i}" for i in itertools.count(1))
     masters = [
         master_view(f"m{i}", master, pictures.masters.get(master.name, MasterPictures()), idents)
@@ -43,23 +25,23 @@ def render(report: Report, pictures: ReportPictures, *, json_name: str = "") -> 
     cameras = [camera for camera in (report.camera, *report.other_cameras) if camera is not None]
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {
-        "when": when,
-        "count": count,
-        "percent": percent,
-        "celsius": celsius,
-        "seconds": seconds,
-        "number": number,
+        "when": wording.when,
+        "count": wording.count,
+        "percent": wording.percent,
+        "celsius": wording.celsius,
+        "seconds": wording.seconds,
+        "number": wording.number,
         "breakable": breakable,
         "defect_colour": defect_colour,
-        "title_of_kind": KIND_WORDS.__getitem__,
+        "title_of_kind": wording.KIND_WORDS.__getitem__,
     }
-    environment.globals |= {"with_unit": with_unit, "plural": plural, "DASH": DASH}
+    environment.globals |= {"with_unit": wording.with_unit, "plural": wording.plural, "DASH": wording.DASH}
     room = resources.files("ostcal.report")
     environment.globals["style"] = Markup(room.joinpath("report.css").read_text(encoding="utf-8"))
     template = environment.from_string(room.joinpath("report.html.j2").read_text(encoding="utf-8"))
     return template.render(
         report=report,
-        headline=headline(report),
+        headline=wording.headline(report),
         masters=masters,
         ranked=sorted((view for view in masters if view.notices), key=lambda v: -SEVERITY[v.master.verdict]),
         run_notices=notices_of(report.findings, {}),

@@ -212,18 +212,7 @@ def has_data(plot: Plot) -> bool:
 
 
 def draw(plot: Plot, ident: str) -> str:
-    """Return a plot as an ``<svg>`` element.
-
-    Parameters
-    ----------
-    ident : str
-        An id that no other element of the page has.
-
-    Raises
-    ------
-    ValueError
-        If there is nothing to draw; ask `has_data` before.
-    """
+    """Return a plot that `has_data` as an ``<svg>`` element; no other element of the page has the id `ident`."""
     if not has_data(plot):
         raise ValueError(f"plot {plot.title!r} has no point that can be drawn")
     bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
@@ -253,10 +242,6 @@ def draw(plot: Plot, ident: str) -> str:
         "</svg>",
     ]
     return "".join(parts)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Axes
 
 
 def _values(plot: Plot, axis: int) -> list[float]:
@@ -303,17 +288,13 @@ def ticks(axis: Axis, low: float, high: float, most: int = 5) -> list[Tick]:
 
 
 def _linear_ticks(low: float, high: float, most: int, *, whole: bool) -> list[Tick]:
-    step = nice_step((high - low) / most)
+    least = (high - low) / most
+    power = 10.0 ** math.floor(math.log10(least))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= least * (1 - 1e-9))
     step = max(1.0, step) if whole else step
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [Tick(value=i * step, text=fixed(i * step, decimals)) for i in range(first, last + 1)]
-
-
-def nice_step(least: float) -> float:
-    """Return the smallest of 1, 2, 5, 10, ... times a power of ten that is not below `least`."""
-    power = 10.0 ** math.floor(math.log10(least))
-    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= least * (1 - 1e-9))
 
 
 def _time_ticks(low: float, high: float, most: int) -> list[Tick]:

@@ -142,15 +142,7 @@ class HistoryView:
 
 
 def master_view(ident: str, master: MasterReport, pictures: MasterPictures, idents: Iterator[str]) -> MasterView:
-    """Return a master as the page shows it.
-
-    Parameters
-    ----------
-    ident : str
-        Id of its section.
-    idents : iterator of str
-        Ids for its plots, unique on the page.
-    """
+    """Return a master as the page shows it; `ident` is the id of its section, `idents` gives ids for its plots."""
     outlying = _outlying_frames(master, pictures)
     title = wording.master_title(master)
     plots = _plots(figures.master_plots(master), idents)
@@ -204,10 +196,7 @@ def _notable(findings: Iterable[Finding]) -> list[Finding]:
 def notices_of(findings: Iterable[Finding], labels: Mapping[int, str]) -> tuple[FindingGroup, ...]:
     """Return what is not a pass, the worst first; frames with the same fault share a notice.
 
-    Parameters
-    ----------
-    labels : mapping of int to str
-        What the page calls the frames, by their position in the master.
+    `labels` is what the page calls the frames, by their position in the master.
     """
     together: dict[tuple[str, Outcome, bool], list[Finding]] = {}
     for finding in _notable(findings):

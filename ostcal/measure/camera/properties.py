@@ -12,9 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ostcal.measure.camera.full_well import measure_full_well, measure_linearity
 from ostcal.measure.camera.measured import CameraProperties, Measured, SurveyedSeries
-from ostcal.measure.camera.photon_transfer import measure_gain, transfer_curve
+from ostcal.measure.camera.photon_transfer import measure_full_well, measure_gain, measure_linearity, transfer_curve
 from ostcal.measure.camera.read_noise import read_noise
 
 
