@@ -26,24 +26,10 @@ def zscale_limits(values: NDArray[Any], contrast: float = 0.25, samples: int = 1
 
     A line is fitted to the sorted values, those further than 2.5 sigma from it are left out with their neighbours, five
     times at most; the limits follow its slope, divided by the contrast, from the median. They are the minimum and the
-    maximum if more than half of the values are left out.
+    maximum if more than half of the values are left out, 0 and 1 without finite values, and never equal. Of an array of
+    any shape `samples` values are looked at, spread evenly. IRAF takes 1000; the limits are then uncertain by some
+    percent.
 
-    Parameters
-    ----------
-    values : array of any shape
-        Values that are not finite are left out.
-    contrast : float
-        0.25, as in IRAF.
-    samples : int
-        Values that are looked at, spread evenly. IRAF takes 1000; the limits are then uncertain by some percent.
-
-    Returns
-    -------
-    float, float
-        Black and white; 0 and 1 without values, and never equal.
-
-    Notes
-    -----
     IRAF's ``numdisplay``/``display`` task, documented in its help page; Valdes and Tody (1984), NOAO.
     """
     flat = np.asarray(values).ravel()
@@ -82,26 +68,11 @@ def downsample(
     bins: Bins = "mean",
     strip_rows: int = _STRIP_ROWS,
 ) -> FloatMap:
-    """Make a plane smaller, by square blocks of pixels.
+    """Make a plane of `shape` smaller, by square blocks of pixels: (rows, columns up to `max_width`) float32.
 
-    Parameters
-    ----------
-    read_rows : callable (start, stop) -> (stop - start, width)
-        Numbers; those that are not finite do not count.
-    shape : (height, width)
-    max_width : int
-        Columns of the picture at the most.
-    bayer : bool
-        Whether colours alternate: blocks are then even, 2 at least, so that all colours count alike.
-    bins : {"mean", "max"}
-        Means show levels, but one hot pixel in a block vanishes: ``max`` is for maps of defects.
-    strip_rows : int
-        Rows read at once, about.
-
-    Returns
-    -------
-    ndarray, (rows, columns) float32
-        NaN where a block has no number. Blocks at the right and at the bottom may have fewer pixels.
+    Numbers that are not finite do not count; a block without any is NaN. Blocks at the right and at the bottom may have
+    fewer pixels. Of Bayer sensors blocks are even, 2 at least, so that all colours count alike. Means show levels, but
+    one hot pixel in a block vanishes: ``max`` is for maps of defects. About `strip_rows` rows are read at once.
     """
     height, width = shape
     block = block_side(width, max_width, bayer=bayer)

@@ -77,19 +77,19 @@ def make_report(
         shown = [master for master in library if master.record.name in only]
     if not shown:
         raise NoFramesError(f"{output_dir}: there are no masters to report on; make some with ostcal masters")
-    shown.sort(
-        key=lambda master: (
-            str(master.key.frame_type),
-            master.key.filter_name or "",
-            master.key.exposure_time_s,
-            master.record.name,
-        )
-    )
+    shown.sort(key=lambda m: (str(m.key.frame_type), m.key.filter_name or "", m.key.exposure_time_s, m.record.name))
     made_at = datetime.now(UTC).replace(microsecond=0)
     with ThreadPoolExecutor(_THREADS) as pool:
         read = [one for one in pool.map(_read_master, shown) if one is not None]
     measured = [(one.master.key, one.camera_properties) for one in read if one.camera_properties is not None]
     cameras = camera_sections(measured, library, temperature_tolerance_c)
+    subjects = {subject_of(master.key) for master in shown}
+    points: defaultdict[tuple[str, str, str], list[HistoryPoint]] = defaultdict(list)
+    for entry in history_of(output_dir):
+        if entry.subject in subjects:
+            for name, (value, unit) in entry.metrics.items():
+                point = HistoryPoint(made_at=entry.made_at, value=value, master=entry.name, outcome=entry.verdict)
+                points[entry.subject, name, unit].append(point)
     report = Report(
         made_at=made_at,
         software=f"ostcal {__version__}",
@@ -98,23 +98,23 @@ def make_report(
         camera=cameras[0].report if cameras else None,
         other_cameras=tuple(camera.report for camera in cameras[1:]),
         left_out=tuple(left_out),
-        history=tuple(_history(output_dir, {subject_of(master.key) for master in shown})),
+        history=tuple(
+            HistorySeries(subject=subject, key=name, label=name.replace("_", " "), unit=unit, points=tuple(found))
+            for (subject, name, unit), found in sorted(points.items())
+        ),
         settings=tuple(_entries(settings or {})),
     )
-    pictures = ReportPictures(
-        masters={one.master.record.name: one.pictures for one in read},
-        cameras=tuple(camera.pictures for camera in cameras),
-    )
+    by_name = {one.master.record.name: one.pictures for one in read}
+    pictures = ReportPictures(masters=by_name, cameras=tuple(camera.pictures for camera in cameras))
     names = names_in(output_dir)
     if any(name.endswith(PARTIAL_ENDING) for name in names):
         # Left by a killed run, unless another run is writing here.
         with contextlib.suppress(StorageError), locked(path_of(output_dir) / LOCK_FILE, what=output_dir):
             sweep_partial_files(path_of(output_dir))
-    second = made_at.strftime("%Y%m%d_%H%M%S")
-    stamps = itertools.chain([second], (f"{second}_{number}" for number in itertools.count(2)))
-    return write_report(
-        report, pictures, output_dir, next(stamp for stamp in stamps if f"report_{stamp}.html" not in names)
-    )
+    endings = itertools.chain([""], (f"_{number}" for number in itertools.count(2)))  # of reports of one second
+    stamps = (f"{made_at:%Y%m%d_%H%M%S}{ending}" for ending in endings)
+    stamp = next(stamp for stamp in stamps if f"report_{stamp}.html" not in names)
+    return write_report(report, pictures, output_dir, stamp)
 
 
 def write_report(
@@ -168,18 +168,6 @@ def _read_master(master: LibraryMaster) -> _ReadMaster | None:
     except (OstcalError, KeyError, TypeError, ValueError) as error:
         logger.warning("%s: left out of the report: %s", master.record.name, error)
         return None
-
-
-def _history(output_dir: str, subjects: set[str]) -> Iterator[HistorySeries]:
-    """Yield each number over time, for the subjects that the report is about."""
-    points: defaultdict[tuple[str, str, str], list[HistoryPoint]] = defaultdict(list)
-    for entry in history_of(output_dir):
-        if entry.subject in subjects:
-            for key, (value, unit) in entry.metrics.items():
-                point = HistoryPoint(made_at=entry.made_at, value=value, master=entry.name, outcome=entry.verdict)
-                points[entry.subject, key, unit].append(point)
-    for (subject, key, unit), found in sorted(points.items()):
-        yield HistorySeries(subject=subject, key=key, label=key.replace("_", " "), unit=unit, points=tuple(found))
 
 
 def _entries(settings: Mapping[str, Any], prefix: str = "") -> Iterator[Entry]:

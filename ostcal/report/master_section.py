@@ -58,7 +58,9 @@ def master_report(master: LibraryMaster, attributes: Mapping[str, Any]) -> Maste
     findings = tuple(Finding.from_dict(values) for values in quality.get("findings", []))
     cards = {str(card[0]): card[1] for card in attributes.get("cards", ())}
     key, settings = master.key, master.key.settings
-    unit = "" if key.frame_type is FrameType.FLAT else "ADU"
+    unit, n_pixels = "" if key.frame_type is FrameType.FLAT else "ADU", key.width * key.height
+    counts = scan.get("defects") or {}  # without them it was never scanned for defects
+    defects = {bit: counts.get(str(bit.name).lower(), 0) for bit in Defect if counts}
     rejected, samples = attributes.get("rejected_per_frame"), attributes.get("n_samples")
     return MasterReport(
         name=master.record.name,
@@ -101,7 +103,10 @@ def master_report(master: LibraryMaster, attributes: Mapping[str, Any]) -> Maste
         row_profile=_stored(Profile, scan.get("row_profile"), unit),
         column_profile=_stored(Profile, scan.get("column_profile"), unit),
         frames=tuple(_frame_rows(attributes, frames, findings)),
-        defects=tuple(_defect_counts(scan.get("defects") or {}, key.width * key.height)),
+        defects=tuple(
+            DefectCount(name=str(bit.name).lower().replace("_", " "), bit=int(bit), pixels=n, share=n / n_pixels)
+            for bit, n in defects.items()
+        ),
         provenance=_provenance(attributes, cards),
     )
 
@@ -135,14 +140,6 @@ def _frame_rows(
             **{name: values.get(name) for name in _STORED_OF_FRAMES},
             rejected_share=attributes["rejected_per_frame"][position] / (attributes["width"] * attributes["height"]),
         )
-
-
-def _defect_counts(counts: Mapping[str, int], n_pixels: int) -> Iterator[DefectCount]:
-    """Yield the number of pixels with each bit; nothing if the master was never scanned for defects."""
-    for defect in Defect if counts else ():
-        word = str(defect.name).lower()
-        pixels = counts.get(word, 0)
-        yield DefectCount(name=word.replace("_", " "), bit=int(defect), pixels=pixels, share=pixels / n_pixels)
 
 
 def _provenance(attributes: Mapping[str, Any], cards: Mapping[str, Any]) -> MasterProvenance:

@@ -192,8 +192,6 @@ def _fit_block(
 class LadderQuality:
     """How well lines fit, over sampled pixels."""
 
-    n_pixels: int
-    """Pixels with a chi-square."""
     median_ratio: float
     """Median of chi-square against its expectation: 1 where noise alone moves the masters off their lines."""
     misfit_adu: float
@@ -221,8 +219,7 @@ class LadderLimits:
 def ladder_quality(fit: LadderFit) -> LadderQuality | None:
     """Summarize chi-square over the pixels of a fit, of sampled rows; ``None`` if no pixel has one."""
     known = np.isfinite(fit.chi_square)
-    n_pixels = int(np.count_nonzero(known))
-    if n_pixels == 0:
+    if not known.any():
         return None
     chi_square = fit.chi_square[known]
     expected = chi_square_quantile(0.0, fit.freedom)
@@ -239,7 +236,6 @@ def ladder_quality(fit: LadderFit) -> LadderQuality | None:
         # Residuals are sqrt(chi-square) noises, the rise over the spread of exposures is `significance` noises.
         misfit = math.sqrt(max(0.0, float(np.median((chi_square[hot] / expected - 1) / significance[hot] ** 2))))
     return LadderQuality(
-        n_pixels=n_pixels,
         median_ratio=ratio,
         misfit_adu=math.sqrt(max(0.0, ratio - 1)) * noise_adu,
         n_hot=n_hot,

@@ -20,7 +20,6 @@ from ostcal.measure.estimators import chi_square_bound
 from ostcal.measure.limits import DefectLimits
 
 FloatArray = NDArray[np.floating]
-BoolArray = NDArray[np.bool_]
 
 _POISSON_BOUNDS = {
     0.001: 2, 0.003: 3, 0.01: 3, 0.02: 4, 0.03: 4, 0.05: 4, 0.07: 4, 0.1: 5, 0.15: 5, 0.2: 6, 0.3: 6, 0.4: 7, 0.6: 8,
@@ -122,7 +121,7 @@ def distance_needed(noise: FloatArray, spread: FloatArray, n_frames: int, limits
     return np.asarray(np.maximum(limits.hot_sigma * own, limits.neighbour_spreads * spread))
 
 
-def stuck_is_certain(sample_variance: FloatArray, n_used: NDArray[np.integer] | int, step: float) -> BoolArray:
+def stuck_is_certain(sample_variance: FloatArray, n_used: NDArray[np.integer] | int, step: float) -> NDArray[np.bool_]:
     """Return where equal samples cannot be chance: n samples of noise s agree with (0.4 step / s)^(n - 1) or less."""
     agree = 0.4 * step / np.sqrt(np.maximum(sample_variance, 1e-30))
     return np.asarray((n_used - 1) * np.log10(np.maximum(agree, 1e-30)) < -9)
