@@ -46,13 +46,7 @@ _STORED_OF_FRAMES = (
 
 
 def master_report(master: LibraryMaster, attributes: Mapping[str, Any]) -> MasterReport:
-    """Return the part of the report about a master.
-
-    Raises
-    ------
-    KeyError, TypeError, ValueError
-        If attributes are missing or damaged.
-    """
+    """Return the part of the report about a master; KeyError, TypeError or ValueError if attributes are damaged."""
     quality = attributes.get("quality") or {}
     scan, frames = quality.get("master") or {}, quality.get("frames") or {}
     findings = tuple(Finding.from_dict(values) for values in quality.get("findings", []))

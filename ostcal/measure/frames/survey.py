@@ -164,13 +164,7 @@ def pairs_of(n_frames: int) -> NDArray[np.int64]:
 
 
 def merge_blocks(blocks: Sequence[BlockSurvey]) -> SeriesSurvey:
-    """Merge the blocks of a series, in whatever order they come.
-
-    Raises
-    ------
-    ValueError
-        If there is no block, or they are of frames of different shape.
-    """
+    """Merge the blocks of a series, in whatever order they come; ValueError if there is none or shapes differ."""
     if not blocks:
         raise ValueError("a survey needs at least one block of rows")
     if len({(block.shape, block.mean_adu.shape[1]) for block in blocks}) > 1:

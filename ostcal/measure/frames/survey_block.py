@@ -71,11 +71,6 @@ def survey_block(
     pedestal_adu : float
         Level without light, as a dark has it: the light above it is scaled. Scaled with it, flats whose lamp changes
         keep a part of their structure (see `ostcal.measure.camera.photon_transfer.CELL_CONTRAST`).
-
-    Raises
-    ------
-    ValueError
-        If `samples` does not have three axes, no frame, or another width than `shape`.
     """
     if samples.ndim != 3 or 0 in samples.shape or samples.shape[2] != shape[1]:
         raise ValueError(f"samples of shape {samples.shape} are not rows of frames of shape {shape}")
