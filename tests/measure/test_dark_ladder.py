@@ -32,7 +32,7 @@ Planes = NDArray[np.float32]
 def ladder(
     rng: np.random.Generator, shape: tuple[int, int], noise_adu: float = 1.0, exposures_s: list[float] = EXPOSURES
 ) -> tuple[Planes, NDArray[np.float64], NDArray[np.float64]]:
-    """Give masters with noise, and the true offset and rate."""
+    """Return masters with noise, and the true offset and rate."""
     offset, rate = rng.normal(500, 10, shape), rng.exponential(0.1, shape)
     masters = np.stack([offset + rate * t + noise_adu * rng.standard_normal(shape) for t in exposures_s])
     return masters.astype(np.float32), offset, rate
@@ -41,7 +41,7 @@ def ladder(
 def literal_fit(
     levels: NDArray[np.float64], exposures_s: list[float], variances: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-    """Give (offset, rate), their covariance and chi-square per degree of freedom, by the normal equations."""
+    """Return (offset, rate), their covariance and chi-square per degree of freedom, by the normal equations."""
     design = np.stack([np.ones(len(exposures_s)), np.asarray(exposures_s)], axis=1)
     weight = np.diag(1 / variances)
     covariance = np.linalg.inv(design.T @ weight @ design)

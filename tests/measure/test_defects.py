@@ -27,7 +27,7 @@ def marked(scan: MasterScan, bit: Defect) -> NDArray[np.bool_]:
 
 
 def hot_excess_adu(sensor: SensorModel) -> NDArray[np.float32]:
-    """Give by how much hot pixels of a dark are above what they would be."""
+    """Return by how much hot pixels of a dark are above what they would be."""
     exposure = exposure_of(FrameType.DARK, sensor)
     cold = replace(sensor, dark=replace(sensor.dark, hot_fraction=0.0))
     return sensor.expected_adu(exposure) - cold.expected_adu(exposure)

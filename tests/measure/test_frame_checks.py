@@ -76,7 +76,7 @@ def darks(sensor: SensorModel, exposure_s: float, n: int, seed: int = 1, light_e
 
 
 def flats(sensor: SensorModel, levels_adu: Sequence[float], seed: int = 1) -> Stack:
-    """Give flats of 1 s whose pixels of response 1 are so far above the bias."""
+    """Return flats of 1 s whose pixels of response 1 are so far above the bias."""
     rng = np.random.default_rng([seed, len(levels_adu)])
     gain = sensor.gain_e_per_adu
     exposures = [Exposure(exposure_time_s=1, illumination_e_per_s=level * gain) for level in levels_adu]
@@ -84,12 +84,12 @@ def flats(sensor: SensorModel, levels_adu: Sequence[float], seed: int = 1) -> St
 
 
 def lamp(n: int, seed: int = 1, noise: float = 0.003) -> NDArray[np.float64]:
-    """Give the levels of a lamp that scatters by 0.3 %."""
+    """Return the levels of a lamp that scatters by 0.3 %."""
     return 32_000 * (1 + noise * np.random.default_rng([seed, 99]).standard_normal(n))
 
 
 def twilight(sensor: SensorModel, n: int, seed: int) -> Stack:
-    """Give flats of changing level under a sky that has a slope of 2 %, which turns by 3 degrees a frame."""
+    """Return flats of changing level under a sky that has a slope of 2 %, which turns by 3 degrees a frame."""
     rng = np.random.default_rng([seed, 5])
     down, across = np.mgrid[-0.5 : 0.5 : sensor.height * 1j, -0.5 : 0.5 : sensor.width * 1j]
     response, bias, gain = sensor.response(), sensor.bias_adu(), sensor.gain_e_per_adu
@@ -113,12 +113,12 @@ def good_flats() -> Stack:
 
 
 def ramp(stack: Stack) -> NDArray[np.float64]:
-    """Give a slope from 0 to 1 across a frame."""
+    """Return a slope from 0 to 1 across a frame."""
     return np.broadcast_to(np.linspace(0, 1, stack.shape[2]), stack.shape[1:])
 
 
 def spot(stack: Stack, radius: float = 40.0) -> NDArray[np.float64]:
-    """Give a round spot, 1 in its middle."""
+    """Return a round spot, 1 in its middle."""
     down, across = np.indices(stack.shape[1:])
     return np.exp(-((down - 100) ** 2 + (across - 200) ** 2) / (2 * radius**2))
 
@@ -205,7 +205,7 @@ def test_a_slope_of_light_in_one_dark_is_named() -> None:
 def test_even_light_in_one_dark_is_named() -> None:
     stack = good_darks().copy()
     stack[6] += 50
-    assert {("light leak", 6), ("level jump", 6)} <= alarms(findings_of(FrameType.DARK, stack, 20.0))
+    assert alarms(findings_of(FrameType.DARK, stack, 20.0)) == {("light leak", 6), ("level jump", 6)}
 
 
 def test_light_that_grows_is_named_with_the_frame_from_which_on_it_counts() -> None:
@@ -219,7 +219,7 @@ def test_even_light_that_grows_is_named() -> None:
     stack = good_darks()
     growth = 12 * np.arange(len(stack))[:, np.newaxis, np.newaxis]
     found = alarms(findings_of(FrameType.DARK, with_light(stack, growth), 20.0))
-    assert {("light leak", 3), ("drift", 1)} <= found
+    assert found == {("light leak", 3), ("drift", 1)}
 
 
 def test_a_drift_of_the_offset_is_no_light() -> None:
@@ -308,7 +308,7 @@ def test_a_flat_among_darks_is_a_failure_and_named() -> None:
     stack[2] = good_flats()[0]
     findings = findings_of(FrameType.DARK, stack, 20.0)
     assert {("level jump", 2), ("light leak", 2), ("unlike others", 2)} <= alarms(findings)
-    assert {frame for _, frame in alarms(findings)} <= {2, None}
+    assert {frame for _, frame in alarms(findings)} == {2}
     assert worst(findings) is Outcome.FAIL
 
 
@@ -468,7 +468,7 @@ def test_rejected_samples_name_the_frame_that_lost_most() -> None:
 
 @cache
 def real_alarms(folder: Path) -> dict[str, set[tuple[str, str]]]:
-    """Give for each group, by its first frame, the checks that are no pass, each with the name of its file."""
+    """Return for each group, by its first frame, the checks that are no pass, each with the name of its file."""
     sources = gather_inputs([str(folder)], exclude=str(folder / "none")).sources
     alarms_of = {}
     for group in group_frames([source.frame for source in sources.values()], GroupRules()).groups:

@@ -22,7 +22,7 @@ KINDS = [FrameType.BIAS, FrameType.DARK, FrameType.FLAT]
 
 
 def findings_of(master: Master, method_name: str = "sigma_clip") -> dict[str, Finding]:
-    """Give the findings by their word; of several the worst."""
+    """Return the findings by their word; of several the worst."""
     found: dict[str, Finding] = {}
     for finding in check_master(master.scan(), master.facts(method_name)):
         before = found.get(finding.check)

@@ -25,7 +25,7 @@ SMALL = [small(DEMO, 1), small(BAYER, 1), small(QUIET, 1)]
 
 
 def synthetic(shape: tuple[int, int], n_frames: int, seed: int = 1) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Give a master of noise 4 ADU a sample on a level that slopes."""
+    """Return a master of noise 4 ADU a sample on a level that slopes."""
     rng = np.random.default_rng(seed)
     slope = np.linspace(0, 30, shape[0])[:, None] + np.linspace(0, 20, shape[1])
     master = (1000 + slope + rng.normal(0, 4 / np.sqrt(n_frames), shape)).astype(np.float32)

@@ -45,7 +45,7 @@ def survey_of(stack: NDArray[Any], **keys: Any) -> SeriesSurvey:
 
 
 def normal(shape: tuple[int, ...], level: float, sigma: float, seed: int = 1) -> NDArray[np.uint16]:
-    """Give frames with a pattern of their own and noise."""
+    """Return frames with a pattern of their own and noise."""
     rng = np.random.default_rng(seed)
     pattern = rng.normal(level, 3 * sigma, shape[1:])
     return np.clip(np.rint(pattern + rng.normal(0, sigma, shape)), 0, FULL_ADU).astype(np.uint16)

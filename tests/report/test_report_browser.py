@@ -82,7 +82,7 @@ def chromium(folder: Path, url: str, *options: str) -> subprocess.CompletedProce
 
 
 def probe(folder: Path, page: str, width: int, scheme: int) -> dict[str, Any]:
-    """Give what a page tells of itself in a window of a width."""
+    """Return what a page tells of itself in a window of a width."""
     policy = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
     assert policy.search(page)
     (folder / "probed.html").write_text(policy.sub("", page).replace("</body>", PROBE + "</body>"), encoding="utf-8")
@@ -103,7 +103,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @functools.cache
 def long_words() -> str:
-    """Give a page whose names are as long and as hard to break as names get."""
+    """Return a page whose names are as long and as hard to break as names get."""
     word = "master_dark_" + "0123456789" * 12
     master = full_master()
     frames = tuple(replace(row, label=f"darks/{word}.zarr#{row.position}") for row in master.frames)

@@ -33,7 +33,7 @@ QUIET = replace(
 
 
 def small(sensor: SensorModel, seed: int) -> SensorModel:
-    """Give a cut-out of a sensor: a tenth of its pixels, no multiple of a cell."""
+    """Return a cut-out of a sensor: a tenth of its pixels, no multiple of a cell."""
     return replace(sensor, width=410, height=300, seed=seed)
 
 
@@ -127,7 +127,7 @@ class Master:
 
 
 def pair_noise(stack: NDArray[np.uint16]) -> float:
-    """Give the noise of a sample from differences of frames that follow each other; 1 where there is one frame."""
+    """Return the noise of a sample from differences of frames that follow each other; 1 where there is one frame."""
     if len(stack) < 2:
         return 1.0
     difference = stack[1:].astype(np.float64) - stack[:-1]

@@ -51,7 +51,7 @@ class Simulated:
         return f"{self.stem}_{index:03d}.fits"
 
     def with_frame(self, index: int, values: NDArray[Any]) -> Simulated:
-        """Give the series with other values in a frame."""
+        """Return the series with other values in a frame."""
         frames = self.frames.copy()
         frames[index] = np.clip(np.rint(values), 0, 65535)
         return replace(self, frames=frames)
@@ -69,7 +69,7 @@ def dark(
 
 
 def flat(sensor: SensorModel, count: int = 8, seed: int = 1, lamp: Sequence[float] | None = None) -> Simulated:
-    """Give flats of about half of full scale; `lamp` is the light of each frame, 1 the usual one."""
+    """Return flats of about half of full scale; `lamp` is the light of each frame, 1 the usual one."""
     scatter = 1 + 0.003 * np.random.default_rng([seed, 77]).standard_normal(count)
     levels = scatter if lamp is None else np.asarray(lamp)
     brightest_e = min(sensor.full_well_e, (65535 - sensor.bias_level_adu) * sensor.gain_e_per_adu)
@@ -88,7 +88,7 @@ def exposed(sensor: SensorModel, exposures: Sequence[Exposure], seed: int) -> St
 
 
 def clean(sensor: SensorModel, seed: int = 1, count: int = 8) -> list[Simulated]:
-    """Give bias, darks of three exposures and flats without a fault."""
+    """Return bias, darks of three exposures and flats without a fault."""
     darks = [dark(sensor, exposure_s, count, seed) for exposure_s in DARK_EXPOSURES_S]
     return [bias(sensor, count, seed), *darks, flat(sensor, count, seed)]
 
@@ -147,7 +147,7 @@ def newest_report(night: Night) -> dict[str, Any]:
 
 
 def alarms(report: dict[str, Any]) -> set[tuple[str, str]]:
-    """Give what is no pass: kind of the master and check, but for too few frames."""
+    """Return what is no pass: kind of the master and check, but for too few frames."""
     return {
         (master["kind"], finding["check"])
         for master in report["masters"]
@@ -157,12 +157,12 @@ def alarms(report: dict[str, Any]) -> set[tuple[str, str]]:
 
 
 def flagged(report: dict[str, Any]) -> set[tuple[str, str]]:
-    """Give the frames that are named: check and file."""
+    """Return the frames that are named: check and file."""
     return {(one["check"], Path(one["frame"]).name) for one in report["flagged_frames"]}
 
 
 def master_of(report: dict[str, Any], kind: str, exposure_s: float | None = None) -> dict[str, Any]:
-    """Give the only master of a kind and exposure."""
+    """Return the only master of a kind and exposure."""
     (master,) = [
         one
         for one in report["masters"]

@@ -185,7 +185,7 @@ def full_report(masters: tuple[MasterReport, ...] | None = None) -> Report:
 
 
 def noise_picture(width: int, height: int, seed: int = 0) -> Picture:
-    """Give a picture that cannot be compressed: the worst case for the size of a page."""
+    """Return a picture that cannot be compressed: the worst case for the size of a page."""
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width), np.uint8)
     return Picture(pixels=pixels, black=498.2, white=521.7)
 
