@@ -75,7 +75,7 @@ def cool(equipment: Equipment, rules: CoolingRules, *, wait: bool = True) -> Coo
         return CoolingOutcome(reached=False, temperature_c=None, message="cooling, not waited for")
     clock = equipment.clock
     exposer = Exposer(camera, clock, rules.retry)
-    progress = _Progress(began_s=clock.now_s())
+    cooling = _CoolingWait(rules, clock.now_s())
     noticed_s = -math.inf
     while True:
         status = exposer.status()
@@ -85,7 +85,7 @@ def cool(equipment: Equipment, rules: CoolingRules, *, wait: bool = True) -> Coo
             raise DeviceError(
                 f"{camera.info.name}: it does not say its temperature; set cooling.wait_for_cooling to false"
             )
-        end = _end(status, temperature_c, now_s, progress, rules)
+        end = cooling.outcome(status, temperature_c, now_s)
         if end is not None:
             logger.log(logging.INFO if end.reached else logging.WARNING, "%s", end.message)
             return end
@@ -136,44 +136,44 @@ def warm_sensor(equipment: Equipment, rules: WarmingRules | None = None) -> None
     logger.info("the cooler is off after %.0f s", clock.now_s() - began_s)
 
 
-@dataclass
-class _Progress:
-    """State of the wait."""
+class _CoolingWait:
+    """The wait for a stable temperature."""
 
-    began_s: float
-    steady_since_s: float | None = None
-    best_c: float | None = None
-    best_at_s: float = 0.0
+    def __init__(self, rules: CoolingRules, began_s: float) -> None:
+        self._rules = rules
+        self._began_s = began_s
+        self._steady_since_s: float | None = None
+        self._best_c = math.inf
+        """Smallest distance from the target so far."""
+        self._best_at_s = began_s
 
-
-def _end(
-    status: CameraStatus, temperature_c: float, now_s: float, progress: _Progress, rules: CoolingRules
-) -> CoolingOutcome | None:
-    """Return the outcome if the wait is over (stable, stalled or timed out), else ``None``."""
-    elapsed_s = now_s - progress.began_s
-    distance_c = abs(temperature_c - rules.target_c)
-    if distance_c > rules.tolerance_c + 1e-6:
-        progress.steady_since_s = None
-    elif progress.steady_since_s is None:
-        progress.steady_since_s = now_s
-    if progress.best_c is None or distance_c <= progress.best_c - rules.stall_c:
-        progress.best_c, progress.best_at_s = distance_c, now_s
-    is_stalled = (
-        _power_percent(status, default=0.0) >= _FULL_POWER_PERCENT
-        and progress.steady_since_s is None
-        and now_s - progress.best_at_s >= rules.stall_s
-    )
-    where = f"the sensor is at {temperature_c:.1f} C, {distance_c:.1f} C from {rules.target_c:.1f} C"
-    reached = progress.steady_since_s is not None and now_s - progress.steady_since_s >= rules.stable_s
-    if reached:
-        text = f"{where}, steady after {elapsed_s:.0f} s"
-    elif is_stalled:
-        text = f"{where}, and the cooler at full power gets no further; choose a warmer cooling.target_temperature"
-    elif elapsed_s >= rules.timeout_s:
-        text = f"{where} after {elapsed_s:.0f} s (cooling.cooling_timeout); raise it, or choose a warmer target"
-    else:
-        return None
-    return CoolingOutcome(reached=reached, temperature_c=temperature_c, message=text)
+    def outcome(self, status: CameraStatus, temperature_c: float, now_s: float) -> CoolingOutcome | None:
+        """Return the outcome if the wait is over (stable, stalled or timed out), else ``None``."""
+        rules = self._rules
+        elapsed_s = now_s - self._began_s
+        distance_c = abs(temperature_c - rules.target_c)
+        if distance_c > rules.tolerance_c + 1e-6:
+            self._steady_since_s = None
+        elif self._steady_since_s is None:
+            self._steady_since_s = now_s
+        if distance_c <= self._best_c - rules.stall_c:
+            self._best_c, self._best_at_s = distance_c, now_s
+        is_stalled = (
+            _power_percent(status, default=0.0) >= _FULL_POWER_PERCENT
+            and self._steady_since_s is None
+            and now_s - self._best_at_s >= rules.stall_s
+        )
+        where = f"the sensor is at {temperature_c:.1f} C, {distance_c:.1f} C from {rules.target_c:.1f} C"
+        reached = self._steady_since_s is not None and now_s - self._steady_since_s >= rules.stable_s
+        if reached:
+            text = f"{where}, steady after {elapsed_s:.0f} s"
+        elif is_stalled:
+            text = f"{where}, and the cooler at full power gets no further; choose a warmer cooling.target_temperature"
+        elif elapsed_s >= rules.timeout_s:
+            text = f"{where} after {elapsed_s:.0f} s (cooling.cooling_timeout); raise it, or choose a warmer target"
+        else:
+            return None
+        return CoolingOutcome(reached=reached, temperature_c=temperature_c, message=text)
 
 
 def _power_percent(status: CameraStatus, *, default: float) -> float:

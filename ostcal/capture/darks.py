@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from ostcal.capture.budget import SeriesCost, check_room, series_cost
@@ -81,9 +81,19 @@ def flat_exposures(configured_s: float | None, directories: Iterable[Location]) 
     if configured_s is not None:
         return (configured_s,)
     places = list(directories)
-    found = sorted(_existing_flats(places))
+    found: list[float] = []
+    for location in find_series(places):
+        try:
+            found += _flat_exposures_of(record.metadata for record in open_series(location).records)
+        except StorageError as error:
+            logger.warning("%s", error)
+    for path in find_fits(places):
+        try:
+            found += _flat_exposures_of([inspect_fits(path).metadata])
+        except InputError as error:
+            logger.debug("%s", error)
     groups: list[list[float]] = []
-    for exposure_s in found:
+    for exposure_s in sorted(found):
         if not groups or exposure_s - groups[-1][0] > SAME_EXPOSURE * exposure_s:
             groups.append([])
         groups[-1].append(exposure_s)
@@ -196,22 +206,6 @@ def capture_darks(equipment: Equipment, plan: DarkPlan, sink: SeriesSink) -> tup
         if outcome.end is SeriesEnd.STORAGE_FAILED:
             break
     return tuple(outcomes)
-
-
-def _existing_flats(directories: Sequence[Location]) -> list[float]:
-    """Return the exposure of every flat in series and FITS files."""
-    found: list[float] = []
-    for location in find_series(directories):
-        try:
-            found += _flat_exposures_of(record.metadata for record in open_series(location).records)
-        except StorageError as error:
-            logger.warning("%s", error)
-    for path in find_fits(directories):
-        try:
-            found += _flat_exposures_of([inspect_fits(path).metadata])
-        except InputError as error:
-            logger.debug("%s", error)
-    return found
 
 
 def _flat_exposures_of(frames: Iterable[FrameMetadata]) -> list[float]:

@@ -169,7 +169,7 @@ class Exposer:
             self._clock.sleep(max(shortest_s, pause_s))
 
     def _persistently(self, action: Callable[[], _T], what: str, after_failure: Callable[[], None]) -> _T:
-        """Repeat an action until it succeeds or all attempts have failed."""
+        """Repeat an action until it succeeds or all attempts have failed, each time after a pause and a reconnect."""
         attempt = 1
         while True:
             try:
@@ -191,21 +191,17 @@ class Exposer:
                     pause_s,
                 )
             self._clock.sleep(pause_s)
-            self._reconnect()
+            try:
+                self._camera.reconnect()
+                self._camera.abort()
+                if self.set_point_c is not None and self._camera.status().cooler_on is False:
+                    logger.warning(
+                        "the cooler was off after the new connection; it is set to %.1f C again", self.set_point_c
+                    )
+                    self._camera.cool(self.set_point_c)
+            except DeviceError as failure:
+                logger.warning("the camera could not be connected anew: %s", failure)
             attempt += 1
-
-    def _reconnect(self) -> None:
-        """Reconnect, and cool again if the cooler is off afterwards."""
-        try:
-            self._camera.reconnect()
-            self._camera.abort()
-            if self.set_point_c is not None and self._camera.status().cooler_on is False:
-                logger.warning(
-                    "the cooler was off after the new connection; it is set to %.1f C again", self.set_point_c
-                )
-                self._camera.cool(self.set_point_c)
-        except DeviceError as failure:
-            logger.warning("the camera could not be connected anew: %s", failure)
 
 
 class _ImpossibleError(DeviceError):

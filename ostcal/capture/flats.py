@@ -176,27 +176,23 @@ def _filters(equipment: Equipment, rules: FlatRules) -> tuple[str | None, ...]:
     return tuple(dict.fromkeys(rules.filters)) or (equipment.wheel.current(),)
 
 
-def _within_camera(rules: FlatRules, info: CameraInfo) -> FlatRules:
-    """Return the rules limited to the exposures and the full scale of the camera."""
-    shortest_s = max(rules.exposure.min_exposure_s, info.exposure_min_s)
-    longest_s = min(rules.exposure.max_exposure_s, info.exposure_max_s)
-    if shortest_s > longest_s:
-        raise DeviceError(
-            f"{info.name}: it exposes {info.exposure_min_s:g} s to {info.exposure_max_s:g} s, and"
-            f" {rules.exposure.min_exposure_s:g} s to {rules.exposure.max_exposure_s:g} s are wanted; change"
-            " flat_capture.min_exposure and max_exposure"
-        )
-    exposure = replace(rules.exposure, min_exposure_s=shortest_s, max_exposure_s=longest_s, max_adu=info.max_adu)
-    return replace(rules, exposure=exposure)
-
-
 class _FlatWork:
     """Light, trials and series of one run over the filters."""
 
     def __init__(self, equipment: Equipment, settings: CameraSettings, rules: FlatRules, sink: SeriesSink) -> None:
         self._equipment = equipment
         self._settings = settings
-        self._rules = _within_camera(rules, equipment.camera.info)
+        info = equipment.camera.info
+        shortest_s = max(rules.exposure.min_exposure_s, info.exposure_min_s)
+        longest_s = min(rules.exposure.max_exposure_s, info.exposure_max_s)
+        if shortest_s > longest_s:
+            raise DeviceError(
+                f"{info.name}: it exposes {info.exposure_min_s:g} s to {info.exposure_max_s:g} s, and"
+                f" {rules.exposure.min_exposure_s:g} s to {rules.exposure.max_exposure_s:g} s are wanted; change"
+                " flat_capture.min_exposure and max_exposure"
+            )
+        exposure = replace(rules.exposure, min_exposure_s=shortest_s, max_exposure_s=longest_s, max_adu=info.max_adu)
+        self._rules = replace(rules, exposure=exposure)
         self._sink = sink
         self._exposer = Exposer(equipment.camera, equipment.clock, rules.retry)
         self._first_brightness = 0

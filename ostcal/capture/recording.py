@@ -88,7 +88,20 @@ class SeriesRecorder:
         StorageError
             If it cannot be written; then the series does not contain it.
         """
-        writer = self._writer or self._create(taken.result.pixels)
+        if self._writer is None:
+            height, width = taken.result.pixels.shape
+            self._writer = create_series(
+                self._place.location,
+                n_frames=self._plan.n_frames,
+                height=height,
+                width=width,
+                dtype="int32" if self._series.info.max_adu > np.iinfo(np.uint16).max else taken.result.pixels.dtype,
+                frame_type=self._plan.frame_type,
+                compressor=self._series.sink.compressor,
+                rows=self._series.sink.rows,
+                attributes=series_settings(self._plan, self._series.set_point_c),
+            )
+        writer = self._writer
         pixels = _as_stored(taken.result.pixels, writer)
         measured = describe_pixels(pixels, saturation_adu=live.SATURATED_FROM * self._series.info.max_adu)
         verdicts = self._judge(taken, pixels, measured)
@@ -129,21 +142,6 @@ class SeriesRecorder:
                     export_frame(record, series.read_frame(record.index), directory, self._plan.frame_type)
                 except FrameError as error:
                     logger.warning("%s", error)
-
-    def _create(self, pixels: NDArray[Any]) -> SeriesWriter:
-        height, width = pixels.shape
-        self._writer = create_series(
-            self._place.location,
-            n_frames=self._plan.n_frames,
-            height=height,
-            width=width,
-            dtype="int32" if self._series.info.max_adu > np.iinfo(np.uint16).max else pixels.dtype,
-            frame_type=self._plan.frame_type,
-            compressor=self._series.sink.compressor,
-            rows=self._series.sink.rows,
-            attributes=series_settings(self._plan, self._series.set_point_c),
-        )
-        return self._writer
 
     def _metadata(self, taken: TakenFrame) -> FrameMetadata:
         height, width = taken.result.pixels.shape

@@ -64,28 +64,19 @@ def capture_series(
             place = find_place(plan, sink, exposer.shape, exposer.set_point_c)
             return _reported(_untouched(plan, place.location, SeriesEnd.STORAGE_FAILED, error, place.present), watcher)
         place = find_place(plan, sink, exposer.shape, exposer.set_point_c)
+        missing = max(0, plan.n_frames - place.present)
+        for line in (*place.notices, *(place.series.problems if place.series is not None else ())):
+            logger.warning("%s", line)
+        logger.info("%s: %d of %d frames are there, %d to take", place.location, place.present, plan.n_frames, missing)
+        watcher.series_started(plan, place.location, missing)
         series = RecordedSeries(plan=plan, sink=sink, place=place, info=camera.info, set_point_c=exposer.set_point_c)
-        return _reported(_take_missing(series, exposer, watcher, control or _Fixed(plan)), watcher)
-
-
-def _take_missing(
-    series: RecordedSeries, exposer: Exposer, watcher: CaptureWatcher, control: ExposureControl
-) -> SeriesOutcome:
-    """Take the missing frames of a locked series."""
-    place, plan = series.place, series.plan
-    missing = max(0, plan.n_frames - place.present)
-    for line in (*place.notices, *(place.series.problems if place.series is not None else ())):
-        logger.warning("%s", line)
-    logger.info("%s: %d of %d frames are there, %d to take", place.location, place.present, plan.n_frames, missing)
-    watcher.series_started(plan, place.location, missing)
-    try:
-        recorder = SeriesRecorder(series)
-        recorder.export_missing()
-    except StorageError as error:
-        return _untouched(plan, place.location, SeriesEnd.STORAGE_FAILED, error, place.present)
-    run = _Run(series, recorder, exposer, watcher, control)
-    end, reason = run.take(missing)
-    return run.outcome(end, reason)
+        try:
+            recorder = SeriesRecorder(series)
+            recorder.export_missing()
+        except StorageError as error:
+            return _reported(_untouched(plan, place.location, SeriesEnd.STORAGE_FAILED, error, place.present), watcher)
+        run = _Run(series, recorder, exposer, watcher, control or _Fixed(plan))
+        return _reported(run.outcome(*run.take(missing)), watcher)
 
 
 class _Fixed:
