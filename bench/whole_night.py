@@ -107,7 +107,7 @@ def main() -> int:
     prepare = [sys.executable, __file__, "--prepare", f"--work={arguments.work}", f"--frames={night.frames}", size]
     subprocess.run(prepare, check=True)
     try:
-        result = measure(arguments.work, night, arguments.memory_limit_mib)
+        result = measure(arguments.work, night, arguments.memory_limit_mib, is_quick=arguments.quick)
     finally:
         if not arguments.keep:
             shutil.rmtree(arguments.work)
@@ -214,15 +214,15 @@ def maps(task: SeriesTask) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 # ---- measuring ----
 
 
-def measure(work: Path, night: NightSet, memory_limit_mib: int) -> dict[str, Any]:
+def measure(work: Path, night: NightSet, memory_limit_mib: int, *, is_quick: bool) -> dict[str, Any]:
     """Make one dark, all masters, and the one dark again, each with compiled kernels and from a cold cache."""
     single = work / "darks" / f"exp_{SINGLE_S:.3f}s.zarr"
     nowhere = work / "nowhere"
     limit = f"{memory_limit_mib}MiB"
     # kernels are compiled for darks and flats by a run of a small night; series of 20 frames or fewer have others
-    small = NightSet(frames=24, width=200, height=100)
-    make_frames(work / "small", small)
-    make_masters(work, work / "small" / "darks", work / "small" / "flats", limit)
+    if not is_quick:
+        make_frames(work / "small", NightSet(frames=24, width=200, height=100))
+        make_masters(work, work / "small" / "darks", work / "small" / "flats", limit)
     singles = [make_masters(work, single, nowhere, limit)]
     usage = make_masters(work, work / "darks", work / "flats", limit)
     singles.append(make_masters(work, single, nowhere, limit))
@@ -262,7 +262,7 @@ def make_masters(work: Path, darks: Path, flats: Path, limit: str) -> Usage:
     path = work / "config.yaml"
     path.write_text(json.dumps(config, indent=2))  # JSON is YAML
     argv = (sys.executable, "-m", "ostcal.cli", "masters", "--config", str(path), "--no-confirm")
-    environment = {"PYTHONPATH": str(BENCH.parent), "NUMBA_CACHE_DIR": str(work / "numba_cache")}
+    environment = {"PYTHONPATH": str(BENCH.parent)}
     if can_be_cold():
         evict([*files_below(darks), *files_below(flats)])
     usage = run_measured(Command(argv=argv, directory=work / "run", environment=environment), timeout_s=900.0)

@@ -10,7 +10,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -52,7 +51,7 @@ class Case:
     says: str
     """A pattern for the error line; PORT stands for the port."""
     most_s: float = 2.0
-    """Beside the start of the process."""
+    """Beside the start of the process; a command that takes longer is ended and fails its test."""
     alpaca: Mapping[str, Any] = field(default_factory=dict)
     command: str = "darks"
     sections: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -65,7 +64,6 @@ class Ended:
     code: int
     output: str
     errors: str
-    took_s: float
     port: int
     folder: Path
 
@@ -216,10 +214,9 @@ def run_case(case: Case, port: int, folder: Path) -> Ended:
     path = folder / "night.yaml"
     path.write_text(yaml.safe_dump(values), encoding="utf-8")
     command = [sys.executable, "-m", "ostcal", case.command, "--config", str(path), "--no-confirm"]
-    began_s = time.monotonic()
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
-    took_s = time.monotonic() - began_s
-    return Ended(code=done.returncode, output=done.stdout, errors=done.stderr, took_s=took_s, port=port, folder=folder)
+    most_s = case.most_s + PROCESS_S
+    done = subprocess.run(command, capture_output=True, text=True, timeout=most_s, check=False)
+    return Ended(code=done.returncode, output=done.stdout, errors=done.stderr, port=port, folder=folder)
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +235,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Ended]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
-def test_it_is_one_line_with_exit_code_1_in_bounded_time(name: str, ended: dict[str, Ended]) -> None:
+def test_it_is_one_line_with_exit_code_1(name: str, ended: dict[str, Ended]) -> None:
     case, end = CASES[name], ended[name]
     assert end.code == 1, end.errors
     errors = [line for line in end.errors.splitlines() if line.startswith("error: ")]
@@ -247,7 +244,6 @@ def test_it_is_one_line_with_exit_code_1_in_bounded_time(name: str, ended: dict[
     others = [line for line in end.errors.splitlines() if not line.startswith(("error: ", "warning: "))]
     assert "Traceback" not in end.output + end.errors
     assert not any("Error:" in line for line in others), end.errors
-    assert end.took_s < case.most_s + PROCESS_S
 
 
 @pytest.mark.slow
@@ -270,5 +266,4 @@ def test_a_silence_in_the_middle_is_waited_out_and_costs_no_frame(ended: dict[st
     warnings = [line for line in end.errors.splitlines() if line.startswith("warning: an exposure")]
     assert len(warnings) == 1, end.errors
     assert re.search(rf"127\.0\.0\.1:{end.port} .*: downloading the image: no answer in time", warnings[0])
-    assert end.took_s < SILENT_ONCE.most_s + PROCESS_S
     assert len(open_series(end.folder / "darks" / SERIES).records) == WANTED

@@ -252,15 +252,19 @@ def test_damaged_master_stores(made: Path, tmp_path: Path, name: str) -> None:
     masters = Path(shutil.copytree(made, tmp_path / "masters"))
     store = masters / "masters.zarr"
     (bias,) = (path for path in store.iterdir() if path.name.startswith("master_bias"))
+    found = 0
 
     def use() -> None:
+        nonlocal found
         for master in find_masters(str(masters)):
             with contextlib.suppress(OstcalError):
                 master.plane.read_rows(0, 4)
         for place in verify(plan_verification([str(masters)]), 1):
+            found += bool(place.findings)
             assert all("\n" not in line for line in place.findings)
 
     run_mutations(store / name.replace("M", bias.name), f"masters {name}", MUTATIONS // 5, use)
+    assert found >= MUTATIONS // 10
 
 
 def test_damaged_fits_masters(made: Path, tmp_path: Path) -> None:
