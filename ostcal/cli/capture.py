@@ -102,7 +102,7 @@ def flats_command(**options: Any) -> None:
 
 def _run(step: Any, *, config_path: str, no_confirm: bool, wait_for_cooling: bool, debug: bool, log_level: str) -> None:
     outcomes: list[SeriesOutcome] = []
-    with command_console(log_level, debug, go_on=_command_again()) as console:
+    with command_console(log_level, debug, resume_command=_command_again()) as console:
         from ostcal.build.request import Watcher
         from ostcal.workflow import CalibrationWorkflow
 

@@ -172,16 +172,16 @@ def start_log_file(config: Config, prefix: str, debug: bool) -> str:
 
 
 @contextlib.contextmanager
-def command_console(log_level: str, debug: bool, go_on: str = "") -> Iterator[Console]:
+def command_console(log_level: str, debug: bool, resume_command: str = "") -> Iterator[Console]:
     """Run the body of a command: yield the console of its log lines, and end as `errors_to_exit_codes` does."""
     console = open_console(stderr=True)
     start_logging(console, log_level, debug)
-    with errors_to_exit_codes(console, debug, go_on):
+    with errors_to_exit_codes(console, debug, resume_command):
         yield console
 
 
 @contextlib.contextmanager
-def errors_to_exit_codes(console: Console, debug: bool, go_on: str = "") -> Iterator[None]:
+def errors_to_exit_codes(console: Console, debug: bool, resume_command: str = "") -> Iterator[None]:
     """Turn errors raised on purpose into one line and an exit code; the traceback only with ``--debug``.
 
     Inside, SIGTERM ends the command as Ctrl-C does, with its own exit code.
@@ -192,7 +192,7 @@ def errors_to_exit_codes(console: Console, debug: bool, go_on: str = "") -> Iter
         Where the command writes.
     debug : bool
         Whether tracebacks are printed.
-    go_on : str
+    resume_command : str
         The command that continues after an interrupt; empty if the same command may simply be run again.
     """
     with _terminations_interrupt() as termination:
@@ -205,7 +205,7 @@ def errors_to_exit_codes(console: Console, debug: bool, go_on: str = "") -> Iter
             if console.is_terminal and not termination.came:
                 console.print()  # the terminal shows ^C
             what = "ended by SIGTERM" if termination.came else "interrupted"
-            how = f"to continue: {go_on}" if go_on else "run the same command again to continue"
+            how = f"to continue: {resume_command}" if resume_command else "run the same command again to continue"
             logger.error("%s; what is finished is kept; %s", what, how)
             sys.exit(EXIT_TERMINATED if termination.came else EXIT_INTERRUPTED)
 

@@ -91,5 +91,5 @@ def export_command(series: str, directory: str, config_path: str | None, debug: 
         open_config(config_path)
         files = export_series(series, directory)
         for index, decision in sorted(open_series(series).excluded.items()):
-            logger.info("frame %d is among them, though it is excluded from masters: %s", index, decision.why)
+            logger.info("frame %d was exported, although it is excluded from masters: %s", index, decision.why)
         click.echo(f"{len(files)} frames of {series} written to {directory}")

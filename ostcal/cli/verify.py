@@ -60,4 +60,4 @@ def verify_command(places: tuple[str, ...], config_path: str | None, debug: bool
     if n_findings:
         logger.error("%d finding%s", n_findings, "" if n_findings == 1 else "s")
         sys.exit(EXIT_FAILED)
-    logger.info("all is as it was written")
+    logger.info("no problems found")

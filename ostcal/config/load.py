@@ -75,7 +75,7 @@ def load_config(config: Config | Mapping[Any, object] | str | os.PathLike[str] |
         given = read_yaml(source)
     else:
         raise ConfigError(
-            f"configuration: a file, a dict or a loaded configuration is wanted, not {as_written(config)}"
+            f"configuration: it must be a file, a dict or a loaded configuration, not {as_written(config)}"
         )
     loaded, _ = _checked(given, source)
     for warning in loaded.warnings:
@@ -144,7 +144,7 @@ def _checked(given: GivenValues, source: str | None) -> tuple[Config, list[Notic
         if value is None:
             sections[name] = model()
         elif not isinstance(value, Mapping):
-            text = f"{as_written(value)} is not allowed; keys below it are wanted"
+            text = f"{as_written(value)} is not allowed; write keys below it"
             problems.append(given.notice((written[0],), text))
         else:
             try:

@@ -191,7 +191,7 @@ def misplaced_names(given: GivenValues) -> Iterator[Notice]:
         if near is not None:
             yield given.notice((name,), f"ignored, because no section has this name; did you mean {near}?")
         elif name in homes and not isinstance(value, Mapping):
-            yield given.notice((name,), f"ignored, because it stands outside a section; it is a key of {homes[name]}")
+            yield given.notice((name,), f"ignored, because it is outside a section; it is a key of {homes[name]}")
 
 
 def unknown_camera_keys(sections: Mapping[str, Section], given: GivenValues) -> Iterator[Notice]:

@@ -102,7 +102,7 @@ class Capture(KeepsStatus):
 
     def _ready(self) -> tuple[Equipment, CameraSettings]:
         if self._equipment is None or self._settings is None:
-            raise DeviceError("no camera yet: call initialize(open_camera(config)) first")
+            raise DeviceError("no camera is connected; call initialize(open_camera(config)) first")
         return self._equipment, self._settings
 
     def _guarded(self, work: Callable[[], Status]) -> Status:

@@ -345,8 +345,7 @@ def test_a_misspelled_section_is_pointed_out(
 
 def test_a_key_outside_its_section_is_pointed_out(load: Load) -> None:
     assert load("sigma_threshold: 2\n").warnings == (
-        "config.yaml, line 1: sigma_threshold: ignored, because it stands outside a section; it is a key of"
-        " master_frames",
+        "config.yaml, line 1: sigma_threshold: ignored, because it is outside a section; it is a key of master_frames",
     )
 
 
@@ -403,7 +402,7 @@ def test_values_that_are_probably_not_meant_are_pointed_out(load: Load) -> None:
          " it must be above min_exposure, which is 100.0"),
         ("flat_capture:\n  min_exposure: 1\n  max_exposure: 1e0", "line 3: flat_capture.max_exposure: 1e0 is not"
          " allowed; it must be above min_exposure, which is 1.0"),
-        ("compute: [1]", "line 1: compute: [1] is not allowed; keys below it are wanted"),
+        ("compute: [1]", "line 1: compute: [1] is not allowed; write keys below it"),
         ("video: {cooling: yes}", "line 1: video.cooling: yes is not allowed; write keys below it"),
         ("storage: {compressor: !env X}", "line 1: storage.compressor: the tag !env is not understood; write the value"
          " itself"),

@@ -255,7 +255,7 @@ def test_the_export_says_which_frames_are_excluded(night: Night, tmp_path: Path)
     assert ostcal("exclude", series_of(night), "--frame", "3", "--why", "clouds").exit_code == 0
     result = ostcal("export", series_of(night), "--to", tmp_path / "fits")
     assert result.exit_code == 0
-    assert "frame 3 is among them, though it is excluded from masters: clouds" in result.stderr
+    assert "frame 3 was exported, although it is excluded from masters: clouds" in result.stderr
     assert len(list((tmp_path / "fits").glob("*.fits"))) == 7
 
 
