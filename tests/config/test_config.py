@@ -521,7 +521,7 @@ def test_a_file_that_cannot_be_read_is_named(path: str, tmp_path: Path, monkeypa
 
 @pytest.mark.parametrize("config", [[1], 5, b"x", {1, 2}])
 def test_what_is_no_source_of_a_configuration_is_refused(config: Any) -> None:
-    with pytest.raises(ConfigError, match="a file, a dict or a loaded configuration is wanted"):
+    with pytest.raises(ConfigError, match="it must be a file, a dict or a loaded configuration"):
         load_config(config)
 
 
