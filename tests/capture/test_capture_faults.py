@@ -246,7 +246,7 @@ def test_a_cooler_that_misses_its_target_is_seen_in_every_frame(
     case = Case(fault="cooler-miss", says="", time_scale=2000.0)
     with night(case, case.fault) as (observatory, camera):
         camera.cool(-10.0)
-        deadline_s = time.monotonic() + MOST_S
+        deadline_s = time.monotonic() + 30
         while abs((camera.status().ccd_temperature_c or 0.0) + 7.0) > 0.2:
             assert time.monotonic() < deadline_s
             time.sleep(0.002)
