@@ -34,7 +34,7 @@ from ostcal.devices.failures import (
     RefusedError,
     ReplyError,
     check_reply,
-    one_line,
+    device_text,
     parse_reply,
 )
 from ostcal.devices.image_bytes import HEADER, read_image_bytes, read_up_to
@@ -130,7 +130,7 @@ class AlpacaDriver(Driver):
             # Some drivers know their version only once they are connected.
             self.interface_version = self._read_version()
             try:
-                self._name = one_line(str(self.read("Name")), 60)
+                self._name = device_text(str(self.read("Name")), 60)
             except RefusedError:
                 logger.debug("%s does not say its name", self.label)
         except DeviceError:
@@ -249,12 +249,12 @@ class AlpacaDriver(Driver):
                 "(ostcal cameras lists what answers)"
             ) from error
         except OSError as error:
-            text = one_line(str(error)) or type(error).__name__
+            text = device_text(str(error)) or type(error).__name__
             raise DeviceUnreachableError(
                 f"{where}: the connection failed ({text}); check host, port and network"
             ) from error
         except (http.client.HTTPException, ValueError) as error:
-            text = one_line(f"{type(error).__name__}: {error}", 120)
+            text = device_text(f"{type(error).__name__}: {error}", 120)
             raise ReplyError(f"{where}: the answer makes no sense ({text}); is this an Alpaca server?") from error
 
 
@@ -267,7 +267,7 @@ def _checked(status: int, text: bytes) -> dict[str, Any]:
     # INDI's server sends ASCOM errors with HTTP 400.
     if text.lstrip()[:1] == b"{":
         check_reply(parse_reply(text))
-    said = one_line(text.decode("utf-8", errors="replace"), 160)
+    said = device_text(text.decode("utf-8", errors="replace"), 160)
     if 400 <= status < 500:
         raise RefusedError(f"refused with HTTP {status}: {said}")
     raise ReplyError(f"the server failed with HTTP {status}: {said}")

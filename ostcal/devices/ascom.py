@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ostcal.clock import Clock, SystemClock
 from ostcal.devices.adapter import AscomInterfaceCamera
 from ostcal.devices.device_driver import Driver
-from ostcal.devices.failures import RefusedError, ReplyError, one_line
+from ostcal.devices.failures import RefusedError, ReplyError, device_text
 from ostcal.devices.image_bytes import COLUMNS_AT_ONCE, RowMajorImage, check_image_shape, check_rank
 from ostcal.errors import DeviceError
 
@@ -79,7 +79,7 @@ class ComDriver(Driver):
         except self._error_type as error:
             number = _ascom_number(error)
             text = f" (ASCOM error 0x{number:X})" if number is not None else ""
-            raise RefusedError(f"{self.label}: {doing}: {one_line(str(error))}{text}", number=number) from error
+            raise RefusedError(f"{self.label}: {doing}: {device_text(str(error))}{text}", number=number) from error
 
 
 def open_ascom_camera(camera_name: str | None, *, clock: Clock | None = None) -> AscomInterfaceCamera:
@@ -115,7 +115,7 @@ def open_ascom_camera(camera_name: str | None, *, clock: Clock | None = None) ->
         device = client.Dispatch(name)
     except com_error as error:
         raise DeviceError(
-            f"ASCOM driver {camera_name or 'chooser'} does not start: {one_line(str(error))}; is the ASCOM Platform "
+            f"ASCOM driver {camera_name or 'chooser'} does not start: {device_text(str(error))}; is the ASCOM Platform "
             f"installed and video.ascom.camera_name right? Or else {_ADVICE}"
         ) from error
     return AscomInterfaceCamera(ComDriver(name, device, com_error), clock or SystemClock())

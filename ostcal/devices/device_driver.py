@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar
 from numpy.typing import NDArray
 
 from ostcal.clock import Clock
-from ostcal.devices.failures import RefusedError, ReplyError, one_line
+from ostcal.devices.failures import RefusedError, ReplyError, device_text
 from ostcal.errors import DeviceError
 
 logger = logging.getLogger(__name__)
@@ -132,7 +132,7 @@ class Properties:
         self.driver.write(name, value)
 
     def _wrong(self, name: str, value: object, expected: str) -> ReplyError:
-        return ReplyError(f"{self.driver.label}: {name} is {one_line(repr(value), 60)} instead of {expected}")
+        return ReplyError(f"{self.driver.label}: {name} is {device_text(repr(value), 60)} instead of {expected}")
 
 
 class ConnectedDevice(ABC):

@@ -20,7 +20,7 @@ import ifaddr
 
 from ostcal.devices.alpaca_link import AlpacaAddress, server_name
 from ostcal.devices.connection import HttpConnection, Patience
-from ostcal.devices.failures import DeviceUnreachableError, RefusedError, ReplyError, one_line, parse_reply
+from ostcal.devices.failures import DeviceUnreachableError, RefusedError, ReplyError, device_text, parse_reply
 from ostcal.errors import DeviceError
 
 logger = logging.getLogger(__name__)
@@ -174,13 +174,13 @@ def _describe(place: tuple[str, int], timeout_s: float) -> AlpacaServer:
     except DeviceError as error:
         return AlpacaServer(host=host, port=port, name="", devices=(), problem=str(error))
     name = description.get("ServerName", "") if isinstance(description, dict) else ""
-    return AlpacaServer(host=host, port=port, name=one_line(str(name), 80), devices=devices)
+    return AlpacaServer(host=host, port=port, name=device_text(str(name), 80), devices=devices)
 
 
 def _device(item: dict[str, Any]) -> AlpacaDevice:
     number = item.get("DeviceNumber", 0)
     return AlpacaDevice(
-        name=one_line(str(item.get("DeviceName", "")), 80),
+        name=device_text(str(item.get("DeviceName", "")), 80),
         device_type=str(item.get("DeviceType", "")),
         device_id=number if isinstance(number, int) else 0,
         unique_id=str(item.get("UniqueID", "")),
@@ -199,7 +199,7 @@ def _management(host: str, port: int, path: str, timeout_s: float) -> Any:
         raise DeviceUnreachableError(f"{where}: no answer in {timeout_s:g} s; check host, port and network") from error
     except OSError as error:
         raise DeviceUnreachableError(
-            f"{where}: no Alpaca server answers ({one_line(str(error))}); start it, or correct host and port "
+            f"{where}: no Alpaca server answers ({device_text(str(error))}); start it, or correct host and port "
             "(ostcal cameras lists what answers)"
         ) from error
     except http.client.HTTPException as error:

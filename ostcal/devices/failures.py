@@ -66,11 +66,11 @@ class ReplyError(DeviceError):
 def refusal(number: int, text: str) -> RefusedError:
     """Return the error for an ASCOM error number and the device's own text."""
     meaning = ASCOM_ERRORS.get(number, "error of the driver" if 0x500 <= number <= 0xFFF else "not an ASCOM number")
-    said = one_line(text) or "no reason given"
+    said = device_text(text) or "no reason given"
     return RefusedError(f"{said} (ASCOM error 0x{number & 0xFFFFFFFF:X}, {meaning})", number=number)
 
 
-def one_line(text: str, limit: int = 300) -> str:
+def device_text(text: str, limit: int = 300) -> str:
     """Return text of a device on one line, cut to `limit` characters."""
     line = " ".join(text.split())
     return line if len(line) <= limit else line[: limit - 3] + "..."
@@ -81,7 +81,9 @@ def parse_reply(text: bytes) -> dict[str, Any]:
     try:
         reply = json.loads(text.decode("utf-8-sig", errors="replace"), strict=False)
     except (ValueError, RecursionError) as error:
-        raise ReplyError(f"the answer is no JSON but {one_line(repr(text[:60]))}; is this an Alpaca server?") from error
+        raise ReplyError(
+            f"the answer is no JSON but {device_text(repr(text[:60]))}; is this an Alpaca server?"
+        ) from error
     if not isinstance(reply, dict):
         raise ReplyError("the answer is no JSON object; is this an Alpaca server?")
     return reply
@@ -91,6 +93,6 @@ def check_reply(reply: dict[str, Any]) -> None:
     """Raise `RefusedError` if the reply has an error of the device."""
     number = reply.get("ErrorNumber") or 0
     if isinstance(number, bool) or not isinstance(number, int):
-        raise ReplyError(f"the answer has ErrorNumber {one_line(repr(number))}, which is no number")
+        raise ReplyError(f"the answer has ErrorNumber {device_text(repr(number))}, which is no number")
     if number != 0:
         raise refusal(number, str(reply.get("ErrorMessage") or ""))
