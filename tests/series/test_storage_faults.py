@@ -125,7 +125,7 @@ RUNNER = """
     from ostcal.capture.series import capture_series
     from ostcal.cli import main
     import ostcal.cli.calibrate, ostcal.cli.exclude, ostcal.cli.report, ostcal.cli.import_export, ostcal.science.api
-    import ostcal.cli.masters, ostcal.build.run, ostcal.build.api, ostcal.report.making, ostcal.report.writer
+    import ostcal.cli.masters, ostcal.build.run, ostcal.build.api, ostcal.report.making
     import dask.delayed, dask.multiprocessing, dask.threaded
     from ostcal.engine.combine import combine_block
     from ostcal.engine.rejection import SeriesNoise, SigmaClip
