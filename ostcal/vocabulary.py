@@ -13,5 +13,9 @@ FlatScaling = Literal["mean", "median", "none"]
 """The level by which flats are scaled to one another."""
 NormalizationMethod = Literal["mean", "median", "max"]
 """The level of a master flat that becomes 1."""
+OverscanLevel = Literal["median", "mean"]
+"""The level of one line across an overscan."""
+OverscanFit = Literal["none", "mean", "median", "polynomial", "spline"]
+"""What the levels of the lines are fitted with, along the lines."""
 Flavour = Literal["adu", "pixinsight"]
 """Values and names of FITS masters: ADU for all programs, or between 0 and 1 for PixInsight."""
