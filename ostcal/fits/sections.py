@@ -76,7 +76,7 @@ class Amplifier:
 
     @property
     def axis(self) -> Axis:
-        """Return ``rows`` where the overscan stands beside the kept columns, ``columns`` where it stands above or below."""
+        """Return ``rows`` where the overscan stands beside what is kept, ``columns`` where it is above or below."""
         overscan = self.overscan
         beside = overscan is not None and (overscan.right <= self.kept.left or overscan.left >= self.kept.right)
         return "rows" if beside or overscan is None else "columns"

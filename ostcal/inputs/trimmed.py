@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -32,7 +32,7 @@ class TrimmedStack:
     stack: FrameStack
     """Of the frames as the camera has read them out."""
     readout: Readout
-    method: OverscanMethod = OverscanMethod()
+    method: OverscanMethod = field(default_factory=OverscanMethod)
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -88,9 +88,11 @@ def test_columns_at_the_end_are_subtracted_row_by_row() -> None:
 
 def test_a_prescan_at_the_start_and_rows_at_the_top() -> None:
     found = readout(120, 100, BIASSEC="[1:20,1:100]")
-    assert found is not None and found.amplifiers[0].kept == section(20, 120, 0, 100)
+    assert found is not None
+    assert found.amplifiers[0].kept == section(20, 120, 0, 100)
     above = readout(120, 100, BIASSEC="[1:120,91:100]")
-    assert above is not None and above.amplifiers[0].kept == section(0, 120, 0, 90)
+    assert above is not None
+    assert above.amplifiers[0].kept == section(0, 120, 0, 90)
     assert above.amplifiers[0].axis == "columns"
 
 
@@ -111,7 +113,8 @@ def test_lick_counts_columns_and_rows_at_the_end() -> None:
         amplifiers=(Amplifier(kept=section(0, 1024, 0, 1024), overscan=section(1024, 1056, 0, 1024)),)
     )
     rows = readout(1056, 1030, COVER=32, ROVER=6)
-    assert rows is not None and rows.amplifiers[0].kept == section(0, 1024, 0, 1024)
+    assert rows is not None
+    assert rows.amplifiers[0].kept == section(0, 1024, 0, 1024)
 
 
 def test_four_numbers_of_the_qhy600() -> None:
