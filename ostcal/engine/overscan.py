@@ -48,17 +48,19 @@ def line_levels(samples: NDArray[Any], method: OverscanMethod) -> NDArray[np.int
     (..., n_lines) int64
         The nearest whole number of 1/256 ADU, halves to even. A line without finite samples has the level 0.
     """
+    quanta: NDArray[np.int64]
+    n = samples.shape[-1]
     if samples.dtype.kind == "f":
         finite = np.where(np.isfinite(samples), samples, np.nan)
         centre = np.nanmedian(finite, axis=-1) if method.level == "median" else np.nanmean(finite, axis=-1)
-        return np.rint(np.nan_to_num(centre) * QUANTA_PER_ADU).astype(np.int64)
-    n = samples.shape[-1]
-    if method.level == "median":
-        middle = np.sort(samples, axis=-1)
-        return (middle[..., (n - 1) // 2].astype(np.int64) + middle[..., n // 2]) * (QUANTA_PER_ADU // 2)
-    sums = samples.sum(axis=-1, dtype=np.int64)
-    # A quotient in float64 is within 2^-29 of the true one, and no tie of sums over n lies nearer to a half than 1/2n.
-    return np.rint(sums * QUANTA_PER_ADU / n).astype(np.int64)
+        quanta = np.rint(np.nan_to_num(centre) * QUANTA_PER_ADU).astype(np.int64)
+    elif method.level == "median":
+        in_order = np.sort(samples, axis=-1)
+        quanta = (in_order[..., (n - 1) // 2].astype(np.int64) + in_order[..., n // 2]) * (QUANTA_PER_ADU // 2)
+    else:
+        # A quotient of float64 is exact enough: sums over n are no nearer to a half than 1 / 2 n unless they are one.
+        quanta = np.rint(samples.sum(axis=-1, dtype=np.int64) * QUANTA_PER_ADU / n).astype(np.int64)
+    return quanta
 
 
 def fitted_levels(levels: NDArray[np.int64], method: OverscanMethod) -> NDArray[np.int64]:
@@ -97,7 +99,8 @@ def fitted_levels(levels: NDArray[np.int64], method: OverscanMethod) -> NDArray[
     # Relative to the first line, so that rounding does not depend on how high the level is.
     relative = (levels - levels[0]).astype(np.float64)
     coefficients = np.linalg.lstsq(design, relative, rcond=None)[0]
-    return levels[0] + np.rint(design @ coefficients).astype(np.int64)
+    fitted: NDArray[np.int64] = levels[0] + np.rint(design @ coefficients).astype(np.int64)
+    return fitted
 
 
 def _along(n: int) -> NDArray[np.float64]:

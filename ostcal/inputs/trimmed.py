@@ -92,6 +92,7 @@ class TrimmedStack:
         if amplifier.axis == "rows" and self.method.fit == "none":
             samples = self.stack.encoding.decode(rows[:, :, overscan.left : overscan.right])
             return line_levels(samples, self.method)
+        # Stacks of stored frames are values, which the cache compares.
         whole = np.stack([_levels_of_frame(self.stack.select([i]), amplifier, self.method) for i in range(n)])
         start = amplifier.kept.bottom
         return whole[:, bottom - start : top - start] if amplifier.axis == "rows" else whole
