@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Final, Protocol
+from typing import Annotated, Any, Final, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -133,6 +133,25 @@ class RowReader(Protocol):
 
     def read_rows(self, start: int, stop: int, out: NDArray[Any]) -> None:
         """Fill ``out`` of shape ``(n_frames, stop - start, width)`` and the encoding's dtype with raw samples."""
+
+
+@runtime_checkable
+class LevelledReader(RowReader, Protocol):
+    """Reader of frames whose rows have an overscan level each, which is faster subtracted while they are combined."""
+
+    @property
+    def raw_encoding(self) -> SampleEncoding:
+        """How the raw 16-bit samples become ADU before a level is subtracted."""
+
+    @property
+    def raw_columns(self) -> tuple[int, int, int]:
+        """Columns of a raw row, and the first and the end of those that are kept."""
+
+    def read_levelled(self, start: int, stop: int, out: NDArray[Any]) -> NDArray[np.int64]:
+        """Fill ``out`` of shape ``(n_frames, stop - start, raw width)`` with raw samples.
+
+        Return the level of each frame and row, ``(n_frames, stop - start)``, in 1/256 ADU: whole numbers of half ADU.
+        """
 
 
 class FrameStack(Protocol):

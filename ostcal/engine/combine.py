@@ -9,10 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostcal.engine import kernels
-from ostcal.engine.rejection import RejectionMethod, SeriesNoise
+from ostcal.engine.kernels import QUANTA_PER_ADU
+from ostcal.engine.rejection import RejectionMethod, Rule, SeriesNoise
 from ostcal.frames import SampleEncoding
 
 _NO_NOISE = SeriesNoise()
+_QUANTA_PER_HALF_ADU = QUANTA_PER_ADU // 2
+_ZERO_HALF_ADU = -2 * 8192
+"""Half ADU of the word 0: words of half ADU hold samples from -8192 to 24575.5 ADU above their overscan."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,17 +85,18 @@ def combine_block(
     *,
     noise: SeriesNoise = _NO_NOISE,
     correction: Correction | None = None,
+    levels: NDArray[np.int64] | None = None,
     planes: BlockPlanes | None = None,
 ) -> BlockResult:
     """Combine a block of samples pixel by pixel.
 
     `block` has raw samples as `FrameStack.read_rows` delivers them, (n_frames, rows, width) uint16, float32 or float64.
     `noise` is that of the series, for methods whose spread has a floor. A `correction` is applied to every frame before
-    rejection (flats). With `planes`, the result lies there, and `low` and `high` are empty.
+    rejection (flats). `levels`, (n_frames, rows) int64 in 1/256 ADU, is the overscan of the rows of 16-bit samples, which
+    is subtracted before all else; without a correction it must be whole numbers of half ADU. With `planes`, the result lies there, and `low` and `high` are empty.
     """
     n, rows, width = block.shape
     rule = method.resolved(n).rule(noise)
-    samples = np.ascontiguousarray(block).reshape(n, rows * width)
     low, high = (np.empty((rows, width) if planes is None else (0, width), np.float32) for _ in range(2))
     planes = planes or BlockPlanes.empty((rows, width))
     rejected = np.zeros(n, np.int64)
@@ -105,16 +110,26 @@ def combine_block(
     )
     network = kernels.sorting_network(n)
     invalid = 0
-    if encoding.is_integer and correction is None:
-        combine_words = kernels.average_words if rule.is_average else kernels.combine_words
-        combine_words(samples, coding_of(encoding), network, rule, out)
-    elif encoding.is_integer and correction is not None:
+    if encoding.is_integer and correction is not None:
         combine_corrected = kernels.average_corrected if rule.is_average else kernels.combine_corrected
-        how = _corrected(encoding, correction, rows * width)
-        invalid = combine_corrected(samples, how, network, rule, out)
+        at_once = rows if levels is None else 1  # in one call a frame has one level
+        for y in range(0, rows, at_once):
+            how = _corrected(encoding, correction.rows(y, y + at_once), at_once * width)
+            if levels is not None:
+                how = how._replace(level=levels[:, y] / QUANTA_PER_ADU)
+            samples = np.ascontiguousarray(block[:, y : y + at_once]).reshape(n, at_once * width)
+            part = _part(out, slice(y * width, (y + at_once) * width))
+            invalid += int(combine_corrected(samples, how, network, rule, part))
+    elif levels is not None:
+        _combine_in_half_adu(block, encoding, levels // _QUANTA_PER_HALF_ADU, rule, out)
     else:
-        samples = samples if correction is None else corrected(samples, encoding, correction)
-        invalid = kernels.combine_floats(samples, network, rule, out)
+        samples = np.ascontiguousarray(block).reshape(n, rows * width)
+        if encoding.is_integer:
+            combine_words = kernels.average_words if rule.is_average else kernels.combine_words
+            combine_words(samples, coding_of(encoding), network, rule, out)
+        else:
+            samples = samples if correction is None else corrected(samples, encoding, correction)
+            invalid = int(kernels.combine_floats(samples, network, rule, out))
     return BlockResult(
         master=planes.master,
         n_used=planes.n_used,
@@ -122,7 +137,76 @@ def combine_block(
         low=low,
         high=high,
         rejected_per_frame=rejected,
-        invalid=int(invalid),
+        invalid=invalid,
+    )
+
+
+def _part(planes: kernels.Planes, pixels: slice) -> kernels.Planes:
+    """Return views of some pixels; planes that are not asked for stay empty."""
+    return planes._replace(
+        master=planes.master[pixels],
+        n_used=planes.n_used[pixels],
+        std=planes.std[pixels],
+        low=planes.low[pixels],
+        high=planes.high[pixels],
+    )
+
+
+def _combine_in_half_adu(
+    block: NDArray[np.uint16], encoding: SampleEncoding, levels: NDArray[np.int64], rule: Rule, out: kernels.Planes
+) -> None:
+    """Combine words less the level of their row, (n_frames, rows) in half ADU.
+
+    Words of half ADU go through the kernels for words, 2.9 times as fast as floats. The few pixels with a sample beyond
+    them (saturated hot pixels) are combined as floats, each alone: nothing depends on which block a pixel is in.
+    """
+    n, rows, width = block.shape
+    network = kernels.sorting_network(n)
+    doubled = rule._replace(
+        floor_micro_adu=2 * rule.floor_micro_adu,
+        step_micro_adu=2 * rule.step_micro_adu,
+        variance_adu2=4 * rule.variance_adu2,
+        signal_zero_adu=2 * rule.signal_zero_adu,
+        variance_per_adu=2 * rule.variance_per_adu,
+    )
+    words = np.empty(block.shape, np.uint16)
+    beyond = np.empty((rows, width), np.uint16)
+    kernels.half_adu_words(block, coding_of(encoding), levels, _ZERO_HALF_ADU, words, beyond)
+    y, x = np.nonzero(beyond)
+    combine_words = kernels.average_words if doubled.is_average else kernels.combine_words
+    halves = kernels.Coding(swapped=False, flip=np.uint16(0), zero=_ZERO_HALF_ADU)
+    if y.size:  # what is put in their place is combined and counted like one pixel of zeros
+        words[:, y, x] = -_ZERO_HALF_ADU
+        of_zeros = _planes(n, 1)
+        combine_words(np.full((n, 1), -_ZERO_HALF_ADU, np.uint16), halves, network, doubled, of_zeros)
+        out.rejected[:] -= y.size * of_zeros.rejected
+    combine_words(words.reshape(n, rows * width), halves, network, doubled, out)
+    in_adu = (out.master, out.std, out.low, out.high)
+    for plane in in_adu:
+        np.multiply(plane, np.float32(0.5), out=plane)
+    if y.size:
+        values = np.empty((n, 1, y.size), np.float32)
+        for i in range(n):
+            values[i, 0] = encoding.decode(block[i, y, x]) - levels[i, y] / 2
+        alone = _planes(n, y.size)
+        kernels.combine_floats(values.reshape(n, y.size), network, rule, alone)
+        out.rejected[:] += alone.rejected
+        out.n_used.reshape(rows, width)[y, x] = alone.n_used
+        for plane, values_alone in zip(in_adu, (alone.master, alone.std, alone.low, alone.high), strict=True):
+            if plane.size:
+                plane.reshape(rows, width)[y, x] = values_alone
+
+
+def _planes(n_frames: int, size: int) -> kernels.Planes:
+    """Make room for pixels that are combined apart from their block."""
+    master, std, low, high = (np.empty(size, np.float32) for _ in range(4))
+    return kernels.Planes(
+        master=master,
+        n_used=np.empty(size, np.uint16),
+        std=std,
+        low=low,
+        high=high,
+        rejected=np.zeros(n_frames, np.int64),
     )
 
 
@@ -156,4 +240,5 @@ def _corrected(encoding: SampleEncoding, correction: Correction, size: int) -> k
         rate=zeros if rate is None else rate.reshape(-1),
         exposure=correction.exposure_time_s,
         scale=correction.scale,
+        level=np.zeros(correction.scale.size),
     )

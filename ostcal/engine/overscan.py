@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ostcal.engine.kernels.overscan import QUANTA_PER_ADU
+from ostcal.engine.kernels import QUANTA_PER_ADU
 from ostcal.vocabulary import OverscanFit, OverscanLevel
 
 SPLINE_PIECES: Final = 8

@@ -34,7 +34,7 @@ from ostcal.engine.levels import (
 from ostcal.engine.noise import NoiseCells, merge_cells, row_cells
 from ostcal.engine.rejection import RejectionMethod, SeriesNoise
 from ostcal.engine.tiling import Batch, block_rows
-from ostcal.frames import FrameStack
+from ostcal.frames import FrameStack, LevelledReader, RowReader
 from ostcal.vocabulary import FlatScaling, NormalizationMethod
 
 
@@ -342,9 +342,9 @@ def _combine_strip(
     read_s = combine_s = 0.0
     last = time.perf_counter()
     with job.stack.opened(start, stop) as reader:
+        encoding = reader.raw_encoding if isinstance(reader, LevelledReader) else encoding
         for first in range(start, stop, step):
-            block = workspace.block((n, min(first + step, stop) - first, width), encoding.dtype)
-            reader.read_rows(first, first + block.shape[1], block)
+            block, levels = _read_block(reader, first, min(first + step, stop), job.stack)
             read = time.perf_counter()
             read_s += read - last
             # Samples that are floats on the disk are corrected as a copy: one row of it, which stays in the cache.
@@ -358,6 +358,7 @@ def _combine_strip(
                     job.method,
                     noise=noise,
                     correction=None if correction is None else correction.rows(top, bottom),
+                    levels=None if levels is None else levels[:, y : y + at_once],
                     planes=planes.rows(top, bottom),
                 )
                 rejected_per_frame += part.rejected_per_frame
@@ -377,6 +378,21 @@ def _combine_strip(
         write_s=time.perf_counter() - combined,
     )
     return result, checksums
+
+
+def _read_block(
+    reader: RowReader, start: int, stop: int, stack: FrameStack
+) -> tuple[NDArray[Any], NDArray[np.int64] | None]:
+    """Read rows of all frames into the workspace of this thread, with their overscan levels if those are to be used."""
+    n, _, width = stack.shape
+    if not isinstance(reader, LevelledReader):
+        block = workspace.block((n, stop - start, width), stack.encoding.dtype)
+        reader.read_rows(start, stop, block)
+        return block, None
+    raw_width, left, right = reader.raw_columns
+    block = workspace.block((n, stop - start, raw_width), reader.raw_encoding.dtype)
+    levels = reader.read_levelled(start, stop, block)
+    return block[:, :, left:right], levels
 
 
 def normalization_levels(job: MasterJob, strips: list[StripResult]) -> dict[str, float]:

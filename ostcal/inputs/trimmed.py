@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ostcal.engine import kernels
 from ostcal.engine.combine import coding_of
-from ostcal.engine.kernels.overscan import QUANTA_PER_ADU, subtract_column_levels, subtract_row_levels
 from ostcal.engine.overscan import OverscanMethod, fitted_levels, line_levels
 from ostcal.fits.sections import Amplifier, Readout
 from ostcal.frames import FrameStack, RowReader, SampleEncoding
@@ -78,9 +78,9 @@ class TrimmedStack:
             levels = self._levels(block[:, rows], amplifier, bottom, top)
             if not encoding.is_integer:
                 lines = levels[:, :, None] if amplifier.axis == "rows" else levels[:, None, :]
-                np.subtract(source, lines / QUANTA_PER_ADU, out=target)
+                np.subtract(source, lines / kernels.QUANTA_PER_ADU, out=target)
                 continue
-            subtract = subtract_row_levels if amplifier.axis == "rows" else subtract_column_levels
+            subtract = kernels.subtract_row_levels if amplifier.axis == "rows" else kernels.subtract_column_levels
             for samples, frame_levels, corrected in zip(source, levels, target, strict=True):
                 subtract(samples, coding_of(encoding), frame_levels, corrected)
 
@@ -92,7 +92,6 @@ class TrimmedStack:
         if amplifier.axis == "rows" and self.method.fit == "none":
             samples = self.stack.encoding.decode(rows[:, :, overscan.left : overscan.right])
             return line_levels(samples, self.method)
-        # Stacks of stored frames are values, which the cache compares.
         whole = np.stack([_levels_of_frame(self.stack.select([i]), amplifier, self.method) for i in range(n)])
         start = amplifier.kept.bottom
         return whole[:, bottom - start : top - start] if amplifier.axis == "rows" else whole
@@ -102,7 +101,14 @@ class TrimmedStack:
         """Keep files open while block after block is read."""
         runs = list(_raw_rows(self.readout.rows, start, stop))
         with self.stack.opened(runs[0][0], runs[-1][1]) as reader:
-            yield _OpenTrimmed(self, reader)
+            yield _OpenLevelled(self, reader) if self._is_levelled else _OpenTrimmed(self, reader)
+
+    @property
+    def _is_levelled(self) -> bool:
+        """Return whether raw words with a level of half ADU for each row say it all: one amplifier, medians, no fit."""
+        first, *others = self.readout.amplifiers
+        by_halves = first.overscan is not None and self.method.level == "median" and self.method.fit == "none"
+        return by_halves and not others and first.axis == "rows" and self.stack.encoding.is_integer
 
     def select(self, indices: Sequence[int]) -> TrimmedStack:
         """Return the stack of the frames at `indices` alone."""
@@ -124,6 +130,29 @@ class _OpenTrimmed:
         self.stack._read_with(self.reader, start, stop, out)
 
 
+@dataclass(frozen=True)
+class _OpenLevelled(_OpenTrimmed):
+    """A stack whose files are open and whose levels are subtracted by the engine; an `ostcal.frames.LevelledReader`."""
+
+    @property
+    def raw_encoding(self) -> SampleEncoding:
+        """How the raw samples become ADU before a level is subtracted."""
+        return self.stack.stack.encoding
+
+    @property
+    def raw_columns(self) -> tuple[int, int, int]:
+        """Columns of a raw row, and the first and the end of those that are kept."""
+        kept = self.stack.readout.amplifiers[0].kept
+        return self.stack.stack.shape[2], kept.left, kept.right
+
+    def read_levelled(self, start: int, stop: int, out: NDArray[Any]) -> NDArray[np.int64]:
+        """Fill ``out`` with raw rows, (n_frames, stop - start, raw width); return their levels in 1/256 ADU."""
+        (amplifier,) = self.stack.readout.amplifiers
+        first = amplifier.kept.bottom + start
+        self.reader.read_rows(first, first + stop - start, out)
+        return self.stack._levels(out, amplifier, first, first + stop - start)
+
+
 def _raw_rows(runs: Sequence[tuple[int, int]], start: int, stop: int) -> Iterator[tuple[int, int]]:
     """Yield the raw rows of kept rows `start` to `stop`, run by run."""
     before = 0
@@ -140,8 +169,11 @@ def _kept_before(runs: Sequence[tuple[int, int]], column: int) -> int:
 
 
 @lru_cache(maxsize=_FRAMES_KEPT)
-def _levels_of_frame(frame: FrameStack, amplifier: Amplifier, method: OverscanMethod) -> NDArray[np.int32]:
-    """Measure and fit the levels of all lines of one frame beside the kept part of an amplifier, in 1/256 ADU."""
+def _levels_of_frame(frame: Any, amplifier: Amplifier, method: OverscanMethod) -> NDArray[np.int32]:
+    """Measure and fit the levels of all lines of one frame beside the kept part of an amplifier, in 1/256 ADU.
+
+    Stacks of stored frames are values, which the cache compares.
+    """
     overscan, kept = amplifier.overscan, amplifier.kept
     if overscan is None:
         raise TypeError("an amplifier without overscan has no levels")

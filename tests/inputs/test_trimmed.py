@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ostcal.engine.overscan import OverscanMethod, fitted_levels, line_levels
 from ostcal.fits.sections import Amplifier, Readout, Section
+from ostcal.frames import LevelledReader, SampleEncoding
 from ostcal.inputs.trimmed import TrimmedStack
 from support.memory_stack import NATIVE, MemoryStack
 
@@ -147,10 +148,33 @@ def test_strips_do_not_matter_for_a_fit(fit: Any) -> None:
 def test_float_frames_are_corrected_in_float64(tmp_path: Path) -> None:
     frames = np.random.default_rng(6).normal(1000, 5, (2, 8, 12)).astype(np.float32)
     frames[0, 3, 2] = np.nan
-    from ostcal.frames import SampleEncoding
-
     stack = TrimmedStack(MemoryStack(frames, SampleEncoding(dtype="float32")), right_of(8, 4, 8))
     image = read(stack)
     assert image.dtype == np.float64
     expected = frames[:, :, :8] - np.median(frames[:, :, 8:].astype(np.float64), axis=2)[:, :, None]
     np.testing.assert_allclose(image, expected, atol=1 / 256)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_the_engine_gets_raw_words_and_levels_that_say_the_same(flip: bool) -> None:
+    frames = np.random.default_rng(7).integers(0, 65536, (3, 12, 20), np.uint16)
+    encoding = SampleEncoding(dtype="uint16", byte_swapped=True, sign_flipped=True) if flip else NATIVE
+    stored = (frames ^ 0x8000).byteswap() if flip else frames
+    kept, overscan = section(3, 15, 2, 11), section(15, 20, 0, 12)
+    stack = TrimmedStack(
+        MemoryStack(stored, encoding), Readout(amplifiers=(Amplifier(kept=kept, overscan=overscan),))
+    )
+    with stack.opened(4, 9) as reader:
+        assert isinstance(reader, LevelledReader)
+        raw_width, left, right = reader.raw_columns
+        block = np.empty((3, 5, raw_width), np.uint16)
+        levels = reader.read_levelled(4, 9, block)
+        plain = reader.raw_encoding.decode(block[:, :, left:right]) - levels[:, :, None] / 256
+    np.testing.assert_array_equal(plain, read(stack)[:, 4:9])
+
+
+@pytest.mark.parametrize("method", [OverscanMethod(level="mean"), OverscanMethod(fit="mean")])
+def test_levels_that_are_no_halves_are_subtracted_while_reading(method: OverscanMethod) -> None:
+    frames = np.random.default_rng(7).integers(0, 65536, (3, 12, 20), np.uint16)
+    with TrimmedStack(MemoryStack(frames, NATIVE), right_of(16, 4, 12), method).opened(0, 12) as reader:
+        assert not isinstance(reader, LevelledReader)

@@ -32,11 +32,18 @@ valid       finite samples
 from ostcal.engine.kernels.averages import average_corrected, average_words
 from ostcal.engine.kernels.floats import combine_corrected, combine_floats
 from ostcal.engine.kernels.network import TILE, sorting_network
+from ostcal.engine.kernels.overscan import (
+    QUANTA_PER_ADU,
+    half_adu_words,
+    subtract_column_levels,
+    subtract_row_levels,
+)
 from ostcal.engine.kernels.runs import Planes
 from ostcal.engine.kernels.samples import Coding, Corrected, correct_words, sum_words
 from ostcal.engine.kernels.words import combine_words
 
 __all__ = [
+    "QUANTA_PER_ADU",
     "TILE",
     "Coding",
     "Corrected",
@@ -47,6 +54,9 @@ __all__ = [
     "combine_floats",
     "combine_words",
     "correct_words",
+    "half_adu_words",
     "sorting_network",
+    "subtract_column_levels",
+    "subtract_row_levels",
     "sum_words",
 ]

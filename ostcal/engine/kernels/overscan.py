@@ -1,4 +1,4 @@
-"""Subtract the overscan level of each row from raw 16-bit words: whole numbers of 1/256 ADU, exact in float32."""
+"""Subtract overscan levels from raw 16-bit words, exactly: as float32 in steps of 1/256 ADU, as words in half ADU."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostcal.compiling import door
-from ostcal.engine.kernels.load import Coding, decoded
+from ostcal.engine.kernels.samples import Coding, decoded
 
 QUANTA_PER_ADU = 256
 """A 16-bit sample less a level in steps of 1/256 ADU has at most 24 bits, which is what a float32 holds."""
@@ -37,3 +37,37 @@ def subtract_column_levels(
         for x in range(row.size):
             value: Any = (np.int64(decoded(row[x], coding)) + np.int64(coding.zero)) * QUANTA_PER_ADU - levels[x]
             target[x] = np.float32(np.float64(value) / QUANTA_PER_ADU)
+
+
+@door
+def half_adu_words(
+    block: NDArray[np.uint16],
+    coding: Coding,
+    levels: NDArray[np.int64],
+    zero: int,
+    out: NDArray[np.uint16],
+    beyond: NDArray[np.uint16],
+) -> None:
+    """Write raw words less the level of their row as words of half ADU, of which 0 stands for `zero`.
+
+    Parameters
+    ----------
+    block : (n_frames, rows, columns) uint16
+    coding : Coding
+    levels : (n_frames, rows) int64
+        In half ADU.
+    zero : int
+        In half ADU.
+    out : (n_frames, rows, columns) uint16
+    beyond : (rows, columns) uint16
+        Becomes other than 0 for pixels of which a sample is no such word.
+    """
+    beyond[:] = 0
+    for i in range(block.shape[0]):
+        for y in range(block.shape[1]):
+            row, target, marks = block[i, y], out[i, y], beyond[y]
+            shift = np.int32(2 * coding.zero - levels[i, y] - zero)
+            for x in range(row.size):
+                value = np.int32(np.int32(2 * np.int32(decoded(row[x], coding))) + shift)
+                target[x] = np.uint16(value)
+                marks[x] |= np.uint16(value >> 16)

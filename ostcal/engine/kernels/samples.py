@@ -28,7 +28,7 @@ class Coding(NamedTuple):
 
 
 class Corrected(NamedTuple):
-    """How raw words become the corrected floats ``(adu - offset - rate * exposure) * scale``."""
+    """How raw words become the corrected floats ``(adu - level - offset - rate * exposure) * scale``."""
 
     coding: Coding
     offset: NDArray[np.float32]
@@ -39,6 +39,8 @@ class Corrected(NamedTuple):
     """Exposure in s, (n_frames,) float64."""
     scale: NDArray[np.float64]
     """(n_frames,) float64."""
+    level: NDArray[np.float64]
+    """Overscan of each frame in ADU, (n_frames,) float64."""
 
 
 @kernel
@@ -114,7 +116,7 @@ def correct_words(block: NDArray[np.uint16], how: Corrected, out: NDArray[np.flo
         row = block[i]
         target = out[i]
         for x in range(size):
-            value = np.float64(np.int64(decoded(row[x], coding)) + coding.zero)
+            value = np.float64(decoded(row[x], coding)) + (coding.zero - how.level[i])
             dark = np.float64(offset[x]) + np.float64(rate[x]) * exposure[i]
             target[x] = np.float32((value - dark) * scale[i])
 
@@ -198,10 +200,10 @@ def correct_tile(
         if i == 0 or exposure[i] != exposure[i - 1]:
             for x in range(TILE):
                 dark[x] = np.float64(offset[x]) + np.float64(rate[x]) * exposure[i]
-        row, out, factor = source[i, at : at + TILE], plain[i], how.scale[i]
-        for x in range(TILE):  # 32 bits hold the value, and become floats quickly
-            value = np.int32(np.int32(decoded(row[x], coding)) + coding.zero)
-            out[x] = np.float32((np.float64(value) - dark[x]) * factor)
+        row, out, factor, zero = source[i, at : at + TILE], plain[i], how.scale[i], coding.zero - how.level[i]
+        for x in range(TILE):  # 32 bits become floats quickly
+            value = np.float64(np.int32(decoded(row[x], coding))) + zero
+            out[x] = np.float32((value - dark[x]) * factor)
         if tile.size > 0:  # while the row is in the cache
             n_finite += order_floats(out, tile[i])
     return n_finite
