@@ -66,8 +66,13 @@ def half_adu_words(
     for i in range(block.shape[0]):
         for y in range(block.shape[1]):
             row, target, marks = block[i, y], out[i, y], beyond[y]
-            shift = np.int32(2 * coding.zero - levels[i, y] - zero)
+            # 2 word - origin is 2 (word - base) + odd, for which 16 bits are enough where `lowest` words hold it.
+            origin = levels[i, y] + zero - 2 * coding.zero
+            base = (origin + 1) >> 1
+            lowest = max(base, 0)
+            span = np.uint16(max(min(base + 32_767, 65_535) - lowest, 0))
+            odd, below, start = np.uint16(origin & 1), np.uint16(lowest), np.uint16(base)
             for x in range(row.size):
-                value = np.int32(np.int32(2 * np.int32(decoded(row[x], coding))) + shift)
-                target[x] = np.uint16(value)
-                marks[x] |= np.uint16(value >> 16)
+                word = decoded(row[x], coding)
+                target[x] = np.uint16(np.uint16(np.uint16(word - start) << np.uint16(1)) | odd)
+                marks[x] |= np.uint16(np.uint16(word - below) > span)
