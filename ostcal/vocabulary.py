@@ -15,6 +15,8 @@ NormalizationMethod = Literal["mean", "median", "max"]
 """The level of a master flat that becomes 1."""
 OverscanLevel = Literal["median", "mean"]
 """The level of one line across an overscan."""
+OverscanAxis = Literal["rows", "columns"]
+"""A level for each row, or for each column."""
 OverscanFit = Literal["none", "mean", "median", "polynomial", "spline"]
 """What the levels of the lines are fitted with, along the lines."""
 Flavour = Literal["adu", "pixinsight"]

@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from ostcal.build.request import BuildRequest, PublishRules, QualityRules
 from ostcal.config import Config, digest
 from ostcal.engine.execution import ClusterClass, Execution, TlsFiles, default_workers
+from ostcal.engine.overscan import OverscanMethod
 from ostcal.engine.rejection import METHODS, RejectionMethod
+from ostcal.errors import ConfigError
+from ostcal.fits.sections import OverscanRule
 from ostcal.inputs.grouping import GroupRules
 from ostcal.measure.limits import DefectLimits, FrameLimits, MasterLimits
 from ostcal.places.object_requests import ObjectOptions
@@ -41,6 +44,7 @@ def request_of(config: Config, *, bias: bool, darks: bool, flats: bool) -> Build
             temperature_tolerance_c=m.temperature_tolerance,
             per_session=m.per_session,
         ),
+        overscan=overscan_of(config),
         exposure_tolerance=m.calibration_tolerance,
         use_masters_on_disk=m.auto_load_masters,
         only_changed=m.only_changed,
@@ -58,6 +62,27 @@ def request_of(config: Config, *, bias: bool, darks: bool, flats: bool) -> Build
         memory_limit_bytes=compute.memory_limit,
         strip_rows=config.storage.rows,
         execution=execution_of(config, output_dir, input_dirs),
+    )
+
+
+def overscan_of(config: Config) -> OverscanRule:
+    """Return how overscan is subtracted and trimmed.
+
+    Raises
+    ------
+    ConfigError
+        If sections are to be taken from the configuration and there are none.
+    """
+    o = config.master_frames.overscan
+    has_sections = o.section is not None or o.trim is not None
+    if o.source == "given" and not has_sections:
+        raise ConfigError("master_frames.overscan.source is given: set section or trim too, such as \"[1025:1056,:]\"")
+    return OverscanRule(
+        source="given" if has_sections and o.source != "none" else o.source,
+        section=o.section or "",
+        trim=o.trim or "",
+        axis=o.axis,
+        method=OverscanMethod(level=o.level, fit=o.fit, degree=o.degree),
     )
 
 

@@ -20,6 +20,7 @@ from ostcal.engine.levels import DarkModel, SteppedReader
 from ostcal.engine.rejection import RejectionMethod, SigmaClip
 from ostcal.errors import InputError
 from ostcal.frames import FrameStack, FrameType
+from ostcal.fits.sections import readout_status
 from ostcal.inputs.gather import Source, input_digest, stack_of
 from ostcal.inputs.group_names import master_names
 from ostcal.inputs.grouping import Group
@@ -114,10 +115,11 @@ class MasterPlan:
     @property
     def calibration_status(self) -> str:
         """Letters of CALSTAT: what was subtracted; a dark holds the bias too."""
+        done = readout_status(self.members[0].readout)
         if self.dark is not None:
-            return "B" if self.dark.choice.kind == "bias" else "BD"
+            return done + ("B" if self.dark.choice.kind == "bias" else "BD")
         key = self.group.key
-        return "BD" if key.dark_subtracted else "B" if key.bias_subtracted else ""
+        return done + ("BD" if key.dark_subtracted else "B" if key.bias_subtracted else "")
 
     def without(self, labels: Mapping[str, str]) -> MasterPlan:
         """Return the plan without some frames, and without a recipe: the next run tries with all of them again."""

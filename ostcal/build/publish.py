@@ -309,6 +309,7 @@ def _provenance(
         verdict=verdict,
         camera=prepared.camera.properties if prepared.camera is not None else None,
         recipe=plan.recipe,
+        readout=plan.members[0].readout,
         saturation_adu=plan.stack.encoding.full_scale_adu,
     )
 

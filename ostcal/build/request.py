@@ -9,6 +9,7 @@ from functools import cached_property
 from ostcal.engine.execution import Execution
 from ostcal.engine.graph import Progress
 from ostcal.engine.rejection import RejectionMethod
+from ostcal.fits.sections import OverscanRule
 from ostcal.frames import FrameType
 from ostcal.inputs.grouping import Group, GroupRules
 from ostcal.library.find import store_location
@@ -55,6 +56,7 @@ class BuildRequest:
     flat_scaling: FlatScaling = "mean"
     bayer_normalization: bool = True
     rules: GroupRules = field(default_factory=GroupRules)
+    overscan: OverscanRule = field(default_factory=OverscanRule)
     exposure_tolerance: float = 0.1
     use_masters_on_disk: bool = True
     only_changed: bool = True

@@ -110,7 +110,9 @@ def gather_frames(request: BuildRequest, scratch: str, left_out: list[str]) -> d
 
     `left_out` gets a line for everything that cannot be used, also where the search ends in an error.
     """
-    inputs = gather_inputs(request.input_dirs, exclude=request.output_dir, verify=request.verify)
+    inputs = gather_inputs(
+        request.input_dirs, exclude=request.output_dir, verify=request.verify, overscan=request.overscan
+    )
     left_out += inputs.left_out
     sources = unpacked(inputs.sources, scratch, left_out, inputs.excluded)
     if request.verify:

@@ -60,7 +60,7 @@ class WorkKey:
             versions = [version_of(file) for file in files]
         except OSError:
             return cls(frames=None)
-        labels = [(source.frame.label, source.fingerprint) for source in members]
+        labels = [(source.frame.label, source.identity) for source in members]
         return cls(frames=tuple((*label, *found) for label, found in zip(labels, versions, strict=True)))
 
     def recipe(self, decided: dict[str, Any]) -> str:

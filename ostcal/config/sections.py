@@ -129,6 +129,24 @@ class _CombiningSection(Section):
     rejection_method: RejectionName = key("sigma_clip", "How outliers among the samples of a pixel are rejected.")
 
 
+class OverscanSection(Section):
+    """Overscan of the frames; a word alone (overscan: auto) is its source."""
+
+    source: Literal["auto", "none", "given"] = key(
+        "auto",
+        "auto takes sections from the headers (BIASSEC, TRIMSEC, COVER and others), none keeps whole images, given"
+        " takes the sections below.",
+    )
+    section: ImageSection | None = key(None, "The overscan of every frame, where source is given.")
+    trim: ImageSection | None = key(None, "What is kept of every frame; null is what the overscan leaves.")
+    axis: OverscanAxis | None = key(
+        None, "A level for each of the rows or the columns; null is as the overscan lies beside or above the image."
+    )
+    level: OverscanLevel = key("median", "Level of the overscan in one line.")
+    fit: OverscanFit = key("none", "What is fitted to the levels along the lines; none subtracts each as it is.")
+    degree: PolynomialDegree = key(1, "Degree of the polynomial that is fitted.")
+
+
 if TYPE_CHECKING:
     _WithMethodKeys = _CombiningSection
 else:
@@ -169,6 +187,7 @@ class MasterFramesSection(_WithMethodKeys):
     temperature_tolerance: NotNegative = key(
         2.0, "Largest difference of sensor temperatures within a group, and between a master and a frame.", "degrees C"
     )
+    overscan: Annotated[OverscanSection, BeforeValidator(word_is_source)] = OverscanSection()
     per_session: Switch = key(False, "Make separate masters for each night.")
     extensions: Switch = key(
         False, "Add the extensions UNCERT (uncertainty), NUSED (samples used) and DQ (bits of defects) to the masters."

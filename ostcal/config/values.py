@@ -228,6 +228,16 @@ ReadoutMode = Annotated[
     BeforeValidator(_setting),
     Allowed("a whole number of at least 0, a name, or null"),
 ]
+ImageSection = Annotated[
+    str,
+    BeforeValidator(_text),
+    Strict(),
+    Field(pattern=r"^\s*\[?\s*(\d+\s*:\s*\d+|[*:])\s*,\s*(\d+\s*:\s*\d+|[*:])\s*\]?\s*$"),
+    Allowed('a section as FITS writes it, columns first, from 1 (in quotes), such as "[1025:1056,:]"'),
+]
+PolynomialDegree = Annotated[
+    int, BeforeValidator(_number), Strict(), Field(ge=1, le=20), Allowed("a whole number from 1 to 20")
+]
 Binning = Annotated[
     tuple[Annotated[int, Strict(), Field(ge=1, le=64)], Annotated[int, Strict(), Field(ge=1, le=64)]],
     BeforeValidator(_binning),
@@ -297,6 +307,11 @@ class OpenSection(Section):
     def extras(self) -> dict[str, object]:
         """The keys that are not ours; values from a file are text as written."""
         return {name: to_plain(value) for name, value in (self.model_extra or {}).items()}
+
+
+def word_is_source(value: object) -> object:
+    """Replace a word (``auto``) by a group with that word as its ``source``, and an empty group by its defaults."""
+    return {"source": value} if isinstance(value, str) else empty_is_default(value)
 
 
 def empty_is_default(value: object) -> object:

@@ -25,6 +25,7 @@ from ostcal.errors import FrameError
 from ostcal.fits.cards import Header, card_keyword, image_cards, structural_cards
 from ostcal.fits.hdus import Unit, check_one_frame, read_units
 from ostcal.fits.headers import metadata_from_header
+from ostcal.fits.sections import Readout
 from ostcal.fits.layout import ImageLayout, decode_samples, layout_from_header, whole_number
 from ostcal.frames import FrameMetadata, RowReader, SampleEncoding, read_adu
 from ostcal.places.durable import os_reason
@@ -82,6 +83,8 @@ class FitsFrame(FitsPixels):
     hdu_index: int
     packed: Literal["none", "gzip", "fz"]
     """``none`` where samples can be read in place; else `ostcal.fits.unpack.unpack` comes first."""
+    readout: Readout | None = None
+    """Overscan to subtract and what to keep of a science frame; its metadata are those of what is kept."""
 
 
 # ---- finding ----

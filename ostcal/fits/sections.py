@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final, Literal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal
 
 from ostcal.errors import FrameError
-from ostcal.fits.cards import Header
+from ostcal.engine.overscan import OverscanMethod
+from ostcal.fits.cards import CardValue, Header, image_cards
+from ostcal.vocabulary import OverscanAxis
 
-Axis = Literal["rows", "columns"]
 
 _NOTHING: Final = frozenset({"", "NONE", "N/A", "NA", "UNKNOWN", "UNDEFINED", "NULL", "NAN", "0", "-"})
 """Texts of a section card that say that there is no section."""
@@ -73,10 +74,13 @@ class Amplifier:
 
     kept: Section
     overscan: Section | None = None
+    given_axis: OverscanAxis | None = None
 
     @property
-    def axis(self) -> Axis:
+    def axis(self) -> OverscanAxis:
         """Return ``rows`` where the overscan stands beside what is kept, ``columns`` where it is above or below."""
+        if self.given_axis is not None:
+            return self.given_axis
         overscan = self.overscan
         beside = overscan is not None and (overscan.right <= self.kept.left or overscan.left >= self.kept.right)
         return "rows" if beside or overscan is None else "columns"
@@ -87,6 +91,17 @@ class Readout:
     """What is kept of an image, and which overscan is subtracted from which part."""
 
     amplifiers: tuple[Amplifier, ...]
+    method: OverscanMethod = field(default_factory=OverscanMethod)
+
+    @property
+    def width(self) -> int:
+        """Kept columns."""
+        return sum(stop - start for start, stop in self.columns)
+
+    @property
+    def height(self) -> int:
+        """Kept rows."""
+        return sum(stop - start for start, stop in self.rows)
 
     @property
     def columns(self) -> tuple[tuple[int, int], ...]:
@@ -177,6 +192,98 @@ def readout_from_header(header: Header, *, width: int, height: int, path: str) -
     return None if is_plain else readout
 
 
+@dataclass(frozen=True, kw_only=True)
+class OverscanRule:
+    """What the configuration says of overscan.
+
+    Attributes
+    ----------
+    source : {"auto", "none", "given"}
+        Take sections from the headers, keep whole images, or take `section` and `trim`.
+    section, trim : str
+        Overscan, and what is kept, as FITS writes sections; without `trim` what the overscan leaves.
+    axis : {"rows", "columns"}, optional
+        A level for each row or for each column; ``None`` is as the overscan lies.
+    method : OverscanMethod
+    """
+
+    source: Literal["auto", "none", "given"] = "auto"
+    section: str = ""
+    trim: str = ""
+    axis: OverscanAxis | None = None
+    method: OverscanMethod = field(default_factory=OverscanMethod)
+
+    def readout_of(self, header: Header, *, width: int, height: int, path: str) -> Readout | None:
+        """Return what is done to a frame; ``None`` keeps it whole.
+
+        Raises
+        ------
+        FrameError
+            If a section of its header or of the configuration does not fit it.
+        """
+        if self.source == "none":
+            return None
+        if self.source == "auto":
+            readout = readout_from_header(header, width=width, height=height, path=path)
+            return None if readout is None else replace(readout, method=self.method)
+        size: dict[str, Any] = {"width": width, "height": height, "path": path}
+        overscan = parse_section(self.section, name="master_frames.overscan.section", **size)
+        kept = parse_section(self.trim, name="master_frames.overscan.trim", **size)
+        whole = Section(left=0, right=width, bottom=0, top=height)
+        if overscan is None and kept is None:
+            return None
+        if kept is None:
+            kept = whole if overscan is None else _rest(whole, overscan, path)
+        amplifier = Amplifier(kept=kept, overscan=overscan, given_axis=self.axis if overscan is not None else None)
+        given = Readout(amplifiers=(amplifier,), method=self.method)
+        check_readout(given, path)
+        return given
+
+
+def readout_status(readout: Readout | None) -> str:
+    """Return the letters of CALSTAT for what was done: O overscan, T trim."""
+    if readout is None:
+        return ""
+    return "OT" if any(amplifier.overscan is not None for amplifier in readout.amplifiers) else "T"
+
+
+def readout_cards(readout: Readout, header: Header) -> list[tuple[str, CardValue, str]]:
+    """Return the cards that say what was subtracted and trimmed, as IRAF and ccdproc read them.
+
+    `header` is that of the untrimmed frame, or an empty one: reference pixels and Bayer offsets move with the first
+    pixel that is kept.
+    """
+    left, bottom = readout.columns[0][0], readout.rows[0][0]
+    lines = "row" if readout.amplifiers[0].axis == "rows" else "column"
+    method = readout.method
+    fit = f"polynomial {method.degree}" if method.fit == "polynomial" else method.fit
+    strips = " ".join(a.overscan.text() for a in readout.amplifiers if a.overscan is not None)
+    cards: list[tuple[str, CardValue, str]] = []
+    if strips:
+        cards.append(("OVERSCAN", f"Overscan {strips}, {method.level} of each {lines}, fit {fit}", ""))
+    cards.append(("TRIM", f"Trimmed to {' '.join(a.kept.text() for a in readout.amplifiers)}", ""))
+    for axis, start in ((1, left), (2, bottom)):
+        cards += [
+            (f"LTM{axis}_{axis}", header.number(f"LTM{axis}_{axis}") or 1.0, "pixels of the raw image in one"),
+            (f"LTV{axis}", (header.number(f"LTV{axis}") or 0.0) - start, "origin of the raw image"),
+        ]
+        reference = header.number(f"CRPIX{axis}")
+        if reference is not None:
+            cards.append((f"CRPIX{axis}", reference - start, "reference pixel, trimmed"))
+    for keyword, start in (("XBAYROFF", left), ("YBAYROFF", bottom)):
+        if header.text("BAYERPAT") is not None and start % 2:
+            cards.append((keyword, int(header.number(keyword) or 0) + start, "offset of BAYERPAT, trimmed"))
+    return cards
+
+
+def without_sections(cards: Sequence[str]) -> list[str]:
+    """Return the cards of a raw frame without those of sections that a trimmed image no longer has."""
+    gone = {*_OVERSCAN, *_KEPT, *_N_COLUMNS, *_N_ROWS}
+    gone |= {f"{name}{end}" for name in ("BIASSEC", "TRIMSEC", "DATASEC") for end in _AMPLIFIERS}
+    gone |= {f"{name}{end}" for name in ("BSEC", "TSEC", "DSEC") for end in _ARCON}
+    return image_cards(cards, without=gone)
+
+
 def was_corrected(header: Header) -> bool:
     """Return whether a program says that it has subtracted the overscan or trimmed the frame."""
     calibrated = (header.text("CALSTAT") or "").upper()
@@ -218,9 +325,7 @@ def check_readout(readout: Readout, path: str) -> None:
                 f"{amplifier.kept.text()}; {_ADVICE}"
             )
     kept = sum(a.kept.width * a.kept.height for a in readout.amplifiers)
-    n_columns = sum(stop - start for start, stop in readout.columns)
-    n_rows = sum(stop - start for start, stop in readout.rows)
-    if kept != n_columns * n_rows:
+    if kept != readout.width * readout.height:
         raise FrameError(f"{path}: the sections of its amplifiers make no rectangle; {_ADVICE}")
 
 

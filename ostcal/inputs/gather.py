@@ -13,12 +13,15 @@ from itertools import groupby
 import numpy as np
 
 from ostcal.errors import FrameError, InputError, NoFramesError, OstcalError, UnreachableError
+from ostcal.fits.cards import Header
 from ostcal.fits.headers import camera_id_from_names
 from ostcal.fits.read import FITS_ENDINGS, FitsFrame, FitsStack, find_fits, fingerprint, inspect_fits
+from ostcal.fits.sections import OverscanRule, Readout
 from ostcal.fits.tiles import TileReader
 from ostcal.fits.unpack import unpack
 from ostcal.frames import FrameStack, read_adu
 from ostcal.inputs.grouping import Frame
+from ostcal.inputs.trimmed import TrimmedStack, trimmed_metadata
 from ostcal.places.paths import exists, is_below, is_dir, make_directory, normalized
 from ostcal.series.concatenated import ConcatenatedStack
 from ostcal.series.reader import Series, find_series, open_series
@@ -45,6 +48,13 @@ class Source:
     """Whether checksums are compared while the frame is read."""
     has_chunk_checksums: bool = True
     """Whether there are any for single strips: not in series of the first version of the format."""
+    readout: Readout | None = None
+    """What is subtracted and trimmed while it is read; the fingerprint is that of the untrimmed frame."""
+
+    @property
+    def identity(self) -> str:
+        """What decides the samples that are read."""
+        return self.fingerprint if self.readout is None else f"{self.fingerprint} {self.readout}"
 
     def stack(self) -> FrameStack:
         """Return the stack of this frame alone."""
@@ -79,15 +89,21 @@ class Inputs:
     """Frames of series that the user decided to leave out; their copies in other places are left out too."""
 
 
+WHOLE_FRAMES = OverscanRule(source="none")
 SET_FOLDERS = "set dark_capture.output_dir and flat_capture.output_dir"
 
 
 def gather_inputs(
-    directories: Sequence[str], *, exclude: str, advice: str = SET_FOLDERS, verify: bool = True
+    directories: Sequence[str],
+    *,
+    exclude: str,
+    advice: str = SET_FOLDERS,
+    verify: bool = True,
+    overscan: OverscanRule = WHOLE_FRAMES,
 ) -> Inputs:
     """Find all frames below `directories` except in the directory `exclude` (the masters).
 
-    With `verify` the checksums of frames in series are compared whenever their samples are read.
+    Frames are trimmed as `overscan` says. With `verify` the checksums of frames in series are compared whenever their samples are read.
 
     Raises
     ------
@@ -106,12 +122,14 @@ def gather_inputs(
         try:
             fits = inspect_fits(path)
             mark = fingerprint(fits) if fits.packed == "none" else ""
+            source = Source(frame=Frame(label=path, metadata=fits.metadata), fingerprint=mark, fits=fits)
+            source = _trimmed(source, Header(fits.cards), overscan)
         except InputError as error:
             left_out.append(str(error))
             logger.debug("%s: traceback", path, exc_info=True)
             continue
         if not (is_shared and fits.metadata.is_master and is_below(path, exclude)):
-            sources.append(Source(frame=Frame(label=path, metadata=fits.metadata), fingerprint=mark, fits=fits))
+            sources.append(source)
     locations = [location for location in find_series(existing) if is_shared or not is_below(location, exclude)]
     for location in locations:
         try:
@@ -123,7 +141,7 @@ def gather_inputs(
             logger.debug("%s: traceback", location, exc_info=True)
             continue
         left_out.extend(series.problems)
-        for source in _sources_of(series, verify=verify):
+        for source in _sources_of(series, overscan, left_out, verify=verify):
             (excluded if source.index in series.excluded else sources).append(source)
     if not files and not locations:
         raise NoFramesError(
@@ -144,8 +162,19 @@ def described(directory: str) -> str:
     return directory if is_dir(directory) else f"{directory} (does not exist)"
 
 
-def _sources_of(series: Series, *, verify: bool) -> list[Source]:
-    """List the frames of a series, excluded ones too, which are logged.
+def _trimmed(source: Source, header: Header, overscan: OverscanRule) -> Source:
+    """Return a source with what is subtracted and trimmed; masters stay as they are."""
+    metadata = source.frame.metadata
+    if metadata.is_master:
+        return source
+    readout = overscan.readout_of(header, width=metadata.width, height=metadata.height, path=source.frame.label)
+    if readout is None:
+        return source
+    return replace(source, frame=replace(source.frame, metadata=trimmed_metadata(metadata, readout)), readout=readout)
+
+
+def _sources_of(series: Series, overscan: OverscanRule, left_out: list[str], *, verify: bool) -> list[Source]:
+    """List the frames of a series, excluded ones too, which are logged; name those that cannot be trimmed.
 
     Frames that name no camera or detector have the one that their directory names.
     """
@@ -166,16 +195,18 @@ def _sources_of(series: Series, *, verify: bool) -> list[Source]:
         metadata = record.metadata
         if metadata.settings.camera_id is None:
             metadata = replace(metadata, settings=replace(metadata.settings, camera_id=camera_id))
-        sources.append(
-            Source(
-                frame=Frame(label=f"{series.location}#{record.index}", metadata=metadata),
-                fingerprint=record.pixels.fingerprint,
-                series=series.location,
-                index=record.index,
-                verify=verify,
-                has_chunk_checksums=series.has_chunk_checksums,
-            )
+        source = Source(
+            frame=Frame(label=f"{series.location}#{record.index}", metadata=metadata),
+            fingerprint=record.pixels.fingerprint,
+            series=series.location,
+            index=record.index,
+            verify=verify,
+            has_chunk_checksums=series.has_chunk_checksums,
         )
+        try:
+            sources.append(_trimmed(source, Header(record.header), overscan))
+        except FrameError as error:
+            left_out.append(str(error))
     return sources
 
 
@@ -240,18 +271,19 @@ def _without_copies(sources: list[Source], left_out: list[str], excluded: Sequen
 def stack_of(sources: Sequence[Source]) -> FrameStack:
     """Return one stack of frames that may lie in files and in several series, in the order of `sources`."""
     parts: list[FrameStack] = []
-    for (series, _), members in groupby(sources, lambda source: (source.series, source.fits is None)):
+    for (series, _, readout), members in groupby(sources, lambda s: (s.series, s.fits is None, s.readout)):
         run = list(members)
         fits = tuple(source.fits for source in run if source.fits is not None)
         indices = tuple(source.index for source in run)
-        parts.append(FitsStack(fits) if fits else ZarrStack(series, indices, run[0].verify))
+        part: FrameStack = FitsStack(fits) if fits else ZarrStack(series, indices, run[0].verify)
+        parts.append(part if readout is None else TrimmedStack(part, readout))
     return parts[0] if len(parts) == 1 else ConcatenatedStack(tuple(parts))
 
 
 def input_digest(sources: Sequence[Source]) -> str:
     """Return the SHA-256 over what identifies the frames, whatever their order."""
     lines = sorted(
-        f"{source.fingerprint}|{source.frame.metadata.date_obs}|{os.path.basename(source.frame.label)}"
+        f"{source.identity}|{source.frame.metadata.date_obs}|{os.path.basename(source.frame.label)}"
         for source in sources
     )
     return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()

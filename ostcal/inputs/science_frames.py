@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from ostcal.errors import FrameError, StorageError
 from ostcal.fits.cards import Header
 from ostcal.fits.read import FITS_ENDINGS, FitsFrame, find_fits, inspect_fits
+from ostcal.fits.sections import OverscanRule
 from ostcal.frames import FrameType
+from ostcal.inputs.trimmed import trimmed_frame
 from ostcal.places.paths import is_dir, is_file, is_remote, is_taken, joined, parent_of, real
 
 ENDING = "_cal.fits"
@@ -25,7 +27,7 @@ _NUMBERS = {
 
 
 def science_frames(
-    paths: Sequence[str | os.PathLike[str]], output_dir: str
+    paths: Sequence[str | os.PathLike[str]], output_dir: str, overscan: OverscanRule
 ) -> tuple[list[FitsFrame], list[str], list[str]]:
     """Find and inspect science frames; return them, warnings, and an error line for each that cannot be used.
 
@@ -38,7 +40,7 @@ def science_frames(
     skipped: list[str] = []
     for path, was_named in _found_files(paths, output_dir, errors):
         try:
-            frame = inspect_fits(path)
+            frame = trimmed_frame(inspect_fits(path), overscan)
         except FrameError as error:
             errors.append(str(error))
             continue

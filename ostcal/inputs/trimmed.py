@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 from ostcal.engine import kernels
 from ostcal.engine.combine import coding_of
 from ostcal.engine.overscan import OverscanMethod, fitted_levels, line_levels
-from ostcal.fits.sections import Amplifier, Readout
-from ostcal.frames import FrameStack, RowReader, SampleEncoding
+from ostcal.fits.cards import Header
+from ostcal.fits.read import FitsFrame, FitsStack
+from ostcal.fits.sections import Amplifier, OverscanRule, Readout
+from ostcal.frames import FrameMetadata, FrameStack, RowReader, SampleEncoding, read_adu
 
 _ROWS_AT_ONCE = 256
+_ROWS_FOR_LEVEL = 64
 _FRAMES_KEPT = 1024
 """Frames of which the levels of all lines are kept in a process: 38 KB each at 9,600 lines."""
 
@@ -32,14 +35,11 @@ class TrimmedStack:
     stack: FrameStack
     """Of the frames as the camera has read them out."""
     readout: Readout
-    method: OverscanMethod = field(default_factory=OverscanMethod)
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """``(n_frames, height, width)`` of what is kept."""
-        height = sum(stop - start for start, stop in self.readout.rows)
-        width = sum(stop - start for start, stop in self.readout.columns)
-        return self.stack.shape[0], height, width
+        return self.stack.shape[0], self.readout.height, self.readout.width
 
     @property
     def encoding(self) -> SampleEncoding:
@@ -89,10 +89,10 @@ class TrimmedStack:
         overscan, n = amplifier.overscan, self.stack.shape[0]
         if overscan is None:
             return np.zeros((n, top - bottom), np.int64)
-        if amplifier.axis == "rows" and self.method.fit == "none":
+        if amplifier.axis == "rows" and self.readout.method.fit == "none":
             samples = self.stack.encoding.decode(rows[:, :, overscan.left : overscan.right])
-            return line_levels(samples, self.method)
-        whole = np.stack([_levels_of_frame(self.stack.select([i]), amplifier, self.method) for i in range(n)])
+            return line_levels(samples, self.readout.method)
+        whole = np.stack([_levels_of_frame(self.stack.select([i]), amplifier, self.readout.method) for i in range(n)])
         start = amplifier.kept.bottom
         return whole[:, bottom - start : top - start] if amplifier.axis == "rows" else whole
 
@@ -107,12 +107,12 @@ class TrimmedStack:
     def _is_levelled(self) -> bool:
         """Return whether raw words with a level of half ADU for each row say it all: one amplifier, medians, no fit."""
         first, *others = self.readout.amplifiers
-        by_halves = first.overscan is not None and self.method.level == "median" and self.method.fit == "none"
+        by_halves = first.overscan is not None and self.readout.method.level == "median" and self.readout.method.fit == "none"
         return by_halves and not others and first.axis == "rows" and self.stack.encoding.is_integer
 
     def select(self, indices: Sequence[int]) -> TrimmedStack:
         """Return the stack of the frames at `indices` alone."""
-        return TrimmedStack(self.stack.select(indices), self.readout, self.method)
+        return TrimmedStack(self.stack.select(indices), self.readout)
 
     def recorded_mean_adu(self, position: int) -> None:
         """Return nothing: what was recorded is the mean of the untrimmed frame."""
@@ -151,6 +151,61 @@ class _OpenLevelled(_OpenTrimmed):
         first = amplifier.kept.bottom + start
         self.reader.read_rows(first, first + stop - start, out)
         return self.stack._levels(out, amplifier, first, first + stop - start)
+
+
+def trimmed_metadata(metadata: FrameMetadata, readout: Readout) -> FrameMetadata:
+    """Return what a frame is when it is trimmed: its size, and its Bayer pattern at the first pixel that is kept."""
+    pattern = metadata.bayer_pattern
+    if pattern is not None and readout.columns[0][0] % 2:
+        pattern = pattern[1] + pattern[0] + pattern[3] + pattern[2]
+    if pattern is not None and readout.rows[0][0] % 2:
+        pattern = pattern[2:] + pattern[:2]
+    return replace(metadata, width=readout.width, height=readout.height, bayer_pattern=pattern)
+
+
+def trimmed_frame(frame: FitsFrame, rule: OverscanRule) -> FitsFrame:
+    """Return a science frame with its readout, and metadata of what is kept; masters stay as they are.
+
+    Raises
+    ------
+    FrameError
+        If a section does not fit the frame.
+    """
+    if frame.metadata.is_master:
+        return frame
+    readout = rule.readout_of(Header(frame.cards), width=frame.width, height=frame.height, path=frame.source)
+    if readout is None:
+        return frame
+    return replace(frame, metadata=trimmed_metadata(frame.metadata, readout), readout=readout)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrimmedPlane:
+    """The kept part of a science frame without its overscan; implements `ostcal.engine.levels.PlaneReader`."""
+
+    frame: FitsFrame
+    readout: Readout
+
+    @property
+    def stack(self) -> TrimmedStack:
+        """The frame as a stack of one."""
+        return TrimmedStack(FitsStack((self.frame,)), self.readout)
+
+    def read_rows(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Return rows ``start`` to ``stop`` in ADU, (stop - start, width) float32."""
+        return read_adu(self.stack, start, stop)[0].astype(np.float32, copy=False)
+
+
+def overscan_level_adu(stack: FrameStack, readout: Readout) -> float:
+    """Return the highest overscan level of the first frame, of some of its lines: what saturation falls by, in ADU."""
+    levels = [0.0]
+    for amplifier in readout.amplifiers:
+        if amplifier.overscan is not None:
+            overscan = amplifier.overscan
+            step = max(1, overscan.height // _ROWS_FOR_LEVEL)
+            rows = [read_adu(stack.select([0]), y, y + 1)[0] for y in range(overscan.bottom, overscan.top, step)]
+            levels.append(float(np.median(np.concatenate(rows)[:, overscan.left : overscan.right])))
+    return max(levels)
 
 
 def _raw_rows(runs: Sequence[tuple[int, int]], start: int, stop: int) -> Iterator[tuple[int, int]]:

@@ -15,7 +15,8 @@ from datetime import UTC, datetime, timedelta
 from ostcal._version import __version__
 from ostcal.engine.rejection import RejectionMethod
 from ostcal.engine.tasks import JobResult
-from ostcal.fits.cards import CardValue
+from ostcal.fits.cards import CardValue, Header
+from ostcal.fits.sections import Readout, readout_cards
 from ostcal.frames import FrameType
 from ostcal.inputs.grouping import Group
 from ostcal.measure.camera.measured import CameraProperties, Measured
@@ -56,6 +57,8 @@ class Provenance:
     """As measured on the frames of the run."""
     recipe: str = ""
     """SHA-256 over all that decides the master: a later run with the same one need not make it."""
+    readout: Readout | None = None
+    """Overscan that was subtracted and what was kept of the frames."""
     saturation_adu: float | None = None
     """Highest value that a 16-bit sample can hold; the sensor may saturate below it."""
 
@@ -74,7 +77,8 @@ def master_cards(group: Group, result: JobResult, provenance: Provenance) -> lis
         ("NCOMBINE", n, "frames combined"),
         ("STACKCNT", n, "frames combined"),
         (_COUNT_CARDS[provenance.frame_type], n, "frames combined"),
-        ("CALSTAT", provenance.calibration_status, "subtracted: B bias, D dark"),
+        ("CALSTAT", provenance.calibration_status, "subtracted: B bias, D dark, O overscan; T trimmed"),
+        *(readout_cards(provenance.readout, Header(())) if provenance.readout is not None else []),
         *_time_cards(group, provenance),
         *_camera_cards(group, provenance.camera),
         *_data_cards(result, provenance),

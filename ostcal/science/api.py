@@ -266,7 +266,7 @@ class CalibrationApplier(KeepsStatus):
             raise InputError("calibration is disabled: master_frames.enable_calibration is false; set it to true")
         output_dir = location_for(self.config, output_dir)
         paths = [location_for(self.config, os.fspath(path)) for path in paths]
-        frames, warnings, errors = science_frames(paths, output_dir)
+        frames, warnings, errors = science_frames(paths, output_dir, overscan_of(self.config))
         targets = output_files(frames, output_dir, options.overwrite)
         matcher = self._matcher(options)
         tasks: list[FrameTask] = []

@@ -13,13 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostcal._version import __version__
+from ostcal.engine.levels import PlaneReader
 from ostcal.engine.calibrate_rows import BYTES_PER_PIXEL, ROUNDING_VARIANCE_ADU2, Calibration, FrameNoise, Repair, Term
 from ostcal.errors import InputError
 from ostcal.fits.cards import Header
 from ostcal.fits.read import FitsFrame
+from ostcal.fits.sections import readout_cards, readout_status, without_sections
 from ostcal.fits.unpack import unpack
 from ostcal.fits.write import PARTIAL_FITS, ImagePlane, write_fits
 from ostcal.frames import FrameType
+from ostcal.inputs.trimmed import TrimmedPlane, overscan_level_adu
 from ostcal.library.find import FitsPlane
 from ostcal.library.master_header import Card
 from ostcal.measure.masters.defects import Defect
@@ -64,7 +67,8 @@ class FrameTask:
     def rows(self) -> int:
         """Height of the strips that the frame is calibrated in: whole chunks of its stored masters."""
         chunk_rows = max((master.chunk_rows for master in self.masters.all), default=1)
-        return min(rows_of_strip(self.fits.width, chunk_rows), self.fits.height)
+        metadata = self.fits.metadata
+        return min(rows_of_strip(metadata.width, chunk_rows), metadata.height)
 
     @property
     def n_bytes(self) -> int:
@@ -121,10 +125,14 @@ def _calibrate(task: FrameTask, fits: FitsFrame) -> CalibratedFrame:
     masters, options, header = task.masters, task.options, Header(fits.cards)
     noise, noise_history = _noise(masters, fits, header) if options.uncertainty else (None, [])
     saturation_adu = options.saturation_adu or saturation_of(fits, header)
+    science: PlaneReader = FitsPlane(fits=fits)
+    if fits.readout is not None:
+        science = TrimmedPlane(frame=fits, readout=fits.readout)
+        saturation_adu -= overscan_level_adu(science.stack.stack, fits.readout)
     calibration = Calibration(
-        science=FitsPlane(fits=fits),
-        height=fits.height,
-        width=fits.width,
+        science=science,
+        height=fits.metadata.height,
+        width=fits.metadata.width,
         dark=_dark_terms(masters),
         flat=masters.flat.term() if masters.flat is not None else None,
         flags=tuple(master.flags for master in masters.used if master.flags is not None),
@@ -135,14 +143,16 @@ def _calibrate(task: FrameTask, fits: FitsFrame) -> CalibratedFrame:
         else None,
     )
     status = masters.chosen.calibration_status(bias_subtracted=fits.metadata.bias_subtracted)
+    status = readout_status(fits.readout) + status
     cards: list[Card] = [
         ("BUNIT", "adu", "unit of the pixel values"),
-        ("CALSTAT", status, "done: B bias, D dark, F flat"),
+        ("CALSTAT", status, "done: B bias, D dark, F flat, O overscan, T trim"),
         ("SATURATE", saturation_adu, "[adu] saturated pixels have at least this"),
         ("CALPROG", f"ostcal {__version__}", "program that calibrated this frame"),
+        *(readout_cards(fits.readout, header) if fits.readout is not None else []),
         *_master_cards(masters),
     ]
-    size: dict[str, Any] = {"height": fits.height, "width": fits.width}
+    size: dict[str, Any] = {"height": fits.metadata.height, "width": fits.metadata.width}
     planes = [ImagePlane(dtype="float32", cards=cards, read_rows=calibration.values, **size)]
     if options.uncertainty:
         own: list[Card] = [("BUNIT", "adu", "standard deviation"), ("UTYPE", "StdDevUncertainty", "")]
@@ -157,7 +167,7 @@ def _calibrate(task: FrameTask, fits: FitsFrame) -> CalibratedFrame:
     write_fits(
         task.target,
         planes,
-        kept_cards=fits.cards,
+        kept_cards=fits.cards if fits.readout is None else without_sections(fits.cards),
         history=[*_history(masters, calibration), *noise_history],
         rows_per_write=task.rows,
         overwrite=options.overwrite,
