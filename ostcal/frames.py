@@ -182,6 +182,9 @@ class FrameStack(Protocol):
     def select(self, indices: Sequence[int]) -> FrameStack:
         """Return the stack of only the frames at `indices`."""
 
+    def __hash__(self) -> int:
+        """Return the same for stacks of the same stored frames."""
+
     def recorded_mean_adu(self, position: int) -> float | None:
         """Return the exact mean of a frame's samples if it was recorded when they were stored."""
 

@@ -9,7 +9,6 @@ from ostcal.config import Config, digest
 from ostcal.engine.execution import ClusterClass, Execution, TlsFiles, default_workers
 from ostcal.engine.overscan import OverscanMethod
 from ostcal.engine.rejection import METHODS, RejectionMethod
-from ostcal.errors import ConfigError
 from ostcal.fits.sections import OverscanRule
 from ostcal.inputs.grouping import GroupRules
 from ostcal.measure.limits import DefectLimits, FrameLimits, MasterLimits
@@ -66,17 +65,9 @@ def request_of(config: Config, *, bias: bool, darks: bool, flats: bool) -> Build
 
 
 def overscan_of(config: Config) -> OverscanRule:
-    """Return how overscan is subtracted and trimmed.
-
-    Raises
-    ------
-    ConfigError
-        If sections are to be taken from the configuration and there are none.
-    """
+    """Return how overscan is subtracted and trimmed."""
     o = config.master_frames.overscan
     has_sections = o.section is not None or o.trim is not None
-    if o.source == "given" and not has_sections:
-        raise ConfigError("master_frames.overscan.source is given: set section or trim too, such as \"[1025:1056,:]\"")
     return OverscanRule(
         source="given" if has_sections and o.source != "none" else o.source,
         section=o.section or "",

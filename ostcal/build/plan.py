@@ -19,8 +19,8 @@ from ostcal.build.stored_strips import StoreSink, WorkKey
 from ostcal.engine.levels import DarkModel, SteppedReader
 from ostcal.engine.rejection import RejectionMethod, SigmaClip
 from ostcal.errors import InputError
-from ostcal.frames import FrameStack, FrameType
 from ostcal.fits.sections import readout_status
+from ostcal.frames import FrameStack, FrameType
 from ostcal.inputs.gather import Source, input_digest, stack_of
 from ostcal.inputs.group_names import master_names
 from ostcal.inputs.grouping import Group

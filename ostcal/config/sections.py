@@ -23,9 +23,11 @@ from ostcal.config.values import (
     Directory,
     Endpoint,
     Factors,
+    ImageSection,
     MemorySize,
     NotNegative,
     OpenSection,
+    PolynomialDegree,
     Port,
     Positive,
     ReadoutMode,
@@ -41,6 +43,7 @@ from ostcal.config.values import (
     empty_is_default,
     key,
     type_of,
+    word_is_source,
 )
 from ostcal.engine.rejection import METHOD_KEYS, METHODS
 from ostcal.vocabulary import (
@@ -49,6 +52,9 @@ from ostcal.vocabulary import (
     FlatScaling,
     Flavour,
     NormalizationMethod,
+    OverscanAxis,
+    OverscanFit,
+    OverscanLevel,
     Scheduler,
 )
 
@@ -132,19 +138,27 @@ class _CombiningSection(Section):
 class OverscanSection(Section):
     """Overscan of the frames; a word alone (overscan: auto) is its source."""
 
+    section: ImageSection | None = key(None, "The overscan of every frame.")
+    trim: ImageSection | None = key(None, "What is kept of every frame; null is what the overscan leaves.")
     source: Literal["auto", "none", "given"] = key(
         "auto",
-        "auto takes sections from the headers (BIASSEC, TRIMSEC, COVER and others), none keeps whole images, given"
-        " takes the sections below.",
+        "auto takes section and trim, or else sections from the headers (BIASSEC, TRIMSEC, COVER and others), none"
+        " keeps whole images, given takes section and trim.",
     )
-    section: ImageSection | None = key(None, "The overscan of every frame, where source is given.")
-    trim: ImageSection | None = key(None, "What is kept of every frame; null is what the overscan leaves.")
     axis: OverscanAxis | None = key(
         None, "A level for each of the rows or the columns; null is as the overscan lies beside or above the image."
     )
     level: OverscanLevel = key("median", "Level of the overscan in one line.")
     fit: OverscanFit = key("none", "What is fitted to the levels along the lines; none subtracts each as it is.")
     degree: PolynomialDegree = key(1, "Degree of the polynomial that is fitted.")
+
+    @field_validator("source")
+    @classmethod
+    def _has_sections(cls, value: str, info: ValidationInfo) -> str:
+        """Refuse sections that are to be given and are not."""
+        if value == "given" and info.data.get("section") is None and info.data.get("trim") is None:
+            raise PydanticCustomError("sections", "it needs section or trim, such as \"[1025:1056,:]\"")
+        return value
 
 
 if TYPE_CHECKING:

@@ -92,8 +92,9 @@ def combine_block(
 
     `block` has raw samples as `FrameStack.read_rows` delivers them, (n_frames, rows, width) uint16, float32 or float64.
     `noise` is that of the series, for methods whose spread has a floor. A `correction` is applied to every frame before
-    rejection (flats). `levels`, (n_frames, rows) int64 in 1/256 ADU, is the overscan of the rows of 16-bit samples, which
-    is subtracted before all else; without a correction it must be whole numbers of half ADU. With `planes`, the result lies there, and `low` and `high` are empty.
+    rejection (flats). `levels`, (n_frames, rows) int64 in 1/256 ADU, is the overscan of the rows of 16-bit samples; it
+    is subtracted before all else, and without a correction must be whole numbers of half ADU. With `planes`, the result
+    lies there, and `low` and `high` are empty.
     """
     n, rows, width = block.shape
     rule = method.resolved(n).rule(noise)

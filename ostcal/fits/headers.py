@@ -227,7 +227,9 @@ def _longitude_deg(header: Header) -> float | None:
 def _calibrations_applied(header: Header) -> set[str]:
     """Return which of B(ias), D(ark), F(lat) a header calls applied: in CALSTAT, IRAF's cards, or HISTORY."""
     status = (header.text(*dialects.CALIBRATION_STATUS) or "").upper()
-    if re.fullmatch(r"[BDFMOT\W_]*", status):  # letters such as OTBDF (O: overscan, T: trim, M: a master), else words such as BIAS, DARK
+    if re.fullmatch(
+        r"[BDFMOT\W_]*", status
+    ):  # letters such as OTBDF (O: overscan, T: trim, M: a master), else words such as BIAS, DARK
         applied = set(status) & set("BDF")
     else:
         applied = {word[0] for word in re.findall(r"\b(?:BIAS|DARK|FLAT)", status)}

@@ -25,8 +25,8 @@ from ostcal.errors import FrameError
 from ostcal.fits.cards import Header, card_keyword, image_cards, structural_cards
 from ostcal.fits.hdus import Unit, check_one_frame, read_units
 from ostcal.fits.headers import metadata_from_header
-from ostcal.fits.sections import Readout
 from ostcal.fits.layout import ImageLayout, decode_samples, layout_from_header, whole_number
+from ostcal.fits.sections import Readout
 from ostcal.frames import FrameMetadata, RowReader, SampleEncoding, read_adu
 from ostcal.places.durable import os_reason
 from ostcal.places.fingerprint import fingerprint_rows, rows_fingerprint

@@ -7,11 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
-from ostcal.errors import FrameError
 from ostcal.engine.overscan import OverscanMethod
+from ostcal.errors import FrameError
 from ostcal.fits.cards import CardValue, Header, image_cards
 from ostcal.vocabulary import OverscanAxis
-
 
 _NOTHING: Final = frozenset({"", "NONE", "N/A", "NA", "UNKNOWN", "UNDEFINED", "NULL", "NAN", "0", "-"})
 """Texts of a section card that say that there is no section."""

@@ -103,7 +103,8 @@ def gather_inputs(
 ) -> Inputs:
     """Find all frames below `directories` except in the directory `exclude` (the masters).
 
-    Frames are trimmed as `overscan` says. With `verify` the checksums of frames in series are compared whenever their samples are read.
+    Frames are trimmed as `overscan` says. With `verify` the checksums of frames in series are compared
+    whenever their samples are read.
 
     Raises
     ------

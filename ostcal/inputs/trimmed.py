@@ -107,7 +107,9 @@ class TrimmedStack:
     def _is_levelled(self) -> bool:
         """Return whether raw words with a level of half ADU for each row say it all: one amplifier, medians, no fit."""
         first, *others = self.readout.amplifiers
-        by_halves = first.overscan is not None and self.readout.method.level == "median" and self.readout.method.fit == "none"
+        by_halves = (
+            first.overscan is not None and self.readout.method.level == "median" and self.readout.method.fit == "none"
+        )
         return by_halves and not others and first.axis == "rows" and self.stack.encoding.is_integer
 
     def select(self, indices: Sequence[int]) -> TrimmedStack:
@@ -193,7 +195,8 @@ class TrimmedPlane:
 
     def read_rows(self, start: int, stop: int) -> NDArray[np.float32]:
         """Return rows ``start`` to ``stop`` in ADU, (stop - start, width) float32."""
-        return read_adu(self.stack, start, stop)[0].astype(np.float32, copy=False)
+        rows: NDArray[np.float32] = read_adu(self.stack, start, stop)[0].astype(np.float32, copy=False)
+        return rows
 
 
 def overscan_level_adu(stack: FrameStack, readout: Readout) -> float:

@@ -13,7 +13,7 @@ from typing import Any, TypedDict, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from ostcal.build.from_config import execution_of, location_for
+from ostcal.build.from_config import execution_of, location_for, overscan_of
 from ostcal.config import ConfigSource, load_config
 from ostcal.engine.calibrate_rows import calibrate_array
 from ostcal.engine.driver import Failure, run_tasks

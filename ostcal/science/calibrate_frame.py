@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostcal._version import __version__
-from ostcal.engine.levels import PlaneReader
 from ostcal.engine.calibrate_rows import BYTES_PER_PIXEL, ROUNDING_VARIANCE_ADU2, Calibration, FrameNoise, Repair, Term
+from ostcal.engine.levels import PlaneReader
 from ostcal.errors import InputError
 from ostcal.fits.cards import Header
 from ostcal.fits.read import FitsFrame

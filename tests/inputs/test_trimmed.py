@@ -24,9 +24,9 @@ def section(left: int, right: int, bottom: int, top: int) -> Section:
     return Section(left=left, right=right, bottom=bottom, top=top)
 
 
-def right_of(columns: int, overscan: int, rows: int) -> Readout:
+def right_of(columns: int, overscan: int, rows: int, method: OverscanMethod | None = None) -> Readout:
     kept, beside = section(0, columns, 0, rows), section(columns, columns + overscan, 0, rows)
-    return Readout(amplifiers=(Amplifier(kept=kept, overscan=beside),))
+    return Readout(amplifiers=(Amplifier(kept=kept, overscan=beside),), method=method or OverscanMethod())
 
 
 def read(stack: TrimmedStack, *cuts: int) -> NDArray[Any]:
@@ -60,8 +60,8 @@ def naive(frames: NDArray[Any], readout: Readout, level: str) -> list[Any]:
 def test_levels_of_rows_are_subtracted_exactly(seed: int, level: Any, cut: int) -> None:
     rng = np.random.default_rng(seed)
     frames = rng.integers(0, 65536, (3, 9, 7 + int(rng.integers(1, 9))), np.uint16)
-    readout = right_of(7, frames.shape[2] - 7, 9)
-    stack = TrimmedStack(MemoryStack(frames, NATIVE), readout, OverscanMethod(level=level))
+    readout = right_of(7, frames.shape[2] - 7, 9, OverscanMethod(level=level))
+    stack = TrimmedStack(MemoryStack(frames, NATIVE), readout)
     found = read(stack, cut)
     assert found.dtype == np.float32
     assert found.tolist() == naive(frames, readout, level)
@@ -139,7 +139,7 @@ def test_fits_lower_the_noise_of_levels() -> None:
 @pytest.mark.parametrize("fit", ["none", "median", "polynomial"])
 def test_strips_do_not_matter_for_a_fit(fit: Any) -> None:
     frames = np.random.default_rng(5).integers(900, 1100, (4, 40, 20), np.uint16)
-    stack = TrimmedStack(MemoryStack(frames, NATIVE), right_of(14, 6, 40), OverscanMethod(fit=fit))
+    stack = TrimmedStack(MemoryStack(frames, NATIVE), right_of(14, 6, 40, OverscanMethod(fit=fit)))
     whole = read(stack)
     np.testing.assert_array_equal(whole, read(stack, 1, 7, 39))
     np.testing.assert_array_equal(whole[2:3], read(stack.select([2])))
@@ -161,9 +161,7 @@ def test_the_engine_gets_raw_words_and_levels_that_say_the_same(flip: bool) -> N
     encoding = SampleEncoding(dtype="uint16", byte_swapped=True, sign_flipped=True) if flip else NATIVE
     stored = (frames ^ 0x8000).byteswap() if flip else frames
     kept, overscan = section(3, 15, 2, 11), section(15, 20, 0, 12)
-    stack = TrimmedStack(
-        MemoryStack(stored, encoding), Readout(amplifiers=(Amplifier(kept=kept, overscan=overscan),))
-    )
+    stack = TrimmedStack(MemoryStack(stored, encoding), Readout(amplifiers=(Amplifier(kept=kept, overscan=overscan),)))
     with stack.opened(4, 9) as reader:
         assert isinstance(reader, LevelledReader)
         raw_width, left, right = reader.raw_columns
@@ -176,5 +174,5 @@ def test_the_engine_gets_raw_words_and_levels_that_say_the_same(flip: bool) -> N
 @pytest.mark.parametrize("method", [OverscanMethod(level="mean"), OverscanMethod(fit="mean")])
 def test_levels_that_are_no_halves_are_subtracted_while_reading(method: OverscanMethod) -> None:
     frames = np.random.default_rng(7).integers(0, 65536, (3, 12, 20), np.uint16)
-    with TrimmedStack(MemoryStack(frames, NATIVE), right_of(16, 4, 12), method).opened(0, 12) as reader:
+    with TrimmedStack(MemoryStack(frames, NATIVE), right_of(16, 4, 12, method)).opened(0, 12) as reader:
         assert not isinstance(reader, LevelledReader)

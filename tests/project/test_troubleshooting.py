@@ -259,6 +259,14 @@ def of_several_images(folder: Path) -> Ran:
     return masters(night, "--darks-only")
 
 
+@provokes("An overscan section that does not fit")
+def section_that_does_not_fit(folder: Path) -> Ran:
+    night = fresh(folder)
+    n.write_bias(night)
+    n.write_frames(night.darks, n.bias_frames(1, seed=9), "Bias Frame", 0.0, stem="reversed", BIASSEC="[33:28,1:20]")
+    return masters(night)
+
+
 @provokes("A damaged compressed frame")
 def damaged_inside(folder: Path) -> Ran:
     night = fresh(folder)
