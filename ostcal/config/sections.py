@@ -157,7 +157,7 @@ class OverscanSection(Section):
     def _has_sections(cls, value: str, info: ValidationInfo) -> str:
         """Refuse sections that are to be given and are not."""
         if value == "given" and info.data.get("section") is None and info.data.get("trim") is None:
-            raise PydanticCustomError("sections", "it needs section or trim, such as \"[1025:1056,:]\"")
+            raise PydanticCustomError("sections", 'it needs section or trim, such as "[1025:1056,:]"')
         return value
 
 
