@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from ostcal.build.output_directory import owned
 from ostcal.build.plan import Unchanged, plan_masters
@@ -17,7 +18,8 @@ from ostcal.errors import NoFramesError, OstcalError
 from ostcal.frames import FrameType
 from ostcal.inputs.already_subtracted import marked_dark_subtracted
 from ostcal.inputs.gather import Source, described, gather_inputs, unpacked
-from ostcal.inputs.grouping import Group, describe, group_frames
+from ostcal.inputs.grouping import Frame, Group, GroupRules, describe, group_frames
+from ostcal.library.find import find_masters
 from ostcal.library.verification import without_damaged
 
 logger = logging.getLogger(__name__)
@@ -120,6 +122,21 @@ def gather_frames(request: BuildRequest, scratch: str, left_out: list[str]) -> d
     return marked_dark_subtracted(sources, left_out) if request.make_flats else sources
 
 
+def with_noon_of_masters(request: BuildRequest, frames: Sequence[Frame]) -> GroupRules:
+    """Return the rules of grouping with the noon of older masters of these cameras, where no frame says its longitude.
+
+    The noon that a run guesses from its own frames may be another one in the next run, and a flat would belong to the
+    evening before or after.
+    """
+    rules = request.rules
+    if not rules.per_session or any(frame.metadata.longitude_deg is not None for frame in frames):
+        return rules
+    cameras = {frame.metadata.settings.camera_label for frame in frames}
+    masters = (master.key for master in find_masters(request.output_dir))
+    known = (key.noon_utc_s for key in masters if key.settings.camera_label in cameras and key.noon_utc_s is not None)
+    return replace(rules, noon_utc_s=next(known, None))
+
+
 def select_groups(request: BuildRequest, sources: dict[str, Source]) -> Selection:
     """Group frames, and choose the groups that the request asks for.
 
@@ -129,7 +146,8 @@ def select_groups(request: BuildRequest, sources: dict[str, Source]) -> Selectio
         If there is none.
     """
     wanted = request.kinds
-    grouping = group_frames((source.frame for source in sources.values()), request.rules)
+    frames = [source.frame for source in sources.values()]
+    grouping = group_frames(frames, with_noon_of_masters(request, frames))
     for group in grouping.groups:
         for frame in group.frames:
             logger.debug("group %s: %s", describe(group), frame.label)

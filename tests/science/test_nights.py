@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -70,6 +71,20 @@ def test_the_longitude_in_the_headers_gives_noon_where_the_frames_leave_it_open(
     assert nights == {(kind, day.date()) for kind in (FrameType.DARK, FrameType.FLAT) for day in (FIRST, SECOND)}
     assert flat_night(night, at(SECOND, "10:30")) == date(2026, 11, 21)
     assert flat_night(night, at(SECOND, "16:00"), SITELONG=151.2) == date(2026, 11, 21)
+
+
+def test_flats_of_a_later_run_are_given_the_noon_of_the_masters_before(tmp_path: Path) -> None:
+    """Darks at 12:30 UTC are made first; flats at 09:15 alone leave 12:00 quiet, and had the night of the day before."""
+    night = Night(tmp_path)
+    for day in (FIRST, SECOND):
+        write_evening(night, day, "09:15", ("10:00", "12:30", "16:30"))
+    assert not night.run_darks(per_session=True).is_error
+    shutil.rmtree(night.darks)
+    night.darks.mkdir()
+    assert not night.run_flats(per_session=True).is_error
+    flats = {m.key.night for m in find_masters(str(night.masters)) if m.key.frame_type is FrameType.FLAT}
+    assert flats == {FIRST.date(), SECOND.date()}
+    assert flat_night(night, at(SECOND, "12:30")) == date(2026, 11, 21)
 
 
 def test_a_master_keeps_its_noon_and_older_stores_have_none(tmp_path: Path) -> None:
