@@ -1,4 +1,4 @@
-"""What is hand-written in places/ and fits/ against a library: figures of docs/decisions/hand-written.md.
+"""What is hand-written in places/ and fits/ against a library: figures of docs/architecture.md.
 
 usage: python bench/hand_written.py [DIRECTORY]      (needs 1 GB there; each figure is the best of several tries)
 """

@@ -84,7 +84,7 @@ class _Cache(FunctionCache):  # type: ignore[misc]
         file._version = f"{file._version} {_digest_of_sources().hex()}"
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """Load the code for a signature; ``None`` where there is none."""
+        """Load the code for a signature; ``None`` if there is none."""
         return super().load_overload(sig, _Unprepared(target_context))
 
 

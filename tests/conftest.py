@@ -34,7 +34,7 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Give the folder of real frames, which is no part of the project."""
+    """Return the folder of real frames, which is no part of the project."""
     beside_the_checkout = ROOT.parent / "shared" / "data"
     folder = Path(os.environ.get("OSTCAL_SHARED_DATA") or beside_the_checkout)
     if not folder.is_dir():
@@ -44,7 +44,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
-    """Give the address of an S3 server on loopback, a process of its own; credentials are in the environment."""
+    """Return the address of an S3 server on loopback, a process of its own; credentials are in the environment."""
     pytest.importorskip("moto", reason="no S3 server: pip install 'ostcal[test]'")
     from support.object_server import s3_server
 

@@ -85,7 +85,7 @@ class StackResult:
 
 
 def valid_sorted(samples: Sequence[Sample]) -> list[Sample]:
-    """Give the finite samples in ascending order; a float zero loses its sign, which would follow the frame order."""
+    """Return the finite samples in ascending order; a float zero loses its sign, which would follow the frame order."""
     if all(isinstance(x, int) for x in samples):
         return sorted(samples)
     return sorted(float(x) + 0.0 for x in samples if math.isfinite(x))
@@ -133,7 +133,7 @@ def scatter(differences: Sequence[float]) -> float:
 
 
 def reference_of(ordered: Sequence[Sample]) -> Sample:
-    """Give what sums of floats are relative to: the lowest where all are close to it, else the upper median."""
+    """Return what sums of floats are relative to: the lowest where all are close to it, else the upper median."""
     lowest, spread = ordered[0], ordered[-1] - ordered[0]
     is_close = lowest > 0 and len(ordered) * spread * spread < 16 * lowest * lowest
     return lowest if is_close else ordered[len(ordered) // 2]
@@ -208,7 +208,7 @@ def one_exact_pass(
     noise: Noise,
     modelled: float | None = None,
 ) -> list[int]:
-    """Give the integers within the limits, a sample on a limit included."""
+    """Return the integers within the limits, a sample on a limit included."""
     n = len(run)
     median = exact_middle(run)
     c = median if center == "median" else Fraction(sum(run), n)
@@ -230,7 +230,7 @@ def one_float_pass(
     noise: Noise,
     modelled: float | None = None,
 ) -> list[float]:
-    """Give the floats within the limits, which are wider by 1e-9 of themselves so that ties of scaled data stay."""
+    """Return the floats within the limits, which are wider by 1e-9 of themselves so that ties of scaled data stay."""
     n = len(run)
     differences = [x - reference for x in run]
     total = sum_in_order(differences)
@@ -310,7 +310,7 @@ def percentile(
 
 
 def median(samples: Sequence[Sample]) -> PixelResult:
-    """Give the median as the central value of all samples."""
+    """Return the median as the central value of all samples."""
     everything = valid_sorted(samples)
     if not everything:
         return result_of_nothing()
@@ -319,7 +319,7 @@ def median(samples: Sequence[Sample]) -> PixelResult:
 
 
 def no_rejection(samples: Sequence[Sample]) -> PixelResult:
-    """Give the plain mean of all samples."""
+    """Return the plain mean of all samples."""
     everything = valid_sorted(samples)
     if not everything:
         return result_of_nothing()
@@ -361,14 +361,14 @@ CELL_PIXELS = 8
 
 
 def sampled_rows(height: int) -> list[int]:
-    """Give all rows of a small image, else 64 rows in the middles of 64 equal bands."""
+    """Return all rows of a small image, else 64 rows in the middles of 64 equal bands."""
     if height <= SAMPLED_ROWS:
         return list(range(height))
     return [math.floor((i + Fraction(1, 2)) * height / SAMPLED_ROWS) for i in range(SAMPLED_ROWS)]
 
 
 def cells_of_row(width: int) -> list[range]:
-    """Give the columns of every whole cell; a row narrower than one cell is one cell."""
+    """Return the columns of every whole cell; a row narrower than one cell is one cell."""
     if width < CELL_PIXELS:
         return [range(width)]
     return [range(start, start + CELL_PIXELS) for start in range(0, width - CELL_PIXELS + 1, CELL_PIXELS)]
@@ -442,7 +442,7 @@ def corrected_stack(
 
 
 def level(image: NDArray[np.generic], statistic: Literal["mean", "median", "max"]) -> float:
-    """Give the level of the finite samples of an image, exact before its one rounding."""
+    """Return the level of the finite samples of an image, exact before its one rounding."""
     values = sorted(Fraction(x) for x in image.ravel().tolist() if math.isfinite(x))
     if statistic == "max":
         return float(values[-1])
@@ -450,7 +450,7 @@ def level(image: NDArray[np.generic], statistic: Literal["mean", "median", "max"
 
 
 def flat_scales(frames: NDArray[np.generic], statistic: Literal["mean", "median"]) -> list[float]:
-    """Give the factor that brings every frame (its dark subtracted) to the mean of all levels."""
+    """Return the factor that brings every frame (its dark subtracted) to the mean of all levels."""
     levels = [level(frame, statistic) for frame in frames]
     common = float(sum(Fraction(x) for x in levels) / len(levels))
     return [common / x for x in levels]

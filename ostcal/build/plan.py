@@ -71,7 +71,7 @@ class MasterPlan:
     dark: FlatDark | None
     """``None`` for bias and darks, and where the dark of flats was subtracted already."""
     previous: LibraryMaster | None
-    """The older master that it is compared with; ``None`` where there is none, or no quality control."""
+    """The older master that it is compared with; ``None`` if there is none, or no quality control."""
     calibration_id: str
     recipe: str
     """SHA-256 over all that decides the master; empty where a later run should try again."""

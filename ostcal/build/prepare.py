@@ -328,7 +328,7 @@ def _survey_part(part: _Part) -> BlockSurvey:
 
 
 def _kept_survey(documents: Sequence[dict[str, Any]], key: str) -> SeriesSurvey | None:
-    """Return the survey of this key; ``None`` where there is none, or it is damaged."""
+    """Return the survey of this key; ``None`` if there is none, or it is damaged."""
     for document in documents:
         if not key or document.get("key") != key:
             continue

@@ -105,7 +105,7 @@ def log_camera(driver: Driver, info: CameraInfo) -> None:
         try:
             logger.debug("%s: %s is %s", driver.label, name, driver.read(name))
         except DeviceError as error:
-            logger.debug("%s: %s is not told (%s)", driver.label, name, error)
+            logger.debug("%s: %s is not known (%s)", driver.label, name, error)
     for word, labels in (("gain", info.gain_labels), ("offset", info.offset_labels)):
         logger.debug("%s: %s is set by %s", driver.label, word, "index" if labels else "value")
     logger.debug("%s: %s", driver.label, describe_limits(info))

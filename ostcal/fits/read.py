@@ -211,7 +211,7 @@ def _frame(path: str, layout: ImageLayout, unit: Unit, primary: Header, *, is_gz
 
 
 def inspect_extension(path: str | os.PathLike[str], name: str) -> FitsPixels | None:
-    """Find the image extension of a name (EXTNAME) in a plain FITS file; ``None`` where there is none.
+    """Find the image extension of a name (EXTNAME) in a plain FITS file; ``None`` if there is none.
 
     Raise FrameError where the file cannot be read, or is cut short.
     """

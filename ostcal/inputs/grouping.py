@@ -60,7 +60,7 @@ class GroupKey:
     night: date | None = None
     """Where groups are made for each night."""
     noon_utc_s: float | None = field(default=None, compare=False)
-    """Local noon in seconds after 0:00 UTC by which nights were told apart; ``None`` for masters of older versions."""
+    """Local noon in seconds after 0:00 UTC that separates the nights; ``None`` for masters of older versions."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -228,7 +228,7 @@ class MasterStore:
         return [path.name for path, is_complete in zip(below, complete, strict=True) if is_complete]
 
     def attributes(self, name: str) -> dict[str, Any]:
-        """Return what was committed with a master; StorageError where there is none, or its attributes are damaged."""
+        """Return the attributes of a master; raise StorageError if there is none or its attributes are damaged."""
         path = self._subgroup(name)
         metadata = read_object(path / METADATA_FILE, path, _MAX_ATTRIBUTES_BYTES)
         match metadata:
@@ -240,7 +240,7 @@ class MasterStore:
         raise StorageError(f"{path}: this is no master of this program; delete it, or make it again")
 
     def open(self, name: str) -> StoredMaster:
-        """Open a complete master for reading; StorageError, which lists the newest, where there is none so named."""
+        """Open a complete master; raise StorageError, which lists the newest, if none has this name."""
         path = self._subgroup(name)
         if not (path / METADATA_FILE).is_file():
             there = ", ".join(self.names()[-10:]) or "none"

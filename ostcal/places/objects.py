@@ -175,7 +175,7 @@ class ObjectPath:
     # ---- reading ----
 
     def read_bytes(self) -> bytes:
-        """Read an object; FileNotFoundError where there is none."""
+        """Read an object; raise FileNotFoundError if there is none."""
         return self._call(lambda: bytes(obstore().get(self._store, self.key).bytes()))
 
     def read_range(self, start: int, stop: int) -> bytes:

@@ -163,12 +163,12 @@ def files_below(directory: Location) -> dict[str, int]:
 
 
 def size_of(location: Location | AnyPath) -> int:
-    """Return the bytes of a file; OSError where there is none."""
+    """Return the bytes of a file; raise OSError if there is none."""
     return _objects(location).state().size if is_remote(location) else os.stat(str(location)).st_size
 
 
 def version_of(location: Location | AnyPath) -> tuple[int, int | str]:
-    """Return size and time or ETag of a file, which change when its contents do; OSError where there is none."""
+    """Return size and time or ETag of a file, which change when its contents do; raise OSError if there is none."""
     if is_remote(location):
         state = _objects(location).state()
         return state.size, state.e_tag or str(state.modified_s)
@@ -437,7 +437,7 @@ def create_exclusively(path: AnyPath, data: bytes) -> bool:
 
 
 def modified_s(path: AnyPath) -> float:
-    """Return when a file was written or touched, by the clock of its server; FileNotFoundError where there is none."""
+    """Return when a file was written or touched (clock of its server); raise FileNotFoundError if there is none."""
     if isinstance(path, ObjectPath):
         return path.state().modified_s
     with path.open("rb") as file:  # opening makes NFS ask its server

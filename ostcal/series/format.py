@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
 
@@ -19,11 +19,12 @@ from ostcal.frames import MAX_SIDE, CameraSettings, FrameType, SampleEncoding
 from ostcal.places.durable import os_reason, read_bounded
 from ostcal.places.paths import AnyPath, Location, joined, path_of
 from ostcal.series.record import MAX_INDEX, FrameRecord, record_path
+from ostcal.vocabulary import Compressor
 
 if TYPE_CHECKING:
     from zarr.codecs import BloscCodec
 
-COMPRESSORS: Final = ("auto", "lz4", "zstd", "none")
+COMPRESSORS: Final = get_args(Compressor)
 FRAMES = "frames"
 LEDGER = "ledger"
 STORE_ENDING = ".zarr"

@@ -29,14 +29,14 @@ POSIX_ONLY = pytest.mark.skipif(os.name != "posix", reason="signals and limits o
 
 @pytest.fixture
 def night(tmp_path: Path) -> Iterator[Night]:
-    """Give a night; at the end no output may be half written and no input may have changed."""
+    """Return a night; at the end no output may be half written and no input may have changed."""
     night = Night(tmp_path)
     yield night
     assert half_written(night.masters) == []
 
 
 def half_written(masters: Path) -> list[str]:
-    """Give what lies in a directory of masters and is not complete."""
+    """Return what lies in a directory of masters and is not complete."""
     if not masters.is_dir():
         return []
     left = [str(path) for path in masters.rglob("*") if "partial" in path.name or path.name.startswith(".")]
@@ -55,7 +55,7 @@ def digests(*folders: Path) -> dict[str, str]:
 
 
 def said(outcome: Outcome, *words: str) -> str:
-    """Give the one line that holds all the words; there is no traceback."""
+    """Return the one line that holds all the words; there is no traceback."""
     assert "Traceback" not in outcome.text, outcome.text
     lines = [line for line in outcome.stderr.splitlines() if all(word in line for word in words)]
     assert len(lines) == 1, outcome.stderr
@@ -515,7 +515,7 @@ def test_files_that_may_not_grow_fail_the_master_and_leave_nothing(night: Night)
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Give a file system of 2 MB."""
+    """Return a file system of 2 MB."""
     place = tmp_path / "disk"
     place.mkdir()
     mount = shutil.which("mount")

@@ -110,7 +110,7 @@ class Runner:
 
 
 def living(group: int) -> list[int]:
-    """Give the processes of a group that still run (Linux)."""
+    """Return the processes of a group that still run (Linux)."""
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
@@ -133,7 +133,7 @@ def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
 
 
 def images_of(masters: Path) -> Images:
-    """Give the images of the FITS masters by their names without the time."""
+    """Return the images of the FITS masters by their names without the time."""
     return {path.name.rsplit("_", 2)[0]: read_with_astropy(path)[0] for path in sorted(masters.glob("*.fits"))}
 
 
@@ -147,7 +147,7 @@ def same(images: Images, truth: Images) -> bool:
 
 
 def strays(masters: Path) -> list[str]:
-    """Give what is no master, report, log or store."""
+    """Return what is no master, report, log or store."""
     names = {path.name for path in masters.iterdir()} - COMPLETE
     ends = (".fits", ".log", ".html", ".json", ".jsonl")
     odd = [name for name in names if not name.endswith(ends) or "partial" in name or name.startswith(".")]

@@ -31,7 +31,7 @@ LEVELS = (20000, 21000, 19500, 22000, 20500)
 
 @pytest.fixture
 def night(tmp_path: Path) -> Night:
-    """Give bias, darks of two exposures, and flats whose dark is one of them; all masters are made."""
+    """Return bias, darks of two exposures, and flats whose dark is one of them; all masters are made."""
     night = Night(tmp_path)
     write_bias(night)
     write_darks(night, 2.0)
@@ -42,7 +42,7 @@ def night(tmp_path: Path) -> Night:
 
 
 def made(status: Status) -> list[str]:
-    """Give the kinds and exposures that a run has made."""
+    """Return the kinds and exposures that a run has made."""
     assert not status.is_error, status.message
     return sorted(name.split("_20")[0] for name in status.details["masters"])
 
@@ -52,13 +52,13 @@ def files(night: Night) -> dict[str, int]:
 
 
 def pixels(status: Status) -> dict[str, bytes]:
-    """Give the samples of all masters that a run says there are, by the kind in their names."""
+    """Return the samples of all masters that a run says there are, by the kind in their names."""
     paths = [Path(path) for kind in status.data.values() for path in kind]
     return {path.name.split("_20")[0]: read_with_astropy(path)[0].tobytes() for path in paths}
 
 
 def all_anew(night: Night, **keys: Any) -> dict[str, bytes]:
-    """Give the samples of the masters of the same frames, made in another directory."""
+    """Return the samples of the masters of the same frames, made in another directory."""
     return pixels(night.run(output_dir=str(night.root / f"fresh{len(list(night.root.iterdir()))}"), **keys))
 
 

@@ -260,7 +260,7 @@ def test_a_flat_without_light_is_left_out_and_named(night: Night) -> None:
 
 
 def dark_of_flat(status: Any) -> str:
-    """Give the line of the header that says what was subtracted."""
+    """Return the line of the header that says what was subtracted."""
     match = re.search(r"dark: (.*?) input ", histories(n.one_file(status, "flat")))
     assert match is not None
     return match[1]
@@ -582,7 +582,7 @@ def test_masters_may_be_written_above_or_beside_the_frames(tmp_path: Path, where
 
 
 def names(status: Any, kind: str) -> list[str]:
-    """Give the names without the time of the run."""
+    """Return the names without the time of the run."""
     return sorted(re.sub(r"_\d{8}_\d{6}\.fits$", "", Path(path).name) for path in status.data[kind])
 
 

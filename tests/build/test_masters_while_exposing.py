@@ -98,7 +98,7 @@ def request_for(folder: Path, masters: str = "masters", rows: int | None = None,
 
 
 def planes(masters: Path) -> dict[str, list[NDArray[Any]]]:
-    """Give all planes of each master, by its name without the time."""
+    """Return all planes of each master, by its name without the time."""
     store = MasterStore(masters / "masters.zarr")
     found = {}
     for name in store.names():
@@ -109,7 +109,7 @@ def planes(masters: Path) -> dict[str, list[NDArray[Any]]]:
 
 
 def judged(report: BuildReport) -> dict[str, Any]:
-    """Give what a run says of its masters, without their names, which hold the time."""
+    """Return what a run says of its masters, without their names, which hold the time."""
     return {
         made.name.rpartition("_20")[0]: (
             made.verdict, [(f.check, f.value, f.limit, f.outcome) for f in made.findings], made.metrics,
@@ -292,7 +292,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def slow(here: Path) -> tuple[Config, Path]:
-    """Give a series that takes a while, as its strips have one row; not to be changed by the capture."""
+    """Return a series that takes a while, as its strips have one row; not to be changed by the capture."""
     place = write_series(here / "darks" / "exp_5.000s.zarr", FrameType.DARK, 5.0, n=40, shape=(2400, 60))
     return config_for(here, rows=8, rejection_method="winsorized_sigma_clip"), place
 
@@ -442,7 +442,7 @@ def test_no_module_is_taken_from_the_working_directory(
 
 
 def night_config(folder: Path, **keys: Any) -> dict[str, Any]:
-    """Give a night whose longest darks take about half a second each."""
+    """Return a night whose longest darks take about half a second each."""
     return {
         "dark_capture": {
             "num_darks": 8, "science_exposure_time": 20.0, "exposure_factors": [0.5, 1.0],

@@ -25,7 +25,7 @@ def key(kind: FrameType, exposure_s: float, **others: Any) -> GroupKey:
 
 
 def flat(*exposures_s: float, **others: Any) -> Group:
-    """Give a group of flats; several exposures are a twilight."""
+    """Return a group of flats; several exposures are a twilight."""
     made = key(FrameType.FLAT, sorted(exposures_s)[len(exposures_s) // 2], **others)
     return Group(
         key=made,

@@ -29,7 +29,7 @@ from support.object_server import ACCESS_KEY, SECRET_KEY, FaultyProxy, credentia
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Night:
-    """Give a night of FITS files, imported into series, with masters on the disk."""
+    """Return a night of FITS files, imported into series, with masters on the disk."""
     root = tmp_path_factory.mktemp("local")
     raw = n.whole_night(root / "raw")
     night = Night(root / "night")

@@ -40,7 +40,7 @@ def masters_in(night: Night) -> MasterStore:
 
 
 def stored(night: Night, start: str) -> tuple[str, dict[str, Any]]:
-    """Give name and attributes of the newest master whose name begins so."""
+    """Return name and attributes of the newest master whose name begins so."""
     (*_, newest) = sorted(night.masters.glob(f"masters.zarr/{start}*"))
     return newest.name, dict(masters_in(night).attributes(newest.name))
 
@@ -179,7 +179,7 @@ def test_ten_clean_nights_give_no_alarm(tmp_path: Path, seed: int) -> None:
 
 
 def spot(sensor: SensorModel, radius: float = 30.0) -> NDArray[np.float64]:
-    """Give a round spot, 1 in its middle."""
+    """Return a round spot, 1 in its middle."""
     down, across = np.indices((sensor.height, sensor.width))
     return np.exp(-((down - 60) ** 2 + (across - 150) ** 2) / (2 * radius**2))
 
@@ -226,7 +226,7 @@ def stars_in_one_dark(sensor: SensorModel) -> tuple[q.Simulated, int]:
 
 
 def half_a_shutter(sensor: SensorModel) -> tuple[q.Simulated, int]:
-    """Give flats in one of which the shutter opened late for half of the sensor."""
+    """Return flats in one of which the shutter opened late for half of the sensor."""
     series = q.flat(sensor)
     values = series.frames[5].astype(float)
     values[sensor.height // 2 :] *= 0.9
@@ -322,7 +322,7 @@ def test_the_status_names_master_and_frame(tmp_path: Path) -> None:
 
 
 def _lines(text: str) -> list[str]:
-    """Give what the log says, a wrapped line as one."""
+    """Return what the log says, a wrapped line as one."""
     return [" ".join(part.split()) for part in text.replace("\n  ", " ").splitlines()]
 
 
@@ -641,7 +641,7 @@ def odd_night(tmp_path_factory: pytest.TempPathFactory) -> Night:
 
 
 def documents(night: Night, output: str) -> dict[str, Any]:
-    """Give what is stored of the quality of each master of a run."""
+    """Return what is stored of the quality of each master of a run."""
     found = {}
     place = replace_output(night, output)
     for start in ("master_bias", "master_dark_3", "master_dark_60", "master_flat"):

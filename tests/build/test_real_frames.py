@@ -51,7 +51,7 @@ def file_named(status: Status, start: str) -> Path:
 
 
 def std_of_samples(path: Path) -> NDArray[Any]:
-    """Give the standard deviation of the kept samples of a master with extensions, in the master's unit."""
+    """Return the standard deviation of the kept samples of a master with extensions, in the master's unit."""
     with fits.open(path, memmap=False) as hdus:
         return np.asarray(hdus["UNCERT"].data * np.sqrt(hdus["NUSED"].data))
 
@@ -244,7 +244,7 @@ def cut_out(paths: list[Path], folder: Path) -> NDArray[Any]:
 
 @pytest.fixture(scope="module")
 def pieces(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, NDArray[Any]]]:
-    """Give a folder with the cut-outs of every set, and their samples."""
+    """Return a folder with the cut-outs of every set, and their samples."""
     root = tmp_path_factory.mktemp("pieces")
     stacks = {
         name: cut_out(sorted((shared_data / folder).glob(pattern)), root / name)

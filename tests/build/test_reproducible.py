@@ -32,7 +32,7 @@ def night(tmp_path: Path) -> Night:
 
 
 def planes(status: Any) -> dict[str, list[NDArray[Any]]]:
-    """Give all images of all masters by their names without the time."""
+    """Return all images of all masters by their names without the time."""
     result = {}
     for files in status.data.values():
         for path in files:
@@ -175,7 +175,7 @@ def test_a_scheduler_that_does_not_answer_is_named(night: Night) -> None:
 
 
 def needed_mib(night: Night, **compute: Any) -> int:
-    """Give the limit that a refusal names."""
+    """Return the limit that a refusal names."""
     outcome = n.run_command(night, compute={"memory_limit": "64MiB", **compute})
     assert outcome.exit_code == 1
     (line,) = [line for line in outcome.stderr.splitlines() if "memory_limit" in line]

@@ -75,7 +75,7 @@ class Runner:
         return self._server.line()
 
     def taken(self) -> dict[str, tuple[int, int]]:
-        """Give for each kind of master how many strips were there, and how many it has."""
+        """Return for each kind of master how many strips were there, and how many it has."""
         pattern = r"^master_(\w+?)_[\w.]+: (\d+) of (\d+) strips were combined before and are taken over$"
         return {kind: (int(there), int(of)) for kind, there, of in re.findall(pattern, self.text, re.MULTILINE)}
 
@@ -110,7 +110,7 @@ def config_of(night: Night, **keys: Any) -> Path:
 
 
 def planes_of(masters: Path) -> dict[str, list[NDArray[Any]]]:
-    """Give the planes of each kind of master, and the image of its FITS file."""
+    """Return the planes of each kind of master, and the image of its FITS file."""
     store = MasterStore(masters / "masters.zarr")
     found = {}
     for name in store.names():
@@ -214,7 +214,7 @@ def interrupted(night: Night, stop: str = "master_dark") -> Path:
 
 
 def gone_on(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Give the kinds of masters that were gone on with."""
+    """Return the kinds of masters that were gone on with."""
     return re.findall(r"master_(\w+?)_[^\n]* were combined before and are taken over", caplog.text)
 
 
@@ -230,7 +230,7 @@ def test_an_interrupt_leaves_strips_to_the_next_run(night: Night, caplog: pytest
 
 
 def planes_of_new(night: Night) -> dict[str, list[NDArray[Any]]]:
-    """Give the planes of masters made at once, of the frames as they are now."""
+    """Return the planes of masters made at once, of the frames as they are now."""
     elsewhere = night.root / f"fresh{len(list(night.root.glob('fresh*')))}"
     build(night, output_dir=str(elsewhere))
     return planes_of(elsewhere)

@@ -190,7 +190,7 @@ def earlier_evening(folder: Path) -> None:
 
 
 def config(folder: Path, port: int, n_frames: int) -> dict[str, dict[str, Any]]:
-    """Give a configuration with one series of darks."""
+    """Return a configuration with one series of darks."""
     return {
         "dark_capture": {
             "num_darks": n_frames,

@@ -27,7 +27,7 @@ FULL = RULES.max_adu
 
 
 def linear(rate: float, bias: float, full_well: float = 1.0) -> Callable[[float], Trial]:
-    """Give a sensor that collects `rate` ADU in a second and ends at a share of full scale."""
+    """Return a sensor that collects `rate` ADU in a second and ends at a share of full scale."""
 
     def expose(exposure_s: float) -> Trial:
         level = bias + rate * exposure_s

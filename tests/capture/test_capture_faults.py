@@ -108,7 +108,7 @@ HARMLESS = {
 
 @contextmanager
 def night(case: Case, *faults: str) -> Iterator[tuple[SimulatedObservatory, AlpacaCamera]]:
-    """Give an observatory with faults and its camera, connected and set."""
+    """Return an observatory with faults and its camera, connected and set."""
     options = SimulatorOptions(
         sensor=SMALL,
         time_scale=case.time_scale,

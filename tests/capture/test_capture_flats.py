@@ -59,7 +59,7 @@ class Room:
         return {path.stem: open_series(path) for path in sorted(self.folder.glob("*.zarr"))}
 
     def levels(self) -> list[float]:
-        """Give the mean of each frame as a share of full scale."""
+        """Return the mean of each frame as a share of full scale."""
         return [
             (record.pixels.statistics.mean or 0.0) / FULL
             for series in self.series().values()

@@ -72,7 +72,7 @@ class Room:
         return capture_series(self.camera, plan, place, self.clock, watcher)
 
     def checksums(self, name: str = "exp_5.000s") -> list[str]:
-        """Give the checksums of a series, each verified against its samples."""
+        """Return the checksums of a series, each verified against its samples."""
         series = open_series(self.folder / f"{name}.zarr")
         assert series.problems == ()
         for record in series.records:
@@ -508,7 +508,7 @@ def test_the_data_of_a_frame_are_on_the_disk_before_its_record(tmp_path: Path) -
 
 
 def first(calls: list[str], pattern: str) -> int:
-    """Give the position of the first call that matches."""
+    """Return the position of the first call that matches."""
     return next(position for position, call in enumerate(calls) if re.search(pattern, call))
 
 

@@ -495,7 +495,7 @@ def slow_night(folder: Path, **cooling: Any) -> Path:
 
 
 def committed(folder: Path) -> dict[Path, dict[int, str]]:
-    """Give the checksum of each frame of each series, verified."""
+    """Return the checksum of each frame of each series, verified."""
     found: dict[Path, dict[int, str]] = {}
     for path in folder.rglob("*.zarr"):
         if path.parent.name in ("darks", "flats"):

@@ -60,7 +60,7 @@ def files_of(folder: Path) -> list[str]:
 
 
 def one_line(outcome: Outcome, *words: str) -> str:
-    """Give the only error line; it must hold all the words."""
+    """Return the only error line; it must hold all the words."""
     (line,) = [line for line in outcome.stderr.splitlines() if line.startswith("error: ")]
     for word in words:
         assert word in line, line

@@ -51,7 +51,7 @@ def config(folder: Path, endpoint: str, masters: str = "masters", darks: str = "
 
 
 def one_line(outcome: n.Outcome, exit_code: int = 1) -> str:
-    """Give the only line that a command said on its way out, and see that it told no secret."""
+    """Return the only line that a command said on its way out, and see that it told no secret."""
     assert outcome.exit_code == exit_code, outcome.text
     lines = [line for line in outcome.stderr.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1

@@ -176,7 +176,7 @@ def night_config(folder: Path) -> Path:
 
 
 def frames_of(folder: Path) -> dict[str, int]:
-    """Give the number of committed frames of each series, all verified."""
+    """Return the number of committed frames of each series, all verified."""
     counts = {}
     for path in sorted([*folder.glob("darks/*.zarr"), *folder.glob("flats/*.zarr")]):
         series = open_series(path)

@@ -174,7 +174,7 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
 
 
 def problems(load: Load, text: str | bytes) -> list[str]:
-    """Give the lines of the error that a text must cause."""
+    """Return the lines of the error that a text must cause."""
     with pytest.raises(ConfigError) as caught:
         load(text)
     return str(caught.value).splitlines()
@@ -671,7 +671,7 @@ def mutated(text: bytes, generator: random.Random) -> bytes:
 
 
 def lines_of(config: Any) -> list[str]:
-    """Give the lines of the error that loading raises; none where it loads, to a configuration that stays the same."""
+    """Return the lines of the error that loading raises; none if it loads to the same configuration twice."""
     try:
         loaded = load_config(config)
     except ConfigError as error:

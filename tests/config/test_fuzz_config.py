@@ -32,7 +32,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs RLIMIT_AS
 
 
 def samples() -> list[bytes]:
-    """Give the configuration with every key and its comments, one with values of users, and one that has aliases."""
+    """Return the configuration with every key and its comments, one with values of users, and one that has aliases."""
     root = ROOT
     aliases = (
         b"master_frames: &m\n  output_dir: m\n  rejection_method: median\nquality: {}\nother: {<<: *m, x: [*m, *m]}\n"
@@ -52,7 +52,7 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
 
 
 def change_line(data: bytearray, rng: random.Random) -> None:
-    """Give a line another value, key or depth, or put it elsewhere."""
+    """Return a line another value, key or depth, or put it elsewhere."""
     lines = data.split(b"\n")
     at, other = rng.randrange(len(lines)), rng.randrange(len(lines))
     key, colon, _ = bytes(lines[at]).partition(b":")
@@ -104,7 +104,7 @@ def test_the_command_says_what_is_wrong_and_nothing_is_made(tmp_path: Path) -> N
 
 
 def aliases(levels: int) -> str:
-    """Give lists of nine of the list before: nine to the power of the levels."""
+    """Return lists of nine of the list before: nine to the power of the levels."""
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, levels)]
     return "\n".join([*lines, f"master_frames:\n  output_dir: *a{levels - 1}\n"])

@@ -38,7 +38,7 @@ def night(tmp_path: Path) -> Night:
 
 
 def levels_of(files: list[str]) -> dict[str, float]:
-    """Give the median of every master by its detector, as its header says it, which is in its name too."""
+    """Return the median of every master by its detector, as its header says it, which is in its name too."""
     found = {}
     for path in files:
         pixels, header = read_with_astropy(path)

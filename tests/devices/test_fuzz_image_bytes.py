@@ -39,7 +39,7 @@ def damaged_words(body: bytes, rng: random.Random) -> bytes:
 
 
 def answer(rng: random.Random) -> Answer:
-    """Give a damaged answer: header, body, length, status or all of them; one in three is JSON."""
+    """Return a damaged answer: header, body, length, status or all of them; one in three is JSON."""
     pixels = pattern(SHAPE[1], SHAPE[0])
     kind = rng.choice(list(WIRE_TYPES))
     as_json = rng.random() < 0.33

@@ -73,7 +73,7 @@ def assert_works(execution: Execution) -> None:
 
 @pytest.fixture(scope="module")
 def scheduler() -> Iterator[str]:
-    """Give the address of a cluster that lives on: two processes of one thread each."""
+    """Return the address of a cluster that lives on: two processes of one thread each."""
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=FREE_PORT, memory_limit=0) as cluster:
         yield cluster.scheduler_address
 
@@ -273,7 +273,7 @@ def start_worker(address: str, python_path: Path | str | None, folder: Path, *mo
 
 
 def place_without_ostcal(folder: Path) -> Path:
-    """Give a path for Python on which ostcal is not found, though it may be installed here for development."""
+    """Return a path for Python on which ostcal is not found, though it may be installed here for development."""
     place = folder / "bare"
     place.mkdir()
     (place / "sitecustomize.py").write_text(
@@ -686,7 +686,7 @@ def observatory(tmp_path: Path) -> Iterator[Observatory]:
 
 @pytest.fixture(scope="module")
 def kill_night(tmp_path_factory: pytest.TempPathFactory) -> tuple[Night, dict[str, str]]:
-    """Give frames that take some seconds, and the digests of what threads make of them."""
+    """Return frames that take some seconds, and the digests of what threads make of them."""
     night = Night(tmp_path_factory.mktemp("night"))
     rng = np.random.default_rng(5)
     shape = (800, 1200)
@@ -718,7 +718,7 @@ def run_to_end(build: subprocess.Popen[bytes]) -> int:
 
 
 def digests(masters: Path) -> dict[str, str]:
-    """Give a digest of the pixels of every master in the store and of every FITS file, by the kind in its name."""
+    """Return a digest of the pixels of every master in the store and of every FITS file, by the kind in its name."""
     store = MasterStore(masters / "masters.zarr")
     pixels = [(f"{name} in the store", planes_of(store, name)) for name in store.names()]
     pixels += [(path.name, [read_with_astropy(path)[0].tobytes()]) for path in masters.glob("*.fits")]
@@ -735,7 +735,7 @@ def planes_of(store: MasterStore, name: str) -> list[bytes]:
 
 
 def strays(masters: Path) -> list[str]:
-    """Give what is neither a master nor the record of a run."""
+    """Return what is neither a master nor the record of a run."""
     store = MasterStore(masters / "masters.zarr")
     left = [path.name for path in Path(store.location).iterdir() if path.name not in {*store.names(), "zarr.json"}]
     return left + [str(path) for pattern in ("*.partial*", ".ostcal-token-*") for path in masters.rglob(pattern)]

@@ -33,7 +33,7 @@ BASE = {"quality": {"frames": {"lamp_scatter_share": 0.2, "lamp_jump_share": 0.2
 
 @pytest.fixture(scope="module")
 def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
-    """Give bias, darks and flats of a small sensor."""
+    """Return bias, darks and flats of a small sensor."""
     night = Night(tmp_path_factory.mktemp("night"))
     rng = np.random.default_rng(11)
 
@@ -48,7 +48,7 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
 
 @pytest.fixture(scope="module")
 def reference(night: Night) -> dict[str, str]:
-    """Give digests of what threads make, and their verdicts."""
+    """Return digests of what threads make, and their verdicts."""
     return made_by(night, "reference", {"scheduler": "threads"})
 
 
@@ -78,7 +78,7 @@ def run_masters(night: Night, name: str, compute: dict[str, Any], **storage: Any
 
 
 def digests(masters: Path) -> dict[str, str]:
-    """Give a digest of the planes of every master and of its FITS file, and its verdict."""
+    """Return a digest of the planes of every master and of its FITS file, and its verdict."""
     store = MasterStore(masters / "masters.zarr")
     found = {}
     for name in store.names():

@@ -37,7 +37,7 @@ MEDIAN_MAD = SigmaClip(center="median", spread="mad", iterations=1)
 
 
 def pixel_stack(*samples: float, dtype: str = "uint16") -> NDArray[np.generic]:
-    """Give the stack of one pixel."""
+    """Return the stack of one pixel."""
     return np.array(samples, dtype).reshape(-1, 1, 1)
 
 
@@ -53,7 +53,7 @@ def assert_equals_reference(
 
 
 def quiet_frames_with_hits(shape: tuple[int, int, int], seed: int) -> NDArray[np.int32]:
-    """Give whole ADU with a read noise of 1.2 and a cosmic ray in every fiftieth sample."""
+    """Return whole ADU with a read noise of 1.2 and a cosmic ray in every fiftieth sample."""
     generator = np.random.default_rng(seed)
     adu = np.rint(generator.normal(1000.3, 1.2, shape))
     hits = generator.random(shape) < 0.02
@@ -391,7 +391,7 @@ def test_corrected_samples_equal_the_reference(encoding_name: str, parts: str, m
 
 @st.composite
 def flat_frames(draw: st.DrawFn) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-    """Give frames of a flat with anything from no noise to samples that are not close, and their scales."""
+    """Return frames of a flat with anything from no noise to samples that are not close, and their scales."""
     n = draw(st.integers(2, 45))
     generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     level = draw(st.sampled_from([3, 40, 900, 20000, 60000]))

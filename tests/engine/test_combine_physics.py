@@ -32,7 +32,7 @@ METHODS: dict[str, RejectionMethod] = {
 
 
 def whole_adu(n_frames: int, level_adu: float, read_noise_adu: float, seed: int) -> NDArray[np.uint16]:
-    """Give frames of one level and Gaussian read noise, as an analog-digital converter rounds them."""
+    """Return frames of one level and Gaussian read noise, as an analog-digital converter rounds them."""
     generator = np.random.default_rng(seed)
     samples = generator.standard_normal((n_frames, SIDE, SIDE), dtype=np.float32)
     return np.rint(samples * np.float32(read_noise_adu) + np.float32(level_adu)).astype(np.uint16)

@@ -41,7 +41,7 @@ COUNTS = {"bias": 5, "dark": 9, "flat": len(FLAT_TIMES_S), "float": 7}
 
 
 def adu_of_run() -> dict[str, NDArray[Any]]:
-    """Give the ADU of all series of a run: a pattern, hot pixels, cosmic rays, vignetting, one flat without light."""
+    """Return the ADU of all series of a run: a pattern, hot pixels, cosmic rays, vignetting, one flat without light."""
     generator = np.random.default_rng(21)
     pattern = generator.normal(500.0, 3.0, (HEIGHT, WIDTH))
     rate = generator.exponential(0.3, (HEIGHT, WIDTH))
@@ -88,7 +88,7 @@ class Bench:
     counter: Any
 
     def jobs(self, order: Order = IN_ORDER, method: RejectionMethod = MEDIAN_MAD, **flat: Any) -> list[MasterJob]:
-        """Give the jobs of all series, flats with the line through bias and dark of the same run."""
+        """Return the jobs of all series, flats with the line through bias and dark of the same run."""
         folder = self.folder / f"run{next(self.counter)}"
         sinks = {name: NpySink.create(folder / name, (HEIGHT, WIDTH)) for name in NAMES}
         dark = DarkModel(first=sinks["bias"], first_exposure_s=0.0, second=sinks["dark"], second_exposure_s=10.0)
@@ -159,7 +159,7 @@ def assert_same(actual: Run, expected: Run, order: Order = IN_ORDER) -> None:
 
 @pytest.fixture(scope="module")
 def reference(bench: Bench) -> Run:
-    """Give the run on one thread with strips of the whole frame."""
+    """Return the run on one thread with strips of the whole frame."""
     return run(bench.jobs(), WHOLE, Execution(scheduler="threads", workers=1))
 
 
@@ -281,12 +281,12 @@ def test_failures_come_back_from_other_processes(bench: Bench, scheduler: Any) -
 
 
 def failed(done: Run) -> dict[str, tuple[str, str]]:
-    """Give for every job that failed the job it failed for and the message."""
+    """Return for every job that failed the job it failed for and the message."""
     return {name: (r.job, r.message) for name, r in done.results.items() if isinstance(r, Failure)}
 
 
 def with_broken(jobs: list[MasterJob], name: str, bad_row: int = 0) -> list[MasterJob]:
-    """Give the jobs with one whose frames end too early."""
+    """Return the jobs with one whose frames end too early."""
     return [replace(job, stack=BrokenStack(job.stack, bad_row)) if job.name == name else job for job in jobs]
 
 

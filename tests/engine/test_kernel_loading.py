@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import shutil
 import subprocess
@@ -10,8 +11,10 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from numba.core import caching, runtime
 
 import ostcal
+from ostcal import compiling
 from support.folders import TESTS
 
 
@@ -122,6 +125,15 @@ def test_a_change_in_a_file_of_a_callee_compiles_its_callers_again(
     assert output_of(call, tmp_path) == "6 1\n"
     callee.write_text(head.format("kernel") + "@kernel\ndef once(value):\n    return value + 100\n")
     assert output_of(call, tmp_path) == "306\n"
+
+
+def test_numba_has_the_private_parts_that_the_cache_replaces() -> None:
+    advice = "adapt ostcal/compiling.py to this version, then raise the upper bound of numba in pyproject.toml"
+    assert inspect.isfunction(caching.FunctionCache.load_overload), advice
+    assert {"_version", "_source_stamp"} <= set(vars(caching.IndexDataCacheFile("", "", ""))), advice
+    assert callable(runtime.nrt.rtsys.initialize), advice
+    made = compiling.door(lambda value: value)
+    assert hasattr(made, "_cache"), advice
 
 
 def test_kernels_do_without_a_place_for_their_cache(kernel_of_a_module: Path) -> None:

@@ -42,7 +42,7 @@ shapes = st.tuples(st.sampled_from([1, 3, WHOLE_ROWS, 2 * WHOLE_ROWS + 5]), st.i
 
 
 def one_frame(adu: NDArray[np.generic], encoding_name: str = "native uint16") -> MemoryStack:
-    """Give the stack of one frame of ADU (height, width)."""
+    """Return the stack of one frame of ADU (height, width)."""
     encoding = strategies.ENCODINGS[encoding_name]
     return MemoryStack(strategies.encode(adu[None].astype(np.int32), encoding), encoding)
 

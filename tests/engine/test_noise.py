@@ -25,7 +25,7 @@ def measured(stack: NDArray[np.generic]) -> SeriesNoise:
 
 
 def quiet_stack(n: int = 10, height: int = 40, width: int = 640, noise: float = 3.5) -> NDArray[np.int32]:
-    """Give whole ADU of a known noise about a pattern."""
+    """Return whole ADU of a known noise about a pattern."""
     generator = np.random.default_rng(11)
     pattern = generator.normal(1000.0, 20.0, (height, width))
     return np.rint(pattern + generator.normal(0.0, noise, (n, height, width))).astype(np.int32)

@@ -51,7 +51,7 @@ asked_rows = st.none() | st.integers(1, 300)
 
 
 def least_rows(size: JobSize, asked: int | None) -> int:
-    """Give the first height, counted in steps, that is not below what was asked or that holds the frame."""
+    """Return the first height, counted in steps, that is not below what was asked or that holds the frame."""
     rows = size.row_step
     while asked is not None and rows < asked and rows < size.height:
         rows += size.row_step
@@ -59,7 +59,7 @@ def least_rows(size: JobSize, asked: int | None) -> int:
 
 
 def bytes_at_least(job_sizes: list[JobSize], workers: int, processes: bool, asked: int | None) -> int:
-    """Give what `workers` take with the smallest strips."""
+    """Return what `workers` take with the smallest strips."""
     programs = workers + 1 if processes else 1
     return PROCESS_BYTES * programs + workers * max(strip_memory_bytes(s, least_rows(s, asked)) for s in job_sizes)
 

@@ -206,7 +206,7 @@ def damaged_folder(folder: Path, good: dict[str, bytes], rng: random.Random) -> 
 
 @pytest.fixture(scope="module")
 def good_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """Give one good file of each kind, of the size of the frames of a night."""
+    """Return one good file of each kind, of the size of the frames of a night."""
     folder = tmp_path_factory.mktemp("good")
     files = {}
     for kind in KINDS:

@@ -38,7 +38,7 @@ AGAIN = Decision(excluded=False, why="", who="ben@dome", when=NOON + timedelta(h
 
 @pytest.fixture
 def night(tmp_path: Path) -> Night:
-    """Give a night with one series of seven darks."""
+    """Return a night with one series of seven darks."""
     night = Night(tmp_path)
     make_series(night.darks / "exp_5.000s.zarr", range(7))
     return night

@@ -21,7 +21,7 @@ SETTINGS = CameraSettings(camera="Demo", gain=100.0, offset=30.0)
 
 
 def frames(kind: FrameType | None, n: int, exposure_s: float | None = 5.0, **metadata: Any) -> list[Frame]:
-    """Give `n` frames a minute apart; labels tell them apart by their metadata."""
+    """Return `n` frames a minute apart; labels tell them apart by their metadata."""
     values: dict[str, Any] = {"width": 64, "height": 48, "settings": SETTINGS, "date_obs": EVENING} | metadata
     label = f"{kind}_{exposure_s}_{sorted(metadata.items(), key=str)}"
     start = values.pop("date_obs")
@@ -48,7 +48,7 @@ def flats(n: int, exposure_s: float | None = 1.0, **metadata: Any) -> list[Frame
 
 
 def ramp(*exposures_s: float, **metadata: Any) -> list[Frame]:
-    """Give one flat of each exposure."""
+    """Return one flat of each exposure."""
     return [
         replace(frame, label=f"{i:02d}_{frame.label}")
         for i, t in enumerate(exposures_s)
@@ -57,7 +57,7 @@ def ramp(*exposures_s: float, **metadata: Any) -> list[Frame]:
 
 
 def counts(grouping: Grouping) -> list[tuple[FrameType, float, int]]:
-    """Give kind, exposure and number of frames of every group, in order."""
+    """Return kind, exposure and number of frames of every group, in order."""
     return [(g.key.frame_type, g.key.exposure_time_s, len(g.frames)) for g in grouping.groups]
 
 

@@ -60,7 +60,7 @@ def group(made: GroupKey, *, twilight: bool = False, date_obs: datetime | None =
 
 
 def words(*keys: GroupKey) -> list[str]:
-    """Give the names without the time of the run."""
+    """Return the names without the time of the run."""
     names = master_names(keys, MADE_AT)
     assert all(STAMP in name for name in names)
     return [name.replace(f"_{STAMP}", "") for name in names]

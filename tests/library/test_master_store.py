@@ -32,7 +32,7 @@ Planes = dict[Plane, NDArray[np.generic]]
 
 
 def planes(shape: tuple[int, int], *, seed: int = 1) -> Planes:
-    """Give the planes of a master: a mean of frames, NaN where there was nothing to average."""
+    """Return the planes of a master: a mean of frames, NaN where there was nothing to average."""
     rng = np.random.default_rng(seed)
     master = (1000 + rng.normal(0, 3, shape)).astype(np.float32)
     master.flat[0] = np.nan
@@ -66,7 +66,7 @@ def assert_equal(store: MasterStore, name: str, content: Planes) -> None:
 
 @pytest.fixture
 def store(tmp_path: Path) -> MasterStore:
-    """Give an empty store."""
+    """Return an empty store."""
     return MasterStore(tmp_path / "master_frames" / "masters.zarr")
 
 

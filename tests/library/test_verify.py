@@ -69,7 +69,7 @@ def series(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def made_night(tmp_path_factory: pytest.TempPathFactory) -> Night:
-    """Give a night with masters, in the store and as FITS with all extensions; tests work on copies."""
+    """Return a night with masters, in the store and as FITS with all extensions; tests work on copies."""
     night = whole_night(tmp_path_factory.mktemp("night"))
     assert night.run(extensions=True).is_success
     return night

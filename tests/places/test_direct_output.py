@@ -25,7 +25,7 @@ MIB = 2**20
 
 
 def filled(offset: int, n_bytes: int, seed: int) -> NDArray[np.uint8]:
-    """Give bytes in a buffer for an offset."""
+    """Return bytes in a buffer for an offset."""
     buffer = AlignedBuffers().at(offset, n_bytes)
     buffer[:] = np.random.default_rng(seed).integers(0, 256, n_bytes, dtype=np.uint8)
     return buffer

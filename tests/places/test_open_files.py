@@ -52,13 +52,13 @@ def frames_of(n: int) -> NDArray[np.uint16]:
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the folder of the stacks' files."""
+    """Return the folder of the stacks' files."""
     return tmp_path_factory.mktemp("stacks").resolve()
 
 
 @pytest.fixture(scope="module")
 def stacks(directory: Path) -> dict[str, FrameStack]:
-    """Give stacks of every kind, all of one size."""
+    """Return stacks of every kind, all of one size."""
     words = fits_stack(directory)
     series = {name: series_stack(directory / f"{name}.zarr", frames_of(3), name) for name in ("lz4", "none")}
     return {
@@ -98,7 +98,7 @@ def test_files_are_opened_once_for_all_blocks(stacks: dict[str, FrameStack], dir
 
 
 def open_below(directory: Path) -> list[tuple[str, str]]:
-    """Give descriptor and file of all that this process holds open below a directory; other tests may close theirs."""
+    """Return descriptor and file of all that this process holds open below a directory."""
     if not os.path.isdir("/proc/self/fd"):
         pytest.skip("no /proc here")
     opened = []

@@ -43,7 +43,7 @@ def night(tmp_path: Path) -> Night:
 
 @pytest.fixture
 def made(night: Night) -> Night:
-    """Give a night whose masters are made."""
+    """Return a night whose masters are made."""
     n.whole_night(night.root)
     assert night.run().is_success
     return night

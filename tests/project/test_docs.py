@@ -39,13 +39,13 @@ def chapter(title: str) -> str:
 
 
 def table(title: str) -> list[list[str]]:
-    """Give the cells of the rows of the table in a chapter, without its head."""
+    """Return the cells of the rows of the table in a chapter, without its head."""
     lines = [line for line in chapter(title).splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
 def named(*texts: str) -> set[str]:
-    """Give what stands in backticks."""
+    """Return what stands in backticks."""
     return {word for text in texts for word in re.findall(r"`([^`]+)`", text)}
 
 
@@ -66,7 +66,7 @@ def written_in(*patterns: str) -> set[str]:
 
 
 def found_in_frames(kind: FrameType) -> set[str]:
-    """Give the checks of a clean series: each says at least that it passes."""
+    """Return the checks of a clean series: each says at least that it passes."""
     sensor = small(SENSORS["demo"], 3)
     stack = frames_of(sensor, kind, N_FRAMES)
     block = survey_block(

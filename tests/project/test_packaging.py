@@ -29,13 +29,13 @@ def normalised(name: str) -> str:
 
 
 def declared() -> set[str]:
-    """Give the distributions that the package depends on, always or for object stores."""
+    """Return the distributions that the package depends on, always or for object stores."""
     requirements = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["s3"]]
     return {normalised(re.split(r"[<>=!~\[; ]", requirement)[0]) for requirement in requirements}
 
 
 def imported() -> set[str]:
-    """Give the distributions whose modules the package imports, wherever in a module that stands."""
+    """Return the distributions whose modules the package imports, wherever in a module that stands."""
     modules: set[str] = set()
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -49,7 +49,7 @@ def imported() -> set[str]:
 
 @pytest.fixture
 def installed() -> importlib.metadata.Distribution:
-    """Give the metadata of the installed package, which a bare source tree does not have."""
+    """Return the metadata of the installed package, which a bare source tree does not have."""
     try:
         return importlib.metadata.distribution("ostcal")
     except importlib.metadata.PackageNotFoundError:

@@ -142,7 +142,7 @@ def test_every_file_the_readme_names_is_there() -> None:
 
 
 def named_in(text: str) -> list[str]:
-    """Give what stands in backticks, and the lines of console blocks without their prompt."""
+    """Return what stands in backticks, and the lines of console blocks without their prompt."""
     commands = re.findall(r"^\$ (.*)$", text, flags=re.MULTILINE)
     return commands + re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
 

@@ -21,7 +21,7 @@ NASTY = (
 
 
 def outside(root: Path, *allowed: Path) -> list[Path]:
-    """Give the files below a folder that are in none of those named."""
+    """Return the files below a folder that are in none of those named."""
     return [path for path in root.rglob("*") if path.is_file() and not any(a in path.parents for a in allowed)]
 
 

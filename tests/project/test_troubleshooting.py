@@ -99,7 +99,7 @@ ENTRIES = parsed(PAGE)
 
 
 def pattern_of(line: str) -> re.Pattern[str]:
-    """Give what a printed line must be like: ``<...>`` is anything but nothing, all else is literal."""
+    """Return what a printed line must be like: ``<...>`` is anything but nothing, all else is literal."""
     return re.compile(
         "".join(".+?" if part.startswith("<") else re.escape(part) for part in re.split(r"(<[^<>]+>)", line))
     )
@@ -196,7 +196,7 @@ def library(made: Night, tmp_path: Path) -> Night:
 
 
 def fresh(folder: Path) -> Night:
-    """Give a night beside the one that has masters."""
+    """Return a night beside the one that has masters."""
     night = Night(folder / "own")
     night.root.mkdir()
     return night
@@ -507,7 +507,7 @@ def full_disk(folder: Path) -> Ran:
 
 @contextmanager
 def small_disk(place: Path) -> Iterator[Path]:
-    """Give a file system of 2 MB."""
+    """Return a file system of 2 MB."""
     place.mkdir()
     mount = shutil.which("mount")
     if mount is None:

@@ -223,7 +223,7 @@ def sky(tmp_path_factory: pytest.TempPathFactory) -> Simulated:
 
 
 def done(status: Status) -> Path:
-    """Give the only calibrated file."""
+    """Return the only calibrated file."""
     assert status.data["calibrated"], status.details["errors"]
     (path,) = status.data["calibrated"]
     return Path(path)

@@ -74,7 +74,7 @@ def test_the_longitude_in_the_headers_gives_noon_where_the_frames_leave_it_open(
 
 
 def test_flats_of_a_later_run_are_given_the_noon_of_the_masters_before(tmp_path: Path) -> None:
-    """Darks at 12:30 UTC are made first; flats at 09:15 alone leave 12:00 quiet, and had the night of the day before."""
+    """Darks at 12:30 UTC are made first; flats at 09:15 alone leave 12:00 quiet."""
     night = Night(tmp_path)
     for day in (FIRST, SECOND):
         write_evening(night, day, "09:15", ("10:00", "12:30", "16:30"))

@@ -84,7 +84,7 @@ Fill = Callable[[SensorModel, Sequence[float]], list[LibraryMaster]]
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Fill:
-    """Give the function that makes (once) the masters of a sensor's ladder."""
+    """Return the function that makes (once) the masters of a sensor's ladder."""
     made: dict[tuple[str, float], LibraryMaster] = {}
     shelf = Shelf(tmp_path_factory.mktemp("ladders"))
 

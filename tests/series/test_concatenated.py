@@ -21,7 +21,7 @@ HEIGHT, WIDTH = 9, 7
 
 
 def adu_of(n: int, encoding: SampleEncoding, seed: int) -> NDArray[Any]:
-    """Give ADU over the whole range of an encoding, both ends among them."""
+    """Return ADU over the whole range of an encoding, both ends among them."""
     generator = np.random.default_rng(seed)
     if not encoding.is_integer:
         return generator.normal(1000.0, 300.0, (n, HEIGHT, WIDTH)).astype(encoding.dtype)
@@ -31,7 +31,7 @@ def adu_of(n: int, encoding: SampleEncoding, seed: int) -> NDArray[Any]:
 
 
 def part(n: int, name: str, seed: int = 1, row_step: int = 1) -> tuple[MemoryStack, NDArray[Any]]:
-    """Give a stack and its ADU."""
+    """Return a stack and its ADU."""
     encoding = strategies.ENCODINGS[name]
     adu = adu_of(n, encoding, seed)
     return MemoryStack(strategies.encode(adu, encoding), encoding, row_step), adu

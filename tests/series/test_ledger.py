@@ -147,7 +147,7 @@ STORED_DECISIONS = b"""{
 
 
 def changed(key: str, value: object) -> bytes:
-    """Give the JSON of a record with one key changed; dots lead into nested objects."""
+    """Return the JSON of a record with one key changed; dots lead into nested objects."""
     content = json.loads(FULL.to_json())
     *parents, last = key.split(".")
     place = content

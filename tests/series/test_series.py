@@ -59,7 +59,7 @@ def one_frame(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def shard_of(path: Path, index: int) -> Path:
-    """Give the file of a frame."""
+    """Return the file of a frame."""
     return path / "frames" / "c" / str(index) / "0" / "0"
 
 
@@ -132,7 +132,7 @@ def test_auto_orders_bytes_or_bits_by_what_is_in_a_chunk(tmp_path: Path, dtype: 
 
 
 def chunk_flags(path: Path) -> list[int]:
-    """Give the flags in the blosc header of each chunk of frame 0: 1 for byte shuffle, 4 for bitshuffle."""
+    """Return the flags in the blosc header of each chunk of frame 0: 1 for byte shuffle, 4 for bitshuffle."""
     shard = shard_of(path, 0).read_bytes()
     layout = shard_layout(json.loads((path / "frames" / "zarr.json").read_bytes()))
     assert layout is not None
@@ -430,7 +430,7 @@ def test_stores_of_other_kinds_are_refused_with_a_word_why(dark: Path, tmp_path:
 
 
 def regular(*chunk_shape: int) -> dict[str, Any]:
-    """Give the metadata of a grid of equal chunks."""
+    """Return the metadata of a grid of equal chunks."""
     return {"name": "regular", "configuration": {"chunk_shape": list(chunk_shape)}}
 
 

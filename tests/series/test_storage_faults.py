@@ -246,7 +246,7 @@ def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
 
 
 def findings_below(folder: Path) -> list[str]:
-    """Give what `ostcal verify` finds, strays and half-written files among it."""
+    """Return what `ostcal verify` finds, strays and half-written files among it."""
     result = ostcal("verify", folder)
     return [] if result.exit_code == 0 else result.text.splitlines()
 
@@ -257,7 +257,7 @@ N_FRAMES = 5
 
 
 def committed(folder: Path) -> list[str]:
-    """Give the checksums of the frames of the series, each verified; none where there is no series."""
+    """Return the checksums of the frames of the series, each verified; none where there is no series."""
     location = folder / "darks" / "exp_0.001s.zarr"
     if not location.exists():
         return []
@@ -318,7 +318,7 @@ class MadeNight:
 
 
 def images_of(masters: Path) -> dict[str, NDArray[np.float32]]:
-    """Give the images of the FITS masters by their names without the time."""
+    """Return the images of the FITS masters by their names without the time."""
     return {path.name.rsplit("_", 2)[0]: read_with_astropy(path)[0] for path in sorted(masters.glob("*.fits"))}
 
 
@@ -425,7 +425,7 @@ def prepared(folder: Path, kind: str) -> Other:
 
 
 def contents(folder: Path, pattern: str) -> dict[str, bytes]:
-    """Give the files of a pattern without what says when they were made; of decisions, of which all are kept, names."""
+    """Return the files of a pattern without what says when they were made."""
     when = re.compile(rb"20\d\d-\d\d-\d\d[ T][0-9:.]+|20\d{6}_\d{6}|DATASUM .{72}|CHECKSUM.{72}")
     is_history = pattern.endswith(".json")
     return {

@@ -45,7 +45,7 @@ QUICK = SimulatorOptions(sensor=SMALL, time_scale=500)
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[SimulatedObservatory]:
-    """Give a server for questions that change nothing that another test reads."""
+    """Return a server for questions that change nothing that another test reads."""
     with SimulatedObservatory(QUICK) as observatory:
         yield observatory
 
@@ -58,7 +58,7 @@ def observatory() -> Iterator[SimulatedObservatory]:
 
 @pytest.fixture
 def camera(observatory: SimulatedObservatory) -> Iterator[Camera]:
-    """Give alpyca's camera, connected."""
+    """Return alpyca's camera, connected."""
     camera = Camera(observatory.address, 0)
     camera.Connected = True
     yield camera

@@ -67,7 +67,7 @@ def test_it_ends_when_it_is_asked_to(number: signal.Signals) -> None:
 
 
 def bound_addresses(running: subprocess.Popen[str]) -> set[tuple[str, str]]:
-    """Give protocol and address of every socket on which a process listens."""
+    """Return protocol and address of every socket on which a process listens."""
     return {
         ("tcp" if connection.type == socket.SOCK_STREAM else "udp", connection.laddr.ip)
         for connection in psutil.Process(running.pid).net_connections(kind="inet")

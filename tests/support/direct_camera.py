@@ -53,7 +53,7 @@ class FakeClock:
 def small_sensor(
     *, width: int = 48, height: int = 40, bayer: bool = False, full_well_e: float = 80_000.0, **changes: Any
 ) -> SensorModel:
-    """Give a sensor without hot pixels and cosmic rays, not square, that reaches the end of its converter."""
+    """Return a sensor without hot pixels and cosmic rays, not square, that reaches the end of its converter."""
     values: dict[str, Any] = {
         "name": "direct",
         "width": width,
@@ -86,7 +86,7 @@ class Scene:
     """What the panel sends through; it lights where the cover is closed or there is none."""
 
     def rate(self, now_s: float) -> float:
-        """Give the light at a time."""
+        """Return the light at a time."""
         outside = 0.0 if self.cover is CoverState.CLOSED else self.light(now_s)
         return outside + (0.0 if self.cover is CoverState.OPEN else self.panel_e_per_s)
 

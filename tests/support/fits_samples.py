@@ -19,7 +19,7 @@ BLOCK = 2880
 
 
 def frame_values(shape: tuple[int, int] = (37, 53), *, seed: int = 1) -> NDArray[np.uint16]:
-    """Give uint16 values over the whole range, with both ends among them."""
+    """Return uint16 values over the whole range, with both ends among them."""
     values = np.random.default_rng(seed).integers(0, 65536, shape, dtype=np.uint16)
     values.flat[0], values.flat[-1] = 0, 65535
     return values
@@ -44,7 +44,7 @@ def write_stored(path: Path, stored: NDArray[Any], **cards: object) -> Path:
 
 
 def header_block(bitpix: int, shape: tuple[int, ...], **cards: object) -> bytes:
-    """Give a header as bytes."""
+    """Return a header as bytes."""
     header = fits.Header([("SIMPLE", True), ("BITPIX", bitpix), ("NAXIS", len(shape))])
     for number, length in enumerate(reversed(shape), 1):
         header[f"NAXIS{number}"] = length
@@ -53,13 +53,13 @@ def header_block(bitpix: int, shape: tuple[int, ...], **cards: object) -> bytes:
 
 
 def data_block(stored: NDArray[Any]) -> bytes:
-    """Give samples as they stand in a file, padded."""
+    """Return samples as they stand in a file, padded."""
     data = stored.astype(stored.dtype.newbyteorder(">")).tobytes()
     return data.ljust(-(-len(data) // BLOCK) * BLOCK, b"\0")
 
 
 def bitpix_of(stored: NDArray[Any]) -> int:
-    """Give BITPIX for a dtype."""
+    """Return BITPIX for a dtype."""
     return stored.dtype.itemsize * (8 if stored.dtype.kind in "iu" else -8)
 
 
@@ -110,7 +110,7 @@ def read_with_astropy(path: Path | str, index: int = 0, *, stored: bool = False)
 
 
 def header_of(**cards: object) -> Header:
-    """Give a header of our own with these cards; a double underscore is a hyphen; a list makes several cards."""
+    """Return a header of our own with these cards; a double underscore is a hyphen; a list makes several cards."""
     header = fits.Header()
     for keyword, value in cards.items():
         name = keyword.replace("__", "-")
@@ -124,5 +124,5 @@ def header_of(**cards: object) -> Header:
 
 
 def row_reader(values: NDArray[Any]) -> Callable[[int, int], NDArray[Any]]:
-    """Give a function that reads rows of an array."""
+    """Return a function that reads rows of an array."""
     return lambda start, stop: values[start:stop]

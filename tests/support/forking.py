@@ -19,7 +19,7 @@ class ForkServer:
         self._process = process
 
     def ask(self, order: str) -> int:
-        """Give an order; gives the first number of the answer."""
+        """Return an order; gives the first number of the answer."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{order}\n")
         self._process.stdin.flush()

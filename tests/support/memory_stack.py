@@ -126,7 +126,7 @@ class NpySink:
         return cls(str(folder), shape)
 
     def plane(self, name: str) -> NDArray[Any]:
-        """Give a whole plane."""
+        """Return a whole plane."""
         return np.array(_loaded(Path(self.folder, f"{name}.npy"), "r"))
 
     def write_rows(

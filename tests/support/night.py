@@ -50,7 +50,7 @@ class Night:
         return self.root / "masters"
 
     def config(self, *, compute: dict[str, Any] | None = None, **master_frames: Any) -> dict[str, Any]:
-        """Give a configuration of this night; keywords are keys of ``master_frames``."""
+        """Return a configuration of this night; keywords are keys of ``master_frames``."""
         return {
             "dark_capture": {"output_dir": str(self.darks)},
             "flat_capture": {"output_dir": str(self.flats)},
@@ -76,7 +76,7 @@ class Night:
 def samples(
     n: int, image: float | NDArray[Any], *, noise: float = 6.0, seed: int, shape: tuple[int, int] = SHAPE
 ) -> Stack:
-    """Give frames of an image with Gaussian noise, and a cosmic ray in each but the first."""
+    """Return frames of an image with Gaussian noise, and a cosmic ray in each but the first."""
     rng = np.random.default_rng(seed)
     stack = rng.normal(np.broadcast_to(image, shape), noise, (n, *shape))
     for frame in range(1, n):
@@ -89,12 +89,12 @@ def bias_frames(n: int = 7, *, seed: int = 1, level: float = 1000) -> Stack:
 
 
 def dark_frames(exposure_s: float, n: int = 7, *, seed: int = 2, level: float = 1000) -> Stack:
-    """Give darks whose dark current grows along a row, 0 to 4 ADU/s."""
+    """Return darks whose dark current grows along a row, 0 to 4 ADU/s."""
     return samples(n, level + exposure_s * np.linspace(0, 4, SHAPE[1]), seed=seed)
 
 
 def flat_frames(exposure_s: float, levels: Sequence[float], *, seed: int = 3, level: float = 1000) -> Stack:
-    """Give flats with a falling illumination, one of each level in ADU."""
+    """Return flats with a falling illumination, one of each level in ADU."""
     y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
     light = 1 - 0.3 * ((y / SHAPE[0] - 0.5) ** 2 + (x / SHAPE[1] - 0.5) ** 2)
     dark = level + exposure_s * np.linspace(0, 4, SHAPE[1])
@@ -165,13 +165,13 @@ def whole_night(root: Path) -> Night:
 
 
 def one_file(status: Status, kind: str) -> Path:
-    """Give the only file of a kind."""
+    """Return the only file of a kind."""
     (path,) = status.data[kind]
     return Path(path)
 
 
 def image_of(status: Status, kind: str) -> NDArray[np.float32]:
-    """Give the image of the only master of a kind."""
+    """Return the image of the only master of a kind."""
     image, _ = read_with_astropy(one_file(status, kind))
     return image
 
@@ -185,14 +185,14 @@ def combined(stack: NDArray[Any]) -> naive.StackResult:
 
 
 def default_clip(noise: naive.Noise) -> partial[naive.PixelResult]:
-    """Give the default method for fewer than 21 frames."""
+    """Return the default method for fewer than 21 frames."""
     return partial(
         naive.sigma_clip, center="median", spread="mad", iterations=1, low=Fraction(3), high=Fraction(3), noise=noise
     )
 
 
 def as_adu(stack: NDArray[Any]) -> NDArray[Any]:
-    """Give integers wide enough to calculate with, floats as they are."""
+    """Return integers wide enough to calculate with, floats as they are."""
     return stack.astype(np.int64) if stack.dtype.kind in "iu" else stack
 
 
@@ -260,10 +260,10 @@ def run_command(night: Night, *options: str, **keys: Any) -> Outcome:
 
 
 def command_line(*arguments: str | Path) -> list[str]:
-    """Give the words that start the command in a process of its own."""
+    """Return the words that start the command in a process of its own."""
     return [sys.executable, "-m", "ostcal", *map(str, arguments)]
 
 
 def command_environment(**variables: str) -> dict[str, str]:
-    """Give the environment for such a process: it finds the package that is being tested."""
+    """Return the environment for such a process: it finds the package that is being tested."""
     return {**os.environ, "PYTHONPATH": str(ROOT), **variables}

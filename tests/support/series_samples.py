@@ -17,7 +17,7 @@ FIRST_EXPOSURE = datetime(2026, 11, 21, 8, 42, tzinfo=UTC)
 
 
 def samples(shape: tuple[int, ...], dtype: str = "uint16", *, seed: int = 1) -> NDArray[Any]:
-    """Give values over the whole range of an integer dtype, or any values of a floating-point one."""
+    """Return values over the whole range of an integer dtype, or any values of a floating-point one."""
     rng = np.random.default_rng(seed)
     if np.dtype(dtype).kind == "f":
         return (1000 * rng.standard_normal(shape)).astype(dtype)
@@ -26,7 +26,7 @@ def samples(shape: tuple[int, ...], dtype: str = "uint16", *, seed: int = 1) -> 
 
 
 def record_of(index: int, frame: NDArray[Any], **metadata: Any) -> FrameRecord:
-    """Give the record of a dark, one a second."""
+    """Return the record of a dark, one a second."""
     height, width = frame.shape
     values: dict[str, Any] = {
         "frame_type": FrameType.DARK,

@@ -82,7 +82,7 @@ LARGEST_ADU = 65535
 def reference_of(
     method: RejectionMethod, n_frames: int, noise: SeriesNoise
 ) -> Callable[[list[naive.Sample]], naive.PixelResult]:
-    """Give the literal function of a method's pixel; ``auto`` is mean/std from 21 frames on, else median/MAD."""
+    """Return the literal function of a method's pixel; ``auto`` is mean/std from 21 frames on, else median/MAD."""
     floor = naive.Noise(noise_adu=noise.noise_adu, step_adu=noise.step_adu)
     if isinstance(method, SigmaClip):
         center = ("mean" if n_frames >= 21 else "median") if method.center == "auto" else method.center
@@ -143,7 +143,7 @@ def _assert_same_plane(name: str, actual: NDArray[np.generic], expected: NDArray
 
 
 def encode(adu: NDArray[np.int32], encoding: SampleEncoding) -> NDArray[np.generic]:
-    """Give ADU as the raw samples that a stack of this encoding delivers."""
+    """Return ADU as the raw samples that a stack of this encoding delivers."""
     if not encoding.is_integer:
         return adu.astype(encoding.dtype)
     words = (adu - encoding.zero_adu).astype(np.uint16)
