@@ -15,6 +15,8 @@ from ostcal.frames import SampleEncoding
 
 _NO_NOISE = SeriesNoise()
 _QUANTA_PER_HALF_ADU = QUANTA_PER_ADU // 2
+_PIECE_BYTES = 2**21
+"""Words of half ADU that are made at once: they are still in the cache when they are combined."""
 _ZERO_HALF_ADU = -2 * 8192
 """Half ADU of the word 0: words of half ADU hold samples from -8192 to 24575.5 ADU above their overscan."""
 
@@ -37,6 +39,27 @@ class Correction:
         offset = None if self.dark_offset is None else self.dark_offset[start:stop]
         rate = None if self.dark_rate is None else self.dark_rate[start:stop]
         return replace(self, dark_offset=offset, dark_rate=rate)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowLevels:
+    """The overscan of the rows of a block of untrimmed rows, and which of its columns are kept.
+
+    Attributes
+    ----------
+    quanta : (n_frames, rows) int64
+        In 1/256 ADU; for samples without a correction whole numbers of half ADU.
+    left, width : int
+        First column that is kept, and how many.
+    """
+
+    quanta: NDArray[np.int64]
+    left: int
+    width: int
+
+    def rows(self, rows: slice) -> RowLevels:
+        """Return the levels of some rows."""
+        return replace(self, quanta=self.quanta[:, rows])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,18 +108,18 @@ def combine_block(
     *,
     noise: SeriesNoise = _NO_NOISE,
     correction: Correction | None = None,
-    levels: NDArray[np.int64] | None = None,
+    levels: RowLevels | None = None,
     planes: BlockPlanes | None = None,
 ) -> BlockResult:
     """Combine a block of samples pixel by pixel.
 
     `block` has raw samples as `FrameStack.read_rows` delivers them, (n_frames, rows, width) uint16, float32 or float64.
     `noise` is that of the series, for methods whose spread has a floor. A `correction` is applied to every frame before
-    rejection (flats). `levels`, (n_frames, rows) int64 in 1/256 ADU, is the overscan of the rows of 16-bit samples; it
-    is subtracted before all else, and without a correction must be whole numbers of half ADU. With `planes`, the result
-    lies there, and `low` and `high` are empty.
+    rejection (flats). With `levels`, 16-bit samples are those of untrimmed rows; their overscan is subtracted before
+    all else. With `planes`, the result lies there, and `low` and `high` are empty.
     """
-    n, rows, width = block.shape
+    n, rows, width = block.shape if levels is None else (*block.shape[:2], levels.width)
+    left = 0 if levels is None else levels.left
     rule = method.resolved(n).rule(noise)
     low, high = (np.empty((rows, width) if planes is None else (0, width), np.float32) for _ in range(2))
     planes = planes or BlockPlanes.empty((rows, width))
@@ -117,12 +140,17 @@ def combine_block(
         for y in range(0, rows, at_once):
             how = _corrected(encoding, correction.rows(y, y + at_once), at_once * width)
             if levels is not None:
-                how = how._replace(level=levels[:, y] / QUANTA_PER_ADU)
-            samples = np.ascontiguousarray(block[:, y : y + at_once]).reshape(n, at_once * width)
+                how = how._replace(level=levels.quanta[:, y] / QUANTA_PER_ADU)
+            samples = np.ascontiguousarray(block[:, y : y + at_once, left : left + width]).reshape(n, at_once * width)
             part = _part(out, slice(y * width, (y + at_once) * width))
             invalid += int(combine_corrected(samples, how, network, rule, part))
     elif levels is not None:
-        _combine_in_half_adu(block, encoding, levels // _QUANTA_PER_HALF_ADU, rule, out)
+        at_once = max(1, _PIECE_BYTES // (2 * n * width))
+        words = np.empty((n, min(at_once, rows), width), np.uint16)
+        for y in range(0, rows, at_once):
+            piece = slice(y, min(y + at_once, rows))
+            part = _part(out, slice(y * width, piece.stop * width))
+            _combine_in_half_adu(np.ascontiguousarray(block[:, piece]), encoding, levels.rows(piece), rule, words, part)
     else:
         samples = np.ascontiguousarray(block).reshape(n, rows * width)
         if encoding.is_integer:
@@ -154,14 +182,20 @@ def _part(planes: kernels.Planes, pixels: slice) -> kernels.Planes:
 
 
 def _combine_in_half_adu(
-    block: NDArray[np.uint16], encoding: SampleEncoding, levels: NDArray[np.int64], rule: Rule, out: kernels.Planes
+    block: NDArray[np.uint16],
+    encoding: SampleEncoding,
+    levels: RowLevels,
+    rule: Rule,
+    room: NDArray[np.uint16],
+    out: kernels.Planes,
 ) -> None:
-    """Combine words less the level of their row, (n_frames, rows) in half ADU.
+    """Combine raw words less the level of their row, whole numbers of half ADU; `room` is that for the words.
 
     Words of half ADU go through the kernels for words, 2.9 times as fast as floats. The few pixels with a sample beyond
     them (saturated hot pixels) are combined as floats, each alone: nothing depends on which block a pixel is in.
     """
-    n, rows, width = block.shape
+    n, rows, width = *block.shape[:2], levels.width
+    halves_of_rows, left = levels.quanta // _QUANTA_PER_HALF_ADU, levels.left
     network = kernels.sorting_network(n)
     doubled = rule._replace(
         floor_micro_adu=2 * rule.floor_micro_adu,
@@ -170,10 +204,10 @@ def _combine_in_half_adu(
         signal_zero_adu=2 * rule.signal_zero_adu,
         variance_per_adu=2 * rule.variance_per_adu,
     )
-    words = np.empty(block.shape, np.uint16)
+    words = room.reshape(-1)[: n * rows * width].reshape(n, rows, width)
     beyond = np.empty((rows, width), np.uint16)
-    kernels.half_adu_words(block, coding_of(encoding), levels, _ZERO_HALF_ADU, words, beyond)
-    y, x = np.nonzero(beyond)
+    n_beyond = kernels.half_adu_words(block, left, coding_of(encoding), halves_of_rows, _ZERO_HALF_ADU, words, beyond)
+    y, x = np.nonzero(beyond) if n_beyond else (np.empty(0, np.intp), np.empty(0, np.intp))
     combine_words = kernels.average_words if doubled.is_average else kernels.combine_words
     halves = kernels.Coding(swapped=False, flip=np.uint16(0), zero=_ZERO_HALF_ADU)
     if y.size:  # what is put in their place is combined and counted like one pixel of zeros
@@ -188,7 +222,7 @@ def _combine_in_half_adu(
     if y.size:
         values = np.empty((n, 1, y.size), np.float32)
         for i in range(n):
-            values[i, 0] = encoding.decode(block[i, y, x]) - levels[i, y] / 2
+            values[i, 0] = encoding.decode(block[i, y, x + left]) - halves_of_rows[i, y] / 2
         alone = _planes(n, y.size)
         kernels.combine_floats(values.reshape(n, y.size), network, rule, alone)
         out.rejected[:] += alone.rejected

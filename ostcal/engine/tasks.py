@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ostcal.engine.combine import BlockPlanes, Correction, combine_block, corrected
+from ostcal.engine.combine import BlockPlanes, Correction, RowLevels, combine_block, corrected
 from ostcal.engine.levels import (
     DarkMeans,
     DarkModel,
@@ -358,7 +358,7 @@ def _combine_strip(
                     job.method,
                     noise=noise,
                     correction=None if correction is None else correction.rows(top, bottom),
-                    levels=None if levels is None else levels[:, y : y + at_once],
+                    levels=None if levels is None else levels.rows(slice(y, y + at_once)),
                     planes=planes.rows(top, bottom),
                 )
                 rejected_per_frame += part.rejected_per_frame
@@ -380,9 +380,7 @@ def _combine_strip(
     return result, checksums
 
 
-def _read_block(
-    reader: RowReader, start: int, stop: int, stack: FrameStack
-) -> tuple[NDArray[Any], NDArray[np.int64] | None]:
+def _read_block(reader: RowReader, start: int, stop: int, stack: FrameStack) -> tuple[NDArray[Any], RowLevels | None]:
     """Read rows of all frames into the workspace of this thread, with their overscan levels if those are to be used."""
     n, _, width = stack.shape
     if not isinstance(reader, LevelledReader):
@@ -391,8 +389,7 @@ def _read_block(
         return block, None
     raw_width, left, right = reader.raw_columns
     block = workspace.block((n, stop - start, raw_width), reader.raw_encoding.dtype)
-    levels = reader.read_levelled(start, stop, block)
-    return block[:, :, left:right], levels
+    return block, RowLevels(quanta=reader.read_levelled(start, stop, block), left=left, width=right - left)
 
 
 def normalization_levels(job: MasterJob, strips: list[StripResult]) -> dict[str, float]:

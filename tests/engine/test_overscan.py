@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
-from ostcal.engine.combine import BlockResult, Correction, combine_block
+from ostcal.engine.combine import BlockResult, Correction, RowLevels, combine_block
 from ostcal.engine.rejection import RejectionMethod, SeriesNoise, SigmaClip
 from ostcal.errors import PlanError
 from ostcal.frames import SampleEncoding
@@ -37,6 +37,10 @@ def frames_with_levels(seed: int, n: int, rows: int, width: int) -> tuple[Any, A
     return raw, levels
 
 
+def whole_rows(raw: Any, levels: Any) -> RowLevels:
+    return RowLevels(quanta=levels, left=0, width=raw.shape[2])
+
+
 def equal(a: BlockResult, b: BlockResult) -> None:
     np.testing.assert_array_equal(a.n_used, b.n_used)
     np.testing.assert_allclose(a.master, b.master, rtol=2e-7, atol=1e-5)
@@ -56,7 +60,7 @@ def test_words_of_half_adu_give_what_fractions_give(method: RejectionMethod, see
         method = method.resolved(n)
     except PlanError:
         reject()
-    found = combine_block(stored(raw), BIG_ENDIAN, method, noise=NOISE, levels=levels)
+    found = combine_block(stored(raw), BIG_ENDIAN, method, noise=NOISE, levels=whole_rows(raw, levels))
     literal = reference_of(method, n, NOISE)
     values = [
         [[Fraction(int(v)) - Fraction(int(k), 256) for v in row] for row, k in zip(frame, ks, strict=True)]
@@ -84,7 +88,9 @@ def test_flats_are_corrected_from_their_overscan_on(method: RejectionMethod, see
         exposure_time_s=rng.uniform(1, 2, n),
         dark_offset=rng.normal(3, 1, (3, 65)).astype(np.float32),
     )
-    found = combine_block(stored(raw), BIG_ENDIAN, method, noise=NOISE, levels=levels, correction=correction)
+    found = combine_block(
+        stored(raw), BIG_ENDIAN, method, noise=NOISE, levels=whole_rows(raw, levels), correction=correction
+    )
     plain = (raw - levels[:, :, None] / 256).astype(np.float32)
     equal(found, combine_block(plain, FLOAT, method, noise=NOISE, correction=correction))
 
@@ -95,7 +101,7 @@ def test_a_level_of_its_own_leaves_each_frame_the_same_image(order: tuple[int, .
     offsets = np.array([100, 900, 350, 41, 2000])
     raw = (image[None] + offsets[:, None, None]).astype(np.uint16)[list(order)]
     levels = np.repeat(offsets[list(order)][:, None] * 256, 2, axis=1)
-    result = combine_block(raw, SampleEncoding(dtype="uint16"), SigmaClip(), levels=levels)
+    result = combine_block(raw, SampleEncoding(dtype="uint16"), SigmaClip(), levels=whole_rows(raw, levels))
     np.testing.assert_array_equal(result.master, image)
     np.testing.assert_array_equal(result.std, 0)
     assert result.n_used.min() == 5

@@ -42,17 +42,23 @@ def subtract_column_levels(
 @door
 def half_adu_words(
     block: NDArray[np.uint16],
+    left: int,
     coding: Coding,
     levels: NDArray[np.int64],
     zero: int,
     out: NDArray[np.uint16],
     beyond: NDArray[np.uint16],
-) -> None:
+) -> Any:
     """Write raw words less the level of their row as words of half ADU, of which 0 stands for `zero`.
+
+    Return how many pixels have a sample that is no such word.
 
     Parameters
     ----------
-    block : (n_frames, rows, columns) uint16
+    block : (n_frames, rows, raw columns) uint16
+        In C order, or the compiler makes no SIMD code: 0.7 s for 20 x 24 MP, not 0.2 s.
+    left : int
+        First column that is wanted.
     coding : Coding
     levels : (n_frames, rows) int64
         In half ADU.
@@ -65,7 +71,7 @@ def half_adu_words(
     beyond[:] = 0
     for i in range(block.shape[0]):
         for y in range(block.shape[1]):
-            row, target, marks = block[i, y], out[i, y], beyond[y]
+            row, target, marks = block[i, y, left : left + out.shape[2]], out[i, y], beyond[y]
             # 2 word - origin is 2 (word - base) + odd, for which 16 bits are enough where `lowest` words hold it.
             origin = levels[i, y] + zero - 2 * coding.zero
             base = (origin + 1) >> 1
@@ -76,3 +82,9 @@ def half_adu_words(
                 word = decoded(row[x], coding)
                 target[x] = np.uint16(np.uint16(np.uint16(word - start) << np.uint16(1)) | odd)
                 marks[x] |= np.uint16(np.uint16(word - below) > span)
+    n_beyond: Any = 0
+    for y in range(beyond.shape[0]):
+        marks = beyond[y]
+        for x in range(marks.size):
+            n_beyond += np.int64(marks[x] != 0)
+    return n_beyond
