@@ -142,8 +142,8 @@ class OverscanSection(Section):
     trim: ImageSection | None = key(None, "What is kept of every frame; null is what the overscan leaves.")
     source: Literal["auto", "none", "given"] = key(
         "auto",
-        "auto takes section and trim, or else sections from the headers (BIASSEC, TRIMSEC, COVER and others), none"
-        " keeps whole images, given takes section and trim.",
+        "With auto, section and trim are taken, or else sections from the headers (BIASSEC, TRIMSEC, COVER and"
+        " others); none keeps whole images, given takes section and trim alone.",
     )
     axis: OverscanAxis | None = key(
         None, "A level for each of the rows or the columns; null is as the overscan lies beside or above the image."
