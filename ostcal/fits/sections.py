@@ -12,6 +12,8 @@ from ostcal.errors import FrameError
 from ostcal.fits.cards import CardValue, Header, image_cards
 from ostcal.vocabulary import OverscanAxis
 
+_ADVICE: Final = "set master_frames.overscan to none or to the right sections"
+
 _NOTHING: Final = frozenset({"", "NONE", "N/A", "NA", "UNKNOWN", "UNDEFINED", "NULL", "NAN", "0", "-"})
 """Texts of a section card that say that there is no section."""
 _WHOLE: Final = frozenset({"*", ":"})
@@ -154,9 +156,6 @@ def parse_section(text: str, *, width: int, height: int, name: str, path: str) -
     if x1 < 1 or y1 < 1 or x2 > width or y2 > height:
         raise FrameError(f"{path}: {name} is {text!r}, which is outside the image of {width} x {height}; {_ADVICE}")
     return Section(left=x1 - 1, right=x2, bottom=y1 - 1, top=y2)
-
-
-_ADVICE: Final = "set master_frames.overscan to none or to the right sections"
 
 
 def _ends(part: str, length: int, text: str, name: str, path: str) -> tuple[int, int]:
