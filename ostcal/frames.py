@@ -48,11 +48,14 @@ class CameraSettings:
     binning: tuple[Binning, Binning] = (1, 1)
     """Horizontal and vertical binning."""
     readout_mode: str | None = None
+    extension: str | None = None
+    """Which image of a file of several (`ostcal.fits.hdus.image_labels`); ``None`` for files of one."""
 
     @property
     def camera_label(self) -> str | None:
-        """Name of the camera, with its identity where it has one."""
-        return " ".join(word for word in (self.camera, self.camera_id) if word) or None
+        """Name of the camera, with its identity and its extension where it has one."""
+        extension = f"[{self.extension}]" if self.extension is not None else None
+        return " ".join(word for word in (self.camera, self.camera_id, extension) if word) or None
 
 
 @dataclass(frozen=True, kw_only=True)

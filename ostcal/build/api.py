@@ -132,12 +132,13 @@ def _status_of(report: BuildReport, output_dir: str) -> Status:
     exposures: dict[str, set[float]] = {kind: set() for kind in data}
     for made in report.made:
         for kind, path in made.files:
-            data[kind].append(path)
-            counts[kind] += 1
+            if path not in data[kind]:  # the masters of several images may share a file
+                data[kind].append(path)
+                counts[kind] += 1
             exposures[kind].add(made.group.key.exposure_time_s)
     for unchanged in report.unchanged:
         for kind, path in unchanged.files:
-            data[kind].append(path)
+            data[kind] += [path] if path not in data[kind] else []
             exposures[kind].add(unchanged.stored.key.exposure_time_s)
     warnings = [*report.warnings, *(line for made in report.made for line in made.quality_lines)]
     failed = [made.name for made in report.made if made.verdict is Outcome.FAIL]
@@ -145,7 +146,7 @@ def _status_of(report: BuildReport, output_dir: str) -> Status:
     what = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count) or "none"
     parts = [f"{n_made} master{'' if n_made == 1 else 's'} made ({what}) in {output_dir}"]
     if report.unchanged:
-        parts.append(f"{sum(len(unchanged.files) for unchanged in report.unchanged)} unchanged")
+        parts.append(f"{len({file for unchanged in report.unchanged for file in unchanged.files})} unchanged")
     if warnings:
         parts.append(f"{len(warnings)} warning{'' if len(warnings) == 1 else 's'}")
     if failed:

@@ -56,6 +56,7 @@ def request_of(config: Config, *, bias: bool, darks: bool, flats: bool) -> Build
             config_digest=digest(config),
         ),
         lock_wait_s=m.lock_wait,
+        cubes=m.cubes,
         use_failed=config.quality.use_failed,
         verify=config.storage.verify,
         memory_limit_bytes=compute.memory_limit,

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ostcal.build.match_darks import DarkCandidate, DarkChoice, NoDark, choose_nearest_dark
+from ostcal.build.output_names import by_files, output_names
 from ostcal.build.request import BuildRequest
 from ostcal.build.stored_strips import StoreSink, WorkKey
 from ostcal.engine.levels import DarkModel, SteppedReader
@@ -22,7 +23,6 @@ from ostcal.errors import InputError
 from ostcal.fits.sections import readout_status
 from ostcal.frames import FrameStack, FrameType
 from ostcal.inputs.gather import Source, input_digest, stack_of
-from ostcal.inputs.group_names import master_names
 from ostcal.inputs.grouping import Group
 from ostcal.library.find import LibraryMaster, calibration_id_of, find_masters
 from ostcal.library.history import subject_of
@@ -43,7 +43,7 @@ class Output:
 
     name: str
     file_name: str
-    """Of its FITS file."""
+    """Of its FITS file; the masters of all images of files of several have one."""
     frame_type: FrameType
     made_at: datetime
 
@@ -184,46 +184,36 @@ def plan_masters(request: BuildRequest, groups: Sequence[Group], sources: Mappin
     unchanged: list[Unchanged] = []
     errors: list[str] = []
     warnings: list[str] = []
-    for group, outputs in _named_outputs(request, groups):
-        name, flat_dark, identities = outputs[0].name, None, []
-        is_flat = group.key.frame_type is FrameType.FLAT
-        if is_flat and not group.key.dark_subtracted:
-            choice = choose_nearest_dark(
-                group,
-                list(of_run),
-                list(on_disk),
-                exposure_tolerance=request.exposure_tolerance,
-                temperature_tolerance_c=request.rules.temperature_tolerance_c,
-            )
-            if isinstance(choice, NoDark):
-                errors.append(f"{name}: {choice.message}")
+    for members in by_files(_named_outputs(request, groups)):
+        planned: list[MasterPlan] = []
+        no_dark: list[str] = []
+        for group, outputs in members:
+            try:
+                flat_dark = _dark_of(request, group, of_run, on_disk)
+            except InputError as error:
+                no_dark.append(f"{outputs[0].name}: {error}")
                 continue
             known = {**on_disk, **of_run}
-            second = choice.second
-            model = DarkModel(
-                first=known[choice.first].plane,
-                first_exposure_s=choice.first.key.exposure_time_s,
-                second=known[second].plane if second is not None else None,
-                second_exposure_s=second.key.exposure_time_s if second is not None else 0.0,
-            )
-            flat_dark = FlatDark(choice=choice, model=model)
-            identities = [known[candidate].identity for candidate in choice.candidates]
-        plan = _plan(request, group, outputs, sources, library, flat_dark, identities)
-        before = _unchanged(request, plan, made_before)
-        if before is not None:
-            unchanged.append(before)
-        else:
-            to_make.append(plan)
-        if not is_flat:
-            if before is not None:
-                name, dark = before.stored.record.name, _Dark.stored(before.stored)
+            identities = [known[candidate].identity for candidate in flat_dark.choice.candidates] if flat_dark else []
+            planned.append(_plan(request, group, outputs, sources, library, flat_dark, identities))
+        if no_dark:  # one file has the masters of all images
+            errors += no_dark
+            continue
+        before = [_unchanged(request, plan, made_before) for plan in planned]
+        is_unchanged = all(before)
+        for plan, stored in zip(planned, before, strict=True):
+            if stored is not None and is_unchanged:
+                unchanged.append(stored)
+                name, dark = stored.stored.record.name, _Dark.stored(stored.stored)
             else:
-                dark = _Dark(StoreSink(store=request.store, name=name), plan.recipe)
-            of_run[DarkCandidate(name=name, key=group.key, from_this_run=before is None)] = dark
-        elif before is None:
-            if flat_dark is not None and flat_dark.choice.kind == "bias":
-                warnings.append(f"{name}: no dark fits, {flat_dark.choice.description} is subtracted")
-            logger.info("%s: dark: %s", name, flat_dark.choice.description if flat_dark else "already subtracted")
+                to_make.append(plan)
+                name, dark = plan.name, _Dark(StoreSink(store=request.store, name=plan.name), plan.recipe)
+            if not plan.is_flat:
+                of_run[DarkCandidate(name=name, key=plan.group.key, from_this_run=not is_unchanged)] = dark
+            elif not is_unchanged:
+                if plan.dark is not None and plan.dark.choice.kind == "bias":
+                    warnings.append(f"{name}: no dark fits, {plan.dark.choice.description} is subtracted")
+                logger.info("%s: dark: %s", name, plan.dark.choice.description if plan.dark else "already subtracted")
     return BuildPlan(
         to_make=tuple(to_make),
         unchanged=tuple(unchanged),
@@ -233,6 +223,32 @@ def plan_masters(request: BuildRequest, groups: Sequence[Group], sources: Mappin
             (2 if plan.is_flat and request.flat_scaling != "none" else 1) * plan.n_bytes for plan in to_make
         ),
     )
+
+
+def _dark_of(
+    request: BuildRequest, group: Group, of_run: Mapping[DarkCandidate, _Dark], on_disk: Mapping[DarkCandidate, _Dark]
+) -> FlatDark | None:
+    """Choose the dark of a group of flats; ``None`` where none is subtracted, InputError where none fits."""
+    if group.key.frame_type is not FrameType.FLAT or group.key.dark_subtracted:
+        return None
+    choice = choose_nearest_dark(
+        group,
+        list(of_run),
+        list(on_disk),
+        exposure_tolerance=request.exposure_tolerance,
+        temperature_tolerance_c=request.rules.temperature_tolerance_c,
+    )
+    if isinstance(choice, NoDark):
+        raise InputError(choice.message)
+    known = {**on_disk, **of_run}
+    second = choice.second
+    model = DarkModel(
+        first=known[choice.first].plane,
+        first_exposure_s=choice.first.key.exposure_time_s,
+        second=known[second].plane if second is not None else None,
+        second_exposure_s=second.key.exposure_time_s if second is not None else 0.0,
+    )
+    return FlatDark(choice=choice, model=model)
 
 
 def needs_camera(method: RejectionMethod) -> bool:
@@ -320,7 +336,8 @@ def _unchanged(request: BuildRequest, plan: MasterPlan, made_before: Mapping[str
     record = stored.record
     if request.publishing.save_fits:
         try:
-            found = [calibration_id_of(joined(request.output_dir, name)) for name in record.files]
+            extension = record.key.settings.extension
+            found = [calibration_id_of(joined(request.output_dir, name), extension) for name in record.files]
         except InputError:
             return None
         if not found or any(identity != record.calibration_id for identity in found):
@@ -346,9 +363,8 @@ def _named_outputs(request: BuildRequest, groups: Sequence[Group]) -> list[tuple
                 is_wanted = request.make_bias if kind is FrameType.BIAS else request.make_darks or not is_bias
                 if is_wanted and (group.key.frame_type is kind or (is_bias and kind is FrameType.DARK)):
                     members.append(index)
-            keys = [replace(groups[index].key, frame_type=kind) for index in members]
-            for index, name in zip(members, master_names(keys, made_at), strict=True):
-                file = file_name(name, request.publishing.flavour)
+            for index, name, of_file in output_names(kind, [(index, groups[index]) for index in members], made_at):
+                file = file_name(of_file, request.publishing.flavour)
                 output = Output(name=name, file_name=file, frame_type=kind, made_at=made_at)
                 outputs.setdefault(index, []).append(output)
         every = [output for of_group in outputs.values() for output in of_group]

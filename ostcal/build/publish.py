@@ -22,6 +22,7 @@ from ostcal.engine.rejection import SeriesNoise
 from ostcal.engine.tasks import FlatTreatment, JobResult, MasterJob
 from ostcal.engine.tiling import STRIP_PIXELS
 from ostcal.errors import StorageError
+from ostcal.fits.hdus import companion_name, name_and_version
 from ostcal.fits.unfinished import UnfinishedImage
 from ostcal.fits.write import ImagePlane, header_length, write_fits
 from ostcal.frames import FULL_SCALE_ADU, FrameType
@@ -179,7 +180,7 @@ class Publisher:
         judged = time.perf_counter()
         files = self._write_files(publication, job, result, planes, verdict)
         written = time.perf_counter()
-        provenance = _provenance(prepared, job.flat, rules, plan.outputs[0].frame_type, verdict)
+        provenance = provenance_of(prepared, job.flat, rules, plan.outputs[0].frame_type, verdict)
         attributes = attributes_of(
             plan.group,
             result,
@@ -224,12 +225,12 @@ class Publisher:
         for output in plan.outputs:
             path = joined(self.output_dir, output.file_name)
             files.append((output.frame_type, path if rules.save_fits else f"{self.store.location}/{job.name}"))
-            if not rules.save_fits:
+            if not rules.save_fits or plan.group.files:  # files of several images: `ostcal.build.publish_files`
                 continue
-            provenance = _provenance(prepared, job.flat, rules, output.frame_type, verdict)
+            provenance = provenance_of(prepared, job.flat, rules, output.frame_type, verdict)
             write_fits(
                 path,
-                _image_planes(planes, plan.group, result, provenance, rules),
+                image_planes(planes, plan.group, result, provenance, rules),
                 history=history_lines(plan.group, provenance),
                 rows_per_write=planes.chunk_rows * max(1, STRIP_PIXELS // (planes.shape[1] * planes.chunk_rows)),
                 threads=_FITS_THREADS,
@@ -253,11 +254,12 @@ def begin_image(
     """
     plan = prepared.plan
     is_plain = rules.save_fits and rules.flavour == "adu" and not is_remote(output_dir) and len(plan.outputs) == 1
+    is_plain = is_plain and not plan.group.files
     if not is_plain or not (plan.is_flat or planes.n_kept() == 0):
         return None
     (output,) = plan.outputs
     verdict = Outcome.PASS if rules.quality is not None else None
-    provenance = _provenance(prepared, flat, rules, output.frame_type, verdict)
+    provenance = provenance_of(prepared, flat, rules, output.frame_type, verdict)
     # its header has as many cards as the real one, if nothing unusual happens
     pattern = flat.bayer_pattern if flat is not None else None
     n_frames, height, width = plan.stack.shape
@@ -276,7 +278,7 @@ def begin_image(
         mean=1.0,
         seconds={},
     )
-    images = _image_planes(planes, plan.group, supposed, provenance, rules)
+    images = image_planes(planes, plan.group, supposed, provenance, rules)
     image = UnfinishedImage(
         path=joined(output_dir, output.file_name),
         header_length=header_length(images, history_lines(plan.group, provenance)),
@@ -291,9 +293,10 @@ def begin_image(
     return image
 
 
-def _provenance(
+def provenance_of(
     prepared: PreparedMaster, flat: FlatTreatment | None, rules: PublishRules, kind: FrameType, verdict: Outcome | None
 ) -> Provenance:
+    """Return what made a master beyond its frames."""
     plan = prepared.plan
     return Provenance(
         frame_type=kind,
@@ -314,7 +317,7 @@ def _provenance(
     )
 
 
-def _image_planes(
+def image_planes(
     planes: MasterWriter, group: Group, result: JobResult, provenance: Provenance, rules: PublishRules
 ) -> list[ImagePlane]:
     """Return the images of a FITS file: the master, and where extensions are wanted uncertainty, counts and defects.
@@ -340,15 +343,20 @@ def _image_planes(
         return error
 
     plane = partial(ImagePlane, height=planes.shape[0], width=planes.shape[1])
-    images = [plane(name=None, dtype="float32", cards=cards, read_rows=image)]
+    label = group.key.settings.extension
+    name, version = name_and_version(label) if label is not None else (None, None)
+    images = [plane(name=name, version=version, dtype="float32", cards=cards, read_rows=image)]
     if rules.extensions:
+        beside = partial(companion_name, label) if label is not None else str
         unit = next(card for card in cards if card[0] == "BUNIT")
         used_cards = [("BUNIT", "", "samples kept")]
         bits_cards = [("BUNIT", "", "bits of defects"), *defect_cards()]
-        images.append(plane(name="UNCERT", dtype="float32", cards=[unit], read_rows=uncertainty))
+        images.append(plane(name=beside("UNCERT"), dtype="float32", cards=[unit], read_rows=uncertainty))
         images.append(
-            plane(name="NUSED", dtype="uint16", cards=used_cards, read_rows=partial(planes.read_rows, "n_used"))
+            plane(name=beside("NUSED"), dtype="uint16", cards=used_cards, read_rows=partial(planes.read_rows, "n_used"))
         )
         if planes.has("dq"):
-            images.append(plane(name="DQ", dtype="uint8", cards=bits_cards, read_rows=partial(planes.read_rows, "dq")))
+            images.append(
+                plane(name=beside("DQ"), dtype="uint8", cards=bits_cards, read_rows=partial(planes.read_rows, "dq"))
+            )
     return images

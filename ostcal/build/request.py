@@ -15,7 +15,7 @@ from ostcal.inputs.grouping import Group, GroupRules
 from ostcal.library.find import store_location
 from ostcal.library.store import MasterStore
 from ostcal.measure.limits import DefectLimits, FrameLimits, MasterLimits
-from ostcal.vocabulary import FlatScaling, Flavour, NormalizationMethod
+from ostcal.vocabulary import Cubes, FlatScaling, Flavour, NormalizationMethod
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +62,8 @@ class BuildRequest:
     only_changed: bool = True
     """Whether masters are left as they are whose frames, settings and darks have not changed."""
     publishing: PublishRules = field(default_factory=PublishRules)
+    cubes: Cubes = "refuse"
+    """What FITS images of three axes are."""
     verify: bool = True
     """Whether stored frames are checked while they are read."""
     use_failed: bool = False

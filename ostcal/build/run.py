@@ -11,6 +11,7 @@ from ostcal.build.output_directory import owned
 from ostcal.build.plan import Unchanged, plan_masters
 from ostcal.build.prepare import prepare_masters
 from ostcal.build.publish import Published
+from ostcal.build.publish_files import write_files_of_several
 from ostcal.build.request import BuildRequest, Watcher
 from ostcal.build.strip_jobs import Combined, combine_and_publish, plan_strips
 from ostcal.engine.driver import connected
@@ -18,7 +19,8 @@ from ostcal.errors import NoFramesError, OstcalError
 from ostcal.frames import FrameType
 from ostcal.inputs.already_subtracted import marked_dark_subtracted
 from ostcal.inputs.gather import Source, described, gather_inputs, unpacked
-from ostcal.inputs.grouping import Frame, Group, GroupRules, describe, group_frames
+from ostcal.inputs.grouping import Frame, Group, GroupRules, describe
+from ostcal.inputs.image_sets import group_images, one_of_each_file
 from ostcal.library.find import find_masters
 from ostcal.library.verification import without_damaged
 
@@ -70,10 +72,11 @@ def build_masters(request: BuildRequest, watcher: Watcher | None = None) -> Buil
                     prepared, no_noise = prepare_masters(request, execution, plan)
                     clock.lap("survey")
                     combined = combine_and_publish(request, execution, prepared, watcher)
+                    not_written = write_files_of_several(request, prepared, combined.made)
                     clock.lap("combine")
             else:
                 request.store.sweep()  # strips that no run continues
-                combined, no_noise = Combined(made=(), left_out=(), errors=()), []
+                combined, no_noise, not_written = Combined(made=(), left_out=(), errors=()), [], []
     except OstcalError:
         for line in unusable:  # often the reason
             logger.warning("%s", line)
@@ -87,7 +90,7 @@ def build_masters(request: BuildRequest, watcher: Watcher | None = None) -> Buil
         made=combined.made,
         unchanged=plan.unchanged,
         warnings=(*warnings, *(line for master in combined.made for line in master.warnings)),
-        errors=(*plan.errors, *combined.errors),
+        errors=(*plan.errors, *combined.errors, *not_written),
         groups=selection.groups,
         seconds=clock.seconds,
     )
@@ -113,7 +116,11 @@ def gather_frames(request: BuildRequest, scratch: str, left_out: list[str]) -> d
     `left_out` gets a line for everything that cannot be used, also where the search ends in an error.
     """
     inputs = gather_inputs(
-        request.input_dirs, exclude=request.output_dir, verify=request.verify, overscan=request.overscan
+        request.input_dirs,
+        exclude=request.output_dir,
+        verify=request.verify,
+        overscan=request.overscan,
+        cubes=request.cubes,
     )
     left_out += inputs.left_out
     sources = unpacked(inputs.sources, scratch, left_out, inputs.excluded)
@@ -147,7 +154,7 @@ def select_groups(request: BuildRequest, sources: dict[str, Source]) -> Selectio
     """
     wanted = request.kinds
     frames = [source.frame for source in sources.values()]
-    grouping = group_frames(frames, with_noon_of_masters(request, frames))
+    grouping = group_images(frames, with_noon_of_masters(request, frames))
     for group in grouping.groups:
         for frame in group.frames:
             logger.debug("group %s: %s", describe(group), frame.label)
@@ -166,7 +173,7 @@ def select_groups(request: BuildRequest, sources: dict[str, Source]) -> Selectio
     left_out = [
         f"{describe(group)}: fewer than min_frames {request.rules.min_frames}, left out ({group.frames[0].label}"
         f"{' and others' if len(group.frames) > 1 else ''})"
-        for group in grouping.too_small
+        for group in one_of_each_file(grouping.too_small)
         if group.key.frame_type in wanted
     ]
     left_out += [

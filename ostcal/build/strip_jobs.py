@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -41,11 +42,10 @@ def combine_and_publish(
     request: BuildRequest, execution: Execution, prepared: Sequence[PreparedMaster], watcher: Watcher
 ) -> Combined:
     """Combine and publish masters; those that an unreadable frame spoiled once more without it."""
-    labels = {
-        source.frame.label if source.fits is None else source.fits.path: source.frame.label
-        for master in prepared
-        for source in master.plan.members
-    }
+    labels: defaultdict[str, list[str]] = defaultdict(list)  # of a file of several images all
+    for master in prepared:
+        for source in master.plan.members:
+            labels[source.frame.label if source.fits is None else source.fits.path].append(source.frame.label)
     made: list[Published] = []
     left_out: list[str] = []
     errors: list[str] = []
@@ -54,8 +54,9 @@ def combine_and_publish(
         results = _run_once(request, execution, todo, watcher)
         made += [result for result in results if isinstance(result, Published)]
         failed = [(m, r) for m, r in zip(todo, results, strict=True) if isinstance(r, Failure)]
-        spoiled = {labels[failure.bad_frame]: failure.message for _, failure in failed if failure.bad_frame in labels}
-        left_out += spoiled.values()
+        messages = {failure.bad_frame: failure.message for _, failure in failed if failure.bad_frame in labels}
+        left_out += messages.values()
+        spoiled = {label: message for place, message in messages.items() for label in labels[place]}
         smaller = []
         for master, failure in failed:
             plan = master.plan.without(spoiled)

@@ -37,7 +37,7 @@ from ostcal.engine.interrupts import leave_termination_to_the_parent
 from ostcal.engine.tiling import PROCESS_BYTES
 from ostcal.errors import OstcalError, PlanError
 from ostcal.frames import FrameType
-from ostcal.inputs.grouping import group_frames
+from ostcal.inputs.image_sets import group_images
 from ostcal.places.paths import is_remote, normalized
 
 logger = logging.getLogger(__name__)
@@ -176,7 +176,7 @@ def _plans_of(request: BuildRequest, series: str, scratch: str) -> list[MasterPl
     Flats are combined only with a dark of their exposure: for any other one a better dark may still come.
     """
     sources = gather_frames(request, scratch, [])
-    grouping = group_frames((source.frame for source in sources.values()), request.rules)
+    grouping = group_images((source.frame for source in sources.values()), request.rules)
     groups = [group for group in grouping.groups if group.key.frame_type in request.kinds]
     plans = plan_masters(request, groups, sources).to_make
     location = normalized(series)

@@ -15,7 +15,7 @@ from ostcal.capture.series import capture_series
 from ostcal.capture.series_plan import Equipment, RetryRules, SeriesEnd, SeriesOutcome, SeriesPlan, SeriesSink
 from ostcal.devices.protocols import CameraInfo
 from ostcal.errors import InputError, StorageError
-from ostcal.fits.read import find_fits, inspect_fits
+from ostcal.fits.read import find_fits, inspect_images
 from ostcal.frames import CameraSettings, FrameMetadata, FrameType
 from ostcal.measure.live import LiveLimits
 from ostcal.naming import series_name
@@ -89,7 +89,7 @@ def flat_exposures(configured_s: float | None, directories: Iterable[Location]) 
             logger.warning("%s", error)
     for path in find_fits(places):
         try:
-            found += _flat_exposures_of([inspect_fits(path).metadata])
+            found += _flat_exposures_of([inspect_images(path)[0].metadata])
         except InputError as error:
             logger.debug("%s", error)
     groups: list[list[float]] = []

@@ -57,6 +57,7 @@ def import_command(directories: tuple[str, ...], config_path: str, debug: bool, 
             dark_dir=config.dark_capture.output_dir,
             flat_dir=config.flat_capture.output_dir,
             masters_dir=request.output_dir,
+            cubes=request.cubes,
         )
         with RunProgress(console, "import") as progress:
             progress.start(sum(plan.n_bytes for plan in plans))

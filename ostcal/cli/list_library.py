@@ -60,8 +60,12 @@ def library_command(config_path: str, as_json: bool, debug: bool, log_level: str
             logger.warning("%s: there are no masters; make some with ostcal masters", directory)
         else:
             table = new_table(f"Masters in {directory}", *_COLUMNS)
+            of_files: dict[str, list[dict[str, Any]]] = {}
             for master in masters:
-                table.add_row(*(Text(text) for text in _row(master)))
+                shared = f"{master['kind']} {master['file']}" if master["extension"] is not None else master["name"]
+                of_files.setdefault(shared, []).append(master)
+            for same in of_files.values():
+                table.add_row(*(Text(text) for text in _row(_as_one(same))))
             open_console().print(table)
 
 
@@ -76,6 +80,7 @@ def _as_dict(master: LibraryMaster, now: datetime) -> dict[str, Any]:
         "filter": key.filter_name,
         "camera": key.settings.camera,
         "camera_id": key.settings.camera_id,
+        "extension": key.settings.extension,
         "gain": key.settings.gain,
         "offset": key.settings.offset,
         "binning": list(key.settings.binning),
@@ -89,6 +94,23 @@ def _as_dict(master: LibraryMaster, now: datetime) -> dict[str, Any]:
         "age_days": round(age_days, 3) if age_days is not None else None,
         "verdict": record.verdict,
         "calibration_id": record.calibration_id or None,
+        "file": record.files[0] if record.files else None,
+    }
+
+
+def _as_one(masters: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the masters of the images of one file as one: of what differs the worst, or nothing."""
+    if len(masters) == 1:
+        return masters[0]
+    shared = {name: value for name, value in masters[0].items() if all(m[name] == value for m in masters)}
+    verdicts = [master["verdict"] for master in masters]
+    return {
+        **dict.fromkeys(masters[0]),
+        **shared,
+        "binning": masters[0]["binning"],
+        "frames": min((m["frames"] for m in masters if m["frames"] is not None), default=None),
+        "verdict": next((word for word in ("fail", "warn", "pass") if word in verdicts), None),
+        "name": f"{masters[0]['file']} ({len(masters)} images)",
     }
 
 
@@ -105,7 +127,7 @@ def _row(values: dict[str, Any]) -> list[str]:
         number("offset"),
         "{}x{}".format(*values["binning"]),
         number("temperature_c", " C"),
-        f"{values['width']}x{values['height']}",
+        f"{values['width']}x{values['height']}" if values["width"] and values["height"] else "",
         number("frames"),
         number("age_days", " d", ".0f"),
         values["verdict"] or "",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
 import click
 from rich.table import Table
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
     from ostcal.build.api import MasterFrameCreator
     from ostcal.build.run import BuildReport
-    from ostcal.inputs.grouping import Group
+    from ostcal.frames import FrameType
+    from ostcal.inputs.grouping import Group, GroupKey
     from ostcal.status import Status
 
 logger = logging.getLogger("ostcal")
@@ -93,6 +94,7 @@ def masters(
         from ostcal.build.api import MasterFrameCreator
         from ostcal.build.request import Watcher
         from ostcal.inputs.grouping import describe
+        from ostcal.inputs.image_sets import one_of_each_file
 
         config = open_config(config_path)
         config = _overridden(config, "--rejection-method", {"rejection_method": rejection_method})
@@ -105,10 +107,13 @@ def masters(
         with RunProgress(console, "masters") as progress:
 
             def planned(groups: Sequence[Group], total_bytes: int) -> bool:
-                size = f"{len(groups)} group{'' if len(groups) == 1 else 's'} of frames, {total_bytes / 1e9:.2f} GB"
+                shown = one_of_each_file(groups)
+                size = f"{len(shown)} group{'' if len(shown) == 1 else 's'} of frames, {total_bytes / 1e9:.2f} GB"
                 table = new_table(f"{size} to read", "group", "first frame")
-                for group in groups:
-                    table.add_row(Text(describe(group)), Text(group.frames[0].label))
+                for group in shown:
+                    n_images = sum(bool(group.files) and other.files == group.files for other in groups)
+                    more = f" and {n_images - 1} more images of each" if n_images > 1 else ""
+                    table.add_row(Text(f"{describe(group)}{more}"), Text(group.frames[0].label))
                 console.print(table)
                 ask = not no_confirm and sys.stdin.isatty()
                 if ask and not click.confirm("Make these masters?", default=True, err=True):
@@ -172,18 +177,51 @@ def show_masters(creator: MasterFrameCreator) -> None:
 
 def _result_table(report: BuildReport) -> Table:
     rows = [
-        (kind, made.group.key, len(made.group.frames), f"{made.result.rejected_share:.3%}",
-         f"{made.result.mean:.6g}", made.verdict, path)
+        _Row(kind, made.group.key, len(made.group.frames), made.result.rejected_share, made.result.mean,
+             str(made.verdict or ""), path)
         for made in report.made
         for kind, path in made.files
     ] + [
-        (kind, unchanged.stored.key, unchanged.stored.record.n_frames, "unchanged", "",
-         unchanged.stored.record.verdict, path)
+        _Row(kind, unchanged.stored.key, unchanged.stored.record.n_frames or 0, None, None,
+             unchanged.stored.record.verdict or "", path)
         for unchanged in report.unchanged
         for kind, path in unchanged.files
     ]  # fmt: skip
+    of_files: dict[str, list[_Row]] = {}
+    for row in rows:
+        of_files.setdefault(row.path, []).append(row)
     table = new_table("Masters", "kind", "exposure", "filter", ">frames", ">rejected", ">mean", "quality", "where")
-    for kind, key, n_frames, rejected, mean, verdict, path in rows:
-        values = (kind, f"{key.exposure_time_s:g} s", key.filter_name, n_frames, rejected, mean, verdict, path)
-        table.add_row(*(Text(str(value or "")) for value in values))
+    for same in of_files.values():
+        table.add_row(*(Text(text) for text in _cells(same)))
     return table
+
+
+class _Row(NamedTuple):
+    """A master in the table; the images of one file are one line of it."""
+
+    kind: FrameType
+    key: GroupKey
+    n_frames: int
+    rejected_share: float | None
+    """``None`` for one that is unchanged."""
+    mean: float | None
+    verdict: str
+    path: str
+
+
+def _cells(rows: Sequence[_Row]) -> list[str]:
+    """Return the line of a file: over its images the fewest frames, the mean of the figures and the worst verdict."""
+    first = rows[0]
+    rejected = [row.rejected_share for row in rows if row.rejected_share is not None]
+    means = [row.mean for row in rows if row.mean is not None]
+    images = f" ({len(rows)} images)" if len(rows) > 1 else ""
+    return [
+        f"{first.kind}{images}",
+        f"{first.key.exposure_time_s:g} s",
+        first.key.filter_name or "",
+        str(min(row.n_frames for row in rows) or ""),
+        f"{sum(rejected) / len(rejected):.3%}" if rejected else "unchanged",
+        f"{sum(means) / len(means):.6g}" if means else "",
+        max((row.verdict for row in rows), key=["", "pass", "warn", "fail"].index),
+        first.path,
+    ]

@@ -49,6 +49,7 @@ from ostcal.engine.rejection import METHOD_KEYS, METHODS
 from ostcal.vocabulary import (
     CameraType,
     Compressor,
+    Cubes,
     FlatScaling,
     Flavour,
     NormalizationMethod,
@@ -205,6 +206,9 @@ class MasterFramesSection(_WithMethodKeys):
     per_session: Switch = key(False, "Make separate masters for each night.")
     extensions: Switch = key(
         False, "Add the extensions UNCERT (uncertainty), NUSED (samples used) and DQ (bits of defects) to the masters."
+    )
+    cubes: Cubes = key(
+        "refuse", "FITS images of three axes: refuse leaves them out, frames takes each plane as a frame."
     )
     lock_wait: NotNegative = key(
         0.0, "How long to wait if another run is writing to output_dir; 0 ends with an error at once.", "seconds"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Final
@@ -21,8 +22,9 @@ COMPANIONS: Final = frozenset([
 """Words in EXTNAME of images that are about a frame and are no frame themselves: masks, uncertainties, previews."""
 
 _MAX_HEADER_LENGTH = 2**20
-_MAX_UNITS = 100
+_MAX_UNITS = 1000
 _MAX_NAMED = 8
+_PACKED_NAME = "COMPRESSED_IMAGE"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +49,17 @@ class Unit:
     def name(self) -> str:
         """EXTNAME, else its place in the file."""
         return self.header.text("EXTNAME") or (f"extension {self.index}" if self.index else "primary image")
+
+    @property
+    def extension_name(self) -> str:
+        """EXTNAME, "" where there is none; the name that packers give to every image is none."""
+        name = self.header.text("EXTNAME") or ""
+        return "" if self.is_compressed_image and name.upper() == _PACKED_NAME else name
+
+    @property
+    def is_primary(self) -> bool:
+        """Whether it is the primary unit, or holds the compressed image of one."""
+        return self.index == 0 or (self.is_compressed_image and "ZSIMPLE" in self.header)
 
     @property
     def is_compressed_image(self) -> bool:
@@ -83,13 +96,15 @@ def read_units(stream: BinaryIO | gzip.GzipFile, path: str, size: int | None = N
         If the file does not begin as a FITS file, or a header is damaged.
     """
     offset = 0
-    for index in range(_MAX_UNITS):
+    for index in range(_MAX_UNITS + 1):
         if index and size is not None and offset >= size:
             return
         stream.seek(offset)
         cards = _read_header(stream, path, is_primary=index == 0)
         if cards is None:
             return
+        if index == _MAX_UNITS:
+            raise FrameError(f"{path}: has more than {_MAX_UNITS} extensions; split it or leave it out")
         header = Header(cards)
         unit = Unit(
             index=index,
@@ -102,14 +117,51 @@ def read_units(stream: BinaryIO | gzip.GzipFile, path: str, size: int | None = N
         offset = unit.end
 
 
-def check_one_frame(units: Sequence[Unit], path: str) -> None:
-    """Raise FrameError with the names of the frames where a file has more than one."""
-    names = [unit.name for unit in units if unit.is_frame]
+def image_labels(units: Sequence[Unit]) -> list[str]:
+    """Return what the images of one file are called, no two the same.
+
+    ``im1`` is an EXTNAME, ``SCI,2`` one with its EXTVER where several images share the name (or it could be taken for
+    something else), ``3`` the number of an image without a name: 0 is the primary image, extensions count from 1.
+    """
+    labels: list[str] = []
+    names = Counter(unit.extension_name for unit in units)
+    versions = Counter((unit.extension_name, _version(unit)) for unit in units)
+    n_primary = sum(unit.is_primary for unit in units)
+    for place, unit in enumerate(units):
+        name, version = unit.extension_name, _version(unit)
+        if name and names[name] == 1 and not name.isdecimal() and "," not in name:
+            labels.append(name)
+        elif name and versions[name, version] == 1:
+            labels.append(f"{name},{version}")
+        else:
+            labels.append(str(0 if unit.is_primary else place + 1 - n_primary))
+    return labels
+
+
+def name_and_version(label: str) -> tuple[str | None, int | None]:
+    """Return EXTNAME and EXTVER of a label of `image_labels`."""
+    name, _, version = label.rpartition(",")
+    if name and version.isdecimal():
+        return name, int(version)
+    return (None, None) if label.isdecimal() else (label, None)
+
+
+def companion_name(label: str, what: str) -> str:
+    """Return the EXTNAME of what belongs to one image of several: ``im1_UNCERT``."""
+    return f"{label.replace(',', '_')}_{what}"
+
+
+def _version(unit: Unit) -> int:
+    return int(unit.header.number("EXTVER", low=0, high=1e9) or 1)
+
+
+def refuse_several(names: Sequence[str], path: str) -> None:
+    """Raise FrameError with the names of the images where a file has more than one."""
     if len(names) > 1:
         more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
         raise FrameError(
-            f"{path}: holds {len(names)} images ({', '.join(names[:_MAX_NAMED])}{more}), and files of several images"
-            " are not supported yet; split it into files of one image each or leave it out"
+            f"{path}: holds {len(names)} images ({', '.join(names[:_MAX_NAMED])}{more}) where one is needed;"
+            " split it into files of one image each"
         )
 
 

@@ -16,6 +16,7 @@ _STORED_DTYPES = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f
 _MAX_PIXELS = 2**31
 """20 times the largest sensors in use; more is a damaged header, or a file made to fill memory."""
 _MAX_AXES = 999
+_ADVICE = " (for masters of a stack of frames, set master_frames.cubes to frames)"
 _LARGEST_ZERO = 2.0**53
 
 
@@ -47,10 +48,20 @@ class ImageLayout:
         return self.bitpix > 0 and self.bscale == 1.0 and self.bzero.is_integer() and self.blank is None
 
 
-def layout_from_header(header: Header, path: str, *, prefix: str = "") -> ImageLayout | None:
+def plane_count(header: Header) -> int:
+    """Return the planes of a stack of frames, an image of three axes longer than one; 1 for all other images."""
+    count = int(header.number("NAXIS", low=0, high=_MAX_AXES) or 0)
+    axes = [int(header.number(f"NAXIS{number}", low=0, high=2.0**48) or 0) for number in range(1, count + 1)]
+    is_stack = len(axes) >= 3 and min(axes[:3]) > 1 and all(length == 1 for length in axes[3:])
+    is_colour = "RGB" in (header.text("CTYPE3", "COLORSPC", "COLORTYP") or "").upper()
+    return axes[2] if is_stack and not is_colour else 1
+
+
+def layout_from_header(header: Header, path: str, *, prefix: str = "", of_plane: bool = False) -> ImageLayout | None:
     """Read the layout of an image; ``None`` where a header describes no image of two axes.
 
     `prefix` stands before BITPIX and NAXIS: ``"Z"`` in the header of a table that holds a tile-compressed image.
+    `of_plane` reads that of one plane of a stack (`plane_count`).
 
     Raises
     ------
@@ -67,10 +78,12 @@ def layout_from_header(header: Header, path: str, *, prefix: str = "") -> ImageL
         axes.pop()
     while len(axes) > 2 and 1 in axes:
         axes.remove(1)
+    if of_plane:
+        axes = axes[:2]
     if len(axes) > 2:
         raise FrameError(
             f"{path}: the image has {len(axes)} axes ({size}): a colour picture or a cube is no raw frame; "
-            "convert it to frames of one plane or leave it out"
+            f"convert it to frames of one plane or leave it out{_ADVICE if plane_count(header) > 1 else ''}"
         )
     width, height = axes
     if width * height > _MAX_PIXELS:

@@ -15,7 +15,7 @@ import stat
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 
 from ostcal.errors import FrameError
 from ostcal.fits.cards import Header, card_keyword, image_cards, structural_cards
-from ostcal.fits.hdus import Unit, check_one_frame, read_units
+from ostcal.fits.hdus import Unit, image_labels, read_units, refuse_several
 from ostcal.fits.headers import metadata_from_header
-from ostcal.fits.layout import ImageLayout, decode_samples, layout_from_header, whole_number
+from ostcal.fits.layout import ImageLayout, decode_samples, layout_from_header, plane_count, whole_number
 from ostcal.fits.sections import Readout
 from ostcal.frames import FrameMetadata, RowReader, SampleEncoding, read_adu
 from ostcal.places.durable import os_reason
@@ -51,6 +51,8 @@ FITS_ENDINGS = tuple(base + packing for packing in ("", ".fz", ".gz") for base i
 
 _MAX_COLUMNS = 999
 """Of a table, by the standard."""
+_MAX_PLANES = 100_000
+"""Of a stack of frames in one image."""
 _GZIP_MAGIC = b"\x1f\x8b"
 _TABLE_KEYWORD = re.compile(
     r"TFIELDS|THEAP|FZALGOR|T(?:TYPE|FORM|NULL|SCAL|ZERO|UNIT)\d+"
@@ -85,6 +87,23 @@ class FitsFrame(FitsPixels):
     """``none`` where samples can be read in place; else `ostcal.fits.unpack.unpack` comes first."""
     readout: Readout | None = None
     """Overscan to subtract and what to keep of a science frame; its metadata are those of what is kept."""
+    primary_cards: tuple[str, ...] = ()
+    """Of a file of several images: its primary header."""
+    own_cards: tuple[str, ...] = ()
+    """Of a file of several images: the header of this image alone."""
+    plane: int | None = None
+    """Of a stack of frames in one image: which one, from 0."""
+
+    @property
+    def extension(self) -> str | None:
+        """Which image of a file of several it is; ``None`` for the image of a file of one."""
+        return self.metadata.settings.extension
+
+    @property
+    def label(self) -> str:
+        """What messages call it: the file, and of several images which: ``dark_001.fits[im1]``, ``a.fits[plane 3]``."""
+        extension = "" if self.extension is None else f"[{self.extension}]"
+        return f"{self.source}{extension}" + ("" if self.plane is None else f"[plane {self.plane}]")
 
 
 # ---- finding ----
@@ -125,16 +144,24 @@ def _is_fits_name(name: str) -> bool:
 
 
 def inspect_fits(path: str | os.PathLike[str], *, first_of_several: bool = False) -> FitsFrame:
-    """Read the headers of a file and describe the frame it holds.
+    """Describe the image of a file of one, as `inspect_images`; `first_of_several` accepts a file of several."""
+    images = inspect_images(path)
+    if not first_of_several:
+        refuse_several([image.extension or "" for image in images], images[0].source)
+    return images[0]
 
-    The frame is the image of two axes that is no companion of another one (`ostcal.fits.hdus.COMPANIONS`), in the
-    primary HDU or in an extension; axes of one are dropped. Of a gzip file only the first is looked for: `unpack`,
-    which reads it to its end, sees whether there are others. `first_of_several` accepts a file of several frames.
+
+def inspect_images(path: str | os.PathLike[str], *, cubes: bool = False) -> tuple[FitsFrame, ...]:
+    """Read the headers of a file and describe the images it holds, in their order.
+
+    An image has two axes and is no companion of another one (`ostcal.fits.hdus.COMPANIONS`), in the primary HDU or in
+    an extension; axes of one are dropped. With `cubes` each plane of an image of three axes is an image. Of a gzip file
+    that ends with its first image, as its last bytes say, no more is unpacked than that header.
 
     Raises
     ------
     FrameError
-        If the file is no FITS file, cannot be read, is cut short, holds no image of one plane, or several frames.
+        If the file is no FITS file, cannot be read, is cut short, or holds no image of one plane.
     """
     path = os.fspath(path)
     try:
@@ -144,54 +171,104 @@ def inspect_fits(path: str | os.PathLike[str], *, first_of_several: bool = False
             size = file.seek(0, os.SEEK_END)
             file.seek(0)
             packed = file.read(2) == _GZIP_MAGIC
-            file.seek(0)
             if not packed:
-                return _inspect_stream(file, path, size, first_of_several=first_of_several)
+                file.seek(0)
+                return _inspect_stream(file, path, size, None, cubes=cubes)
+            file.seek(max(0, size - 4))
+            length = int.from_bytes(file.read(4), "little")
+            file.seek(0)
             with gzip.GzipFile(fileobj=file) as stream:
-                return _inspect_stream(stream, path, None, first_of_several=first_of_several)
+                return _inspect_stream(stream, path, None, length, cubes=cubes)
     except (OSError, EOFError, zlib.error) as error:
         raise FrameError(f"{path}: cannot be read: {os_reason(error)}; repair it or leave it out") from error
 
 
 def _inspect_stream(
-    stream: BinaryIO | gzip.GzipFile, path: str, size: int | None, *, first_of_several: bool
-) -> FitsFrame:
-    """Inspect a file of known size, or (``None``) the unpacked stream of a gzip file up to its first frame."""
-    units: list[Unit] = []
-    found: tuple[Unit, ImageLayout] | None = None
+    stream: BinaryIO | gzip.GzipFile, path: str, size: int | None, unpacked_length: int | None, *, cubes: bool
+) -> tuple[FitsFrame, ...]:
+    """Inspect a file of known size, or the unpacked stream of a gzip file (modulo 4 GiB as long as it says)."""
+    primary: Header | None = None
+    images: list[tuple[Unit, ImageLayout]] = []
+    beside: tuple[Unit, ImageLayout] | None = None
     try:
         for unit in read_units(stream, path, size):
-            units.append(unit)
-            is_better = found is None or (unit.is_frame and not found[0].is_frame)
-            if is_better and (unit.is_image or unit.is_compressed_image):
-                if unit.is_compressed_image and size is None:
-                    raise FrameError(f"{path}: is compressed twice (tiles and gzip); unpack it with gunzip first")
-                if unit.is_compressed_image:
-                    whole_number(unit.header, "TFIELDS", path, low=1, high=_MAX_COLUMNS)
-                layout = layout_from_header(unit.header, path, prefix="Z" if unit.is_compressed_image else "")
-                end = unit.data_offset + unit.data_length
-                if layout is not None and size is not None and end > size:
-                    said = f"{size} bytes are there of {end}"
-                    raise FrameError(f"{path}: is cut short: {said}; copy it again or leave it out")
-                found = (unit, layout) if layout is not None else found
-            if size is None and unit.is_frame:
+            primary = primary or unit.header
+            if unit.is_frame or (beside is None and not images and (unit.is_image or unit.is_compressed_image)):
+                layout = _layout_of(unit, path, size, cubes=cubes)
+                if unit.is_frame and layout is not None:
+                    images.append((unit, layout))
+                elif layout is not None:
+                    beside = unit, layout
+            if unit.is_frame and unpacked_length is not None and unit.end % 2**32 == unpacked_length:
                 break
-    except FrameError:
-        if found is None or not found[0].is_frame:  # damage behind the frame costs nothing
+    except (FrameError, EOFError, OSError, zlib.error) as error:
+        # damage behind the only image costs nothing, but of several none may be missing
+        if len(images) != 1 or isinstance(error, _ImageError):
             raise
-    if found is None:
+    found = images or ([beside] if beside is not None else [])
+    if not found or primary is None:
         raise FrameError(f"{path}: holds no image of two axes; leave it out")
-    if not first_of_several:
-        check_one_frame(units, path)
-    return _frame(path, found[1], found[0], units[0].header, is_gzip=size is None)
+    if len(found) == 1:
+        frame = _frame(path, *found[0], primary, is_gzip=size is None)
+        return tuple(_planes_of(frame, found[0][0].header)) if cubes else (frame,)
+    frames: list[FitsFrame] = []
+    for (unit, layout), label in zip(found, image_labels([unit for unit, _ in found]), strict=True):
+        frame = _frame(path, unit, layout, primary, is_gzip=size is None)
+        metadata = replace(frame.metadata, settings=replace(frame.metadata.settings, extension=label))
+        structure = structural_cards(layout.bitpix, layout.height, layout.width, extension=True)
+        names = [c for c in unit.header.cards if card_keyword(c) in ("EXTNAME", "EXTVER") and unit.extension_name]
+        own = (*structure, *names, *_image_header(unit)) if unit.index else ()
+        frame = replace(frame, metadata=metadata, primary_cards=primary.cards, own_cards=own)
+        frames += _planes_of(frame, unit.header) if cubes else [frame]
+    return tuple(frames)
 
 
-def _frame(path: str, layout: ImageLayout, unit: Unit, primary: Header, *, is_gzip: bool) -> FitsFrame:
+def _planes_of(frame: FitsFrame, header: Header) -> list[FitsFrame]:
+    """Return a frame for each plane of a stack, or the frame itself."""
+    count = plane_count(header) if frame.packed != "fz" else 1
+    if count == 1:
+        return [frame]
+    if count > _MAX_PLANES:
+        raise FrameError(f"{frame.path}: has {count} planes, {_MAX_PLANES} are possible; split it into several files")
+    cards = (*structural_cards(frame.bitpix, frame.height, frame.width), *image_cards(frame.cards))
+    offsets = range(frame.data_offset, frame.data_offset + count * frame.data_length, frame.data_length)
+    return [replace(frame, cards=cards, plane=plane, data_offset=at) for plane, at in enumerate(offsets)]
+
+
+class _ImageError(FrameError):
+    """An image is damaged."""
+
+
+def _layout_of(unit: Unit, path: str, size: int | None, *, cubes: bool) -> ImageLayout | None:
+    """Return where the samples of an image lie; FrameError where they are not all there."""
+    if unit.is_compressed_image and size is None:
+        raise _ImageError(f"{path}: is compressed twice (tiles and gzip); unpack it with gunzip first")
+    try:
+        if unit.is_compressed_image:
+            whole_number(unit.header, "TFIELDS", path, low=1, high=_MAX_COLUMNS)
+        prefix = "Z" if unit.is_compressed_image else ""
+        of_plane = cubes and not prefix and plane_count(unit.header) > 1
+        layout = layout_from_header(unit.header, path, prefix=prefix, of_plane=of_plane)
+    except FrameError as error:
+        raise _ImageError(str(error)) from error
+    end = unit.data_offset + unit.data_length
+    if layout is not None and size is not None and end > size:
+        raise _ImageError(f"{path}: is cut short: {size} bytes are there of {end}; copy it again or leave it out")
+    return layout
+
+
+def _image_header(unit: Unit) -> list[str]:
+    """Return the cards of an extension that are about its image."""
+    own = image_cards(unit.header.cards)
+    if unit.is_compressed_image:
+        own = [card for card in own if not _TABLE_KEYWORD.fullmatch(card_keyword(card))]
+    return own
+
+
+def _frame(path: str, unit: Unit, layout: ImageLayout, primary: Header, *, is_gzip: bool) -> FitsFrame:
     cards = unit.header.cards
     if unit.index > 0:
-        own = image_cards(cards)
-        if unit.is_compressed_image:
-            own = [card for card in own if not _TABLE_KEYWORD.fullmatch(card_keyword(card))]
+        own = _image_header(unit)
         present = {card_keyword(card) for card in own} - {"HISTORY", "COMMENT", ""}
         inherited = image_cards(primary.cards, without=present.union(_ABOUT_SAMPLES))
         cards = (*structural_cards(layout.bitpix, layout.height, layout.width), *inherited, *own)

@@ -18,18 +18,20 @@ from numpy.typing import NDArray
 
 from ostcal.errors import FrameError
 from ostcal.fits.cards import CARD_LENGTH, padded_length
-from ostcal.fits.hdus import Unit, check_one_frame, read_units
+from ostcal.fits.hdus import Unit, read_units, refuse_several
 from ostcal.fits.read import FitsFrame, read_exactly
 from ostcal.fits.tiles import TileReader
-from ostcal.fits.write import write_stored
+from ostcal.fits.write import write_pieces, write_stored
 from ostcal.places.durable import os_reason
-from ostcal.places.paths import absolute, is_remote, joined, open_binary
+from ostcal.places.paths import absolute, is_file, is_remote, joined, open_binary
 
 _STRIP_BYTES = 4 * 2**20
 
 
 def unpack(frame: FitsFrame, directory: str | os.PathLike[str], tiles: TileReader | None = None) -> FitsFrame:
     """Write the samples of a compressed file into a plain FITS file in a directory; returns that frame.
+
+    A gzip file of several images is unpacked whole, once for all of them.
 
     Memory is a strip of 4 MiB (and of a tile-compressed image one row of tiles, in a process of its own); no more is
     unpacked than the header promises. A frame that is not packed is returned as it is. `tiles` saves starting a process
@@ -47,8 +49,15 @@ def unpack(frame: FitsFrame, directory: str | os.PathLike[str], tiles: TileReade
     where = absolute(frame.path)
     stem = os.path.basename(where).split(".", 1)[0]
     # the hash keeps dark_001.fits.gz of two directories apart
-    name = f"{stem}-{hashlib.blake2b(where.encode('utf-8', 'surrogateescape'), digest_size=6).hexdigest()}.fits"
-    path = joined(directory, name)
+    mark = hashlib.blake2b(where.encode("utf-8", "surrogateescape"), digest_size=6).hexdigest()
+    is_gunzipped = frame.packed == "gzip" and (frame.extension is not None or frame.plane is not None)
+    number = f"-{frame.hdu_index}" if frame.extension is not None and not is_gunzipped else ""
+    path = joined(directory, f"{stem}-{mark}{number}.fits")
+    if is_gunzipped:
+        if not is_file(path):  # for an image of the same file
+            with _on_disk(frame) as packed:
+                write_pieces(path, _gunzipped(packed))
+        return replace(frame, path=path, packed="none")
     with contextlib.ExitStack() as opened:
         packed = opened.enter_context(_on_disk(frame))
         if frame.packed == "gzip":
@@ -77,7 +86,7 @@ def _on_disk(frame: FitsFrame) -> Iterator[FitsFrame]:
 
 
 def _gzip_strips(frame: FitsFrame) -> Iterator[NDArray[Any]]:
-    """Yield the samples of a gzip file, then read on to its end: other frames in it are an error."""
+    """Yield the samples of a gzip file, then read on to its end: other images in it are an error."""
     units: list[Unit] = []
     is_whole = False
     try:
@@ -95,8 +104,29 @@ def _gzip_strips(frame: FitsFrame) -> Iterator[NDArray[Any]]:
                 is_whole = True
     except (OSError, EOFError, zlib.error, FrameError) as error:
         if not is_whole:
-            if isinstance(error, FrameError):
-                raise
-            what = f"cannot be unpacked: {os_reason(error)}"
-            raise FrameError(f"{frame.path}: {what}; copy it again or leave it out") from error
-    check_one_frame(units, frame.path)
+            raise _damaged(frame, error) from error
+    refuse_several([unit.name for unit in units if unit.is_frame], frame.path)
+
+
+def _gunzipped(frame: FitsFrame) -> Iterator[bytes]:
+    """Yield a gzip file unpacked up to the end of its last image, then read on to its end."""
+    try:
+        with gzip.open(frame.path, "rb") as stream:
+            end = max(unit.end for unit in read_units(stream, frame.path) if unit.is_frame)
+        with gzip.open(frame.path, "rb") as stream:
+            for start in range(0, end, _STRIP_BYTES):
+                piece = stream.read(min(_STRIP_BYTES, end - start))
+                if not piece:
+                    return
+                yield piece
+            while stream.read(_STRIP_BYTES):  # at the end of the file gzip compares its checksum
+                pass
+    except (OSError, EOFError, zlib.error, FrameError) as error:
+        raise _damaged(frame, error) from error
+
+
+def _damaged(frame: FitsFrame, error: Exception) -> FrameError:
+    if isinstance(error, FrameError):
+        return error
+    what = f"cannot be unpacked: {os_reason(error)}"
+    return FrameError(f"{frame.path}: {what}; copy it again or leave it out")

@@ -60,6 +60,14 @@ class ImagePlane:
 
     name: str | None = None
     """EXTNAME."""
+    version: int | None = None
+    """EXTVER."""
+    kept_cards: Sequence[str] = ()
+    """Cards of 80 characters that an extension keeps as they are, where it has none of its own."""
+    history: Sequence[str] = ()
+    """Texts for HISTORY cards of an extension."""
+    rows_per_write: int | None = None
+    """Height of its strips; ``None`` is that of the file."""
     dtype: Literal["float32", "int32", "int16", "uint16", "uint8"]
     height: int
     width: int
@@ -98,6 +106,7 @@ def write_fits(
     threads: int = 1,
     overwrite: bool = False,
     begun: UnfinishedImage | None = None,
+    primary: Sequence[Card] | None = None,
 ) -> None:
     """Write images to one file, the first as its primary HDU, the others as IMAGE extensions, with checksums.
 
@@ -123,6 +132,9 @@ def write_fits(
     begun : UnfinishedImage, optional
         Samples of the first image that were written before. All are written now where some are missing, or the header
         has another length. The file is the same.
+    primary : sequence of Card, optional
+        Cards of a primary HDU without an image; all images are extensions then, and `kept_cards` and `history` are of
+        the primary header.
 
     Raises
     ------
@@ -132,7 +144,10 @@ def write_fits(
     path = os.fspath(path)
     if not planes or (rows_per_write is not None and rows_per_write < 1) or threads < 1:
         raise ValueError(f"{path}: {len(planes)} planes in strips of {rows_per_write} rows: at least one is needed")
-    first_cards = _primary_cards(planes, kept_cards, history)
+    if primary is None:
+        first_cards = _primary_cards(planes, kept_cards, history)
+    else:
+        first_cards = _empty_cards(primary, kept_cards, history)
     data_sum = None
     if begun is not None:
         length = len(header_with_sums(first_cards))
@@ -140,8 +155,10 @@ def write_fits(
         how = "are written again" if data_sum is None else "were written with the strips"
         logger.debug("%s: its samples %s, its header has %d bytes", path, how, length)
     with _new_file(path, overwrite=overwrite, begun=data_sum is not None) as file:
+        if primary is not None:
+            file.write(header_with_sums(first_cards))
         for index, plane in enumerate(planes):
-            cards = _plane_cards(plane, extension=True) if index else first_cards
+            cards = _extension_cards(plane) if index or primary is not None else first_cards
             if index == 0 and begun is not None and data_sum is not None:
                 begun.finish(file, header_with_sums(cards, data_sum))
             else:
@@ -175,6 +192,33 @@ def write_raw_frame(
     write_stored(path, cards, strips, layout.data_length, overwrite=overwrite)
 
 
+def write_raw_images(
+    path: str, primary: Sequence[str], images: Sequence[RawFrame], *, has_primary: bool, rows: int = _ROWS_PER_WRITE
+) -> None:
+    """Write raw images into one file, with its primary header and their own; samples are bit for bit what they were.
+
+    With `has_primary` the first of the images is in the primary HDU, else that has none.
+
+    Raises
+    ------
+    StorageError
+        If the file exists already, cannot be written, or a value does not fit the samples that a header describes.
+    """
+    with _new_file(path, overwrite=False) as file:
+        if not has_primary:
+            is_empty = Header(primary).value("NAXIS") == 0
+            file.write(header_bytes(primary if is_empty else _empty_cards((), primary, ())))
+        for place, image in enumerate(images):
+            layout = layout_from_header(Header(image.cards), path)
+            if layout is None or (layout.width, layout.height) != (image.width, image.height):
+                raise StorageError(f"{path}: the header of its image {place} is not that of its samples")
+            file.write(header_bytes(image.cards))
+            for start in range(0, image.height, rows):
+                strip = encode_samples(_rows(image, start, start + rows, path), layout, path)
+                file.write(np.ascontiguousarray(strip).reshape(-1).view(np.uint8).data)
+            file.write(bytes(padded_length(layout.data_length) - layout.data_length))
+
+
 def write_stored(
     path: str, cards: Sequence[str], strips: Iterable[NDArray[Any]], data_length: int, *, overwrite: bool = False
 ) -> None:
@@ -193,6 +237,13 @@ def write_stored(
         file.write(bytes(padded_length(written) - written))
 
 
+def write_pieces(path: str, pieces: Iterable[bytes]) -> None:
+    """Write a file from its bytes; StorageError where it exists already or cannot be written."""
+    with _new_file(path, overwrite=False) as file:
+        for piece in pieces:
+            file.write(piece)
+
+
 # ---- cards and strips ----
 
 
@@ -203,11 +254,32 @@ def _primary_cards(planes: Sequence[ImagePlane], kept_cards: Sequence[str], hist
     return cards + [image for text in history for image in format_card("HISTORY", text)]
 
 
+def _empty_cards(primary: Sequence[Card], kept_cards: Sequence[str], history: Sequence[str]) -> list[str]:
+    """Return the cards of a primary HDU without an image."""
+    structure: list[Card] = [
+        ("SIMPLE", True, "FITS standard"),
+        ("BITPIX", 8, "no image"),
+        ("NAXIS", 0, "no image"),
+        ("EXTEND", True, "extensions follow"),
+    ]
+    cards = [image for card in (*structure, *primary) for image in format_card(*card)]
+    made = {card_keyword(card) for card in cards}
+    cards += image_cards(kept_cards, without=made.union(_ABOUT_SAMPLES))
+    return cards + [image for text in history for image in format_card("HISTORY", text)]
+
+
+def _extension_cards(plane: ImagePlane) -> list[str]:
+    cards = _plane_cards(plane, extension=True)
+    made = {card_keyword(card) for card in cards}
+    cards += image_cards(plane.kept_cards, without=made.union(_ABOUT_SAMPLES))
+    return cards + [image for text in plane.history for image in format_card("HISTORY", text)]
+
+
 def _plane_cards(plane: ImagePlane, *, extension: bool, extend: bool = False) -> list[str]:
     bitpix, bzero = _LAYOUTS[plane.dtype]
     cards = structural_cards(bitpix, plane.height, plane.width, extension=extension)
     made: list[Card] = [("EXTEND", True, "extensions follow")] if extend else []
-    made.append(("EXTNAME", plane.name, "what this image is"))
+    made += [("EXTNAME", plane.name, "what this image is"), ("EXTVER", plane.version, "which of this name")]
     if bzero:
         made += [("BZERO", int(bzero), "value = BZERO + stored sample"), ("BSCALE", 1, "")]
     for keyword, _, _ in plane.cards:
@@ -227,7 +299,7 @@ def _write_hdu(
     bitpix, bzero = _LAYOUTS[plane.dtype]
     layout = ImageLayout(width=plane.width, height=plane.height, bitpix=bitpix, bzero=bzero)
     row_bytes = plane.width * layout.stored_dtype.itemsize
-    step = rows_per_write or max(1, STRIP_BYTES // max(1, row_bytes))
+    step = plane.rows_per_write or rows_per_write or max(1, STRIP_BYTES // max(1, row_bytes))
     start = file.tell()
     file.write(header_with_sums(cards))
     data_start = file.tell()

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,12 @@ from ostcal.fits.cards import Card, format_card
 from ostcal.fits.layout import encode_samples
 from ostcal.fits.read import FitsFrame, FitsStack
 from ostcal.fits.unpack import unpack
-from ostcal.fits.write import RawFrame, write_raw_frame
+from ostcal.fits.write import RawFrame, write_raw_frame, write_raw_images
 from ostcal.frames import FrameType, read_adu
 from ostcal.places.durable import PARTIAL_ENDING, storage_errors
-from ostcal.places.paths import Location, joined, make_directory
+from ostcal.places.paths import Location, joined, make_directory, parent_of
 from ostcal.series.format import shared_settings
-from ostcal.series.reader import open_series
+from ostcal.series.reader import Series, find_series, open_series
 from ostcal.series.record import FrameRecord, describe_pixels
 from ostcal.series.series_writer import SeriesWriter, create_series, local_path, open_series_for_writing
 
@@ -130,7 +131,8 @@ def export_series(
     """Write all frames of a series as FITS files named ``dark_YYYYMMDD_HHMMSS_NNN.fits`` (start in UTC, index).
 
     Imported frames get their own header back; frames from a camera get one from their record. The directory is made if
-    it does not exist, and no file is overwritten. Return the files; `on_frame` is called after each frame.
+    it does not exist, and no file is overwritten. Return the files; `on_frame` is called after each frame. Images of
+    files of several are written into one file again, those of the series beside this one with it.
 
     Raises
     ------
@@ -145,9 +147,13 @@ def export_series(
         make_directory(target)
     files: list[str] = []
     problems = list(series.problems)
+    beside = _series_of_images(series)
     for record in series.records:
         try:
-            files.append(export_frame(record, series.read_frame(record.index), target, series.frame_type))
+            if beside:
+                files.append(_export_file(record, beside, target))
+            else:
+                files.append(export_frame(record, series.read_frame(record.index), target, series.frame_type))
         except FrameError as error:
             problems.append(str(error))
         if on_frame is not None:
@@ -187,6 +193,47 @@ def export_name(record: FrameRecord, frame_type: FrameType) -> str:
     date_obs = record.metadata.date_obs
     when = date_obs.astimezone(UTC).strftime("%Y%m%d_%H%M%S") if date_obs is not None else "undated"
     return f"{record.metadata.frame_type or frame_type}_{when}_{record.index:03d}.fits"
+
+
+def _series_of_images(series: Series) -> list[Series]:
+    """Return the series that hold the images of the same files, itself included; none for ordinary frames."""
+    if all(record.metadata.settings.extension is None for record in series.records):
+        return []
+    parent = parent_of(series.location)
+    others = [open_series(location) for location in find_series([parent]) if location != series.location]
+    files = {_file_of(record) for record in series.records}
+    return [series, *(other for other in others if any(_file_of(record) in files for record in other.records))]
+
+
+def _file_of(record: FrameRecord) -> tuple[str | None, datetime | None, tuple[str, ...]] | None:
+    """Return what the images of one file have in common; ``None`` for ordinary frames."""
+    if record.metadata.settings.extension is None:
+        return None
+    return record.source, record.metadata.date_obs, record.primary_header
+
+
+def _export_file(record: FrameRecord, series: Sequence[Series], directory: str) -> str:
+    """Write the file that an image of several came from, with all images that series hold of it."""
+    images: dict[int, RawFrame] = {}
+    for one in series:
+        for other in one.records:
+            if _file_of(other) != _file_of(record) or other.hdu_index is None or other.hdu_index in images:
+                continue
+            samples = one.read_frame(other.index)
+            images[other.hdu_index] = RawFrame(
+                cards=other.header if other.hdu_index else other.primary_header,
+                dtype=samples.dtype.name,
+                height=samples.shape[0],
+                width=samples.shape[1],
+                read_rows=partial(_rows_of, samples),
+            )
+    path = joined(directory, export_name(record, series[0].frame_type))
+    write_raw_images(path, record.primary_header, [images[index] for index in sorted(images)], has_primary=0 in images)
+    return path
+
+
+def _rows_of(samples: NDArray[Any], start: int, stop: int) -> NDArray[Any]:
+    return samples[start:stop]
 
 
 # ---- into a series ----
@@ -231,7 +278,9 @@ def _read_frame(frame: FitsFrame, writer: SeriesWriter, index: int) -> tuple[Fra
         metadata=metadata,
         pixels=describe_pixels(samples),
         source=os.path.basename(frame.source),
-        header=frame.cards,
+        header=frame.cards if frame.extension is None else frame.own_cards,
+        primary_header=frame.primary_cards,
+        hdu_index=frame.hdu_index if frame.extension is not None else None,
     )
     try:
         record.to_json()

@@ -15,17 +15,19 @@ import numpy as np
 from ostcal.errors import FrameError, InputError, NoFramesError, OstcalError, UnreachableError
 from ostcal.fits.cards import Header
 from ostcal.fits.headers import camera_id_from_names
-from ostcal.fits.read import FITS_ENDINGS, FitsFrame, FitsStack, find_fits, fingerprint, inspect_fits
+from ostcal.fits.read import FITS_ENDINGS, FitsFrame, FitsStack, find_fits, fingerprint, inspect_images
 from ostcal.fits.sections import OverscanRule, Readout
 from ostcal.fits.tiles import TileReader
 from ostcal.fits.unpack import unpack
 from ostcal.frames import FrameStack, read_adu
 from ostcal.inputs.grouping import Frame
 from ostcal.inputs.trimmed import TrimmedStack, trimmed_metadata
-from ostcal.places.paths import exists, is_below, is_dir, make_directory, normalized
+from ostcal.places.paths import exists, is_below, is_dir, make_directory, normalized, parent_of
 from ostcal.series.concatenated import ConcatenatedStack
 from ostcal.series.reader import Series, find_series, open_series
+from ostcal.series.record import FrameRecord
 from ostcal.series.stack import ZarrStack
+from ostcal.vocabulary import Cubes
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +44,8 @@ class Source:
     fingerprint: str
     """Hash of three rows; "" if they are constant, which recognises nothing."""
     fits: FitsFrame | None = None
+    primary_cards: tuple[str, ...] = ()
+    """Of an image of a file of several: the primary header of the file."""
     series: str = ""
     index: int = 0
     verify: bool = True
@@ -100,11 +104,12 @@ def gather_inputs(
     advice: str = SET_FOLDERS,
     verify: bool = True,
     overscan: OverscanRule = WHOLE_FRAMES,
+    cubes: Cubes = "refuse",
 ) -> Inputs:
     """Find all frames below `directories` except in the directory `exclude` (the masters).
 
-    Frames are trimmed as `overscan` says. With `verify` the checksums of frames in series are compared
-    whenever their samples are read.
+    Frames are trimmed as `overscan` says. With `cubes` ``frames`` each plane of an image of three axes is a frame. With
+    `verify` the checksums of frames in series are compared whenever their samples are read.
 
     Raises
     ------
@@ -121,16 +126,14 @@ def gather_inputs(
     files = [path for path in find_fits(existing) if is_shared or not is_below(path, exclude)]
     for path in files:
         try:
-            fits = inspect_fits(path)
-            mark = fingerprint(fits) if fits.packed == "none" else ""
-            source = Source(frame=Frame(label=path, metadata=fits.metadata), fingerprint=mark, fits=fits)
-            source = _trimmed(source, Header(fits.cards), overscan)
+            images = inspect_images(path, cubes=cubes == "frames")
+            of_file = [_trimmed(_fits_source(image), Header(image.cards), overscan) for image in images]
         except InputError as error:
             left_out.append(str(error))
             logger.debug("%s: traceback", path, exc_info=True)
             continue
-        if not (is_shared and fits.metadata.is_master and is_below(path, exclude)):
-            sources.append(source)
+        is_own = is_shared and is_below(path, exclude)
+        sources += [source for source in of_file if not (is_own and source.frame.metadata.is_master)]
     locations = [location for location in find_series(existing) if is_shared or not is_below(location, exclude)]
     for location in locations:
         try:
@@ -161,6 +164,15 @@ def gather_inputs(
 def described(directory: str) -> str:
     """Name a directory, and say so if it does not exist."""
     return directory if is_dir(directory) else f"{directory} (does not exist)"
+
+
+def _fits_source(image: FitsFrame) -> Source:
+    file = ""
+    if image.extension is not None:
+        file = image.source if image.plane is None else f"{image.source}[plane {image.plane}]"
+    frame = Frame(label=image.label, metadata=image.metadata, file=file)
+    mark = fingerprint(image) if image.packed == "none" else ""
+    return Source(frame=frame, fingerprint=mark, fits=image, primary_cards=image.primary_cards)
 
 
 def _trimmed(source: Source, header: Header, overscan: OverscanRule) -> Source:
@@ -197,18 +209,26 @@ def _sources_of(series: Series, overscan: OverscanRule, left_out: list[str], *, 
         if metadata.settings.camera_id is None:
             metadata = replace(metadata, settings=replace(metadata.settings, camera_id=camera_id))
         source = Source(
-            frame=Frame(label=f"{series.location}#{record.index}", metadata=metadata),
+            frame=Frame(label=f"{series.location}#{record.index}", metadata=metadata, file=_file_of(record, series)),
             fingerprint=record.pixels.fingerprint,
+            primary_cards=record.primary_header,
             series=series.location,
             index=record.index,
             verify=verify,
             has_chunk_checksums=series.has_chunk_checksums,
         )
         try:
-            sources.append(_trimmed(source, Header(record.header), overscan))
+            sources.append(_trimmed(source, Header((*record.header, *record.primary_header)), overscan))
         except FrameError as error:
             left_out.append(str(error))
     return sources
+
+
+def _file_of(record: FrameRecord, series: Series) -> str:
+    """Return what joins the images of one file that were imported into several series; "" for all other frames."""
+    if record.metadata.settings.extension is None:
+        return ""
+    return f"{parent_of(series.location)}|{record.source}|{record.metadata.date_obs}"
 
 
 def unpacked(
@@ -229,7 +249,7 @@ def unpacked(
             try:
                 fits = unpack(source.fits, directory, tiles)
             except InputError as error:
-                left_out.append(str(error))
+                left_out += [str(error)] if str(error) not in left_out else []  # of each image of a file the same
                 logger.debug("%s: traceback", label, exc_info=True)
                 continue
             result[label] = replace(source, fits=fits, fingerprint=fingerprint(fits))
@@ -243,17 +263,18 @@ def _without_copies(sources: list[Source], left_out: list[str], excluded: Sequen
     Three equal rows and the same start of exposure are proof enough (noise differs in almost every pixel, and
     comparing 240 frames of 61 MP in full means reading 60 GB); without a date the samples are compared in full.
     """
-    same: dict[tuple[str, object], list[Source]] = defaultdict(list)
+    same: dict[tuple[str, object, str | None], list[Source]] = defaultdict(list)
     for source in excluded:
         if source.fingerprint:
-            same[source.fingerprint, source.frame.metadata.date_obs].append(source)
+            metadata = source.frame.metadata
+            same[source.fingerprint, metadata.date_obs, metadata.settings.extension].append(source)
     not_wanted = {source.frame.label for source in excluded}
     kept: list[Source] = []
     copies: list[tuple[str, str]] = []
     of_excluded: list[tuple[str, str]] = []
     for source in sources:
-        date = source.frame.metadata.date_obs
-        candidates = same[source.fingerprint, date] if source.fingerprint else []
+        date, extension = source.frame.metadata.date_obs, source.frame.metadata.settings.extension
+        candidates = same[source.fingerprint, date, extension] if source.fingerprint else []
         original = next((c for c in candidates if date or c.is_copy_of(source)), None)
         if original is None:
             candidates.append(source)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -12,7 +13,7 @@ from ostcal.naming import exposure_text, night_of, safe_word, series_name, twili
 DRIFT_C = 1.0
 """Drift of a sensor without a cooler during a series: temperatures nearer than this are one temperature in a name."""
 
-_WORDS = ("camera id", "filter", "gain", "binning", "temperature", "night")
+_WORDS = ("camera id", "filter", "gain", "binning", "temperature", "night", "extension")
 _RARER_WORDS = ("temperature", "offset", "readout mode", "size", "camera", "colours", "subtracted", "exposure")
 """Added only to names that are still the same."""
 
@@ -37,7 +38,13 @@ def master_names(keys: Sequence[GroupKey], made_at: datetime) -> list[str]:
     frequent = [word for word in _WORDS if word != "temperature" or not is_one_temperature]
     names = _with_differences(names, texts, frequent, among_all=True)
     names = _with_differences(names, texts, _RARER_WORDS)
-    return _numbered([f"{name}_{made_at:%Y%m%d_%H%M%S}" for name in names])
+    return numbered([f"{name}_{made_at:%Y%m%d_%H%M%S}" for name in names])
+
+
+def image_name(name: str, extension: str) -> str:
+    """Return the name of the master of one image, from that of the file that has all: ``master_bias_im1_...``."""
+    word = safe_word(extension) or "image"
+    return re.sub(r"(?=_\d{8}_\d{6})", f"_{word}", name, count=1)
 
 
 def series_names(groups: Sequence[Group]) -> list[str]:
@@ -57,7 +64,7 @@ def series_names(groups: Sequence[Group]) -> list[str]:
     names = _with_differences(
         names, texts, [word for word in _WORDS if word != "filter"]
     )  # names begin with the filter
-    return _numbered(_with_differences(names, texts, _RARER_WORDS))
+    return numbered(_with_differences(names, texts, _RARER_WORDS))
 
 
 def _with_differences(
@@ -77,6 +84,7 @@ def _texts(key: GroupKey) -> dict[str, str]:
     is_flat = key.frame_type is FrameType.FLAT
     return {
         "camera id": safe_word(settings.camera_id or ""),
+        "extension": safe_word(settings.extension or ""),
         "filter": safe_word(key.filter_name or ""),
         "gain": f"gain{settings.gain:g}" if settings.gain is not None else "",
         "binning": f"bin{settings.binning[0]}x{settings.binning[1]}",
@@ -92,7 +100,7 @@ def _texts(key: GroupKey) -> dict[str, str]:
     }
 
 
-def _numbered(names: Sequence[str]) -> list[str]:
+def numbered(names: Sequence[str]) -> list[str]:
     """Add a number to names that were there before; filters r and R are one file on Windows and macOS."""
     taken: dict[str, str] = {}
     for name in names:

@@ -26,6 +26,8 @@ class Frame:
     label: str
     """File, or series and index: what messages name."""
     metadata: FrameMetadata
+    file: str = ""
+    """Of an image of a file of several: tells it from the images of other files; "" for all other frames."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +73,8 @@ class Group:
     frames: tuple[Frame, ...]
     twilight: bool = False
     """Flats whose exposures are nearly all different."""
+    files: str = ""
+    """Of images of files of several: the same for all groups of images of these files, and for no other group."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +143,12 @@ def same_temperature(a_c: float, b_c: float, tolerance_c: float) -> bool:
 
 
 def settings_differ(a: CameraSettings, b: CameraSettings) -> str:
-    """Name the first setting in which two differ, or return ""; a setting that one does not record fits anything."""
+    """Name the first setting in which two differ, or return ""; a setting that one does not record fits anything.
+
+    Images of files of several fit those of the same extension only.
+    """
+    if a.extension != b.extension:
+        return f"extension {a.extension or 'none'} against {b.extension or 'none'}"
     if a.binning != b.binning:
         return f"binning {a.binning[0]}x{a.binning[1]} against {b.binning[0]}x{b.binning[1]}"
     for name in ("camera", "camera_id", "gain", "offset", "readout_mode"):
@@ -159,6 +168,8 @@ def describe(group: Group) -> str:
         words.append(key.filter_name)
     if key.settings.camera_id:
         words.append(key.settings.camera_id)
+    if key.settings.extension is not None:
+        words.append(f"[{key.settings.extension}]")
     words.append(f"{key.width} x {key.height}")
     if key.settings.binning != (1, 1):
         words.append(f"binned {key.settings.binning[0]}x{key.settings.binning[1]}")

@@ -12,10 +12,12 @@ from ostcal.frames import FrameType
 from ostcal.inputs.copy_frames import SeriesReport, import_frames
 from ostcal.inputs.gather import gather_inputs
 from ostcal.inputs.group_names import series_names
-from ostcal.inputs.grouping import Group, GroupRules, group_frames
+from ostcal.inputs.grouping import Group, GroupRules
+from ostcal.inputs.image_sets import group_images
 from ostcal.places.durable import storage_errors
 from ostcal.places.locking import series_locked
 from ostcal.places.paths import joined, make_directory, path_of
+from ostcal.vocabulary import Cubes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +35,18 @@ class SeriesImport:
 
 
 def plan_imports(
-    directories: Sequence[str], *, rules: GroupRules, dark_dir: str, flat_dir: str, masters_dir: str
+    directories: Sequence[str],
+    *,
+    rules: GroupRules,
+    dark_dir: str,
+    flat_dir: str,
+    masters_dir: str,
+    cubes: Cubes = "refuse",
 ) -> tuple[list[SeriesImport], list[str]]:
     """Sort the FITS frames below directories into series; return the plans and a line for every frame left out."""
-    inputs = gather_inputs(directories, exclude=masters_dir, advice="name a folder that holds frames")
+    inputs = gather_inputs(directories, exclude=masters_dir, advice="name a folder that holds frames", cubes=cubes)
     fits = {label: source for label, source in inputs.sources.items() if source.fits is not None}
-    grouping = group_frames((source.frame for source in fits.values()), rules)
+    grouping = group_images((source.frame for source in fits.values()), rules)
     left_out = [*inputs.left_out, *(f"{frame.label}: left out, {reason}" for frame, reason in grouping.unused)]
     plans = []
     by_dir: dict[str, list[Group]] = defaultdict(list)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from ostcal.errors import FrameError, StorageError
 from ostcal.fits.cards import Header
-from ostcal.fits.read import FITS_ENDINGS, FitsFrame, find_fits, inspect_fits
+from ostcal.fits.read import FITS_ENDINGS, FitsFrame, find_fits, inspect_images
 from ostcal.fits.sections import OverscanRule
 from ostcal.frames import FrameType
 from ostcal.inputs.trimmed import trimmed_frame
@@ -28,23 +28,24 @@ _NUMBERS = {
 
 def science_frames(
     paths: Sequence[str | os.PathLike[str]], output_dir: str, overscan: OverscanRule
-) -> tuple[list[FitsFrame], list[str], list[str]]:
+) -> tuple[list[tuple[FitsFrame, ...]], list[str], list[str]]:
     """Find and inspect science frames; return them, warnings, and an error line for each that cannot be used.
 
-    Files named one by one are taken whatever their header calls them, with a warning; from directories and patterns
-    calibration frames, masters, calibrated frames and what lies in `output_dir` are left out.
+    A frame is the images of its file, most often one. Files named one by one are taken whatever their header calls
+    them, with a warning; from directories and patterns calibration frames, masters, calibrated frames and what lies in
+    `output_dir` are left out.
     """
-    frames: list[FitsFrame] = []
+    frames: list[tuple[FitsFrame, ...]] = []
     warnings: list[str] = []
     errors: list[str] = []
     skipped: list[str] = []
     for path, was_named in _found_files(paths, output_dir, errors):
         try:
-            frame = trimmed_frame(inspect_fits(path), overscan)
+            images = tuple(trimmed_frame(image, overscan) for image in inspect_images(path))
         except FrameError as error:
             errors.append(str(error))
             continue
-        metadata = frame.metadata
+        frame, metadata = images[0], images[0].metadata
         kind = metadata.frame_type
         is_calibration = kind in (FrameType.BIAS, FrameType.DARK, FrameType.FLAT)
         is_done = metadata.is_master or metadata.dark_subtracted or metadata.flat_divided
@@ -57,7 +58,7 @@ def science_frames(
             continue
         if is_calibration:
             warnings.append(f"{path}: its header or name calls it a {kind}, it is calibrated as it was named")
-        frames.append(frame)
+        frames.append(images)
     if skipped:
         more = f" and {len(skipped) - 1} more" if len(skipped) > 1 else ""
         warnings.append(f"{skipped[0]}{more}: left out: bias, dark, flat, master or calibrated frames")
@@ -104,17 +105,17 @@ def why_unusable(frame: FitsFrame) -> str:
     return ""
 
 
-def output_files(frames: Sequence[FitsFrame], output_dir: str, overwrite: bool) -> list[str]:
+def output_files(sources: Sequence[str], output_dir: str, overwrite: bool) -> list[str]:
     """Name the files that will be made; StorageError where two are one, or one exists and is not to be replaced."""
     targets: dict[str, str] = {}
-    for frame in frames:
-        name = os.path.basename(frame.source)
+    for source in sources:
+        name = os.path.basename(source)
         ending = next((e for e in sorted(FITS_ENDINGS, key=len, reverse=True) if name.lower().endswith(e)), "")
         target = joined(output_dir, name[: len(name) - len(ending)] + ENDING)
         other = targets.get(target)
         if other is not None:
-            raise StorageError(f"{other} and {frame.source} would both become {target}; calibrate them one by one")
-        targets[target] = frame.source
+            raise StorageError(f"{other} and {source} would both become {target}; calibrate them one by one")
+        targets[target] = source
     existing = [target for target in targets if is_taken(target)]
     if existing and not overwrite:
         more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from ostcal.errors import InputError, OstcalError, UnreachableError
 from ostcal.fits.cards import Header
-from ostcal.fits.read import FitsFrame, FitsPixels, FitsStack, find_fits, inspect_fits
+from ostcal.fits.read import FitsFrame, FitsPixels, FitsStack, find_fits, inspect_images
 from ostcal.frames import read_adu
 from ostcal.inputs.grouping import GroupKey
 from ostcal.library.attributes import MasterRecord, key_from_metadata, known_verdict, record_from_attributes
@@ -98,24 +99,31 @@ def find_masters(output_dir: str) -> list[LibraryMaster]:
         else:
             found.append(LibraryMaster(record=record, plane=StorePlane(store=location, name=name)))
     known = {master.record.name for master in found}
+    known |= {name_of_file(file) for m in found if m.key.settings.extension is not None for file in m.record.files}
     for path in find_fits([output_dir]):
         name = name_of_file(path)
         if name in known:
             continue
         try:
-            fits = inspect_fits(path)
+            images = inspect_images(path)
         except InputError as error:
             logger.warning("%s", error)
             continue
-        key = key_from_metadata(fits.metadata) if fits.metadata.is_master and fits.packed == "none" else None
-        if key is not None:
-            found.append(fits_master(name, key, fits))
+        for fits in images:
+            key = key_from_metadata(fits.metadata) if fits.metadata.is_master and fits.packed == "none" else None
+            if key is not None:
+                found.append(fits_master(name_in_file(name, fits), key, fits))
 
     def newest_first(master: LibraryMaster) -> tuple[float, str]:
         made_at = master.record.made_at
         return -made_at.timestamp() if made_at else math.inf, master.record.name
 
     return sorted(found, key=newest_first)
+
+
+def name_in_file(name: str, fits: FitsFrame) -> str:
+    """Return the name of a master in a FITS file: of several images with the extension, ``master_bias[im1]``."""
+    return name if fits.extension is None else f"{name}[{fits.extension}]"
 
 
 def fits_master(name: str, key: GroupKey, fits: FitsFrame) -> LibraryMaster:
@@ -133,11 +141,13 @@ def fits_master(name: str, key: GroupKey, fits: FitsFrame) -> LibraryMaster:
         calibration_id=header.text("CALID") or "",
         verdict=known_verdict(header.text("QCVERD")),
         n_frames=int(n_frames) if n_frames is not None else None,
+        files=(os.path.basename(fits.path),) if fits.extension is not None else (),
     )
     scale = header.number(SCALE_CARD, low=1e-6, high=1e9)
     return LibraryMaster(record=record, plane=FitsPlane(fits=fits, scale=1.0 if scale is None else scale))
 
 
-def calibration_id_of(path: str) -> str:
+def calibration_id_of(path: str, extension: str | None = None) -> str:
     """Return the identity of the master in a FITS file, "" where it says none; InputError where it is no such file."""
-    return Header(inspect_fits(path).cards).text("CALID") or ""
+    images = {image.extension: image for image in inspect_images(path)}
+    return (Header(images[extension].cards).text("CALID") or "") if extension in images else ""

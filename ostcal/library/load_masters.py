@@ -29,6 +29,7 @@ class MasterSelection(TypedDict, total=False):
     temperature_c: float | None
     width: int | None
     height: int | None
+    extension: str | None
 
 
 SETTINGS = tuple(MasterSelection.__annotations__)
@@ -47,7 +48,8 @@ def load_master_dark(
         States where the masters are (``master_frames.output_dir``).
     **settings : MasterSelection
         ``camera``, ``camera_id``, ``gain``, ``offset``, ``binning`` (n or (x, y)), ``readout_mode``, ``temperature_c``
-        (within ``temperature_tolerance``), ``width``, ``height`` (pixels): only masters that have them are used.
+        (within ``temperature_tolerance``), ``width``, ``height`` (pixels), ``extension`` (EXTNAME or number, of masters
+        of several images): only masters that have them are used.
 
     Returns
     -------
@@ -166,11 +168,17 @@ def _fitting(config: ConfigSource, kinds: Sequence[FrameType], settings: MasterS
             return key.temperature_c is not None and abs(key.temperature_c - value) <= m.temperature_tolerance
         return bool(getattr(key if name in ("width", "height") else key.settings, name) == value)
 
+    def several(masters: Sequence[LibraryMaster]) -> list[str]:
+        return sorted({m.key.settings.extension for m in masters if m.key.settings.extension is not None})
+
     wanted = {name: value for name, value in settings.items() if value is not None}
     masters = [master for master in find_masters(m.output_dir) if master.key.frame_type in kinds]
     if not loaded.quality.use_failed:
         masters = [master for master in masters if master.record.verdict != "fail"]
-    return [master for master in masters if all(has(master.key, *pair) for pair in wanted.items())]
+    fitting = [master for master in masters if all(has(master.key, *pair) for pair in wanted.items())]
+    if "extension" not in wanted and (names := several(fitting)):
+        raise InputError(f"the masters in {m.output_dir} have the extensions {', '.join(names)}; say which: extension=")
+    return fitting
 
 
 def _array(master: LibraryMaster) -> NDArray[np.float32]:

@@ -15,7 +15,7 @@ from ostcal.engine.execution import Execution
 from ostcal.engine.tiling import workers_for
 from ostcal.errors import InputError, OstcalError
 from ostcal.fits.cards import Header
-from ostcal.fits.read import FITS_ENDINGS, find_fits, inspect_fits
+from ostcal.fits.read import FITS_ENDINGS, FitsFrame, find_fits, inspect_images
 from ostcal.inputs.gather import Source
 from ostcal.library.find import STORE_NAME, FitsPlane, store_location
 from ostcal.library.integrity import check_fits, check_frame, check_series, check_store, check_stored_master
@@ -217,7 +217,7 @@ def run_check(check: Check) -> tuple[list[str], str]:
         if not result.has_checksums and (result.header.text("PROGRAM") or "").startswith("ostcal "):
             findings.append(f"{check.place}: it has lost its checksums; restore it from a copy")
         if not findings:
-            findings += _against_store(check.place, result.header)
+            findings += _against_store(check.place)
     note = "" if result.has_checksums or findings else "no checksums to compare with"
     return findings, note
 
@@ -225,8 +225,18 @@ def run_check(check: Check) -> tuple[list[str], str]:
 # ---- FITS masters and the store ----
 
 
-def _against_store(path: str, header: Header) -> list[str]:
-    """Compare a FITS master with the same master in the store beside it, if any: identity and samples."""
+def _against_store(path: str) -> list[str]:
+    """Compare the masters in a FITS file with the same masters in the store beside it, if any."""
+    try:
+        images = inspect_images(path)
+    except OstcalError:  # the check of the file names what is damaged there
+        return []
+    return [line for image in images for line in _image_against_store(path, image)]
+
+
+def _image_against_store(path: str, fits: FitsFrame) -> list[str]:
+    """Compare identity and samples of one master."""
+    header = Header(fits.cards)
     calibration_id = header.text("CALID")
     if calibration_id is None:
         return []
@@ -251,7 +261,7 @@ def _against_store(path: str, header: Header) -> list[str]:
         ]
         if findings or SCALE_CARD in header:  # scaled masters (PixInsight) hold others by rounding
             return findings
-        fits, stored = inspect_fits(path), store.open(name)
+        stored = store.open(name)
         if (fits.height, fits.width) != stored.shape:
             size = f"{stored.shape[1]} x {stored.shape[0]}"
             return [f"{path}: is {fits.width} x {fits.height} pixels, {stored.name} in {STORE_NAME} {size}"]

@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostcal.errors import OstcalError, StorageError
-from ostcal.fits.read import FitsStack, inspect_fits
+from ostcal.fits.read import FitsFrame, FitsStack, inspect_images
 from ostcal.frames import FrameType
 from ostcal.library.find import LibraryMaster
 from ostcal.library.planes import Plane, StoredMaster
 from ostcal.measure.pictures import block_side, downsample, grey_image, zscale_limits
+from ostcal.places.paths import is_file
 from ostcal.report.png import MasterPictures, Picture
 from ostcal.row_window import RowWindow
 from ostcal.series.stack import ZarrStack
@@ -87,7 +88,7 @@ def _thumbnail(label: str, *, is_bayer: bool) -> Picture:
     if stored := SERIES_LABEL.fullmatch(label):
         stack = ZarrStack(stored[1], (int(stored[2]),))
     else:
-        fits = inspect_fits(label)
+        fits = _image_of(label)
         if fits.packed != "none":
             raise StorageError(f"{label}: a compressed file has no thumbnail")
         stack = FitsStack((fits,))
@@ -100,3 +101,14 @@ def _thumbnail(label: str, *, is_bayer: bool) -> Picture:
         return rows
 
     return in_zscale(downsample(read_rows, (height, width), THUMBNAIL_WIDTH, bayer=is_bayer), "ADU")
+
+
+def _image_of(label: str) -> FitsFrame:
+    """Inspect the image that a label names (`FitsFrame.label`)."""
+    path = label
+    while path.endswith("]") and not is_file(path):
+        path = path.rpartition("[")[0]
+    found = next((image for image in inspect_images(path, cubes="[plane " in label) if image.label == label), None)
+    if found is None:
+        raise StorageError(f"{label}: there is no such image in the file")
+    return found

@@ -19,12 +19,12 @@ from ostcal.engine.calibrate_rows import calibrate_array
 from ostcal.engine.driver import Failure, run_tasks
 from ostcal.engine.tiling import PROCESS_BYTES
 from ostcal.errors import InputError, OstcalError, StorageError
-from ostcal.fits.read import inspect_fits
+from ostcal.fits.read import inspect_images
 from ostcal.inputs.science_frames import output_files, science_frames
 from ostcal.places.locking import LOCK_FILE, LockRules, locked
 from ostcal.places.object_requests import ObjectOptions, use_options
 from ostcal.places.paths import joined, make_directory, normalized, parent_of, path_of
-from ostcal.science.calibrate_frame import CalibratedFrame, FrameTask, calibrate_frame, sweep_unfinished
+from ostcal.science.calibrate_frame import CalibratedFrame, FrameTask, ImageTask, calibrate_frame, sweep_unfinished
 from ostcal.science.choose_masters import CalibrationOptions, FrameMatcher
 from ostcal.science.match import MatchedMasters, MatchRules
 from ostcal.science.opened_masters import UNUSABLE_SHARE
@@ -163,7 +163,7 @@ class CalibrationApplier(KeepsStatus):
         Parameters
         ----------
         path : path
-            A FITS file.
+            A FITS file; of one of several images the first counts.
         **options : CalibrationKeywords
             As of `calibrate_files`.
 
@@ -177,7 +177,7 @@ class CalibrationApplier(KeepsStatus):
         InputError
             If the frame cannot be used, or no master fits; the message names the condition and the nearest master.
         """
-        return self._matcher(_options(options)).match(inspect_fits(path))
+        return self._matcher(_options(options)).match(inspect_images(path)[0])
 
     def calibrate_file(
         self,
@@ -267,15 +267,19 @@ class CalibrationApplier(KeepsStatus):
         output_dir = location_for(self.config, output_dir)
         paths = [location_for(self.config, os.fspath(path)) for path in paths]
         frames, warnings, errors = science_frames(paths, output_dir, overscan_of(self.config))
-        targets = output_files(frames, output_dir, options.overwrite)
+        targets = output_files([images[0].source for images in frames], output_dir, options.overwrite)
         matcher = self._matcher(options)
         tasks: list[FrameTask] = []
-        for frame, target in zip(frames, targets, strict=True):
+        for images, target in zip(frames, targets, strict=True):
+            image = images[0]
             try:
-                tasks.append(FrameTask(fits=frame, target=target, masters=matcher.open(frame), options=options))
+                found = []
+                for image in images:
+                    found.append(ImageTask(fits=image, masters=matcher.open(image)))
+                tasks.append(FrameTask(images=tuple(found), target=target, options=options))
             except OstcalError as error:
-                self._logger.debug("%s: traceback", frame.source, exc_info=True)
-                errors.append(_named(frame.source, error))
+                self._logger.debug("%s: traceback", image.label, exc_info=True)
+                errors.append(_named(image.label, error))
         return tasks, warnings + matcher.warnings, errors
 
     def _calibrate(self, tasks: Sequence[FrameTask], output_dir: str) -> tuple[list[CalibratedFrame], list[str]]:
@@ -289,13 +293,13 @@ class CalibrationApplier(KeepsStatus):
             raise StorageError(
                 f"{output_dir}: the directory cannot be made: {error.strerror or error}; choose another --output-dir"
             ) from error
-        sizes = [task.fits.data_length for task in tasks]
+        sizes = [task.data_length for task in tasks]
         self._watcher.planned(sum(sizes))
 
         def frame_done(index: int) -> None:
-            self._watcher.done(sizes[index], tasks[index].fits.source)
+            self._watcher.done(sizes[index], tasks[index].source)
 
-        inputs = dict.fromkeys(parent_of(task.fits.source) for task in tasks)
+        inputs = dict.fromkeys(parent_of(task.source) for task in tasks)
         masters = location_for(self.config, self.config.master_frames.output_dir)
         execution = execution_of(self.config, output_dir, (*filter(None, inputs), masters))
         workers = min(execution.workers, len(tasks))
@@ -312,8 +316,8 @@ class CalibrationApplier(KeepsStatus):
         failed = []
         for task, result in zip(tasks, results, strict=True):
             if isinstance(result, Failure):
-                self._logger.debug("%s: %s", task.fits.source, result.traceback)
-                failed.append(_named(task.fits.source, result.message))
+                self._logger.debug("%s: %s", task.source, result.traceback)
+                failed.append(_named(task.source, result.message))
         return done, failed
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,10 @@ from ostcal.engine.calibrate_rows import BYTES_PER_PIXEL, ROUNDING_VARIANCE_ADU2
 from ostcal.engine.levels import PlaneReader
 from ostcal.errors import InputError
 from ostcal.fits.cards import Header
+from ostcal.fits.hdus import companion_name, name_and_version
 from ostcal.fits.read import FitsFrame
 from ostcal.fits.sections import readout_cards, readout_status, without_sections
+from ostcal.fits.tiles import TileReader
 from ostcal.fits.unpack import unpack
 from ostcal.fits.write import PARTIAL_FITS, ImagePlane, write_fits
 from ostcal.frames import FrameType
@@ -55,25 +58,43 @@ class SyntheticError:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FrameTask:
-    """A science frame with what calibrates it, ready to run anywhere; picklable."""
+class ImageTask:
+    """An image of a science frame with its masters."""
 
     fits: FitsFrame
-    target: str
     masters: FrameMasters
-    options: CalibrationOptions
 
     @property
     def rows(self) -> int:
-        """Height of the strips that the frame is calibrated in: whole chunks of its stored masters."""
+        """Height of the strips that the image is calibrated in: whole chunks of its stored masters."""
         chunk_rows = max((master.chunk_rows for master in self.masters.all), default=1)
         metadata = self.fits.metadata
         return min(rows_of_strip(metadata.width, chunk_rows), metadata.height)
 
+
+@dataclass(frozen=True, kw_only=True)
+class FrameTask:
+    """A science frame with what calibrates it, ready to run anywhere; picklable."""
+
+    images: tuple[ImageTask, ...]
+    """Most often one."""
+    target: str
+    options: CalibrationOptions
+
+    @property
+    def source(self) -> str:
+        """The file of the frame."""
+        return self.images[0].fits.source
+
+    @property
+    def data_length(self) -> int:
+        """Bytes of the samples."""
+        return sum(image.fits.data_length for image in self.images)
+
     @property
     def n_bytes(self) -> int:
         """Memory that a worker needs for the frame."""
-        return BYTES_PER_PIXEL * self.fits.width * self.rows
+        return BYTES_PER_PIXEL * max(image.fits.width * image.rows for image in self.images)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,11 +115,12 @@ def calibrate_frame(task: FrameTask) -> CalibratedFrame:
     OstcalError
         If the frame or a master cannot be read, the uncertainty lacks a number, or the file cannot be written.
     """
-    if task.fits.packed == "none":
-        return _calibrate(task, task.fits)
+    if all(image.fits.packed == "none" for image in task.images):
+        return _calibrate(task)
     beside = None if is_remote(task.target) else os.path.dirname(task.target) or "."
-    with tempfile.TemporaryDirectory(prefix=SCRATCH_PREFIX, dir=beside) as scratch:
-        return _calibrate(task, unpack(task.fits, scratch))
+    with tempfile.TemporaryDirectory(prefix=SCRATCH_PREFIX, dir=beside) as scratch, TileReader() as tiles:
+        unpacked = tuple(replace(image, fits=unpack(image.fits, scratch, tiles)) for image in task.images)
+        return _calibrate(replace(task, images=unpacked))
 
 
 def sweep_unfinished(output_dir: str) -> None:
@@ -121,8 +143,51 @@ def saturation_of(fits: FitsFrame, header: Header) -> float:
     return 255.0 if fits.bitpix == 8 and fits.is_whole else math.inf
 
 
-def _calibrate(task: FrameTask, fits: FitsFrame) -> CalibratedFrame:
-    masters, options, header = task.masters, task.options, Header(fits.cards)
+@dataclass(frozen=True, kw_only=True)
+class _Calibrated:
+    """What is written of one image."""
+
+    planes: tuple[ImagePlane, ...]
+    """The image, its uncertainty and its flags."""
+    cards: tuple[Card, ...]
+    """Of the image."""
+    history: tuple[str, ...]
+    status: str
+
+
+def _calibrate(task: FrameTask) -> CalibratedFrame:
+    made = [_calibrated(image, task.options) for image in task.images]
+    masters = dict.fromkeys(master.name for image in task.images for master in image.masters.used)
+    fits = task.images[0].fits
+    planes = [plane for image in made for plane in image.planes[:1]]
+    planes += [plane for image in made for plane in image.planes[1:]]
+    primary: list[Card] | None = None
+    kept_cards, history = _kept_cards(fits, fits.cards), made[0].history
+    if fits.extension is not None and fits.own_cards and fits.extension != "0":
+        primary = [card for card in made[0].cards if all(card in image.cards for image in made)]
+        kept_cards, history = _kept_cards(fits, fits.primary_cards), ()
+    elif fits.extension is not None:  # the first image is in the primary HDU
+        planes[0] = replace(planes[0], kept_cards=(), history=())
+    write_fits(
+        task.target,
+        planes,
+        kept_cards=kept_cards,
+        history=history,
+        overwrite=task.options.overwrite,
+        primary=primary,
+    )
+    done = {letter for image in made for letter in image.status}
+    status = "".join(letter for letter in "OTBDF" if letter in done)
+    return CalibratedFrame(source=task.source, target=task.target, masters=tuple(masters), calibration_status=status)
+
+
+def _kept_cards(fits: FitsFrame, cards: Sequence[str]) -> Sequence[str]:
+    """Return the cards of a raw frame that are still true."""
+    return cards if fits.readout is None else without_sections(cards)
+
+
+def _calibrated(image: ImageTask, options: CalibrationOptions) -> _Calibrated:
+    fits, masters, header = image.fits, image.masters, Header(image.fits.cards)
     noise, noise_history = _noise(masters, fits, header) if options.uncertainty else (None, [])
     saturation_adu = options.saturation_adu or saturation_of(fits, header)
     science: PlaneReader = FitsPlane(fits=fits)
@@ -152,28 +217,33 @@ def _calibrate(task: FrameTask, fits: FitsFrame) -> CalibratedFrame:
         *(readout_cards(fits.readout, header) if fits.readout is not None else []),
         *_master_cards(masters),
     ]
-    size: dict[str, Any] = {"height": fits.metadata.height, "width": fits.metadata.width}
-    planes = [ImagePlane(dtype="float32", cards=cards, read_rows=calibration.values, **size)]
+    history = (*_history(masters, calibration), *noise_history)
+    size: dict[str, Any] = {
+        "height": fits.metadata.height,
+        "width": fits.metadata.width,
+        "rows_per_write": image.rows,
+    }
+    label = fits.extension
+    beside: Callable[[str], str] = partial(companion_name, label) if label is not None else str
+    name, version = name_and_version(label) if label is not None else (None, None)
+    stated = Header(fits.own_cards).number("EXTVER", low=1, high=1e9)
+    version = int(stated) if stated is not None else version
+    first = ImagePlane(name=name, version=version, dtype="float32", cards=cards, read_rows=calibration.values, **size)
+    kept = _kept_cards(fits, fits.own_cards)
+    planes = [replace(first, kept_cards=kept, history=history) if label is not None else first]
     if options.uncertainty:
         own: list[Card] = [("BUNIT", "adu", "standard deviation"), ("UTYPE", "StdDevUncertainty", "")]
-        planes.append(ImagePlane(name="UNCERT", dtype="float32", cards=own, read_rows=calibration.uncertainty, **size))
+        planes.append(
+            ImagePlane(name=beside("UNCERT"), dtype="float32", cards=own, read_rows=calibration.uncertainty, **size)
+        )
     if options.dq:
         meanings = [(int(defect), (defect.name or "").lower().replace("_", " ")) for defect in Defect]
         bits: list[Card] = [
             (f"DQBIT{bit.bit_length() - 1}", bit, meaning)
             for bit, meaning in (*meanings, (INTERPOLATED, "interpolated"))
         ]
-        planes.append(ImagePlane(name="DQ", dtype="int16", cards=bits, read_rows=calibration.dq, **size))
-    write_fits(
-        task.target,
-        planes,
-        kept_cards=fits.cards if fits.readout is None else without_sections(fits.cards),
-        history=[*_history(masters, calibration), *noise_history],
-        rows_per_write=task.rows,
-        overwrite=options.overwrite,
-    )
-    names = tuple(master.name for master in masters.used)
-    return CalibratedFrame(source=fits.source, target=task.target, masters=names, calibration_status=status)
+        planes.append(ImagePlane(name=beside("DQ"), dtype="int16", cards=bits, read_rows=calibration.dq, **size))
+    return _Calibrated(planes=tuple(planes), cards=tuple(cards), history=history, status=status)
 
 
 def _dark_terms(masters: FrameMasters) -> tuple[Term, ...]:

@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from ostcal.errors import InputError, OstcalError
-from ostcal.fits.read import FitsFrame, inspect_fits
+from ostcal.fits.read import FitsFrame, inspect_images
 from ostcal.frames import FrameType
 from ostcal.inputs.grouping import GroupKey
 from ostcal.library.attributes import key_from_metadata
-from ostcal.library.find import LibraryMaster, find_masters, fits_master
+from ostcal.library.find import LibraryMaster, find_masters, fits_master, name_in_file
+from ostcal.library.master_names import name_of_file
 from ostcal.places.paths import is_file
 from ostcal.science.match import (
     DarkMix,
@@ -99,7 +100,7 @@ class FrameMatcher:
         self._rules = rules
         self._library = find_masters(masters_dir)
         self._named = {
-            kind: self._named_master(value, kind)
+            kind: self._named_masters(value, kind)
             for kind, value in (("dark", options.dark), ("flat", options.flat), ("bias", options.bias))
             if value is not None and value != NONE
         }
@@ -117,15 +118,16 @@ class FrameMatcher:
         """
         key = science_key(frame.metadata, self._rules.temperature_tolerance_c)
         dark = None if self._options.dark == NONE and "bias" not in self._named else self._choose_dark(frame, key)
-        flat = self._named.get("flat")
+        flat = self._named_for("flat", key)
         if flat is not None:
             refuse_other_geometry(key, flat)
         elif self._options.flat != NONE:
             flat = choose_science_flat(key, frame.metadata.date_obs, self._library, self._rules)
-        bias = self._named.get("bias") or choose_science_bias(key, self._library, self._rules)
+        bias = self._named_for("bias", key) or choose_science_bias(key, self._library, self._rules)
         if dark is None and flat is None:
             raise InputError("neither a dark nor a flat is to be used: there is nothing to do")
-        warnings = [line for name in self._named.values() for line in named_master_warnings(key, name, self._rules)]
+        named = [master for kind in self._named if (master := self._named_for(kind, key)) is not None]
+        warnings = [line for master in named for line in named_master_warnings(key, master, self._rules)]
         if dark is not None and dark.synthetic is not None:
             warnings.append(f"no dark of its exposure, one is made: {dark.description}")
         elif dark is not None and dark.scaled:
@@ -159,13 +161,13 @@ class FrameMatcher:
                     "each other; take masters made of frames of the same program"
                 )
             self._warn(master.warnings)
-        self._warn(f"{frame.source}: {line}" for line in chosen.warnings)
+        self._warn(f"{frame.label}: {line}" for line in chosen.warnings)
         if self._options.interpolate and not any(master.flags for master in masters.all):
             self._warn(["--interpolate: the masters name no hot or dead pixels (no extension DQ), none are replaced"])
         return masters
 
     def _choose_dark(self, frame: FitsFrame, key: GroupKey) -> DarkMix:
-        dark, bias = self._named.get("dark"), self._named.get("bias")
+        dark, bias = self._named_for("dark", key), self._named_for("bias", key)
         if frame.metadata.exposure_time_s is None and (dark is None and self._options.dark != NONE):
             raise InputError(
                 "its exposure is not known (no EXPTIME, EXPOSURE, nor a time in its name), so that no dark can be "
@@ -211,18 +213,41 @@ class FrameMatcher:
     def _warn(self, lines: Iterable[str]) -> None:
         self.warnings += [line for line in lines if line not in self.warnings]
 
-    def _named_master(self, text: str, kind: str) -> LibraryMaster:
-        """Find the master that the user named: a file, or a name in the library."""
-        in_library = next((master for master in self._library if master.record.name == text), None)
-        if in_library is not None:
-            _refuse_other_kind(text, in_library.key.frame_type, kind)
+    def _named_for(self, kind: str, key: GroupKey) -> LibraryMaster | None:
+        """Return the master that the user named, of the extension of the frame."""
+        masters = self._named.get(kind)
+        if masters is None:
+            return None
+        ours = key.settings.extension
+        found = next((master for master in masters if master.key.settings.extension == ours), None)
+        if found is None:
+            there = ", ".join(master.key.settings.extension or "one image" for master in masters)
+            wanted = "an image without extensions" if ours is None else f"the extension {ours}"
+            raise InputError(
+                f"{masters[0].record.name}: has {there}, and the frame needs {wanted}; name another {kind}"
+            )
+        return found
+
+    def _named_masters(self, text: str, kind: str) -> list[LibraryMaster]:
+        """Find what the user named: a file, or a name in the library; of a file of several images all masters."""
+        in_library = [
+            master
+            for master in self._library
+            if text == master.record.name
+            or (master.key.settings.extension is not None and text in map(name_of_file, master.record.files))
+        ]
+        if in_library:
+            _refuse_other_kind(text, in_library[0].key.frame_type, kind)
             return in_library
         if not is_file(text):
             raise InputError(
                 f"--{kind} {text}: there is no such file, and no master of this name in {self._masters_dir}; "
                 "ostcal library lists them"
             )
-        fits = inspect_fits(text)
+        return [self._master_in(text, fits, kind) for fits in inspect_images(text)]
+
+    def _master_in(self, text: str, fits: FitsFrame, kind: str) -> LibraryMaster:
+        """Return the master that an image of a named file is."""
         if fits.packed != "none":
             raise InputError(f"--{kind} {text}: is compressed; unpack it first")
         metadata = fits.metadata
@@ -232,7 +257,7 @@ class FrameMatcher:
         key = key_from_metadata(metadata)
         if key is None:
             raise InputError(f"--{kind} {text}: cannot serve as a {kind}; name a master {kind}")
-        return fits_master(os.path.basename(text), key, fits)
+        return fits_master(name_in_file(os.path.basename(text), fits), key, fits)
 
 
 def _refuse_other_kind(name: str, frame_type: FrameType | None, kind: str) -> None:

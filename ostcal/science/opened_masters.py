@@ -13,6 +13,7 @@ from ostcal.engine.calibrate_rows import FlagReader, Term, usable_flat
 from ostcal.engine.levels import PlaneReader
 from ostcal.errors import InputError
 from ostcal.fits.cards import Header, format_card
+from ostcal.fits.hdus import companion_name
 from ostcal.fits.read import FitsFrame, inspect_extension
 from ostcal.frames import FrameType
 from ostcal.library.find import FitsPlane, LibraryMaster, StorePlane
@@ -128,7 +129,9 @@ def open_master(master: LibraryMaster) -> OpenedMaster:
     else:
         fits = master.plane.fits
         header = Header(fits.cards if isinstance(fits, FitsFrame) else ())
-        error, flags = (inspect_extension(fits.path, extension) for extension in ("UNCERT", "DQ"))
+        label = key.settings.extension
+        names = [what if label is None else companion_name(label, what) for what in ("UNCERT", "DQ")]
+        error, flags = (inspect_extension(fits.path, extension) for extension in names)
         n_frames = header.number("NCOMBINE", "STACKCNT", low=1)
         opened = OpenedMaster(
             name=name,

@@ -98,6 +98,10 @@ class FrameRecord:
     """Name of the file from which the frame was imported."""
     header: tuple[HeaderCard, ...] = ()
     """Every card of the FITS header it was imported with, 80 characters each, without END."""
+    primary_header: tuple[HeaderCard, ...] = ()
+    """Of an image of a file of several: the primary header of the file; ``header`` is that of the image alone."""
+    hdu_index: Index | None = None
+    """Of an image of a file of several: its place in the file."""
 
     def to_json(self) -> bytes:
         """Return the record as JSON; ValueError where it exceeds `MAX_RECORD_BYTES`."""

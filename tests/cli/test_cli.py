@@ -14,12 +14,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from astropy.io import fits
 
 from ostcal import __version__
 from ostcal.series.reader import open_series
 from support import night as n
-from support.fits_samples import gzipped, read_with_astropy, tile_compressed, write_frame, write_images, write_stored
+from support.fits_samples import gzipped, read_with_astropy, tile_compressed, write_frame, write_stored
 from support.folders import ROOT
+from support.mosaics import Image, write_mosaics
 from support.night import Night
 
 HEAVY = ("numpy", "numba", "zarr", "astropy", "dask", "distributed", "pydantic")
@@ -473,18 +475,33 @@ def test_nothing_is_overwritten_by_an_export(night: Night) -> None:
     assert "exists already" in outcome.stderr
 
 
-def test_an_import_names_files_of_several_images(night: Night) -> None:
+def test_an_import_keeps_extensions_and_an_export_gives_them_back(night: Night) -> None:
     folder = night.root / "fits"
-    n.write_frames(folder, n.dark_frames(5.0), "Dark Frame", 5.0)
-    values = n.dark_frames(5.0)[0]
-    plain = write_images(folder / "two.fits", ("im1", values), ("im2", values), IMAGETYP="Dark Frame", EXPTIME=5.0)
-    gzipped(plain)
-    outcome = n.ostcal("import", folder, "--config", n.write_config(night))
-    assert outcome.exit_code == 0
-    lines = [line for line in outcome.stderr.splitlines() if "holds 2 images (IM1, IM2)" in line]
-    assert len(lines) == 2, outcome.text
-    assert "two.fits:" in lines[0] + lines[1]
-    assert "two.fits.gz:" in lines[0] + lines[1]
+    images = [Image("im1", 1000), Image("im2", 1050, (11, 17), dtype="float32"), Image("SCI", 900, version=3)]
+    stacks = write_mosaics(folder, "Dark", 5.0, images, n=4)
+    config = n.write_config(night)
+    outcome = n.ostcal("import", folder, "--config", config)
+    assert outcome.exit_code == 0, outcome.text
+    series = sorted(night.darks.glob("*.zarr"))
+    assert [path.name for path in series] == ["exp_5.000s_SCI.zarr", "exp_5.000s_im1.zarr", "exp_5.000s_im2.zarr"]
+    status = night.run_darks(quality_control=False)
+    assert not status.is_error, status.message
+    with fits.open(n.one_file(status, "dark")) as hdus:
+        assert [hdu.name for hdu in hdus] == ["PRIMARY", "IM1", "IM2", "SCI"]
+        assert hdus[0].header["OBSERVAT"] == "Somewhere"
+        for hdu, stack in zip(hdus[1:], stacks, strict=True):
+            assert np.array_equal(hdu.data, n.combined(stack).mean)
+    out = night.root / "out"
+    assert n.ostcal("export", series[1], "--to", out).exit_code == 0
+    exported = sorted(out.glob("*.fits"))
+    assert len(exported) == 4
+    for index, path in enumerate(exported):
+        with fits.open(path) as hdus, fits.open(sorted(folder.glob("*.fits"))[index]) as originals:
+            assert hdus[0].header.tostring() == originals[0].header.tostring()
+            for hdu, original in zip(hdus[1:], originals[1:], strict=True):
+                assert hdu.name == original.name
+                assert hdu.data.dtype == original.data.dtype
+                assert np.array_equal(hdu.data, original.data)
 
 
 def test_an_import_names_what_it_leaves_out(night: Night) -> None:

@@ -102,6 +102,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         },
         "per_session": False,
         "extensions": False,
+        "cubes": "refuse",
         "lock_wait": 0.0,
         "flavour": "adu",
     },

@@ -28,8 +28,9 @@ from ostcal.places.objects import ObjectPath
 from ostcal.simulator.options import CoverKind, Light, SimulatorOptions
 from ostcal.simulator.server import SimulatedObservatory
 from support import night as n
-from support.fits_samples import write_images
+from support.fits_samples import write_frame
 from support.folders import ROOT
+from support.mosaics import Image, hdu_of, write_mosaic, write_mosaics
 from support.night import Night, Outcome
 from support.object_samples import fresh_bucket, write_series
 from support.object_server import FaultyProxy, credentials, free_port, s3_server
@@ -250,12 +251,21 @@ def damaged(folder: Path) -> Ran:
     return masters(night, "--darks-only")
 
 
-@provokes("A file of several images")
-def of_several_images(folder: Path) -> Ran:
+@provokes("A file that lacks an extension")
+def without_an_extension(folder: Path) -> Ran:
+    night = fresh(folder)
+    images = [Image("im1", 1000), Image("im2", 1100)]
+    write_mosaics(night.darks, "Dark", 5.0, images)
+    few = [hdu_of(Image("im1", 1000), n.dark_frames(5.0)[0]), hdu_of(Image("im3", 1000), n.dark_frames(5.0)[1])]
+    write_mosaic(night.darks / "few.fits", few, IMAGETYP="Dark", EXPTIME=5.0)
+    return masters(night, "--darks-only")
+
+
+@provokes("A stack of frames in one image")
+def of_three_axes(folder: Path) -> Ran:
     night = fresh(folder)
     n.write_darks(night, 5.0)
-    values = n.dark_frames(5.0)[0]
-    write_images(night.darks / "two.fits", ("im1", values), ("im2", values), IMAGETYP="Dark Frame", EXPTIME=5.0)
+    write_frame(night.darks / "cube.fits", n.dark_frames(5.0, 3), IMAGETYP="Dark Frame", EXPTIME=5.0)
     return masters(night, "--darks-only")
 
 
