@@ -50,6 +50,14 @@ class CameraSettings:
     readout_mode: str | None = None
     extension: str | None = None
     """Which image of a file of several (`ostcal.fits.hdus.image_labels`); ``None`` for files of one."""
+    iso: float | None = None
+    """ISO speed, where the header has a gain besides it; else it is the gain."""
+    coadds: int | None = None
+    """Exposures that the camera added up to one frame."""
+    subframe_origin: tuple[int, int] | None = None
+    """First column and first row that were read out."""
+    row_order: str | None = None
+    """``TOP-DOWN`` or ``BOTTOM-UP``: frames of different orders show the sensor upside down to each other."""
 
     @property
     def camera_label(self) -> str | None:
@@ -86,6 +94,10 @@ class FrameMetadata:
     flat_divided: bool = False
     is_master: bool = False
     """The frame is a combined master, not a raw frame."""
+    unreadable: tuple[str, ...] = ()
+    """Cards that say something that cannot be read, each with its value: the frame cannot be used."""
+    remarks: tuple[str, ...] = ()
+    """What users should know of how the frame was read: contradictions, and faults that were overlooked."""
 
 
 @dataclass(frozen=True, kw_only=True)

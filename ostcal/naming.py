@@ -6,6 +6,7 @@ Captured and imported series and masters use the same functions, so that one ser
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime
 
@@ -56,6 +57,23 @@ def twilight_name(night: date | None, filter_name: str | None = None) -> str:
 def _prefix(filter_name: str | None) -> str:
     word = safe_word(filter_name or "")
     return f"{word}_" if word else ""
+
+
+# ---- filters ----
+
+
+def filter_identity(name: str) -> str:
+    """Return what is equal for spellings of one filter: ``Ha``, ``HA``, ``H-alpha``, ``H\u03b1``; R and r are two."""
+    text = unicodedata.normalize("NFKC", name).replace("\u03b1", "alpha").replace("\u03b2", "beta")
+    word = re.sub(r"[\s_-]+", "", text)
+    if len(word) <= 1:
+        return word
+    return re.sub(r"^(h)(a)lpha|^(h)(b)eta", lambda m: (m[1] or m[3]) + (m[2] or m[4]), word.casefold())
+
+
+def same_filter(a: str, b: str) -> bool:
+    """Return whether two names may be one filter; of letters in any case too, as programs write r for R."""
+    return a.casefold() == b.casefold() or filter_identity(a) == filter_identity(b)
 
 
 # ---- nights ----

@@ -10,6 +10,8 @@ from ostcal.engine.execution import ClusterClass, Execution, TlsFiles, default_w
 from ostcal.engine.overscan import OverscanMethod
 from ostcal.engine.rejection import METHODS, RejectionMethod
 from ostcal.fits.sections import OverscanRule
+from ostcal.frames import FrameType
+from ostcal.inputs.forced_kinds import KindRules
 from ostcal.inputs.grouping import GroupRules
 from ostcal.measure.limits import DefectLimits, FrameLimits, MasterLimits
 from ostcal.places.object_requests import ObjectOptions
@@ -44,6 +46,7 @@ def request_of(config: Config, *, bias: bool, darks: bool, flats: bool) -> Build
             per_session=m.per_session,
         ),
         overscan=overscan_of(config),
+        kinds_of_files=kinds_of(config),
         exposure_tolerance=m.calibration_tolerance,
         use_masters_on_disk=m.auto_load_masters,
         only_changed=m.only_changed,
@@ -76,6 +79,11 @@ def overscan_of(config: Config) -> OverscanRule:
         axis=o.axis,
         method=OverscanMethod(level=o.level, fit=o.fit, degree=o.degree),
     )
+
+
+def kinds_of(config: Config) -> KindRules:
+    """Return the kinds that a configuration states for folders and patterns."""
+    return {pattern: FrameType(kind) for pattern, kind in config.input.kinds.items()}
 
 
 def location_for(config: Config, location: str) -> str:

@@ -11,6 +11,7 @@ from ostcal.engine.graph import Progress
 from ostcal.engine.rejection import RejectionMethod
 from ostcal.fits.sections import OverscanRule
 from ostcal.frames import FrameType
+from ostcal.inputs.forced_kinds import KindRules
 from ostcal.inputs.grouping import Group, GroupRules
 from ostcal.library.find import store_location
 from ostcal.library.store import MasterStore
@@ -57,6 +58,8 @@ class BuildRequest:
     bayer_normalization: bool = True
     rules: GroupRules = field(default_factory=GroupRules)
     overscan: OverscanRule = field(default_factory=OverscanRule)
+    kinds_of_files: KindRules = field(default_factory=dict)
+    """Kinds that the user states for folders and patterns."""
     exposure_tolerance: float = 0.1
     use_masters_on_disk: bool = True
     only_changed: bool = True

@@ -121,6 +121,7 @@ def gather_frames(request: BuildRequest, scratch: str, left_out: list[str]) -> d
         verify=request.verify,
         overscan=request.overscan,
         cubes=request.cubes,
+        kinds=request.kinds_of_files,
     )
     left_out += inputs.left_out
     sources = unpacked(inputs.sources, scratch, left_out, inputs.excluded)

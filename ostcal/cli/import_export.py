@@ -58,6 +58,7 @@ def import_command(directories: tuple[str, ...], config_path: str, debug: bool, 
             flat_dir=config.flat_capture.output_dir,
             masters_dir=request.output_dir,
             cubes=request.cubes,
+            kinds=request.kinds_of_files,
         )
         with RunProgress(console, "import") as progress:
             progress.start(sum(plan.n_bytes for plan in plans))

@@ -24,6 +24,7 @@ from ostcal.config.values import (
     Endpoint,
     Factors,
     ImageSection,
+    Kinds,
     MemorySize,
     NotNegative,
     OpenSection,
@@ -123,6 +124,16 @@ class FlatCaptureSection(Section):
     )
 
     _order = field_validator("max_exposure")(_above_min_exposure)
+
+
+class InputSection(Section):
+    """How frames are understood that say too little of themselves."""
+
+    kinds: Kinds = key(
+        {},
+        "Kinds of the frames below folders, or of files that fit patterns; the first that fits a frame counts,"
+        " whatever its header says.",
+    )
 
 
 if TYPE_CHECKING:
@@ -401,6 +412,7 @@ SECTIONS: Mapping[str, type[Section]] = types.MappingProxyType(
     {
         "dark_capture": DarkCaptureSection,
         "flat_capture": FlatCaptureSection,
+        "input": InputSection,
         "master_frames": MasterFramesSection,
         "quality": QualitySection,
         "video": VideoSection,
@@ -419,7 +431,7 @@ class Config:
 
     Parameters
     ----------
-    dark_capture, flat_capture, master_frames, quality, video, workflow, compute, storage : Section
+    dark_capture, flat_capture, input, master_frames, quality, video, workflow, compute, storage : Section
         The sections, with the keys of ``docs/configuration.md`` as attributes; ``memory_limit`` is in bytes,
         ``binning`` is ``(x, y)``, directories are text as written and relative to the working directory.
     source : str or None
@@ -436,6 +448,7 @@ class Config:
 
     dark_capture: DarkCaptureSection = field(default_factory=DarkCaptureSection)
     flat_capture: FlatCaptureSection = field(default_factory=FlatCaptureSection)
+    input: InputSection = field(default_factory=InputSection)
     master_frames: MasterFramesSection = field(default_factory=MasterFramesSection)
     quality: QualitySection = field(default_factory=QualitySection)
     video: VideoSection = field(default_factory=VideoSection)

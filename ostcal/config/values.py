@@ -38,6 +38,7 @@ class Allowed:
 
 
 _NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?", re.ASCII)
+_VARIABLE = re.compile(r"\$(?:[A-Za-z_]\w*|\{\w+\})")
 CREDENTIALS = re.compile(r"//[^/\s]*@")
 _WHOLE = re.compile(r"[-+]?[0-9]+", re.ASCII)
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(?:([kmgt])(i?))?b?", re.ASCII | re.IGNORECASE)
@@ -92,6 +93,25 @@ def _check_location(value: str) -> str:
     if CREDENTIALS.search(value):
         raise ValueError
     return value
+
+
+def _expand(value: str) -> str:
+    """Expand ``~`` and variables such as ``$HOME``; refuse a variable that is not set."""
+    if "://" in value:
+        return value
+    expanded = os.path.expandvars(os.path.expanduser(value))
+    if _VARIABLE.search(value) and _VARIABLE.search(expanded):
+        raise ValueError
+    return expanded
+
+
+def _kinds(value: object) -> object:
+    """Convert the words for kinds, in any case."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise ValueError
+    return {_check_text(str(pattern)): str(kind).strip().lower() for pattern, kind in value.items()}
 
 
 def _setting(value: object) -> object:
@@ -200,7 +220,11 @@ Directory = Annotated[
     Strict(),
     AfterValidator(_check_text),
     AfterValidator(_check_location),
-    Allowed("a path or s3://bucket/prefix, without credentials (they come from the environment)"),
+    AfterValidator(_expand),
+    Allowed(
+        "a path, in which ~ and variables that are set ($HOME) are expanded, or s3://bucket/prefix, without credentials"
+        " (they come from the environment)"
+    ),
 ]
 Endpoint = Annotated[
     str,
@@ -249,6 +273,12 @@ ClusterStart = Annotated[
     dict[str, Any] | None,
     BeforeValidator(_cluster_start),
     Allowed("class and its arguments, such as {class: dask_jobqueue.SLURMCluster, cores: 8, memory: 16GB}, or null"),
+]
+
+Kinds = Annotated[
+    dict[str, Literal["bias", "dark", "flat", "light"]],
+    BeforeValidator(_kinds),
+    Allowed("folders or patterns, each with bias, dark, flat or light, such as {darks/2026: dark, '*_f.fits': flat}"),
 ]
 
 StripRows = Literal["auto"] | Count

@@ -37,6 +37,8 @@ _SPELLED_OUT = str.maketrans(
     {
         "\u00b5": "u",  # micro
         "\u00b0": " deg",
+        "\u03b1": "alpha",
+        "\u03b2": "beta",
         "\u00b1": "+/-",
         "\u00d7": "x",  # multiplication sign
         "\u03c3": "sigma",
@@ -92,11 +94,20 @@ class Header:
             value = value[:-1] + (part if isinstance(part, str) else "")
         return value
 
+    def comment(self, keyword: str) -> str:
+        """Return the text behind the slash of a keyword's card, "" where there is none."""
+        position = self._positions.get(keyword)
+        if position is None:
+            return ""
+        field = self.cards[position].partition("=")[2].strip()
+        rest = field[quoted.end() :] if (quoted := _QUOTED.match(field)) else field
+        return rest.partition("/")[2].strip()
+
     def text(self, *keywords: str) -> str | None:
         """Return the first non-empty value of these keywords as text, without blanks at its ends."""
         for keyword in keywords:
             value = self.value(keyword)
-            if value is not None and (text := str(value).strip()):
+            if value is not None and (text := _decoded(str(value)).strip()):
                 return text
         return None
 
@@ -113,6 +124,16 @@ class Header:
         return [card[8:].strip() for card in self.cards if card_keyword(card) == keyword]
 
 
+def _decoded(text: str) -> str:
+    """Read text beyond ASCII as UTF-8, which programs write although FITS has ASCII only; else as Latin-1."""
+    if text.isascii():
+        return text
+    try:
+        return text.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return text
+
+
 def card_keyword(card: str) -> str:
     """Return the keyword of a card in capitals, also of the ESO form ``HIERARCH NAME = value``."""
     keyword = card[:8].rstrip().upper()
@@ -123,7 +144,7 @@ def card_keyword(card: str) -> str:
 
 def _parse_value(field: str) -> CardValue:
     """Read a value with its comment; what is neither string, logical nor number is given as text."""
-    field = field.strip()
+    field = field.replace("\0", " ").strip()
     if quoted := _QUOTED.match(field):
         return quoted[1].replace("''", "'").rstrip()
     token = field.split("/", 1)[0].strip()

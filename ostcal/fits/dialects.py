@@ -6,82 +6,203 @@ A value outside the bounds of a row is a missing value, and the next keyword is 
 
 from __future__ import annotations
 
-import math
 import re
-from typing import Final, NamedTuple
+from typing import Final
 
-from ostcal.fits.cards import Header
+from ostcal.fits.quantities import SECONDS, Number
 from ostcal.frames import FrameType
-
-
-class Number(NamedTuple):
-    """A quantity that is a number."""
-
-    keywords: tuple[str, ...]
-    low: float = -math.inf
-    high: float = math.inf
-
-    def of(self, header: Header) -> float | None:
-        """Return the first number within the bounds; ``None`` where no keyword has one."""
-        return header.number(*self.keywords, low=self.low, high=self.high)
-
 
 # ---- texts ----
 
-FRAME_TYPE: Final = ("IMAGETYP", "IMAGETYPE", "OBSTYPE", "FRAMETYP", "FRAMETYPE", "FRAME", "DATA-TYP", "OBS_TYPE")
-FILTER: Final = ("FILTER", "INSFLNAM", "FILTNAM", "FILTER1")
-CAMERA: Final = ("INSTRUME", "CAMERA")
-CAMERA_ID: Final = ("CAMERAID", "CAMERA_ID")
-READOUT_MODE: Final = ("READOUTM", "READMODE", "READOUT")
+FRAME_TYPE: Final = (
+    "IMAGETYP", "IMAGETYPE", "IMAGTYP", "IMTYPE", "KOAIMTYP", "ESO DPR TYPE", "DATA-TYP", "OBSTYPE", "OBS_TYPE",
+    "OBS-TYPE", "EXPTYPE", "FRAMETYP", "FRAMETYPE", "FRAME-TYPE", "FRAME", "IMGTYPE", "IMAGE_TYPE", "PICTTYPE",
+    "ESO DPR CATG",
+)  # fmt: skip
+PICTURE_TYPES: Final = {1: FrameType.LIGHT, 2: FrameType.BIAS, 3: FrameType.DARK, 4: FrameType.FLAT}
+"""Numbers in PICTTYPE (CCDSoft, TheSkyX)."""
+OBJECT: Final = ("OBJECT", "OBJNAME", "TARGNAME", "ESO OBS TARG NAME")
+FILTER: Final = (
+    "FILTER", "INSFLNAM", "FILTNAM", "FILTERNM", "FILTNAME", "FILTERID", "WFFBAND", "ESO INS FILT1 NAME",
+    "ESO INS FILT NAME", "FILTER-1", "ALFLTNM", "REDFILT", "BLUFILT", "DWFILNAM", "FWINAME",
+)  # fmt: skip
+"""The filter, or that of the first wheel."""
+OTHER_WHEELS: Final = (
+    "FILTER0", "FILTER1", "FILTER2", "FILTER3", "FILTER4", "FILTER01", "FILTER02", "FILTER03", "FILTER04", "FILTER-2",
+    "FAFLTNM", "FBFLTNM", "FWONAME", "ESO INS FILT2 NAME", "ESO INS FILT3 NAME", "FILT1", "FILT2", "ACAMFLTR",
+    "ACAMFSLI", "FILTNAM2",
+)  # fmt: skip
+"""Filters of more wheels: light passes through all of them."""
+NO_FILTER: Final = re.compile(
+    r"open(?:[\W_]*\d+)*|clear[\W_]*\d+|air|empty|blank|none|no[\W_]*filter|nofilter|hole|out|n/?a|-+|0|unknown",
+    re.IGNORECASE,
+)
+"""What a wheel says of a place without a filter; `Clear` is a filter with the thickness of the others."""
+CAMERA: Final = ("INSTRUME", "CAMERA", "INSTRUMENT", "CAMMODEL", "HEAD")
+CAMERA_ID: Final = ("CAMERAID", "CAMERA_ID", "ESO DET CHIP1 ID", "DET-ID")
+READOUT_MODE: Final = ("READOUTM", "READMODE", "READOUT", "ESO DET READ CLOCK", "QHYMODE")
 BAYER_PATTERN: Final = ("BAYERPAT", "COLORTYP", "CFA-PAT", "CFAPAT", "CFA_PATT")
 BAYER_PATTERNS: Final = ("RGGB", "BGGR", "GRBG", "GBRG")
 ROW_ORDER: Final = ("ROWORDER",)
-DATE: Final = ("DATE-OBS", "DATE-BEG", "DATEOBS")
-TIME_OF_DAY: Final = ("TIME-OBS", "UT", "UTC", "UTSTART", "UT-OBS")
+DATE: Final = ("DATE-OBS", "DATE-BEG", "DATEOBS", "DATE_OBS", "UTSHUT", "UT-DATE", "UTDATE")
+TIME_OF_DAY: Final = (
+    "TIME-OBS",
+    "UT",
+    "UTC",
+    "UTSTART",
+    "UT-OBS",
+    "UT-START",
+    "UTC-OBS",
+    "UT-STR",
+    "UT-TIME",
+    "TIMEOBS",
+    "EXPSTART",
+)
 """Of headers whose date has no time."""
-BINNING_TEXT: Final = ("BINNING", "CCDSUM")
-"""Both directions in one text: ``2x2``, ``2 2``."""
+BINNING_TEXT: Final = ("BINNING", "CCDSUM", "CCDBIN", "BIN", "BINMODE", "XBINNING")
+"""Both directions in one text: ``2x2``, ``2 2``, ``Bin 2``."""
+BINNING_IN_TEXT: Final = re.compile(
+    r"(?:bin(?:ned|ning)?)?[\s_(\[]*(\d{1,2})(?:\s*[x*,;:/ ]\s*(\d{1,2}))?[\s)\]]*", re.IGNORECASE
+)
+ANDOR: Final = "ACQMODE"
+"""Headers with this card are of Andor Solis, which writes the temperature and the start of a frame into these two."""
+ANDOR_TEMPERATURE: Final = "TEMP"
+ANDOR_DATE: Final = "DATE"
 LONGITUDE: Final = (
     "SITELONG", "SITELON", "OBSGEO-L", "LONGITUD", "LONG-OBS", "SITE-LON", "GEOLON", "ESO TEL GEOLON",
 )  # fmt: skip
 LATITUDE: Final = ("SITELAT", "OBSGEO-B", "LATITUDE", "LAT-OBS", "SITE-LAT", "GEOLAT", "ESO TEL GEOLAT")
 CALIBRATION_STATUS: Final = ("CALSTAT",)
-CALIBRATED: Final = {"D": "DARKCOR", "B": "ZEROCOR", "F": "FLATCOR"}
-"""IRAF's cards, by what was corrected."""
-NOT_CALIBRATED: Final = frozenset({"", "no", "n", "f", "false", "omit", "none", "perform", "0"})
+CALIBRATED: Final = {
+    "D": ("DARKCOR", "DARKCORR", "SUBDARK", "L1STATDA", "DARKIM"),
+    "B": ("ZEROCOR", "BIASCOR", "BIASCORR", "SUBBIAS", "L1STATBI", "BIASIM"),
+    "F": ("FLATCOR", "FLATCORR", "FLATIM", "L1STATFL"),
+}
+"""Cards of IRAF, ccdproc, HST, LCO and Gemini by what was corrected."""
+NOT_CALIBRATED: Final = frozenset(
+    [
+        *("", "no", "n", "f", "false", "omit", "omitted", "none", "perform", "0", "0.0", "skip", "skipped", "n/a"),
+        *("na", "missing", "off", "not done", "undone", "incomplete", "unknown", "-"),
+    ]
+)
 """Values of these cards that say "not done"."""
 
 # ---- numbers ----
 
 EXPOSURE_S: Final = Number(
-    ("EXPTIME", "EXPOSURE", "EXP_TIME", "EXP-TIME", "ITIME", "EXPOSE", "TEXP", "INTTIME"), 0.0, 1e6
+    keywords=(
+        "EXPTIME",
+        "EXPOSURE",
+        "EXP_TIME",
+        "EXP-TIME",
+        "EXPOINUS",
+        "ITIME",
+        "EXPOSE",
+        "TEXP",
+        "INTTIME",
+        "EXP1TIME",
+        "TRUITIME",
+        "ELAPTIME",
+        "EXPMS",
+        "EXP_MS",
+        "EXP_US",
+        "ESO DET WIN1 DIT1",
+        "ESO DET DIT",
+    ),
+    low=0.0,
+    high=1e6,
+    name="exposure",
+    units=SECONDS,
+    worth={"EXPOINUS": 1e-6, "EXPMS": 1e-3, "EXP_MS": 1e-3, "EXP_US": 1e-6},
 )
-"""Up to eleven days: larger numbers are milliseconds, dates or rubbish."""
-SET_TEMPERATURE_C: Final = Number(("SET-TEMP", "SETTEMP", "SET_TEMP", "CCDTSET", "CCD-TSET", "CCDSETP"), -273.15, 100.0)
-"""Outside lie kelvins and the marks (-999) of programs that do not know the temperature."""
+"""Up to eleven days: larger numbers are dates or rubbish."""
+STATED_EXPOSURES: Final = ("EXPTIME", "EXPOSURE", "EXP_TIME", "EXP-TIME", "EXPOINUS")
+"""Cards that state one and the same exposure; those that clocks measured may differ from it."""
+SET_TEMPERATURE_C: Final = Number(
+    keywords=("SET-TEMP", "SETTEMP", "SET_TEMP", "CCDTSET", "CCD-TSET", "CCDSETP", "CCDSTEMP", "TEMPSET"),
+    low=-273.0,
+    high=100.0,
+    name="temperature",
+    is_temperature=True,
+)
+"""Outside lie the marks (-273.15, -999) of programs that do not know the temperature."""
 CCD_TEMPERATURE_C: Final = Number(
-    ("CCD-TEMP", "CCDTEMP", "CCD_TEMP", "TEMPERAT", "DET-TEMP", "DETTEMP", "DET_TEMP", "SENSTEMP"), -273.15, 100.0
+    keywords=(
+        "CCD-TEMP",
+        "CCDTEMP",
+        "CCD_TEMP",
+        "TEMPERAT",
+        "DET-TEMP",
+        "DETTEMP",
+        "DET_TEMP",
+        "SENSTEMP",
+        "TEMPDET",
+        "CCDATEMP",
+        "DET-TMP",
+    ),
+    low=-273.0,
+    high=100.0,
+    name="temperature",
+    is_temperature=True,
 )
-GAIN: Final = Number(("GAIN",), -1e6, 1e6)
-OFFSET: Final = Number(("OFFSET", "BLKLEVEL"), -1e6, 1e6)
-EGAIN_E_PER_ADU: Final = Number(("EGAIN", "E-GAIN", "CVF"), 1e-6, 1e4)
-PIXEL_WIDTH_UM: Final = Number(("XPIXSZ", "XPIXELSZ", "PIXSIZE1"), 0.01, 1000.0)
-PIXEL_HEIGHT_UM: Final = Number(("YPIXSZ", "YPIXELSZ", "PIXSIZE2"), 0.01, 1000.0)
-BAYER_X_OFFSET: Final = Number(("XBAYROFF",), -1e6, 1e6)
-BAYER_Y_OFFSET: Final = Number(("YBAYROFF",), -1e6, 1e6)
-MJD: Final = Number(("MJD-OBS", "MJD-BEG", "MJD"), -20000.0, 120000.0)
+GAIN: Final = Number(
+    keywords=("GAIN", "ISOSPEED", "ISO", "ISOSPEEDRATINGS"),
+    low=-1e6,
+    high=1e6,
+    name="gain",
+    units=dict.fromkeys(("db", "e-/adu", "e/adu", "e-/dn", "electrons/adu", "%"), 1.0),
+)
+"""The setting of the camera; ISO where there is no other."""
+ISO: Final = Number(keywords=("ISOSPEED", "ISO", "ISOSPEEDRATINGS"), low=0, high=1e7)
+OFFSET: Final = Number(
+    keywords=("OFFSET", "BLKLEVEL", "BLACKLEV"), low=-1e6, high=1e6, name="offset", units={"adu": 1.0}
+)
+EGAIN_E_PER_ADU: Final = Number(keywords=("EGAIN", "E-GAIN", "CVF"), low=1e-6, high=1e4)
+PIXEL_WIDTH_UM: Final = Number(keywords=("XPIXSZ", "XPIXELSZ", "PIXSIZE1"), low=0.01, high=1000.0)
+PIXEL_HEIGHT_UM: Final = Number(keywords=("YPIXSZ", "YPIXELSZ", "PIXSIZE2"), low=0.01, high=1000.0)
+BAYER_X_OFFSET: Final = Number(keywords=("XBAYROFF", "BAYOFFX", "XBAYOFF"), low=-1e6, high=1e6)
+BAYER_Y_OFFSET: Final = Number(keywords=("YBAYROFF", "BAYOFFY", "YBAYOFF"), low=-1e6, high=1e6)
+MJD: Final = Number(keywords=("MJD-OBS", "MJD-BEG", "MJD", "MJD-STR"), low=-20000.0, high=120000.0)
 """Days; 1804 to 2187."""
-JD: Final = Number(("JD", "JD-OBS"), 2380000.5, 2520000.5)
-N_COMBINED: Final = Number(("NCOMBINE", "STACKCNT"))
+JD: Final = Number(keywords=("JD", "JD-OBS", "JD_UTC"), low=2380000.5, high=2520000.5)
+N_COMBINED: Final = Number(
+    keywords=("NCOMBINE", "STACKCNT", "SNAPSHOT", "NUMFRAME", "DARK_CNT", "FLAT_CNT", "BIAS_CNT")
+)
+COADDS: Final = Number(keywords=("COADDS", "COADD", "NCOADDS", "NCOADD", "ESO DET NDIT"), low=1, high=1e6)
+"""Exposures that the camera added up (or averaged) to one frame."""
+ORIGIN: Final = tuple(
+    (Number(keywords=(x,), low=-1e6, high=1e6), Number(keywords=(y,), low=-1e6, high=1e6))
+    for x, y in (
+        ("XORGSUBF", "YORGSUBF"),
+        ("FRAMEX", "FRAMEY"),
+        ("CCDSUBFL", "CCDSUBFT"),
+        ("SUBFRAMX", "SUBFRAMY"),
+        ("XORIGIN", "YORIGIN"),
+        ("STARTX", "STARTY"),
+        ("ORIGINX", "ORIGINY"),
+        ("PRD-MIN1", "PRD-MIN2"),
+        ("ESO DET WIN1 STRX", "ESO DET WIN1 STRY"),
+    )
+)
+"""First column and first row of a subframe on the sensor."""
 LARGEST_BINNING: Final = 64
 BINNING: Final = tuple(
-    (Number((x,), 1, LARGEST_BINNING), Number((y,), 1, LARGEST_BINNING))
+    (
+        Number(keywords=(x,), low=1, high=LARGEST_BINNING, name="binning"),
+        Number(keywords=(y,), low=1, high=LARGEST_BINNING, name="binning"),
+    )
     for x, y in (
         ("XBINNING", "YBINNING"),
         ("CCDXBIN", "CCDYBIN"),
         ("CCDBINX", "CCDBINY"),
         ("XBIN", "YBIN"),
         ("BINX", "BINY"),
+        ("CCDBIN1", "CCDBIN2"),
+        ("BIN-FCT1", "BIN-FCT2"),
+        ("DETXBIN", "DETYBIN"),
+        ("HBIN", "VBIN"),
+        ("CBIN", "RBIN"),
+        ("ESO DET WIN1 BINX", "ESO DET WIN1 BINY"),
     )
 )
 """Along a row, and along a column."""
@@ -91,18 +212,20 @@ BINNING: Final = tuple(
 VALUE_WORDS: Final = tuple(
     (re.compile(words, re.IGNORECASE), frame_type)
     for words, frame_type in (
-        (r"\b(?:light|science)", FrameType.LIGHT),
+        (r"\b(?:light|science)|lamp\W*off", FrameType.LIGHT),
         ("dark", FrameType.DARK),
         ("bias|zero|offset", FrameType.BIAS),
         ("flat", FrameType.FLAT),
         (
-            r"\b(?:object|obj|target|sky|comp|comparison|arc|lamp|focus|std|standard|acq|acquisition|test)\b",
+            r"\b(?:object|obj|target|sky|comp|comparison|arc|arclamp|wave|lamp|focus|std|standard|acq|acquisition|test|expose|exposure)\b",
             FrameType.LIGHT,
         ),
     )
 )
 """In the values of `FRAME_TYPE`, such as ``Dark Frame``: the first that fits counts. Arcs, focus and test pictures are
-light frames here; unknown words say nothing."""
+light frames here, and so are flats with the lamp off; unknown words say nothing."""
+ANY_OBJECT: Final = re.compile(r"\b(?:object|obj|target|std|sky|expose|exposure)\b", re.IGNORECASE)
+"""Values that programs also give to flats of the sky or the dome."""
 
 _START = r"(?<![a-z])(?:masters?|super|sky|dome|twilight|twi|lamp|screen|panel|raw)?[\W_]*"
 # no part of a longer word (flatiron, darkstar), nothing that was done to the frame (dark_subtracted, flat-corrected)
@@ -114,13 +237,58 @@ NAME_WORDS: Final = (
     (re.compile(r"^(?:master[\W_]*)?offset" + _END), FrameType.BIAS),
     (re.compile(_START + r"flat" + _END), FrameType.FLAT),
     (re.compile(r"(?<![a-z])(?:light|science)" + _END), FrameType.LIGHT),
+    (re.compile(r"^m(?:dark)" + _END), FrameType.DARK),
+    (re.compile(r"^m(?:bias|zero)" + _END), FrameType.BIAS),
+    (re.compile(r"^m(?:flat)" + _END), FrameType.FLAT),
 )
 """In names of files and directories, in lower case."""
 DARK_FLAT_NAME: Final = re.compile(r"dark[\W_]*flat|flat[\W_]*dark")
-MASTER_NAME: Final = re.compile(r"(?<![a-z])master(?:s?(?![a-z])|(?=dark|flat|bias|zero|offset|light))")
-EXPOSURE_NAME: Final = re.compile(
-    r"(?<![a-z0-9.])(?:exp(?:osure|time|o)?[\W_]*)?(\d+(?:\.\d+)?)[ _]?(s|secs?|seconds?|ms)(?![a-z0-9])"
+MASTER_NAME: Final = re.compile(
+    r"(?<![a-z])master(?:s?(?![a-z])|(?=dark|flat|bias|zero|offset|light))|^m(?:dark|flat|bias|zero)(?![a-z])"
 )
+CATALOGUE_NAME: Final = re.compile(
+    r"(?<![a-z0-9])(?:m|ngc|ic|sh2|ugc|abell|arp|vdb|lbn|ldn|hd|hip|sao|tic|toi|wasp|gj|hr|tyc|melotte|barnard|caldwell)"
+    r"[\W_]?\d+"
+)
+"""Names of targets, in lower case."""
+WORDS_ABOUT_FLATS: Final = frozenset(
+    re.findall(
+        r"\w+",
+        "flat flats flatfield flatfields flatframe flatframes field fields frame frames sky skyflat skyflats "
+        "dome domeflat domeflats twilight twiflat twiflats twi lamp lampflat screen panel led raw evening "
+        "morning dusk dawn am pm east west img image images pic picture capture captured file seq series test "
+        "calib calibration cal exp expo exposure exptime time sec secs second seconds s ms us min bin binning "
+        "bxb x gain g offset o iso filter filt temp deg c fit fits new old night session date jan feb mar apr "
+        "may jun jul aug sep oct nov dec quartz halogen tungsten ",
+    )
+)
+"""Words and letters in names of flats that name no target."""
+_NUMBER_IN_NAME = r"(?P<whole>\d+)(?:(?P<mark>[.,]|(?<=(?<![0-9])0)_)(?P<part>\d+))?(?P<power>e-?\d+)?"
+EXPOSURE_NAME: Final = re.compile(
+    r"(?<![a-z0-9.,])(?:exp(?:osure|time|o)?[\W_]*)?"
+    + _NUMBER_IN_NAME
+    + r"[ _]?(?P<unit>s|secs?|seconds?|ms|msecs?|us|usecs?|min|mins|minutes?)(?![a-z0-9])"
+)
+"""``300s``, ``0.5sec``, ``5,0s``, ``0_5_secs``, ``1e-3s``, ``100ms``."""
+EXPOSURE_BEFORE_GAIN_NAME: Final = re.compile(r"(?<![a-z])exp_(\d+(?:\.\d+)?)_gain_")
+"""``exp_15.000000_gain_60`` (DWARF)."""
+FRACTION_NAME: Final = re.compile(r"(?<![a-z0-9])(?:tv|exp|shutter)[\W_]*1[-_](\d+)[ _]?s(?![a-z0-9])")
+"""Shutter speeds of photo cameras: ``Tv1-250s``."""
+DOUBTFUL_NAME: Final = re.compile(r"(?<![a-z0-9.,-])(?:\d_\d+ ?|[1-9]_\d+_|1-\d+[ _]?)s(?:ecs?|econds?)?(?![a-z0-9])")
+"""``1_5s``: 1.5 s, or 5 s of the first frame."""
+FILTER_NAMES: Final = {
+    **{letter: letter for letter in "LRGBUVI"},
+    **{letter: letter for letter in "ugriz"},
+    **{
+        name.lower(): name
+        for name in (
+            *("Ha", "Hb", "OIII", "SII", "NII", "O3", "S2", "N2", "Lum", "Luminance", "Red", "Green", "Blue"),
+            *("H-alpha", "Halpha", "H-beta", "Hbeta", "Clear", "up", "gp", "rp", "ip", "zs", "IRCut", "UVIR"),
+        )
+    },
+}
+"""Names of filters in names of files and folders; letters in this case only."""
+GAIN_NAME: Final = re.compile(r"(?<![a-z])gain[_=-]?(\d{1,4})(?![0-9.a-z])")
 CAMERA_ID_NAME: Final = re.compile(r"camera_id[=_-](.+)", re.IGNORECASE)
 
 # ---- HISTORY of calibrated frames ----
@@ -129,15 +297,22 @@ CALIBRATED_LINES: Final = {
     "D": re.compile(
         r"\bdark(?:s|[\W_]+frames?|[\W_]+image)?[\W_]+(?:was|were|has been|is)?[\W_]*(?:subtract|correct)"
         r"|subtract\w*\W+(?:\w+\W+){0,3}dark|calibrat\w*\s*(?:with\b|using\b|by\b|[:(]).*\bdark"
+        r"|masterdark\.enabled\W+true"
     ),
     "B": re.compile(
         r"\b(?:bias|zero)(?:[\W_]+frames?|[\W_]+image)?[\W_]+(?:was|were|has been|is)?[\W_]*(?:subtract|correct)"
         r"|subtract\w*\W+(?:\w+\W+){0,3}bias|calibrat\w*\s*(?:with\b|using\b|by\b|[:(]).*\bbias"
+        r"|masterbias\.enabled\W+true"
     ),
     "F": re.compile(
         r"\bflat(?:s|[\W_]*field(?:ed|ing)?|[\W_]+frames?)?[\W_]+(?:was|were|has been|is)?[\W_]*(?:divi|correct|appl)"
         r"|divid\w*\W+(?:\w+\W+){0,3}flat|calibrat\w*\s*(?:with\b|using\b|by\b|[:(]).*\bflat|^flat[\W_]*field[\W_]*\("
+        r"|masterflat\.enabled\W+true"
     ),
 }
 """Lines in lower case that say so, by what was corrected."""
-NEGATED_LINE: Final = re.compile(r"\b(?:no(?!\.)|not|without|never|off|disabled|none|skipped)\b")
+NEGATED_LINE: Final = re.compile(
+    r"\b(?:no(?!\.)|not|without|never|off|disabled|none|skipped)\b|[:=]\s*[\"']?(?:f|false|no|0|off|none)[\"']?\s*$"
+)
+COMBINED_LINE: Final = re.compile(r"^imageintegration\b|\bimageintegration\.number")
+"""HISTORY of frames that were combined, in lower case."""

@@ -39,6 +39,8 @@ class Unit:
     data_offset: int
     data_length: int
     """Bytes of its data, without padding."""
+    has_nulls: bool = False
+    """Whether NUL bytes stand in its header where FITS has blanks."""
 
     @property
     def end(self) -> int:
@@ -112,6 +114,7 @@ def read_units(stream: BinaryIO | gzip.GzipFile, path: str, size: int | None = N
             start=offset,
             data_offset=offset + padded_length((len(cards) + 1) * CARD_LENGTH),
             data_length=_data_length(header, path),
+            has_nulls=any("\0" in card for card in cards) or cards.padded_with_nulls,
         )
         yield unit
         offset = unit.end
@@ -165,10 +168,16 @@ def refuse_several(names: Sequence[str], path: str) -> None:
         )
 
 
-def _read_header(stream: BinaryIO | gzip.GzipFile, path: str, *, is_primary: bool) -> list[str] | None:
+class _Cards(list[str]):
+    """Cards of a header, without END."""
+
+    padded_with_nulls = False
+
+
+def _read_header(stream: BinaryIO | gzip.GzipFile, path: str, *, is_primary: bool) -> _Cards | None:
     """Read cards up to END; ``None`` where no further extension follows."""
     start = b"SIMPLE  " if is_primary else b"XTENSION"
-    cards: list[str] = []
+    cards = _Cards()
     while len(cards) * CARD_LENGTH < _MAX_HEADER_LENGTH:
         block = stream.read(BLOCK_LENGTH)
         if not cards and not block.startswith(start):
@@ -179,12 +188,23 @@ def _read_header(stream: BinaryIO | gzip.GzipFile, path: str, *, is_primary: boo
         text = block.decode("latin-1")
         for position in range(0, len(text), CARD_LENGTH):
             card = text[position : position + CARD_LENGTH]
-            if card[:8].rstrip() == "END":
+            if card[:8].rstrip(" \0") == "END":
+                _check_padding(text[position:], path)
+                cards.padded_with_nulls = "\0" in text[position:]
                 return cards
             cards.append(card)
         if len(block) < BLOCK_LENGTH:
             raise FrameError(f"{path}: is cut short inside its header; copy it again or leave it out")
     raise FrameError(f"{path}: its header has no END within 1 MiB; the file is damaged, leave it out")
+
+
+def _check_padding(end: str, path: str) -> None:
+    """Refuse a header whose last block is not filled with blanks behind END: where its data begin is not known."""
+    if end[3:].strip(" \0"):
+        raise FrameError(
+            f"{path}: its header is not filled up to 2880 bytes with blanks behind END: where its samples begin is not"
+            " known; write it again with a program that pads headers, or leave it out"
+        )
 
 
 def _data_length(header: Header, path: str) -> int:

@@ -1,17 +1,23 @@
 """What a header says of a frame, whatever camera or program wrote it (`ostcal.fits.dialects`).
 
-A value that cannot be true (text for an exposure, -999 degrees) is a missing value, and no header raises an exception.
+A value that cannot be true (-999 degrees) is a missing value; one that cannot be read (text for an exposure) is named
+in `FrameMetadata.unreadable`. No header raises an exception.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import PurePath
 
 from ostcal.fits import dialects
-from ostcal.fits.cards import Header
-from ostcal.frames import CameraSettings, FrameMetadata, FrameType
+from ostcal.fits.cards import CardValue, Header
+from ostcal.fits.filters import filter_of
+from ostcal.fits.kinds import kind_of, nearest_names
+from ostcal.fits.kinds import type_from_names as type_from_names
+from ostcal.fits.quantities import SECONDS, UNKNOWN_WORDS, Reading
+from ostcal.frames import CameraSettings, FrameMetadata
 
 _ISO_DATE = re.compile(r"(\d{4})[-/](\d{1,2})[-/](\d{1,2})(?:[T ]+(\S.*))?")
 _OLD_DATE = re.compile(r"(\d{1,2})[/-](\d{1,2})[/-](\d{2}|\d{4})(?:[T ]+(\S.*))?")
@@ -27,95 +33,110 @@ _ANGLE = re.compile(
 )
 
 
-def metadata_from_header(header: Header, *, width: int, height: int, path: str) -> FrameMetadata:
-    """Read what a header says of a frame; file and directory names stand in for kind and exposure.
+def metadata_from_header(
+    header: Header, *, width: int, height: int, path: str, remarks: tuple[str, ...] = ()
+) -> FrameMetadata:
+    """Read what a header says of a frame; file and directory names stand in for kind, exposure and filter.
 
-    What is neither recorded nor guessed is ``None``. `width` and `height` are those of the stored image, in pixels.
+    What is neither recorded nor guessed is ``None``; what is recorded and cannot be read is named in `unreadable`.
+    `width` and `height` are those of the stored image, in pixels. `remarks` are those of reading the file.
     """
-    exposure_time_s = dialects.EXPOSURE_S.of(header)
-    if exposure_time_s is None:
-        exposure_time_s = exposure_from_names(path)
-    order = (header.text(*dialects.ROW_ORDER) or "").upper().replace("_", "-")
+    exposure = _exposure(header, path)
+    set_c, ccd_c = dialects.SET_TEMPERATURE_C.read(header), _ccd_temperature(header)
+    gain, offset = dialects.GAIN.read(header), dialects.OFFSET.read(header)
+    binning, binning_problem = _binning(header)
+    problems = (exposure.problem, gain.problem, offset.problem, binning_problem, set_c.problem, ccd_c.problem)
     pixel_x, pixel_y = dialects.PIXEL_WIDTH_UM.of(header), dialects.PIXEL_HEIGHT_UM.of(header)
     applied = _calibrations_applied(header)
-    says_master = any("master" in (header.text(keyword) or "").lower() for keyword in dialects.FRAME_TYPE)
-    is_combination = (dialects.N_COMBINED.of(header) or 0) > 1 or header.value("COMBINED") is True
+    order = _row_order(header)
+    kind = kind_of(header, path, exposure.value)
     return FrameMetadata(
-        frame_type=_frame_type(header, path, exposure_time_s),
-        exposure_time_s=exposure_time_s,
+        frame_type=kind.frame_type,
+        exposure_time_s=exposure.value,
         width=width,
         height=height,
         settings=CameraSettings(
             camera=header.text(*dialects.CAMERA),
             camera_id=header.text(*dialects.CAMERA_ID) or camera_id_from_names(path),
-            gain=dialects.GAIN.of(header),
-            offset=dialects.OFFSET.of(header),
-            binning=_binning(header),
+            gain=_seven_digits(gain.value if gain.value is not None else gain_from_names(path)),
+            offset=_seven_digits(offset.value),
+            binning=binning,
             readout_mode=header.text(*dialects.READOUT_MODE),
+            iso=_iso_beside_gain(header),
+            coadds=_coadds(header),
+            subframe_origin=_origin(header),
+            row_order=order,
         ),
-        filter_name=header.text(*dialects.FILTER),
-        set_temperature_c=dialects.SET_TEMPERATURE_C.of(header),
-        ccd_temperature_c=dialects.CCD_TEMPERATURE_C.of(header),
+        filter_name=filter_of(header, path, kind.frame_type),
+        set_temperature_c=set_c.value,
+        ccd_temperature_c=ccd_c.value,
         date_obs=_date_obs(header),
         longitude_deg=_longitude_deg(header),
         bayer_pattern=_bayer_pattern(header),
-        row_order=order if order in ("TOP-DOWN", "BOTTOM-UP") else None,
+        row_order=order,
         pixel_size_um=(pixel_x or pixel_y or 0.0, pixel_y or pixel_x or 0.0) if pixel_x or pixel_y else None,
         egain_e_per_adu=dialects.EGAIN_E_PER_ADU.of(header),
         dark_subtracted="D" in applied,
         bias_subtracted="B" in applied,
         flat_divided="F" in applied,
-        is_master=says_master or is_combination or bool(dialects.MASTER_NAME.search(_nearest_names(path)[0])),
+        is_master=_is_master(header, path),
+        unreadable=tuple(dict.fromkeys(filter(None, problems))),
+        remarks=(*remarks, *kind.remarks),
     )
 
 
-# ---- kind ----
-
-
-def _frame_type(header: Header, path: str, exposure_time_s: float | None) -> FrameType | None:
-    """Return what a frame shows: by its header, and by names where that says nothing or calls a flat a light frame."""
-    values = [header.text(keyword) or "" for keyword in dialects.FRAME_TYPE]
-    frame_type = next((kind for text in values for words, kind in dialects.VALUE_WORDS if words.search(text)), None)
-    if frame_type is None:
-        frame_type = type_from_names(path)
-    elif frame_type is FrameType.LIGHT and type_from_names(path) is FrameType.FLAT:
-        frame_type = FrameType.FLAT
-    if frame_type is FrameType.DARK and exposure_time_s == 0.0:
-        return FrameType.BIAS
-    return frame_type
-
-
-def type_from_names(path: str) -> FrameType | None:
-    """Guess the kind from the file name, else from the nearest, else from the second nearest directory."""
-    for depth, name in enumerate(_nearest_names(path)):
-        kinds = {frame_type for pattern, frame_type in dialects.NAME_WORDS if pattern.search(name)}
-        is_both = kinds == {FrameType.DARK, FrameType.FLAT}  # a dark of flats; a folder 'darks and flats' says nothing
-        if is_both and (depth == 0 or dialects.DARK_FLAT_NAME.search(name)):
-            return FrameType.DARK
-        if len(kinds) == 1:
-            return kinds.pop()
-    return None
-
-
-def _nearest_names(path: str) -> list[str]:
-    """Return the file name without its ending, and the names of the two directories above it, in lower case."""
-    file_name, *directories = [part.lower() for part in PurePath(path).parts[::-1]] or [""]
-    stem = re.sub(r"\.(?:fits?|fts)(?:\.(?:gz|fz))?$", "", file_name)
-    return [stem, *directories[:2]]
+def _is_master(header: Header, path: str) -> bool:
+    if any("master" in (header.text(keyword) or "").lower() for keyword in dialects.FRAME_TYPE):
+        return True
+    if (dialects.N_COMBINED.of(header) or 0) > 1 or header.value("COMBINED") is True or "IMCMB002" in header:
+        return True
+    if any(dialects.COMBINED_LINE.search(line.lower()) for line in header.commentary("HISTORY")):
+        return True
+    return bool(dialects.MASTER_NAME.search(nearest_names(path)[0]))
 
 
 # ---- exposure, camera and sensor ----
 
 
+def _exposure(header: Header, path: str) -> Reading:
+    """Return the exposure in seconds: of the header, else of names; cards that contradict each other say nothing."""
+    reading = dialects.EXPOSURE_S.read(header)
+    if reading.problem:
+        return reading
+    if reading.value is None:
+        return exposure_from_text(path)
+    if reading.value > 0:
+        return reading
+    for keyword in dialects.STATED_EXPOSURES:
+        other = replace(dialects.EXPOSURE_S, keywords=(keyword,)).of(header)
+        if other:  # 0 may be a quarter of a second that was written as a whole number
+            problem = f"EXPTIME is 0 and {keyword} {other:g} s: its exposure is not known; repair the header"
+            return Reading(value=other) if other < 1 else Reading(problem=problem)
+    return reading
+
+
 def exposure_from_names(path: str) -> float | None:
-    """Guess the exposure in seconds from names such as ``exp_5.000s``, ``Dark_0.5sec`` and ``300s``."""
-    for name in _nearest_names(path):
+    """Guess the exposure in seconds from names such as ``exp_5.000s``, ``Dark_0,5sec``, ``300s`` and ``Tv1-250s``."""
+    return exposure_from_text(path).value
+
+
+def exposure_from_text(path: str) -> Reading:
+    """Guess the exposure in seconds from the file name, else from the two folders above it; or say why not."""
+    for name in nearest_names(path):
+        if fraction := dialects.FRACTION_NAME.search(name):
+            return Reading(value=1 / int(fraction[1])) if int(fraction[1]) else Reading()
+        if doubtful := dialects.DOUBTFUL_NAME.search(name):
+            what = f"{doubtful[0]} in its name is an exposure, or a number and an exposure"
+            return Reading(problem=f"{what}: its exposure is not known; write EXPTIME into its header, or rename it")
+        if before_gain := dialects.EXPOSURE_BEFORE_GAIN_NAME.search(name):
+            return Reading(value=float(before_gain[1]))
         match = dialects.EXPOSURE_NAME.search(name)
         if match:
-            seconds = float(match[1]) / (1000.0 if match[2] == "ms" else 1.0)
+            number = float(f"{match['whole']}.{match['part'] or '0'}{match['power'] or ''}")
+            seconds = float(f"{number * SECONDS[match['unit']]:.12g}")
             if seconds <= dialects.EXPOSURE_S.high:
-                return seconds
-    return None
+                return Reading(value=seconds)
+    return Reading()
 
 
 def camera_id_from_names(path: str) -> str | None:
@@ -124,16 +145,67 @@ def camera_id_from_names(path: str) -> str | None:
     return found[-1] if found else None
 
 
-def _binning(header: Header) -> tuple[int, int]:
-    for keywords_x, keywords_y in dialects.BINNING:
+def _ccd_temperature(header: Header) -> Reading:
+    quantity = dialects.CCD_TEMPERATURE_C
+    if dialects.ANDOR in header:
+        quantity = replace(quantity, keywords=(*quantity.keywords, dialects.ANDOR_TEMPERATURE))
+    return quantity.read(header)
+
+
+def gain_from_names(path: str) -> float | None:
+    """Guess the gain from the file name, else from the nearest folders: ``gain100``, ``gain_2``."""
+    found = (dialects.GAIN_NAME.search(name) for name in nearest_names(path))
+    return next((float(match[1]) for match in found if match), None)
+
+
+def _seven_digits(value: float | None) -> float | None:
+    """Round to what a 32-bit float holds: programs write 0.246 as 0.246000007."""
+    return None if value is None else float(f"{value:.7g}")
+
+
+def _iso_beside_gain(header: Header) -> float | None:
+    """Return the ISO speed where the header has a gain besides it."""
+    return dialects.ISO.of(header) if header.text("GAIN") else None
+
+
+def _coadds(header: Header) -> int | None:
+    coadds = dialects.COADDS.of(header)
+    return None if coadds is None else int(coadds)
+
+
+def _origin(header: Header) -> tuple[int, int] | None:
+    """Return the first column and the first row of a subframe."""
+    for keywords_x, keywords_y in dialects.ORIGIN:
         x, y = keywords_x.of(header), keywords_y.of(header)
-        if x is not None or y is not None:
-            return int(x or y or 1), int(y or x or 1)
+        if x is not None and y is not None:
+            return round(x), round(y)
+    return None
+
+
+def _row_order(header: Header) -> str | None:
+    order = re.sub(r"[\s_]+", "-", (header.text(*dialects.ROW_ORDER) or "").upper())
+    return order if order in ("TOP-DOWN", "BOTTOM-UP") else None
+
+
+def _binning(header: Header) -> tuple[tuple[int, int], str]:
+    """Return the binning along a row and a column, 1 where nothing is said, and why it cannot be read."""
+    problem = ""
+    for keywords_x, keywords_y in dialects.BINNING:
+        x, y = keywords_x.read(header), keywords_y.read(header)
+        if x.value is not None or y.value is not None:
+            return (int(x.value or y.value or 1), int(y.value or x.value or 1)), ""
+        problem = problem or x.problem or y.problem
     for keyword in dialects.BINNING_TEXT:
-        numbers = [int(number) for number in re.findall(r"\d{1,3}", header.text(keyword) or "")]
-        if 1 <= len(numbers) <= 2 and all(1 <= number <= dialects.LARGEST_BINNING for number in numbers):
-            return numbers[0], numbers[-1]
-    return 1, 1
+        text = header.text(keyword)
+        if text is None:
+            continue
+        match = dialects.BINNING_IN_TEXT.fullmatch(text)
+        numbers = [int(number) for number in match.groups() if number] if match else []
+        if numbers and all(1 <= number <= dialects.LARGEST_BINNING for number in numbers):
+            return (numbers[0], numbers[-1]), ""
+        if text.lower() not in UNKNOWN_WORDS:
+            problem = problem or f"{keyword} is {text!r}: its binning is not known; repair the header"
+    return (1, 1), problem
 
 
 def _bayer_pattern(header: Header) -> str | None:
@@ -150,13 +222,24 @@ def _bayer_pattern(header: Header) -> str | None:
     return pattern
 
 
+def settings_cards(settings: CameraSettings) -> list[tuple[str, CardValue, str]]:
+    """Return the cards of settings that few cameras have."""
+    origin = settings.subframe_origin
+    return [
+        ("ISOSPEED", settings.iso, "ISO speed of the camera"),
+        ("COADDS", settings.coadds, "exposures added up to a frame"),
+        ("XORGSUBF", origin[0] if origin else None, "first column of the subframe"),
+        ("YORGSUBF", origin[1] if origin else None, "first row of the subframe"),
+    ]
+
+
 # ---- date ----
 
 
 def _date_obs(header: Header) -> datetime | None:
     """Return the start of the exposure in UTC; a date without any time is the last resort."""
     day: datetime | None = None
-    for keyword in dialects.DATE:
+    for keyword in (*dialects.DATE, *([dialects.ANDOR_DATE] if dialects.ANDOR in header else [])):
         date, time_text = _split_date(header.text(keyword) or "")
         if date is None:
             continue
@@ -225,7 +308,7 @@ def _longitude_deg(header: Header) -> float | None:
 
 
 def _calibrations_applied(header: Header) -> set[str]:
-    """Return which of B(ias), D(ark), F(lat) a header calls applied: in CALSTAT, IRAF's cards, or HISTORY."""
+    """Return which of B(ias), D(ark), F(lat) a header calls applied: in CALSTAT, cards of programs, or HISTORY."""
     status = (header.text(*dialects.CALIBRATION_STATUS) or "").upper()
     if re.fullmatch(
         r"[BDFMOT\W_]*", status
@@ -233,12 +316,21 @@ def _calibrations_applied(header: Header) -> set[str]:
         applied = set(status) & set("BDF")
     else:
         applied = {word[0] for word in re.findall(r"\b(?:BIAS|DARK|FLAT)", status)}
-    for letter, keyword in dialects.CALIBRATED.items():
-        value = header.value(keyword)
-        if value is True or (isinstance(value, str) and value.strip().lower() not in dialects.NOT_CALIBRATED):
+    for letter, keywords in dialects.CALIBRATED.items():
+        values = [header.value(keyword) for keyword in keywords]
+        if any(_says_done(value) for value in values):
             applied.add(letter)
     for line in header.commentary("HISTORY"):
         text = line.lower()
         if not dialects.NEGATED_LINE.search(text):
             applied.update(letter for letter, pattern in dialects.CALIBRATED_LINES.items() if pattern.search(text))
     return applied
+
+
+def _says_done(value: CardValue) -> bool:
+    """Return whether the value of a card says that a step was done: T, 1, COMPLETE, the name of a master, a date."""
+    if value is None or isinstance(value, bool):
+        return value is True
+    if isinstance(value, str):
+        return value.strip().lower() not in dialects.NOT_CALIBRATED
+    return value != 0

@@ -27,6 +27,7 @@ from ostcal.fits.hdus import Unit, image_labels, read_units, refuse_several
 from ostcal.fits.headers import metadata_from_header
 from ostcal.fits.layout import ImageLayout, decode_samples, layout_from_header, plane_count, whole_number
 from ostcal.fits.sections import Readout
+from ostcal.fits.sharpcap import cards_beside
 from ostcal.frames import FrameMetadata, RowReader, SampleEncoding, read_adu
 from ostcal.places.durable import os_reason
 from ostcal.places.fingerprint import fingerprint_rows, rows_fingerprint
@@ -49,6 +50,11 @@ logger = logging.getLogger(__name__)
 FITS_ENDINGS = tuple(base + packing for packing in ("", ".fz", ".gz") for base in (".fits", ".fit", ".fts"))
 """Endings of FITS files, in any case."""
 
+_PUT_AWAY_FOLDER = re.compile(r"_?rejected|_?rejects?|_?bad|trash|#recycle|\$recycle\.bin|@eadir", re.IGNORECASE)
+"""Folders of frames that somebody rejected or deleted, on network drives and under Windows too."""
+_PUT_AWAY_FILE = re.compile(r"BAD_")
+"""N.I.N.A. and others rename rejected frames."""
+_BZIP_ENDINGS = (".fits.bz2", ".fit.bz2", ".fts.bz2")
 _MAX_COLUMNS = 999
 """Of a table, by the standard."""
 _MAX_PLANES = 100_000
@@ -109,10 +115,26 @@ class FitsFrame(FitsPixels):
 # ---- finding ----
 
 
-def find_fits(directories: Iterable[str | os.PathLike[str]]) -> list[str]:
-    """Find FITS files in directories and below them, sorted; single files may be among the directories.
+@dataclass(frozen=True, kw_only=True)
+class FoundFiles:
+    """The FITS files of a search."""
 
-    Hidden files and directories and zarr stores are passed over; a directory that is reached twice counts once.
+    files: tuple[str, ...]
+    """Sorted, each once."""
+    passed_over: tuple[str, ...]
+    """A line for each folder that holds what somebody put away, and for files of kinds that are passed over."""
+
+
+def find_fits(directories: Iterable[str | os.PathLike[str]]) -> list[str]:
+    """Find FITS files in directories and below them, as `search_fits` does."""
+    return list(search_fits(directories).files)
+
+
+def search_fits(directories: Iterable[str | os.PathLike[str]]) -> FoundFiles:
+    """Find FITS files in directories and below them; single files may be among the directories.
+
+    Hidden files and directories and zarr stores are passed over, and so are rejected frames, recycle bins and files
+    packed with bzip2, which are named; a directory that is reached twice counts once.
     """
 
     def log_unreadable(error: OSError) -> None:
@@ -120,6 +142,8 @@ def find_fits(directories: Iterable[str | os.PathLike[str]]) -> list[str]:
             logger.warning("%s: cannot be searched: %s", error.filename, error.strerror)
 
     found: list[str] = []
+    put_away: list[str] = []
+    bzipped: list[str] = []
     visited: set[str] = set()
     for directory in directories:
         root = os.fspath(directory)
@@ -131,9 +155,30 @@ def find_fits(directories: Iterable[str | os.PathLike[str]]) -> list[str]:
                 below.clear()
                 continue
             visited.add(real(parent))
-            below[:] = [name for name in below if not name.startswith(".") and not name.lower().endswith(".zarr")]
-            found += [joined(parent, name) for name in names if _is_fits_name(name)]
-    return sorted(set(found))
+            put_away += [joined(parent, name) for name in below if _PUT_AWAY_FOLDER.fullmatch(name)]
+            below[:] = [name for name in below if not _is_passed_over(name)]
+            fits_names = [name for name in names if _is_fits_name(name)]
+            put_away += [joined(parent, name) for name in fits_names if _PUT_AWAY_FILE.match(name)]
+            found += [joined(parent, name) for name in fits_names if not _PUT_AWAY_FILE.match(name)]
+            bzipped += [joined(parent, name) for name in names if name.lower().endswith(_BZIP_ENDINGS)]
+    lines = (
+        *_passed_over(put_away, "passed over, the name says that it was rejected or thrown away; rename it to use it"),
+        *_passed_over(bzipped, "passed over, files packed with bzip2 cannot be read; unpack them with bunzip2"),
+    )
+    return FoundFiles(files=tuple(sorted(set(found))), passed_over=lines)
+
+
+def _is_passed_over(folder: str) -> bool:
+    is_hidden = folder.startswith(".") or folder.lower().endswith(".zarr")
+    return is_hidden or _PUT_AWAY_FOLDER.fullmatch(folder) is not None
+
+
+def _passed_over(paths: Sequence[str], why: str) -> list[str]:
+    """Return one line about all paths, none where there are none."""
+    if not paths:
+        return []
+    more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+    return [f"{min(paths)}{more}: {why}"]
 
 
 def _is_fits_name(name: str) -> bool:
@@ -272,8 +317,14 @@ def _frame(path: str, unit: Unit, layout: ImageLayout, primary: Header, *, is_gz
         present = {card_keyword(card) for card in own} - {"HISTORY", "COMMENT", ""}
         inherited = image_cards(primary.cards, without=present.union(_ABOUT_SAMPLES))
         cards = (*structural_cards(layout.bitpix, layout.height, layout.width), *inherited, *own)
+    header = Header(cards) if unit.index > 0 else unit.header
+    beside = [] if is_remote(path) else cards_beside(path, header)
     metadata = metadata_from_header(
-        Header(cards) if unit.index > 0 else unit.header, width=layout.width, height=layout.height, path=absolute(path)
+        Header([*cards, *beside]) if beside else header,
+        width=layout.width,
+        height=layout.height,
+        path=absolute(path),
+        remarks=("its header has NUL bytes where FITS has blanks: read as blanks",) if unit.has_nulls else (),
     )
     return FitsFrame(
         **asdict(layout),

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ostcal.errors import FrameError
+from ostcal.fits.cards import Header
 from ostcal.frames import FrameMetadata, FrameType, read_adu
 from ostcal.inputs.gather import Source
 from ostcal.inputs.grouping import Frame, settings_differ
@@ -67,7 +68,25 @@ def marked_dark_subtracted(sources: dict[str, Source], warnings: list[str]) -> d
             f"{inference.labels[0]}{f' and {n_more} more' if n_more else ''}: taken as dark-subtracted already: "
             f"{inference.reason}"
         )
-    return marked
+    return _without_pedestals(marked, warnings)
+
+
+def _without_pedestals(sources: dict[str, Source], warnings: list[str]) -> dict[str, Source]:
+    """Take off what calibrating programs added to keep values above zero (PEDESTAL), whatever its sign."""
+    result = dict(sources)
+    about: dict[float, list[str]] = defaultdict(list)
+    for label, source in sources.items():
+        metadata, fits = source.frame.metadata, source.fits
+        if fits is None or not (metadata.dark_subtracted or metadata.bias_subtracted):
+            continue
+        pedestal_adu = abs(Header(fits.cards).number("PEDESTAL", low=-1e6, high=1e6) or 0.0)
+        if pedestal_adu:
+            result[label] = replace(source, fits=replace(fits, bzero=fits.bzero - pedestal_adu))
+            about[pedestal_adu].append(label)
+    for pedestal_adu, labels in about.items():
+        more = f" and {len(labels) - 1} more" if len(labels) > 1 else ""
+        warnings.append(f"{labels[0]}{more}: the pedestal of {pedestal_adu:g} ADU is subtracted (PEDESTAL)")
+    return result
 
 
 def low_level(source: Source) -> float:

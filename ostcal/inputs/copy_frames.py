@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ostcal.errors import FrameError, InputError, NoFramesError
 from ostcal.fits.cards import Card, format_card
+from ostcal.fits.headers import settings_cards
 from ostcal.fits.layout import encode_samples
 from ostcal.fits.read import FitsFrame, FitsStack
 from ostcal.fits.unpack import unpack
@@ -337,6 +338,7 @@ def _cards_of(record: FrameRecord) -> list[str]:
         ("FILTER", metadata.filter_name, "filter"),
         ("BAYERPAT", metadata.bayer_pattern, "colours of the first pixels"),
         ("ROWORDER", metadata.row_order, "order of the rows"),
+        *settings_cards(settings),
         ("XPIXSZ", pixel_size_um[0], "[um] width of a pixel"),
         ("YPIXSZ", pixel_size_um[1], "[um] height of a pixel"),
     ]

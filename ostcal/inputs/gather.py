@@ -15,12 +15,14 @@ import numpy as np
 from ostcal.errors import FrameError, InputError, NoFramesError, OstcalError, UnreachableError
 from ostcal.fits.cards import Header
 from ostcal.fits.headers import camera_id_from_names
-from ostcal.fits.read import FITS_ENDINGS, FitsFrame, FitsStack, find_fits, fingerprint, inspect_images
+from ostcal.fits.read import FITS_ENDINGS, FitsFrame, FitsStack, fingerprint, inspect_images, search_fits
 from ostcal.fits.sections import OverscanRule, Readout
 from ostcal.fits.tiles import TileReader
 from ostcal.fits.unpack import unpack
 from ostcal.frames import FrameStack, read_adu
+from ostcal.inputs.forced_kinds import NO_RULES, KindRules, with_stated_kind
 from ostcal.inputs.grouping import Frame
+from ostcal.inputs.remarks import remark_lines
 from ostcal.inputs.trimmed import TrimmedStack, trimmed_metadata
 from ostcal.places.paths import exists, is_below, is_dir, make_directory, normalized, parent_of
 from ostcal.series.concatenated import ConcatenatedStack
@@ -105,11 +107,13 @@ def gather_inputs(
     verify: bool = True,
     overscan: OverscanRule = WHOLE_FRAMES,
     cubes: Cubes = "refuse",
+    kinds: KindRules = NO_RULES,
 ) -> Inputs:
     """Find all frames below `directories` except in the directory `exclude` (the masters).
 
     Frames are trimmed as `overscan` says. With `cubes` ``frames`` each plane of an image of three axes is a frame. With
-    `verify` the checksums of frames in series are compared whenever their samples are read.
+    `verify` the checksums of frames in series are compared whenever their samples are read. `kinds` states the kinds of
+    files.
 
     Raises
     ------
@@ -123,10 +127,12 @@ def gather_inputs(
     left_out: list[str] = []
     sources: list[Source] = []
     excluded: list[Source] = []
-    files = [path for path in find_fits(existing) if is_shared or not is_below(path, exclude)]
+    found = search_fits(existing)
+    left_out += found.passed_over
+    files = [path for path in found.files if is_shared or not is_below(path, exclude)]
     for path in files:
         try:
-            images = inspect_images(path, cubes=cubes == "frames")
+            images = [with_stated_kind(image, kinds) for image in inspect_images(path, cubes=cubes == "frames")]
             of_file = [_trimmed(_fits_source(image), Header(image.cards), overscan) for image in images]
         except InputError as error:
             left_out.append(str(error))
@@ -152,6 +158,7 @@ def gather_inputs(
             f"No input files found in {', '.join(described(d) for d in searched)}; looked in all folders below for "
             f"{' '.join(FITS_ENDINGS)} and for .zarr series; {advice}"
         )
+    left_out += remark_lines((source.frame.label, source.frame.metadata) for source in sources)
     unique = _without_copies(sources, left_out, excluded)
     return Inputs(
         sources={s.frame.label: s for s in unique},
@@ -206,8 +213,13 @@ def _sources_of(series: Series, overscan: OverscanRule, left_out: list[str], *, 
     sources = []
     for record in series.records:
         metadata = record.metadata
-        if metadata.settings.camera_id is None:
-            metadata = replace(metadata, settings=replace(metadata.settings, camera_id=camera_id))
+        settings = metadata.settings
+        settings = replace(
+            settings,
+            camera_id=settings.camera_id or camera_id,
+            row_order=settings.row_order or metadata.row_order,
+        )
+        metadata = replace(metadata, settings=settings)
         source = Source(
             frame=Frame(label=f"{series.location}#{record.index}", metadata=metadata, file=_file_of(record, series)),
             fingerprint=record.pixels.fingerprint,

@@ -14,7 +14,10 @@ DRIFT_C = 1.0
 """Drift of a sensor without a cooler during a series: temperatures nearer than this are one temperature in a name."""
 
 _WORDS = ("camera id", "filter", "gain", "binning", "temperature", "night", "extension")
-_RARER_WORDS = ("temperature", "offset", "readout mode", "size", "camera", "colours", "subtracted", "exposure")
+_RARER_WORDS = (
+    *("temperature", "offset", "readout mode", "size", "camera", "colours", "subtracted", "exposure"),
+    *("iso", "coadds", "subframe", "rows"),
+)
 """Added only to names that are still the same."""
 
 
@@ -82,6 +85,7 @@ def _texts(key: GroupKey) -> dict[str, str]:
     """Return all that may stand in a name of a group, by what it says; "" for what is not recorded."""
     settings = key.settings
     is_flat = key.frame_type is FrameType.FLAT
+    origin = settings.subframe_origin
     return {
         "camera id": safe_word(settings.camera_id or ""),
         "extension": safe_word(settings.extension or ""),
@@ -97,6 +101,10 @@ def _texts(key: GroupKey) -> dict[str, str]:
         "colours": (key.bayer_pattern or "mono") if is_flat else "",
         "subtracted": "darksub" if key.dark_subtracted else "biassub" if key.bias_subtracted else "",
         "exposure": exposure_text(key.exposure_time_s),
+        "iso": f"iso{settings.iso:g}" if settings.iso is not None else "",
+        "coadds": f"coadds{settings.coadds}" if settings.coadds is not None else "",
+        "subframe": f"from{origin[0]}-{origin[1]}" if origin is not None else "",
+        "rows": (settings.row_order or "").lower(),
     }
 
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import date
 
 from ostcal.frames import CameraSettings, FrameMetadata, FrameType
-from ostcal.naming import night_of, noon_at, quiet_noon
+from ostcal.naming import filter_identity, night_of, noon_at, quiet_noon
 
 EXPOSURE_TOLERANCE = 1e-3
 """Exposures within 0.1 % are one exposure: shutters report 60.001 s for one frame and 60.002 s for the next."""
+REPORTED_SPREAD = 0.0101
+"""Exposures of one setting lie within 1 %: some cameras report what a clock measured, 0.25 s +- 0.5 %."""
+BIAS_SPREAD_S = 1e-4
+"""Exposures of bias frames that differ by less are one: no charge is collected in microseconds."""
 
 TWILIGHT_SHARE = 2 / 3
 """Flats with so many exposures to a frame are twilight flats, although the first few of an evening share the shortest
@@ -102,9 +106,10 @@ def group_frames(frames: Iterable[Frame], rules: GroupRules) -> Grouping:
         metadata, exposure_s = frame.metadata, _exposure_s(frame)
         kind = metadata.frame_type
         # A little above min_exposure is still it: 0.001 s is written as 0.0010000000475 by 32-bit programs.
-        if kind is FrameType.DARK and exposure_s <= rules.min_exposure_s * (1 + EXPOSURE_TOLERANCE):
+        if kind is FrameType.DARK and exposure_s <= rules.min_exposure_s * (1 + REPORTED_SPREAD):
             kind = FrameType.BIAS
         usable.append(replace(frame, metadata=replace(metadata, frame_type=kind, exposure_time_s=exposure_s)))
+    usable = _with_one_spelling(usable)
     if rules.noon_utc_s is None:
         noons = [noon_at(f.metadata.longitude_deg) for f in usable if f.metadata.longitude_deg is not None]
         dates = [f.metadata.date_obs for f in usable if f.metadata.date_obs is not None]
@@ -151,7 +156,10 @@ def settings_differ(a: CameraSettings, b: CameraSettings) -> str:
         return f"extension {a.extension or 'none'} against {b.extension or 'none'}"
     if a.binning != b.binning:
         return f"binning {a.binning[0]}x{a.binning[1]} against {b.binning[0]}x{b.binning[1]}"
-    for name in ("camera", "camera_id", "gain", "offset", "readout_mode"):
+    for name in (
+        *("camera", "camera_id", "gain", "offset", "readout_mode"),
+        *("iso", "coadds", "subframe_origin", "row_order"),
+    ):
         x, y = getattr(a, name), getattr(b, name)
         if x is not None and y is not None and x != y:
             return f"{name.replace('_', ' ')} {x} against {y}"
@@ -191,6 +199,8 @@ def why_unused(metadata: FrameMetadata) -> str:
     """Say why a frame cannot be combined to a master; "" if it can."""
     if metadata.is_master:
         return "it is a master, not a raw frame"
+    if metadata.unreadable and metadata.frame_type is not FrameType.LIGHT:
+        return "; ".join(metadata.unreadable)
     if metadata.frame_type is None:
         return "its kind is not known: neither IMAGETYP nor the file or directory name says bias, dark or flat"
     if metadata.frame_type is FrameType.LIGHT:
@@ -252,10 +262,7 @@ def _clusters(values: list[tuple[float, Frame]], are_near: Callable[[float, floa
 
 def _by_exposure(frames: list[Frame], rules: GroupRules) -> list[Group]:
     """Split frames that are alike by exposure; flats of the twilight sky, which nearly all differ, stay together."""
-    clusters = _clusters(
-        [(_exposure_s(frame), frame) for frame in frames],
-        lambda low_s, value_s: value_s - low_s <= EXPOSURE_TOLERANCE * value_s,
-    )
+    clusters = _exposure_clusters(frames)
     if frames[0].metadata.frame_type is not FrameType.FLAT:
         return [_group(cluster, rules) for cluster in clusters]
     if len(clusters) > 1 and len(clusters) >= TWILIGHT_SHARE * len(frames):
@@ -269,6 +276,39 @@ def _by_exposure(frames: list[Frame], rules: GroupRules) -> list[Group]:
     else:
         groups.extend(_group(cluster, rules) for cluster in rest)
     return groups
+
+
+def _exposure_clusters(frames: list[Frame]) -> list[list[Frame]]:
+    """Split frames by exposure: a clock reports some 1 % around one setting, two settings are two sharp values."""
+    least_s = BIAS_SPREAD_S if frames[0].metadata.frame_type is FrameType.BIAS else 0.0
+    wide = _clusters(
+        [(_exposure_s(frame), frame) for frame in frames],
+        lambda low_s, value_s: value_s - low_s <= max(REPORTED_SPREAD * value_s, least_s),
+    )
+    clusters: list[list[Frame]] = []
+    for cluster in wide:
+        settings = _clusters(
+            [(_exposure_s(frame), frame) for frame in cluster],
+            lambda low_s, value_s: value_s - low_s <= max(EXPOSURE_TOLERANCE * value_s, least_s),
+        )
+        are_settings = all(len(setting) > 1 for setting in settings)
+        clusters += settings if are_settings else [cluster]
+    return clusters
+
+
+def _with_one_spelling(frames: list[Frame]) -> list[Frame]:
+    """Give the filters of flats that differ in spelling only (Ha, HA, H-alpha) the spelling of most frames."""
+    of_flats = [f.metadata.filter_name for f in frames if f.metadata.frame_type is FrameType.FLAT]
+    spellings = Counter(name for name in of_flats if name)
+    chosen: dict[str, str] = {}
+    for name, _ in sorted(spellings.items(), key=lambda pair: (-pair[1], pair[0])):
+        chosen.setdefault(filter_identity(name), name)
+    spelled: list[Frame] = []
+    for frame in frames:
+        own = frame.metadata.filter_name or None
+        one = chosen.get(filter_identity(own), own) if own else None
+        spelled.append(frame if one == own else replace(frame, metadata=replace(frame.metadata, filter_name=one)))
+    return spelled
 
 
 def _group(frames: list[Frame], rules: GroupRules, twilight: bool = False) -> Group:

@@ -10,6 +10,7 @@ from functools import partial
 from ostcal.fits.read import FitsFrame
 from ostcal.frames import FrameType
 from ostcal.inputs.copy_frames import SeriesReport, import_frames
+from ostcal.inputs.forced_kinds import NO_RULES, KindRules
 from ostcal.inputs.gather import gather_inputs
 from ostcal.inputs.group_names import series_names
 from ostcal.inputs.grouping import Group, GroupRules
@@ -42,9 +43,12 @@ def plan_imports(
     flat_dir: str,
     masters_dir: str,
     cubes: Cubes = "refuse",
+    kinds: KindRules = NO_RULES,
 ) -> tuple[list[SeriesImport], list[str]]:
     """Sort the FITS frames below directories into series; return the plans and a line for every frame left out."""
-    inputs = gather_inputs(directories, exclude=masters_dir, advice="name a folder that holds frames", cubes=cubes)
+    inputs = gather_inputs(
+        directories, exclude=masters_dir, advice="name a folder that holds frames", cubes=cubes, kinds=kinds
+    )
     fits = {label: source for label, source in inputs.sources.items() if source.fits is not None}
     grouping = group_images((source.frame for source in fits.values()), rules)
     left_out = [*inputs.left_out, *(f"{frame.label}: left out, {reason}" for frame, reason in grouping.unused)]

@@ -4,30 +4,26 @@ from __future__ import annotations
 
 import glob
 import os
+import re
+from collections import Counter
 from collections.abc import Sequence
+from pathlib import PurePath
 
 from ostcal.errors import FrameError, StorageError
 from ostcal.fits.cards import Header
-from ostcal.fits.read import FITS_ENDINGS, FitsFrame, find_fits, inspect_images
+from ostcal.fits.read import FITS_ENDINGS, FitsFrame, inspect_images, search_fits
 from ostcal.fits.sections import OverscanRule
 from ostcal.frames import FrameType
+from ostcal.inputs.forced_kinds import NO_RULES, KindRules, with_stated_kind
+from ostcal.inputs.remarks import remark_lines
 from ostcal.inputs.trimmed import trimmed_frame
 from ostcal.places.paths import is_dir, is_file, is_remote, is_taken, joined, parent_of, real
 
 ENDING = "_cal.fits"
 
-_NUMBERS = {
-    "exposure": ("EXPTIME", "EXPOSURE"),
-    "gain": ("GAIN",),
-    "offset": ("OFFSET",),
-    "binning": ("XBINNING", "YBINNING"),
-    "temperature": ("SET-TEMP", "CCD-TEMP"),
-}
-"""Cards by which masters are matched: one that holds no number must not pass for one that is missing."""
-
 
 def science_frames(
-    paths: Sequence[str | os.PathLike[str]], output_dir: str, overscan: OverscanRule
+    paths: Sequence[str | os.PathLike[str]], output_dir: str, overscan: OverscanRule, kinds: KindRules = NO_RULES
 ) -> tuple[list[tuple[FitsFrame, ...]], list[str], list[str]]:
     """Find and inspect science frames; return them, warnings, and an error line for each that cannot be used.
 
@@ -39,9 +35,10 @@ def science_frames(
     warnings: list[str] = []
     errors: list[str] = []
     skipped: list[str] = []
-    for path, was_named in _found_files(paths, output_dir, errors):
+    for path, was_named in _found_files(paths, output_dir, errors, warnings):
         try:
-            images = tuple(trimmed_frame(image, overscan) for image in inspect_images(path))
+            found = (with_stated_kind(image, kinds) for image in inspect_images(path))
+            images = tuple(trimmed_frame(image, overscan) for image in found)
         except FrameError as error:
             errors.append(str(error))
             continue
@@ -59,6 +56,7 @@ def science_frames(
         if is_calibration:
             warnings.append(f"{path}: its header or name calls it a {kind}, it is calibrated as it was named")
         frames.append(images)
+    warnings += remark_lines((images[0].source, images[0].metadata) for images in frames)
     if skipped:
         more = f" and {len(skipped) - 1} more" if len(skipped) > 1 else ""
         warnings.append(f"{skipped[0]}{more}: left out: bias, dark, flat, master or calibrated frames")
@@ -68,7 +66,9 @@ def science_frames(
     return frames, warnings, errors
 
 
-def _found_files(paths: Sequence[str | os.PathLike[str]], output_dir: str, errors: list[str]) -> list[tuple[str, bool]]:
+def _found_files(
+    paths: Sequence[str | os.PathLike[str]], output_dir: str, errors: list[str], warnings: list[str]
+) -> list[tuple[str, bool]]:
     """List the files, each once, with whether it was named itself."""
     found: dict[str, bool] = {}
     for path in [os.fspath(path) for path in paths]:
@@ -78,7 +78,11 @@ def _found_files(paths: Sequence[str | os.PathLike[str]], output_dir: str, error
         matches = [path] if is_dir(path) else []
         if not matches and not is_remote(path):
             matches = sorted(glob.glob(path, recursive=True))
-        files = [file for file in find_fits(matches) if real(parent_of(file)) != real(output_dir)]
+            if not matches:  # [1] may be part of a name, not a set of characters
+                matches = sorted(glob.glob(re.sub(r"\[", "[[]", path), recursive=True))
+        search = search_fits(matches)
+        warnings += [line for line in search.passed_over if line not in warnings]
+        files = [file for file in search.files if real(parent_of(file)) != real(output_dir)]
         if not files:
             what = "holds no FITS files" if matches else "does not exist"
             errors.append(f"{path}: {what} ({' '.join(FITS_ENDINGS)}); name files, folders or patterns")
@@ -95,23 +99,17 @@ def why_unusable(frame: FitsFrame) -> str:
     if metadata.dark_subtracted or metadata.flat_divided:
         said = header.text("CALSTAT") or "HISTORY"
         return f"it is calibrated already ({said}); take the raw frame"
-    for quantity, keywords in _NUMBERS.items():
-        if header.number(*keywords) is not None:
-            continue
-        for keyword in keywords:
-            value = header.value(keyword)
-            if value is not None and value != "":
-                return f"{keyword} is {value!r}, no number: its {quantity} is not known; repair the header"
-    return ""
+    return "; ".join(metadata.unreadable)
 
 
 def output_files(sources: Sequence[str], output_dir: str, overwrite: bool) -> list[str]:
-    """Name the files that will be made; StorageError where two are one, or one exists and is not to be replaced."""
+    """Name the files that will be made; StorageError where two are one, or one exists and is not to be replaced.
+
+    Frames of one name in several folders get the names of their folders too: ``night1_m31_001_cal.fits``.
+    """
     targets: dict[str, str] = {}
-    for source in sources:
-        name = os.path.basename(source)
-        ending = next((e for e in sorted(FITS_ENDINGS, key=len, reverse=True) if name.lower().endswith(e)), "")
-        target = joined(output_dir, name[: len(name) - len(ending)] + ENDING)
+    for source, name in zip(sources, _names_of(sources), strict=True):
+        target = joined(output_dir, name + ENDING)
         other = targets.get(target)
         if other is not None:
             raise StorageError(f"{other} and {source} would both become {target}; calibrate them one by one")
@@ -127,3 +125,24 @@ def output_files(sources: Sequence[str], output_dir: str, overwrite: bool) -> li
     if same:
         raise StorageError(f"{same[0]}: a frame cannot be calibrated into itself; choose another --output-dir")
     return list(targets)
+
+
+def _names_of(paths: Sequence[str]) -> list[str]:
+    """Return the names of files without endings, each with as many of its folders as tell it from the others."""
+    endings = sorted(FITS_ENDINGS, key=len, reverse=True)
+    parts = []
+    for path in paths:
+        *folders, name = PurePath(path).parts
+        ending = next((ending for ending in endings if name.lower().endswith(ending)), "")
+        parts.append([*(re.sub(r"[^\w.+-]+", "-", folder) for folder in folders), name[: len(name) - len(ending)]])
+    depths = [1] * len(paths)
+    while True:
+        names = ["_".join(own[-depth:]) for own, depth in zip(parts, depths, strict=True)]
+        counts = Counter(name.casefold() for name in names)
+        longer = [
+            depth + 1 if counts[name.casefold()] > 1 and depth < len(own) else depth
+            for name, own, depth in zip(names, parts, depths, strict=True)
+        ]
+        if longer == depths:
+            return names
+        depths = longer

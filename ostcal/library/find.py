@@ -110,8 +110,16 @@ def find_masters(output_dir: str) -> list[LibraryMaster]:
             logger.warning("%s", error)
             continue
         for fits in images:
-            key = key_from_metadata(fits.metadata) if fits.metadata.is_master and fits.packed == "none" else None
-            if key is not None:
+            if not fits.metadata.is_master:
+                continue
+            key = key_from_metadata(fits.metadata)
+            if key is None:
+                logger.warning(
+                    "%s: is a master and does not say of what (IMAGETYP): not used; write bias, dark or flat", path
+                )
+            elif fits.packed != "none":
+                logger.warning("%s: is a compressed master: not used; unpack it", path)
+            else:
                 found.append(fits_master(name_in_file(name, fits), key, fits))
 
     def newest_first(master: LibraryMaster) -> tuple[float, str]:

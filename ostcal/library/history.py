@@ -50,6 +50,11 @@ def subject_of(key: GroupKey) -> str:
     words += [f"offset {settings.offset:g}"] if settings.offset is not None else []
     words += [f"{settings.binning[0]}x{settings.binning[1]}"] if settings.binning != (1, 1) else []
     words += [settings.readout_mode] if settings.readout_mode else []
+    words += [f"ISO {settings.iso:g}"] if settings.iso is not None else []
+    words += [f"{settings.coadds} coadds"] if settings.coadds not in (None, 1) else []
+    origin = settings.subframe_origin
+    words += [f"from {origin[0]} {origin[1]}"] if origin is not None and any(origin) else []
+    words += ["bottom-up"] if settings.row_order == "BOTTOM-UP" else []
     words += [f"{round(key.temperature_c):d} C"] if key.temperature_c is not None else []
     return ", ".join([*words, f"{key.width} x {key.height}"])
 

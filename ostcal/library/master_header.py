@@ -16,6 +16,7 @@ from ostcal._version import __version__
 from ostcal.engine.rejection import RejectionMethod
 from ostcal.engine.tasks import JobResult
 from ostcal.fits.cards import CardValue, Header
+from ostcal.fits.headers import settings_cards
 from ostcal.fits.sections import Readout, readout_cards
 from ostcal.frames import FrameType
 from ostcal.inputs.grouping import Group
@@ -141,6 +142,7 @@ def _camera_cards(group: Group, measured: CameraProperties | None) -> list[Card]
         ("XBAYROFF", 0 if pattern else None, "column offset of BAYERPAT"),
         ("YBAYROFF", 0 if pattern else None, "row offset of BAYERPAT"),
         ("ROWORDER", metadata.row_order, "order of the rows"),
+        *settings_cards(settings),
         ("CCD-TEMP", round(statistics.median(measured_c), 3) if measured_c else None, "[C] median of the frames"),
         ("SET-TEMP", _common([f.metadata.set_temperature_c for f in group.frames]), "[C] set point"),
         ("TEMPMIN", round(min(measured_c), 3) if measured_c else None, "[C] lowest of the frames"),

@@ -13,7 +13,7 @@ from typing import Any, TypedDict, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from ostcal.build.from_config import execution_of, location_for, overscan_of
+from ostcal.build.from_config import execution_of, kinds_of, location_for, overscan_of
 from ostcal.config import ConfigSource, load_config
 from ostcal.engine.calibrate_rows import calibrate_array
 from ostcal.engine.driver import Failure, run_tasks
@@ -266,7 +266,7 @@ class CalibrationApplier(KeepsStatus):
             raise InputError("calibration is disabled: master_frames.enable_calibration is false; set it to true")
         output_dir = location_for(self.config, output_dir)
         paths = [location_for(self.config, os.fspath(path)) for path in paths]
-        frames, warnings, errors = science_frames(paths, output_dir, overscan_of(self.config))
+        frames, warnings, errors = science_frames(paths, output_dir, overscan_of(self.config), kinds_of(self.config))
         targets = output_files([images[0].source for images in frames], output_dir, options.overwrite)
         matcher = self._matcher(options)
         tasks: list[FrameTask] = []

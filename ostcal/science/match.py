@@ -17,7 +17,7 @@ from ostcal.errors import InputError
 from ostcal.frames import FrameMetadata, FrameType
 from ostcal.inputs.grouping import EXPOSURE_TOLERANCE, GroupKey, same_temperature, settings_differ
 from ostcal.library.find import LibraryMaster
-from ostcal.naming import night_of
+from ostcal.naming import filter_identity, night_of, same_filter
 from ostcal.science.synthetic_dark import NoSyntheticDark, SyntheticDark, SyntheticRules, synthetic_dark
 
 TEMPERATURE_STEP_C = 0.5
@@ -257,6 +257,9 @@ def choose_science_flat(
     """
     flats = [m for m in usable_masters(library, rules) if m.key.frame_type is FrameType.FLAT]
     fitting = [m for m in flats if not _flat_unfit(key, m.key)]
+    # r is R where only one of them is there; where both are, they are two filters
+    exact = [m for m in fitting if filter_identity(m.key.filter_name or "") == filter_identity(key.filter_name or "")]
+    fitting = exact if key.filter_name and exact else fitting
     filters = sorted({m.key.filter_name for m in fitting if m.key.filter_name})
     if not key.filter_name and len({name.casefold() for name in filters}) > 1:
         raise InputError(
@@ -291,7 +294,7 @@ def _flat_unfit(key: GroupKey, flat: GroupKey) -> str:
     difference = settings_differ(flat.settings, key.settings)
     if difference:
         return difference
-    if key.filter_name and flat.filter_name and key.filter_name.casefold() != flat.filter_name.casefold():
+    if key.filter_name and flat.filter_name and not same_filter(key.filter_name, flat.filter_name):
         return f"filter {flat.filter_name} against {key.filter_name}"
     if _colours_differ(key, flat):
         return f"Bayer pattern {flat.bayer_pattern} against {key.bayer_pattern}"

@@ -265,12 +265,14 @@ def test_calibrated_frames_are_refused(night: Night) -> None:
     assert snapshot(night) == before
 
 
-@pytest.mark.usefixtures("nothing_changes")
-def test_two_frames_of_one_name_are_refused(night: Night, tmp_path: Path) -> None:
-    shutil.copy(night.root / "lights" / "m31_000.fits", tmp_path)
-    outcome = calibrate(night, night.root / "lights", tmp_path / "m31_000.fits")
-    assert outcome.exit_code == 1
-    one_line(outcome, "would both become", "m31_000_cal.fits")
+def test_two_frames_of_one_name_get_the_names_of_their_folders(night: Night, tmp_path: Path) -> None:
+    other = tmp_path / "second"
+    other.mkdir()
+    shutil.copy(night.root / "lights" / "m31_000.fits", other)
+    outcome = calibrate(night, night.root / "lights", other / "m31_000.fits")
+    assert outcome.exit_code == 0, outcome.stderr
+    names = {path.name for path in (night.root / "calibrated").glob("*m31_000*")}
+    assert names == {"lights_m31_000_cal.fits", "second_m31_000_cal.fits"}
 
 
 @pytest.mark.usefixtures("nothing_changes")

@@ -251,6 +251,41 @@ def damaged(folder: Path) -> Ran:
     return masters(night, "--darks-only")
 
 
+@provokes("A card that cannot be read")
+def unreadable_card(folder: Path) -> Ran:
+    night = fresh(folder)
+    n.write_darks(night, 5.0)
+    fits.setval(night.darks / "exp_5.000s" / "dark_003.fits", "EXPTIME", value="five")
+    return masters(night, "--darks-only")
+
+
+@provokes("Cards and names that contradict each other")
+def contradictory(folder: Path) -> Ran:
+    night = fresh(folder)
+    n.write_darks(night, 2.0)
+    n.write_flats(night, 2.0, IMAGETYP="Light Frame")
+    return masters(night)
+
+
+@provokes("A header that is not filled up")
+def not_filled_up(folder: Path) -> Ran:
+    night = fresh(folder)
+    n.write_darks(night, 5.0)
+    path = night.darks / "exp_5.000s" / "dark_003.fits"
+    whole = path.read_bytes()
+    end = next(at for at in range(0, 2880, 80) if whole[at : at + 4] == b"END ")
+    path.write_bytes(whole[: end + 80] + whole[2880:])
+    return masters(night, "--darks-only")
+
+
+@provokes("Frames that somebody put away")
+def put_away(folder: Path) -> Ran:
+    night = fresh(folder)
+    n.write_darks(night, 5.0)
+    n.write_frames(night.darks / "rejected", n.dark_frames(5.0), "Dark Frame", 5.0)
+    return masters(night, "--darks-only")
+
+
 @provokes("A file that lacks an extension")
 def without_an_extension(folder: Path) -> Ran:
     night = fresh(folder)

@@ -1,0 +1,145 @@
+"""What a frame shows: by its header; by names where that says nothing, or only "light" of what names call a flat."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from ostcal.fits import dialects
+from ostcal.fits.cards import Header
+from ostcal.frames import FrameType
+
+_SHORT_WORD = 3
+"""Letters of a word in a file name that may be a code (``L2``, ``hg``, ``tel``); longer unknown words name a target."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """The kind of a frame, and what contradicts it."""
+
+    frame_type: FrameType | None
+    remarks: tuple[str, ...] = ()
+
+
+def kind_of(header: Header, path: str, exposure_time_s: float | None) -> Kind:
+    """Return what a frame shows; where header and names contradict each other, the remarks say what was taken."""
+    said, keyword = _kind_in_header(header)
+    remarks: tuple[str, ...] = ()
+    if said is None:
+        said = type_from_names(path)
+    elif said is FrameType.LIGHT and type_from_names(path) is FrameType.FLAT:
+        text = header.text(keyword) or ""
+        if names_only_flats(path) and not _names_target(header):
+            said = FrameType.FLAT
+            remarks = (f"{keyword} is {text!r}, but its name says flat: taken as a flat",)
+        else:
+            remarks = (f"{keyword} is {text!r}, although a name says flat: taken as a light frame",)
+    remarks += _contradictions(header, said, keyword)
+    if said is FrameType.DARK and exposure_time_s == 0.0:
+        said = FrameType.BIAS
+    return Kind(frame_type=said, remarks=remarks)
+
+
+def _kind_in_header(header: Header) -> tuple[FrameType | None, str]:
+    """Return the kind in a header and the card that says it; OBJECT where the others say no more than "object"."""
+    found: tuple[FrameType, str] | None = None
+    for keyword in dialects.FRAME_TYPE:
+        text = header.text(keyword) or ""
+        kind = _kind_in_value(keyword, text)
+        if kind is None:
+            continue
+        if kind is not FrameType.LIGHT or not dialects.ANY_OBJECT.search(text):
+            return kind, keyword
+        found = found or (kind, keyword)
+    for keyword in dialects.OBJECT:
+        kind = _kind_in_object(header.text(keyword) or "")
+        if kind is not None:
+            return kind, keyword
+    return found if found is not None else (None, "")
+
+
+def _contradictions(header: Header, taken: FrameType | None, by: str) -> tuple[str, ...]:
+    """Return a remark where another card says outright that the frame is of another kind."""
+    for keyword in dialects.FRAME_TYPE:
+        text = header.text(keyword) or ""
+        kind = _kind_in_value(keyword, text)
+        if by and kind not in (None, FrameType.LIGHT, taken):
+            return (f"{by} is {header.text(by)!r}, but {keyword} {text!r}: taken as {taken}",)
+    return ()
+
+
+def _kind_in_value(keyword: str, text: str) -> FrameType | None:
+    if keyword == "PICTTYPE" and text.isdecimal():
+        return dialects.PICTURE_TYPES.get(int(text))
+    return next((kind for words, kind in dialects.VALUE_WORDS if words.search(text)), None)
+
+
+def _kind_in_object(text: str) -> FrameType | None:
+    """Return the kind that OBJECT names, where it names nothing else: ``Dome flat V``, ``dark 300s``, ``Twilight``."""
+    name = text.lower()
+    if dialects.CATALOGUE_NAME.search(name):
+        return None
+    kinds = _kinds_in(name)
+    words = set(re.findall(r"[a-z]+", name)) - dialects.WORDS_ABOUT_FLATS - dialects.FILTER_NAMES.keys()
+    if words - {"bias", "biases", "zero", "zeros", "zeroes", "dark", "darks", "offset", "v", "b", "l", "y"}:
+        return None
+    if len(kinds) == 1:
+        return kinds.pop()
+    return FrameType.FLAT if re.search(r"twilight|twiflat", name) and not kinds else None
+
+
+def _names_target(header: Header) -> bool:
+    """Return whether OBJECT names something that is no flat."""
+    text = header.text(*dialects.OBJECT)
+    return text is not None and _kind_in_object(text) is not FrameType.FLAT and text.lower() not in ("none", "unknown")
+
+
+# ---- names ----
+
+
+def type_from_names(path: str) -> FrameType | None:
+    """Guess the kind from the file name, else from the nearest, else from the second nearest directory."""
+    found = _deciding_name(path)
+    return None if found is None else found[1]
+
+
+def names_only_flats(path: str) -> bool:
+    """Return whether the name that says flat names nothing else, neither a target nor a rock of that shape."""
+    found = _deciding_name(path)
+    if found is None or found[1] is not FrameType.FLAT:
+        return False
+    depth = found[0]
+    names = nearest_names(path)
+    if any(dialects.CATALOGUE_NAME.search(name) for name in names[: depth + 1]):
+        return False
+    words = set(re.findall(r"[a-z]+", names[depth])) - dialects.WORDS_ABOUT_FLATS - dialects.FILTER_NAMES.keys()
+    return all(len(word) <= (_SHORT_WORD if depth == 0 else 1) for word in words)
+
+
+def _deciding_name(path: str) -> tuple[int, FrameType] | None:
+    """Return which of `nearest_names` says a kind, and the kind."""
+    for depth, name in enumerate(nearest_names(path)):
+        kinds = _kinds_in(name)
+        is_both = kinds == {FrameType.DARK, FrameType.FLAT}  # a dark of flats; a folder 'darks and flats' says nothing
+        if is_both and (depth == 0 or dialects.DARK_FLAT_NAME.search(name)):
+            return depth, FrameType.DARK
+        if len(kinds) == 1:
+            return depth, kinds.pop()
+    return None
+
+
+def _kinds_in(name: str) -> set[FrameType]:
+    return {frame_type for pattern, frame_type in dialects.NAME_WORDS if pattern.search(name)}
+
+
+def nearest_names(path: str) -> list[str]:
+    """Return the file name without its ending, and the names of the two directories above it, in lower case."""
+    return [name.lower() for name in nearest_names_as_written(path)]
+
+
+def nearest_names_as_written(path: str) -> list[str]:
+    """Return the file name without its ending, and the names of the two directories above it."""
+    file_name, *directories = PurePath(path).parts[::-1] or [""]
+    stem = re.sub(r"\.(?:fits?|fts|xisf)(?:\.(?:gz|fz))?$", "", file_name, flags=re.IGNORECASE)
+    return [stem, *directories[:2]]

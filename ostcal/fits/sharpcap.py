@@ -1,0 +1,53 @@
+"""The settings file that SharpCap writes beside its frames: what it says stands in for cards that a header lacks."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+from ostcal.fits.cards import Header, format_card
+
+_ENDING = ".CameraSettings.txt"
+_CARDS = {
+    "exposure": "EXPTIME",
+    "gain": "GAIN",
+    "offset": "OFFSET",
+    "black level": "OFFSET",
+    "brightness": "OFFSET",
+    "binning": "BINNING",
+    "temperature": "CCD-TEMP",
+    "target temperature": "SET-TEMP",
+    "frame type": "IMAGETYP",
+    "frametype": "IMAGETYP",
+}
+"""Keys in lower case, and the cards that they stand for."""
+_MAX_BYTES = 1 << 16
+
+
+def cards_beside(path: str, header: Header) -> list[str]:
+    """Return cards that a header of SharpCap lacks and the settings file beside the frame, or its folder, has."""
+    if "sharpcap" not in (header.text("SWCREATE", "CREATOR", "PROGRAM") or "").lower():
+        return []
+    frame = Path(path)
+    for settings in (frame.with_name(frame.stem + _ENDING), frame.parent.with_name(frame.parent.name + _ENDING)):
+        values = _read(settings)
+        if values:
+            return [card for name, value in values if name not in header for card in format_card(name, value)]
+    return []
+
+
+@functools.lru_cache(maxsize=64)
+def _read(path: Path) -> tuple[tuple[str, str], ...]:
+    """Read the keys that are known; nothing where there is no such file."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(_MAX_BYTES).decode("utf-8", "replace")
+    except OSError:
+        return ()
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        name, is_value, value = line.partition("=")
+        card = _CARDS.get(name.strip().lower())
+        if card and is_value and value.strip():
+            found.setdefault(card, value.strip()[:60])
+    return tuple(found.items())
