@@ -375,32 +375,73 @@ def cells_of_row(width: int) -> list[range]:
 
 
 def series_noise(stack: NDArray[np.generic]) -> Noise:
-    """Measure the noise of a series: the lower median over cells of 8 pixels of their scatter along the frames."""
+    """Measure the noise of a series: the lower median over cells of 8 pixels of the variance that pairs of frames show."""
     n_frames, height, width = stack.shape
-    exact = stack.dtype.kind in "iu"
     rows = sampled_rows(height)
     finite = [x for y in rows for x in stack[:, y, :].ravel().tolist() if math.isfinite(x)]
     step_adu = 1.0 if all(x == math.floor(x) for x in finite) else 0.0
-    cells: list[int | float] = []
+    variances: list[float] = []
     for y in rows:
-        for columns in cells_of_row(width):
-            pixels = [stack[:, y, x].tolist() for x in columns]
-            if exact:
-                cells.append(sum(exact_scatter(pixel) for pixel in pixels))
-            elif all(math.isfinite(x) for pixel in pixels for x in pixel):
-                cells.append(sum_in_order([float_scatter_of_pixel(pixel) for pixel in pixels]))
-    if n_frames == 1 or not cells:
+        cells = [columns for columns in cells_of_row(width) if all(math.isfinite(x) for x in stack[:, y, columns].flat)]
+        if n_frames > 1 and cells:
+            is_whole = all(x == math.floor(x) for x in stack[:, y, :].ravel().tolist() if math.isfinite(x))
+            frames = [[[float(stack[i, y, x]) for x in columns] for columns in cells] for i in range(n_frames)]
+            variances += variances_of_row(frames, is_whole=is_whole)
+    if not variances:
         return Noise(noise_adu=0.0, step_adu=step_adu)
-    lower_median = sorted(cells)[(len(cells) - 1) // 2]
-    cell_pixels = len(cells_of_row(width)[0])
-    noise_adu = math.sqrt(float(lower_median) / float(n_frames * (n_frames - 1) * cell_pixels))
-    return Noise(noise_adu=noise_adu, step_adu=step_adu)
+    return Noise(noise_adu=math.sqrt(lower(variances, 2)), step_adu=step_adu)
 
 
-def float_scatter_of_pixel(samples: Sequence[float]) -> float:
-    ordered = valid_sorted(samples)
-    reference = ordered[len(ordered) // 2]
-    return scatter([x - reference for x in ordered])
+def lower(values: Sequence[float], part: int) -> float:
+    """Give the value below which one in so many of the values lie: 2 is the lower median."""
+    return sorted(values)[(len(values) - 1) // part]
+
+
+def variances_of_row(frames: list[list[list[float]]], *, is_whole: bool) -> list[float]:
+    """Give the variance of a sample in each cell of a row: frames of cells of samples."""
+    cell = len(frames[0][0])
+    spreads = [
+        [pair_spread(one, other) for one, other in zip(frames[i], frames[j], strict=True)] for i, j in noise_pairs(frames)
+    ]
+    different = [spread for spread in spreads if any(spread)]
+    if different:
+        limit = 4 * lower([lower(spread, 2) for spread in different], 4)
+        limit += cell * max(1, cell - 1) if is_whole else 0
+        different = [spread for spread in different if lower(spread, 2) <= limit]
+    kept = different or spreads
+    freedom = max(1, cell - 1)
+    scale = 2 * len(kept) * cell * freedom * (1 - 2 / (9 * freedom * (len(frames) - 1))) ** 3
+    return [sum_in_order([spread[c] for spread in kept]) / scale for c in range(len(frames[0]))]
+
+
+def noise_pairs(frames: list[list[list[float]]]) -> list[tuple[int, int]]:
+    """Give the pairs of frames that are compared: neighbours, and next ones, in the order of their levels."""
+    rows = [[sample for cell in frame for sample in cell] for frame in frames]
+    lowest = [min(column) for column in zip(*rows, strict=True)]
+    every = math.ceil(len(lowest) / 128)
+
+    def rank(i: int) -> tuple[float, list[float]]:
+        return math.fsum(rows[i][::every]), [x - least for x, least in zip(rows[i], lowest, strict=True)]
+
+    order = sorted(range(len(rows)), key=rank)
+    n = len(order)
+    for farthest in (3, 2, 1):
+        pairs = [(i, i + apart) for apart in range(1, farthest + 1) for i in range(n - apart)]
+        if len(pairs) <= 24:
+            break
+    else:
+        pairs = [(i, i + 1) for i in (k * (n - 2) // 23 for k in range(24))]
+    return [(order[i], order[j]) for i, j in pairs]
+
+
+def pair_spread(one: Sequence[float], other: Sequence[float]) -> float:
+    """Give the scatter of the differences of two frames about their mean in a cell; of one pixel, about zero."""
+    differences = [x - y for x, y in zip(one, other, strict=True)]
+    squares = sum_in_order([d * d for d in differences])
+    if len(differences) == 1:
+        return squares
+    total = sum_in_order(differences)
+    return max(0.0, len(differences) * squares - total * total)
 
 
 # --- flats: correction, scaling, normalisation ---

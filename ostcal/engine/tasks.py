@@ -297,8 +297,7 @@ def means_of_dark(job: MasterJob, darks: list[Any]) -> DarkMeans:
 
 def prepare_strips(job: MasterJob, parts: list[list[NoiseCells]], levels: FrameLevels | None) -> Prepared:
     """Put together what is known about a series before its strips are combined."""
-    lit = job.n_frames - (len(levels.left_out) if levels is not None else 0)
-    noise = SeriesNoise() if not parts else merge_cells([cells for part in parts for cells in part], lit)
+    noise = SeriesNoise() if not parts else merge_cells([cells for part in parts for cells in part])
     if job.flat is not None and job.stack.encoding.is_integer:
         noise = SeriesNoise(noise_adu=noise.noise_adu, step_adu=1.0)
     if levels is not None:

@@ -439,7 +439,7 @@ def test_any_flat_equals_the_reference_in_any_order(
 def measured_noise(stack: NDArray[np.generic]) -> SeriesNoise:
     """Measure the rows of a stack one after the other."""
     rows = [row_cells(stack[:, y, :]) for y in noise_rows(stack.shape[1])]
-    return merge_cells(rows, stack.shape[0])
+    return merge_cells(rows)
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def whole_adu(n_frames: int, level_adu: float, read_noise_adu: float, seed: int)
 def noise_of_series(stack: NDArray[np.uint16]) -> SeriesNoise:
     """Measure the noise as the program does."""
     rows = [row_cells(stack[:, y, :].astype(np.int32)) for y in noise_rows(stack.shape[1])]
-    return merge_cells(rows, stack.shape[0])
+    return merge_cells(rows)
 
 
 def combine(stack: NDArray[np.uint16], method: RejectionMethod) -> BlockResult:
@@ -121,3 +121,24 @@ def test_winsorized_clipping_keeps_the_level_and_loses_hits(n_frames: int, read_
     assert spread_of(result.master) <= 1.08 * spread_of(plain)
     assert abs(np.mean(result.master, dtype=np.float64) - np.mean(plain, dtype=np.float64)) <= 0.02
     assert np.all(result.high[::40, ::40] < 5000)
+
+
+@pytest.mark.parametrize("n_frames", range(3, 13))
+@pytest.mark.parametrize("read_noise_adu", READ_NOISES_ADU)
+def test_a_frame_of_another_level_is_rejected_by_the_default_for_any_number_of_frames(
+    n_frames: int, read_noise_adu: float
+) -> None:
+    """The noise in the floor must not contain the frame that is to be rejected."""
+    stack = whole_adu(n_frames, 530.2, read_noise_adu, seed=n_frames)
+    stack[n_frames // 2] += 3000
+    result = combine(stack, SigmaClip())
+    assert result.rejected_per_frame[n_frames // 2] == SIDE * SIDE
+    assert float(result.master.mean(dtype=np.float64)) == pytest.approx(530.2, abs=0.05)
+
+
+@pytest.mark.parametrize(("n_frames", "n_other"), [(5, 2), (7, 3), (8, 3), (9, 4), (12, 5)])
+def test_fewer_than_half_of_the_frames_of_another_level_are_rejected(n_frames: int, n_other: int) -> None:
+    stack = whole_adu(n_frames, 530.2, 3.5, seed=n_frames)
+    stack[1 : 2 * n_other : 2] += 3000
+    result = combine(stack, SigmaClip())
+    assert float(result.master.mean(dtype=np.float64)) == pytest.approx(530.2, abs=0.5)

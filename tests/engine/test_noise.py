@@ -21,7 +21,7 @@ from support.amounts import amount
 
 def measured(stack: NDArray[np.generic]) -> SeriesNoise:
     """Measure a stack of ADU (n_frames, height, width)."""
-    return merge_cells((row_cells(stack[:, y, :]) for y in noise_rows(stack.shape[1])), stack.shape[0])
+    return merge_cells(row_cells(stack[:, y, :]) for y in noise_rows(stack.shape[1]))
 
 
 def quiet_stack(n: int = 10, height: int = 40, width: int = 640, noise: float = 3.5) -> NDArray[np.int32]:
@@ -140,17 +140,68 @@ def test_frames_that_say_nothing_of_noise_give_zero(n: int) -> None:
 
 
 def test_rows_wider_than_one_batch_of_columns_are_measured_whole() -> None:
-    stack = quiet_stack(n=4, height=2, width=5000)
+    stack = quiet_stack(n=3, height=2, width=5000)
     cells = row_cells(stack[:, 0, :])
-    assert len(cells.sums) == 5000 // CELL_PIXELS
-    halves = [row_cells(stack[:, 0, first : first + 1000]).sums for first in range(0, 5000, 1000)]
-    assert np.array_equal(cells.sums, np.concatenate(halves))
+    assert len(cells.variances_adu2) == 5000 // CELL_PIXELS
+    # of three frames all pairs are compared, so that the parts of a row are measured as the row is
+    parts = [row_cells(stack[:, 0, first : first + 1000]).variances_adu2 for first in range(0, 5000, 1000)]
+    assert np.array_equal(np.sort(cells.variances_adu2), np.sort(np.concatenate(parts)))
 
 
-def test_saturated_frames_do_not_overflow() -> None:
-    stack = np.zeros((1000, 1, CELL_PIXELS), np.int32)
-    stack[::2] = 65535
-    assert measured(stack).noise_adu == pytest.approx(65535 / 2 * math.sqrt(1000 / 999), rel=1e-12)
+def test_samples_over_the_whole_range_do_not_overflow() -> None:
+    stack = np.random.default_rng(5).integers(0, 2, (1000, 64, 320), dtype=np.int32) * 65535
+    assert measured(stack).noise_adu == pytest.approx(65535 / 2, rel=0.01)
+
+
+# ---- frames unlike the others ----
+
+
+def outliers(stack: NDArray[np.int32]) -> dict[str, NDArray[np.int32]]:
+    """Give what one frame may be that is unlike the others."""
+    generator = np.random.default_rng(17)
+    n_frames, height, width = stack.shape
+    usual = stack[0]
+    ramp = np.linspace(-3000, 3000, width)
+    return {
+        "another level": usual + 3000,
+        "below the others": usual - 900,
+        "a slope": np.rint(usual + ramp).astype(np.int32),
+        "one half brighter, one darker": np.rint(usual + 3000 * np.sign(ramp)).astype(np.int32),
+        "far noisier": np.rint(usual + generator.normal(0, 500, usual.shape)).astype(np.int32),
+        "another row bright": usual + 2000 * (np.arange(height, dtype=np.int32)[:, np.newaxis] % 2),
+        "saturated": np.full_like(usual, 65535),
+    }
+
+
+@pytest.mark.parametrize("n", [3, 4, 5, 7, 8, 9, 12, 30])
+@pytest.mark.parametrize("name", list(outliers(quiet_stack(n=1))))
+def test_a_frame_unlike_the_others_does_not_raise_the_noise(n: int, name: str) -> None:
+    stack = quiet_stack(n=n)
+    stack[n // 2] = outliers(stack)[name]
+    # a saturated frame has no noise of its own: its pairs show half the variance
+    low = 0.8 if name == "saturated" else 0.95
+    assert low * 3.5 <= measured(stack).noise_adu <= 1.08 * 3.5
+
+
+@pytest.mark.parametrize(("n", "n_other"), [(5, 2), (8, 3), (8, 4), (9, 4), (20, 10), (30, 14)])
+def test_frames_of_another_level_do_not_raise_the_noise(n: int, n_other: int) -> None:
+    stack = quiet_stack(n=n)
+    stack[:: n // n_other][:n_other] += 3000
+    assert measured(stack).noise_adu == pytest.approx(3.5, rel=0.03)
+
+
+def test_levels_that_all_differ_do_not_raise_the_noise() -> None:
+    stack = quiet_stack(n=8)
+    stack += (np.arange(8, dtype=np.int32) ** 2 * 40)[:, np.newaxis, np.newaxis]
+    assert measured(stack).noise_adu == pytest.approx(3.5, rel=0.03)
+
+
+def test_copies_of_a_frame_do_not_lower_the_noise() -> None:
+    stack = quiet_stack(n=5)
+    stack[1] = stack[0]
+    assert measured(stack).noise_adu == pytest.approx(3.5, rel=0.03)
+    stack[:] = stack[0]
+    assert measured(stack).noise_adu == 0.0
 
 
 @given(st.integers(1, 20000))
