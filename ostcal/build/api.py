@@ -122,6 +122,8 @@ class MasterFrameCreator(KeepsStatus):
             self._logger.warning("%s", line)
         for line in self._status.details["errors"]:
             self._logger.error("%s", line)
+        for line in (line for made in report.made for line in made.notes):
+            self._logger.info("%s", line)
         self._logger.log(logging.ERROR if report.errors else logging.INFO, "%s", self._status.message)
         return self._status
 

@@ -168,6 +168,7 @@ def _frame_findings(subject: Subject, rules: QualityRules) -> list[Finding]:
             max_adu=prepared.plan.stack.encoding.full_scale_adu,
             read_noise_adu=camera.read_noise_adu if camera is not None else None,
             gain_e_per_adu=camera.gain_e_per_adu if camera is not None else None,
+            amplifier_cells_adu=camera.bias_cells_adu if camera is not None else None,
             limits=rules.frames,
         ),
         *rejected,
@@ -186,6 +187,7 @@ def _master_findings(subject: Subject, scan: MasterScan, rules: QualityRules) ->
         # of the median cell, between frames that follow each other
         series_noise_adu=math.sqrt(float(np.nanmedian(pairs_adu2))) if np.isfinite(pairs_adu2).any() else None,
         full_scale_adu=prepared.plan.stack.encoding.full_scale_adu,
+        amplifier_adu=prepared.camera.bias_range_adu if prepared.camera is not None else 0.0,
     )
     findings = [*check_master(scan, facts, rules.masters)]
     findings += [

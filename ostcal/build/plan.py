@@ -27,6 +27,7 @@ from ostcal.inputs.grouping import Group
 from ostcal.library.find import LibraryMaster, calibration_id_of, find_masters
 from ostcal.library.history import subject_of
 from ostcal.library.master_names import file_name, untimed
+from ostcal.library.quality_notes import repeated_warnings
 from ostcal.measure.findings import Outcome
 from ostcal.places.paths import exists, joined
 
@@ -211,6 +212,7 @@ def plan_masters(request: BuildRequest, groups: Sequence[Group], sources: Mappin
             if not plan.is_flat:
                 of_run[DarkCandidate(name=name, key=plan.group.key, from_this_run=not is_unchanged)] = dark
             elif not is_unchanged:
+                warnings += _warned_darks(name, plan.dark, library)
                 if plan.dark is not None and plan.dark.choice.kind == "bias":
                     warnings.append(f"{name}: no dark fits, {plan.dark.choice.description} is subtracted")
                 logger.info("%s: dark: %s", name, plan.dark.choice.description if plan.dark else "already subtracted")
@@ -249,6 +251,17 @@ def _dark_of(
         second_exposure_s=second.key.exposure_time_s if second is not None else 0.0,
     )
     return FlatDark(choice=choice, model=model)
+
+
+def _warned_darks(name: str, dark: FlatDark | None, library: Sequence[LibraryMaster]) -> list[str]:
+    """Repeat what the quality control of the darks of a flat warned of, if they are of an earlier run."""
+    earlier = {c.name for c in dark.choice.candidates if not c.from_this_run} if dark is not None else set()
+    return [
+        f"{name}: its dark {line}"
+        for master in library
+        if master.record.name in earlier
+        for line in repeated_warnings(master)
+    ]
 
 
 def needs_camera(method: RejectionMethod) -> bool:

@@ -16,6 +16,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ostcal.build.plan import BuildPlan, MasterPlan, needs_camera
 from ostcal.build.request import BuildRequest
@@ -39,7 +40,7 @@ _BYTES_PER_SAMPLE = 12
 """Memory of a block: the samples as they are stored, and pieces of them as floats."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class CameraRecord:
     """A camera at one setting, and what was measured of it."""
 
@@ -51,6 +52,15 @@ class CameraRecord:
     """Median of the bias frames' levels; of the shortest darks where there are no bias frames."""
     stated_gain_e_per_adu: float | None = None
     """What the headers of the frames say, where they agree."""
+    bias_cells_adu: NDArray[np.float64] | None = None
+    """Median level of each cell of the bias frames: the slopes that the amplifier has without any light."""
+
+    @property
+    def bias_range_adu(self) -> float:
+        """The difference of bright and dim parts of the bias; 0 without bias frames."""
+        if self.bias_cells_adu is None or not np.isfinite(self.bias_cells_adu).any():
+            return 0.0
+        return float(np.nanmax(self.bias_cells_adu) - np.nanmin(self.bias_cells_adu))
 
     @property
     def gain_e_per_adu(self) -> float | None:
@@ -150,7 +160,7 @@ def measure_cameras(surveyed: Sequence[tuple[Group, SeriesSurvey]], full_scale_a
             )
             of_kind[group.key.frame_type].append(series)
         key, bias, darks = cluster[0][0].key, of_kind[FrameType.BIAS], of_kind[FrameType.DARK]
-        level_adu = gain_e_per_adu = None
+        level_adu = gain_e_per_adu = bias_cells_adu = None
         if key.width * key.height < LEAST_PIXELS:
             small = f"frames of {key.width} x {key.height} pixels are too small"
             properties = CameraProperties(reasons=dict.fromkeys(("gain_e_per_adu", "read_noise_adu"), small))
@@ -160,6 +170,8 @@ def measure_cameras(surveyed: Sequence[tuple[Group, SeriesSurvey]], full_scale_a
             raw = [one for one in bias or darks if not one.subtracted]
             shortest = min(raw, key=lambda one: one.exposure_s, default=None)
             level_adu = None if shortest is None else float(median(map(np.nanmedian, shortest.survey.cells_adu)))
+            longest = max(raw if bias else [], key=lambda one: one.survey.n_frames, default=None)
+            bias_cells_adu = None if longest is None else np.median(longest.survey.cells_adu, axis=0)
             stated = {frame.metadata.egain_e_per_adu for group, _ in cluster for frame in group.frames} - {None}
             gain_e_per_adu = stated.pop() if len(stated) == 1 else None
         cameras.append(
@@ -170,6 +182,7 @@ def measure_cameras(surveyed: Sequence[tuple[Group, SeriesSurvey]], full_scale_a
                 properties=properties,
                 bias_level_adu=level_adu,
                 stated_gain_e_per_adu=gain_e_per_adu,
+                bias_cells_adu=bias_cells_adu,
             )
         )
     return cameras

@@ -31,6 +31,7 @@ from ostcal.library.attributes import attributes_of
 from ostcal.library.master_header import Provenance, defect_cards, history_lines, master_cards, scaled_cards
 from ostcal.library.planes import MasterWriter
 from ostcal.library.store import MasterStore
+from ostcal.measure.advice import advice_for
 from ostcal.measure.findings import Finding, Outcome
 from ostcal.measure.masters.strip_scan import StripScan
 from ostcal.places.paths import is_remote, joined
@@ -86,18 +87,22 @@ class Published:
 
     @property
     def quality_lines(self) -> list[str]:
-        """A line for each finding that is worth a look.
+        """A line for each finding that is worth a look, with what to do.
 
-        That a master has fewer than twenty frames is in the report only: whoever takes ten knows it.
+        That a master has few frames is no warning (see `notes`): whoever takes ten knows it.
         """
-        lines = []
-        for finding in self.findings:
-            if finding.outcome is Outcome.PASS or (finding.check == "frames" and finding.outcome is Outcome.WARN):
-                continue
-            frame = f"{self.group.frames[finding.frame].label} in " if finding.frame is not None else ""
-            failed = "FAILED: " if finding.outcome is Outcome.FAIL else ""
-            lines.append(f"{frame}{self.name}: {failed}{finding.check}: {finding.text}")
-        return lines
+        return [self._line(finding) for finding in self.findings if not _is_pass(finding) and not _is_few(finding)]
+
+    @property
+    def notes(self) -> list[str]:
+        """A line for the rest of what makes its verdict a warning: that it has few frames."""
+        return [self._line(finding) for finding in self.findings if _is_few(finding)]
+
+    def _line(self, finding: Finding) -> str:
+        frame = f"{self.group.frames[finding.frame].label} in " if finding.frame is not None else ""
+        failed = "FAILED: " if finding.outcome is Outcome.FAIL else ""
+        advice = advice_for(finding.check) if finding.frame is None else ""
+        return f"{frame}{self.name}: {failed}{finding.check}: {finding.text}{f'; {advice}' if advice else ''}"
 
     def as_dict(self) -> dict[str, Any]:
         """Return its statistics, frames and findings for `Status.details`."""
@@ -145,6 +150,14 @@ class Published:
             result.seconds["combine"],
             result.seconds["write"],
         )
+
+
+def _is_pass(finding: Finding) -> bool:
+    return finding.outcome is Outcome.PASS
+
+
+def _is_few(finding: Finding) -> bool:
+    return finding.check == "frames" and finding.outcome is Outcome.WARN
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -63,6 +63,12 @@ class FrameLimits:
         1.0, "Jump of the level of darks, of one frame or of all later frames: warning above.", NOISES
     )
     """With it rejection at 3 sigma begins to see it."""
+    mixture_noises: float = limit(
+        3.0, "Distance of two groups of bias frames or darks of different levels: failure above.", NOISES
+    )
+    """From here on rejection would have to take one of them out; and above 5 times least_adu."""
+    mixture_share: float = limit(0.4, "In addition: least share of the frames in the smaller group.", "share of the frames")
+    """About half: the median does not tell which of them is right."""
     least_adu: float = limit(1.0, "Smaller changes of the level are ignored.", "ADU")
     """Quiet sensors round to 1 ADU."""
     leak_share: float = limit(
@@ -108,7 +114,7 @@ class FrameLimits:
         "Difference of a part of a flat from the others of its series (condensation, clouds): warning above.",
         LEVEL,
     )
-    """Slopes aside: an error of 1 % in what is divided by it."""
+    """Slopes aside: an error of 1 % in what is divided by it. Even and odd rows and columns are compared with it too."""
     flat_gradient_share: float = limit(
         0.05, "Slope of a flat relative to the others of its series: warning above.", LEVEL
     )
@@ -116,7 +122,7 @@ class FrameLimits:
     dark_shape_noises: float = limit(
         0.5, "Difference of parts of a dark from the others of its series: warning above.", NOISES
     )
-    """Range of the cells of a dark against the median of the series."""
+    """Range of the cells of a dark against the median of the series; even rows and columns against odd ones."""
     residual_factor: float = limit(
         1.3, "Ratio of the noise of a frame to that of the median frame: warning above.", "times"
     )

@@ -237,6 +237,7 @@ class CalibrationApplier(KeepsStatus):
             if tasks:
                 done, failed = self._calibrate(tasks, location_for(self.config, target_dir))
                 errors += failed
+                warnings += [line for frame in done for line in frame.warnings]
         except OstcalError as error:
             self._logger.debug("traceback", exc_info=True)
             warnings, errors = [], [str(error)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -32,6 +32,7 @@ from ostcal.measure.masters.defects import Defect
 from ostcal.places.durable import sweep_partial_files
 from ostcal.places.paths import directories_in, is_remote, path_of, remove_tree
 from ostcal.science.choose_masters import CalibrationOptions, FrameMasters
+from ostcal.science.level_check import LevelWatch
 from ostcal.science.opened_masters import OpenedMaster, rows_of_strip
 from ostcal.science.synthetic_dark import SyntheticDark
 
@@ -105,6 +106,7 @@ class CalibratedFrame:
     target: str
     masters: tuple[str, ...]
     calibration_status: str
+    warnings: tuple[str, ...] = ()
 
 
 def calibrate_frame(task: FrameTask) -> CalibratedFrame:
@@ -153,6 +155,8 @@ class _Calibrated:
     """Of the image."""
     history: tuple[str, ...]
     status: str
+    level: LevelWatch
+    """Of the image, when it is written."""
 
 
 def _calibrate(task: FrameTask) -> CalibratedFrame:
@@ -178,7 +182,23 @@ def _calibrate(task: FrameTask) -> CalibratedFrame:
     )
     done = {letter for image in made for letter in image.status}
     status = "".join(letter for letter in "OTBDF" if letter in done)
-    return CalibratedFrame(source=task.source, target=task.target, masters=tuple(masters), calibration_status=status)
+    return CalibratedFrame(
+        source=task.source,
+        target=task.target,
+        masters=tuple(masters),
+        calibration_status=status,
+        warnings=tuple(_level_warnings(task, made)),
+    )
+
+
+def _level_warnings(task: FrameTask, made: Sequence[_Calibrated]) -> Iterator[str]:
+    """Yield a line for each image that is darker than no light."""
+    for image, calibrated in zip(task.images, made, strict=True):
+        darks = " and ".join(master.name for master in image.masters.darks)
+        warning = calibrated.level.warning(darks) if darks else ""
+        if warning:
+            extension = f" [{image.fits.extension}]" if image.fits.extension is not None else ""
+            yield f"{image.fits.source}{extension}: {warning}"
 
 
 def _kept_cards(fits: FitsFrame, cards: Sequence[str]) -> Sequence[str]:
@@ -228,7 +248,8 @@ def _calibrated(image: ImageTask, options: CalibrationOptions) -> _Calibrated:
     name, version = name_and_version(label) if label is not None else (None, None)
     stated = Header(fits.own_cards).number("EXTVER", low=1, high=1e9)
     version = int(stated) if stated is not None else version
-    first = ImagePlane(name=name, version=version, dtype="float32", cards=cards, read_rows=calibration.values, **size)
+    level = LevelWatch(values=calibration.values, height=fits.metadata.height)
+    first = ImagePlane(name=name, version=version, dtype="float32", cards=cards, read_rows=level.read_rows, **size)
     kept = _kept_cards(fits, fits.own_cards)
     planes = [replace(first, kept_cards=kept, history=history) if label is not None else first]
     if options.uncertainty:
@@ -243,7 +264,7 @@ def _calibrated(image: ImageTask, options: CalibrationOptions) -> _Calibrated:
             for bit, meaning in (*meanings, (INTERPOLATED, "interpolated"))
         ]
         planes.append(ImagePlane(name=beside("DQ"), dtype="int16", cards=bits, read_rows=calibration.dq, **size))
-    return _Calibrated(planes=tuple(planes), cards=tuple(cards), history=history, status=status)
+    return _Calibrated(planes=tuple(planes), cards=tuple(cards), history=history, status=status, level=level)
 
 
 def _dark_terms(masters: FrameMasters) -> tuple[Term, ...]:

@@ -18,6 +18,7 @@ from ostcal.fits.read import FitsFrame, inspect_extension
 from ostcal.frames import FrameType
 from ostcal.library.find import FitsPlane, LibraryMaster, StorePlane
 from ostcal.library.planes import Plane
+from ostcal.library.quality_notes import repeated_warnings
 from ostcal.library.store import MasterStore
 from ostcal.measure.estimators import chi_square_quantile
 from ostcal.science.synthetic_dark import PRIOR_SAMPLES
@@ -105,6 +106,8 @@ class OpenedMaster:
 def open_master(master: LibraryMaster) -> OpenedMaster:
     """Open a master: find its header and the planes beside its image, and check that its values can be used.
 
+    What its quality control warned of is among its warnings.
+
     Raises
     ------
     OstcalError
@@ -143,6 +146,7 @@ def open_master(master: LibraryMaster) -> OpenedMaster:
             spread=FitsPlane(fits=error, scale=math.sqrt(n_frames)) if error is not None and n_frames else None,
             flags=FitsPlane(fits=flags) if flags is not None else None,
         )
+    opened = replace(opened, warnings=tuple(repeated_warnings(master)))
     if key.frame_type is FrameType.FLAT:
         return checked_flat(opened, key.height, key.width)
     return checked_dark(opened, key.height)

@@ -11,9 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ostcal.frames import FrameType
 from ostcal.measure.findings import Finding
-from ostcal.measure.frames.level_changes import check_drift, check_lamp, check_light_leak
+from ostcal.measure.frames.level_changes import check_drift, check_lamp, check_light_leak, check_mixture
 from ostcal.measure.frames.series_facts import SeriesFacts
 from ostcal.measure.frames.single_frames import (
     check_level,
@@ -23,7 +26,7 @@ from ostcal.measure.frames.single_frames import (
     check_temperature,
 )
 from ostcal.measure.frames.survey import SeriesSurvey
-from ostcal.measure.frames.unlike_others import check_flat_shape, check_unlike
+from ostcal.measure.frames.unlike_others import check_flat_shape, check_parity, check_unlike
 from ostcal.measure.limits import FrameLimits
 
 
@@ -37,6 +40,7 @@ def check_frames(
     max_adu: float | None,
     read_noise_adu: float | None = None,
     gain_e_per_adu: float | None = None,
+    amplifier_cells_adu: NDArray[np.float64] | None = None,
     limits: FrameLimits | None = None,
 ) -> list[Finding]:
     """Judge the bias, dark or flat frames of a series; return at least one finding of each check.
@@ -51,6 +55,8 @@ def check_frames(
         Full scale; ``None`` if it is not known (floats), and then what depends on it is not judged.
     read_noise_adu, gain_e_per_adu : float or None
         With both, light in a whole series of darks shows by its shot noise.
+    amplifier_cells_adu : (GRID, GRID) array or None
+        Levels of the cells of bias frames of the same camera: darks have the slopes of the amplifier too.
 
     Raises
     ------
@@ -62,14 +68,19 @@ def check_frames(
             raise ValueError(f"{len(values)} {name} for a survey of {survey.n_frames} frames")
     limits = limits or FrameLimits()
     findings = check_range(survey, limits) + check_saturation(survey, limits)
-    findings += check_temperature(temperatures_c, limits) + check_set_point(temperatures_c, set_points_c, limits)
+    is_flat = kind is FrameType.FLAT
+    findings += check_temperature(temperatures_c, limits)
+    findings += check_set_point(temperatures_c, set_points_c, limits, is_flat=is_flat)
     full_adu = math.inf if max_adu is None else float(max_adu)
-    series = SeriesFacts.of(kind, survey, limits, full_adu, exposures_s, read_noise_adu)
+    series = SeriesFacts.of(
+        kind, survey, limits, full_adu, exposures_s, temperatures_c, read_noise_adu, amplifier_cells_adu
+    )
     if len(series.index) == 0:
         return findings
     findings += check_level(series)
     if series.is_flat:
         findings += check_lamp(series) + check_flat_shape(series)
     else:
-        findings += check_drift(series) + check_light_leak(series, read_noise_adu, gain_e_per_adu)
-    return findings + check_unlike(series)
+        findings += check_drift(series) + check_mixture(series)
+        findings += check_light_leak(series, read_noise_adu, gain_e_per_adu)
+    return findings + check_parity(series) + check_unlike(series)

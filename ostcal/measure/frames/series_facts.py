@@ -52,6 +52,10 @@ class SeriesFacts:
     """(cells, 2): places of the cells, -0.5 to 0.5, down and across."""
     level_adu: Float
     """(frames,): median of the cells."""
+    warmer_c: Float
+    """(frames,): temperature of a frame above that of the coldest quarter of the series; 0 if it is not known."""
+    amplifier_adu: Float | None
+    """(cells,): the bias of the camera, whose slopes are no light; ``None`` if it is not known."""
 
     @property
     def is_flat(self) -> bool:
@@ -70,7 +74,9 @@ class SeriesFacts:
         limits: FrameLimits,
         max_adu: float,
         exposures_s: Sequence[float | None],
+        temperatures_c: Sequence[float | None],
         read_noise_adu: float | None,
+        amplifier_cells_adu: Float | None,
     ) -> SeriesFacts:
         """Prepare a survey.
 
@@ -81,6 +87,8 @@ class SeriesFacts:
         cells = survey.cells_adu.reshape(survey.n_frames, -1)[:, filled]
         index = np.flatnonzero(np.isfinite(cells).all(axis=1) & filled.any())
         variances = survey.pair_variance_adu2[np.isfinite(survey.pair_variance_adu2)]
+        warmth = np.array([np.nan if value is None else value for value in temperatures_c])[index]
+        warmth -= np.nanpercentile(warmth, 25) if np.isfinite(warmth).any() else 0.0
         known = [value for value in exposures_s if value is not None]
         exposure_s = float(np.median(known)) if known else 0.0
         pixels = float(np.median(survey.cell_pixels.reshape(-1)[filled])) if filled.any() else 1.0
@@ -106,6 +114,8 @@ class SeriesFacts:
             level_noise_adu=1.25 * noise_adu / math.sqrt(max(1, survey.n_pixels)),
             cell_places=(np.indices((GRID, GRID)).reshape(2, -1).T / (GRID - 1) - 0.5)[filled],
             level_adu=np.median(cells[index], axis=1) if len(index) else np.zeros(0),
+            warmer_c=np.nan_to_num(warmth),
+            amplifier_adu=None if amplifier_cells_adu is None else amplifier_cells_adu.reshape(-1)[filled],
         )
 
 

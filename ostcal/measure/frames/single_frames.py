@@ -99,9 +99,16 @@ def check_temperature(temperatures_c: Sequence[float | None], limits: FrameLimit
 
 
 def check_set_point(
-    temperatures_c: Sequence[float | None], set_points_c: Sequence[float | None], limits: FrameLimits
+    temperatures_c: Sequence[float | None],
+    set_points_c: Sequence[float | None],
+    limits: FrameLimits,
+    *,
+    is_flat: bool = False,
 ) -> list[Finding]:
-    """Judge the distance of the sensor from its set point."""
+    """Judge the distance of the sensor from its set point.
+
+    Flats are often taken by day with the cooler off, and their light is far above any dark current: no warning.
+    """
     check, limit, n = "set point", limits.set_point_c, len(temperatures_c)
     distances = {
         i: ccd - target
@@ -114,8 +121,9 @@ def check_set_point(
     bad = []
     for i, distance in distances.items():
         text = f"the sensor was {distance:+.1f} C from its set point, {set_points_c[i]:.1f} C (limit {limit:.1f} C)"
-        if abs(distance) > limit + _ROUNDING_C:
+        if abs(distance) > limit + _ROUNDING_C and not is_flat:
             bad.append(alarm(check, abs(distance), limit, text, i, "C"))
     most = max(map(abs, distances.values()))
-    text = f"the sensor was within {most:.1f} C of its set point (limit {limit:.1f} C)"
+    text = f"the sensor was within {most:.1f} C of its set point "
+    text += "(flats are not judged by it)" if is_flat else f"(limit {limit:.1f} C)"
     return summarize(check, bad, text, n_frames=n, value=most, limit=limit, unit="C")

@@ -34,7 +34,7 @@ _HISTOGRAM_BINS = 512
 
 _BAND_FIELDS = (
     "first_rows", "n_rows", "pixels", "mean_adu", "squares_adu2", "minimum_adu", "maximum_adu", "counts", "levels_adu",
-    "residual_squares_adu2", "outlying", "pair_squares_adu2", "pair_freedom",
+    "residual_squares_adu2", "outlying", "parity_adu", "pair_squares_adu2", "pair_freedom",
 )  # fmt: skip
 
 
@@ -70,6 +70,9 @@ class SeriesSurvey:
     0.94, 40 frames 0.99 of the noise of a sample."""
     residual_outlying: Float
     """(n,): share of its pixels that are further than `RESIDUAL_SIGMAS` noises from the typical frame."""
+    parity_adu: Float
+    """(n, 2): what even rows, and even columns, have more than odd ones, against the typical frame. NaN in frames of
+    less than two rows or columns."""
     varying_bits: int
     """Bits that are not the same in all counted samples, of the samples as whole numbers; 0 for floats."""
     histogram: NDArray[np.int64]
@@ -111,6 +114,9 @@ class BlockSurvey:
     """(b, n): of the clipped residuals, from their mean in each unit."""
     outlying: NDArray[np.int64]
     """(b, n)"""
+    parity_adu: Float
+    """(b, n, GRID, 2): mean of even rows, and of even columns, of the whole frame less that of odd ones; NaN where a
+    unit has one row or column, or pixels are missing."""
     pair_squares_adu2: Float
     """(b, p, GRID): of the differences of pairs, from their mean."""
     pair_freedom: NDArray[np.int64]
@@ -182,7 +188,11 @@ def merge_blocks(blocks: Sequence[BlockSurvey]) -> SeriesSurvey:
     is_empty = counts[:, 2] >= n_pixels  # frames without a single number
     histogram, start, step, bits = _merge_histograms(ordered)
     cells, cell_pixels, variance = _merge_cells(ordered[0].shape, band)
-    for values in (mean, squares, cells):
+    # the median of the units: a star is in one of them
+    units = band["parity_adu"].swapaxes(0, 1).reshape(len(mean), -1, 2)
+    is_measured = np.isfinite(units).all(axis=(0, 2))
+    parity = np.median(units[:, is_measured], axis=1) if is_measured.any() else np.full((len(mean), 2), np.nan)
+    for values in (mean, squares, cells, parity):
         values[is_empty] = np.nan
     return SeriesSurvey(
         n_pixels=int((band["n_rows"] * ordered[0].shape[1]).sum()),
@@ -199,6 +209,7 @@ def merge_blocks(blocks: Sequence[BlockSurvey]) -> SeriesSurvey:
         pair_variance_adu2=variance,
         residual_std_adu=np.sqrt(band["residual_squares_adu2"].sum(axis=0) / degrees),
         residual_outlying=band["outlying"].sum(axis=0) / n_pixels,
+        parity_adu=parity,
         varying_bits=bits,
         histogram=histogram,
         histogram_start_adu=start,

@@ -82,7 +82,14 @@ def survey_block(
     pedestal_adu = float(pedestal_adu)
     spans = list(itertools.pairwise(edges))
     bands = [
-        _survey_band(samples[:, start:stop], buffer, full_adu, by_ratio=scale_to_common, pedestal_adu=pedestal_adu)
+        _survey_band(
+            samples[:, start:stop],
+            first_row + start,
+            buffer,
+            full_adu,
+            by_ratio=scale_to_common,
+            pedestal_adu=pedestal_adu,
+        )
         for start, stop in spans
     ]
     bin_adu = 1.0
@@ -116,9 +123,15 @@ def survey_block(
 
 
 def _survey_band(
-    samples: NDArray[Any], buffer: NDArray[np.float32], saturation_adu: float, *, by_ratio: bool, pedestal_adu: float
+    samples: NDArray[Any],
+    first_row: int,
+    buffer: NDArray[np.float32],
+    saturation_adu: float,
+    *,
+    by_ratio: bool,
+    pedestal_adu: float,
 ) -> dict[str, NDArray[Any]]:
-    """Measure a band: (n, rows, width) samples; return the fields of `BlockSurvey` that have a row for each band."""
+    """Measure a band: (n, rows, width) samples from a row of the frame on; return the fields of `BlockSurvey` that have a row for each band."""
     n, pairs = len(samples), len(pairs_of(len(samples)))
     band: dict[str, NDArray[Any]] = {
         "pixels": np.zeros(GRID, np.int64),
@@ -130,6 +143,7 @@ def _survey_band(
         "levels_adu": np.zeros((n, GRID)),
         "residual_squares_adu2": np.zeros(n),
         "outlying": np.zeros(n, np.int64),
+        "parity_adu": np.full((n, GRID, 2), np.nan),
         "pair_squares_adu2": np.zeros((pairs, GRID)),
         "pair_freedom": np.zeros((pairs, GRID), np.int64),
     }
@@ -161,7 +175,22 @@ def _survey_band(
         total += pixels
         band["mean_adu"] += shift * (pixels / total)
         _compare(values, float(centre), band, cell, by_ratio=by_ratio, pedestal_adu=pedestal_adu)
+        shape = n, samples.shape[1], right - left
+        if min(shape[1:]) > 1 and pixels == shape[1] * shape[2]:
+            band["parity_adu"][:, cell] = _parity(values.reshape(shape), first_row, left)
     return band
+
+
+def _parity(rest: NDArray[np.float32], first_row: int, first_column: int) -> Float:
+    """Return the mean of even rows, and of even columns, of the frame less that of odd ones: (n, 2).
+
+    `rest` is what a unit of each frame, (n, rows, columns), has more than the typical frame.
+    """
+    parity = np.empty((len(rest), 2))
+    for axis, first in ((0, first_row), (1, first_column)):
+        means = rest.mean(axis=2 - axis, dtype=np.float32)
+        parity[:, axis] = means[:, first % 2 :: 2].mean(axis=1) - means[:, 1 - first % 2 :: 2].mean(axis=1)
+    return parity
 
 
 def _load(samples: NDArray[Any], buffer: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

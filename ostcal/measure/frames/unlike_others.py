@@ -62,6 +62,45 @@ def check_flat_shape(series: SeriesFacts) -> list[Finding]:
     return summarize(check, bad, text, n_frames=n, value=highest, limit=limit)
 
 
+def check_parity(series: SeriesFacts) -> list[Finding]:
+    """Judge whether even and odd rows, or columns, differ otherwise in some frames than in the others.
+
+    Amplifiers that read every second row, and interlaced sensors, may do that; the levels of cells do not show it. The
+    light of flats of another colour changes rows and columns of a Bayer sensor alike, which is no fault.
+    """
+    limits, n, check = series.limits, series.survey.n_frames, "row pattern"
+    parity = series.survey.parity_adu[series.index]
+    if len(parity) < 3 or not np.isfinite(parity).all() or (series.is_flat and series.level_adu.min() <= 0):
+        return summarize(check, [], "too few frames or pixels to compare their rows", n_frames=n)
+    noise = 2.5 * series.noise_adu / np.sqrt(max(1, series.survey.n_pixels))
+    limit, unit = max(limits.least_adu, limits.dark_shape_noises * series.noise_adu, 6 * noise), "ADU"
+    if series.is_flat:
+        level = series.level_adu[:, np.newaxis]
+        parity, limit, unit = parity / level, max(limits.flat_shape_share, 6 * noise / float(np.median(level))), ""
+
+    def shown(value: float) -> str:
+        return f"{value:.3g} {unit}" if unit else in_percent(value)
+
+    differs = parity - np.median(parity, axis=0)
+    alike = np.abs(differs).min(axis=1) if series.is_flat else np.zeros(len(differs))
+    bad, most = [], 0.0
+    for axis, lines in enumerate(("rows", "columns")):
+        apart = float(np.ptp(differs[:, axis]))
+        excess = np.abs(differs[:, axis]) - alike
+        most = max(most, apart if excess.max() > limit / 2 else float(excess.max()))
+        if apart <= limit:
+            continue
+        for i in np.flatnonzero(excess > limit / 2):
+            word = "brighter" if differs[i, axis] > 0 else "darker"
+            text = (
+                f"even {lines} are {shown(abs(float(differs[i, axis])))} {word} against odd ones than in the median "
+                f"frame; frames disagree in shape by {shown(apart)} (limit {shown(limit)})"
+            )
+            bad.append(alarm(check, apart, limit, text, series.frame(i), unit))
+    text = f"even and odd rows, and columns, differ alike in all frames, within {shown(most)} (limit {shown(limit)})"
+    return summarize(check, bad, text, n_frames=n, value=most, limit=limit, unit=unit)
+
+
 def check_unlike(series: SeriesFacts) -> list[Finding]:
     """Judge the noise of each frame, and its pixels beyond 5 noises; shot noise grows with the root of the level."""
     survey, limits, n = series.survey, series.limits, series.survey.n_frames

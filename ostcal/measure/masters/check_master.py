@@ -19,6 +19,7 @@ from ostcal.measure.findings import Finding, Outcome, finding_above, finding_bel
 from ostcal.measure.limits import MasterLimits
 from ostcal.measure.masters.defects import Defect
 from ostcal.measure.masters.dust import dust_shadows
+from ostcal.measure.masters.lit_area import lit_area
 from ostcal.measure.masters.scan_result import MasterScan
 
 
@@ -37,6 +38,8 @@ class MasterFacts:
     series_noise_adu: float | None = None
     """Noise of one sample between frames that follow each other; ``None`` if not measured."""
     full_scale_adu: float | None = None
+    amplifier_adu: float = 0.0
+    """Range of the levels of the bias across the frame, which the amplifier leaves in darks too."""
 
     @property
     def n_frames(self) -> int:
@@ -71,7 +74,7 @@ def check_master(scan: MasterScan, facts: MasterFacts, limits: MasterLimits | No
     findings += _defects(scan, limits)
     if scan.kind is FrameType.FLAT:
         return [*findings, *check_flat(scan, facts.full_scale_adu, limits)]
-    return [*findings, *check_dark(scan, limits)]
+    return [*findings, *check_dark(scan, limits, facts.amplifier_adu)]
 
 
 def _noise(scan: MasterScan, facts: MasterFacts, limits: MasterLimits) -> Iterator[Finding]:
@@ -149,10 +152,11 @@ def border_regions(shape: tuple[int, ...]) -> Iterator[tuple[str, tuple[slice, s
         yield column_name, (slice(None), column)
 
 
-def check_dark(scan: MasterScan, limits: MasterLimits) -> Iterator[Finding]:
+def check_dark(scan: MasterScan, limits: MasterLimits, amplifier_adu: float = 0.0) -> Iterator[Finding]:
     """Judge a master bias or dark.
 
-    Glow of the electronics comes from the border and is brightest there; what is brighter inside is light.
+    Glow of the electronics comes from the border and is brightest there; what is brighter inside is light. The shape of
+    a bias is the amplifier's own, whatever it is: light has no time to reach it.
     """
     cells, noise = scan.cells * scan.model.adu_per_unit, scan.std_cells
     sample_noise_adu = scan.sample_noise * scan.model.adu_per_unit
@@ -169,11 +173,13 @@ def check_dark(scan: MasterScan, limits: MasterLimits) -> Iterator[Finding]:
     yield finding_above("glow", factor, limits.glow_noise_factor, text)
     low, high = np.nanquantile(cells, (0.02, 0.98))
     value = float(high - low)
-    limit = max(limits.dark_structure_adu, limits.dark_structure_noise * sample_noise_adu)
-    text = (
-        f"bright and dim parts of it differ by {value:.3g} ADU (limit {limit:.3g} ADU); "
-        "dark current and amplifier glow, or light"
-    )
+    limit = max(limits.dark_structure_adu, limits.dark_structure_noise * sample_noise_adu) + amplifier_adu
+    text = f"bright and dim parts of it differ by {value:.3g} ADU"
+    if scan.kind is FrameType.BIAS:
+        text += ": the amplifier's own shape, which every frame has"
+        yield Finding(check="uniformity", outcome=Outcome.PASS, value=value, limit=None, unit="ADU", text=text)
+        return
+    text += f" (limit {limit:.3g} ADU); dark current and amplifier glow, or light"
     yield finding_above("uniformity", value, limit, text, unit="ADU")
     if min(cells.shape) < 5:
         return
@@ -195,8 +201,9 @@ def check_flat(scan: MasterScan, full_scale_adu: float | None, limits: MasterLim
     The brightest parts show saturation, the median how much light there was; the darkest corner against the centre is
     vignetting, opposite quarters of rows or columns that differ are a tilt.
     """
-    model = scan.model
-    count, fail = scan.n_not_positive, limits.flat_not_positive_share_fail
+    model, area = scan.model, lit_area(scan)
+    yield area.finding
+    count, fail = max(0, scan.n_not_positive - area.n_unlit), limits.flat_not_positive_share_fail
     text = f"{count} pixels at or below zero (limit 0, failed above {100 * fail:.3g} %)"
     yield finding_above("pixels at zero", count / scan.n_pixels, 0.0, text, fail_above=fail)
     if full_scale_adu:
@@ -212,7 +219,7 @@ def check_flat(scan: MasterScan, full_scale_adu: float | None, limits: MasterLim
         limit, fail = limits.flat_signal_to_noise, limits.flat_signal_to_noise_fail
         text = f"signal to noise of a pixel is {ratio:.0f} (limit {limit:.3g})"
         yield finding_below("signal to noise", ratio, limit, text, fail_below=fail)
-    cells = scan.fine_cells
+    cells = area.fine_cells
     rows, columns = cells.shape
     if min(rows, columns) >= 8:
         middle = cells[rows * 3 // 8 : -(rows * 3 // 8), columns * 3 // 8 : -(columns * 3 // 8)]
@@ -226,7 +233,7 @@ def check_flat(scan: MasterScan, full_scale_adu: float | None, limits: MasterLim
         tilt = max(abs(first - last) / max(abs(first + last) / 2, 1e-30) for first, last in sides)
         text = f"opposite sides differ by {100 * tilt:.1f} % (limit {100 * limits.flat_tilt:.3g} %)"
         yield finding_above("uniformity", tilt, limits.flat_tilt, text)
-    shadows = dust_shadows(scan)
+    shadows = dust_shadows(scan, area=area)
     deepest = shadows[0].depth if shadows else 0.0
     text = f"{len(shadows)} shadows of dust"
     if shadows:

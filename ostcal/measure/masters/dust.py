@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostcal.measure.estimators import P16
+from ostcal.measure.masters.lit_area import LitArea, lit_area
 from ostcal.measure.masters.scan import FINE
 from ostcal.measure.masters.scan_result import MasterScan
 
@@ -28,13 +29,16 @@ class Shadow:
     """Size in parts of 16 x 16 pixels."""
 
 
-def dust_shadows(scan: MasterScan, least_depth: float = 0.01) -> list[Shadow]:
+def dust_shadows(scan: MasterScan, least_depth: float = 0.01, *, area: LitArea | None = None) -> list[Shadow]:
     """Find the shadows of dust, the deepest first.
 
     The smooth shape is the median of blocks of at least 8 fine cells, interpolated; a shadow is a group of two fine
     cells or more that are below it by `least_depth` and by five spreads.
     """
-    cells = np.nan_to_num(scan.fine_cells[: scan.shape[0] // FINE, : scan.shape[1] // FINE].astype(np.float64))
+    area = area or lit_area(scan)
+    first_row, first_column = area.first_cell
+    whole = area.fine_cells[: scan.shape[0] // FINE - first_row, : scan.shape[1] // FINE - first_column]
+    cells = np.nan_to_num(whole.astype(np.float64))
     if min(cells.shape) < 16:
         return []
     smooth = _smooth(cells)
@@ -45,7 +49,7 @@ def dust_shadows(scan: MasterScan, least_depth: float = 0.01) -> list[Shadow]:
     found = []
     for group in _groups(deep):
         at = min(group, key=relative.__getitem__)
-        row, column = int((at[0] + 0.5) * heights), int((at[1] + 0.5) * FINE)
+        row, column = int((first_row + at[0] + 0.5) * heights), int((first_column + at[1] + 0.5) * FINE)
         if len(group) >= 2:
             found.append(Shadow(row=row, column=column, depth=float(-relative[at]), n_cells=len(group)))
     return sorted(found, key=lambda shadow: -shadow.depth)

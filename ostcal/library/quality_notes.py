@@ -1,0 +1,63 @@
+"""What the quality control of a master warned of, to be said again where the master is used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ostcal.library.find import LibraryMaster, StorePlane
+from ostcal.library.store import MasterStore
+from ostcal.measure.findings import Finding, Outcome
+
+MOST_LINES = 3
+"""Findings of a master that are repeated; its report has all."""
+
+_NOT_REPEATED = ("frames", "left out")
+"""Checks that say how a master was made, not what is wrong with it."""
+
+
+def repeated_warnings(master: LibraryMaster) -> list[str]:
+    """Return a line for each of the worst findings about a master: those that its quality control warned of.
+
+    Raises
+    ------
+    StorageError
+        If its attributes cannot be read.
+    """
+    name, verdict = master.record.name, master.record.verdict
+    if verdict not in (str(Outcome.WARN), str(Outcome.FAIL)):
+        return []
+    if not isinstance(master.plane, StorePlane):
+        return [f"{name}: its quality control {'warned of it' if verdict == 'warn' else 'failed'} (QCVERD)"]
+    attributes = MasterStore(master.plane.store).attributes(name)
+    findings = [one for one in _findings_of(attributes) if one.check not in _NOT_REPEATED]
+    findings = [one for one in findings if one.outcome is not Outcome.PASS]
+    findings.sort(key=lambda one: one.outcome is not Outcome.FAIL)  # failures first
+    lines = []
+    for finding in findings[:MOST_LINES]:
+        failed = "failed: " if finding.outcome is Outcome.FAIL else ""
+        of_frame = _label(attributes, finding)
+        lines.append(f"{name} was made with a warning: {failed}{finding.check}: {of_frame}{finding.text}")
+    if len(findings) > MOST_LINES:
+        lines.append(f"{name}: {len(findings) - MOST_LINES} more warnings; its report has all (ostcal report)")
+    return lines
+
+
+def _findings_of(attributes: Mapping[str, Any]) -> list[Finding]:
+    quality = attributes.get("quality")
+    stored = quality.get("findings") if isinstance(quality, Mapping) else None
+    findings = []
+    for values in stored if isinstance(stored, list) else []:
+        try:
+            findings.append(Finding.from_dict(values))
+        except (KeyError, TypeError, ValueError):  # of another version
+            continue
+    return findings
+
+
+def _label(attributes: Mapping[str, Any], finding: Finding) -> str:
+    """Name the frame that a finding is about."""
+    inputs = attributes.get("inputs")
+    if finding.frame is None or not isinstance(inputs, list) or not 0 <= finding.frame < len(inputs):
+        return ""
+    return f"{inputs[finding.frame]}: "
