@@ -170,13 +170,13 @@ def test_clean_series_of_40_frames_of_whole_sensors_give_no_alarm(name: str) -> 
 def test_every_check_says_something_about_a_clean_series() -> None:
     words = [finding.check for finding in findings_of(FrameType.DARK, good_darks(), 20.0)]
     assert words == [
-        "range", "saturation", "temperature", "set point", "level", "level jump", "drift", "light leak",
-        "unlike others",
+        "range", "saturation", "temperature", "set point", "level", "level jump", "drift", "mixture", "light leak",
+        "row pattern", "unlike others",
     ]  # fmt: skip
     words = [finding.check for finding in findings_of(FrameType.FLAT, good_flats(), 1.0)]
     assert words == [
         "range", "saturation", "temperature", "set point", "flat level", "level jump", "lamp drift", "lamp scatter",
-        "flat shape", "unlike others",
+        "flat shape", "row pattern", "unlike others",
     ]  # fmt: skip
 
 
@@ -226,6 +226,134 @@ def test_a_drift_of_the_offset_is_no_light() -> None:
     stack = good_darks()
     drifting = with_light(stack, 0.4 * np.arange(len(stack))[:, np.newaxis, np.newaxis])
     assert alarms(findings_of(FrameType.DARK, drifting, 20.0)) == {("drift", 5)}  # 1.7 ADU, half of the noise
+
+
+# ---- what the amplifier and the sensor do by themselves ----
+
+
+@pytest.mark.parametrize("across", [True, False])
+@pytest.mark.parametrize("height_adu", [40, 150, -400])
+def test_a_ramp_that_all_bias_frames_have_is_the_amplifiers(height_adu: float, across: bool) -> None:
+    stack = darks(DEMO, 0.001, 12).astype(np.int32) + 500
+    shape = np.linspace(0, height_adu, stack.shape[2 if across else 1])
+    stack += np.rint(shape if across else shape[:, np.newaxis]).astype(np.int32)
+    assert not alarms(findings_of(FrameType.BIAS, stack.astype(np.uint16), 0.0))
+
+
+def test_a_ramp_of_darks_is_no_light_if_the_bias_has_it_too() -> None:
+    bias, dark = darks(DEMO, 0.001, 5), good_darks()
+    own = 200 * ramp(dark)
+    cells = np.median(survey_of(with_light(bias, own), FrameType.BIAS).cells_adu, axis=0)
+    assert not alarms(findings_of(FrameType.DARK, with_light(dark, own), 20.0, amplifier_cells_adu=cells))
+    lit = findings_of(FrameType.DARK, with_light(dark, own + 100 * ramp(dark)), 20.0, amplifier_cells_adu=cells)
+    (leak,) = [finding for finding in lit if finding.outcome is not Outcome.PASS]
+    assert (leak.check, leak.frame, leak.value) == ("light leak", None, pytest.approx(100, abs=3))
+
+
+def test_one_bias_frame_with_a_ramp_of_its_own_is_still_named() -> None:
+    stack = darks(DEMO, 0.001, 12).copy()
+    stack[4] = with_light(stack[4:5], 40 * ramp(stack))[0]
+    assert ("light leak", 4) in alarms(findings_of(FrameType.BIAS, stack, 0.0))
+
+
+@pytest.mark.parametrize("rising", [True, False])
+def test_a_shape_that_changes_while_the_sensor_becomes_warmer_is_no_light(rising: bool) -> None:
+    stack = good_darks()
+    growth = np.arange(len(stack))[:, np.newaxis, np.newaxis]
+    temperatures = np.linspace(2.0, 11.0, len(stack))
+    if not rising:
+        growth, temperatures = growth[::-1], temperatures[::-1]
+    warm = with_light(stack, 4 * growth * ramp(stack))
+    known = {"temperatures_c": temperatures.tolist(), "set_points_c": [None] * len(stack)}
+    found = {check for check, _ in alarms(findings_of(FrameType.DARK, warm, 20.0, **known))}
+    assert "light leak" not in found
+    assert "temperature" in found  # what it is, is said
+    assert "light leak" in {check for check, _ in alarms(findings_of(FrameType.DARK, warm, 20.0))}
+
+
+def test_flats_with_the_cooler_off_are_no_alarm() -> None:
+    n = len(good_flats())
+    known = {"temperatures_c": [24.9] * n, "set_points_c": [0.0] * n}
+    assert not alarms(findings_of(FrameType.FLAT, good_flats(), 0.03, **known))
+    assert alarms(findings_of(FrameType.DARK, good_darks(), 20.0, temperatures_c=[24.9] * 10, set_points_c=[0.0] * 10))
+
+
+# ---- half of the frames are of another level ----
+
+
+@pytest.mark.parametrize("kind", [FrameType.BIAS, FrameType.DARK])
+@pytest.mark.parametrize(
+    ("n", "other"), [(2, [1]), (4, [0, 3]), (8, [1, 3, 5, 7]), (9, [0, 1, 2, 3]), (20, list(range(10))), (30, [*range(0, 26, 2)])]
+)
+@pytest.mark.parametrize("apart_adu", [15, 3000])
+def test_half_of_the_frames_at_another_level_are_a_failure(
+    kind: FrameType, n: int, other: list[int], apart_adu: int
+) -> None:
+    stack = darks(DEMO, 0.001, n).copy()
+    stack[other] += np.uint16(apart_adu)
+    found = [finding for finding in findings_of(kind, stack, 0.0) if finding.check == "mixture"]
+    assert [(finding.outcome, finding.frame) for finding in found] == [(Outcome.FAIL, None)]
+    assert found[0].value == pytest.approx(apart_adu, abs=1)
+
+
+@pytest.mark.parametrize(("n", "n_other", "apart_adu"), [(8, 2, 3000), (7, 2, 14), (10, 5, 6), (30, 9, 100)])
+def test_a_minority_at_another_level_and_small_steps_are_no_mixture(n: int, n_other: int, apart_adu: int) -> None:
+    stack = darks(DEMO, 0.001, n).copy()
+    stack[:n_other] += np.uint16(apart_adu)
+    found = findings_of(FrameType.BIAS, stack, 0.0)
+    assert worst(found) is Outcome.WARN
+    assert "level jump" in {check for check, _ in alarms(found)}
+
+
+def test_levels_that_scatter_or_drift_are_no_mixture() -> None:
+    stack = darks(DEMO, 0.001, 12)
+    for levels in (np.arange(12) * 9, np.random.default_rng(3).integers(0, 40, 12)):
+        moved = with_light(stack, levels[:, np.newaxis, np.newaxis])
+        assert worst(findings_of(FrameType.BIAS, moved, 0.0)) is Outcome.WARN
+
+
+# ---- rows and columns that change ----
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize(("every", "share"), [(2, 0.03), (3, 0.03), (12, 0.02), (2, -0.04)])
+def test_even_and_odd_lines_of_flats_that_change_are_named(axis: int, first: int, every: int, share: float) -> None:
+    stack = good_flats().astype(np.float64)
+    lines = np.zeros(stack.shape[1:])
+    lines[(slice(first, None, 2), slice(None)) if axis == 0 else (slice(None), slice(first, None, 2))] = share
+    stack[every - 1 :: every] *= 1 + lines
+    found = findings_of(FrameType.FLAT, np.rint(stack).astype(np.uint16), 1.0)
+    (pattern,) = {finding.check: finding for finding in found if finding.check == "row pattern"}.values()
+    assert pattern.outcome is Outcome.WARN
+    assert "disagree in shape" in pattern.text
+    assert pattern.value == pytest.approx(abs(share), rel=0.15)
+    assert ("columns" if axis else "rows") in pattern.text
+
+
+@pytest.mark.parametrize("change_adu", [6, 40])
+def test_even_and_odd_rows_of_bias_frames_that_change_are_named(change_adu: int) -> None:
+    stack = darks(DEMO, 0.001, 10).copy()
+    stack[3, ::2] += np.uint16(change_adu)
+    assert ("row pattern", 3) in alarms(findings_of(FrameType.BIAS, stack, 0.0))
+
+
+def test_even_and_odd_rows_that_differ_alike_in_all_frames_are_no_alarm() -> None:
+    stack = good_flats().astype(np.float64)
+    stack[:, ::2] *= 1.1
+    assert not alarms(findings_of(FrameType.FLAT, np.rint(stack).astype(np.uint16), 1.0))
+    bias = darks(DEMO, 0.001, 10).copy()
+    bias[:, :, ::2] += 40
+    assert not alarms(findings_of(FrameType.BIAS, bias, 0.0))
+
+
+def test_a_lamp_whose_colour_changes_is_no_row_pattern() -> None:
+    stack = flats(BAYER, lamp(12).tolist()).astype(np.float64)
+    warmth = np.linspace(0, 0.05, 12)[:, np.newaxis, np.newaxis]
+    stack[:, ::2, ::2] *= 1 + warmth
+    stack[:, 1::2, 1::2] *= 1 - warmth
+    found = {check for check, _ in alarms(findings_of(FrameType.FLAT, np.rint(stack).astype(np.uint16), 1.0))}
+    assert "row pattern" not in found
 
 
 # ---- levels ----

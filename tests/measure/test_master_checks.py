@@ -164,6 +164,51 @@ def test_a_gradient_of_a_dark_is_named() -> None:
     assert finding.value == pytest.approx(270, rel=0.1)
 
 
+@pytest.mark.parametrize("height_adu", [90, 400, -400])
+def test_the_shape_of_a_bias_is_no_light(height_adu: float) -> None:
+    master = master_of(small(DEMO, 1), FrameType.BIAS, 20)
+    height, width = master.master.shape
+    dome = np.sin(np.linspace(0, np.pi, height))[:, np.newaxis] * np.sin(np.linspace(0, np.pi, width))
+    master.master += np.float32(height_adu) * dome.astype(np.float32)
+    assert alarms(findings_of(master)) == {}
+
+
+def test_a_dark_may_have_the_shape_of_its_bias() -> None:
+    master = master_of(small(DEMO, 1), FrameType.DARK, 20)
+    master.master += np.linspace(0, 150, master.master.shape[1], dtype=np.float32)
+    scan, facts = master.scan(), master.facts()
+    for amplifier_adu, outcome in ((0.0, Outcome.WARN), (150.0, Outcome.PASS)):
+        found = check_master(scan, replace(facts, amplifier_adu=amplifier_adu))
+        assert {finding.outcome for finding in found if finding.check == "uniformity"} == {outcome}
+
+
+@pytest.mark.parametrize("side", ["first columns", "last columns", "first rows", "last rows"])
+@pytest.mark.parametrize("n", [3, 16, 33])
+def test_an_overscan_that_is_left_in_a_flat_is_named_and_is_no_dust(side: str, n: int) -> None:
+    master = master_of(replace(small(DEMO, 1), dust=Dust()), FrameType.FLAT, 20)
+    rng = np.random.default_rng(1)
+    where = {
+        "first columns": np.s_[:, :n],
+        "last columns": np.s_[:, -n:],
+        "first rows": np.s_[:n],
+        "last rows": np.s_[-n:],
+    }[side]
+    master.master[where] = rng.normal(0, 1e-4, master.master[where].shape)
+    found = findings_of(master)
+    assert found["unlit border"].outcome is Outcome.WARN
+    assert f"the {side.split()[0]} {n} {side.split()[1]}" in found["unlit border"].text
+    for check in ("dust", "vignetting", "uniformity", "pixels at zero"):
+        assert found[check].outcome is Outcome.PASS, found[check].text
+
+
+def test_the_dark_ends_of_a_spectrum_are_no_overscan() -> None:
+    master = master_of(replace(small(DEMO, 1), dust=Dust()), FrameType.FLAT, 20)
+    height = master.master.shape[0]
+    slit = 1 / (1 + np.exp(-(np.arange(height) - 30) / 3.0))
+    master.master *= slit.astype(np.float32)[:, np.newaxis]
+    assert findings_of(master)["unlit border"].outcome is Outcome.PASS
+
+
 def test_missing_data_warn_and_fail() -> None:
     master = master_of(small(DEMO, 1), FrameType.DARK, 5)
     master.master[10, 10] = np.nan
