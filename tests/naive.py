@@ -375,7 +375,7 @@ def cells_of_row(width: int) -> list[range]:
 
 
 def series_noise(stack: NDArray[np.generic]) -> Noise:
-    """Measure the noise of a series: the lower median over cells of 8 pixels of the variance that pairs of frames show."""
+    """Measure the noise of a series: the lower median over cells of 8 pixels of the variance of pairs of frames."""
     n_frames, height, width = stack.shape
     rows = sampled_rows(height)
     finite = [x for y in rows for x in stack[:, y, :].ravel().tolist() if math.isfinite(x)]
@@ -401,7 +401,8 @@ def variances_of_row(frames: list[list[list[float]]], *, is_whole: bool) -> list
     """Give the variance of a sample in each cell of a row: frames of cells of samples."""
     cell = len(frames[0][0])
     spreads = [
-        [pair_spread(one, other) for one, other in zip(frames[i], frames[j], strict=True)] for i, j in noise_pairs(frames)
+        [pair_spread(one, other) for one, other in zip(frames[i], frames[j], strict=True)]
+        for i, j in noise_pairs(frames)
     ]
     different = [spread for spread in spreads if any(spread)]
     if different:

@@ -7,8 +7,8 @@ than most, because one of their frames is unlike the others, are left out: with 
 of eight that was 3000 ADU too high raised the noise to 1000 ADU, and was itself kept.
 
 8 pixels smooth the few values that a quantised variance of five frames can take (bias at most 1 % from five frames on,
-3 % for two, where the noise is half an ADU or more), and half of the cells may hold a star, a cosmic ray or a hot pixel: with cells of 64, hits on 0.3 % of the
-pixels of each of 14 frames gave 14 ADU, not 0.9.
+3 % for two, from half an ADU of noise on), and half of the cells may hold a star, a cosmic ray or a hot pixel: with
+cells of 64, hits on 0.3 % of the pixels of each of 14 frames gave 14 ADU, not 0.9.
 """
 
 from __future__ import annotations
@@ -139,9 +139,9 @@ def _like_others(spreads: Float, least: float) -> NDArray[np.bool_]:
     """
     middle = (spreads.shape[1] - 1) // 2
     typical = np.partition(spreads, middle, axis=1)[:, middle]
-    differs = spreads.any(axis=1)
+    differs: NDArray[np.bool_] = np.any(spreads, axis=1)
     if not differs.any():
-        return ~differs
+        return np.ones(len(spreads), dtype=np.bool_)
     quiet = np.sort(typical[differs])
     limit = _LARGEST_RATIO * quiet[(len(quiet) - 1) // 4] + least
     likes: NDArray[np.bool_] = differs & (typical <= limit)

@@ -67,7 +67,9 @@ class FrameLimits:
         3.0, "Distance of two groups of bias frames or darks of different levels: failure above.", NOISES
     )
     """From here on rejection would have to take one of them out; and above 5 times least_adu."""
-    mixture_share: float = limit(0.4, "In addition: least share of the frames in the smaller group.", "share of the frames")
+    mixture_share: float = limit(
+        0.4, "In addition: least share of the frames in the smaller group.", "share of the frames"
+    )
     """About half: the median does not tell which of them is right."""
     least_adu: float = limit(1.0, "Smaller changes of the level are ignored.", "ADU")
     """Quiet sensors round to 1 ADU."""
@@ -114,7 +116,7 @@ class FrameLimits:
         "Difference of a part of a flat from the others of its series (condensation, clouds): warning above.",
         LEVEL,
     )
-    """Slopes aside: an error of 1 % in what is divided by it. Even and odd rows and columns are compared with it too."""
+    """Slopes aside: an error of 1 % in what is divided by it. Even and odd rows are compared with it too."""
     flat_gradient_share: float = limit(
         0.05, "Slope of a flat relative to the others of its series: warning above.", LEVEL
     )

@@ -54,7 +54,7 @@ class LevelWatch:
         if level_adu >= -limit_adu:
             return ""
         return (
-            f"a tenth of it is below {level_adu:.1f} ADU after the dark (limit {-limit_adu:.1f} ADU): its bias level is "
-            f"lower than that of {dark} by that much or more; take bias frames and darks of the same night, gain, offset "
-            "and temperature"
+            f"a tenth of it is below {level_adu:.1f} ADU after the dark (limit {-limit_adu:.1f} ADU): its bias level "
+            f"is lower than that of {dark} by that much or more; take bias frames and darks of the same night, gain, "
+            "offset and temperature"
         )

@@ -75,7 +75,7 @@ def test_a_clean_dark_is_not_spoken_of_again(tmp_path: Path) -> None:
     made = masters(night)
     assert made.exit_code == 0
     # that they are few is no warning, but it is why the table says warn
-    (few,) = lines_with(made.text, "5 frames")
+    (few,) = lines_with(made.text, "5 frames", "are advised")
     assert "take more frames" in few
     assert "warning" not in few.lower()
     assert "made with a warning" not in calibrate(night).text
@@ -117,7 +117,9 @@ def test_one_frame_of_another_level_among_few_is_rejected_and_named(tmp_path: Pa
 # ---- the level of science frames ----
 
 
-@pytest.mark.parametrize(("level", "is_named"), [(1360.0, True), (1340.0, True), (1370.0, False), (1369.0, False), (1500.0, False)])
+@pytest.mark.parametrize(
+    ("level", "is_named"), [(1360.0, True), (1340.0, True), (1370.0, False), (1369.0, False), (1500.0, False)]
+)
 def test_a_light_whose_bias_level_is_below_that_of_its_dark_is_named(
     tmp_path: Path, level: float, is_named: bool
 ) -> None:

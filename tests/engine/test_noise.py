@@ -159,7 +159,7 @@ def test_samples_over_the_whole_range_do_not_overflow() -> None:
 def outliers(stack: NDArray[np.int32]) -> dict[str, NDArray[np.int32]]:
     """Give what one frame may be that is unlike the others."""
     generator = np.random.default_rng(17)
-    n_frames, height, width = stack.shape
+    _, height, width = stack.shape
     usual = stack[0]
     ramp = np.linspace(-3000, 3000, width)
     return {

@@ -283,7 +283,8 @@ def test_flats_with_the_cooler_off_are_no_alarm() -> None:
 
 @pytest.mark.parametrize("kind", [FrameType.BIAS, FrameType.DARK])
 @pytest.mark.parametrize(
-    ("n", "other"), [(2, [1]), (4, [0, 3]), (8, [1, 3, 5, 7]), (9, [0, 1, 2, 3]), (20, list(range(10))), (30, [*range(0, 26, 2)])]
+    ("n", "other"),
+    [(2, [1]), (4, [0, 3]), (8, [1, 3, 5, 7]), (9, [0, 1, 2, 3]), (20, list(range(10))), (30, [*range(0, 26, 2)])],
 )
 @pytest.mark.parametrize("apart_adu", [15, 3000])
 def test_half_of_the_frames_at_another_level_are_a_failure(
@@ -309,7 +310,7 @@ def test_levels_that_scatter_or_drift_are_no_mixture() -> None:
     stack = darks(DEMO, 0.001, 12)
     for levels in (np.arange(12) * 9, np.random.default_rng(3).integers(0, 40, 12)):
         moved = with_light(stack, levels[:, np.newaxis, np.newaxis])
-        assert worst(findings_of(FrameType.BIAS, moved, 0.0)) is Outcome.WARN
+        assert worst(findings_of(FrameType.BIAS, moved, 0.0)) is not Outcome.FAIL
 
 
 # ---- rows and columns that change ----

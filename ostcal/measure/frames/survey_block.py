@@ -131,7 +131,10 @@ def _survey_band(
     by_ratio: bool,
     pedestal_adu: float,
 ) -> dict[str, NDArray[Any]]:
-    """Measure a band: (n, rows, width) samples from a row of the frame on; return the fields of `BlockSurvey` that have a row for each band."""
+    """Measure a band: (n, rows, width) samples from a row of the frame on.
+
+    Return the fields of `BlockSurvey` that have a row for each band.
+    """
     n, pairs = len(samples), len(pairs_of(len(samples)))
     band: dict[str, NDArray[Any]] = {
         "pixels": np.zeros(GRID, np.int64),

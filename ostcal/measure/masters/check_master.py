@@ -203,7 +203,7 @@ def check_flat(scan: MasterScan, full_scale_adu: float | None, limits: MasterLim
     """
     model, area = scan.model, lit_area(scan)
     yield area.finding
-    count, fail = max(0, scan.n_not_positive - area.n_unlit), limits.flat_not_positive_share_fail
+    count, fail = area.n_dark, limits.flat_not_positive_share_fail
     text = f"{count} pixels at or below zero (limit 0, failed above {100 * fail:.3g} %)"
     yield finding_above("pixels at zero", count / scan.n_pixels, 0.0, text, fail_above=fail)
     if full_scale_adu:

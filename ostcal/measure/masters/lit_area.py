@@ -10,11 +10,10 @@ from ostcal.measure.findings import Finding, Outcome
 from ostcal.measure.masters.scan import FINE
 from ostcal.measure.masters.scan_result import FloatMap, MasterScan
 
-_UNLIT_SHARE = 0.05
-"""Rows and columns below this share of the median light are unlit."""
-_LIT_SHARE = 0.5
-"""Two rows or columns further on there is so much light: at the edge of a slit, light fades over more of them."""
-_EDGE = 2
+_UNLIT_SHARE = 0.55
+"""Of the light beside the border: profiles are clipped at half of the level around, and optics never end so sharply."""
+_LIT_SHARE = 0.2
+"""Of the median light, that the rows or columns beside the border must have: the ends of a spectrum fade."""
 _LARGEST_SHARE = 0.25
 """Share of a side that a border may take."""
 
@@ -33,10 +32,15 @@ class LitArea:
     first_cell: tuple[int, int]
     """Row and column of the first of them among all."""
 
+    n_not_positive: int
+    """Pixels of the flat at or below zero."""
+
     @property
-    def n_unlit(self) -> int:
-        """Pixels outside of it."""
-        return self.shape[0] * self.shape[1] - (self.bottom - self.top) * (self.right - self.left)
+    def n_dark(self) -> int:
+        """Pixels at or below zero that are not those of an overscan, of which about half are above zero."""
+        n_unlit = self.shape[0] * self.shape[1] - (self.bottom - self.top) * (self.right - self.left)
+        is_overscan = self.n_not_positive < 0.9 * n_unlit
+        return max(0, self.n_not_positive - n_unlit) if is_overscan else self.n_not_positive
 
     @property
     def finding(self) -> Finding:
@@ -69,6 +73,7 @@ def lit_area(scan: MasterScan) -> LitArea:
         right=right,
         fine_cells=scan.fine_cells[first_row:end_row, first_column:end_column],
         first_cell=(first_row, first_column),
+        n_not_positive=scan.n_not_positive,
     )
 
 
@@ -81,9 +86,11 @@ def _lit_range(profile: FloatMap) -> tuple[int, int]:
     light = np.nan_to_num(profile) / level
 
     def unlit(values: FloatMap) -> int:
-        lit = np.flatnonzero(np.abs(values) > _UNLIT_SHARE)
-        end = int(lit[0]) if len(lit) else 0
-        is_border = 0 < end <= _LARGEST_SHARE * n and end + _EDGE < n and values[end + _EDGE - 1] > _LIT_SHARE
-        return end if is_border else 0
+        """Return how many values from the first on are a border: as many as are all far below the next one."""
+        n_most = int(_LARGEST_SHARE * n)
+        brightest = np.maximum.accumulate(values[:n_most])
+        beside = values[1 : n_most + 1]
+        is_border = (brightest[: len(beside)] <= _UNLIT_SHARE * beside) & (beside > _LIT_SHARE)
+        return int(np.flatnonzero(is_border)[-1]) + 1 if is_border.any() else 0
 
     return unlit(light), n - unlit(light[::-1])
