@@ -204,7 +204,7 @@ def test_an_overscan_that_is_left_in_a_flat_is_named_and_is_no_dust(side: str, n
 def test_the_dark_ends_of_a_spectrum_are_no_overscan() -> None:
     master = master_of(replace(small(DEMO, 1), dust=Dust()), FrameType.FLAT, 20)
     height = master.master.shape[0]
-    slit = 1 / (1 + np.exp(-(np.arange(height) - 30) / 3.0))
+    slit = 0.06 + 0.94 / (1 + np.exp(-(np.arange(height) - 30) / 0.8))
     master.master *= slit.astype(np.float32)[:, np.newaxis]
     assert findings_of(master)["unlit border"].outcome is Outcome.PASS
 

@@ -13,7 +13,10 @@ from ostcal.measure.masters.scan_result import FloatMap, MasterScan
 _UNLIT_SHARE = 0.55
 """Of the light beside the border: profiles are clipped at half of the level around, and optics never end so sharply."""
 _LIT_SHARE = 0.2
-"""Of the median light, that the rows or columns beside the border must have: the ends of a spectrum fade."""
+"""Of the median light, that the row or column beside the border must have."""
+_SHARP_SHARE = 0.85
+_SHARP_OVER = 4
+"""And it has this share of the light of the fourth one further on; at the edge of a slit it has a third of it."""
 _LARGEST_SHARE = 0.25
 """Share of a side that a border may take."""
 
@@ -87,10 +90,12 @@ def _lit_range(profile: FloatMap) -> tuple[int, int]:
 
     def unlit(values: FloatMap) -> int:
         """Return how many values from the first on are a border: as many as are all far below the next one."""
-        n_most = int(_LARGEST_SHARE * n)
+        n_most = min(int(_LARGEST_SHARE * n), n - 1 - _SHARP_OVER)
+        if n_most < 1:
+            return 0
         brightest = np.maximum.accumulate(values[:n_most])
-        beside = values[1 : n_most + 1]
-        is_border = (brightest[: len(beside)] <= _UNLIT_SHARE * beside) & (beside > _LIT_SHARE)
+        beside, further = values[1 : n_most + 1], values[1 + _SHARP_OVER : n_most + 1 + _SHARP_OVER]
+        is_border = (brightest <= _UNLIT_SHARE * beside) & (beside > np.maximum(_LIT_SHARE, _SHARP_SHARE * further))
         return int(np.flatnonzero(is_border)[-1]) + 1 if is_border.any() else 0
 
     return unlit(light), n - unlit(light[::-1])
