@@ -347,8 +347,10 @@ def test_a_fault_of_a_series_in_a_zarr_store_is_named_with_series_and_index(tmp_
         assert n.ostcal("import", tmp_path / folder, "--config", q.config(night)).exit_code == 0
     assert q.run(night).exit_code == from_files.exit_code == 0
     report = q.newest_report(night)
-    (named,) = report["flagged_frames"]
-    assert (Path(named["series"]).suffix, named["index"], named["check"]) == (".zarr", index, "level jump")
+    flagged = report["flagged_frames"]
+    # without its level in the noise, rejection takes many of its samples out too
+    assert {(Path(named["series"]).suffix, named["index"]) for named in flagged} == {(".zarr", index)}
+    assert {named["check"] for named in flagged} == {"level jump", "rejected samples"}
     keys = ("gain_e_per_adu", "read_noise_e", "bias_level_adu", "full_well_e")
     assert [report["camera"][key] for key in keys] == [expected["camera"][key] for key in keys]
 
