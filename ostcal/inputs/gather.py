@@ -177,7 +177,7 @@ def _fits_source(image: FitsFrame) -> Source:
     file = ""
     if image.extension is not None:
         file = image.source if image.plane is None else f"{image.source}[plane {image.plane}]"
-    frame = Frame(label=image.label, metadata=image.metadata, file=file)
+    frame = Frame(label=image.label, metadata=image.metadata, file=file, place=image.hdu_index if file else 0)
     mark = fingerprint(image) if image.packed == "none" else ""
     return Source(frame=frame, fingerprint=mark, fits=image, primary_cards=image.primary_cards)
 
@@ -221,7 +221,12 @@ def _sources_of(series: Series, overscan: OverscanRule, left_out: list[str], *, 
         )
         metadata = replace(metadata, settings=settings)
         source = Source(
-            frame=Frame(label=f"{series.location}#{record.index}", metadata=metadata, file=_file_of(record, series)),
+            frame=Frame(
+                label=f"{series.location}#{record.index}",
+                metadata=metadata,
+                file=_file_of(record, series),
+                place=record.hdu_index or 0,
+            ),
             fingerprint=record.pixels.fingerprint,
             primary_cards=record.primary_header,
             series=series.location,

@@ -32,6 +32,8 @@ class Frame:
     metadata: FrameMetadata
     file: str = ""
     """Of an image of a file of several: tells it from the images of other files; "" for all other frames."""
+    place: int = 0
+    """Of an image of a file of several: its place in the file."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -68,6 +68,7 @@ class _WholeFile:
 
     @classmethod
     def of(cls, images: Sequence[Frame]) -> _WholeFile:
+        images = sorted(images, key=lambda image: image.place)
         first = images[0].metadata
         shared: dict[str, Any] = {}
         for field in fields(CameraSettings):  # the amplifiers of a detector may have a gain each

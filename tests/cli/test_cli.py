@@ -487,7 +487,7 @@ def test_an_import_keeps_extensions_and_an_export_gives_them_back(night: Night) 
     status = night.run_darks(quality_control=False)
     assert not status.is_error, status.message
     with fits.open(n.one_file(status, "dark")) as hdus:
-        assert [hdu.name for hdu in hdus] == ["PRIMARY", "IM1", "IM2", "SCI"]
+        assert [hdu.name for hdu in hdus] == ["PRIMARY", "im1", "im2", "SCI"]
         assert hdus[0].header["OBSERVAT"] == "Somewhere"
         for hdu, stack in zip(hdus[1:], stacks, strict=True):
             assert np.array_equal(hdu.data, n.combined(stack).mean)
