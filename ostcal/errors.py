@@ -4,6 +4,7 @@
     ``ConfigError``       the YAML file or an option is wrong (exit code 2)
     ``InputError``        frames, series or folders that cannot be used
         ``FrameError``    one frame cannot be used; the others can
+            ``UnlikeFrameError``  one frame is unlike the others and is left out
         ``NoFramesError`` nothing to work on
     ``StorageError``      a store or file cannot be read or written
         ``UnreachableError``  an object store does not answer or refuses: what it holds is unknown
@@ -49,6 +50,10 @@ class FrameError(InputError):
     def __init__(self, message: str, *, place: str = "") -> None:
         super().__init__(message)
         self.place = place
+
+
+class UnlikeFrameError(FrameError):
+    """One frame turned out to be unlike the others while they were combined; they are combined again without it."""
 
 
 class NoFramesError(InputError):

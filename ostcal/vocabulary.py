@@ -3,6 +3,8 @@
 from typing import Literal
 
 CameraType = Literal["ascom", "alpaca", "simulator"]
+Calibration = Literal["auto", "none"]
+"""What is subtracted from frames of a kind: the dark or bias that fits, or nothing."""
 Step = Literal["darks", "flats", "masters", "all"]
 """Steps of `ostcal workflow`."""
 Compressor = Literal["auto", "lz4", "zstd", "none"]

@@ -10,6 +10,7 @@ from ostcal.engine.execution import ClusterClass, Execution, TlsFiles, default_w
 from ostcal.engine.overscan import OverscanMethod
 from ostcal.engine.rejection import METHODS, RejectionMethod
 from ostcal.fits.sections import OverscanRule
+from ostcal.formula import read_formula
 from ostcal.frames import FrameType
 from ostcal.inputs.forced_kinds import KindRules
 from ostcal.inputs.grouping import GroupRules
@@ -28,6 +29,7 @@ def request_of(config: Config, *, bias: bool, darks: bool, flats: bool) -> Build
         frames=FrameLimits(**config.quality.frames.model_dump()),
         masters=MasterLimits(**config.quality.masters.model_dump()),
         defects=DefectLimits(**config.quality.pixels.model_dump()),
+        bias_temperature_c=m.bias_temperature_tolerance,
     )
     return BuildRequest(
         input_dirs=tuple(input_dirs),
@@ -43,11 +45,14 @@ def request_of(config: Config, *, bias: bool, darks: bool, flats: bool) -> Build
             min_frames=m.min_frames,
             min_exposure_s=config.dark_capture.min_exposure,
             temperature_tolerance_c=m.temperature_tolerance,
+            bias_temperature_tolerance_c=m.bias_temperature_tolerance,
             per_session=m.per_session,
         ),
         overscan=overscan_of(config),
         kinds_of_files=kinds_of(config),
         exposure_tolerance=m.calibration_tolerance,
+        synthetic_bias=None if m.synthetic_bias is None else read_formula(m.synthetic_bias),
+        uncalibrated=frozenset(kind for kind in FrameType if getattr(m.calibration, kind, "auto") == "none"),
         use_masters_on_disk=m.auto_load_masters,
         only_changed=m.only_changed,
         publishing=PublishRules(
@@ -57,6 +62,9 @@ def request_of(config: Config, *, bias: bool, darks: bool, flats: bool) -> Build
             quality=quality if m.quality_control else None,
             reported=m.quality_control and config.quality.report,
             config_digest=digest(config),
+            leave_out=config.quality.leave_out,
+            min_frames=m.min_frames,
+            config_path=config.source or "",
         ),
         lock_wait_s=m.lock_wait,
         cubes=m.cubes,

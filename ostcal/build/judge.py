@@ -16,6 +16,7 @@ from ostcal.build.request import QualityRules
 from ostcal.engine.tasks import JobResult
 from ostcal.errors import StorageError
 from ostcal.frames import FrameType
+from ostcal.inputs.exclusion_command import with_exclusion_command
 from ostcal.library.find import StorePlane
 from ostcal.library.planes import MasterWriter
 from ostcal.library.store import MasterStore
@@ -77,8 +78,11 @@ class MasterQuality:
         return worst(self.findings)
 
 
-def judge_master(subject: Subject, rules: QualityRules) -> MasterQuality:
-    """Scan a master, check it and its frames, and compare it with the one before."""
+def judge_master(subject: Subject, rules: QualityRules, config_path: str = "") -> MasterQuality:
+    """Scan a master, check it and its frames, and compare it with the one before.
+
+    Findings about a frame end with the command that excludes it; `config_path` is the configuration that it needs.
+    """
     prepared, planes, result = subject.prepared, subject.planes, subject.result
     if subject.scan is not None:
         scan = subject.scan.result(planes.read_rows, step_rows=planes.chunk_rows, threads=_SCAN_THREADS)
@@ -99,7 +103,8 @@ def judge_master(subject: Subject, rules: QualityRules) -> MasterQuality:
             step_rows=planes.chunk_rows,
             threads=_SCAN_THREADS,
         )
-    findings = (*_frame_findings(subject, rules), *_master_findings(subject, scan, rules))
+    of_frames = [_with_command(finding, subject, config_path) for finding in _frame_findings(subject, rules)]
+    findings = (*of_frames, *_left_out_findings(subject), *_master_findings(subject, scan, rules))
     unit = "" if subject.kind is FrameType.FLAT else "ADU"
     metrics = {
         "median": (_number(scan.median), unit),
@@ -158,6 +163,13 @@ def _frame_findings(subject: Subject, rules: QualityRules) -> list[Finding]:
         return rejected
     metadata = [frame.metadata for frame in prepared.plan.group.frames]
     camera = prepared.camera
+    limits = rules.frames
+    if subject.kind is FrameType.BIAS:  # a warm sensor changes a dark, not a bias
+        limits = replace(
+            limits,
+            temperature_c=max(limits.temperature_c, rules.bias_temperature_c),
+            set_point_c=max(limits.set_point_c, rules.bias_temperature_c),
+        )
     return [
         *check_frames(
             subject.kind,
@@ -169,9 +181,25 @@ def _frame_findings(subject: Subject, rules: QualityRules) -> list[Finding]:
             read_noise_adu=camera.read_noise_adu if camera is not None else None,
             gain_e_per_adu=camera.gain_e_per_adu if camera is not None else None,
             amplifier_cells_adu=camera.bias_cells_adu if camera is not None else None,
-            limits=rules.frames,
+            limits=limits,
         ),
         *rejected,
+    ]
+
+
+def _with_command(finding: Finding, subject: Subject, config_path: str) -> Finding:
+    """Return a finding that names a frame with the command that leaves it out."""
+    if finding.frame is None or finding.outcome is Outcome.PASS:
+        return finding
+    source = subject.prepared.plan.members[finding.frame]
+    return replace(finding, text=with_exclusion_command(finding.text, source, config_path))
+
+
+def _left_out_findings(subject: Subject) -> list[Finding]:
+    """Return a warning for each frame that is unlike the others and was left out."""
+    return [
+        Finding(check="left out", outcome=Outcome.WARN, value=None, limit=None, text=line)
+        for line in subject.prepared.plan.left_out
     ]
 
 

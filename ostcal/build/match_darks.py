@@ -1,10 +1,14 @@
-"""Which dark fits a flat: same settings, exposure within the tolerance, nearest first, then newest."""
+"""Which dark fits a flat: same settings, exposure within the tolerance, nearest first, then newest.
+
+The temperature of a bias hardly matters: the rule for it is wide, and a flat takes a bias of any temperature rather
+than none, with a warning.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal, get_args
 
@@ -71,8 +75,13 @@ class NoDark:
     message: str
 
 
-def why_unfit(key: GroupKey, dark: GroupKey, temperature_tolerance_c: float) -> str:
-    """Say why a dark does not fit, exposure aside; "" where it fits."""
+def why_unfit(
+    key: GroupKey, dark: GroupKey, temperature_tolerance_c: float, bias_temperature_tolerance_c: float = 0.0
+) -> str:
+    """Say why a dark does not fit, exposure aside; "" where it fits.
+
+    Where either is a bias, the wider of the two tolerances decides.
+    """
     if (key.width, key.height) != (dark.width, dark.height):
         return f"size {dark.width} x {dark.height} against {key.width} x {key.height}"
     if dark.bias_subtracted != key.bias_subtracted:
@@ -80,6 +89,8 @@ def why_unfit(key: GroupKey, dark: GroupKey, temperature_tolerance_c: float) -> 
     difference = settings_differ(dark.settings, key.settings)
     if difference:
         return difference
+    if FrameType.BIAS in (key.frame_type, dark.frame_type):
+        temperature_tolerance_c = max(temperature_tolerance_c, bias_temperature_tolerance_c)
     a_c, b_c = dark.temperature_c, key.temperature_c
     if a_c is not None and b_c is not None and not same_temperature(a_c, b_c, temperature_tolerance_c):
         return f"temperature {a_c:g} C against {b_c:g} C"
@@ -92,29 +103,42 @@ def choose_dark(
     *,
     exposure_tolerance: float,
     temperature_tolerance_c: float,
+    bias_temperature_tolerance_c: float = 0.0,
 ) -> DarkChoice | NoDark:
     """Choose the dark of a group of flats.
 
     First a dark within the relative `exposure_tolerance` of every exposure of the group, nearest first, then newest;
-    else bias plus dark current scaled to the exposure; else the line through two darks; else the bias alone.
+    else bias plus dark current scaled to the exposure; else the line through two darks; else the bias alone, of any
+    temperature, the nearest first.
     """
-    reasons = [(c, why_unfit(flat.key, c.key, temperature_tolerance_c)) for c in candidates]
+    reasons = [
+        (c, why_unfit(flat.key, c.key, temperature_tolerance_c, bias_temperature_tolerance_c)) for c in candidates
+    ]
     fitting = [c for c, reason in reasons if not reason]
     target_s = flat.key.exposure_time_s
     times_s = {frame.metadata.exposure_time_s or 0.0 for frame in flat.frames}
+
+    def preference(candidate: DarkCandidate, exposure_s: float) -> tuple[float, float, bool, float, str]:
+        apart_s, is_older, age, name = _preference(candidate, exposure_s)
+        degrees = _degrees_apart(flat.key, candidate.key)
+        return apart_s, 0.0 if degrees <= temperature_tolerance_c + 1e-6 else degrees, is_older, age, name
+
     matched = [
         c
         for c in fitting
         if all(_same_exposure(c.key.exposure_time_s, time_s, exposure_tolerance) for time_s in times_s)
     ]
     if matched:
-        return DarkChoice(kind="matched", first=min(matched, key=lambda c: _preference(c, target_s)))
-    line = choose_line(fitting, target_s, exposure_tolerance, temperature_tolerance_c)
+        return DarkChoice(kind="matched", first=min(matched, key=lambda c: preference(c, target_s)))
+    line = choose_line(fitting, target_s, exposure_tolerance, temperature_tolerance_c, bias_temperature_tolerance_c)
     if line is not None:
         return line
-    biases = [c for c in fitting if c.key.frame_type is FrameType.BIAS]
+    of_any_temperature = replace(flat.key, temperature_c=None)
+    biases = [
+        c for c in candidates if c.key.frame_type is FrameType.BIAS and not why_unfit(of_any_temperature, c.key, 0.0)
+    ]
     if biases:
-        return DarkChoice(kind="bias", first=min(biases, key=lambda c: _preference(c, 0.0)))
+        return DarkChoice(kind="bias", first=min(biases, key=lambda c: preference(c, 0.0)[1:]))
     asked = f"{min(times_s):g} s" if len(times_s) == 1 else f"{min(times_s):g} to {max(times_s):g} s"
     there = "there are no darks and no bias at all"
     if reasons:
@@ -132,16 +156,25 @@ def choose_nearest_dark(
     *,
     exposure_tolerance: float,
     temperature_tolerance_c: float,
+    bias_temperature_tolerance_c: float = 0.0,
 ) -> DarkChoice | NoDark:
     """Choose the dark of flats among those of the run, unless one on disk fits better: in exposure, not by its age."""
-    rules = {"exposure_tolerance": exposure_tolerance, "temperature_tolerance_c": temperature_tolerance_c}
+    rules = {
+        "exposure_tolerance": exposure_tolerance,
+        "temperature_tolerance_c": temperature_tolerance_c,
+        "bias_temperature_tolerance_c": bias_temperature_tolerance_c,
+    }
     choices = [choose_dark(flat, candidates, **rules) for candidates in (of_run, [*of_run, *on_disk])]
     found = [choice for choice in choices if isinstance(choice, DarkChoice)]
     return min(found, key=lambda choice: get_args(DarkKind).index(choice.kind)) if found else choices[-1]
 
 
 def choose_line(
-    fitting: Sequence[DarkCandidate], target_s: float, exposure_tolerance: float, temperature_tolerance_c: float
+    fitting: Sequence[DarkCandidate],
+    target_s: float,
+    exposure_tolerance: float,
+    temperature_tolerance_c: float,
+    bias_temperature_tolerance_c: float = 0.0,
 ) -> DarkChoice | None:
     """Choose the two masters whose line gives the dark of any exposure: bias and a dark, else two darks.
 
@@ -153,7 +186,7 @@ def choose_line(
         for b in fitting
         if a.key.exposure_time_s < b.key.exposure_time_s
         and b.key.frame_type is FrameType.DARK
-        and not why_unfit(a.key, b.key, 2 * temperature_tolerance_c)
+        and not why_unfit(a.key, b.key, 2 * temperature_tolerance_c, bias_temperature_tolerance_c)
     ]
     if any(c.key.frame_type is FrameType.BIAS for c in fitting):  # without one, a noisy line is better than nothing
         pairs = [(a, b) for a, b in pairs if stretch_of(a, b, target_s) <= MAX_STRETCH]
@@ -187,6 +220,11 @@ def stretch_of(a: DarkCandidate, b: DarkCandidate, target_s: float) -> float:
 def _same_exposure(dark_s: float, exposure_s: float, tolerance: float) -> bool:
     """Return whether a dark is within the relative tolerance; 1.1 s is within 10 % of 1 s, whatever the rounding."""
     return abs(dark_s - exposure_s) <= (tolerance + 1e-9) * exposure_s
+
+
+def _degrees_apart(a: GroupKey, b: GroupKey) -> float:
+    """Return the difference of two temperatures; 0 where one is not known."""
+    return 0.0 if a.temperature_c is None or b.temperature_c is None else abs(a.temperature_c - b.temperature_c)
 
 
 def _preference(candidate: DarkCandidate, exposure_s: float) -> tuple[float, bool, float, str]:

@@ -17,6 +17,8 @@ from ostcal.build.match_darks import DarkCandidate, DarkChoice, NoDark, choose_n
 from ostcal.build.output_names import by_files, output_names
 from ostcal.build.request import BuildRequest
 from ostcal.build.stored_strips import StoreSink, WorkKey
+from ostcal.build.synthetic_bias import KEY as SYNTHETIC_BIAS
+from ostcal.build.synthetic_bias import synthetic_bias
 from ostcal.engine.levels import DarkModel, SteppedReader
 from ostcal.engine.rejection import RejectionMethod, SigmaClip
 from ostcal.errors import InputError
@@ -70,12 +72,14 @@ class MasterPlan:
     """SHA-256 over what tells the frames apart, whatever their order."""
     outputs: tuple[Output, ...]
     dark: FlatDark | None
-    """``None`` for bias and darks, and where the dark of flats was subtracted already."""
+    """``None`` for bias and darks, and where the dark or the bias of flats was subtracted already."""
     previous: LibraryMaster | None
     """The older master that it is compared with; ``None`` if there is none, or no quality control."""
     calibration_id: str
     recipe: str
     """SHA-256 over all that decides the master; empty where a later run should try again."""
+    left_out: tuple[str, ...] = ()
+    """A line for each frame that is unlike the others and was left out."""
 
     @property
     def name(self) -> str:
@@ -128,6 +132,13 @@ class MasterPlan:
         group = replace(self.group, frames=tuple(frame for frame in self.group.frames if frame.label not in labels))
         digest = input_digest(members)
         return replace(self, group=group, members=members, key=WorkKey.of(members), input_digest=digest, recipe="")
+
+    def leaving_out(self, reasons: Mapping[str, str]) -> MasterPlan:
+        """Return the plan without frames that are unlike the others; `reasons` has a line for each label.
+
+        The recipe stays: the next run would find the same and need not make the master again.
+        """
+        return replace(self.without(reasons), recipe=self.recipe, left_out=(*self.left_out, *reasons.values()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,12 +201,10 @@ def plan_masters(request: BuildRequest, groups: Sequence[Group], sources: Mappin
         no_dark: list[str] = []
         for group, outputs in members:
             try:
-                flat_dark = _dark_of(request, group, of_run, on_disk)
+                flat_dark, identities = _dark_of(request, group, sources, of_run, on_disk)
             except InputError as error:
                 no_dark.append(f"{outputs[0].name}: {error}")
                 continue
-            known = {**on_disk, **of_run}
-            identities = [known[candidate].identity for candidate in flat_dark.choice.candidates] if flat_dark else []
             planned.append(_plan(request, group, outputs, sources, library, flat_dark, identities))
         if no_dark:  # one file has the masters of all images
             errors += no_dark
@@ -213,8 +222,6 @@ def plan_masters(request: BuildRequest, groups: Sequence[Group], sources: Mappin
                 of_run[DarkCandidate(name=name, key=plan.group.key, from_this_run=not is_unchanged)] = dark
             elif not is_unchanged:
                 warnings += _warned_darks(name, plan.dark, library)
-                if plan.dark is not None and plan.dark.choice.kind == "bias":
-                    warnings.append(f"{name}: no dark fits, {plan.dark.choice.description} is subtracted")
                 logger.info("%s: dark: %s", name, plan.dark.choice.description if plan.dark else "already subtracted")
     return BuildPlan(
         to_make=tuple(to_make),
@@ -228,20 +235,41 @@ def plan_masters(request: BuildRequest, groups: Sequence[Group], sources: Mappin
 
 
 def _dark_of(
-    request: BuildRequest, group: Group, of_run: Mapping[DarkCandidate, _Dark], on_disk: Mapping[DarkCandidate, _Dark]
-) -> FlatDark | None:
-    """Choose the dark of a group of flats; ``None`` where none is subtracted, InputError where none fits."""
+    request: BuildRequest,
+    group: Group,
+    sources: Mapping[str, Source],
+    of_run: Mapping[DarkCandidate, _Dark],
+    on_disk: Mapping[DarkCandidate, _Dark],
+) -> tuple[FlatDark | None, list[str]]:
+    """Choose the dark of a group, and return what tells it from others too.
+
+    ``None`` for all but flats, and where nothing is subtracted: their dark was, or their bias and no dark without its
+    bias fits.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
     if group.key.frame_type is not FrameType.FLAT or group.key.dark_subtracted:
-        return None
+        return None, []
     choice = choose_nearest_dark(
         group,
         list(of_run),
         list(on_disk),
         exposure_tolerance=request.exposure_tolerance,
         temperature_tolerance_c=request.rules.temperature_tolerance_c,
+        bias_temperature_tolerance_c=request.rules.bias_temperature_tolerance_c,
     )
     if isinstance(choice, NoDark):
-        raise InputError(choice.message)
+        if group.key.bias_subtracted:
+            return None, []
+        if request.synthetic_bias is None:
+            raise InputError(f"{choice.message}, or set {SYNTHETIC_BIAS} to its level")
+        made = synthetic_bias(request.synthetic_bias, group, [sources[frame.label] for frame in group.frames])
+        exposure_s = group.key.exposure_time_s
+        model = DarkModel(first=made.plane, first_exposure_s=exposure_s)
+        return FlatDark(choice=made.choice, model=model), [made.choice.first.name]
     known = {**on_disk, **of_run}
     second = choice.second
     model = DarkModel(
@@ -250,7 +278,7 @@ def _dark_of(
         second=known[second].plane if second is not None else None,
         second_exposure_s=second.key.exposure_time_s if second is not None else 0.0,
     )
-    return FlatDark(choice=choice, model=model)
+    return FlatDark(choice=choice, model=model), [known[candidate].identity for candidate in choice.candidates]
 
 
 def _warned_darks(name: str, dark: FlatDark | None, library: Sequence[LibraryMaster]) -> list[str]:
@@ -292,7 +320,7 @@ def _plan(
             "flat": [request.flat_scaling, request.normalization, bayer_pattern] if is_flat else None,
             "beyond": beyond,
             "fits": [rules.save_fits, rules.extensions, rules.flavour],
-            "quality": repr(rules.quality),
+            "quality": [repr(rules.quality), rules.leave_out],
         }
     )
     same = [older for older in library if rules.quality and subject_of(older.key) == subject_of(group.key)]
@@ -374,7 +402,10 @@ def _named_outputs(request: BuildRequest, groups: Sequence[Group]) -> list[tuple
             for index, group in enumerate(groups):
                 is_bias = group.key.frame_type is FrameType.BIAS
                 is_wanted = request.make_bias if kind is FrameType.BIAS else request.make_darks or not is_bias
-                if is_wanted and (group.key.frame_type is kind or (is_bias and kind is FrameType.DARK)):
+                # A dark of 0 s would be the bias once more: no frame has this exposure.
+                is_its_dark = is_bias and kind is FrameType.DARK
+                is_twice = is_its_dark and request.make_bias and group.key.exposure_time_s == 0.0
+                if is_wanted and not is_twice and (group.key.frame_type is kind or is_its_dark):
                     members.append(index)
             for index, name, of_file in output_names(kind, [(index, groups[index]) for index in members], made_at):
                 file = file_name(of_file, request.publishing.flavour)

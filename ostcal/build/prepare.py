@@ -25,9 +25,12 @@ from ostcal.engine.execution import Execution
 from ostcal.engine.rejection import NoiseModel, RejectionMethod, SigmaClip
 from ostcal.engine.tiling import workers_for
 from ostcal.frames import CameraSettings, FrameStack, FrameType
+from ostcal.inputs.exclusion_command import exclusion_command
+from ostcal.inputs.gather import Source
 from ostcal.inputs.grouping import Group, GroupKey, settings_differ
 from ostcal.measure.camera.measured import CameraProperties, SurveyedSeries
 from ostcal.measure.camera.properties import measure_camera
+from ostcal.measure.frames.other_kinds import frames_of_other_kinds
 from ostcal.measure.frames.survey import BlockSurvey, SeriesSurvey, band_rows, merge_blocks, sampled_blocks
 from ostcal.measure.frames.survey_block import survey_block
 from ostcal.measure.live import SATURATED_FROM
@@ -52,6 +55,11 @@ class CameraRecord:
     """Median of the bias frames' levels; of the shortest darks where there are no bias frames."""
     stated_gain_e_per_adu: float | None = None
     """What the headers of the frames say, where they agree."""
+    bias_drift_adu: float | None = None
+    """Half of the range of the levels of the bias frames; of the shortest darks where there are none."""
+    dark_rate_adu_per_s: float | None = None
+    """From the levels of the bias frames and the longest darks; masters give a better one later."""
+    dark_rate_temperature_c: float | None = None
     bias_cells_adu: NDArray[np.float64] | None = None
     """Median level of each cell of the bias frames: the slopes that the amplifier has without any light."""
 
@@ -88,6 +96,7 @@ class CameraRecord:
             **self.properties.as_dict(),
             "bias_level_adu": self.bias_level_adu,
             "stated_gain_e_per_adu": self.stated_gain_e_per_adu,
+            "bias_drift_adu": self.bias_drift_adu,
         }
 
 
@@ -115,13 +124,15 @@ def prepare_masters(
     surveys: list[SeriesSurvey | None] = [None] * len(every)
     if request.publishing.quality is not None or needs_camera(request.method):
         surveys = survey_frames(request, execution, every)
+    if request.publishing.quality is not None and request.publishing.leave_out:
+        every, surveys = _without_other_kinds(request, execution, every, surveys)
     cameras = measure_cameras(
         [(master.group, survey) for master, survey in zip(every, surveys, strict=True) if survey is not None],
         max((m.stack.encoding.full_scale_adu or 0.0 for m in every), default=0.0) or None,
     )
     prepared = []
     warnings = []
-    for master, survey in zip(plan.to_make, surveys, strict=False):
+    for master, survey in zip(every[: len(plan.to_make)], surveys, strict=False):
         key = master.group.key
         camera = next((camera for camera in cameras if _same_camera(camera, key)), None)
         method = request.method
@@ -138,6 +149,48 @@ def prepare_masters(
             method = replace(method, model=model)
         prepared.append(PreparedMaster(plan=master, method=method, survey=survey, camera=camera))
     return prepared, warnings
+
+
+def _without_other_kinds(
+    request: BuildRequest,
+    execution: Execution,
+    masters: Sequence[MasterPlan],
+    surveys: Sequence[SeriesSurvey | None],
+) -> tuple[list[MasterPlan], list[SeriesSurvey | None]]:
+    """Leave frames of another kind out of masters, and survey those without them again."""
+    quality = request.publishing.quality
+    unlike: dict[str, str] = {}
+    for master, survey in zip(masters, surveys, strict=True):
+        if survey is None or quality is None:
+            continue
+        found = frames_of_other_kinds(
+            master.group.key.frame_type, survey, quality.frames, min_frames=request.rules.min_frames
+        )
+        for index, reason in found.items():
+            source = master.members[index]
+            unlike[file_of(source)] = left_out_line(source, reason, request.publishing.config_path)
+    kept = []
+    for master in masters:  # of a file of several images all
+        labels = {s.frame.label: unlike[file_of(s)] for s in master.members if file_of(s) in unlike}
+        kept.append(master.leaving_out(labels) if labels else master)
+    known = {
+        place: survey for place, survey in enumerate(surveys) if survey is not None and kept[place] is masters[place]
+    }
+    if len(known) == len(masters):
+        return kept, list(surveys)
+    requests = survey_requests([(master.group, master.stack) for master in kept])
+    return kept, survey_all(requests, execution, request.memory_limit_bytes, known)
+
+
+def file_of(source: Source) -> str:
+    """Return what tells the file of a frame, or a frame of a series, from all others."""
+    return source.frame.file or source.frame.label
+
+
+def left_out_line(source: Source, reason: str, config_path: str) -> str:
+    """Say that a frame is left out of its master, why, and how it is excluded for good."""
+    command = exclusion_command(source, config_path)
+    return f"{source.frame.label}: {reason}; to exclude it in every run: {command}"
 
 
 def measure_cameras(surveyed: Sequence[tuple[Group, SeriesSurvey]], full_scale_adu: float | None) -> list[CameraRecord]:
@@ -160,7 +213,7 @@ def measure_cameras(surveyed: Sequence[tuple[Group, SeriesSurvey]], full_scale_a
             )
             of_kind[group.key.frame_type].append(series)
         key, bias, darks = cluster[0][0].key, of_kind[FrameType.BIAS], of_kind[FrameType.DARK]
-        level_adu = gain_e_per_adu = bias_cells_adu = None
+        level_adu = gain_e_per_adu = bias_cells_adu = drift_adu = rate_adu_per_s = rate_c = None
         if key.width * key.height < LEAST_PIXELS:
             small = f"frames of {key.width} x {key.height} pixels are too small"
             properties = CameraProperties(reasons=dict.fromkeys(("gain_e_per_adu", "read_noise_adu"), small))
@@ -169,9 +222,13 @@ def measure_cameras(surveyed: Sequence[tuple[Group, SeriesSurvey]], full_scale_a
             properties = measure_camera(bias=bias, darks=darks, flats=flats, saturation_adu=full_scale_adu)
             raw = [one for one in bias or darks if not one.subtracted]
             shortest = min(raw, key=lambda one: one.exposure_s, default=None)
-            level_adu = None if shortest is None else float(median(map(np.nanmedian, shortest.survey.cells_adu)))
             longest = max(raw if bias else [], key=lambda one: one.survey.n_frames, default=None)
             bias_cells_adu = None if longest is None else np.median(longest.survey.cells_adu, axis=0)
+            if shortest is not None:
+                levels_adu = [float(np.nanmedian(cells)) for cells in shortest.survey.cells_adu]
+                level_adu = median(levels_adu)
+                drift_adu = (max(levels_adu) - min(levels_adu)) / 2
+                rate_adu_per_s, rate_c = _dark_rate(cluster, shortest.exposure_s, level_adu)
             stated = {frame.metadata.egain_e_per_adu for group, _ in cluster for frame in group.frames} - {None}
             gain_e_per_adu = stated.pop() if len(stated) == 1 else None
         cameras.append(
@@ -183,9 +240,28 @@ def measure_cameras(surveyed: Sequence[tuple[Group, SeriesSurvey]], full_scale_a
                 bias_level_adu=level_adu,
                 stated_gain_e_per_adu=gain_e_per_adu,
                 bias_cells_adu=bias_cells_adu,
+                bias_drift_adu=drift_adu,
+                dark_rate_adu_per_s=rate_adu_per_s,
+                dark_rate_temperature_c=rate_c,
             )
         )
     return cameras
+
+
+def _dark_rate(
+    cluster: Sequence[tuple[Group, SeriesSurvey]], shortest_s: float, level_adu: float
+) -> tuple[float | None, float | None]:
+    """Return the dark current of the longest darks above a level at a shorter exposure, and their temperature."""
+    darks = [
+        (group.key.exposure_time_s, group.key.temperature_c, survey)
+        for group, survey in cluster
+        if group.key.frame_type is FrameType.DARK and not group.key.bias_subtracted
+    ]
+    longest_s, temperature_c, survey = max(darks, key=lambda dark: dark[0], default=(0.0, None, None))
+    if survey is None or longest_s <= shortest_s:
+        return None, None
+    rate = (float(median(map(np.nanmedian, survey.cells_adu))) - level_adu) / (longest_s - shortest_s)
+    return (max(rate, 0.0), temperature_c) if math.isfinite(rate) else (None, None)
 
 
 def _same_camera(a: GroupKey | CameraRecord, b: GroupKey) -> bool:

@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostcal.build.judge import Subject, judge_master
-from ostcal.build.plan import Output
-from ostcal.build.prepare import PreparedMaster
+from ostcal.build.plan import MasterPlan, Output
+from ostcal.build.prepare import PreparedMaster, left_out_line
 from ostcal.build.request import PublishRules
 from ostcal.engine.levels import colour_planes
 from ostcal.engine.rejection import SeriesNoise
 from ostcal.engine.tasks import FlatTreatment, JobResult, MasterJob
 from ostcal.engine.tiling import STRIP_PIXELS
-from ostcal.errors import StorageError
+from ostcal.errors import StorageError, UnlikeFrameError
 from ostcal.fits.hdus import companion_name, name_and_version
 from ostcal.fits.unfinished import UnfinishedImage
 from ostcal.fits.write import ImagePlane, header_length, write_fits
@@ -33,6 +33,7 @@ from ostcal.library.planes import MasterWriter
 from ostcal.library.store import MasterStore
 from ostcal.measure.advice import advice_for
 from ostcal.measure.findings import Finding, Outcome
+from ostcal.measure.frames.other_kinds import nearly_rejected
 from ostcal.measure.masters.strip_scan import StripScan
 from ostcal.places.paths import is_remote, joined
 
@@ -179,6 +180,8 @@ class Publisher:
         publication = self.publications[job.name]
         prepared = publication.prepared
         plan, rules = prepared.plan, self.rules
+        if rules.quality is not None and rules.leave_out and not prepared.method.rejects_by_count:
+            self._refuse_rejected(plan, result)
         planes = self.store.writer(job.name)
         began = time.perf_counter()
         quality = None
@@ -187,7 +190,7 @@ class Publisher:
             subject = Subject(
                 prepared=prepared, result=result, planes=planes, scan=publication.scan, failed_darks=failed
             )
-            quality = judge_master(subject, rules.quality)
+            quality = judge_master(subject, rules.quality, rules.config_path)
             planes.write_defects(quality.scan.defects.rows)
         verdict = quality.verdict if quality is not None else None
         judged = time.perf_counter()
@@ -222,6 +225,15 @@ class Publisher:
             findings=quality.findings if quality is not None else (),
             metrics=quality.metrics if quality is not None else {},
         )
+
+    def _refuse_rejected(self, plan: MasterPlan, result: JobResult) -> None:
+        """Raise `UnlikeFrameError` for the first frame that rejection takes out nearly whole."""
+        _, height, width = plan.stack.shape
+        found = nearly_rejected(result.rejected_per_frame, height * width, min_frames=self.rules.min_frames)
+        for index, reason in found.items():
+            source = plan.members[index]
+            line = left_out_line(source, reason, self.rules.config_path)
+            raise UnlikeFrameError(line, place=source.frame.label if source.fits is None else source.fits.path)
 
     def _write_files(
         self,

@@ -10,6 +10,7 @@ from ostcal.engine.execution import Execution
 from ostcal.engine.graph import Progress
 from ostcal.engine.rejection import RejectionMethod
 from ostcal.fits.sections import OverscanRule
+from ostcal.formula import Formula
 from ostcal.frames import FrameType
 from ostcal.inputs.forced_kinds import KindRules
 from ostcal.inputs.grouping import Group, GroupRules
@@ -26,6 +27,8 @@ class QualityRules:
     frames: FrameLimits = field(default_factory=FrameLimits)
     masters: MasterLimits = field(default_factory=MasterLimits)
     defects: DefectLimits = field(default_factory=DefectLimits)
+    bias_temperature_c: float = 20.0
+    """How far temperatures of bias frames may be apart: their level hardly depends on them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +40,16 @@ class PublishRules:
     flavour: Flavour = "adu"
     quality: QualityRules | None = field(default_factory=QualityRules)
     """``None`` without quality control."""
+    leave_out: bool = True
+    """Whether frames of another kind are left out of their master; not without quality control."""
+    min_frames: int = 3
+    """Frames that a master needs at least."""
     reported: bool = False
     """Whether a report reads the masters afterwards: what it reads goes through the page cache."""
     config_digest: str = ""
     """Of the configuration behind the request, for the headers."""
+    config_path: str = ""
+    """The file it was read from, for the commands that messages name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +70,10 @@ class BuildRequest:
     kinds_of_files: KindRules = field(default_factory=dict)
     """Kinds that the user states for folders and patterns."""
     exposure_tolerance: float = 0.1
+    synthetic_bias: Formula | None = None
+    """Level that flats take where no dark and no bias fits."""
+    uncalibrated: frozenset[FrameType] = frozenset()
+    """Kinds from which nothing is subtracted: another program has done it."""
     use_masters_on_disk: bool = True
     only_changed: bool = True
     """Whether masters are left as they are whose frames, settings and darks have not changed."""

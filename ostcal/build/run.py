@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from ostcal.build.dark_doubt import doubtful_darks
 from ostcal.build.output_directory import owned
 from ostcal.build.plan import Unchanged, plan_masters
 from ostcal.build.prepare import prepare_masters
@@ -17,10 +18,11 @@ from ostcal.build.strip_jobs import Combined, combine_and_publish, plan_strips
 from ostcal.engine.driver import connected
 from ostcal.errors import NoFramesError, OstcalError
 from ostcal.frames import FrameType
-from ostcal.inputs.already_subtracted import marked_dark_subtracted
+from ostcal.inputs.already_subtracted import marked_dark_subtracted, marked_uncalibrated
 from ostcal.inputs.gather import Source, described, gather_inputs, unpacked
-from ostcal.inputs.grouping import Frame, Group, GroupRules, describe
+from ostcal.inputs.grouping import Frame, Group, GroupRules, describe, wide_temperatures
 from ostcal.inputs.image_sets import group_images, one_of_each_file
+from ostcal.inputs.processed_copies import without_processed_copies
 from ostcal.library.find import find_masters
 from ostcal.library.verification import without_damaged
 
@@ -69,14 +71,15 @@ def build_masters(request: BuildRequest, watcher: Watcher | None = None) -> Buil
                 with connected(request.execution) as execution:
                     if execution.scheduler == "distributed":
                         clock.lap("cluster")
-                    prepared, no_noise = prepare_masters(request, execution, plan)
+                    prepared, notes = prepare_masters(request, execution, plan)
+                    notes += doubtful_darks(prepared)
                     clock.lap("survey")
                     combined = combine_and_publish(request, execution, prepared, watcher)
                     not_written = write_files_of_several(request, prepared, combined.made)
                     clock.lap("combine")
             else:
                 request.store.sweep()  # strips that no run continues
-                combined, no_noise, not_written = Combined(made=(), left_out=(), errors=()), [], []
+                combined, notes, not_written = Combined(made=(), left_out=(), errors=()), [], []
     except OstcalError:
         for line in unusable:  # often the reason
             logger.warning("%s", line)
@@ -85,7 +88,7 @@ def build_masters(request: BuildRequest, watcher: Watcher | None = None) -> Buil
         master.log_statistics()
     if selection.n_lights:
         logger.info("%d light frames among the input are not used", selection.n_lights)
-    warnings = (*unusable, *selection.left_out, *combined.left_out, *plan.warnings, *selection.missing, *no_noise)
+    warnings = (*unusable, *selection.left_out, *combined.left_out, *plan.warnings, *selection.missing, *notes)
     return BuildReport(
         made=combined.made,
         unchanged=plan.unchanged,
@@ -127,6 +130,8 @@ def gather_frames(request: BuildRequest, scratch: str, left_out: list[str]) -> d
     sources = unpacked(inputs.sources, scratch, left_out, inputs.excluded)
     if request.verify:
         sources = without_damaged(sources, left_out, request.execution.workers)
+    sources = without_processed_copies(sources, left_out)
+    sources = marked_uncalibrated(sources, request.uncalibrated)
     return marked_dark_subtracted(sources, left_out) if request.make_flats else sources
 
 
@@ -181,8 +186,9 @@ def select_groups(request: BuildRequest, sources: dict[str, Source]) -> Selectio
         f"{frame.label}: left out, {reason}" for frame, reason in grouping.unused if "light frame" not in reason
     ]
     found = {group.key.frame_type for group in groups}
+    wide = [line for group in groups if (line := wide_temperatures(group, request.rules))]
     places = ", ".join(described(directory) for directory in request.input_dirs)
-    missing = []
+    missing = wide
     if request.make_darks and not found & {FrameType.DARK, FrameType.BIAS}:
         missing.append(f"no dark frames in {places}: no master dark is made")
     if request.make_flats and FrameType.FLAT not in found:

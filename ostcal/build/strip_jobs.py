@@ -54,12 +54,20 @@ def combine_and_publish(
         results = _run_once(request, execution, todo, watcher)
         made += [result for result in results if isinstance(result, Published)]
         failed = [(m, r) for m, r in zip(todo, results, strict=True) if isinstance(r, Failure)]
-        messages = {failure.bad_frame: failure.message for _, failure in failed if failure.bad_frame in labels}
+        spoiled: dict[str, str] = {}
+        unlike: dict[str, str] = {}
+        messages: dict[str, str] = {}
+        for _, failure in failed:
+            for label in labels.get(failure.bad_frame, ()):
+                (unlike if failure.is_unlike else spoiled)[label] = failure.message
+                messages |= {} if failure.is_unlike else {failure.bad_frame: failure.message}
         left_out += messages.values()
-        spoiled = {label: message for place, message in messages.items() for label in labels[place]}
         smaller = []
         for master, failure in failed:
-            plan = master.plan.without(spoiled)
+            plan = master.plan.without(spoiled) if spoiled else master.plan
+            own = {frame.label for frame in plan.group.frames}
+            reasons = {label: reason for label, reason in unlike.items() if label in own}
+            plan = plan.leaving_out(reasons) if reasons else plan
             if failure.bad_frame in labels and len(plan.members) >= request.rules.min_frames:
                 smaller.append(replace(master, plan=plan))
                 continue

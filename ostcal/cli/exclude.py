@@ -1,17 +1,24 @@
-"""`ostcal exclude`: frames of a series that the observer excludes from masters."""
+"""`ostcal exclude`: frames of series and FITS files that the observer excludes from masters."""
 
 from __future__ import annotations
 
 import getpass
 import logging
+import os
 import socket
 from contextlib import nullcontext
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import click
 from rich.text import Text
 
 from ostcal.cli.console import command_console, debug_option, new_table, objects_option, open_config, open_console
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ostcal.series.record import Decision
 
 logger = logging.getLogger("ostcal")
 
@@ -20,26 +27,28 @@ Examples:
   ostcal exclude darks/exp_60.000s.zarr --frame 12 --why "light from the door"
   ostcal exclude darks/exp_60.000s.zarr --frame 12 --frame 13 --include
   ostcal exclude darks/exp_60.000s.zarr --list
+  ostcal exclude flats/flat_016.fits --config night.yaml --why "clouds"
+  ostcal exclude --list --config night.yaml
 """
 
 
 @click.command("exclude", epilog=EXAMPLES)
-@click.argument("series", metavar="SERIES", type=click.Path())
+@click.argument("paths", metavar="PATH...", nargs=-1, type=click.Path())
 @click.option(
     "--frame",
     "frames",
     multiple=True,
     type=click.IntRange(min=0),
     metavar="N",
-    help="Index of a frame, from 0; may be repeated.",
+    help="Index of a frame of a series, from 0; may be repeated.",
 )
 @click.option("--why", metavar="TEXT", help="The reason; it is stored with your user name and the time.")
 @click.option("--undo", "--include", "include", is_flag=True, help="Include the frames again.")
-@click.option("--list", "show", is_flag=True, help="List the excluded frames of the series.")
+@click.option("--list", "show", is_flag=True, help="List the excluded frames of the series, or the excluded files.")
 @objects_option
 @debug_option
 def exclude_command(
-    series: str,
+    paths: tuple[str, ...],
     frames: tuple[int, ...],
     why: str | None,
     include: bool,
@@ -48,50 +57,77 @@ def exclude_command(
     debug: bool,
     log_level: str,
 ) -> None:
-    """Exclude frames of the zarr series SERIES from masters, or include them again.
+    """Exclude FITS files, or frames of a zarr series, from masters, or include them again.
 
-    Frames and records are not changed: the decision, its reason, the user and the time are stored beside them.
-    Capture counts an excluded frame as taken; to replace it, increase the number of frames by one. Export writes
-    excluded frames too.
+    Frames and records are not changed: the decision, its reason, the user and the time are stored beside them, and of
+    FITS files beside the masters of the configuration (excluded_frames.json). Capture counts an excluded frame as
+    taken; to replace it, increase the number of frames by one. Export writes excluded frames too.
     """
     why = " ".join((why or "").split())
+    series = [path for path in paths if path.rstrip("/\\").lower().endswith(".zarr") or os.path.isdir(path)]
+    files = [path for path in paths if path not in series]
     if show and (frames or why or include):
         raise click.UsageError("--list cannot be combined with other options")
-    if not show and not frames:
+    if not show and not paths:
+        raise click.UsageError("name FITS files, or a series with --frame N")
+    if frames and (files or len(series) != 1):
+        raise click.UsageError("--frame N is for one series; name FITS files without it")
+    if not show and series and not frames:
         raise click.UsageError("name the frames: --frame N, repeated if need be, or --list")
     if not (show or include or why):
         raise click.UsageError('give the reason, for whoever looks at the series later: --why "clouds"')
     with command_console(log_level, debug):
-        open_config(config_path)
+        masters_dir = open_config(config_path).master_frames.output_dir
         if show:
-            _show_excluded(series)
+            for location in series:
+                _show_excluded(location)
+            if files or not series:
+                _show_excluded_files(masters_dir, files)
+        elif series:
+            _decide(series[0], frames, why, include=include)
         else:
-            _decide(series, frames, why, include=include)
+            _decide_files(masters_dir, files, why, include=include)
 
 
-def _decide(location: str, frames: tuple[int, ...], why: str, *, include: bool) -> None:
-    from ostcal.places.locking import series_locked
-    from ostcal.places.paths import exists, path_of
+def _decision(why: str, *, include: bool) -> Decision:
+    """Return a decision of the user of this computer, made now."""
     from ostcal.series.record import Decision
-    from ostcal.series.series_writer import decide_frames
 
     try:
         user = getpass.getuser()
     except (KeyError, OSError, ImportError):  # a container's user number without a name
         user = "unknown"
-    decision = Decision(
+    return Decision(
         excluded=not include,
         why=why,
         who=f"{user}@{socket.gethostname()}",
         when=datetime.now(UTC).replace(microsecond=0),
     )
+
+
+def _decide(location: str, frames: tuple[int, ...], why: str, *, include: bool) -> None:
+    from ostcal.places.locking import series_locked
+    from ostcal.places.paths import exists, path_of
+    from ostcal.series.series_writer import decide_frames
+
     with series_locked(path_of(location)) if exists(location) else nullcontext():
-        decide_frames(location, frames, decision)
+        decide_frames(location, frames, _decision(why, include=include))
     for index in sorted(set(frames)):
         if include:
             logger.info("%s: frame %d is used again", location, index)
         else:
             logger.info("%s: frame %d is excluded: %s", location, index, why)
+
+
+def _decide_files(masters_dir: str, files: Sequence[str], why: str, *, include: bool) -> None:
+    from ostcal.inputs.excluded_files import decide_files
+
+    decide_files(masters_dir, files, _decision(why, include=include))
+    for path in files:
+        if include:
+            logger.info("%s: is used again", path)
+        else:
+            logger.info("%s: is excluded: %s", path, why)
 
 
 def _show_excluded(location: str) -> None:
@@ -104,8 +140,26 @@ def _show_excluded(location: str) -> None:
         logger.info("%s: no frame is excluded", location)
         return
     title = f"{len(series.excluded)} of {len(series.records)} frames excluded"
-    table = new_table(title, ">frame", "why", "who", "when")
-    for index, decision in series.excluded.items():
+    _show(title, "frame", [(str(index), decision) for index, decision in series.excluded.items()])
+
+
+def _show_excluded_files(masters_dir: str, files: Sequence[str]) -> None:
+    from ostcal.inputs.excluded_files import read_excluded_files
+    from ostcal.places.paths import absolute
+
+    asked = set(map(absolute, files))
+    known = read_excluded_files(masters_dir).files
+    found = [file for file in known if file.decision.excluded and (not asked or file.path in asked)]
+    if not found:
+        logger.info("%s: no FITS file is excluded", masters_dir)
+        return
+    title = f"{len(found)} FITS file{'' if len(found) == 1 else 's'} excluded"
+    _show(title, "file", [(file.path, file.decision) for file in found])
+
+
+def _show(title: str, what: str, decisions: Sequence[tuple[str, Decision]]) -> None:
+    table = new_table(title, f">{what}" if what == "frame" else what, "why", "who", "when")
+    for name, decision in decisions:
         when = f"{decision.when:%Y-%m-%d %H:%M:%SZ}"
-        table.add_row(*(Text(text) for text in (str(index), decision.why, decision.who, when)))
+        table.add_row(*(Text(text) for text in (name, decision.why, decision.who, when)))
     open_console().print(table)

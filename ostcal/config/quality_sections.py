@@ -39,6 +39,11 @@ class QualitySection(Section):
 
     report: Switch = key(True, "Write a report beside the masters after each run with quality_control.")
     use_failed: Switch = key(False, "Use masters even if they failed their quality control.")
+    leave_out: Switch = key(
+        True,
+        "Leave a frame out of its master, with a warning, if rejection takes nearly all of it or it is of another"
+        " kind.",
+    )
     frames: Annotated[FrameQualitySection, BeforeValidator(empty_is_default)] = FrameQualitySection()
     masters: Annotated[MasterQualitySection, BeforeValidator(empty_is_default)] = MasterQualitySection()
     pixels: Annotated[PixelQualitySection, BeforeValidator(empty_is_default)] = PixelQualitySection()

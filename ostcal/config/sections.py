@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, ValidationInfo, create_model, field_valida
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
+from ostcal.config.calibration_section import CalibrationSection, word_for_all_kinds
 from ostcal.config.quality_sections import QualitySection
 from ostcal.config.values import (
     AboveOne,
@@ -38,6 +39,7 @@ from ostcal.config.values import (
     Share,
     StripRows,
     Switch,
+    SyntheticBias,
     Text,
     Texts,
     Workers,
@@ -214,6 +216,18 @@ class MasterFramesSection(_WithMethodKeys):
         2.0, "Largest difference of sensor temperatures within a group, and between a master and a frame.", "degrees C"
     )
     overscan: Annotated[OverscanSection, BeforeValidator(word_is_source)] = OverscanSection()
+    bias_temperature_tolerance: NotNegative = key(
+        20.0,
+        "The same for bias frames, whose level hardly depends on the temperature. A flat takes a bias of any"
+        " temperature, with a warning, if no other fits.",
+        "degrees C",
+    )
+    synthetic_bias: SyntheticBias | None = key(
+        None,
+        "Level that is subtracted from flats if no dark and no bias fits, in ADU, or a formula of header cards; null"
+        " is none.",
+    )
+    calibration: Annotated[CalibrationSection, BeforeValidator(word_for_all_kinds)] = CalibrationSection()
     per_session: Switch = key(False, "Make separate masters for each night.")
     extensions: Switch = key(
         False, "Add the extensions UNCERT (uncertainty), NUSED (samples used) and DQ (bits of defects) to the masters."

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, Strict
 
 from ostcal.engine.rejection import MethodKey
+from ostcal.formula import read_formula
 
 MEMORY_FLOOR_BYTES = 1 << 20
 """Catches ``memory_limit: 4``, which is four bytes where four GiB were meant."""
@@ -122,6 +123,20 @@ def _setting(value: object) -> object:
     return value if isinstance(value, str) else _number(value)
 
 
+def _formula(value: object) -> object:
+    """Convert a number to a formula of itself."""
+    value = _number(value)
+    return str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else _text(value)
+
+
+def _check_formula(value: str) -> str:
+    """Refuse what is no formula of cards, and a level below 0."""
+    formula = read_formula(value)
+    if not formula.cards and formula.value({}) < 0:
+        raise ValueError
+    return value
+
+
 def _tuple(value: object) -> object:
     """Convert a list to a tuple."""
     return tuple(value) if isinstance(value, list) else value
@@ -213,6 +228,13 @@ Factors = Annotated[
 ]
 Text = Annotated[
     str, BeforeValidator(_text), Strict(), AfterValidator(_check_text), Allowed("text on one line, not empty")
+]
+SyntheticBias = Annotated[
+    str,
+    BeforeValidator(_formula),
+    Strict(),
+    AfterValidator(_check_formula),
+    Allowed("a level in ADU of at least 0, or a formula of numbers and header cards such as 10 * OFFSET"),
 ]
 Directory = Annotated[
     str,

@@ -17,7 +17,7 @@ from typing import Any
 
 from ostcal.engine.execution import Execution, Executor, Graph, Key, Lost
 from ostcal.engine.run_local import LocalExecutor
-from ostcal.errors import FrameError, OstcalError
+from ostcal.errors import FrameError, OstcalError, UnlikeFrameError
 
 RESUBMISSIONS = 3
 """How often a part is submitted again that was lost because processes died; Dask itself allows a task 3 deaths."""
@@ -31,7 +31,9 @@ class Failure:
     message: str
     traceback: str = ""
     bad_frame: str = ""
-    """Place of the frame that could not be read, if that was the reason."""
+    """Place of the frame that could not be read, or is unlike the others, if that was the reason."""
+    is_unlike: bool = False
+    """Whether that frame is unlike the others."""
 
 
 def guarded(job_name: str, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -48,7 +50,13 @@ def guarded(job_name: str, function: Callable[..., Any], *arguments: Any) -> Any
     except (OstcalError, OSError, MemoryError) as error:
         message = str(error) or type(error).__name__
         place = error.place if isinstance(error, FrameError) else ""
-        return Failure(job=job_name, message=message, traceback=traceback.format_exc(), bad_frame=place)
+        return Failure(
+            job=job_name,
+            message=message,
+            traceback=traceback.format_exc(),
+            bad_frame=place,
+            is_unlike=isinstance(error, UnlikeFrameError),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -87,6 +87,18 @@ def _without_pedestals(sources: dict[str, Source], warnings: list[str]) -> dict[
         more = f" and {len(labels) - 1} more" if len(labels) > 1 else ""
         warnings.append(f"{labels[0]}{more}: the pedestal of {pedestal_adu:g} ADU is subtracted (PEDESTAL)")
     return result
+
+
+def marked_uncalibrated(sources: dict[str, Source], kinds: Collection[FrameType]) -> dict[str, Source]:
+    """Mark frames from which nothing is to be subtracted: darks have lost their bias, flats their dark."""
+    marked = dict(sources)
+    for label, source in sources.items():
+        metadata = source.frame.metadata
+        if metadata.frame_type in kinds and metadata.frame_type in (FrameType.DARK, FrameType.FLAT):
+            is_flat = metadata.frame_type is FrameType.FLAT
+            metadata = replace(metadata, bias_subtracted=True, dark_subtracted=is_flat or metadata.dark_subtracted)
+            marked[label] = replace(source, frame=replace(source.frame, metadata=metadata))
+    return marked
 
 
 def low_level(source: Source) -> float:

@@ -20,6 +20,7 @@ from ostcal.fits.sections import OverscanRule, Readout
 from ostcal.fits.tiles import TileReader
 from ostcal.fits.unpack import unpack
 from ostcal.frames import FrameStack, read_adu
+from ostcal.inputs.excluded_files import ExcludedFiles, read_excluded_files
 from ostcal.inputs.forced_kinds import NO_RULES, KindRules, with_stated_kind
 from ostcal.inputs.grouping import Frame
 from ostcal.inputs.remarks import remark_lines
@@ -92,7 +93,7 @@ class Inputs:
     left_out: tuple[str, ...]
     searched: tuple[str, ...]
     excluded: tuple[Source, ...] = ()
-    """Frames of series that the user decided to leave out; their copies in other places are left out too."""
+    """Frames that the user decided to leave out; their copies in other places are left out too."""
 
 
 WHOLE_FRAMES = OverscanRule(source="none")
@@ -130,6 +131,7 @@ def gather_inputs(
     found = search_fits(existing)
     left_out += found.passed_over
     files = [path for path in found.files if is_shared or not is_below(path, exclude)]
+    decided = read_excluded_files(exclude) if exclude else ExcludedFiles()
     for path in files:
         try:
             images = [with_stated_kind(image, kinds) for image in inspect_images(path, cubes=cubes == "frames")]
@@ -139,7 +141,15 @@ def gather_inputs(
             logger.debug("%s: traceback", path, exc_info=True)
             continue
         is_own = is_shared and is_below(path, exclude)
-        sources += [source for source in of_file if not (is_own and source.frame.metadata.is_master)]
+        for source in of_file:
+            if is_own and source.frame.metadata.is_master:
+                continue
+            decision = decided.decision_on(path, source.fingerprint, source.frame.metadata.date_obs)
+            if decision is None:
+                sources.append(source)
+            else:
+                excluded.append(source)
+                logger.info("%s: is excluded: %s", source.frame.label, decision.why)
     locations = [location for location in find_series(existing) if is_shared or not is_below(location, exclude)]
     for location in locations:
         try:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 
 from ostcal.frames import CameraSettings, FrameMetadata, FrameType
+from ostcal.inputs.bias_temperatures import bias_clusters
 from ostcal.naming import filter_identity, night_of, noon_at, quiet_noon
 
 EXPOSURE_TOLERANCE = 1e-3
@@ -44,6 +45,8 @@ class GroupRules:
     min_exposure_s: float = 0.001
     """Darks of this exposure or shorter are bias frames."""
     temperature_tolerance_c: float = 2.0
+    bias_temperature_tolerance_c: float = 20.0
+    """Of bias frames, whose level hardly depends on the temperature."""
     per_session: bool = False
     noon_utc_s: float | None = None
     """Local noon in seconds after 0:00 UTC, where one night ends and the next begins, for frames whose headers do not
@@ -122,7 +125,7 @@ def group_frames(frames: Iterable[Frame], rules: GroupRules) -> Grouping:
     groups = [
         group
         for same in alike.values()
-        for cluster in _temperature_clusters(same, rules.temperature_tolerance_c)
+        for cluster in _temperature_clusters(same, rules)
         for group in _by_exposure(cluster, rules)
     ]
     groups.sort(
@@ -188,6 +191,23 @@ def describe(group: Group) -> str:
     return f"{' '.join(words)}, {len(group.frames)} frame{'' if len(group.frames) == 1 else 's'}"
 
 
+def wide_temperatures(group: Group, rules: GroupRules) -> str:
+    """Say how far temperatures of bias frames are apart, beyond the rule for other frames; "" where they are not."""
+    known_c = [f.metadata.ccd_temperature_c for f in group.frames if f.metadata.ccd_temperature_c is not None]
+    known_c = known_c or [
+        f.metadata.set_temperature_c for f in group.frames if f.metadata.set_temperature_c is not None
+    ]
+    if group.key.frame_type is not FrameType.BIAS or not known_c:
+        return ""
+    low_c, high_c = min(known_c), max(known_c)
+    if same_temperature(low_c, high_c, rules.temperature_tolerance_c):
+        return ""
+    return (
+        f"{describe(group)}: taken at {low_c:.4g} to {high_c:.4g} C and combined all the same, as a bias hardly depends"
+        " on the temperature (master_frames.bias_temperature_tolerance)"
+    )
+
+
 def _by_start(frame: Frame) -> tuple[str, str]:
     when = frame.metadata.date_obs
     return (when.isoformat() if when else "", frame.label)
@@ -235,8 +255,11 @@ def _fixed_key(metadata: FrameMetadata, rules: GroupRules) -> GroupKey:
     )
 
 
-def _temperature_clusters(frames: list[Frame], tolerance_c: float) -> list[list[Frame]]:
+def _temperature_clusters(frames: list[Frame], rules: GroupRules) -> list[list[Frame]]:
     """Split by set temperature; frames without one, or still far from it, by the temperature they had."""
+    tolerance_c = rules.temperature_tolerance_c
+    if frames[0].metadata.frame_type is FrameType.BIAS:
+        return _bias_temperature_clusters(frames, rules)
     parts: dict[float | None, list[Frame]] = defaultdict(list)
     measured: list[tuple[float, Frame]] = []
     for frame in frames:
@@ -248,6 +271,25 @@ def _temperature_clusters(frames: list[Frame], tolerance_c: float) -> list[list[
         else:
             parts[None].append(frame)
     return [*parts.values(), *_clusters(measured, lambda low, value: same_temperature(low, value, tolerance_c))]
+
+
+def _bias_temperature_clusters(frames: list[Frame], rules: GroupRules) -> list[list[Frame]]:
+    """Split bias frames by the temperature they had, else by the set point; those without any are a group."""
+    known: list[tuple[Frame, float]] = []
+    unknown: list[Frame] = []
+    for frame in frames:
+        ccd_c, set_c = frame.metadata.ccd_temperature_c, frame.metadata.set_temperature_c
+        temperature_c = set_c if ccd_c is None else ccd_c
+        if temperature_c is None:
+            unknown.append(frame)
+        else:
+            known.append((frame, temperature_c))
+    clusters = bias_clusters(
+        [temperature_c for _, temperature_c in known],
+        near_c=rules.temperature_tolerance_c,
+        widest_c=rules.bias_temperature_tolerance_c,
+    )
+    return [*([unknown] if unknown else []), *([known[index][0] for index in cluster] for cluster in clusters)]
 
 
 def _clusters(values: list[tuple[float, Frame]], are_near: Callable[[float, float], bool]) -> list[list[Frame]]:

@@ -25,7 +25,7 @@ from ostcal.places.locking import LOCK_FILE, LockRules, locked
 from ostcal.places.object_requests import ObjectOptions, use_options
 from ostcal.places.paths import joined, make_directory, normalized, parent_of, path_of
 from ostcal.science.calibrate_frame import CalibratedFrame, FrameTask, ImageTask, calibrate_frame, sweep_unfinished
-from ostcal.science.choose_masters import CalibrationOptions, FrameMatcher
+from ostcal.science.choose_masters import NONE, CalibrationOptions, FrameMatcher
 from ostcal.science.match import MatchedMasters, MatchRules
 from ostcal.science.opened_masters import UNUSABLE_SHARE
 from ostcal.status import KeepsStatus, Level, Status
@@ -255,8 +255,11 @@ class CalibrationApplier(KeepsStatus):
         rules = MatchRules(
             exposure_tolerance=m.calibration_tolerance,
             temperature_tolerance_c=m.temperature_tolerance,
+            bias_temperature_tolerance_c=m.bias_temperature_tolerance,
             allow_failed=options.allow_failed or self.config.quality.use_failed,
         )
+        if m.calibration.light == NONE and options.dark is None and options.bias is None:
+            options = replace(options, dark=NONE)
         return FrameMatcher(location_for(self.config, m.output_dir), options, rules)
 
     def _prepare(

@@ -134,7 +134,11 @@ class FrameMatcher:
             why = f" ({dark.refused})" if dark.refused else ""
             warnings.append(f"no dark of {key.exposure_time_s:g} s, dark current is scaled: {dark.description}{why}")
         elif dark is not None and not dark.has_dark_current and key.exposure_time_s > 0:
-            warnings.append(f"the bias alone is subtracted, no dark current: {dark.description}")
+            time_s = key.exposure_time_s
+            warnings.append(
+                f"the bias alone is subtracted, no dark current: {dark.description}; each ADU/s of dark current leaves"
+                f" {time_s:.3g} ADU in a frame of {time_s:g} s, take darks of this exposure"
+            )
         return MatchedMasters(dark=dark, flat=flat, bias=bias, warnings=tuple(warnings))
 
     def open(self, frame: FitsFrame) -> FrameMasters:

@@ -7,6 +7,7 @@ exposure is scaled with the help of a bias, or of a second dark, and that is sai
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -31,6 +32,8 @@ class MatchRules:
     exposure_tolerance: float = 0.1
     """Share of the exposure of the frame."""
     temperature_tolerance_c: float = 2.0
+    bias_temperature_tolerance_c: float = 20.0
+    """Of a bias, whose level hardly depends on the temperature; one within `temperature_tolerance_c` goes before."""
     allow_failed: bool = False
     """Whether masters that failed their quality control count too."""
 
@@ -110,7 +113,8 @@ def choose_science_dark(key: GroupKey, library: Sequence[LibraryMaster], rules: 
 
     First a dark within the relative exposure tolerance: the nearest exposure, then the nearest temperature, then the
     newest. Else a fit over three exposures or more, where its chi-square allows; else bias plus scaled dark current;
-    else the line through two darks. A bias alone leaves the dark current in and is never chosen by itself.
+    else the line through two darks. A bias alone leaves the dark current in: it is chosen where there is no dark of
+    this camera at all.
 
     Raises
     ------
@@ -128,6 +132,12 @@ def choose_science_dark(key: GroupKey, library: Sequence[LibraryMaster], rules: 
         return DarkMix(parts=(DarkPart(master=chosen),), description=description)
     scaled = _scaled_mix(key, fitting, rules)
     if scaled is None:
+        fitting = [m for m in darks if not _dark_unfit(key, m.key, rules)]
+        scaled = _scaled_mix(key, fitting, rules)
+    if scaled is None:
+        alone = _bias_alone(key, darks, rules)
+        if alone is not None:
+            return alone
         raise InputError(_nothing_fits("dark", key, darks, library, rules))
     fit = synthetic_dark(key, fitting, SyntheticRules(temperature_tolerance_c=rules.temperature_tolerance_c))
     if isinstance(fit, SyntheticDark) and fit.quality is not None:
@@ -136,6 +146,22 @@ def choose_science_dark(key: GroupKey, library: Sequence[LibraryMaster], rules: 
         return DarkMix(parts=parts, description=fit.description, synthetic=fit)
     refused = fit.message if isinstance(fit, NoSyntheticDark) else ""
     return replace(scaled, refused=refused)
+
+
+def _dark_unfit(key: GroupKey, dark: GroupKey, rules: MatchRules) -> str:
+    """Say why a dark does not fit, exposure aside, with the wide rule for the temperature of a bias."""
+    return why_unfit(key, dark, rules.temperature_tolerance_c, rules.bias_temperature_tolerance_c)
+
+
+def _bias_alone(key: GroupKey, darks: Sequence[LibraryMaster], rules: MatchRules) -> DarkMix | None:
+    """Return the bias of a library that has no dark of this camera; ``None`` where it has one, or no bias fits."""
+    of_camera = [m for m in darks if not why_unfit(replace(key, temperature_c=None), m.key, 0.0)]
+    if any(m.key.frame_type is FrameType.DARK for m in of_camera):
+        return None
+    bias = choose_science_bias(key, of_camera, replace(rules, bias_temperature_tolerance_c=math.inf))
+    if bias is None:
+        return None
+    return DarkMix(parts=(DarkPart(master=bias),), description=f"bias {bias.record.name} alone")
 
 
 def scale_named_dark(key: GroupKey, dark: LibraryMaster, bias: LibraryMaster | None, rules: MatchRules) -> DarkMix:
@@ -278,13 +304,20 @@ def choose_science_flat(
 
 
 def choose_science_bias(key: GroupKey, library: Sequence[LibraryMaster], rules: MatchRules) -> LibraryMaster | None:
-    """Choose the newest bias that fits a science frame; ``None`` if none does."""
+    """Choose the bias of a science frame: the newest of its temperature, else the nearest; ``None`` if none fits."""
     biases = [
         m
         for m in usable_masters(library, rules)
-        if m.key.frame_type is FrameType.BIAS and not why_unfit(key, m.key, rules.temperature_tolerance_c)
+        if m.key.frame_type is FrameType.BIAS and not _dark_unfit(key, m.key, rules)
     ]
-    return min(biases, key=lambda m: (-_made(m), m.record.name), default=None)
+
+    def preference(master: LibraryMaster) -> tuple[float, float, str]:
+        is_near = not why_unfit(key, master.key, rules.temperature_tolerance_c)
+        a_c, b_c = key.temperature_c, master.key.temperature_c
+        degrees = 0.0 if is_near or a_c is None or b_c is None else abs(a_c - b_c)
+        return degrees, -_made(master), master.record.name
+
+    return min(biases, key=preference, default=None)
 
 
 def _flat_unfit(key: GroupKey, flat: GroupKey) -> str:

@@ -19,7 +19,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 import naive
-from ostcal import load_config
+from ostcal import MasterFrameCreator, load_config
 from ostcal.build.from_config import request_of
 from ostcal.inputs.import_fits import import_all, plan_imports
 from support import night as n
@@ -541,7 +541,7 @@ def test_a_third_axis_of_one_is_dropped(night: Night) -> None:
 
 def test_kinds_in_one_folder_are_told_apart_by_their_headers(night: Night) -> None:
     folder = night.darks
-    n.write_frames(folder, n.bias_frames(), "zero", 0.0, stem="a")
+    n.write_frames(folder, n.bias_frames(), "zero", 0.001, stem="a")
     n.write_frames(folder, n.dark_frames(2.0), "DARK", 2.0, stem="b", start=n.START + timedelta(hours=1))
     n.write_frames(folder, n.flat_frames(2.0, (20000,) * 4), "Flat Field", 2.0, stem="c")
     n.write_frames(folder, n.flat_frames(2.0, (20000,) * 2), "Light Frame", 2.0, stem="d")
@@ -731,6 +731,9 @@ def test_a_frame_that_lost_many_pixels_is_named(night: Night) -> None:
     stack = n.dark_frames(5.0, 9)
     stack[4, :8] += 300  # a strip of light
     n.write_darks(night, 5.0, stack)
-    warnings = night.run().details["warnings"]
+    config = {**night.config(), "quality": {"leave_out": False}}
+    warnings = MasterFrameCreator(config).create_all_master_frames().details["warnings"]
     assert any("dark_004.fits" in line and "rejected" in line for line in warnings)
+    warnings = night.run().details["warnings"]
+    assert any("left out: " in line and "dark_004.fits: " in line for line in warnings)
     assert not any("dark_004.fits" in line for line in night.run(quality_control=False).details["warnings"])

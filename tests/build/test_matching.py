@@ -184,6 +184,28 @@ def test_the_bias_alone_comes_last() -> None:
     assert found.description == "bias alone, no dark current: bias"
 
 
+@pytest.mark.parametrize("tolerance_c", [0.0, 20.0])
+def test_a_bias_of_any_temperature_is_better_than_none(tolerance_c: float) -> None:
+    far, near = bias(name="far", temperature_c=25.0), bias(name="near", temperature_c=2.0)
+    rules = {"exposure_tolerance": 0.1, "temperature_tolerance_c": 2.0, "bias_temperature_tolerance_c": tolerance_c}
+    assert names(choose_dark(flat(1.0), [far, near], **rules)) == ("bias", "near")
+    assert names(choose_dark(flat(1.0), [far], **rules)) == ("bias", "far")
+    other = bias(name="other", temperature_c=-10.0, settings=replace(SETTINGS, gain=0.0))
+    assert names(choose_dark(flat(1.0), [far, other], **rules)) == ("bias", "far")
+
+
+def test_a_bias_of_the_temperature_goes_before_a_newer_one_of_another() -> None:
+    old = on_disk(bias(name="old"), days_old=30)
+    rules = {"exposure_tolerance": 0.1, "temperature_tolerance_c": 2.0, "bias_temperature_tolerance_c": 20.0}
+    assert names(choose_dark(flat(1.0), [old, bias(name="warm", temperature_c=5.0)], **rules)) == ("bias", "old")
+
+
+def test_bias_and_dark_current_may_be_of_temperatures_that_a_bias_does_not_feel() -> None:
+    rules = {"exposure_tolerance": 0.1, "temperature_tolerance_c": 2.0, "bias_temperature_tolerance_c": 20.0}
+    found = choose_dark(flat(1.0), [bias(temperature_c=5.0), dark(5.0)], **rules)
+    assert names(found) == ("line", "bias", "dark_5")
+
+
 def test_one_dark_of_another_exposure_is_no_dark() -> None:
     found = choose(flat(1.0), dark(5.0))
     assert isinstance(found, NoDark)
@@ -309,8 +331,9 @@ def test_each_kind_of_dark_is_chosen_only_where_no_better_kind_is_there(found: l
         return
     darks = {c.key.exposure_time_s for c in fitting if c.key.frame_type is FrameType.DARK}
     biases = [c for c in fitting if c.key.frame_type is FrameType.BIAS]
+    of_any_temperature = [c for c in found if c.key.frame_type is FrameType.BIAS]
     has_line = any(b.key.exposure_time_s < t for b in biases for t in darks) or len(darks) > 1
     assert (isinstance(choice, DarkChoice) and choice.kind == "line") == has_line
     if isinstance(choice, DarkChoice) and choice.second is not None:
         assert choice.first.key.exposure_time_s < choice.second.key.exposure_time_s
-    assert isinstance(choice, NoDark) == (not has_line and not biases)
+    assert isinstance(choice, NoDark) == (not has_line and not of_any_temperature)

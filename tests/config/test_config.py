@@ -100,6 +100,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
             "fit": "none",
             "degree": 1,
         },
+        "bias_temperature_tolerance": 20.0,
+        "synthetic_bias": None,
+        "calibration": {"dark": "auto", "flat": "auto", "light": "auto"},
         "per_session": False,
         "extensions": False,
         "cubes": "refuse",
@@ -143,6 +146,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "quality": {
         "report": True,
         "use_failed": False,
+        "leave_out": True,
         "frames": asdict(FrameLimits()),
         "masters": asdict(MasterLimits()),
         "pixels": asdict(DefectLimits()),

@@ -153,9 +153,20 @@ def test_without_a_dark_of_the_exposure_bias_and_dark_current_are_scaled() -> No
     assert mix.has_dark_current
 
 
-def test_a_bias_alone_is_never_chosen_by_itself() -> None:
-    with pytest.raises(InputError, match="the nearest is master_bias_0s, but exposure 0 s against 300 s"):
-        chosen([bias()])
+@pytest.mark.parametrize("bias_c", [-10.0, 5.0, 25.0, None])
+def test_a_bias_alone_is_chosen_where_there_is_no_dark_of_the_camera(bias_c: float | None) -> None:
+    other = dark(300, "other", settings=replace(SETTINGS, camera="Other"))
+    assert chosen([bias("b", temperature_c=bias_c), other]) == ["b"]
+    mix = choose_science_dark(FRAME, [bias("b", temperature_c=bias_c)], RULES)
+    assert not mix.has_dark_current
+    with pytest.raises(InputError, match="gain"):
+        chosen([bias(settings=replace(SETTINGS, gain=0.0))])
+
+
+def test_a_bias_alone_is_not_chosen_beside_darks_that_do_not_fit() -> None:
+    """A dark of another temperature shows that dark current matters to whoever took it."""
+    with pytest.raises(InputError, match="temperature 5 C against -10 C"):
+        chosen([bias(), dark(300, "warm", temperature_c=5.0)])
 
 
 # --- darks that the user names ---
@@ -221,7 +232,8 @@ def test_the_newest_fitting_bias_is_the_zero_of_photon_noise() -> None:
     found = choose_science_bias(FRAME, library, RULES)
     assert found is not None
     assert found.record.name == "new"
-    assert choose_science_bias(FRAME, library[:1], RULES) is None
+    assert choose_science_bias(FRAME, library[:1], RULES) == library[0]
+    assert choose_science_bias(FRAME, library[:1], replace(RULES, bias_temperature_tolerance_c=5.0)) is None
 
 
 def test_a_frame_still_far_from_its_set_point_counts_with_its_own_temperature() -> None:

@@ -1,0 +1,194 @@
+"""Flats when the right dark is not there: a bias of any temperature, no dark at all, a bias that nobody took."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ostcal.formula import FormulaError, read_formula
+from support import night as n
+from support.fits_samples import read_with_astropy, write_frame
+from support.night import Night
+
+SHAPE = (96, 128)
+
+
+@pytest.fixture
+def night(tmp_path: Path) -> Night:
+    return Night(tmp_path)
+
+
+def write(folder: Path, frames: Any, kind: str, exposure_s: float, **cards: Any) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, frame in enumerate(frames):
+        own = {key: value[i] if isinstance(value, list) else value for key, value in cards.items()}
+        write_frame(folder / f"{kind}_{exposure_s:g}_{i:02d}.fits", frame, IMAGETYP=kind, EXPTIME=exposure_s, **own)
+
+
+def biases(count: int = 8, level: float = 770, seed: int = 1) -> Any:
+    return np.rint(np.random.default_rng(seed).normal(level, 7, (count, *SHAPE))).astype(np.uint16)
+
+
+def flats(count: int = 8, level: float = 40000, bias: float = 770, seed: int = 2) -> Any:
+    """Give flats whose right half has 80 % of the light."""
+    rng = np.random.default_rng(seed)
+    light = level * np.where(np.arange(SHAPE[1]) < SHAPE[1] // 2, 1.0, 0.8) * np.ones(SHAPE)
+    return np.rint(rng.poisson(light, (count, *SHAPE)) + bias).astype(np.uint16)
+
+
+def contrast(status: Any) -> float:
+    """Give the light of the right half in that of the left: 0.8 if the bias was subtracted."""
+    image = n.image_of(status, "flat")
+    return float(image[:, SHAPE[1] // 2 :].mean() / image[:, : SHAPE[1] // 2].mean())
+
+
+# ---- a bias of another temperature ----
+
+
+@pytest.mark.parametrize("bias_c", [-15.0, 2.0, 24.0])
+def test_a_flat_takes_the_bias_of_any_temperature_with_a_warning(night: Night, bias_c: float) -> None:
+    write(night.darks, biases(), "bias", 0.001, CCD_TEMP=bias_c)
+    write(night.flats, flats(), "flat", 0.03, CCD_TEMP=24.9)
+    status = night.run()
+    assert status.is_warning, status.message
+    assert contrast(status) == pytest.approx(0.8, abs=0.001)
+    (line,) = [line for line in status.details["warnings"] if "no dark fits" in line]
+    assert "it can be wrong by" in line
+    assert "1 ADU/s of it would be 0.03 ADU" in line
+    assert (f"the bias was taken at {bias_c:g} C, the flats at 24.9 C" in line) == (bias_c != 24.0)
+
+
+def test_the_warning_says_how_much_the_missing_dark_current_is(night: Night) -> None:
+    write(night.darks, biases(), "bias", 0.0, CCD_TEMP=0.0)
+    for time_s in (60.0, 120.0, 240.0):
+        write(night.darks, biases(level=770 + time_s * 0.5, seed=int(time_s)), "dark", time_s, CCD_TEMP=0.0)
+    write(night.flats, flats(), "flat", 10.0, CCD_TEMP=12.0)
+    (line,) = [line for line in night.run().details["warnings"] if "no dark fits" in line]
+    # 0.5 ADU/s for 10 s, twice doubled in 12 degrees
+    assert "dark current 20 ADU" in line
+    assert "% of its 36000 ADU" in line or "% of its 35" in line
+
+
+def test_bias_frames_of_a_set_point_that_jitters_are_one_master(night: Night) -> None:
+    write(night.darks, biases(12), "bias", 0.001, SET_TEMP=[(0.0, 1.96)[i % 2] for i in range(12)],
+          CCD_TEMP=[2.0 + 0.7 * i for i in range(12)])  # fmt: skip
+    status = night.run_darks()
+    _, header = read_with_astropy(n.one_file(status, "bias"))
+    assert header["NCOMBINE"] == 12
+    assert any("taken at 2 to 9.7 C and combined all the same" in line for line in status.details["warnings"])
+
+
+def test_darks_of_a_set_point_that_jitters_are_not(night: Night) -> None:
+    write(night.darks, biases(12), "dark", 60.0, CCD_TEMP=[(0.0, 5.0)[i % 2] for i in range(12)])
+    assert len(night.run_darks().data["dark"]) == 2
+
+
+# ---- flats that are calibrated already ----
+
+
+@pytest.mark.parametrize(
+    "cards",
+    [{"ZEROCOR": "Nov 15 2:58 Zero level correction image is Zero"}, {"CALSTAT": "B"}],
+)
+def test_bias_subtracted_flats_are_made_without_a_dark(night: Night, cards: dict[str, Any]) -> None:
+    write(night.darks, biases(), "bias", 0.0)
+    write(night.flats, flats(bias=0).astype("f4"), "flat", 1.0, **cards)
+    status = night.run()
+    assert status.is_warning, status.message
+    assert contrast(status) == pytest.approx(0.8, abs=0.001)
+    assert any("its bias is subtracted already" in line for line in status.details["warnings"])
+    _, header = read_with_astropy(n.one_file(status, "flat"))
+    assert header["CALSTAT"] == "B"
+
+
+@pytest.mark.parametrize("calibration", ["none", {"flat": "none"}])
+def test_calibration_none_subtracts_nothing_from_flats(night: Night, calibration: Any) -> None:
+    write(night.darks, biases(level=100), "bias", 0.0)
+    write(night.flats, flats(bias=0), "flat", 1.0)
+    status = night.run(calibration=calibration)
+    assert contrast(status) == pytest.approx(0.8, abs=0.001)
+
+
+# ---- a bias that nobody took ----
+
+
+@pytest.mark.parametrize("value", [500, "500.0", "10 * OFFSET", "=10*$OFFSET", "(GAIN - 90) * OFFSET"])
+def test_a_synthetic_bias_makes_a_flat(night: Night, value: Any) -> None:
+    write(night.flats, flats(bias=500), "flat", 1.0, OFFSET=50, GAIN=100)
+    assert night.run(synthetic_bias=None).is_error
+    status = night.run(synthetic_bias=value)
+    assert contrast(status) == pytest.approx(0.8, abs=0.001)
+    _, header = read_with_astropy(n.one_file(status, "flat"))
+    assert header["CALSTAT"] == "B"
+    assert "synthetic bias of 500 ADU" in str(header["HISTORY"])
+    assert any("synthetic bias of 500 ADU" in line for line in status.details["warnings"])
+
+
+def test_a_real_bias_goes_before_a_synthetic_one(night: Night) -> None:
+    write(night.darks, biases(), "bias", 0.0)
+    write(night.flats, flats(), "flat", 1.0)
+    assert contrast(night.run(synthetic_bias=30000)) == pytest.approx(0.8, abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("10 * BLKLEVEL", "there is no number in card BLKLEVEL"),
+        ("10 * CAMERA", "there is no number in card CAMERA"),
+        ("OFFSET - 60", "it must be 0 or more"),
+        ("1 / (OFFSET - 50)", "divides by zero"),
+    ],
+)
+def test_a_formula_without_a_level_is_one_line(night: Night, value: str, message: str) -> None:
+    write(night.flats, flats(bias=500), "flat", 1.0, OFFSET=50, CAMERA="Demo")
+    status = night.run(synthetic_bias=value)
+    assert status.is_error
+    (line,) = [line for line in status.details["errors"] if "synthetic_bias" in line]
+    assert message in line
+    assert "flat_1_00.fits" in line
+    assert "\n" not in line
+
+
+def test_the_cards_of_a_formula_must_agree(night: Night) -> None:
+    write(night.flats, flats(bias=500), "flat", 1.0, PEDESTL=[100.0 + (i == 3) for i in range(8)])
+    (line,) = [line for line in night.run(synthetic_bias="5 * PEDESTL").details["errors"] if "synthetic_bias" in line]
+    assert "flat_1_03.fits" in line
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "__import__('os').system('true')", "OFFSET.real", "2 ** 3", "max(1, 2)", "1 if 1 else 2", "", "(1", "1)", "1 2",
+        "10 * ", "OFFSETVALUE", "1 / 0", "9" * 300, "lambda: 1", "[1]", "a=1",
+    ],
+)  # fmt: skip
+def test_what_is_no_formula_is_refused(text: str) -> None:
+    with pytest.raises(FormulaError) as error:
+        read_formula(text)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("2 + 3 * 4", 14), ("(2 + 3) * 4", 20), ("-2 - -3", 1), ("7 / 2", 3.5), ("1e-3 * 2000", 2), ("8 / 2 / 2", 2),
+        ("10 - 3 - 2", 5), ("offset", 50), ("OFFSET-5", 45), ("CCD-TEMP + 1", -9), ("10*OFFSET-GAIN", 498),
+    ],
+)  # fmt: skip
+def test_formulas_have_the_usual_order(text: str, value: float) -> None:
+    assert read_formula(text).value({"OFFSET": 50.0, "CCD-TEMP": -10.0, "GAIN": 2.0}) == value
+
+
+# ---- the same data twice ----
+
+
+@pytest.mark.parametrize(("exposure_s", "darks"), [(0.0, 0), (0.001, 1)])
+def test_a_dark_of_0_s_is_not_written_beside_the_bias(night: Night, exposure_s: float, darks: int) -> None:
+    write(night.darks, biases(), "bias", exposure_s)
+    status = night.run_darks()
+    assert len(status.data["bias"]) == 1
+    assert len(status.data["dark"]) == darks
+    assert len(night.run_darks(create_master_bias=False, only_changed=False).data["dark"]) == 1
