@@ -237,14 +237,15 @@ NAME_WORDS: Final = (
     (re.compile(r"^(?:master[\W_]*)?offset" + _END), FrameType.BIAS),
     (re.compile(_START + r"flat" + _END), FrameType.FLAT),
     (re.compile(r"(?<![a-z])(?:light|science)" + _END), FrameType.LIGHT),
-    (re.compile(r"^m(?:dark)" + _END), FrameType.DARK),
-    (re.compile(r"^m(?:bias|zero)" + _END), FrameType.BIAS),
-    (re.compile(r"^m(?:flat)" + _END), FrameType.FLAT),
+    # masters of AstroImageJ and of Astro Pixel Processor
+    (re.compile(r"^(?:mdark" + _END + "|mdf?-)"), FrameType.DARK),
+    (re.compile(r"^(?:m(?:bias|zero)" + _END + "|mb-)"), FrameType.BIAS),
+    (re.compile(r"^(?:mflat" + _END + "|mf-)"), FrameType.FLAT),
 )
 """In names of files and directories, in lower case."""
 DARK_FLAT_NAME: Final = re.compile(r"dark[\W_]*flat|flat[\W_]*dark")
 MASTER_NAME: Final = re.compile(
-    r"(?<![a-z])master(?:s?(?![a-z])|(?=dark|flat|bias|zero|offset|light))|^m(?:dark|flat|bias|zero)(?![a-z])"
+    r"(?<![a-z])master(?:s?(?![a-z])|(?=dark|flat|bias|zero|offset|light))|^m(?:dark|flat|bias|zero)(?![a-z])|^(?:mb|md|mf|mdf|bpm)-"
 )
 CATALOGUE_NAME: Final = re.compile(
     r"(?<![a-z0-9])(?:m|ngc|ic|sh2|ugc|abell|arp|vdb|lbn|ldn|hd|hip|sao|tic|toi|wasp|gj|hr|tyc|melotte|barnard|caldwell)"
@@ -288,7 +289,7 @@ FILTER_NAMES: Final = {
     },
 }
 """Names of filters in names of files and folders; letters in this case only."""
-GAIN_NAME: Final = re.compile(r"(?<![a-z])gain[_=-]?(\d{1,4})(?![0-9.a-z])")
+GAIN_NAME: Final = re.compile(r"(?<![a-z])(?:gain|iso)[_=-]?(\d{1,6})(?![0-9.a-z])")
 CAMERA_ID_NAME: Final = re.compile(r"camera_id[=_-](.+)", re.IGNORECASE)
 
 # ---- HISTORY of calibrated frames ----
@@ -297,17 +298,17 @@ CALIBRATED_LINES: Final = {
     "D": re.compile(
         r"\bdark(?:s|[\W_]+frames?|[\W_]+image)?[\W_]+(?:was|were|has been|is)?[\W_]*(?:subtract|correct)"
         r"|subtract\w*\W+(?:\w+\W+){0,3}dark|calibrat\w*\s*(?:with\b|using\b|by\b|[:(]).*\bdark"
-        r"|masterdark\.enabled\W+true"
+        r"|masterdark\.enabled\W+true|soustraction\W+(?:\w+\W+){0,3}(?:dark|noir)"
     ),
     "B": re.compile(
         r"\b(?:bias|zero)(?:[\W_]+frames?|[\W_]+image)?[\W_]+(?:was|were|has been|is)?[\W_]*(?:subtract|correct)"
         r"|subtract\w*\W+(?:\w+\W+){0,3}bias|calibrat\w*\s*(?:with\b|using\b|by\b|[:(]).*\bbias"
-        r"|masterbias\.enabled\W+true"
+        r"|masterbias\.enabled\W+true|soustraction\W+(?:\w+\W+){0,3}(?:offset|bias)|offset\W+subtract"
     ),
     "F": re.compile(
         r"\bflat(?:s|[\W_]*field(?:ed|ing)?|[\W_]+frames?)?[\W_]+(?:was|were|has been|is)?[\W_]*(?:divi|correct|appl)"
         r"|divid\w*\W+(?:\w+\W+){0,3}flat|calibrat\w*\s*(?:with\b|using\b|by\b|[:(]).*\bflat|^flat[\W_]*field[\W_]*\("
-        r"|masterflat\.enabled\W+true"
+        r"|masterflat\.enabled\W+true|division\W+(?:\w+\W+){0,3}(?:flat|plu)\b"
     ),
 }
 """Lines in lower case that say so, by what was corrected."""

@@ -98,6 +98,8 @@ class Number:
         number = float(value) if abs(value) <= 1e300 else math.inf if value > 0 else -math.inf
         if keyword in self.worth:
             return _without_rounding(number * self.worth[keyword])
+        if not (self.units or self.is_temperature):
+            return number
         comment = header.comment(keyword)
         return self._in_unit(number, _unit_in(comment) if comment else "")
 

@@ -16,10 +16,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ostcal.errors import FrameError
-from ostcal.fits.cards import Header
 from ostcal.frames import FrameMetadata, FrameType, read_adu
 from ostcal.inputs.gather import Source
 from ostcal.inputs.grouping import Frame, settings_differ
+from ostcal.inputs.pedestals import pedestal_adu
 from ostcal.places.fingerprint import fingerprint_rows
 
 logger = logging.getLogger(__name__)
@@ -72,20 +72,20 @@ def marked_dark_subtracted(sources: dict[str, Source], warnings: list[str]) -> d
 
 
 def _without_pedestals(sources: dict[str, Source], warnings: list[str]) -> dict[str, Source]:
-    """Take off what calibrating programs added to keep values above zero (PEDESTAL), whatever its sign."""
+    """Subtract the pedestals of frames that were calibrated."""
     result = dict(sources)
     about: dict[float, list[str]] = defaultdict(list)
     for label, source in sources.items():
-        metadata, fits = source.frame.metadata, source.fits
-        if fits is None or not (metadata.dark_subtracted or metadata.bias_subtracted):
+        fits = source.fits
+        if fits is None:
             continue
-        pedestal_adu = abs(Header(fits.cards).number("PEDESTAL", low=-1e6, high=1e6) or 0.0)
-        if pedestal_adu:
-            result[label] = replace(source, fits=replace(fits, bzero=fits.bzero - pedestal_adu))
-            about[pedestal_adu].append(label)
-    for pedestal_adu, labels in about.items():
+        pedestal = pedestal_adu(replace(fits, metadata=source.frame.metadata))
+        if pedestal:
+            result[label] = replace(source, fits=replace(fits, bzero=fits.bzero - pedestal))
+            about[pedestal].append(label)
+    for pedestal, labels in about.items():
         more = f" and {len(labels) - 1} more" if len(labels) > 1 else ""
-        warnings.append(f"{labels[0]}{more}: the pedestal of {pedestal_adu:g} ADU is subtracted (PEDESTAL)")
+        warnings.append(f"{labels[0]}{more}: the pedestal of {pedestal:g} ADU is subtracted (PEDESTAL)")
     return result
 
 

@@ -15,6 +15,7 @@ from ostcal.fits.read import FITS_ENDINGS, FitsFrame, inspect_images, search_fit
 from ostcal.fits.sections import OverscanRule
 from ostcal.frames import FrameType
 from ostcal.inputs.forced_kinds import NO_RULES, KindRules, with_stated_kind
+from ostcal.inputs.pedestals import without_pedestal
 from ostcal.inputs.remarks import remark_lines
 from ostcal.inputs.trimmed import trimmed_frame
 from ostcal.places.paths import is_dir, is_file, is_remote, is_taken, joined, parent_of, real
@@ -37,7 +38,7 @@ def science_frames(
     skipped: list[str] = []
     for path, was_named in _found_files(paths, output_dir, errors, warnings):
         try:
-            found = (with_stated_kind(image, kinds) for image in inspect_images(path))
+            found = (with_stated_kind(without_pedestal(image), kinds) for image in inspect_images(path))
             images = tuple(trimmed_frame(image, overscan) for image in found)
         except FrameError as error:
             errors.append(str(error))

@@ -256,6 +256,9 @@ def test_contradictions_are_named() -> None:
         ({"HISTORY": "ImageCalibration.masterDark.enabled: true"}, "D"),
         ({"HISTORY": "ImageCalibration.masterBias.enabled: false"}, ""),
         ({"HISTORY": "ImageCalibration.masterFlat.enabled: true"}, "F"),
+        ({"HISTORY": "Soustraction du noir"}, "D"),
+        ({"HISTORY": "Division par la plu"}, "F"),
+        ({"HISTORY": "Offset subtracted"}, "B"),
     ],
 )
 def test_marks_of_earlier_processing(cards: dict[str, object], applied: str) -> None:
@@ -269,5 +272,7 @@ def test_masters_of_other_programs_are_no_raw_frames() -> None:
     assert metadata(HISTORY="ImageIntegration.numberOfImages: 20").is_master
     assert metadata("x/mdark_300.fits").is_master
     assert metadata("x/mflat.fits").frame_type is FLAT
+    assert metadata("x/MD-IG_100.0-E300.0s.fits").frame_type is DARK
+    assert metadata("x/MF-IG_100.0-E1.0s.fits").is_master
     assert not metadata("x/m31_flat.fits").is_master
     assert not metadata(SNAPSHOT=1).is_master

@@ -10,9 +10,9 @@ import pytest
 
 from ostcal import MasterFrameCreator, load_config
 from ostcal.errors import ConfigError, FrameError
-from ostcal.fits.read import find_fits, inspect_fits, search_fits
+from ostcal.fits.read import FitsStack, find_fits, inspect_fits, search_fits
 from ostcal.fits.sections import OverscanRule
-from ostcal.frames import FrameType
+from ostcal.frames import FrameType, read_adu
 from ostcal.inputs.forced_kinds import with_forced_kind
 from ostcal.inputs.gather import gather_inputs
 from ostcal.inputs.science_frames import output_files, science_frames
@@ -238,3 +238,19 @@ def test_settings_beside_frames_of_sharpcap_stand_in_for_cards(tmp_path: Path) -
     assert found.ccd_temperature_c == -9.9
     other = write_frame(folder / "a_00002.fits", frame_values(), SWCREATE="Other 1.0")
     assert inspect_fits(other).metadata.exposure_time_s is None
+
+
+def test_a_pedestal_of_a_bias_subtracted_light_is_taken_off(tmp_path: Path) -> None:
+    light = write_frame(
+        tmp_path / "m31.fits",
+        np.full((20, 28), 600, np.uint16),
+        IMAGETYP="LIGHT",
+        EXPTIME=5.0,
+        CALSTAT="B",
+        PEDESTAL=100,
+    )
+    frames, _, errors = science_frames([light], str(tmp_path / "out"), OverscanRule())
+    assert errors == []
+    ((frame,),) = frames
+    assert read_adu(FitsStack((frame,)), 0, 1).max() == 500
+    assert not any(card.startswith("PEDESTAL") for card in frame.cards)
