@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import date
+from itertools import pairwise
 
 from ostcal.frames import CameraSettings, FrameMetadata, FrameType
 from ostcal.inputs.bias_temperatures import bias_clusters
@@ -306,7 +307,7 @@ def _clusters(values: list[tuple[float, Frame]], are_near: Callable[[float, floa
 
 def _by_exposure(frames: list[Frame], rules: GroupRules) -> list[Group]:
     """Split frames that are alike by exposure; flats of the twilight sky, which nearly all differ, stay together."""
-    clusters = _exposure_clusters(frames)
+    clusters = _exposure_clusters(frames, rules.min_frames)
     if frames[0].metadata.frame_type is not FrameType.FLAT:
         return [_group(cluster, rules) for cluster in clusters]
     if len(clusters) > 1 and len(clusters) >= TWILIGHT_SHARE * len(frames):
@@ -322,22 +323,30 @@ def _by_exposure(frames: list[Frame], rules: GroupRules) -> list[Group]:
     return groups
 
 
-def _exposure_clusters(frames: list[Frame]) -> list[list[Frame]]:
+def _exposure_clusters(frames: list[Frame], min_frames: int) -> list[list[Frame]]:
     """Split frames by exposure: a clock reports some 1 % around one setting, two settings are two sharp values."""
-    least_s = BIAS_SPREAD_S if frames[0].metadata.frame_type is FrameType.BIAS else 0.0
-    wide = _clusters(
-        [(_exposure_s(frame), frame) for frame in frames],
-        lambda low_s, value_s: value_s - low_s <= max(REPORTED_SPREAD * value_s, least_s),
-    )
+    kind = frames[0].metadata.frame_type
+    least_s = BIAS_SPREAD_S if kind is FrameType.BIAS else 0.0
+
+    def within(share: float, of: list[Frame]) -> list[list[Frame]]:
+        values = [(_exposure_s(frame), frame) for frame in of]
+        return _clusters(values, lambda low_s, value_s: value_s - low_s <= max(share * value_s, least_s))
+
+    sharp, wide = within(EXPOSURE_TOLERANCE, frames), within(REPORTED_SPREAD, frames)
+    if kind is FrameType.FLAT and len(sharp) >= TWILIGHT_SHARE * len(frames) and not _are_settings(wide, min_frames):
+        return sharp  # the sky changes from frame to frame
     clusters: list[list[Frame]] = []
     for cluster in wide:
-        settings = _clusters(
-            [(_exposure_s(frame), frame) for frame in cluster],
-            lambda low_s, value_s: value_s - low_s <= max(EXPOSURE_TOLERANCE * value_s, least_s),
-        )
-        are_settings = all(len(setting) > 1 for setting in settings)
-        clusters += settings if are_settings else [cluster]
+        settings = within(EXPOSURE_TOLERANCE, cluster)
+        clusters += settings if all(len(setting) > 1 for setting in settings) else [cluster]
     return clusters
+
+
+def _are_settings(clusters: list[list[Frame]], min_frames: int) -> bool:
+    """Return whether clusters in ascending order are settings of a lamp: enough frames of each, and none in between."""
+    ends = [(_exposure_s(cluster[0]), _exposure_s(cluster[-1])) for cluster in clusters]
+    are_apart = all(after[0] - before[1] > 2 * REPORTED_SPREAD * after[0] for before, after in pairwise(ends))
+    return are_apart and all(len(cluster) >= min_frames for cluster in clusters)
 
 
 def _with_one_spelling(frames: list[Frame]) -> list[Frame]:

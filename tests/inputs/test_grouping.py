@@ -227,6 +227,18 @@ def test_exposures_as_a_clock_measured_them_are_one(kind: FrameType, exposure_s:
     assert group.key.exposure_time_s == pytest.approx(exposure_s, rel=2e-3)
 
 
+def test_two_lamps_whose_exposures_a_clock_measured_are_two_groups() -> None:
+    measured = [t * (1 + 0.001 * i) for t in (0.25, 1.0) for i in range(-4, 5)]
+    assert [len(g.frames) for g in group_frames(ramp(*measured), RULES).groups] == [9, 9]
+
+
+def test_twilight_flats_that_begin_alike_are_one_group() -> None:
+    group = only(group_frames(ramp(76.15, 82.22, 82.36, 82.40, 82.69), RULES))
+    assert group.twilight
+    slow = [80 * 1.003**i for i in range(20)]
+    assert only(group_frames(ramp(*slow), RULES)).twilight
+
+
 def test_microseconds_do_not_part_bias_frames() -> None:
     times = [0.0, 1e-6, 32e-6, 33e-6, 50e-6, 99e-6]
     assert len(only(group_frames([f for t in times for f in darks(1, t)], RULES)).frames) == len(times)
