@@ -188,6 +188,26 @@ def test_the_first_image_may_be_in_the_primary_unit(night: Night) -> None:
         assert np.array_equal(hdus[0].data, n.combined(stack).mean)
 
 
+def test_each_amplifier_has_an_overscan_of_its_own(night: Night) -> None:
+    amplifiers = [("[1:20,1:18]", "[21:28,1:18]", slice(0, 20)), ("[9:28,1:18]", "[1:8,1:18]", slice(8, 28))]
+    rng = np.random.default_rng(1)
+    for index in range(5):
+        hdus = []
+        for place, (kept, overscan, columns) in enumerate(amplifiers):
+            level = 1000 + 100 * place + 7 * index
+            values = rng.normal(level, 3, (18, 28))
+            values[:, columns] += 25 + place
+            image = Image(f"im{place + 1}", 0, cards={"TRIMSEC": kept, "BIASSEC": overscan})
+            hdus.append(hdu_of(image, np.rint(values).astype(np.uint16)))
+        write_mosaic(night.darks / f"d{index}.fits", hdus, IMAGETYP="Dark", EXPTIME=5.0)
+    status = night.run_darks(quality_control=False)
+    assert not status.is_error, status.message
+    with fits.open(n.one_file(status, "dark")) as hdus:
+        assert [hdu.data.shape for hdu in hdus[1:]] == [(18, 20), (18, 20)]
+        assert [float(np.median(hdu.data)) for hdu in hdus[1:]] == pytest.approx([25, 26], abs=1)
+        assert not any("TRIMSEC" in hdu.header or "BIASSEC" in hdu.header for hdu in hdus)
+
+
 # ---- stacks of frames in one image ----
 
 
