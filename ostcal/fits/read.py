@@ -97,6 +97,8 @@ class FitsFrame(FitsPixels):
     """Of a file of several images: its primary header."""
     own_cards: tuple[str, ...] = ()
     """Of a file of several images: the header of this image alone."""
+    unused: tuple[str, ...] = ()
+    """Names of what else the file holds: tables, and images about others (`ostcal.fits.hdus.COMPANIONS`)."""
     plane: int | None = None
     """Of a stack of frames in one image: which one, from 0."""
 
@@ -234,10 +236,12 @@ def _inspect_stream(
     """Inspect a file of known size, or the unpacked stream of a gzip file (modulo 4 GiB as long as it says)."""
     primary: Header | None = None
     images: list[tuple[Unit, ImageLayout]] = []
+    unused: list[str] = []
     beside: tuple[Unit, ImageLayout] | None = None
     try:
         for unit in read_units(stream, path, size):
             primary = primary or unit.header
+            unused += [unit.name] if unit.data_length and not unit.is_frame else []
             if unit.is_frame or (beside is None and not images and (unit.is_image or unit.is_compressed_image)):
                 layout = _layout_of(unit, path, size, cubes=cubes)
                 if unit.is_frame and layout is not None:
@@ -255,6 +259,7 @@ def _inspect_stream(
         raise FrameError(f"{path}: holds no image of two axes; leave it out")
     if len(found) == 1:
         frame = _frame(path, *found[0], primary, is_gzip=size is None)
+        frame = replace(frame, unused=tuple(name for name in unused if images or name != found[0][0].name))
         return tuple(_planes_of(frame, found[0][0].header)) if cubes else (frame,)
     frames: list[FitsFrame] = []
     for (unit, layout), label in zip(found, image_labels([unit for unit, _ in found]), strict=True):
@@ -263,7 +268,7 @@ def _inspect_stream(
         structure = structural_cards(layout.bitpix, layout.height, layout.width, extension=True)
         names = [c for c in unit.header.cards if card_keyword(c) in ("EXTNAME", "EXTVER") and unit.extension_name]
         own = (*structure, *names, *_image_header(unit)) if unit.index else ()
-        frame = replace(frame, metadata=metadata, primary_cards=primary.cards, own_cards=own)
+        frame = replace(frame, metadata=metadata, primary_cards=primary.cards, own_cards=own, unused=tuple(unused))
         frames += _planes_of(frame, unit.header) if cubes else [frame]
     return tuple(frames)
 

@@ -25,6 +25,7 @@ from ostcal.inputs.forced_kinds import NO_RULES, KindRules, with_stated_kind
 from ostcal.inputs.grouping import Frame
 from ostcal.inputs.remarks import remark_lines
 from ostcal.inputs.trimmed import TrimmedStack, trimmed_metadata
+from ostcal.inputs.unused import log_unused
 from ostcal.places.paths import exists, is_below, is_dir, make_directory, normalized, parent_of
 from ostcal.series.concatenated import ConcatenatedStack
 from ostcal.series.reader import Series, find_series, open_series
@@ -150,6 +151,7 @@ def gather_inputs(
             else:
                 excluded.append(source)
                 logger.info("%s: is excluded: %s", source.frame.label, decision.why)
+    log_unused(source.fits for source in sources if source.fits is not None)
     locations = [location for location in find_series(existing) if is_shared or not is_below(location, exclude)]
     for location in locations:
         try:

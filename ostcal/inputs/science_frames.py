@@ -18,6 +18,7 @@ from ostcal.inputs.forced_kinds import NO_RULES, KindRules, with_stated_kind
 from ostcal.inputs.pedestals import without_pedestal
 from ostcal.inputs.remarks import remark_lines
 from ostcal.inputs.trimmed import trimmed_frame
+from ostcal.inputs.unused import log_unused
 from ostcal.places.paths import is_dir, is_file, is_remote, is_taken, joined, parent_of, real
 
 ENDING = "_cal.fits"
@@ -58,6 +59,7 @@ def science_frames(
             warnings.append(f"{path}: its header or name calls it a {kind}, it is calibrated as it was named")
         frames.append(images)
     warnings += remark_lines((images[0].source, images[0].metadata) for images in frames)
+    log_unused(image for images in frames for image in images)
     if skipped:
         more = f" and {len(skipped) - 1} more" if len(skipped) > 1 else ""
         warnings.append(f"{skipped[0]}{more}: left out: bias, dark, flat, master or calibrated frames")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -135,7 +136,7 @@ def test_a_file_that_is_cut_short_in_a_later_image_is_left_out_whole(night: Nigh
     assert fits.getheader(n.one_file(status, "bias"))["NCOMBINE"] == 4
 
 
-def test_images_about_an_image_are_no_images(night: Night) -> None:
+def test_images_about_an_image_are_no_images_and_are_named(night: Night, caplog: pytest.LogCaptureFixture) -> None:
     stacks = write_mosaics(night.root / "spare", "Bias", 0.0, AMPLIFIERS[:2])
     for index in range(5):
         hdus = []
@@ -143,8 +144,11 @@ def test_images_about_an_image_are_no_images(night: Night) -> None:
             mask = hdu_of(Image(f"{image.name}_BPM", 0), np.zeros(image.shape, np.uint8))
             hdus += [hdu_of(image, stack[index]), mask]
         write_mosaic(night.darks / f"b{index}.fits", hdus, IMAGETYP="Bias", EXPTIME=0.0)
-    status = night.run_darks(quality_control=False)
+    with caplog.at_level(logging.INFO, "ostcal"):
+        status = night.run_darks(quality_control=False)
     assert [name for name, _, _ in named(n.one_file(status, "bias"))] == ["im1", "im2"]
+    (line,) = [message for message in caplog.messages if "not used" in message]
+    assert "b0.fits and 4 more: not used: im1_BPM, im2_BPM" in line
 
 
 def test_amplifiers_of_several_gains_are_one_file(night: Night) -> None:
