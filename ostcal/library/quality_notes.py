@@ -8,6 +8,7 @@ from typing import Any
 from ostcal.library.find import LibraryMaster, StorePlane
 from ostcal.library.store import MasterStore
 from ostcal.measure.findings import Finding, Outcome
+from ostcal.measure.limits import MasterLimits
 
 MOST_LINES = 3
 """Findings of a master that are repeated; its report has all."""
@@ -28,7 +29,11 @@ def repeated_warnings(master: LibraryMaster) -> list[str]:
     if verdict not in (str(Outcome.WARN), str(Outcome.FAIL)):
         return []
     if not isinstance(master.plane, StorePlane):
-        return [f"{name}: its quality control {'warned of it' if verdict == 'warn' else 'failed'} (QCVERD)"]
+        if verdict == "fail":
+            return [f"{name}: its quality control failed (QCVERD)"]
+        # the header does not say of what, which is only that they are few where they are
+        is_few = (master.record.n_frames or 0) < MasterLimits().frames
+        return [] if is_few else [f"{name}: its quality control warned of it (QCVERD); its report says why"]
     attributes = MasterStore(master.plane.store).attributes(name)
     findings = [one for one in _findings_of(attributes) if one.check not in _NOT_REPEATED]
     findings = [one for one in findings if one.outcome is not Outcome.PASS]

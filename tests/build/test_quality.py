@@ -246,8 +246,8 @@ def jump_of_one_bias(sensor: SensorModel) -> tuple[q.Simulated, int]:
 def step_of_the_bias(sensor: SensorModel) -> tuple[q.Simulated, int]:
     series = q.bias(sensor)
     frames = series.frames.copy()
-    frames[5:] += np.uint16(math.ceil(2 * sensor.read_noise_e / sensor.gain_e_per_adu))
-    return replace(series, frames=frames), 5
+    frames[4:] += np.uint16(math.ceil(2 * sensor.read_noise_e / sensor.gain_e_per_adu))
+    return replace(series, frames=frames), 4
 
 
 def flat_too_bright(sensor: SensorModel) -> tuple[q.Simulated, int]:

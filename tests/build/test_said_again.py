@@ -52,8 +52,10 @@ def test_a_bias_of_two_levels_is_named_when_made_and_when_used(two_levels: Night
     made = masters(two_levels)
     assert made.exit_code == 0
     said = lines_with(made.text, "master_bias", "level jump")
-    assert said
-    assert "bias_00" in made.text
+    assert [name for name in ("bias_000", "bias_001", "bias_002") if any(name in line for line in said)] == [
+        "bias_000",
+        "bias_001",
+    ]
     used = calibrate(two_levels)
     assert used.exit_code == 0
     assert lines_with(used.text, "master_", "made with a warning", "level jump")

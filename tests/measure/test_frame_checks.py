@@ -366,11 +366,11 @@ def test_a_level_jump_of_one_frame_is_named() -> None:
     assert alarms(findings_of(FrameType.DARK, stack, 20.0)) == {("level jump", 7)}
 
 
-@pytest.mark.parametrize("at", [2, 4, 8])
-def test_a_step_is_named_with_the_first_frame_after_it(at: int) -> None:
+@pytest.mark.parametrize(("at", "named"), [(2, [0, 1]), (4, [4]), (6, [6]), (7, [7, 8, 9]), (8, [8, 9])])
+def test_a_step_is_named_with_the_few_frames_beside_it_or_the_first_after_it(at: int, named: list[int]) -> None:
     stack = good_darks().copy()
     stack[at:] += 6
-    assert alarms(findings_of(FrameType.DARK, stack, 20.0)) == {("level jump", at)}
+    assert alarms(findings_of(FrameType.DARK, stack, 20.0)) == {("level jump", frame) for frame in named}
 
 
 def test_a_step_half_way_is_no_light_that_grows() -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ostcal.frames import FrameType
 from ostcal.measure.findings import Finding, Outcome
-from ostcal.measure.frames.series_facts import SeriesFacts, alarm, in_percent, summarize
+from ostcal.measure.frames.series_facts import MANY_FRAMES, SeriesFacts, alarm, in_percent, summarize
 from ostcal.measure.frames.trend import TREND_FRAMES, Trend, find_growing_shape, find_trend, first_above
 
 Float = NDArray[np.float64]
@@ -110,7 +110,7 @@ def check_lamp(series: SeriesFacts) -> list[Finding]:
 
 
 def _jumps(series: SeriesFacts, trend: Trend, limit: float, unit: str) -> list[Finding]:
-    """Return a warning for each frame that jumps, and for the first after a step."""
+    """Return a warning for each frame that jumps, for the few on one side of a step, or for the first after it."""
 
     def shown(value: float) -> str:
         return f"{value:+.3g} ADU" if unit else in_percent(value)
@@ -121,7 +121,18 @@ def _jumps(series: SeriesFacts, trend: Trend, limit: float, unit: str) -> list[F
         text = f"its level, {series.level_adu[i]:.6g} ADU, is {shown(jump)} from that of its neighbours (limit {bound})"
         if i != trend.step_at:
             bad.append(alarm("level jump", abs(jump), limit, text, series.frame(i), unit))
-    if trend.step_at is not None:
+    if trend.step_at is None:
+        return bad
+    sides = range(trend.step_at), range(trend.step_at, trend.n)
+    fewer = min(sides, key=len)
+    if len(sides[0]) != len(sides[1]) and len(fewer) <= MANY_FRAMES:
+        for i in fewer:
+            step = trend.step if i >= trend.step_at else -trend.step
+            text = (
+                f"its level, {series.level_adu[i]:.6g} ADU, is {shown(step)} from that of most frames (limit {bound})"
+            )
+            bad.append(alarm("level jump", abs(step), limit, text, series.frame(i), unit))
+    else:
         text = f"from here on the level is {shown(trend.step)} from what it was (limit {bound})"
         bad.append(alarm("level jump", abs(trend.step), limit, text, series.frame(trend.step_at), unit))
     return bad
