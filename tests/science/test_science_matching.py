@@ -204,6 +204,33 @@ def test_the_filter_of_a_flat_decides_in_any_case() -> None:
         choose_science_flat(FRAME, None, [], RULES)
 
 
+def test_r_is_another_filter_than_R_where_both_are_there() -> None:
+    both = [flat("r"), flat("R", age_days=0.1)]
+    for name in ("r", "R"):
+        assert choose_science_flat(replace(FRAME, filter_name=name), None, both, RULES).key.filter_name == name
+    assert choose_science_flat(replace(FRAME, filter_name="r"), None, [flat("R")], RULES).key.filter_name == "R"
+    assert choose_science_flat(replace(FRAME, filter_name="H-alpha"), None, [flat("HA")], RULES)
+
+
+@pytest.mark.parametrize(
+    ("setting", "ours", "theirs"),
+    [
+        ("row_order", "TOP-DOWN", "BOTTOM-UP"),
+        ("coadds", 10, 1),
+        ("iso", 800.0, 100.0),
+        ("subframe_origin", (0, 0), (8, 0)),
+    ],
+)
+def test_settings_that_change_pixels_must_be_equal_or_unknown(setting: str, ours: object, theirs: object) -> None:
+    key = replace(FRAME, settings=replace(SETTINGS, **{setting: ours}))
+    other = replace(SETTINGS, **{setting: theirs})
+    with pytest.raises(InputError, match=f"{setting.replace('_', ' ')} "):
+        choose_science_dark(key, [dark(300.0, settings=other)], RULES)
+    with pytest.raises(InputError, match=f"{setting.replace('_', ' ')} "):
+        choose_science_flat(key, None, [flat("Ha", settings=other)], RULES)
+    assert choose_science_dark(key, [dark(300.0)], RULES)
+
+
 def test_a_frame_without_filter_takes_a_flat_only_where_there_is_no_choice() -> None:
     unknown = replace(FRAME, filter_name=None)
     assert (
