@@ -204,7 +204,7 @@ def test_the_filter_of_a_flat_decides_in_any_case() -> None:
         choose_science_flat(FRAME, None, [], RULES)
 
 
-def test_r_is_another_filter_than_R_where_both_are_there() -> None:
+def test_lower_and_upper_case_letters_are_two_filters_where_both_are_there() -> None:
     both = [flat("r"), flat("R", age_days=0.1)]
     for name in ("r", "R"):
         assert choose_science_flat(replace(FRAME, filter_name=name), None, both, RULES).key.filter_name == name
