@@ -109,7 +109,10 @@ def _of_another_level(survey: SeriesSurvey, limits: FrameLimits) -> dict[int, st
 def nearly_rejected(rejected_per_frame: tuple[int, ...], n_pixels: int, *, min_frames: int) -> dict[int, str]:
     """Return the frames that rejection takes out nearly whole, and why, by index; empty where they are too many."""
     found = {
-        index: f"{in_percent(count / n_pixels)} of its pixels were rejected (limit {in_percent(NEARLY_WHOLE)})"
+        index: (
+            f"{in_percent(count / n_pixels)} of its pixels were rejected or are not finite"
+            f" (limit {in_percent(NEARLY_WHOLE)})"
+        )
         for index, count in enumerate(rejected_per_frame)
         if n_pixels and count >= NEARLY_WHOLE * n_pixels
     }
