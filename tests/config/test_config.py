@@ -41,6 +41,7 @@ from support.amounts import amount
 Load = Callable[[str | bytes], Config]
 
 DEFAULTS: dict[str, dict[str, Any]] = {
+    "input": {"kinds": {}},
     "dark_capture": {
         "num_darks": 40,
         "flat_exposure_time": None,
