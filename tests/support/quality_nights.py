@@ -128,7 +128,9 @@ def config(
 ) -> Path:
     """Write the configuration of a night; keywords as for `Night.config`."""
     path = night.root / "c.yaml"
-    values = {**night.config(**keys), "quality": quality or {}, "storage": storage or {}}
+    # Bad frames stay in their masters here, which are judged with them; test_left_out_frames.py leaves them out.
+    quality = {"leave_out": False, **(quality or {})}
+    values = {**night.config(**keys), "quality": quality, "storage": storage or {}}
     values["master_frames"].setdefault("output_dir", str(night.masters))
     path.write_text(json.dumps(values), encoding="utf-8")
     return path
