@@ -358,6 +358,7 @@ def combine_stack(stack: NDArray[np.generic], combine_pixel: Callable[[list[Samp
 
 SAMPLED_ROWS = 64
 CELL_PIXELS = 8
+BLOCK_CELLS = 8
 
 
 def sampled_rows(height: int) -> list[int]:
@@ -400,19 +401,21 @@ def lower(values: Sequence[float], part: int) -> float:
 def variances_of_row(frames: list[list[list[float]]], *, is_whole: bool) -> list[float]:
     """Give the variance of a sample in each cell of a row: frames of cells of samples."""
     cell = len(frames[0][0])
-    spreads = [
-        [pair_spread(one, other) for one, other in zip(frames[i], frames[j], strict=True)]
-        for i, j in noise_pairs(frames)
-    ]
+    spreads = [pair_spreads(frames[i], frames[j]) for i, j in noise_pairs(frames)]
     different = [spread for spread in spreads if any(spread)]
     if different:
         limit = 4 * lower([lower(spread, 2) for spread in different], 4)
         limit += cell * max(1, cell - 1) if is_whole else 0
         different = [spread for spread in different if lower(spread, 2) <= limit]
     kept = different or spreads
-    freedom = max(1, cell - 1)
-    scale = 2 * len(kept) * cell * freedom * (1 - 2 / (9 * freedom * (len(frames) - 1))) ** 3
-    return [sum_in_order([spread[c] for spread in kept]) / scale for c in range(len(frames[0]))]
+    variances = []
+    for c in range(len(frames[0])):
+        in_block = len(frames[0][c - c % BLOCK_CELLS :][:BLOCK_CELLS])
+        freedom = max(1.0, cell - (1 if in_block < 3 else 2 / 3) / in_block)
+        below = 1 - 2 / (9 * freedom * (len(frames) - 1))
+        scale = 2 * len(kept) * cell * freedom * (below * below * below)
+        variances.append(sum_in_order([spread[c] for spread in kept]) / scale)
+    return variances
 
 
 def noise_pairs(frames: list[list[list[float]]]) -> list[tuple[int, int]]:
@@ -435,14 +438,22 @@ def noise_pairs(frames: list[list[list[float]]]) -> list[tuple[int, int]]:
     return [(order[i], order[j]) for i, j in pairs]
 
 
-def pair_spread(one: Sequence[float], other: Sequence[float]) -> float:
-    """Give the scatter of the differences of two frames about their mean in a cell; of one pixel, about zero."""
-    differences = [x - y for x, y in zip(one, other, strict=True)]
-    squares = sum_in_order([d * d for d in differences])
-    if len(differences) == 1:
-        return squares
-    total = sum_in_order(differences)
-    return max(0.0, len(differences) * squares - total * total)
+def pair_spreads(one: list[list[float]], other: list[list[float]]) -> list[float]:
+    """Give the scatter of the differences of two frames in each cell about the level of its block of 8 cells.
+
+    The level is the median of the cells; a single pixel scatters about zero.
+    """
+    cells = [[x - y for x, y in zip(a, b, strict=True)] for a, b in zip(one, other, strict=True)]
+    sums = [sum_in_order(differences) for differences in cells]
+    spreads = []
+    for c, differences in enumerate(cells):
+        squares = sum_in_order([d * d for d in differences])
+        if len(differences) > 1:
+            block = sorted(sums[c - c % BLOCK_CELLS :][:BLOCK_CELLS])
+            level = (block[(len(block) - 1) // 2] + block[len(block) // 2]) / 2
+            squares = max(0.0, len(differences) * squares - level * (2 * sums[c] - level))
+        spreads.append(squares)
+    return spreads
 
 
 # --- flats: correction, scaling, normalisation ---

@@ -131,15 +131,18 @@ def test_integers_and_the_same_whole_floats_agree() -> None:
 def test_noise_of_a_series_by_hand() -> None:
     """24 cells of 8 pixels; two frames differ by a level, and by 0, 2 and 8 ADU up and down in 8 cells each.
 
-    In the middle cell the differences have the variance 8 * 2^2 / 7, and a sample half of it; the level counts nothing.
-    The median of variances with 7 degrees of freedom lies below their mean by (1 - 2 / 63)^3 (Wilson and Hilferty).
+    In the middle cell the squares of the differences sum to 8 * 2^2; the level counts nothing. The median of 8 cells
+    takes 2/3 of a degree of freedom from 64 pixels: 8 - 1/12 are left to a cell. The median of variances with that many
+    lies below their mean by (1 - 2 / 9 of it)^3 (Wilson and Hilferty); a sample has half the variance of a difference.
     """
     stack = np.zeros((2, 1, 8 * 24 + 5), np.int32)
     up_and_down = np.tile([1, -1], 32)
     stack[1, 0, 64:128] = 2 * up_and_down
     stack[1, 0, 128:192] = 8 * up_and_down
     stack[1] += 300
-    assert naive.series_noise(stack).noise_adu == pytest.approx(math.sqrt(8 * 2**2 / 7 / 2 / (1 - 2 / 63) ** 3))
+    freedom = 8 - 1 / 12
+    variance = 8 * 2**2 / freedom / 2 / (1 - 2 / (9 * freedom)) ** 3
+    assert naive.series_noise(stack).noise_adu == pytest.approx(math.sqrt(variance))
     assert naive.series_noise(stack[:1]).noise_adu == 0
 
 
