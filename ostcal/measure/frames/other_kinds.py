@@ -17,6 +17,8 @@ _LEVEL_NOISES = 6.0
 """A bias or dark further from the level of the others than this is rejected whole at 3 sigma."""
 _SHAPE_LIMITS = 3.0
 """A flat is of another shape from so many times the limit of the check on."""
+_ALONE = 3.0
+"""And it differs so many times as much as any flat that is kept: flats that drift all differ, and none is another kind."""
 _LIT_SHARE = 0.25
 """Of its level: parts of a flat that are darker do not count, as the gaps of a spectrograph."""
 _MOST = 4
@@ -58,7 +60,8 @@ def frames_of_other_kinds(
 def _of_another_shape(survey: SeriesSurvey, limits: FrameLimits) -> dict[int, str]:
     """Return the flats of which a quarter of the area differs from the others by more than three times the limit.
 
-    Levels and slopes aside, and changes of contrast by a pedestal that is no light.
+    Levels and slopes aside, and changes of contrast by a pedestal that is no light. Shapes that drift from frame to
+    frame leave none out.
     """
     cells = survey.cells_adu.reshape(survey.n_frames, -1) - survey.pedestal_adu
     places = (np.indices((GRID, GRID)).reshape(2, -1).T / (GRID - 1) - 0.5)[np.isfinite(cells).all(axis=0)]
@@ -83,9 +86,12 @@ def _of_another_shape(survey: SeriesSurvey, limits: FrameLimits) -> dict[int, st
     # a bright edge pulls the slope; it is not a quarter of the area without it
     plain = difference - np.median(difference, axis=1, keepdims=True)
     shares = np.minimum(np.mean(np.abs(rest) > limit, axis=1), np.mean(np.abs(plain) > limit, axis=1))
+    others = shares > limits.flat_outlying_share_fail
+    typical_difference = np.quantile(np.abs(rest), 1 - limits.flat_outlying_share_fail, axis=1)
+    others &= typical_difference > _ALONE * np.max(typical_difference[~others], initial=0.0)
     return {
         int(index): f"{in_percent(shares[index])} of its area differs from the others by more than {in_percent(limit)}"
-        for index in np.flatnonzero(shares > limits.flat_outlying_share_fail)
+        for index in np.flatnonzero(others)
     }
 
 
