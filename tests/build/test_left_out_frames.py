@@ -67,6 +67,20 @@ def test_a_bad_flat_is_left_out_and_the_master_is_good(night: Night, spoil: Any,
     np.testing.assert_allclose(image, good / good.mean(), rtol=0.02)
 
 
+@pytest.mark.parametrize("count", [6, 10, 15])
+def test_flats_whose_shape_drifts_are_all_used(night: Night, count: int) -> None:
+    frames = flats(count)
+    y, x = np.indices(SHAPE)
+    ring = np.cos((x / SHAPE[1] - 0.5) * 6) * np.cos((y / SHAPE[0] - 0.5) * 6)
+    frames *= 1 + 0.15 * ring * np.linspace(-1, 1, count)[:, np.newaxis, np.newaxis]
+    write_flats(night, frames)
+    outcome = run_command(night)
+    assert outcome.exit_code in (0, 3), outcome.text
+    (master,) = night.masters.glob("master_flat*.fits")
+    assert read_with_astropy(master)[1]["NCOMBINE"] == count, outcome.text
+    assert "flat shape" in outcome.stderr
+
+
 def test_a_dark_of_another_level_is_left_out(night: Night) -> None:
     darks = biases(12, seed=3)
     darks[5] += 100

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ostcal.frames import FrameType
 from ostcal.measure.frames.series_facts import in_percent
@@ -88,11 +89,20 @@ def _of_another_shape(survey: SeriesSurvey, limits: FrameLimits) -> dict[int, st
     shares = np.minimum(np.mean(np.abs(rest) > limit, axis=1), np.mean(np.abs(plain) > limit, axis=1))
     others = shares > limits.flat_outlying_share_fail
     typical_difference = np.quantile(np.abs(rest), 1 - limits.flat_outlying_share_fail, axis=1)
-    others &= typical_difference > _ALONE * np.max(typical_difference[~others], initial=0.0)
+    others &= typical_difference > _without_those_apart(typical_difference)
     return {
         int(index): f"{in_percent(shares[index])} of its area differs from the others by more than {in_percent(limit)}"
         for index in np.flatnonzero(others)
     }
+
+
+def _without_those_apart(differences: NDArray[np.float64]) -> float:
+    """Return the largest difference, (n_frames,), of the frames that are like each other: at least three quarters."""
+    ordered = np.sort(differences)
+    for count in range(len(ordered) - max(1, len(ordered) // _MOST), len(ordered)):
+        if ordered[count] > _ALONE * ordered[count - 1]:
+            return float(ordered[count - 1])
+    return float(ordered[-1])
 
 
 def _of_another_level(survey: SeriesSurvey, limits: FrameLimits) -> dict[int, str]:
