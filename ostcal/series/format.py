@@ -8,6 +8,7 @@ details.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
@@ -72,10 +73,13 @@ def chunk_rows(height: int, width: int, itemsize: int, asked: int | None = None)
 def shared_settings(
     settings: CameraSettings, *, exposure_time_s: float | None, filter_name: str | None, set_temperature_c: float | None
 ) -> dict[str, Any]:
-    """Return what all frames of a series share, as JSON values for its attributes."""
+    """Return what all frames of a series share, as JSON values for its attributes.
+
+    The order of rows stands in the records alone: captured frames have one that no setting of a camera gives.
+    """
     return {
         "exposure_time_s": exposure_time_s,
-        **to_values(settings),
+        **to_values(replace(settings, row_order=None)),
         "filter_name": filter_name,
         "set_temperature_c": set_temperature_c,
     }
