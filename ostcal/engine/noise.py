@@ -95,7 +95,7 @@ def row_cells(samples: NDArray[Any]) -> NoiseCells:
 
 
 def _freedom(cells: int, cell: int) -> Float:
-    """Return the degrees of freedom of the spread of a pair in each cell, (cells,): its pixels less what the level takes.
+    """Return the degrees of freedom of the spread of a pair in each cell, (cells,): pixels less what the level takes.
 
     The mean of all pixels of a block takes 1 for all its cells, the median of the means of three cells or more 2/3.
     """

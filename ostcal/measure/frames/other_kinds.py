@@ -19,7 +19,7 @@ _LEVEL_NOISES = 6.0
 _SHAPE_LIMITS = 3.0
 """A flat is of another shape from so many times the limit of the check on."""
 _ALONE = 3.0
-"""And it differs so many times as much as any flat that is kept: flats that drift all differ, and none is another kind."""
+"""And it differs so many times as much as any flat that is kept: of flats that drift, none is of another kind."""
 _LIT_SHARE = 0.25
 """Of its level: parts of a flat that are darker do not count, as the gaps of a spectrograph."""
 _MOST = 4
