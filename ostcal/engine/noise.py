@@ -101,7 +101,8 @@ def _freedom(cells: int, cell: int) -> Float:
     """
     in_block = np.full(cells, BLOCK_CELLS)
     in_block[cells - cells % BLOCK_CELLS :] = cells % BLOCK_CELLS
-    return np.maximum(1.0, cell - np.where(in_block < 3, 1.0, 2 / 3) / in_block)
+    taken: Float = np.where(in_block < 3, 1.0, 2 / 3) / in_block
+    return np.clip(cell - taken, 1.0, None)
 
 
 def _pairs(values: Float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
