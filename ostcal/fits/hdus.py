@@ -17,7 +17,7 @@ COMPANIONS: Final = frozenset([
     "ERR", "ERROR", "ERRORS", "UNCERT", "UNCERTAINTY", "VAR", "VARIANCE", "IVAR", "STD", "STDDEV", "SIGMA",
     "RMS", "NOISE", "WEIGHT", "WEIGHTS", "WHT", "NUSED", "COVERAGE", "SAMP", "TIME", "CON", "CTX", "EXPMAP",
     "BKG", "BACKGROUND", "PSF", "PSFIMAGE", "SEG", "SEGMENTATION", "WCSDVARR", "D2IMARR",
-    "THUMBNAIL", "THUMB", "PREVIEW",
+    "THUMBNAIL", "THUMB", "PREVIEW", "REJECTION", "SLOPE",
 ])  # fmt: skip
 """Words in EXTNAME of images that are about a frame and are no frame themselves: masks, uncertainties, previews."""
 

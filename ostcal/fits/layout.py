@@ -31,11 +31,24 @@ class ImageLayout:
     bscale: float = 1.0
     blank: int | None = None
     """The stored integer that means "no value"; ``None`` too where the header names one that cannot occur."""
+    file_dtype: str = ""
+    """The dtype of the samples in a file that has them otherwise than FITS: ``<u2`` where the values are those of
+    `bitpix` 16 with a `bzero` of 32768."""
 
     @property
     def stored_dtype(self) -> np.dtype[Any]:
-        """The dtype of the samples in the file, big-endian."""
-        return np.dtype(_STORED_DTYPES[self.bitpix])
+        """The dtype of the samples in the file, in FITS big-endian."""
+        return np.dtype(self.file_dtype or _STORED_DTYPES[self.bitpix])
+
+    @property
+    def stored_zero(self) -> float:
+        """What is added to a stored sample: `bzero`, less the half of the range that unsigned samples have already."""
+        return self.bzero - unsigned_zero(self.stored_dtype)
+
+    @property
+    def is_unsigned_word(self) -> bool:
+        """Return whether samples in the file are words of 16 bits without a sign."""
+        return self.bitpix == 16 and self.stored_dtype.kind == "u"
 
     @property
     def data_length(self) -> int:
@@ -46,6 +59,11 @@ class ImageLayout:
     def is_whole(self) -> bool:
         """Return whether every stored integer is a whole number of ADU that is always a value."""
         return self.bitpix > 0 and self.bscale == 1.0 and self.bzero.is_integer() and self.blank is None
+
+
+def unsigned_zero(dtype: np.dtype[Any]) -> float:
+    """Return BZERO of a FITS image that has samples of this dtype: half of the range of unsigned ones, else 0."""
+    return 2.0 ** (8 * dtype.itemsize - 1) if dtype.kind == "u" and dtype.itemsize > 1 else 0.0
 
 
 def plane_count(header: Header) -> int:
@@ -123,8 +141,8 @@ def decode_samples(stored: NDArray[Any], layout: ImageLayout, out: NDArray[np.fl
     """Convert stored samples to ADU in float64; blank samples become NaN, what is beyond float64 an infinity."""
     with np.errstate(over="ignore", invalid="ignore"):
         np.multiply(stored, layout.bscale, out=out)
-        if layout.bzero:
-            out += layout.bzero
+        if layout.stored_zero:
+            out += layout.stored_zero
     if layout.blank is not None:
         out[stored == layout.blank] = np.nan
 
@@ -133,11 +151,12 @@ def encode_samples(values: NDArray[Any], layout: ImageLayout, path: str) -> NDAr
     """Convert ADU back to the stored samples, exactly; StorageError where a value cannot be stored in this layout."""
     if layout.bitpix < 0 and layout.bscale == 1.0 and layout.bzero == 0.0:
         return values.astype(layout.stored_dtype, copy=False)
-    if layout.is_whole and layout.bzero == 32768.0 and layout.bitpix == 16 and values.dtype == np.uint16:
+    is_flipped = layout.bzero == 32768.0 and layout.bitpix == 16 and not layout.file_dtype
+    if layout.is_whole and is_flipped and values.dtype == np.uint16:
         return (values ^ np.uint16(0x8000)).view(np.int16).astype(">i2", copy=False)
     if layout.is_whole and np.issubdtype(values.dtype, np.integer) and abs(layout.bzero) <= 2.0**32:
-        return _checked(values.astype(np.int64) - int(layout.bzero), layout, path)
-    stored = (values.astype(np.float64) - layout.bzero) / layout.bscale
+        return _checked(values.astype(np.int64) - int(layout.stored_zero), layout, path)
+    stored = (values.astype(np.float64) - layout.stored_zero) / layout.bscale
     if layout.bitpix < 0:
         return stored.astype(layout.stored_dtype)
     stored = np.rint(stored)

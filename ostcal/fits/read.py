@@ -1,6 +1,6 @@
-"""Raw frames in FITS files: found, inspected, and read strip by strip where they are not compressed.
+"""Raw frames in files: inspected, and read strip by strip where they are not compressed.
 
-Only header blocks are read to inspect a file, with our own reader, which takes 0.13 to 0.25 ms per file.
+Only header blocks are read to inspect a FITS file, with our own reader, which takes 0.13 to 0.25 ms per file.
 """
 
 from __future__ import annotations
@@ -8,53 +8,46 @@ from __future__ import annotations
 import contextlib
 import gzip
 import io
-import logging
 import os
 import re
 import stat
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ostcal.errors import FrameError
 from ostcal.fits.cards import Header, card_keyword, image_cards, structural_cards
+from ostcal.fits.frame import FitsFrame as FitsFrame
+from ostcal.fits.frame import FitsPixels as FitsPixels
 from ostcal.fits.hdus import Unit, image_labels, read_units, refuse_several
 from ostcal.fits.headers import metadata_from_header
 from ostcal.fits.layout import ImageLayout, decode_samples, layout_from_header, plane_count, whole_number
-from ostcal.fits.sections import Readout
+from ostcal.fits.search import FITS_ENDINGS as FITS_ENDINGS
+from ostcal.fits.search import FRAME_ENDINGS as FRAME_ENDINGS
+from ostcal.fits.search import FoundFiles as FoundFiles
+from ostcal.fits.search import find_fits as find_fits
+from ostcal.fits.search import search_fits as search_fits
 from ostcal.fits.sharpcap import cards_beside
-from ostcal.frames import FrameMetadata, RowReader, SampleEncoding, read_adu
+from ostcal.fits.xisf_images import inspect_xisf
+from ostcal.frames import RowReader, SampleEncoding, read_adu
 from ostcal.places.durable import os_reason
 from ostcal.places.fingerprint import fingerprint_rows, rows_fingerprint
 from ostcal.places.open_files import STRIPS_AHEAD, kept_open, read_ahead
 from ostcal.places.paths import (
     absolute,
     in_parallel,
-    is_file,
     is_remote,
-    joined,
     open_binary,
     read_range,
-    real,
     retried,
-    walk,
 )
+from ostcal.xisf.header import SIGNATURE
 
-logger = logging.getLogger(__name__)
-
-FITS_ENDINGS = tuple(base + packing for packing in ("", ".fz", ".gz") for base in (".fits", ".fit", ".fts"))
-"""Endings of FITS files, in any case."""
-
-_PUT_AWAY_FOLDER = re.compile(r"_?rejected|_?rejects?|_?bad|trash|#recycle|\$recycle\.bin|@eadir", re.IGNORECASE)
-"""Folders of frames that somebody rejected or deleted, on network drives and under Windows too."""
-_PUT_AWAY_FILE = re.compile(r"BAD_")
-"""N.I.N.A. and others rename rejected frames."""
-_BZIP_ENDINGS = (".fits.bz2", ".fit.bz2", ".fts.bz2")
 _MAX_COLUMNS = 999
 """Of a table, by the standard."""
 _MAX_PLANES = 100_000
@@ -68,123 +61,6 @@ _TABLE_KEYWORD = re.compile(
 """Of the table that holds a tile-compressed image, not of the image."""
 _ABOUT_SAMPLES = ("BZERO", "BSCALE", "BLANK", "BUNIT", "DATAMIN", "DATAMAX")
 """Keywords of one image; an extension does not inherit them from the primary header."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FitsPixels(ImageLayout):
-    """Where the samples of a frame lie: all that is needed to read them."""
-
-    path: str
-    data_offset: int
-    """Byte of the first sample in the file (in the unpacked stream of a packed one)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FitsFrame(FitsPixels):
-    """A frame in a FITS file, inspected but not read."""
-
-    source: str
-    """The file of the user: ``path`` itself, or the packed file that ``path`` was unpacked from."""
-    metadata: FrameMetadata
-    cards: tuple[str, ...]
-    """The header as that of a primary HDU, without END; for plain primary HDUs exactly as it stands in the file."""
-    hdu_index: int
-    packed: Literal["none", "gzip", "fz"]
-    """``none`` where samples can be read in place; else `ostcal.fits.unpack.unpack` comes first."""
-    readout: Readout | None = None
-    """Overscan to subtract and what to keep of a science frame; its metadata are those of what is kept."""
-    primary_cards: tuple[str, ...] = ()
-    """Of a file of several images: its primary header."""
-    own_cards: tuple[str, ...] = ()
-    """Of a file of several images: the header of this image alone."""
-    unused: tuple[str, ...] = ()
-    """Names of what else the file holds: tables, and images about others (`ostcal.fits.hdus.COMPANIONS`)."""
-    plane: int | None = None
-    """Of a stack of frames in one image: which one, from 0."""
-
-    @property
-    def extension(self) -> str | None:
-        """Which image of a file of several it is; ``None`` for the image of a file of one."""
-        return self.metadata.settings.extension
-
-    @property
-    def label(self) -> str:
-        """What messages call it: the file, and of several images which: ``dark_001.fits[im1]``, ``a.fits[plane 3]``."""
-        extension = "" if self.extension is None else f"[{self.extension}]"
-        return f"{self.source}{extension}" + ("" if self.plane is None else f"[plane {self.plane}]")
-
-
-# ---- finding ----
-
-
-@dataclass(frozen=True, kw_only=True)
-class FoundFiles:
-    """The FITS files of a search."""
-
-    files: tuple[str, ...]
-    """Sorted, each once."""
-    passed_over: tuple[str, ...]
-    """A line for each folder that holds what somebody put away, and for files of kinds that are passed over."""
-
-
-def find_fits(directories: Iterable[str | os.PathLike[str]]) -> list[str]:
-    """Find FITS files in directories and below them, as `search_fits` does."""
-    return list(search_fits(directories).files)
-
-
-def search_fits(directories: Iterable[str | os.PathLike[str]]) -> FoundFiles:
-    """Find FITS files in directories and below them; single files may be among the directories.
-
-    Hidden files and directories and zarr stores are passed over, and so are rejected frames, recycle bins and files
-    packed with bzip2, which are named; a directory that is reached twice counts once.
-    """
-
-    def log_unreadable(error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError):  # the caller judges a folder that does not exist yet
-            logger.warning("%s: cannot be searched: %s", error.filename, error.strerror)
-
-    found: list[str] = []
-    put_away: list[str] = []
-    bzipped: list[str] = []
-    visited: set[str] = set()
-    for directory in directories:
-        root = os.fspath(directory)
-        if is_file(root):
-            found += [root] if _is_fits_name(os.path.basename(root)) else []
-            continue
-        for parent, below, names in walk(root, onerror=log_unreadable, followlinks=True):
-            if real(parent) in visited:
-                below.clear()
-                continue
-            visited.add(real(parent))
-            put_away += [joined(parent, name) for name in below if _PUT_AWAY_FOLDER.fullmatch(name)]
-            below[:] = [name for name in below if not _is_passed_over(name)]
-            fits_names = [name for name in names if _is_fits_name(name)]
-            put_away += [joined(parent, name) for name in fits_names if _PUT_AWAY_FILE.match(name)]
-            found += [joined(parent, name) for name in fits_names if not _PUT_AWAY_FILE.match(name)]
-            bzipped += [joined(parent, name) for name in names if name.lower().endswith(_BZIP_ENDINGS)]
-    lines = (
-        *_passed_over(put_away, "passed over, the name says that it was rejected or thrown away; rename it to use it"),
-        *_passed_over(bzipped, "passed over, files packed with bzip2 cannot be read; unpack them with bunzip2"),
-    )
-    return FoundFiles(files=tuple(sorted(set(found))), passed_over=lines)
-
-
-def _is_passed_over(folder: str) -> bool:
-    is_hidden = folder.startswith(".") or folder.lower().endswith(".zarr")
-    return is_hidden or _PUT_AWAY_FOLDER.fullmatch(folder) is not None
-
-
-def _passed_over(paths: Sequence[str], why: str) -> list[str]:
-    """Return one line about all paths, none where there are none."""
-    if not paths:
-        return []
-    more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-    return [f"{min(paths)}{more}: {why}"]
-
-
-def _is_fits_name(name: str) -> bool:
-    return name.lower().endswith(FITS_ENDINGS) and not name.startswith(".")
 
 
 # ---- inspecting ----
@@ -217,8 +93,10 @@ def inspect_images(path: str | os.PathLike[str], *, cubes: bool = False) -> tupl
         with open_binary(path) as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(0)
-            packed = file.read(2) == _GZIP_MAGIC
-            if not packed:
+            start = file.read(len(SIGNATURE))
+            if start == SIGNATURE:
+                return inspect_xisf(file, path, size)
+            if not start.startswith(_GZIP_MAGIC):
                 file.seek(0)
                 return _inspect_stream(file, path, size, None, cubes=cubes)
             file.seek(max(0, size - 4))
@@ -437,13 +315,16 @@ class FitsStack:
         if start == stop:
             return
         in_parallel(
-            self.frames[0].path, lambda index: _read_rows(self.frames[index], start, out[index]), range(n_frames)
+            self.frames[0].path,
+            lambda index: _read_rows(self.frames[index], self.encoding, start, out[index]),
+            range(n_frames),
         )
 
     @contextlib.contextmanager
     def opened(self, start: int, stop: int) -> Iterator[RowReader]:
         """Keep the files open while block after block is read, where that is possible and gains anything."""
-        if not self.encoding.sign_flipped:  # all others pass through a buffer, which costs more than opening
+        if not all(_is_as_stored(frame, self.encoding) for frame in self.frames):
+            # all others pass through a buffer, which costs more than opening
             yield self
             return
         with kept_open([frame.path for frame in self.frames]) as descriptors:
@@ -494,6 +375,8 @@ def _common_encoding(frames: Sequence[FitsPixels]) -> SampleEncoding:
     if first.is_whole and first.bitpix in (8, 16) and abs(first.bzero) < 2**30:
         if first.bitpix == 8:
             return SampleEncoding(dtype="uint16", zero_adu=int(first.bzero))
+        if any(frame.is_unsigned_word for frame in frames):
+            return SampleEncoding(dtype="uint16", zero_adu=int(first.bzero) - 32768)
         return SampleEncoding(
             dtype="uint16",
             byte_swapped=sys.byteorder == "little",
@@ -504,10 +387,19 @@ def _common_encoding(frames: Sequence[FitsPixels]) -> SampleEncoding:
     return SampleEncoding(dtype="float32" if is_plain_float else "float64")
 
 
-def _read_rows(frame: FitsPixels, start: int, block: NDArray[Any]) -> None:
+def _is_as_stored(frame: FitsPixels, encoding: SampleEncoding) -> bool:
+    """Return whether the samples of a frame are delivered as they are stored, as words."""
+    if not encoding.is_integer or frame.bitpix != 16:
+        return False
+    return encoding.sign_flipped or (frame.is_unsigned_word and frame.stored_dtype.isnative)
+
+
+def _read_rows(frame: FitsPixels, encoding: SampleEncoding, start: int, block: NDArray[Any]) -> None:
     """Fill the block of one frame, ``(n_rows, width)``, from row ``start`` on."""
     stored = frame.stored_dtype
-    in_place = block.dtype.itemsize == stored.itemsize and block.dtype != np.float64 and block.flags.c_contiguous
+    in_place = block.flags.c_contiguous and (
+        _is_as_stored(frame, encoding) or (block.dtype == np.float32 and stored.itemsize == 4)
+    )
     samples = block if in_place else np.empty(block.shape, stored)
     offset = frame.data_offset + start * frame.width * stored.itemsize
 
@@ -527,12 +419,17 @@ def _read_rows(frame: FitsPixels, start: int, block: NDArray[Any]) -> None:
     if block.dtype == np.float64:
         decode_samples(samples, frame, block)
     elif block.dtype == np.float32:
-        if in_place and sys.byteorder == "little":
+        if in_place and not stored.isnative:
             block.byteswap(inplace=True)
         elif not in_place:
             block[:] = samples
     elif not in_place:
-        block[:] = samples if frame.bitpix == 8 else samples.view(np.uint16)
+        if _is_as_stored(frame, encoding):
+            block[:] = samples.view(np.uint16)
+        elif frame.bitpix == 8 or frame.is_unsigned_word:
+            block[:] = samples
+        else:  # words with a sign, in a stack of words without
+            np.bitwise_xor(samples.view(stored.str.replace("i", "u")), np.uint16(0x8000), out=block, casting="unsafe")
 
 
 def read_exactly(readinto: Callable[[memoryview], int | None], samples: NDArray[Any], path: str) -> None:

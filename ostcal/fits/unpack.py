@@ -1,4 +1,4 @@
-"""Compressed FITS files (gzip, tile-compressed images) written as plain ones, whose rows can be read in place."""
+"""Compressed files (gzip, tiles, XISF) written as plain FITS files, whose rows can be read in place."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ from numpy.typing import NDArray
 from ostcal.errors import FrameError
 from ostcal.fits.cards import CARD_LENGTH, padded_length
 from ostcal.fits.hdus import Unit, read_units, refuse_several
+from ostcal.fits.layout import ImageLayout, encode_samples, unsigned_zero
 from ostcal.fits.read import FitsFrame, read_exactly
 from ostcal.fits.tiles import TileReader
 from ostcal.fits.write import write_pieces, write_stored
 from ostcal.places.durable import os_reason
 from ostcal.places.paths import absolute, is_file, is_remote, joined, open_binary
+from ostcal.xisf.blocks import check_block, unpacked_strips
 
 _STRIP_BYTES = 4 * 2**20
 
@@ -33,9 +35,10 @@ def unpack(frame: FitsFrame, directory: str | os.PathLike[str], tiles: TileReade
 
     A gzip file of several images is unpacked whole, once for all of them.
 
-    Memory is a strip of 4 MiB (and of a tile-compressed image one row of tiles, in a process of its own); no more is
-    unpacked than the header promises. A frame that is not packed is returned as it is. `tiles` saves starting a process
-    for each file.
+    Memory is a strip of 4 MiB (and of a tile-compressed image one row of tiles, in a process of its own; of an XISF
+    block of LZ4 or Zstandard its packed bytes); no more is unpacked than the header promises. A frame that is not
+    packed is compared with its checksum, where that is not done while it is read (XISF). `tiles` saves starting a
+    process for each file.
 
     Raises
     ------
@@ -45,12 +48,16 @@ def unpack(frame: FitsFrame, directory: str | os.PathLike[str], tiles: TileReade
         If the file cannot be written.
     """
     if frame.packed == "none":
-        return frame
+        if frame.block is not None:
+            check_block(frame.path, frame.block)
+        return replace(frame, block=None)
     where = absolute(frame.path)
     stem = os.path.basename(where).split(".", 1)[0]
     # the hash keeps dark_001.fits.gz of two directories apart
     mark = hashlib.blake2b(where.encode("utf-8", "surrogateescape"), digest_size=6).hexdigest()
     is_gunzipped = frame.packed == "gzip" and (frame.extension is not None or frame.plane is not None)
+    if frame.packed == "xisf":
+        return _unpack_xisf(frame, directory, joined(directory, f"{stem}-{mark}-{frame.hdu_index}.fits"))
     number = f"-{frame.hdu_index}" if frame.extension is not None and not is_gunzipped else ""
     path = joined(directory, f"{stem}-{mark}{number}.fits")
     if is_gunzipped:
@@ -67,6 +74,22 @@ def unpack(frame: FitsFrame, directory: str | os.PathLike[str], tiles: TileReade
         write_stored(path, frame.cards, strips, frame.data_length, overwrite=True)
     data_offset = padded_length((len(frame.cards) + 1) * CARD_LENGTH)
     return replace(frame, path=path, packed="none", hdu_index=0, data_offset=data_offset)
+
+
+def _unpack_xisf(frame: FitsFrame, directory: str | os.PathLike[str], path: str) -> FitsFrame:
+    """Write the samples of a block of an XISF file as those of a FITS file."""
+    if frame.block is None:
+        raise ValueError(f"{frame.path}: has no data block")
+    check_block(frame.path, frame.block)
+    stored = frame.stored_dtype
+    as_fits = ImageLayout(width=frame.width, height=frame.height, bitpix=frame.bitpix, bzero=unsigned_zero(stored))
+    strips = (
+        encode_samples(strip.view(stored).astype(stored.newbyteorder("="), copy=False), as_fits, path)
+        for strip in unpacked_strips(frame.path, frame.block, directory)
+    )
+    write_stored(path, frame.cards, strips, frame.data_length, overwrite=True)
+    data_offset = padded_length((len(frame.cards) + 1) * CARD_LENGTH)
+    return replace(frame, path=path, packed="none", block=None, file_dtype="", hdu_index=0, data_offset=data_offset)
 
 
 @contextlib.contextmanager

@@ -263,7 +263,7 @@ def _read_frame(frame: FitsFrame, writer: SeriesWriter, index: int) -> tuple[Fra
             f"{frame.source}: is {frame.width} x {frame.height} of {dtype}, but {writer.location} holds"
             f" {width} x {height} of {writer.dtype}; import it into a series of its own"
         )
-    if frame.packed == "none":
+    if frame.is_ready:
         samples = _read_samples(frame, dtype)
     else:  # unpacked inside the series, where the copy that a killed import leaves is deleted
         scratch = Path(writer.location) / f"unpacked.{uuid.uuid4().hex}{PARTIAL_ENDING}"

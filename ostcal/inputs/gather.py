@@ -1,4 +1,4 @@
-"""Frames that a run starts from: FITS files and series below the input directories, each frame once."""
+"""Frames that a run starts from: FITS and XISF files and series below the input directories, each frame once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 from ostcal.errors import FrameError, InputError, NoFramesError, OstcalError, UnreachableError
 from ostcal.fits.cards import Header
 from ostcal.fits.headers import camera_id_from_names
-from ostcal.fits.read import FITS_ENDINGS, FitsFrame, FitsStack, fingerprint, inspect_images, search_fits
+from ostcal.fits.read import FRAME_ENDINGS, FitsFrame, FitsStack, fingerprint, inspect_images, search_fits
 from ostcal.fits.sections import OverscanRule, Readout
 from ostcal.fits.tiles import TileReader
 from ostcal.fits.unpack import unpack
@@ -166,9 +166,10 @@ def gather_inputs(
         for source in _sources_of(series, overscan, left_out, verify=verify):
             (excluded if source.index in series.excluded else sources).append(source)
     if not files and not locations:
+        passed_over = "".join(f"; {line}" for line in left_out)
         raise NoFramesError(
             f"No input files found in {', '.join(described(d) for d in searched)}; looked in all folders below for "
-            f"{' '.join(FITS_ENDINGS)} and for .zarr series; {advice}"
+            f"{' '.join(FRAME_ENDINGS)} and for .zarr series{passed_over}; {advice}"
         )
     left_out += remark_lines((source.frame.label, source.frame.metadata) for source in sources)
     unique = _without_copies(sources, left_out, excluded)
@@ -271,7 +272,7 @@ def unpacked(
     result: dict[str, Source] = {}
     with TileReader() as tiles:
         for label, source in sources.items():
-            if source.fits is None or source.fits.packed == "none":
+            if source.fits is None or source.fits.is_ready:
                 result[label] = source
                 continue
             make_directory(directory)

@@ -11,7 +11,7 @@ from pathlib import PurePath
 
 from ostcal.errors import FrameError, StorageError
 from ostcal.fits.cards import Header
-from ostcal.fits.read import FITS_ENDINGS, FitsFrame, inspect_images, search_fits
+from ostcal.fits.read import FRAME_ENDINGS, FitsFrame, inspect_images, search_fits
 from ostcal.fits.sections import OverscanRule
 from ostcal.frames import FrameType
 from ostcal.inputs.forced_kinds import NO_RULES, KindRules, with_stated_kind
@@ -87,8 +87,8 @@ def _found_files(
         warnings += [line for line in search.passed_over if line not in warnings]
         files = [file for file in search.files if real(parent_of(file)) != real(output_dir)]
         if not files:
-            what = "holds no FITS files" if matches else "does not exist"
-            errors.append(f"{path}: {what} ({' '.join(FITS_ENDINGS)}); name files, folders or patterns")
+            what = "holds no FITS or XISF files" if matches else "does not exist"
+            errors.append(f"{path}: {what} ({' '.join(FRAME_ENDINGS)}); name files, folders or patterns")
         for file in files:
             found.setdefault(file, False)
     return list(found.items())
@@ -132,7 +132,7 @@ def output_files(sources: Sequence[str], output_dir: str, overwrite: bool) -> li
 
 def _names_of(paths: Sequence[str]) -> list[str]:
     """Return the names of files without endings, each with as many of its folders as tell it from the others."""
-    endings = sorted(FITS_ENDINGS, key=len, reverse=True)
+    endings = sorted(FRAME_ENDINGS, key=len, reverse=True)
     parts = []
     for path in paths:
         *folders, name = PurePath(path).parts

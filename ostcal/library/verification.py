@@ -15,7 +15,7 @@ from ostcal.engine.execution import Execution
 from ostcal.engine.tiling import workers_for
 from ostcal.errors import InputError, OstcalError
 from ostcal.fits.cards import Header
-from ostcal.fits.read import FITS_ENDINGS, FitsFrame, find_fits, inspect_images
+from ostcal.fits.read import FRAME_ENDINGS, FitsFrame, find_fits, inspect_images
 from ostcal.inputs.gather import Source
 from ostcal.library.find import STORE_NAME, FitsPlane, store_location
 from ostcal.library.integrity import check_fits, check_frame, check_series, check_store, check_stored_master
@@ -110,7 +110,7 @@ def plan_verification(locations: Sequence[str]) -> VerifyPlan:
                 if name.endswith(PARTIAL_ENDING) or name.startswith((".unpacked-", ".ostcal-"))
             ]
         if not found:
-            raise InputError(f"{location}: there is nothing to verify: no series, masters or {' '.join(FITS_ENDINGS)}")
+            raise InputError(f"{location}: there is nothing to verify: no series, masters or {' '.join(FRAME_ENDINGS)}")
         for kind, place in found:
             work, checked = _planned(kind, place)
             checks += work

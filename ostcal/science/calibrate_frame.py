@@ -117,7 +117,7 @@ def calibrate_frame(task: FrameTask) -> CalibratedFrame:
     OstcalError
         If the frame or a master cannot be read, the uncertainty lacks a number, or the file cannot be written.
     """
-    if all(image.fits.packed == "none" for image in task.images):
+    if all(image.fits.is_ready for image in task.images):
         return _calibrate(task)
     beside = None if is_remote(task.target) else os.path.dirname(task.target) or "."
     with tempfile.TemporaryDirectory(prefix=SCRATCH_PREFIX, dir=beside) as scratch, TileReader() as tiles:

@@ -1,0 +1,62 @@
+"""Frames in files: what was read of their headers, and where their samples are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ostcal.fits.layout import ImageLayout
+from ostcal.fits.sections import Readout
+from ostcal.frames import FrameMetadata
+from ostcal.xisf.blocks import DataBlock
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitsPixels(ImageLayout):
+    """Where the samples of a frame lie: all that is needed to read them."""
+
+    path: str
+    data_offset: int
+    """Byte of the first sample in the file (in the unpacked stream of a packed one)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitsFrame(FitsPixels):
+    """A frame in a FITS file, inspected but not read."""
+
+    source: str
+    """The file of the user: ``path`` itself, or the packed file that ``path`` was unpacked from."""
+    metadata: FrameMetadata
+    cards: tuple[str, ...]
+    """The header as that of a primary HDU, without END; for plain primary HDUs exactly as it stands in the file."""
+    hdu_index: int
+    packed: Literal["none", "gzip", "fz", "xisf"]
+    """``none`` where samples can be read in place; else `ostcal.fits.unpack.unpack` comes first."""
+    block: DataBlock | None = None
+    """Of an XISF file: where the samples are and how they are packed, until they are unpacked or compared."""
+    readout: Readout | None = None
+    """Overscan to subtract and what to keep of a science frame; its metadata are those of what is kept."""
+    primary_cards: tuple[str, ...] = ()
+    """Of a file of several images: its primary header."""
+    own_cards: tuple[str, ...] = ()
+    """Of a file of several images: the header of this image alone."""
+    unused: tuple[str, ...] = ()
+    """Names of what else the file holds: tables, and images about others (`ostcal.fits.hdus.COMPANIONS`)."""
+    plane: int | None = None
+    """Of a stack of frames in one image: which one, from 0."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether samples can be read now: they are not packed, and have no checksum to be compared with before."""
+        return self.packed == "none" and (self.block is None or self.block.checksum is None)
+
+    @property
+    def extension(self) -> str | None:
+        """Which image of a file of several it is; ``None`` for the image of a file of one."""
+        return self.metadata.settings.extension
+
+    @property
+    def label(self) -> str:
+        """What messages call it: the file, and of several images which: ``dark_001.fits[im1]``, ``a.fits[plane 3]``."""
+        extension = "" if self.extension is None else f"[{self.extension}]"
+        return f"{self.source}{extension}" + ("" if self.plane is None else f"[plane {self.plane}]")
