@@ -47,9 +47,10 @@ def unpack(frame: FitsFrame, directory: str | os.PathLike[str], tiles: TileReade
     StorageError
         If the file cannot be written.
     """
-    if frame.packed == "none":
-        if frame.block is not None:
-            check_block(frame.path, frame.block)
+    if frame.is_ready:
+        return frame
+    if frame.packed == "none" and frame.block is not None:
+        check_block(frame.path, frame.block)
         return replace(frame, block=None)
     where = absolute(frame.path)
     stem = os.path.basename(where).split(".", 1)[0]

@@ -36,6 +36,7 @@ from support.object_samples import fresh_bucket, write_series
 from support.object_server import FaultyProxy, credentials, free_port, s3_server
 from support.odd_servers import Answer, OddServer, Refusal, odd_camera
 from support.simulator_client import SMALL
+from support.xisf_samples import write_xisf
 
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
 CHAPTERS = (
@@ -283,6 +284,25 @@ def put_away(folder: Path) -> Ran:
     night = fresh(folder)
     n.write_darks(night, 5.0)
     n.write_frames(night.darks / "rejected", n.dark_frames(5.0), "Dark Frame", 5.0)
+    return masters(night, "--darks-only")
+
+
+@provokes("Samples that do not fit their checksum")
+def changed_samples(folder: Path) -> Ran:
+    night = fresh(folder)
+    n.write_darks(night, 5.0)
+    said = {"IMAGETYP": "'Dark Frame'", "EXPTIME": "5.0"}
+    path = write_xisf(night.darks / "dark_007.xisf", n.dark_frames(5.0)[0], checksum="sha-1", keywords=said)
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    return masters(night, "--darks-only")
+
+
+@provokes("Files of kinds that are not read")
+def other_kinds(folder: Path) -> Ran:
+    night = fresh(folder)
+    n.write_darks(night, 5.0)
+    for name in ("a.jpg", "b.jpg", "c.ser"):
+        (night.darks / name).write_bytes(b"x")
     return masters(night, "--darks-only")
 
 
