@@ -102,7 +102,7 @@ def test_keywords_properties_and_attributes_say_what_the_frame_is(tmp_path: Path
         tmp_path / "a.xisf",
         values_of("u2"),
         keywords={
-            "GAIN": "100", "OBJECT": "'M 31''s core'", "BZERO": "32768", "NAXIS1": "9", "CCD-TEMP": "-9.9", "SWCREATE": "N.I.N.A."
+            "GAIN": "100", "OBJECT": "'M 31''s core'", "BZERO": "32768", "NAXIS1": "9", "CCD-TEMP": "-9.9",
         },
         properties={
             "Instrument:ExposureTime": "120", "Instrument:Camera:Name": "ZWO ASI2600", "Instrument:Filter:Name": "Ha",
@@ -117,7 +117,12 @@ def test_keywords_properties_and_attributes_say_what_the_frame_is(tmp_path: Path
     metadata = inspect_fits(path).metadata
     settings = metadata.settings
     assert (metadata.frame_type, metadata.exposure_time_s, metadata.filter_name) == (FrameType.FLAT, 120.0, "Ha")
-    assert (settings.camera, settings.gain, settings.binning, settings.extension) == ("ZWO ASI2600", 100.0, (2, 2), None)
+    assert (settings.camera, settings.gain, settings.binning, settings.extension) == (
+        "ZWO ASI2600",
+        100.0,
+        (2, 2),
+        None,
+    )
     assert (metadata.bayer_pattern, metadata.ccd_temperature_c) == ("GRBG", -9.9)  # keywords before properties
     assert metadata.date_obs is not None
     assert metadata.date_obs.isoformat() == "2026-11-21T20:00:01.500000+00:00"
@@ -127,7 +132,8 @@ def test_keywords_properties_and_attributes_say_what_the_frame_is(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("Bias", FrameType.BIAS), ("Dark", FrameType.DARK), ("Flat", FrameType.FLAT), ("Light", FrameType.LIGHT)]
+    ("name", "kind"),
+    [("Bias", FrameType.BIAS), ("Dark", FrameType.DARK), ("Flat", FrameType.FLAT), ("Light", FrameType.LIGHT)],
 )
 def test_image_types(tmp_path: Path, name: str, kind: FrameType) -> None:
     frame = inspect_fits(write_xisf(tmp_path / "a.xisf", values_of("u2"), attributes={"imageType": name}))
@@ -140,7 +146,9 @@ def test_several_images_are_extensions_and_those_about_others_are_named(tmp_path
     samples = [
         XisfSample(values=values_of("u2"), keywords=DARK, attributes={"id": "amp1"}),
         XisfSample(values=values_of("f4"), attributes={"id": "rejection_low"}),
-        XisfSample(values=values_of("u2", (5, 8)), keywords=DARK, attributes={"id": "amp2"}, codec="zlib", shuffled=True),
+        XisfSample(
+            values=values_of("u2", (5, 8)), keywords=DARK, attributes={"id": "amp2"}, codec="zlib", shuffled=True
+        ),
     ]
     images = inspect_images(write_xisf(tmp_path / "a.xisf", samples))
     assert [image.extension for image in images] == ["amp1", "amp2"]
@@ -313,5 +321,6 @@ def test_folders_are_searched_for_xisf_and_name_what_is_not_read(tmp_path: Path)
     found = search_fits([tmp_path])
     assert found.files == (str(kept),)
     assert found.passed_over == (
-        f"{tmp_path}: 2 .jpg, 1 .ser, 1 .tif: files of kinds that are not read; convert frames among them to FITS or XISF",
+        f"{tmp_path}: 2 .jpg, 1 .ser, 1 .tif: files of kinds that are not read; "
+        "convert frames among them to FITS or XISF",
     )

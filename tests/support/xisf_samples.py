@@ -107,7 +107,9 @@ def _block(sample: XisfSample) -> tuple[bytes, dict[str, str]]:
                 f"{len(piece)},{len(part)}" for piece, part in zip(pieces, parts, strict=True)
             )
     if sample.checksum:
-        attributes["checksum"] = f"{sample.checksum}:{hashlib.new(sample.checksum.replace('sha-', 'sha'), data).hexdigest()}"
+        attributes["checksum"] = (
+            f"{sample.checksum}:{hashlib.new(sample.checksum.replace('sha-', 'sha'), data).hexdigest()}"
+        )
     return data, attributes
 
 
