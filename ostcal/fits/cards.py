@@ -74,6 +74,11 @@ class Header:
         for position, card in enumerate(self.cards):
             self._positions.setdefault(card_keyword(card), position)
 
+    @property
+    def keywords(self) -> Iterable[str]:
+        """All keywords, each once, in capitals."""
+        return self._positions.keys()
+
     def __contains__(self, keyword: str) -> bool:
         """Return whether a card of that keyword is there."""
         return keyword in self._positions
