@@ -159,14 +159,28 @@ class LevelledReader(RowReader, Protocol):
         """How the raw 16-bit samples become ADU before a level is subtracted."""
 
     @property
-    def raw_columns(self) -> tuple[int, int, int]:
-        """Columns of a raw row, and the first and the end of those that are kept."""
+    def raw_width(self) -> int:
+        """Columns of a raw row."""
+
+    @property
+    def kept_columns(self) -> tuple[tuple[int, int], ...]:
+        """Of each amplifier, from left to right: the first and the end of the raw columns that are kept."""
 
     def read_levelled(self, start: int, stop: int, out: NDArray[Any]) -> NDArray[np.int64]:
-        """Fill ``out`` of shape ``(n_frames, stop - start, raw width)`` with raw samples.
+        """Fill ``out`` of shape ``(n_frames, stop - start, raw_width)`` with raw samples.
 
-        Return the level of each frame and row, ``(n_frames, stop - start)``, in 1/256 ADU: whole numbers of half ADU.
+        Return the level of each amplifier, frame and row, ``(n_amplifiers, n_frames, stop - start)``, in 1/256 ADU:
+        whole numbers of half ADU.
         """
+
+
+@runtime_checkable
+class LevelledStack(Protocol):
+    """A stack that `opened` may give a `LevelledReader` for."""
+
+    @property
+    def levelled_encoding(self) -> SampleEncoding | None:
+        """The raw encoding of that reader; ``None`` where the stack gives none."""
 
 
 class FrameStack(Protocol):

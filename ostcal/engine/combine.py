@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from ostcal.engine.kernels import QUANTA_PER_ADU
 from ostcal.engine.rejection import RejectionMethod, Rule, SeriesNoise
 from ostcal.frames import SampleEncoding
 
+_ALL = slice(None)
 _NO_NOISE = SeriesNoise()
 _QUANTA_PER_HALF_ADU = QUANTA_PER_ADU // 2
 _PIECE_BYTES = 2**21
@@ -34,16 +36,16 @@ class Correction:
     dark_rate: NDArray[np.float32] | None = None
     """(rows, width): dark current in ADU/s; none is zero."""
 
-    def rows(self, start: int, stop: int) -> Correction:
-        """Return the correction of some rows."""
-        offset = None if self.dark_offset is None else self.dark_offset[start:stop]
-        rate = None if self.dark_rate is None else self.dark_rate[start:stop]
+    def rows(self, start: int, stop: int, columns: slice = _ALL) -> Correction:
+        """Return the correction of some rows, or of some columns of them."""
+        offset = None if self.dark_offset is None else self.dark_offset[start:stop, columns]
+        rate = None if self.dark_rate is None else self.dark_rate[start:stop, columns]
         return replace(self, dark_offset=offset, dark_rate=rate)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RowLevels:
-    """The overscan of the rows of a block of untrimmed rows, and which of its columns are kept.
+    """The overscan of one amplifier for the rows of a block of untrimmed rows, and which of its columns are kept.
 
     Attributes
     ----------
@@ -108,18 +110,20 @@ def combine_block(
     *,
     noise: SeriesNoise = _NO_NOISE,
     correction: Correction | None = None,
-    levels: RowLevels | None = None,
+    levels: Sequence[RowLevels] | None = None,
     planes: BlockPlanes | None = None,
 ) -> BlockResult:
     """Combine a block of samples pixel by pixel.
 
     `block` has raw samples as `FrameStack.read_rows` delivers them, (n_frames, rows, width) uint16, float32 or float64.
     `noise` is that of the series, for methods whose spread has a floor. A `correction` is applied to every frame before
-    rejection (flats). With `levels`, 16-bit samples are those of untrimmed rows; their overscan is subtracted before
-    all else. With `planes`, the result lies there, and `low` and `high` are empty.
+    rejection (flats). With `levels`, one of each amplifier from left to right, 16-bit samples are those of untrimmed
+    rows; their overscan is subtracted before all else. With `planes`, the result lies there; `low` and `high` are then
+    empty.
     """
-    n, rows, width = block.shape if levels is None else (*block.shape[:2], levels.width)
-    left = 0 if levels is None else levels.left
+    n, rows, width = block.shape
+    if levels is not None:
+        width = sum(part.width for part in levels)
     rule = method.resolved(n).rule(noise)
     low, high = (np.empty((rows, width) if planes is None else (0, width), np.float32) for _ in range(2))
     planes = planes or BlockPlanes.empty((rows, width))
@@ -136,21 +140,16 @@ def combine_block(
     invalid = 0
     if encoding.is_integer and correction is not None:
         combine_corrected = kernels.average_corrected if rule.is_average else kernels.combine_corrected
-        at_once = rows if levels is None else 1  # in one call a frame has one level
-        for y in range(0, rows, at_once):
-            how = _corrected(encoding, correction.rows(y, y + at_once), at_once * width)
-            if levels is not None:
-                how = how._replace(level=levels.quanta[:, y] / QUANTA_PER_ADU)
-            samples = np.ascontiguousarray(block[:, y : y + at_once, left : left + width]).reshape(n, at_once * width)
-            part = _part(out, slice(y * width, (y + at_once) * width))
-            invalid += int(combine_corrected(samples, how, network, rule, part))
+        for how, samples, pixels in _corrected_parts(block, encoding, correction, levels):
+            invalid += int(combine_corrected(samples, how, network, rule, _part(out, pixels)))
     elif levels is not None:
-        at_once = max(1, _PIECE_BYTES // (2 * n * width))
-        words = np.empty((n, min(at_once, rows), width), np.uint16)
+        raw = np.ascontiguousarray(block)
+        at_once = rows if rule.is_average else max(1, _PIECE_BYTES // (2 * n * width))
+        words = np.empty((n, 0 if rule.is_average else min(at_once, rows), width), np.uint16)
         for y in range(0, rows, at_once):
-            piece = slice(y, min(y + at_once, rows))
-            part = _part(out, slice(y * width, piece.stop * width))
-            _combine_in_half_adu(np.ascontiguousarray(block[:, piece]), encoding, levels.rows(piece), rule, words, part)
+            part = _part(out, slice(y * width, min(y + at_once, rows) * width))
+            of_piece = [amplifier.rows(slice(y, y + at_once)) for amplifier in levels]
+            _combine_in_half_adu(raw, y, encoding, of_piece, rule, words, part)
     else:
         samples = np.ascontiguousarray(block).reshape(n, rows * width)
         if encoding.is_integer:
@@ -170,6 +169,30 @@ def combine_block(
     )
 
 
+def _corrected_parts(
+    block: NDArray[Any], encoding: SampleEncoding, correction: Correction, levels: Sequence[RowLevels] | None
+) -> Iterator[tuple[kernels.Corrected, NDArray[Any], slice]]:
+    """Yield what one call of a kernel corrects, the samples (n_frames, n_pixels), and the pixels that they are of.
+
+    In one call a frame has one level: with `levels` it is a row of one amplifier.
+    """
+    n, rows, width = block.shape
+    if levels is None:
+        samples = np.ascontiguousarray(block).reshape(n, rows * width)
+        yield _corrected(encoding, correction, rows * width), samples, slice(0, rows * width)
+        return
+    start = 0
+    for y in range(rows):
+        column = 0
+        for part in levels:
+            columns = slice(column, column + part.width)
+            how = _corrected(encoding, correction.rows(y, y + 1, columns), part.width)
+            samples = np.ascontiguousarray(block[:, y, part.left : part.left + part.width])
+            yield how._replace(level=part.quanta[:, y] / QUANTA_PER_ADU), samples, slice(start, start + part.width)
+            column += part.width
+            start += part.width
+
+
 def _part(planes: kernels.Planes, pixels: slice) -> kernels.Planes:
     """Return views of some pixels; planes that are not asked for stay empty."""
     return planes._replace(
@@ -183,19 +206,22 @@ def _part(planes: kernels.Planes, pixels: slice) -> kernels.Planes:
 
 def _combine_in_half_adu(
     block: NDArray[np.uint16],
+    bottom: int,
     encoding: SampleEncoding,
-    levels: RowLevels,
+    levels: Sequence[RowLevels],
     rule: Rule,
     room: NDArray[np.uint16],
     out: kernels.Planes,
 ) -> None:
-    """Combine raw words less the level of their row, whole numbers of half ADU; `room` is that for the words.
+    """Combine raw words, from row `bottom` on, less the level of their row and amplifier, whole numbers of half ADU.
+
+    `room` is that for the words.
 
     Words of half ADU go through the kernels for words, 2.9 times as fast as floats. The few pixels with a sample beyond
     them (saturated hot pixels) are combined as floats, each alone: nothing depends on which block a pixel is in.
     """
-    n, rows, width = *block.shape[:2], levels.width
-    halves_of_rows, left = levels.quanta // _QUANTA_PER_HALF_ADU, levels.left
+    n, rows = levels[0].quanta.shape
+    width = sum(part.width for part in levels)
     network = kernels.sorting_network(n)
     doubled = rule._replace(
         floor_micro_adu=2 * rule.floor_micro_adu,
@@ -204,27 +230,52 @@ def _combine_in_half_adu(
         signal_zero_adu=2 * rule.signal_zero_adu,
         variance_per_adu=2 * rule.variance_per_adu,
     )
-    words = room.reshape(-1)[: n * rows * width].reshape(n, rows, width)
+    coding, column, n_beyond = coding_of(encoding), 0, 0
+    words = room.reshape(-1)[: 0 if doubled.is_average else n * rows * width].reshape(n, -1, width)
     beyond = np.empty((rows, width), np.uint16)
-    n_beyond = kernels.half_adu_words(block, left, coding_of(encoding), halves_of_rows, _ZERO_HALF_ADU, words, beyond)
+    for part in levels:
+        halves_of_rows = part.quanta // _QUANTA_PER_HALF_ADU
+        if doubled.is_average:
+            n_beyond += kernels.average_half_adu(
+                block,
+                part.left,
+                coding,
+                halves_of_rows,
+                _ZERO_HALF_ADU,
+                network,
+                doubled,
+                out,
+                beyond,
+                column,
+                part.width,
+            )
+        else:
+            n_beyond += kernels.half_adu_words(
+                block, bottom, part.left, coding, halves_of_rows, _ZERO_HALF_ADU, words, beyond, column, part.width
+            )
+        column += part.width
     y, x = np.nonzero(beyond) if n_beyond else (np.empty(0, np.intp), np.empty(0, np.intp))
-    combine_words = kernels.average_words if doubled.is_average else kernels.combine_words
-    halves = kernels.Coding(swapped=False, flip=np.uint16(0), zero=_ZERO_HALF_ADU)
-    if y.size:  # what is put in their place is combined and counted like one pixel of zeros
-        words[:, y, x] = -_ZERO_HALF_ADU
-        of_zeros = _planes(n, 1)
-        combine_words(np.full((n, 1), -_ZERO_HALF_ADU, np.uint16), halves, network, doubled, of_zeros)
-        out.rejected[:] -= y.size * of_zeros.rejected
-    combine_words(words.reshape(n, rows * width), halves, network, doubled, out)
+    if not doubled.is_average:
+        halves = kernels.Coding(swapped=False, flip=np.uint16(0), zero=_ZERO_HALF_ADU)
+        if y.size:  # what is put in their place is combined and counted like one pixel of zeros
+            words[:, y, x] = -_ZERO_HALF_ADU
+            of_zeros = _planes(n, 1)
+            zeros = np.full((n, 1), -_ZERO_HALF_ADU, np.uint16)
+            kernels.combine_words(zeros, halves, network, doubled, of_zeros)
+            out.rejected[:] -= y.size * of_zeros.rejected
+        kernels.combine_words(words.reshape(n, rows * width), halves, network, doubled, out)
     in_adu = (out.master, out.std, out.low, out.high)
     for plane in in_adu:
         np.multiply(plane, np.float32(0.5), out=plane)
     if y.size:
-        values = np.empty((n, 1, y.size), np.float32)
+        raw_columns = np.concatenate([np.arange(part.left, part.left + part.width) for part in levels])[x]
+        of_part = np.repeat(np.arange(len(levels)), [part.width for part in levels])[x]
+        values = np.empty((n, y.size), np.float32)
         for i in range(n):
-            values[i, 0] = encoding.decode(block[i, y, x + left]) - halves_of_rows[i, y] / 2
+            level = np.stack([part.quanta[i] for part in levels])[of_part, y] / QUANTA_PER_ADU
+            values[i] = encoding.decode(block[i, bottom + y, raw_columns]) - level
         alone = _planes(n, y.size)
-        kernels.combine_floats(values.reshape(n, y.size), network, rule, alone)
+        kernels.combine_floats(values, network, rule, alone)
         out.rejected[:] += alone.rejected
         out.n_used.reshape(rows, width)[y, x] = alone.n_used
         for plane, values_alone in zip(in_adu, (alone.master, alone.std, alone.low, alone.high), strict=True):

@@ -34,7 +34,7 @@ from ostcal.engine.levels import (
 from ostcal.engine.noise import NoiseCells, merge_cells, row_cells
 from ostcal.engine.rejection import RejectionMethod, SeriesNoise
 from ostcal.engine.tiling import Batch, block_rows
-from ostcal.frames import FrameStack, LevelledReader, RowReader
+from ostcal.frames import FrameStack, LevelledReader, LevelledStack, RowReader
 from ostcal.vocabulary import FlatScaling, NormalizationMethod
 
 
@@ -254,7 +254,13 @@ def warm_up(job: MasterJob) -> None:
     encoding = job.stack.encoding
     correction = Correction(scale=np.ones(1), exposure_time_s=np.ones(1)) if job.flat is not None else None
     method = job.method.resolved(job.n_frames)  # of one frame, `auto` would be another kernel
-    combine_block(np.zeros((1, 1, 1), encoding.dtype), encoding, method, correction=correction)
+    levelled = job.stack.levelled_encoding if isinstance(job.stack, LevelledStack) else None
+    if levelled is None:
+        combine_block(np.zeros((1, 1, 1), encoding.dtype), encoding, method, correction=correction)
+        return
+    levels = [RowLevels(quanta=np.zeros((1, 1), np.int64), left=0, width=3)]
+    highest = np.array([[[0xFFFF, 0x7FFF, 0xFF7F]]], np.uint16)  # one of them is, so that it is combined as a float
+    combine_block(highest, levelled, method, correction=correction, levels=levels)
 
 
 def noise_of_rows(job: MasterJob, rows: Sequence[int], levels: FrameLevels | None) -> list[NoiseCells]:
@@ -357,7 +363,7 @@ def _combine_strip(
                     job.method,
                     noise=noise,
                     correction=None if correction is None else correction.rows(top, bottom),
-                    levels=None if levels is None else levels.rows(slice(y, y + at_once)),
+                    levels=None if levels is None else [part.rows(slice(y, y + at_once)) for part in levels],
                     planes=planes.rows(top, bottom),
                 )
                 rejected_per_frame += part.rejected_per_frame
@@ -379,16 +385,21 @@ def _combine_strip(
     return result, checksums
 
 
-def _read_block(reader: RowReader, start: int, stop: int, stack: FrameStack) -> tuple[NDArray[Any], RowLevels | None]:
+def _read_block(
+    reader: RowReader, start: int, stop: int, stack: FrameStack
+) -> tuple[NDArray[Any], list[RowLevels] | None]:
     """Read rows of all frames into the workspace of this thread, with their overscan levels if those are to be used."""
     n, _, width = stack.shape
     if not isinstance(reader, LevelledReader):
         block = workspace.block((n, stop - start, width), stack.encoding.dtype)
         reader.read_rows(start, stop, block)
         return block, None
-    raw_width, left, right = reader.raw_columns
-    block = workspace.block((n, stop - start, raw_width), reader.raw_encoding.dtype)
-    return block, RowLevels(quanta=reader.read_levelled(start, stop, block), left=left, width=right - left)
+    block = workspace.block((n, stop - start, reader.raw_width), reader.raw_encoding.dtype)
+    levels = reader.read_levelled(start, stop, block)
+    return block, [
+        RowLevels(quanta=quanta, left=left, width=right - left)
+        for quanta, (left, right) in zip(levels, reader.kept_columns, strict=True)
+    ]
 
 
 def normalization_levels(job: MasterJob, strips: list[StripResult]) -> dict[str, float]:

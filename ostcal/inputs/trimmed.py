@@ -101,16 +101,20 @@ class TrimmedStack:
         """Keep files open while block after block is read."""
         runs = list(_raw_rows(self.readout.rows, start, stop))
         with self.stack.opened(runs[0][0], runs[-1][1]) as reader:
-            yield _OpenLevelled(self, reader) if self._is_levelled else _OpenTrimmed(self, reader)
+            is_levelled = self.levelled_encoding is not None
+            yield _OpenLevelled(self, reader) if is_levelled else _OpenTrimmed(self, reader)
 
     @property
-    def _is_levelled(self) -> bool:
-        """Return whether raw words with a level of half ADU for each row say it all: one amplifier, medians, no fit."""
-        first, *others = self.readout.amplifiers
-        by_halves = (
-            first.overscan is not None and self.readout.method.level == "median" and self.readout.method.fit == "none"
-        )
-        return by_halves and not others and first.axis == "rows" and self.stack.encoding.is_integer
+    def levelled_encoding(self) -> SampleEncoding | None:
+        """The encoding of raw words that, with a level of half ADU for each row of an amplifier, say it all.
+
+        So it is with medians and no fit, and amplifiers beside or above each other as on a grid.
+        """
+        method, amplifiers = self.readout.method, self.readout.amplifiers
+        by_halves = method.level == "median" and method.fit == "none" and self.stack.encoding.is_integer
+        of_rows = all(amplifier.axis == "rows" for amplifier in amplifiers) and any(a.overscan for a in amplifiers)
+        n_cells = len(_spans(amplifiers)) * len({(a.kept.bottom, a.kept.top) for a in amplifiers})
+        return self.stack.encoding if by_halves and of_rows and n_cells == len(amplifiers) else None
 
     def select(self, indices: Sequence[int]) -> TrimmedStack:
         """Return the stack of the frames at `indices` alone."""
@@ -142,17 +146,36 @@ class _OpenLevelled(_OpenTrimmed):
         return self.stack.stack.encoding
 
     @property
-    def raw_columns(self) -> tuple[int, int, int]:
-        """Columns of a raw row, and the first and the end of those that are kept."""
-        kept = self.stack.readout.amplifiers[0].kept
-        return self.stack.stack.shape[2], kept.left, kept.right
+    def raw_width(self) -> int:
+        """Columns of a raw row."""
+        return self.stack.stack.shape[2]
+
+    @property
+    def kept_columns(self) -> tuple[tuple[int, int], ...]:
+        """Of each amplifier, from left to right: the first and the end of the raw columns that are kept."""
+        return _spans(self.stack.readout.amplifiers)
 
     def read_levelled(self, start: int, stop: int, out: NDArray[Any]) -> NDArray[np.int64]:
-        """Fill ``out`` with raw rows, (n_frames, stop - start, raw width); return their levels in 1/256 ADU."""
-        (amplifier,) = self.stack.readout.amplifiers
-        first = amplifier.kept.bottom + start
-        self.reader.read_rows(first, first + stop - start, out)
-        return self.stack._levels(out, amplifier, first, first + stop - start)
+        """Fill ``out`` with raw rows, (n_frames, stop - start, raw width); return the levels in 1/256 ADU."""
+        readout, done = self.stack.readout, 0
+        columns = self.kept_columns
+        levels = np.zeros((len(columns), out.shape[0], stop - start), np.int64)
+        for first, last in _raw_rows(readout.rows, start, stop):
+            block = out[:, done : done + last - first]
+            if last - first == stop - start:
+                self.reader.read_rows(first, last, block)
+            else:  # rows of amplifiers above each other, with others between them
+                rows = np.empty(block.shape, block.dtype)
+                self.reader.read_rows(first, last, rows)
+                block[:] = rows
+            for amplifier in readout.amplifiers:
+                bottom, top = max(amplifier.kept.bottom, first), min(amplifier.kept.top, last)
+                if bottom < top and amplifier.overscan is not None:
+                    place = columns.index((amplifier.kept.left, amplifier.kept.right))
+                    of_amplifier = self.stack._levels(block[:, bottom - first : top - first], amplifier, bottom, top)
+                    levels[place, :, done + bottom - first : done + top - first] = of_amplifier
+            done += last - first
+        return levels
 
 
 def trimmed_metadata(metadata: FrameMetadata, readout: Readout) -> FrameMetadata:
@@ -219,6 +242,11 @@ def _raw_rows(runs: Sequence[tuple[int, int]], start: int, stop: int) -> Iterato
         if low < high:
             yield low, high
         before += last - first
+
+
+def _spans(amplifiers: Sequence[Amplifier]) -> tuple[tuple[int, int], ...]:
+    """Return the columns of amplifiers, of those above each other once, from left to right."""
+    return tuple(sorted({(amplifier.kept.left, amplifier.kept.right) for amplifier in amplifiers}))
 
 
 def _kept_before(runs: Sequence[tuple[int, int]], column: int) -> int:

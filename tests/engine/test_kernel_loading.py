@@ -180,3 +180,40 @@ def test_the_kernel_of_the_first_strip_is_loaded_before_it(n_frames: int, kernel
         print(*(name for name in doors if loaded[name]))
     """
     assert output_of(code, TESTS) == f"{kernel}\n"
+
+
+@pytest.mark.parametrize(("n_frames", "is_flat"), [(5, False), (40, False), (5, True), (40, True)])
+def test_the_kernels_of_overscan_are_loaded_before_the_first_strip(n_frames: int, is_flat: bool) -> None:
+    code = f"""
+        import numpy as np
+        from support.memory_stack import MemoryStack
+        from ostcal.engine import kernels
+        from ostcal.engine.combine import Correction, RowLevels, combine_block
+        from ostcal.engine.rejection import SigmaClip
+        from ostcal.engine.tasks import FlatTreatment, MasterJob, warm_up
+        from ostcal.fits.sections import Amplifier, Readout, Section
+        from ostcal.inputs.trimmed import TrimmedStack
+
+        n = {n_frames}
+        frames = np.zeros((n, 8, 9), np.uint16)
+        frames[0, 1, 1] = 65535
+        kept, overscan = Section(left=0, right=6, bottom=0, top=8), Section(left=6, right=9, bottom=0, top=8)
+        stack = TrimmedStack(MemoryStack(frames), Readout(amplifiers=(Amplifier(kept=kept, overscan=overscan),)))
+        flat = None
+        if {is_flat}:
+            flat = FlatTreatment(exposure_times_s=(1.0,) * n, dark=None, scaling="mean", normalization="mean")
+        warm_up(MasterJob(name="a", stack=stack, method=SigmaClip(), sink=None, flat=flat))
+        doors = ("combine_words", "average_words", "combine_corrected", "average_corrected", "combine_floats",
+                 "half_adu_words")
+        loaded = {{name: len(getattr(kernels, name).signatures) for name in doors}}
+        ones = Correction(scale=np.ones(n), exposure_time_s=np.ones(n)) if flat else None
+        with stack.opened(0, 8) as reader:
+            block = np.empty((n, 8, 9), np.uint16)
+            levels = [RowLevels(quanta=q, left=0, width=6) for q in reader.read_levelled(0, 8, block)]
+            combine_block(block, reader.raw_encoding, SigmaClip().resolved(n), levels=levels, correction=ones)
+        assert loaded == {{name: len(getattr(kernels, name).signatures) for name in doors}}, loaded
+        print(*(name for name in doors if loaded[name]))
+    """
+    words = "average" if n_frames > 20 else "combine"
+    expected = f"{words}_corrected" if is_flat else f"{words}_words combine_floats half_adu_words"
+    assert output_of(code, TESTS) == f"{expected}\n"

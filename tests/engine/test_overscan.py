@@ -37,8 +37,8 @@ def frames_with_levels(seed: int, n: int, rows: int, width: int) -> tuple[Any, A
     return raw, levels
 
 
-def whole_rows(raw: Any, levels: Any) -> RowLevels:
-    return RowLevels(quanta=levels, left=0, width=raw.shape[2])
+def whole_rows(raw: Any, levels: Any) -> list[RowLevels]:
+    return [RowLevels(quanta=levels, left=0, width=raw.shape[2])]
 
 
 def equal(a: BlockResult, b: BlockResult) -> None:
@@ -105,3 +105,54 @@ def test_a_level_of_its_own_leaves_each_frame_the_same_image(order: tuple[int, .
     np.testing.assert_array_equal(result.master, image)
     np.testing.assert_array_equal(result.std, 0)
     assert result.n_used.min() == 5
+
+
+@given(
+    method=METHOD,
+    seed=st.integers(0, 2**32 - 1),
+    n=st.integers(1, 12),
+    widths=st.lists(st.integers(1, 300), min_size=1, max_size=4),
+    gaps=st.lists(st.integers(0, 5), min_size=5, max_size=5),
+    is_flat=st.booleans(),
+)
+def test_amplifiers_side_by_side_are_what_each_is_alone(
+    method: RejectionMethod, seed: int, n: int, widths: list[int], gaps: list[int], is_flat: bool
+) -> None:
+    try:
+        method = method.resolved(n)
+    except PlanError:
+        reject()
+    rng = np.random.default_rng(seed)
+    parts = [frames_with_levels(seed + place, n, 3, width) for place, width in enumerate(widths)]
+    correction = Correction(
+        scale=rng.uniform(0.9, 1.1, n),
+        exposure_time_s=np.ones(n),
+        dark_offset=rng.normal(3, 1, (3, sum(widths))).astype(np.float32),
+        dark_rate=rng.normal(0, 1, (3, sum(widths))).astype(np.float32),
+    )
+    pieces, levels, column = [], [], 0
+    for (raw, quanta), gap in zip(parts, gaps, strict=False):
+        pieces += [rng.integers(0, 65536, (n, 3, gap), np.uint16), raw]
+        column += gap
+        levels.append(RowLevels(quanta=quanta, left=column, width=raw.shape[2]))
+        column += raw.shape[2]
+    whole = np.concatenate([*pieces, rng.integers(0, 65536, (n, 3, gaps[-1]), np.uint16)], axis=2)
+    found = combine_block(
+        stored(whole), BIG_ENDIAN, method, noise=NOISE, levels=levels, correction=correction if is_flat else None
+    )
+    start, rejected = 0, np.zeros(n, np.int64)
+    for raw, quanta in parts:
+        columns = slice(start, start + raw.shape[2])
+        alone = combine_block(
+            stored(raw),
+            BIG_ENDIAN,
+            method,
+            noise=NOISE,
+            levels=whole_rows(raw, quanta),
+            correction=correction.rows(0, 3, columns) if is_flat else None,
+        )
+        for plane in ("master", "std", "n_used", "low", "high"):
+            np.testing.assert_array_equal(getattr(found, plane)[:, columns], getattr(alone, plane))
+        rejected += alone.rejected_per_frame
+        start += raw.shape[2]
+    np.testing.assert_array_equal(found.rejected_per_frame, rejected)

@@ -164,9 +164,9 @@ def test_the_engine_gets_raw_words_and_levels_that_say_the_same(flip: bool) -> N
     stack = TrimmedStack(MemoryStack(stored, encoding), Readout(amplifiers=(Amplifier(kept=kept, overscan=overscan),)))
     with stack.opened(4, 9) as reader:
         assert isinstance(reader, LevelledReader)
-        raw_width, left, right = reader.raw_columns
-        block = np.empty((3, 5, raw_width), np.uint16)
-        levels = reader.read_levelled(4, 9, block)
+        ((left, right),) = reader.kept_columns
+        block = np.empty((3, 5, reader.raw_width), np.uint16)
+        (levels,) = reader.read_levelled(4, 9, block)
         plain = reader.raw_encoding.decode(block[:, :, left:right]) - levels[:, :, None] / 256
     np.testing.assert_array_equal(plain, read(stack)[:, 4:9])
 
@@ -176,3 +176,52 @@ def test_levels_that_are_no_halves_are_subtracted_while_reading(method: Overscan
     frames = np.random.default_rng(7).integers(0, 65536, (3, 12, 20), np.uint16)
     with TrimmedStack(MemoryStack(frames, NATIVE), right_of(16, 4, 12, method)).opened(0, 12) as reader:
         assert not isinstance(reader, LevelledReader)
+
+
+GRIDS = {
+    "two, overscan in the middle": [((0, 7), (0, 12), (7, 10)), ((13, 20), (0, 12), (10, 13))],
+    "two, overscan at the sides, odd widths": [((3, 8), (1, 11), (0, 3)), ((8, 15), (1, 11), (15, 20))],
+    "three, one without overscan": [((0, 4), (0, 12), (4, 6)), ((6, 9), (0, 12), None), ((9, 16), (0, 12), (16, 20))],
+    "four, a gap between the rows": [
+        ((2, 9), (0, 5), (0, 2)),
+        ((9, 18), (0, 5), (18, 20)),
+        ((2, 9), (8, 12), (0, 2)),
+        ((9, 18), (8, 12), (18, 20)),
+    ],
+}
+
+
+@pytest.mark.parametrize("grid", sorted(GRIDS))
+@pytest.mark.parametrize("cuts", [(0, 3, 9), (0, 1, 2, 9), (0, 5, 7, 9), (0, 9)])
+def test_amplifiers_on_a_grid_are_read_as_words_with_levels(grid: str, cuts: tuple[int, ...]) -> None:
+    amplifiers = tuple(
+        Amplifier(kept=section(*x, *y), overscan=None if over is None else section(*over, *y))
+        for x, y, over in GRIDS[grid]
+    )
+    frames = np.random.default_rng(8).integers(0, 65536, (3, 12, 20), np.uint16)
+    encoding = SampleEncoding(dtype="uint16", byte_swapped=True, sign_flipped=True)
+    stack = TrimmedStack(MemoryStack((frames ^ 0x8000).byteswap(), encoding), Readout(amplifiers=amplifiers))
+    whole = read(stack)
+    literal = np.full(whole.shape, np.nan)
+    for amplifier in amplifiers:
+        kept, over = amplifier.kept, amplifier.overscan
+        left = sum(b - a for a, b in stack.readout.columns if b <= kept.left)
+        left += sum(kept.left - a for a, b in stack.readout.columns if a <= kept.left < b)
+        bottom = kept.bottom if kept.bottom < 8 else kept.bottom - 3
+        bottom -= stack.readout.rows[0][0]
+        values = frames[:, kept.bottom : kept.top, kept.left : kept.right].astype(float)
+        if over is not None:
+            strip = frames[:, kept.bottom : kept.top, over.left : over.right]
+            values -= np.median(strip, axis=2)[:, :, None]
+        literal[:, bottom : bottom + kept.height, left : left + kept.width] = values
+    np.testing.assert_array_equal(whole, literal)
+    for start, stop in pairwise(cut for cut in cuts if cut < stack.shape[1]):
+        with stack.opened(start, stop) as reader:
+            assert isinstance(reader, LevelledReader)
+            block = np.empty((3, stop - start, reader.raw_width), np.uint16)
+            levels = reader.read_levelled(start, stop, block)
+            parts = [
+                reader.raw_encoding.decode(block[:, :, left:right]) - quanta[:, :, None] / 256
+                for (left, right), quanta in zip(reader.kept_columns, levels, strict=True)
+            ]
+        np.testing.assert_array_equal(np.concatenate(parts, axis=2), whole[:, start:stop])

@@ -29,7 +29,7 @@ valid       finite samples
 =========== =======================================================================================================
 """
 
-from ostcal.engine.kernels.averages import average_corrected, average_words
+from ostcal.engine.kernels.averages import average_corrected, average_half_adu, average_words
 from ostcal.engine.kernels.floats import combine_corrected, combine_floats
 from ostcal.engine.kernels.network import TILE, sorting_network
 from ostcal.engine.kernels.overscan import (
@@ -49,6 +49,7 @@ __all__ = [
     "Corrected",
     "Planes",
     "average_corrected",
+    "average_half_adu",
     "average_words",
     "combine_corrected",
     "combine_floats",

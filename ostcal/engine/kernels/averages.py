@@ -7,14 +7,15 @@ not 1.4 s.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ostcal.compiling import door, kernel
+from ostcal.compiling import allocating, door, kernel
 from ostcal.engine.kernels import floats, words
 from ostcal.engine.kernels.network import TILE, sort_columns
+from ostcal.engine.kernels.overscan import load_half_adu
 from ostcal.engine.kernels.runs import Planes, count_rejected, find_kept_range, store_pixels, store_tile
 from ostcal.engine.kernels.samples import (
     Coding,
@@ -55,6 +56,23 @@ def gather(tile: NDArray[Any], marked: NDArray[np.uint64], out: NDArray[Any]) ->
 # --- words ---
 
 
+class Waiting(NamedTuple):
+    """Pixels that must be sorted, until a tile is full of them."""
+
+    work: words.WordWork
+    """Their samples in its `plain`."""
+    where: NDArray[np.int64]
+    """Where they belong in the planes, (TILE,)."""
+    marked: NDArray[np.uint64]
+    """Room for the list of those of one tile, (TILE,)."""
+
+
+@allocating
+def _new_waiting(n: int) -> Waiting:
+    """Make room for a tile of `n` frames."""
+    return Waiting(work=words.new_word_work(n), where=np.zeros(TILE, np.int64), marked=np.zeros(TILE, np.uint64))
+
+
 @door
 def average_words(
     block: NDArray[np.uint16], coding: Coding, network: NDArray[np.int32], rule: Rule, planes: Planes
@@ -62,11 +80,9 @@ def average_words(
     """Do `combine_words` for the clip by mean and deviation, and for no rejection."""
     n, size = block.shape
     last = np.zeros((n, TILE), np.uint16)
-    marked = np.zeros(TILE, np.uint64)
-    where = np.zeros(TILE, np.int64)
-    n_waiting = 0
+    n_waiting: Any = 0
     quick = words.new_word_work(n)
-    work = words.new_word_work(n)
+    waiting = _new_waiting(n)
     planes.n_used[:] = n
     for first in range(0, size, TILE):
         width = min(TILE, size - first)
@@ -75,24 +91,95 @@ def average_words(
             copy_last(block, first, last)
             source, at = last, 0
         load_with_extremes(source, at, coding, quick.plain, quick.low, quick.high)
-        words.narrow_sums(quick.plain, quick.low, quick.t1, quick.t2)
-        _mark_words(n, rule, quick)
-        if width == TILE and planes.low.size == 0:  # straight to where they belong: 0.1 s for 61 MP
-            _finish_averages(
-                n, coding.zero, quick, planes.master[first : first + TILE], planes.std[first : first + TILE]
-            )
-        else:
-            _finish_averages(n, coding.zero, quick, quick.mean, quick.std)
-            store_tile(first, width, coding.zero, quick, planes)
-        n_marked = list_marked(quick.todo, width, marked)
-        if n_waiting + n_marked > TILE:
-            _combine_waiting_words(where, n_waiting, coding.zero, network, rule, work, planes)
-            n_waiting = 0
-        gather(quick.plain, marked[:n_marked], work.plain[:, n_waiting : n_waiting + n_marked])
-        for k in range(n_marked):
-            where[n_waiting + k] = first + np.int64(marked[k])
-        n_waiting += n_marked
-    _combine_waiting_words(where, n_waiting, coding.zero, network, rule, work, planes)
+        n_waiting = _average_tile(first, width, coding.zero, network, rule, quick, waiting, n_waiting, planes)
+    _combine_waiting_words(waiting.where, n_waiting, coding.zero, network, rule, waiting.work, planes)
+
+
+@door
+def average_half_adu(
+    block: NDArray[np.uint16],
+    left: int,
+    coding: Coding,
+    levels: NDArray[np.int64],
+    zero: int,
+    network: NDArray[np.int32],
+    rule: Rule,
+    planes: Planes,
+    beyond: NDArray[np.uint16],
+    at: int,
+    width: int,
+) -> Any:
+    """Do `half_adu_words` and `average_words` at once, of the columns of one amplifier.
+
+    Pixels with a sample that is no word of half ADU are marked in `beyond`, (rows, columns), and get the results of
+    equal samples. Return how many there are. The other parameters are those of `half_adu_words`.
+    """
+    n, n_columns = block.shape[0], beyond.shape[1]
+    last = np.zeros((n, TILE), np.uint16)
+    n_waiting: Any = 0
+    n_beyond: Any = 0
+    quick = words.new_word_work(n)
+    waiting = _new_waiting(n)
+    for y in range(block.shape[1]):
+        for first in range(0, width, TILE):
+            tile_width = min(TILE, width - first)
+            marks = last[0]
+            marks[:] = 0
+            load_half_adu(block, y, left + first, tile_width, coding, levels, zero, quick, marks)
+            n_marked: Any = 0
+            for x in range(tile_width):
+                n_marked += np.int64(marks[x] != 0)
+            copy(marks[:tile_width], beyond[y, at + first : at + first + tile_width])
+            if n_marked > 0:
+                equal_samples(marks, quick)
+                n_beyond += n_marked
+            pixel = y * n_columns + at + first
+            planes.n_used[pixel : pixel + tile_width] = n
+            n_waiting = _average_tile(pixel, tile_width, zero, network, rule, quick, waiting, n_waiting, planes)
+    _combine_waiting_words(waiting.where, n_waiting, zero, network, rule, waiting.work, planes)
+    return n_beyond
+
+
+@kernel
+def equal_samples(marks: NDArray[np.uint16], quick: words.WordWork) -> None:
+    """Make all samples of the marked pixels of a tile 0: nothing of them is rejected."""
+    for x in range(TILE):
+        if marks[x] != 0:
+            quick.low[x] = 0
+            quick.high[x] = 0
+            for i in range(quick.plain.shape[0]):
+                quick.plain[i, x] = 0
+
+
+@kernel
+def _average_tile(
+    first: int,
+    width: int,
+    zero: int,
+    network: NDArray[np.int32],
+    rule: Rule,
+    quick: words.WordWork,
+    waiting: Waiting,
+    n_waiting: int,
+    planes: Planes,
+) -> Any:
+    """Average the first `width` pixels of the tile in `quick`; return how many pixels wait to be sorted then."""
+    n, marked = quick.plain.shape[0], waiting.marked
+    words.narrow_sums(quick.plain, quick.low, quick.t1, quick.t2)
+    _mark_words(n, rule, quick)
+    if width == TILE and planes.low.size == 0:  # straight to where they belong: 0.1 s for 61 MP
+        _finish_averages(n, zero, quick, planes.master[first : first + TILE], planes.std[first : first + TILE])
+    else:
+        _finish_averages(n, zero, quick, quick.mean, quick.std)
+        store_tile(first, width, zero, quick, planes)
+    n_marked = list_marked(quick.todo, width, marked)
+    if n_waiting + n_marked > TILE:
+        _combine_waiting_words(waiting.where, n_waiting, zero, network, rule, waiting.work, planes)
+        n_waiting = 0
+    gather(quick.plain, marked[:n_marked], waiting.work.plain[:, n_waiting : n_waiting + n_marked])
+    for k in range(n_marked):
+        waiting.where[n_waiting + k] = first + np.int64(marked[k])
+    return n_waiting + n_marked
 
 
 @kernel

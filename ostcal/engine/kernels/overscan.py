@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ostcal.compiling import door
+from ostcal.compiling import door, kernel
+from ostcal.engine.kernels.network import TILE
 from ostcal.engine.kernels.samples import Coding, decoded
 
 QUANTA_PER_ADU = 256
@@ -42,12 +43,15 @@ def subtract_column_levels(
 @door
 def half_adu_words(
     block: NDArray[np.uint16],
+    bottom: int,
     left: int,
     coding: Coding,
     levels: NDArray[np.int64],
     zero: int,
     out: NDArray[np.uint16],
     beyond: NDArray[np.uint16],
+    at: int,
+    width: int,
 ) -> Any:
     """Write raw words less the level of their row as words of half ADU, of which 0 stands for `zero`.
 
@@ -55,10 +59,10 @@ def half_adu_words(
 
     Parameters
     ----------
-    block : (n_frames, rows, raw columns) uint16
+    block : (n_frames, raw rows, raw columns) uint16
         In C order, or the compiler makes no SIMD code: 0.7 s for 20 x 24 MP, not 0.2 s.
-    left : int
-        First column that is wanted.
+    bottom, left : int
+        First row and first column that are wanted.
     coding : Coding
     levels : (n_frames, rows) int64
         In half ADU.
@@ -67,11 +71,15 @@ def half_adu_words(
     out : (n_frames, rows, columns) uint16
     beyond : (rows, columns) uint16
         Becomes other than 0 for pixels of which a sample is no such word.
+    at, width : int
+        First column of `out` and `beyond` that is written, and how many: those of one amplifier.
     """
-    beyond[:] = 0
+    for y in range(beyond.shape[0]):
+        beyond[y, at : at + width] = 0
     for i in range(block.shape[0]):
-        for y in range(block.shape[1]):
-            row, target, marks = block[i, y, left : left + out.shape[2]], out[i, y], beyond[y]
+        for y in range(beyond.shape[0]):
+            row = block[i, bottom + y, left : left + width]
+            target, marks = out[i, y, at : at + width], beyond[y, at : at + width]
             # 2 word - origin is 2 (word - base) + odd, for which 16 bits are enough where `lowest` words hold it.
             origin = levels[i, y] + zero - 2 * coding.zero
             base = (origin + 1) >> 1
@@ -84,7 +92,55 @@ def half_adu_words(
                 marks[x] |= np.uint16(np.uint16(word - below) > span)
     n_beyond: Any = 0
     for y in range(beyond.shape[0]):
-        marks = beyond[y]
+        marks = beyond[y, at : at + width]
         for x in range(marks.size):
             n_beyond += np.int64(marks[x] != 0)
     return n_beyond
+
+
+@kernel
+def load_half_adu(
+    block: NDArray[np.uint16],
+    y: int,
+    left: int,
+    width: int,
+    coding: Coding,
+    levels: NDArray[np.int64],
+    zero: int,
+    work: Any,
+    beyond: NDArray[np.uint16],
+) -> None:
+    """Do `half_adu_words` for `width` pixels of row `y` of a block, into a tile of `WordWork`.
+
+    Write their extremes too, as `load_with_extremes` does; pixels of the tile beyond `width` are zeros.
+    """
+    lowest_word, highest_word = work.low, work.high
+    lowest_word[:] = 65535
+    highest_word[:] = 0
+    for i in range(block.shape[0]):
+        source, out = block[i, y, left : left + width], work.plain[i]
+        origin = levels[i, y] + zero - 2 * coding.zero
+        base = (origin + 1) >> 1
+        lowest = max(base, 0)
+        span = np.uint16(max(min(base + 32_767, 65_535) - lowest, 0))
+        odd, below, start = np.uint16(origin & 1), np.uint16(lowest), np.uint16(base)
+        if width == TILE:
+            for x in range(TILE):
+                word = decoded(source[x], coding)
+                half = np.uint16(np.uint16(np.uint16(word - start) << np.uint16(1)) | odd)
+                out[x] = half
+                beyond[x] |= np.uint16(np.uint16(word - below) > span)
+                lowest_word[x] = half if half < lowest_word[x] else lowest_word[x]
+                highest_word[x] = half if half > highest_word[x] else highest_word[x]
+        else:
+            out[:] = 0
+            for x in range(width):
+                word = decoded(source[x], coding)
+                half = np.uint16(np.uint16(np.uint16(word - start) << np.uint16(1)) | odd)
+                out[x] = half
+                beyond[x] |= np.uint16(np.uint16(word - below) > span)
+                lowest_word[x] = half if half < lowest_word[x] else lowest_word[x]
+                highest_word[x] = half if half > highest_word[x] else highest_word[x]
+    for x in range(width, TILE):
+        lowest_word[x] = 0
+        highest_word[x] = 0
