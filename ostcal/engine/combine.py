@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -230,50 +231,41 @@ def _combine_in_half_adu(
         signal_zero_adu=2 * rule.signal_zero_adu,
         variance_per_adu=2 * rule.variance_per_adu,
     )
-    coding, column, n_beyond = coding_of(encoding), 0, 0
+    coding, n_beyond = coding_of(encoding), 0
+    halves = np.stack([part.quanta for part in levels]) // _QUANTA_PER_HALF_ADU
+    widths = [part.width for part in levels]
+    starts = [0, *itertools.accumulate(widths[:-1])]
     words = room.reshape(-1)[: 0 if doubled.is_average else n * rows * width].reshape(n, -1, width)
     beyond = np.empty((rows, width), np.uint16)
-    for part in levels:
-        halves_of_rows = part.quanta // _QUANTA_PER_HALF_ADU
-        if doubled.is_average:
-            n_beyond += kernels.average_half_adu(
-                block,
-                part.left,
-                coding,
-                halves_of_rows,
-                _ZERO_HALF_ADU,
-                network,
-                doubled,
-                out,
-                beyond,
-                column,
-                part.width,
-            )
-        else:
+    if doubled.is_average:
+        columns = np.array([[part.left, at, part.width] for part, at in zip(levels, starts, strict=True)])
+        n_beyond = kernels.average_half_adu(
+            block, columns, coding, halves, _ZERO_HALF_ADU, network, doubled, out, beyond
+        )
+    else:
+        for part, of_part, at in zip(levels, halves, starts, strict=True):
             n_beyond += kernels.half_adu_words(
-                block, bottom, part.left, coding, halves_of_rows, _ZERO_HALF_ADU, words, beyond, column, part.width
+                block, bottom, part.left, coding, of_part, _ZERO_HALF_ADU, words, beyond, at, part.width
             )
-        column += part.width
     y, x = np.nonzero(beyond) if n_beyond else (np.empty(0, np.intp), np.empty(0, np.intp))
     if not doubled.is_average:
-        halves = kernels.Coding(swapped=False, flip=np.uint16(0), zero=_ZERO_HALF_ADU)
+        plain = kernels.Coding(swapped=False, flip=np.uint16(0), zero=_ZERO_HALF_ADU)
         if y.size:  # what is put in their place is combined and counted like one pixel of zeros
             words[:, y, x] = -_ZERO_HALF_ADU
             of_zeros = _planes(n, 1)
             zeros = np.full((n, 1), -_ZERO_HALF_ADU, np.uint16)
-            kernels.combine_words(zeros, halves, network, doubled, of_zeros)
+            kernels.combine_words(zeros, plain, network, doubled, of_zeros)
             out.rejected[:] -= y.size * of_zeros.rejected
-        kernels.combine_words(words.reshape(n, rows * width), halves, network, doubled, out)
+        kernels.combine_words(words.reshape(n, rows * width), plain, network, doubled, out)
     in_adu = (out.master, out.std, out.low, out.high)
     for plane in in_adu:
         np.multiply(plane, np.float32(0.5), out=plane)
     if y.size:
         raw_columns = np.concatenate([np.arange(part.left, part.left + part.width) for part in levels])[x]
-        of_part = np.repeat(np.arange(len(levels)), [part.width for part in levels])[x]
+        amplifier = np.repeat(np.arange(len(levels)), widths)[x]
         values = np.empty((n, y.size), np.float32)
         for i in range(n):
-            level = np.stack([part.quanta[i] for part in levels])[of_part, y] / QUANTA_PER_ADU
-            values[i] = encoding.decode(block[i, bottom + y, raw_columns]) - level
+            values[i] = encoding.decode(block[i, bottom + y, raw_columns]) - halves[amplifier, i, y] / 2
         alone = _planes(n, y.size)
         kernels.combine_floats(values, network, rule, alone)
         out.rejected[:] += alone.rejected

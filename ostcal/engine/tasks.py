@@ -342,12 +342,13 @@ def _combine_strip(
     """Read and combine a strip block by block, and write it; return its counts and the checksums of its planes."""
     encoding, (n, _, width) = job.stack.encoding, job.stack.shape
     planes = workspace.planes((stop - start, width))
-    step = block_rows(job.stack.shape, np.dtype(encoding.dtype).itemsize, job.stack.row_step)
     rejected_per_frame, invalid = np.zeros(n, np.int64), 0
     read_s = combine_s = 0.0
     last = time.perf_counter()
     with job.stack.opened(start, stop) as reader:
-        encoding = reader.raw_encoding if isinstance(reader, LevelledReader) else encoding
+        if isinstance(reader, LevelledReader):
+            encoding, width = reader.raw_encoding, reader.raw_width
+        step = block_rows((n, job.height, width), np.dtype(encoding.dtype).itemsize, job.stack.row_step)
         for first in range(start, stop, step):
             block, levels = _read_block(reader, first, min(first + step, stop), job.stack)
             read = time.perf_counter()
@@ -374,7 +375,7 @@ def _combine_strip(
     checksums = job.combined.write_rows(start, master=planes.master, n_used=planes.n_used, std=planes.std)
     result = StripResult(
         rejected_per_frame=rejected_per_frame,
-        n_samples=n * (stop - start) * width,
+        n_samples=n * planes.master.size,
         invalid=invalid,
         empty_pixels=int(np.count_nonzero(planes.n_used == 0)),
         pixels=PixelRange.of(planes.master),

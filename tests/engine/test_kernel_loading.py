@@ -204,7 +204,7 @@ def test_the_kernels_of_overscan_are_loaded_before_the_first_strip(n_frames: int
             flat = FlatTreatment(exposure_times_s=(1.0,) * n, dark=None, scaling="mean", normalization="mean")
         warm_up(MasterJob(name="a", stack=stack, method=SigmaClip(), sink=None, flat=flat))
         doors = ("combine_words", "average_words", "combine_corrected", "average_corrected", "combine_floats",
-                 "half_adu_words")
+                 "half_adu_words", "average_half_adu")
         loaded = {{name: len(getattr(kernels, name).signatures) for name in doors}}
         ones = Correction(scale=np.ones(n), exposure_time_s=np.ones(n)) if flat else None
         with stack.opened(0, 8) as reader:
@@ -214,6 +214,7 @@ def test_the_kernels_of_overscan_are_loaded_before_the_first_strip(n_frames: int
         assert loaded == {{name: len(getattr(kernels, name).signatures) for name in doors}}, loaded
         print(*(name for name in doors if loaded[name]))
     """
-    words = "average" if n_frames > 20 else "combine"
-    expected = f"{words}_corrected" if is_flat else f"{words}_words combine_floats half_adu_words"
+    is_average = n_frames > 20
+    of_words = "combine_floats average_half_adu" if is_average else "combine_words combine_floats half_adu_words"
+    expected = ("average_corrected" if is_average else "combine_corrected") if is_flat else of_words
     assert output_of(code, TESTS) == f"{expected}\n"

@@ -98,7 +98,7 @@ def average_words(
 @door
 def average_half_adu(
     block: NDArray[np.uint16],
-    left: int,
+    columns: NDArray[np.int64],
     coding: Coding,
     levels: NDArray[np.int64],
     zero: int,
@@ -106,36 +106,47 @@ def average_half_adu(
     rule: Rule,
     planes: Planes,
     beyond: NDArray[np.uint16],
-    at: int,
-    width: int,
 ) -> Any:
-    """Do `half_adu_words` and `average_words` at once, of the columns of one amplifier.
+    """Do `half_adu_words` and `average_words` at once, of all amplifiers.
 
     Pixels with a sample that is no word of half ADU are marked in `beyond`, (rows, columns), and get the results of
-    equal samples. Return how many there are. The other parameters are those of `half_adu_words`.
+    equal samples. Return how many there are.
+
+    Parameters
+    ----------
+    block : (n_frames, rows, raw columns) uint16
+        In C order.
+    columns : (n_amplifiers, 3) int64
+        First raw column of each, its first column of the planes, and how many.
+    levels : (n_amplifiers, n_frames, rows) int64
+        In half ADU.
+    coding, zero, network, rule, planes, beyond
+        As of `half_adu_words` and `average_words`.
     """
     n, n_columns = block.shape[0], beyond.shape[1]
-    last = np.zeros((n, TILE), np.uint16)
+    last = np.zeros((1, TILE), np.uint16)
     n_waiting: Any = 0
     n_beyond: Any = 0
     quick = words.new_word_work(n)
     waiting = _new_waiting(n)
+    planes.n_used[:] = n
+    marks = last[0]
     for y in range(block.shape[1]):
-        for first in range(0, width, TILE):
-            tile_width = min(TILE, width - first)
-            marks = last[0]
-            marks[:] = 0
-            load_half_adu(block, y, left + first, tile_width, coding, levels, zero, quick, marks)
-            n_marked: Any = 0
-            for x in range(tile_width):
-                n_marked += np.int64(marks[x] != 0)
-            copy(marks[:tile_width], beyond[y, at + first : at + first + tile_width])
-            if n_marked > 0:
-                equal_samples(marks, quick)
-                n_beyond += n_marked
-            pixel = y * n_columns + at + first
-            planes.n_used[pixel : pixel + tile_width] = n
-            n_waiting = _average_tile(pixel, tile_width, zero, network, rule, quick, waiting, n_waiting, planes)
+        for amplifier in range(columns.shape[0]):
+            left, at, width = columns[amplifier, 0], columns[amplifier, 1], columns[amplifier, 2]
+            for first in range(0, width, TILE):
+                tile_width = min(TILE, width - first)
+                marks[:] = 0
+                load_half_adu(block, y, left + first, tile_width, coding, levels[amplifier], zero, quick, marks)
+                copy(marks[:tile_width], beyond[y, at + first : at + first + tile_width])
+                n_marked: Any = 0
+                for x in range(tile_width):
+                    n_marked += np.int64(marks[x] != 0)
+                if n_marked > 0:
+                    equal_samples(marks, quick)
+                    n_beyond += n_marked
+                pixel = y * n_columns + at + first
+                n_waiting = _average_tile(pixel, tile_width, zero, network, rule, quick, waiting, n_waiting, planes)
     _combine_waiting_words(waiting.where, n_waiting, zero, network, rule, waiting.work, planes)
     return n_beyond
 
