@@ -23,5 +23,7 @@ OverscanFit = Literal["none", "mean", "median", "polynomial", "spline"]
 """What the levels of the lines are fitted with, along the lines."""
 Cubes = Literal["refuse", "frames"]
 """What FITS images of three axes are: refused, or stacks of frames."""
+MasterFormat = Literal["fits", "xisf", "both"]
+"""File format of masters."""
 Flavour = Literal["adu", "pixinsight"]
 """Values and names of FITS masters: ADU for all programs, or between 0 and 1 for PixInsight."""

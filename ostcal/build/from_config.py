@@ -59,6 +59,7 @@ def request_of(config: Config, *, bias: bool, darks: bool, flats: bool) -> Build
             save_fits=m.save_individual_masters,
             extensions=m.extensions,
             flavour=m.flavour,
+            format=m.format,
             quality=quality if m.quality_control else None,
             reported=m.quality_control and config.quality.report,
             config_digest=digest(config),

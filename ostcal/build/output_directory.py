@@ -58,7 +58,7 @@ def _scratch_prefix() -> str:
 
 
 def _sweep(output_dir: AnyPath, store: MasterStore) -> None:
-    """Remove frames that killed runs of this computer unpacked (gigabytes), and FITS files that they did not record."""
+    """Remove frames that killed runs of this computer unpacked (gigabytes), and masters that they did not record."""
     prefix = _scratch_prefix()
     for directory in directories_in(output_dir):
         pid, _, mark = directory.name.removeprefix(prefix).partition("-")
@@ -71,8 +71,8 @@ def _sweep(output_dir: AnyPath, store: MasterStore) -> None:
         of_that_time = [store.attributes(name) for name in store.names() if run_time_of(name) in begun]
         recorded = {file for attributes in of_that_time for file in attributes.get("files", ())}
         for name in names_in(output_dir):
-            is_master = name.lower().startswith("master") and name.endswith(".fits")
-            if is_master and name not in recorded and run_time_of(name.removesuffix(".fits")) in begun:
+            is_master = name.lower().startswith("master") and name.endswith((".fits", ".xisf"))
+            if is_master and name not in recorded and run_time_of(os.path.splitext(name)[0]) in begun:
                 (output_dir / name).unlink(missing_ok=True)
     except (OSError, StorageError) as error:
         logger.warning("%s: what a killed run left cannot be removed: %s", output_dir, error)

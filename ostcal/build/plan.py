@@ -28,7 +28,7 @@ from ostcal.inputs.gather import Source, input_digest, stack_of
 from ostcal.inputs.grouping import Group
 from ostcal.library.find import LibraryMaster, calibration_id_of, find_masters
 from ostcal.library.history import subject_of
-from ostcal.library.master_names import file_name, untimed
+from ostcal.library.master_names import file_names, untimed
 from ostcal.library.quality_notes import repeated_warnings
 from ostcal.measure.findings import Outcome
 from ostcal.places.paths import exists, joined
@@ -45,10 +45,20 @@ class Output:
     """A name that a combined group is published under."""
 
     name: str
-    file_name: str
-    """Of its FITS file; the masters of all images of files of several have one."""
+    file_names: tuple[str, ...]
+    """Of its file in each format; the masters of all images of files of several have one."""
     frame_type: FrameType
     made_at: datetime
+
+    @property
+    def file_name(self) -> str:
+        """Of its first file: FITS, unless only XISF is written."""
+        return self.file_names[0]
+
+
+def names_of_files(outputs: Sequence[Output]) -> list[str]:
+    """Return the names of all files, those of the first format first."""
+    return [name for of_format in zip(*(output.file_names for output in outputs), strict=True) for name in of_format]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -319,7 +329,12 @@ def _plan(
             "names": [untimed(output.name) for output in outputs],
             "flat": [request.flat_scaling, request.normalization, bayer_pattern] if is_flat else None,
             "beyond": beyond,
-            "fits": [rules.save_fits, rules.extensions, rules.flavour],
+            "fits": [
+                rules.save_fits,
+                rules.extensions,
+                rules.flavour,
+                *([rules.format] if rules.format != "fits" else []),  # recipes of older masters stay
+            ],
             "quality": [repr(rules.quality), rules.leave_out],
         }
     )
@@ -408,11 +423,11 @@ def _named_outputs(request: BuildRequest, groups: Sequence[Group]) -> list[tuple
                 if is_wanted and not is_twice and (group.key.frame_type is kind or is_its_dark):
                     members.append(index)
             for index, name, of_file in output_names(kind, [(index, groups[index]) for index in members], made_at):
-                file = file_name(of_file, request.publishing.flavour)
-                output = Output(name=name, file_name=file, frame_type=kind, made_at=made_at)
+                files = file_names(of_file, request.publishing.flavour, request.publishing.format)
+                output = Output(name=name, file_names=files, frame_type=kind, made_at=made_at)
                 outputs.setdefault(index, []).append(output)
         every = [output for of_group in outputs.values() for output in of_group]
-        is_free = not any(exists(joined(request.output_dir, output.file_name)) for output in every)
+        is_free = not any(exists(joined(request.output_dir, name)) for name in names_of_files(every))
         if is_free and not any(request.store.exists(output.name) for output in every):
             return [(groups[index], tuple(outputs[index])) for index in sorted(outputs)]
         made_at += timedelta(seconds=1)  # a run within the same second has these names

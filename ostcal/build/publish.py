@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostcal.build.judge import Subject, judge_master
-from ostcal.build.plan import MasterPlan, Output
+from ostcal.build.plan import MasterPlan, Output, names_of_files
 from ostcal.build.prepare import PreparedMaster, left_out_line
 from ostcal.build.request import PublishRules
 from ostcal.engine.levels import colour_planes
@@ -25,6 +24,7 @@ from ostcal.errors import StorageError, UnlikeFrameError
 from ostcal.fits.hdus import companion_name, name_and_version
 from ostcal.fits.unfinished import UnfinishedImage
 from ostcal.fits.write import ImagePlane, header_length, write_fits
+from ostcal.fits.write_xisf import write_xisf
 from ostcal.frames import FULL_SCALE_ADU, FrameType
 from ostcal.inputs.grouping import Group
 from ostcal.library.attributes import attributes_of
@@ -205,7 +205,7 @@ class Publisher:
             history_lines(plan.group, provenance),
             quality.document if quality is not None else None,
             prepared.camera.as_dict() if prepared.camera is not None else None,
-            [os.path.basename(path) for _, path in files] if rules.save_fits else [],
+            names_of_files(plan.outputs) if rules.save_fits else [],
         )
         self.store.commit(job.name, attributes)
         logger.debug(
@@ -243,7 +243,7 @@ class Publisher:
         planes: MasterWriter,
         verdict: Outcome | None,
     ) -> list[tuple[FrameType, str]]:
-        """Write a FITS file for each name of a master; return where each kind of master is."""
+        """Write the files for each name of a master; return where each kind of master is."""
         prepared, rules = publication.prepared, self.rules
         plan = prepared.plan
         files = []
@@ -253,15 +253,23 @@ class Publisher:
             if not rules.save_fits or plan.group.files:  # files of several images: `ostcal.build.publish_files`
                 continue
             provenance = provenance_of(prepared, job.flat, rules, output.frame_type, verdict)
-            write_fits(
-                path,
-                image_planes(planes, plan.group, result, provenance, rules),
-                history=history_lines(plan.group, provenance),
-                rows_per_write=planes.chunk_rows * max(1, STRIP_PIXELS // (planes.shape[1] * planes.chunk_rows)),
-                threads=_FITS_THREADS,
-                overwrite=True,  # a cluster may run this task again; the names were free when the run began
-                begun=publication.image,
-            )
+            images = image_planes(planes, plan.group, result, provenance, rules)
+            history = history_lines(plan.group, provenance)
+            rows = planes.chunk_rows * max(1, STRIP_PIXELS // (planes.shape[1] * planes.chunk_rows))
+            # a cluster may run this task again; the names were free when the run began
+            for path in (joined(self.output_dir, name) for name in output.file_names):
+                if path.endswith(".xisf"):
+                    write_xisf(path, images, history=history, rows_per_write=rows, overwrite=True)
+                else:
+                    write_fits(
+                        path,
+                        images,
+                        history=history,
+                        rows_per_write=rows,
+                        threads=_FITS_THREADS,
+                        overwrite=True,
+                        begun=publication.image,
+                    )
         return files
 
 
@@ -279,7 +287,7 @@ def begin_image(
     """
     plan = prepared.plan
     is_plain = rules.save_fits and rules.flavour == "adu" and not is_remote(output_dir) and len(plan.outputs) == 1
-    is_plain = is_plain and not plan.group.files
+    is_plain = is_plain and not plan.group.files and rules.format != "xisf"
     if not is_plain or not (plan.is_flat or planes.n_kept() == 0):
         return None
     (output,) = plan.outputs

@@ -1,4 +1,4 @@
-"""FITS files of the masters of files of several images: one file for all, with the extensions of the frames."""
+"""Files of the masters of files of several images: one file for all, with the extensions of the frames."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from ostcal.errors import StorageError
 from ostcal.fits.cards import Card
 from ostcal.fits.sections import without_sections
 from ostcal.fits.write import ImagePlane, write_fits
+from ostcal.fits.write_xisf import write_xisf
 from ostcal.library.master_header import history_lines
 from ostcal.places.paths import joined
 
@@ -25,7 +26,7 @@ logger = logging.getLogger(__name__)
 def write_files_of_several(
     request: BuildRequest, prepared: Sequence[PreparedMaster], made: Sequence[Published]
 ) -> list[str]:
-    """Write the FITS files of masters that share one; return a line for each that was not written.
+    """Write the files of masters that share one; return a line for each that was not written.
 
     The masters are in the store already; a run that finds a file missing makes them again.
     """
@@ -40,14 +41,14 @@ def write_files_of_several(
     for masters in gathered.values():
         missing = [master.plan.name for master in masters if master.plan.name not in published]
         for place, output in enumerate(masters[0].plan.outputs):
-            path = joined(request.output_dir, output.file_name)
-            if missing:
-                errors.append(f"{path}: not written, for {', '.join(missing)} could not be made")
-                continue
-            try:
-                _write_file(request, path, masters, published, place)
-            except StorageError as error:
-                errors.append(str(error))
+            for path in (joined(request.output_dir, name) for name in output.file_names):
+                if missing:
+                    errors.append(f"{path}: not written, for {', '.join(missing)} could not be made")
+                    continue
+                try:
+                    _write_file(request, path, masters, published, place)
+                except StorageError as error:
+                    errors.append(str(error))
     return errors
 
 
@@ -78,13 +79,16 @@ def _write_file(
         histories.append(history_lines(one.group, provenance))
         images.append(replace(image, history=histories[-1], rows_per_write=rows))
         beside += [replace(other, rows_per_write=rows) for other in others]
+    first = masters[0].plan.members[0]
+    kept_cards = first.primary_cards if first.readout is None else without_sections(first.primary_cards)
+    if path.endswith(".xisf"):
+        write_xisf(path, [*images, *beside], kept_cards=kept_cards, overwrite=True)
+        return
     primary: list[Card] | None = _shared(images)
     history: Sequence[str] = ()
     if masters[0].plan.group.key.settings.extension == "0":  # an image without a name, in the primary HDU
         primary, history = None, histories[0]
         images[0] = replace(images[0], history=())
-    first = masters[0].plan.members[0]
-    kept_cards = first.primary_cards if first.readout is None else without_sections(first.primary_cards)
     write_fits(path, [*images, *beside], kept_cards=kept_cards, history=history, primary=primary, overwrite=True)
 
 

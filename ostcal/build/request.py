@@ -17,7 +17,7 @@ from ostcal.inputs.grouping import Group, GroupRules
 from ostcal.library.find import store_location
 from ostcal.library.store import MasterStore
 from ostcal.measure.limits import DefectLimits, FrameLimits, MasterLimits
-from ostcal.vocabulary import Cubes, FlatScaling, Flavour, NormalizationMethod
+from ostcal.vocabulary import Cubes, FlatScaling, Flavour, MasterFormat, NormalizationMethod
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +38,7 @@ class PublishRules:
     save_fits: bool = True
     extensions: bool = False
     flavour: Flavour = "adu"
+    format: MasterFormat = "fits"
     quality: QualityRules | None = field(default_factory=QualityRules)
     """``None`` without quality control."""
     leave_out: bool = True

@@ -55,6 +55,7 @@ from ostcal.vocabulary import (
     Cubes,
     FlatScaling,
     Flavour,
+    MasterFormat,
     NormalizationMethod,
     OverscanAxis,
     OverscanFit,
@@ -196,7 +197,7 @@ class MasterFramesSection(_WithMethodKeys):
     )
     quality_control: Switch = key(True, "Check frames and masters, and measure the camera.")
     save_individual_masters: Switch = key(
-        True, "Write every master as a FITS file; false writes masters to the zarr store only."
+        True, "Write every master as a file (see format); false writes masters to the zarr store only."
     )
     create_master_bias: Switch = key(True, "Make the master bias.")
     create_master_darks: Switch = key(True, "Make a master dark for every exposure time.")
@@ -240,6 +241,9 @@ class MasterFramesSection(_WithMethodKeys):
     )
     flavour: Flavour = key(
         "adu", "Values of the FITS masters: adu, or pixinsight for values from 0 to 1 and the keywords of its scripts."
+    )
+    format: MasterFormat = key(
+        "fits", "File format of the masters beside the store: fits, xisf (the format of PixInsight), or both."
     )
 
 

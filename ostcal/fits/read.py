@@ -33,7 +33,7 @@ from ostcal.fits.search import FoundFiles as FoundFiles
 from ostcal.fits.search import find_fits as find_fits
 from ostcal.fits.search import search_fits as search_fits
 from ostcal.fits.sharpcap import cards_beside
-from ostcal.fits.xisf_images import inspect_xisf
+from ostcal.fits.xisf_images import inspect_xisf, inspect_xisf_extension
 from ostcal.frames import RowReader, SampleEncoding, read_adu
 from ostcal.places.durable import os_reason
 from ostcal.places.fingerprint import fingerprint_rows, rows_fingerprint
@@ -222,7 +222,7 @@ def _frame(path: str, unit: Unit, layout: ImageLayout, primary: Header, *, is_gz
 
 
 def inspect_extension(path: str | os.PathLike[str], name: str) -> FitsPixels | None:
-    """Find the image extension of a name (EXTNAME) in a plain FITS file; ``None`` if there is none.
+    """Find the image extension of a name (EXTNAME) in a plain FITS or XISF file; ``None`` if there is none.
 
     Raise FrameError where the file cannot be read, or is cut short.
     """
@@ -230,6 +230,9 @@ def inspect_extension(path: str | os.PathLike[str], name: str) -> FitsPixels | N
     try:
         with open_binary(path) as file:
             size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            if file.read(len(SIGNATURE)) == SIGNATURE:
+                return inspect_xisf_extension(file, path, size, name)
             for unit in read_units(file, path, size):
                 if not unit.is_image or (unit.header.text("EXTNAME") or "").upper() != name.upper():
                     continue

@@ -46,7 +46,7 @@ PARTIAL_FITS = (f".fits{PARTIAL_ENDING}", f".fit{PARTIAL_ENDING}")
 """Endings of files that are being written."""
 
 _ROWS_PER_WRITE = 256
-_ABOUT_SAMPLES = ("BZERO", "BSCALE", "BLANK", "DATAMIN", "DATAMAX")
+ABOUT_SAMPLES = ("BZERO", "BSCALE", "BLANK", "DATAMIN", "DATAMAX")
 """True of the raw samples only."""
 _LAYOUTS = {
     "uint8": (8, 0.0), "int16": (16, 0.0), "uint16": (16, 32768.0), "int32": (32, 0.0),
@@ -154,7 +154,7 @@ def write_fits(
         data_sum = begun.data_sum() if length == begun.header_length else None
         how = "are written again" if data_sum is None else "were written with the strips"
         logger.debug("%s: its samples %s, its header has %d bytes", path, how, length)
-    with _new_file(path, overwrite=overwrite, begun=data_sum is not None) as file:
+    with new_file(path, overwrite=overwrite, begun=data_sum is not None) as file:
         if primary is not None:
             file.write(header_with_sums(first_cards))
         for index, plane in enumerate(planes):
@@ -204,7 +204,7 @@ def write_raw_images(
     StorageError
         If the file exists already, cannot be written, or a value does not fit the samples that a header describes.
     """
-    with _new_file(path, overwrite=False) as file:
+    with new_file(path, overwrite=False) as file:
         if not has_primary:
             is_empty = Header(primary).value("NAXIS") == 0
             file.write(header_bytes(primary if is_empty else _empty_cards((), primary, ())))
@@ -226,7 +226,7 @@ def write_stored(
 
     Raise StorageError where the file exists already or cannot be written, or the strips are not ``data_length`` bytes.
     """
-    with _new_file(path, overwrite=overwrite) as file:
+    with new_file(path, overwrite=overwrite) as file:
         file.write(header_bytes(cards))
         written = 0
         for strip in strips:
@@ -239,7 +239,7 @@ def write_stored(
 
 def write_pieces(path: str, pieces: Iterable[bytes]) -> None:
     """Write a file from its bytes; StorageError where it exists already or cannot be written."""
-    with _new_file(path, overwrite=False) as file:
+    with new_file(path, overwrite=False) as file:
         for piece in pieces:
             file.write(piece)
 
@@ -250,7 +250,7 @@ def write_pieces(path: str, pieces: Iterable[bytes]) -> None:
 def _primary_cards(planes: Sequence[ImagePlane], kept_cards: Sequence[str], history: Sequence[str]) -> list[str]:
     cards = _plane_cards(planes[0], extension=False, extend=len(planes) > 1)
     made = {card_keyword(card) for card in cards}
-    cards += image_cards(kept_cards, without=made.union(_ABOUT_SAMPLES))
+    cards += image_cards(kept_cards, without=made.union(ABOUT_SAMPLES))
     return cards + [image for text in history for image in format_card("HISTORY", text)]
 
 
@@ -264,14 +264,14 @@ def _empty_cards(primary: Sequence[Card], kept_cards: Sequence[str], history: Se
     ]
     cards = [image for card in (*structure, *primary) for image in format_card(*card)]
     made = {card_keyword(card) for card in cards}
-    cards += image_cards(kept_cards, without=made.union(_ABOUT_SAMPLES))
+    cards += image_cards(kept_cards, without=made.union(ABOUT_SAMPLES))
     return cards + [image for text in history for image in format_card("HISTORY", text)]
 
 
 def _extension_cards(plane: ImagePlane) -> list[str]:
     cards = _plane_cards(plane, extension=True)
     made = {card_keyword(card) for card in cards}
-    cards += image_cards(plane.kept_cards, without=made.union(_ABOUT_SAMPLES))
+    cards += image_cards(plane.kept_cards, without=made.union(ABOUT_SAMPLES))
     return cards + [image for text in plane.history for image in format_card("HISTORY", text)]
 
 
@@ -347,7 +347,7 @@ def _rows(image: ImagePlane | RawFrame, start: int, stop: int, path: str) -> NDA
 
 
 @contextlib.contextmanager
-def _new_file(path: str, *, overwrite: bool, begun: bool = False) -> Iterator[BinaryIO]:
+def new_file(path: str, *, overwrite: bool, begun: bool = False) -> Iterator[BinaryIO]:
     """Open ``path.partial`` for a new file (which exists already with `begun`); it gets its name when it is whole."""
     taken = f"{path}: exists already and is not overwritten; move it away or choose another name"
     if not overwrite and is_taken(path):

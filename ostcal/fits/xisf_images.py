@@ -18,7 +18,7 @@ from ostcal.fits.cards import (
     is_structural,
     structural_cards,
 )
-from ostcal.fits.frame import FitsFrame
+from ostcal.fits.frame import FitsFrame, FitsPixels
 from ostcal.fits.hdus import Unit, image_labels
 from ostcal.fits.headers import metadata_from_header
 from ostcal.fits.layout import ImageLayout, unsigned_zero
@@ -28,28 +28,29 @@ from ostcal.xisf.header import Keyword, XisfFile, XisfImage, read_header
 _BITPIX: Final = {"u1": 8, "u2": 16, "u4": 32, "f4": -32, "f8": -64}
 _ABOUT_SAMPLES = frozenset(("BZERO", "BSCALE", "BLANK"))
 """Keywords of the FITS file that an image came from; XISF has its samples without them."""
-_CARDS_OF_PROPERTIES: Final = (
-    ("EXPTIME", "Instrument:ExposureTime", "[s] exposure"),
-    ("INSTRUME", "Instrument:Camera:Name", "camera"),
-    ("GAIN", "Instrument:Camera:Gain", "setting of the camera"),
-    ("OFFSET", "Instrument:Camera:Offset", "setting of the camera"),
-    ("ISOSPEED", "Instrument:Camera:ISOSpeed", "ISO speed of the camera"),
-    ("XBINNING", "Instrument:Camera:XBinning", "columns binned"),
-    ("YBINNING", "Instrument:Camera:YBinning", "rows binned"),
-    ("READOUTM", "Instrument:Camera:ReadoutMode", "readout mode"),
-    ("FILTER", "Instrument:Filter:Name", "filter"),
-    ("CCD-TEMP", "Instrument:Sensor:Temperature", "[degC] sensor"),
-    ("SET-TEMP", "Instrument:Sensor:TargetTemperature", "[degC] set point of the cooler"),
-    ("XPIXSZ", "Instrument:Sensor:XPixelSize", "[um] width of a pixel"),
-    ("YPIXSZ", "Instrument:Sensor:YPixelSize", "[um] height of a pixel"),
-    ("TELESCOP", "Instrument:Telescope:Name", "telescope"),
-    ("DATE-OBS", "Observation:Time:Start", "start of the exposure, UTC"),
-    ("DATE-END", "Observation:Time:End", "end of the exposure, UTC"),
-    ("OBJECT", "Observation:Object:Name", "target"),
-    ("SITELAT", "Observation:Location:Latitude", "[deg] latitude"),
-    ("SITELONG", "Observation:Location:Longitude", "[deg] longitude, positive east"),
+CARDS_OF_PROPERTIES: Final = (
+    ("EXPTIME", "Instrument:ExposureTime", "Float32", "[s] exposure"),
+    ("INSTRUME", "Instrument:Camera:Name", "String", "camera"),
+    ("GAIN", "Instrument:Camera:Gain", "", "setting of the camera"),
+    ("OFFSET", "Instrument:Camera:Offset", "", "setting of the camera"),
+    ("ISOSPEED", "Instrument:Camera:ISOSpeed", "Int32", "ISO speed of the camera"),
+    ("XBINNING", "Instrument:Camera:XBinning", "Int32", "columns binned"),
+    ("YBINNING", "Instrument:Camera:YBinning", "Int32", "rows binned"),
+    ("READOUTM", "Instrument:Camera:ReadoutMode", "", "readout mode"),
+    ("FILTER", "Instrument:Filter:Name", "String", "filter"),
+    ("CCD-TEMP", "Instrument:Sensor:Temperature", "Float32", "[degC] sensor"),
+    ("SET-TEMP", "Instrument:Sensor:TargetTemperature", "Float32", "[degC] set point of the cooler"),
+    ("XPIXSZ", "Instrument:Sensor:XPixelSize", "Float32", "[um] width of a pixel"),
+    ("YPIXSZ", "Instrument:Sensor:YPixelSize", "Float32", "[um] height of a pixel"),
+    ("TELESCOP", "Instrument:Telescope:Name", "String", "telescope"),
+    ("DATE-OBS", "Observation:Time:Start", "TimePoint", "start of the exposure, UTC"),
+    ("DATE-END", "Observation:Time:End", "TimePoint", "end of the exposure, UTC"),
+    ("OBJECT", "Observation:Object:Name", "String", "target"),
+    ("SITELAT", "Observation:Location:Latitude", "", "[deg] latitude"),
+    ("SITELONG", "Observation:Location:Longitude", "", "[deg] longitude, positive east"),
 )
-"""Properties of XISF 1.0, and the cards that stand for them where an image has no such keyword."""
+"""Cards, the properties of XISF that stand for them where an image has no such keyword, and the types of those that are
+written: the gain of XISF 1.0 is one in electrons, which programs take for the setting."""
 _SAID_OTHERWISE: Final = {"EXPTIME": "EXPOSURE", "ISOSPEED": "GAIN"}
 """Cards of properties that are left out where an image has this keyword."""
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[ED][+-]?\d+)?|T|F", re.IGNORECASE)
@@ -83,16 +84,33 @@ def inspect_xisf(file: BinaryIO, path: str, size: int) -> tuple[FitsFrame, ...]:
         frame = _frame(path, image, unit, xisf)
         metadata = replace(frame.metadata, settings=replace(frame.metadata.settings, extension=label))
         structure = structural_cards(frame.bitpix, frame.height, frame.width, extension=True)
-        names = [card for card in unit.header.cards if card_keyword(card) == "EXTNAME"]
+        names = [card for card in unit.header.cards if card_keyword(card) in ("EXTNAME", "EXTVER")]
         own = (*structure, *names, *(card for card in frame.cards if not is_structural(card_keyword(card))))
         frames.append(replace(frame, metadata=metadata, primary_cards=primary, own_cards=own, unused=unused))
     return tuple(frames)
 
 
+def inspect_xisf_extension(file: BinaryIO, path: str, size: int, name: str) -> FitsPixels | None:
+    """Find the image of a name (its `id`, or EXTNAME) in an XISF file, if it can be read in place.
+
+    Raises
+    ------
+    FrameError
+        If the header is damaged.
+    """
+    for place, image in enumerate(read_header(file, path, size).images):
+        if _unit(image, place).name.upper() == name.upper() and image.block.is_plain:
+            return FitsPixels(path=path, data_offset=image.block.position, **asdict(_layout(image)))
+    return None
+
+
 def _unit(image: XisfImage, index: int) -> Unit:
     """Return an image as the extension of a FITS file, by whose rules its name says what it is."""
     cards = structural_cards(_BITPIX[image.sample_type], image.height, image.width, extension=True)
-    cards += format_card("EXTNAME", image.identifier) if image.identifier else []
+    names = [
+        card for k in image.keywords if k.name in ("EXTNAME", "EXTVER") for card in _value_cards(k.name, k.value, "")
+    ]
+    cards += names or (format_card("EXTNAME", image.identifier) if image.identifier else [])
     return Unit(
         index=index + 1,
         header=Header(cards),
@@ -147,7 +165,7 @@ def _said_cards(image: XisfImage, xisf: XisfFile) -> list[str]:
     if image.offset and "PEDESTAL" not in present:
         cards += _value_cards("PEDESTAL", image.offset, "[adu] added to all pixels")
     properties = {**xisf.properties, **image.properties}
-    for keyword, name, comment in _CARDS_OF_PROPERTIES:
+    for keyword, name, _, comment in CARDS_OF_PROPERTIES:
         value = properties.get(name, "")
         if value and not present & {keyword, _SAID_OTHERWISE.get(keyword, keyword)}:
             cards += _value_cards(keyword, value, comment)

@@ -1,4 +1,4 @@
-"""The masters on disk: those in the zarr master store, and FITS masters beside it."""
+"""The masters on disk: those in the zarr master store, and FITS and XISF masters beside it."""
 
 from __future__ import annotations
 
@@ -100,9 +100,10 @@ def find_masters(output_dir: str) -> list[LibraryMaster]:
             found.append(LibraryMaster(record=record, plane=StorePlane(store=location, name=name)))
     known = {master.record.name for master in found}
     known |= {name_of_file(file) for m in found if m.key.settings.extension is not None for file in m.record.files}
-    for path in find_fits([output_dir]):
+    files = find_fits([output_dir])
+    for path in files:
         name = name_of_file(path)
-        if name in known:
+        if name in known or (path.endswith(".xisf") and path.removesuffix(".xisf") + ".fits" in files):
             continue
         try:
             images = inspect_images(path)

@@ -26,6 +26,8 @@ from ostcal.places.paths import directories_in, files_below, joined, names_in, o
 from ostcal.series.format import LEDGER, METADATA_FILE
 from ostcal.series.reader import Series, open_series, read_committed
 from ostcal.series.record import EXCLUSION_NAME, RECORD_NAME, FrameRecord, frame_statistics
+from ostcal.xisf.blocks import check_block
+from ostcal.xisf.header import read_header
 
 _SHARED_SETTINGS = ("camera", "gain", "offset", "readout_mode")
 """Settings that a series holds once and each record again."""
@@ -213,7 +215,7 @@ class FitsCheck:
 
 
 def check_fits(path: str) -> FitsCheck:
-    """Check that a FITS file is whole and that each DATASUM and CHECKSUM in it is right.
+    """Check that a FITS file is whole and that each DATASUM and CHECKSUM in it is right, or the checksums of XISF.
 
     DATASUM is the ones' complement sum of the data, CHECKSUM makes that of the whole unit all ones (FITS standard 4.0,
     section 4.4.2.7 and appendix J).
@@ -222,7 +224,10 @@ def check_fits(path: str) -> FitsCheck:
     primary: Header | None = None
     has_checksums = False
     try:
-        if inspect_fits(path, first_of_several=True).packed != "none":
+        first = inspect_fits(path, first_of_several=True)
+        if first.block is not None:
+            return _check_xisf(path, Header(first.cards))
+        if first.packed != "none":
             return FitsCheck(findings=())
         with open_binary(path) as file:
             size, end = file.seek(0, os.SEEK_END), 0
@@ -241,6 +246,20 @@ def check_fits(path: str) -> FitsCheck:
     except OSError as error:
         findings.append(f"{path}: cannot be read: {os_reason(error)}")
     return FitsCheck(findings=tuple(findings), header=primary, has_checksums=has_checksums)
+
+
+def _check_xisf(path: str, header: Header) -> FitsCheck:
+    """Compare the blocks of all images of an XISF file with their checksums."""
+    with open_binary(path) as file:
+        images = read_header(file, path, file.seek(0, os.SEEK_END)).images
+    findings = []
+    for image in images:
+        try:
+            check_block(path, image.block)
+        except FrameError as error:
+            findings.append(str(error))
+    has_checksums = any(image.block.checksum is not None for image in images)
+    return FitsCheck(findings=tuple(findings), header=header, has_checksums=has_checksums)
 
 
 def _compare_sums(file: BinaryIO, unit: Unit, where: str) -> list[str]:

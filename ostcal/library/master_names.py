@@ -1,11 +1,13 @@
-"""Names of masters and of their files: flavour, time of the run."""
+"""Names of masters and of their files: format, flavour, time of the run."""
 
 from __future__ import annotations
 
 import os
 import re
 
-from ostcal.vocabulary import Flavour
+from ostcal.vocabulary import Flavour, MasterFormat
+
+_ENDINGS: dict[MasterFormat, tuple[str, ...]] = {"fits": (".fits",), "xisf": (".xisf",), "both": (".fits", ".xisf")}
 
 
 def run_time_of(name: str) -> str:
@@ -19,15 +21,15 @@ def untimed(name: str) -> str:
     return re.sub(r"_\d{8}_\d{6}", "", name)
 
 
-def file_name(name: str, flavour: Flavour) -> str:
-    """Return the name of a master's FITS file; PixInsight's scripts know masters by names beginning with ``Master``."""
+def file_names(name: str, flavour: Flavour, file_format: MasterFormat) -> tuple[str, ...]:
+    """Return the names of a master's files; PixInsight's scripts know masters by names beginning with ``Master``."""
     if flavour == "pixinsight":
         _, kind, rest = name.split("_", 2)
         name = f"Master{kind.capitalize()}_{rest}"
-    return f"{name}.fits"
+    return tuple(name + ending for ending in _ENDINGS[file_format])
 
 
 def name_of_file(path: str) -> str:
-    """Return the name of a master from that of its FITS file, whatever its flavour."""
-    name = os.path.basename(path).split(".fit")[0].split(".fts")[0]
+    """Return the name of a master from that of its file, whatever its format and flavour."""
+    name = os.path.basename(path).split(".fit")[0].split(".fts")[0].removesuffix(".xisf")
     return re.sub(r"^Master(Bias|Dark|Flat)_", lambda found: f"master_{found[1].lower()}_", name)
