@@ -21,8 +21,14 @@ def untimed(name: str) -> str:
     return re.sub(r"_\d{8}_\d{6}", "", name)
 
 
+def file_name(name: str, flavour: Flavour) -> str:
+    """Return the name of a master's FITS file; PixInsight's scripts know masters by names beginning with ``Master``."""
+    (name,) = file_names(name, flavour, "fits")
+    return name
+
+
 def file_names(name: str, flavour: Flavour, file_format: MasterFormat) -> tuple[str, ...]:
-    """Return the names of a master's files; PixInsight's scripts know masters by names beginning with ``Master``."""
+    """Return the name of a master's file in each format."""
     if flavour == "pixinsight":
         _, kind, rest = name.split("_", 2)
         name = f"Master{kind.capitalize()}_{rest}"

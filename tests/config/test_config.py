@@ -109,6 +109,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "cubes": "refuse",
         "lock_wait": 0.0,
         "flavour": "adu",
+        "format": "fits",
     },
     "video": {
         "camera_type": "alpaca",
