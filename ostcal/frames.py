@@ -66,6 +66,10 @@ class CameraSettings:
         return " ".join(word for word in (self.camera, self.camera_id, extension) if word) or None
 
 
+FullScaleCard = tuple[str, float]
+"""A card that says full scale, and its value in ADU: ``("SATURATE", 4095.0)``."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class FrameMetadata:
     """Description of one frame, wherever it is stored."""
@@ -88,6 +92,8 @@ class FrameMetadata:
     """``TOP-DOWN`` or ``BOTTOM-UP`` as the header says."""
     pixel_size_um: tuple[float, float] | None = None
     egain_e_per_adu: float | None = None
+    full_scale: FullScaleCard | None = None
+    """What the header or the driver says; samples may show another level."""
     dark_subtracted: bool = False
     """A dark was already subtracted (CALSTAT, HISTORY)."""
     bias_subtracted: bool = False

@@ -30,6 +30,7 @@ def request_of(config: Config, *, bias: bool, darks: bool, flats: bool) -> Build
         masters=MasterLimits(**config.quality.masters.model_dump()),
         defects=DefectLimits(**config.quality.pixels.model_dump()),
         bias_temperature_c=m.bias_temperature_tolerance,
+        full_scale_adu=config.quality.full_scale_adu,
     )
     return BuildRequest(
         input_dirs=tuple(input_dirs),

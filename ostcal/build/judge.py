@@ -152,7 +152,7 @@ def _sample_model(prepared: PreparedMaster) -> SampleModel:
         n_frames=len(prepared.plan.group.frames),
         gain_e_per_adu=camera.gain_e_per_adu if camera is not None else None,
         step_adu=(camera.properties.step_adu if camera is not None else None) or 1.0,
-        saturation_adu=prepared.plan.stack.encoding.full_scale_adu,
+        saturation_adu=prepared.full_scale_adu,
     )
 
 
@@ -177,10 +177,12 @@ def _frame_findings(subject: Subject, rules: QualityRules) -> list[Finding]:
             exposures_s=[m.exposure_time_s for m in metadata],
             temperatures_c=[m.ccd_temperature_c for m in metadata],
             set_points_c=[m.set_temperature_c for m in metadata],
-            max_adu=prepared.plan.stack.encoding.full_scale_adu,
+            max_adu=prepared.full_scale_adu,
             read_noise_adu=camera.read_noise_adu if camera is not None else None,
             gain_e_per_adu=camera.gain_e_per_adu if camera is not None else None,
             amplifier_cells_adu=camera.bias_cells_adu if camera is not None else None,
+            full_scale_note=_full_scale_note(prepared),
+            linear_end_adu=camera.properties.linear_end_adu if camera is not None else None,
             limits=limits,
         ),
         *rejected,
@@ -203,6 +205,12 @@ def _left_out_findings(subject: Subject) -> list[Finding]:
     ]
 
 
+def _full_scale_note(prepared: PreparedMaster) -> str:
+    """Say which full scale was taken and why; "" where it is the size of a sample."""
+    full = prepared.full_scale
+    return "" if full is None or full.is_whole_word else full.in_words
+
+
 def _master_findings(subject: Subject, scan: MasterScan, rules: QualityRules) -> list[Finding]:
     prepared, planes, survey = subject.prepared, subject.planes, subject.prepared.survey
     pairs_adu2 = survey.pair_variance_adu2 if survey is not None else np.array([np.nan])
@@ -214,7 +222,8 @@ def _master_findings(subject: Subject, scan: MasterScan, rules: QualityRules) ->
         rejected_per_frame=subject.result.rejected_per_frame,
         # of the median cell, between frames that follow each other
         series_noise_adu=math.sqrt(float(np.nanmedian(pairs_adu2))) if np.isfinite(pairs_adu2).any() else None,
-        full_scale_adu=prepared.plan.stack.encoding.full_scale_adu,
+        full_scale_adu=prepared.full_scale_adu,
+        full_scale_note=_full_scale_note(prepared),
         amplifier_adu=prepared.camera.bias_range_adu if prepared.camera is not None else 0.0,
     )
     findings = [*check_master(scan, facts, rules.masters)]

@@ -5,13 +5,10 @@ A survey is made of sampled rows of all frames, read once; of each camera and se
 
 from __future__ import annotations
 
-import base64
-import binascii
 import logging
 import math
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -20,27 +17,23 @@ from numpy.typing import NDArray
 
 from ostcal.build.plan import BuildPlan, MasterPlan, needs_camera
 from ostcal.build.request import BuildRequest
-from ostcal.engine.driver import Failure, run_tasks
+from ostcal.build.surveys import survey_all, survey_frames, survey_requests
 from ostcal.engine.execution import Execution
 from ostcal.engine.rejection import NoiseModel, RejectionMethod, SigmaClip
-from ostcal.engine.tiling import workers_for
 from ostcal.frames import CameraSettings, FrameStack, FrameType
 from ostcal.inputs.exclusion_command import exclusion_command
 from ostcal.inputs.gather import Source
 from ostcal.inputs.grouping import Group, GroupKey, settings_differ
-from ostcal.measure.camera.measured import CameraProperties, SurveyedSeries
+from ostcal.measure.camera.measured import CameraProperties, FullScale, SurveyedSeries
 from ostcal.measure.camera.properties import measure_camera
 from ostcal.measure.frames.other_kinds import frames_of_other_kinds
-from ostcal.measure.frames.survey import BlockSurvey, SeriesSurvey, band_rows, merge_blocks, sampled_blocks
-from ostcal.measure.frames.survey_block import survey_block
+from ostcal.measure.frames.survey import SeriesSurvey
 from ostcal.measure.live import SATURATED_FROM
 
 logger = logging.getLogger(__name__)
 
 LEAST_PIXELS = 64 * 64
 """Of a frame: with fewer a cell has no 64 pixels, and its variance is off by more than 18 %."""
-_BYTES_PER_SAMPLE = 12
-"""Memory of a block: the samples as they are stored, and pieces of them as floats."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -112,24 +105,58 @@ class PreparedMaster:
     camera: CameraRecord | None
     """``None`` where nothing was surveyed."""
 
+    @property
+    def full_scale(self) -> FullScale | None:
+        """The level at which samples end, and what shows it; ``None`` where nothing does, as for floats."""
+        word_adu = self.plan.stack.encoding.full_scale_adu
+        found = self.camera.properties.full_scale if self.camera is not None else None
+        if found is not None and not (found.is_whole_word and word_adu is None):
+            return found
+        return (
+            None if word_adu is None else FullScale(adu=word_adu, why="a sample cannot hold more", is_whole_word=True)
+        )
+
+    @property
+    def full_scale_adu(self) -> float | None:
+        """The level at which samples end."""
+        return self.full_scale.adu if self.full_scale is not None else None
+
 
 def prepare_masters(
-    request: BuildRequest, execution: Execution, plan: BuildPlan
+    request: BuildRequest,
+    execution: Execution,
+    plan: BuildPlan,
+    ladders: Sequence[tuple[Group, FrameStack]] = (),
 ) -> tuple[list[PreparedMaster], list[str]]:
     """Survey all frames and measure their cameras; return the masters to make, and warnings.
 
-    Frames of masters that are left as they are say something of the camera too.
+    Frames of masters that are left as they are say something of the camera too, and so do `ladders`: single frames of
+    different exposures, of which no master is made.
     """
     every = [*plan.to_make, *(unchanged.plan for unchanged in plan.unchanged)]
     surveys: list[SeriesSurvey | None] = [None] * len(every)
-    if request.publishing.quality is not None or needs_camera(request.method):
-        surveys = survey_frames(request, execution, every)
-    if request.publishing.quality is not None and request.publishing.leave_out:
-        every, surveys = _without_other_kinds(request, execution, every, surveys)
-    cameras = measure_cameras(
-        [(master.group, survey) for master, survey in zip(every, surveys, strict=True) if survey is not None],
-        max((m.stack.encoding.full_scale_adu or 0.0 for m in every), default=0.0) or None,
-    )
+    cameras: list[CameraRecord] = []
+    rules = request.publishing.quality
+    if rules is not None or needs_camera(request.method):
+        surveys = survey_frames(request, execution, every, ladders=ladders)
+        if rules is not None and request.publishing.leave_out:
+            n_masters = len(every)
+            every, of_masters = _without_other_kinds(request, execution, every, surveys[:n_masters])
+            surveys = [*of_masters, *surveys[n_masters:]]
+        series = [*((master.group, master.stack) for master in every), *ladders]
+        word_adu = max((stack.encoding.full_scale_adu or 0.0 for _, stack in series), default=0.0) or None
+        configured_adu = rules.full_scale_adu if rules is not None else None
+        cameras = measure_cameras(_surveyed(series, surveys), word_adu, configured_adu=configured_adu)
+        clipped = _below_full_scale(series, surveys, cameras)
+        if clipped:
+            requests = survey_requests(series, clipped)
+            known = {place: survey for place, survey in enumerate(surveys) if survey and place not in clipped}
+            surveys = survey_all(requests, execution, request.memory_limit_bytes, known)
+            cameras = measure_cameras(_surveyed(series, surveys), word_adu, known=cameras)
+        for measured in cameras:
+            full = measured.properties.full_scale
+            if full is not None and not full.is_whole_word:
+                logger.info("%s: %s", measured.settings.camera_label or "camera", full.in_words)
     prepared = []
     warnings = []
     for master, survey in zip(every[: len(plan.to_make)], surveys, strict=False):
@@ -193,8 +220,45 @@ def left_out_line(source: Source, reason: str, config_path: str) -> str:
     return f"{source.frame.label}: {reason}; to exclude it in every run: {command}"
 
 
-def measure_cameras(surveyed: Sequence[tuple[Group, SeriesSurvey]], full_scale_adu: float | None) -> list[CameraRecord]:
-    """Measure every camera and setting among the groups of a run."""
+def _surveyed(
+    series: Sequence[tuple[Group, FrameStack]], surveys: Sequence[SeriesSurvey | None]
+) -> list[tuple[Group, SeriesSurvey]]:
+    return [(group, survey) for (group, _), survey in zip(series, surveys, strict=True) if survey is not None]
+
+
+def _below_full_scale(
+    series: Sequence[tuple[Group, FrameStack]],
+    surveys: Sequence[SeriesSurvey | None],
+    cameras: Sequence[CameraRecord],
+) -> dict[int, float]:
+    """Return from which level on samples are saturated, by place, for series whose survey took a higher level."""
+    clipped: dict[int, float] = {}
+    for place, ((group, stack), survey) in enumerate(zip(series, surveys, strict=True)):
+        camera = next((camera for camera in cameras if _same_camera(camera, group.key)), None)
+        full = camera.properties.full_scale if camera is not None else None
+        if survey is None or full is None:
+            continue
+        taken_adu = SATURATED_FROM * (stack.encoding.full_scale_adu or math.inf)
+        from_adu = full.saturated_from_adu
+        if from_adu != taken_adu and float(np.nanmax(survey.maximum_adu, initial=-math.inf)) >= min(
+            from_adu, taken_adu
+        ):
+            clipped[place] = from_adu
+    return clipped
+
+
+def measure_cameras(
+    surveyed: Sequence[tuple[Group, SeriesSurvey]],
+    word_adu: float | None,
+    *,
+    configured_adu: float | None = None,
+    known: Sequence[CameraRecord] = (),
+) -> list[CameraRecord]:
+    """Measure every camera and setting among the groups of a run.
+
+    `word_adu` is the largest value that a sample can hold, `configured_adu` the full scale that the user states; that
+    of cameras that are `known` is not looked for again.
+    """
     clusters: list[list[tuple[Group, SeriesSurvey]]] = []
     for group, survey in surveyed:
         cluster = next((known for known in clusters if _same_camera(known[0][0].key, group.key)), None)
@@ -208,6 +272,7 @@ def measure_cameras(surveyed: Sequence[tuple[Group, SeriesSurvey]], full_scale_a
             series = SurveyedSeries(
                 survey=survey,
                 exposures_s=tuple(frame.metadata.exposure_time_s or 0.0 for frame in group.frames),
+                is_ladder=group.ladder,
                 filter_name=group.key.filter_name,
                 subtracted=group.key.dark_subtracted or group.key.bias_subtracted,
             )
@@ -218,8 +283,18 @@ def measure_cameras(surveyed: Sequence[tuple[Group, SeriesSurvey]], full_scale_a
             small = f"frames of {key.width} x {key.height} pixels are too small"
             properties = CameraProperties(reasons=dict.fromkeys(("gain_e_per_adu", "read_noise_adu"), small))
         else:
-            flats = of_kind[FrameType.FLAT]
-            properties = measure_camera(bias=bias, darks=darks, flats=flats, saturation_adu=full_scale_adu)
+            before = next((camera.properties for camera in known if _same_camera(camera, key)), None)
+            properties = measure_camera(
+                bias=bias,
+                darks=darks,
+                flats=of_kind[FrameType.FLAT],
+                word_adu=word_adu,
+                cards=[f.metadata.full_scale for group, _ in cluster for f in group.frames if f.metadata.full_scale],
+                configured_adu=configured_adu,
+                full_scale=before.full_scale if before is not None else None,
+            )
+            if before is not None and properties.linear_end_adu is None:  # the flats beyond it are left out now
+                properties = replace(properties, linear_end_adu=before.linear_end_adu)
             raw = [one for one in bias or darks if not one.subtracted]
             shortest = min(raw, key=lambda one: one.exposure_s, default=None)
             longest = max(raw if bias else [], key=lambda one: one.survey.n_frames, default=None)
@@ -266,168 +341,3 @@ def _dark_rate(
 
 def _same_camera(a: GroupKey | CameraRecord, b: GroupKey) -> bool:
     return (a.width, a.height) == (b.width, b.height) and not settings_differ(a.settings, b.settings)
-
-
-# ---- surveys ----
-
-
-@dataclass(frozen=True, kw_only=True)
-class SurveyRequest:
-    """A series to be surveyed."""
-
-    stack: FrameStack
-    common_level: bool
-    """Whether frames are compared at one level, as flats are."""
-    dark: int | None = None
-    """Place among the requests of the bias or dark that shows the level of flats without light."""
-
-    @property
-    def band_bytes(self) -> int:
-        """Memory for one band of rows of all frames."""
-        n, height, width = self.stack.shape
-        return n * width * band_rows(height, width) * _BYTES_PER_SAMPLE
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Part:
-    """Rows of one series; small and picklable."""
-
-    series: int
-    request: SurveyRequest
-    start: int
-    stop: int
-    pedestal_adu: float
-
-
-def survey_frames(
-    request: BuildRequest, execution: Execution, masters: Sequence[MasterPlan], *, keep: bool = False
-) -> list[SeriesSurvey | None]:
-    """Survey the frames of masters, except those that were surveyed while the camera exposed.
-
-    With `keep` the surveys are stored with the strips of the masters, for the next run.
-    """
-    requests = survey_requests([(master.group, master.stack) for master in masters])
-    documents = request.store.kept_surveys()
-    keys = [""] * len(masters)  # empty where a frame of the survey or of its dark is no longer there
-    if documents or keep:
-        for index in sorted(range(len(masters)), key=lambda index: requests[index].dark is not None):  # darks first
-            one = requests[index]
-            dark_key = "none" if one.dark is None else keys[one.dark]
-            keys[index] = (
-                masters[index].key.survey(one.stack, dark_key, common_level=one.common_level) if dark_key else ""
-            )
-    kept = {index: _kept_survey(documents, key) for index, key in enumerate(keys)}
-    known = {index: survey for index, survey in kept.items() if survey is not None}
-    if documents or keep:
-        logger.debug("%d of %d surveys were made ahead", len(known), len(keys))
-    surveys = survey_all(requests, execution, request.memory_limit_bytes, known)
-    for master, key, survey in zip(masters, keys, surveys, strict=True):
-        if not keep or not key or survey is None:
-            continue
-        document: dict[str, Any] = {"key": key}
-        for field in fields(survey):  # to the last bit: arrays are stored as bytes in base 64
-            array = np.asarray(getattr(survey, field.name))
-            data = base64.b64encode(np.ascontiguousarray(array).tobytes()).decode("ascii")
-            document[field.name] = {"dtype": array.dtype.str, "shape": list(array.shape), "data": data}
-        request.store.writer(master.combined_name).keep_survey(document)
-    return surveys
-
-
-def survey_requests(series: Sequence[tuple[Group, FrameStack]]) -> list[SurveyRequest]:
-    """Ask for a survey of groups: of flats with the bias or dark of their camera that is nearest in exposure."""
-    requests = []
-    for group, stack in series:
-        key = group.key
-        is_flat = key.frame_type is FrameType.FLAT
-        fitting = [
-            (abs(other.key.exposure_time_s - key.exposure_time_s), index)
-            for index, (other, _) in enumerate(series)
-            if other.key.frame_type is not FrameType.FLAT and _same_camera(other.key, key)
-        ]
-        has_dark = is_flat and not (key.dark_subtracted or key.bias_subtracted) and bool(fitting)
-        requests.append(SurveyRequest(stack=stack, common_level=is_flat, dark=min(fitting)[1] if has_dark else None))
-    return requests
-
-
-def survey_all(
-    requests: Sequence[SurveyRequest],
-    execution: Execution,
-    memory_limit_bytes: int,
-    known: Mapping[int, SeriesSurvey],
-) -> list[SeriesSurvey | None]:
-    """Survey series, all at once, except those `known` by their place among the requests.
-
-    ``None`` for a series that cannot be read, which combining will name. The memory is that of all workers together,
-    of each worker where there is a cluster.
-    """
-    if not execution.is_remote:  # a second of numpy is not worth starting processes for
-        execution = replace(execution, scheduler="threads")
-    least = max((request.band_bytes for request in requests), default=0)
-    at_a_time = execution.threads_per_worker if execution.is_remote else execution.workers
-    workers, budget = workers_for(least, memory_limit_bytes, at_a_time)
-    if not execution.is_remote:
-        execution = replace(execution, workers=workers)
-    surveys: list[SeriesSurvey | None] = [known.get(place) for place in range(len(requests))]
-    for after_dark in (False, True):
-        parts = []
-        for place, request in enumerate(requests):
-            if (request.dark is not None) != after_dark or place in known:
-                continue
-            dark = surveys[request.dark] if request.dark is not None else None
-            has_level = dark is not None and bool(np.isfinite(dark.cells_adu).any())
-            pedestal_adu = float(np.nanmedian(dark.cells_adu)) if dark is not None and has_level else 0.0
-            _, height, width = request.stack.shape
-            # whole bands, so that pieces that the memory allows do not show
-            most = max(1, budget // request.band_bytes) * band_rows(height, width)
-            parts += [
-                _Part(series=place, request=request, start=at, stop=min(at + most, stop), pedestal_adu=pedestal_adu)
-                for start, stop in sampled_blocks(height, width, request.stack.row_step)
-                for at in range(start, stop, most)
-            ]
-        blocks: defaultdict[int, list[BlockSurvey]] = defaultdict(list)
-        unread: set[int] = set()
-        for part, result in zip(parts, run_tasks(_survey_part, parts, execution), strict=True):
-            if isinstance(result, Failure):
-                unread.add(part.series)
-                logger.debug("no survey: %s", result.message)
-            else:
-                blocks[part.series].append(result)
-        for place, of_series in blocks.items():
-            surveys[place] = merge_blocks(of_series) if place not in unread else None
-    return surveys
-
-
-def _survey_part(part: _Part) -> BlockSurvey:
-    stack = part.request.stack
-    n, height, width = stack.shape
-    block = np.empty((n, part.stop - part.start, width), stack.encoding.dtype)
-    stack.read_rows(part.start, part.stop, block)
-    samples, zero_adu = stack.encoding.plain(block, in_place=True)
-    if zero_adu:
-        samples = samples.astype(np.int32) + np.int32(zero_adu)
-    full_scale_adu = stack.encoding.full_scale_adu
-    return survey_block(
-        samples,
-        part.start,
-        (height, width),
-        saturation_adu=math.inf if full_scale_adu is None else SATURATED_FROM * full_scale_adu,
-        scale_to_common=part.request.common_level,
-        pedestal_adu=part.pedestal_adu,
-    )
-
-
-def _kept_survey(documents: Sequence[dict[str, Any]], key: str) -> SeriesSurvey | None:
-    """Return the survey of this key; ``None`` if there is none, or it is damaged."""
-    for document in documents:
-        if not key or document.get("key") != key:
-            continue
-        values: dict[str, Any] = {}
-        try:
-            for field in fields(SeriesSurvey):
-                stored = document[field.name]
-                array = np.frombuffer(base64.b64decode(stored["data"]), stored["dtype"]).reshape(stored["shape"])
-                values[field.name] = array.copy() if array.shape else array.item()
-            return SeriesSurvey(**values)
-        except (KeyError, TypeError, ValueError, binascii.Error):
-            continue
-    return None

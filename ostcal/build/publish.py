@@ -346,7 +346,7 @@ def provenance_of(
         camera=prepared.camera.properties if prepared.camera is not None else None,
         recipe=plan.recipe,
         readout=plan.members[0].readout,
-        saturation_adu=plan.stack.encoding.full_scale_adu,
+        saturation_adu=prepared.full_scale_adu,
     )
 
 

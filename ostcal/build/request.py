@@ -29,6 +29,8 @@ class QualityRules:
     defects: DefectLimits = field(default_factory=DefectLimits)
     bias_temperature_c: float = 20.0
     """How far temperatures of bias frames may be apart: their level hardly depends on them."""
+    full_scale_adu: float | None = None
+    """Level at which samples of the camera end; ``None`` is found from samples and headers."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,10 +19,11 @@ from ostcal.engine.driver import connected
 from ostcal.errors import NoFramesError, OstcalError
 from ostcal.frames import FrameType
 from ostcal.inputs.already_subtracted import marked_dark_subtracted, marked_uncalibrated
-from ostcal.inputs.gather import Source, described, gather_inputs, unpacked
-from ostcal.inputs.grouping import Frame, Group, GroupRules, describe, wide_temperatures
+from ostcal.inputs.gather import Source, described, gather_inputs, stack_of, unpacked
+from ostcal.inputs.grouping import Frame, Group, GroupRules, describe, ladders, wide_temperatures
 from ostcal.inputs.image_sets import group_images, one_of_each_file
 from ostcal.inputs.processed_copies import without_processed_copies
+from ostcal.inputs.whole_floats import with_whole_floats_as_words
 from ostcal.library.find import find_masters
 from ostcal.library.verification import without_damaged
 
@@ -71,7 +72,9 @@ def build_masters(request: BuildRequest, watcher: Watcher | None = None) -> Buil
                 with connected(request.execution) as execution:
                     if execution.scheduler == "distributed":
                         clock.lap("cluster")
-                    prepared, notes = prepare_masters(request, execution, plan)
+                    stacks = [stack_of([sources[f.label] for f in group.frames]) for group in selection.ladders]
+                    with_stacks = list(zip(selection.ladders, stacks, strict=True))
+                    prepared, notes = prepare_masters(request, execution, plan, with_stacks)
                     notes += doubtful_darks(prepared)
                     clock.lap("survey")
                     combined = combine_and_publish(request, execution, prepared, watcher)
@@ -111,6 +114,8 @@ class Selection:
     missing: tuple[str, ...]
     n_lights: int
     """Light frames, which are not used."""
+    ladders: tuple[Group, ...] = ()
+    """Frames that are too few for masters and say what the camera is like."""
 
 
 def gather_frames(request: BuildRequest, scratch: str, left_out: list[str]) -> dict[str, Source]:
@@ -132,6 +137,7 @@ def gather_frames(request: BuildRequest, scratch: str, left_out: list[str]) -> d
         sources = without_damaged(sources, left_out, request.execution.workers)
     sources = without_processed_copies(sources, left_out)
     sources = marked_uncalibrated(sources, request.uncalibrated)
+    sources = with_whole_floats_as_words(sources, left_out, request.execution.workers)
     return marked_dark_subtracted(sources, left_out) if request.make_flats else sources
 
 
@@ -160,7 +166,11 @@ def select_groups(request: BuildRequest, sources: dict[str, Source]) -> Selectio
     """
     wanted = request.kinds
     frames = [source.frame for source in sources.values()]
-    grouping = group_images(frames, with_noon_of_masters(request, frames))
+
+    def level_adu(frame: Frame) -> float | None:
+        return sources[frame.label].level_adu() if frame.label in sources else None
+
+    grouping = group_images(frames, with_noon_of_masters(request, frames), level_adu)
     for group in grouping.groups:
         for frame in group.frames:
             logger.debug("group %s: %s", describe(group), frame.label)
@@ -176,12 +186,9 @@ def select_groups(request: BuildRequest, sources: dict[str, Source]) -> Selectio
             f"(master_frames.min_frames); found: {seen or 'no bias, dark or flat frames'}"
             + (f"; not used: {unused}" if unused else "")
         )
-    left_out = [
-        f"{describe(group)}: fewer than min_frames {request.rules.min_frames}, left out ({group.frames[0].label}"
-        f"{' and others' if len(group.frames) > 1 else ''})"
-        for group in one_of_each_file(grouping.too_small)
-        if group.key.frame_type in wanted
-    ]
+    small = [group for group in one_of_each_file(grouping.too_small) if group.key.frame_type in wanted]
+    of_cameras = tuple(ladders(grouping.too_small, request.rules.temperature_tolerance_c))
+    left_out = _too_few(small, of_cameras, request.rules.min_frames)
     left_out += [
         f"{frame.label}: left out, {reason}" for frame, reason in grouping.unused if "light frame" not in reason
     ]
@@ -198,7 +205,31 @@ def select_groups(request: BuildRequest, sources: dict[str, Source]) -> Selectio
         left_out=tuple(left_out),
         missing=tuple(missing),
         n_lights=sum("light frame" in reason for _, reason in grouping.unused),
+        ladders=of_cameras,
     )
+
+
+def _too_few(groups: Sequence[Group], of_cameras: Sequence[Group], min_frames: int) -> list[str]:
+    """Return a line for each group that is too small for a master; groups of a ladder have one together."""
+    lines = []
+    for ladder in of_cameras:
+        labels = {frame.label for frame in ladder.frames}
+        steps = [group for group in groups if group.frames[0].label in labels]
+        if len(steps) < 2:
+            continue
+        groups = [group for group in groups if group not in steps]
+        first, last = steps[0].key.exposure_time_s, steps[-1].key.exposure_time_s
+        n = sum(len(group.frames) for group in steps)
+        lines.append(
+            f"{ladder.key.frame_type} frames of {first:g} to {last:g} s, {n} in all: fewer than min_frames "
+            f"{min_frames} of each exposure, no master (such as {ladder.frames[0].label})"
+        )
+    for group in groups:
+        others = " and others" if len(group.frames) > 1 else ""
+        lines.append(
+            f"{describe(group)}: fewer than min_frames {min_frames}, left out ({group.frames[0].label}{others})"
+        )
+    return lines
 
 
 class _StageClock:

@@ -11,10 +11,11 @@ import numpy as np
 
 from ostcal.build.judge import begin_scan
 from ostcal.build.plan import MasterPlan
-from ostcal.build.prepare import PreparedMaster, survey_frames
+from ostcal.build.prepare import PreparedMaster
 from ostcal.build.publish import Publication, Published, Publisher, begin_image
 from ostcal.build.request import BuildRequest, Watcher
 from ostcal.build.stored_strips import FitsSink, RowSink, ScanSink, StoreMemory, StoreSink
+from ostcal.build.surveys import survey_frames
 from ostcal.engine.driver import Failure
 from ostcal.engine.execution import Execution
 from ostcal.engine.graph import run_graph
@@ -80,7 +81,13 @@ def combine_and_publish(
                 logger.debug("%s: %s", name, failure.traceback)
         there = {master.plan.name for master in smaller} | {master.name for master in made}
         if smaller and request.publishing.quality is not None:
-            surveys = survey_frames(request, execution, [master.plan for master in smaller])
+            full_scales = {place: m.full_scale for place, m in enumerate(smaller) if m.full_scale is not None}
+            surveys = survey_frames(
+                request,
+                execution,
+                [master.plan for master in smaller],
+                saturated_from_adu={place: full.saturated_from_adu for place, full in full_scales.items()},
+            )
             smaller = [replace(master, survey=survey) for master, survey in zip(smaller, surveys, strict=True)]
         todo = []
         for master in smaller:

@@ -25,11 +25,11 @@ from typing import Any, Final
 
 from ostcal.build.output_directory import owned
 from ostcal.build.plan import MasterPlan, needs_camera, plan_masters
-from ostcal.build.prepare import survey_frames
 from ostcal.build.request import BuildRequest
 from ostcal.build.run import gather_frames
 from ostcal.build.stored_strips import StoreSink
 from ostcal.build.strip_jobs import create_arrays, discard_unfinished, flat_treatment, plan_strips, strip_job
+from ostcal.build.surveys import survey_frames
 from ostcal.engine.driver import Failure
 from ostcal.engine.execution import usable_cores
 from ostcal.engine.graph import Progress, run_graph

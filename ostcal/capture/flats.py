@@ -9,6 +9,9 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from ostcal.capture.auto_exposure import (
     Accept,
@@ -30,7 +33,7 @@ from ostcal.capture.twilight import TwilightControl, TwilightRules
 from ostcal.devices.protocols import CameraInfo, CoverState
 from ostcal.errors import DeviceError, StorageError
 from ostcal.frames import CameraSettings, FrameType
-from ostcal.measure.live import SATURATED_FROM, LiveLimits, colour_level
+from ostcal.measure.live import SATURATED_FROM, LiveLimits, clipped_at_adu, colour_level
 from ostcal.naming import NOON_UTC_S, night_of, safe_word, series_name, twilight_name
 from ostcal.series.reader import Series, find_series, open_series
 
@@ -52,6 +55,8 @@ class FlatRules:
     """One series for each; if empty, one with the current filter."""
     brightness: int | None = None
     """Brightness of the panel at the start; ``None`` is half of its maximum."""
+    full_scale_adu: int | None = None
+    """Level at which samples end; ``None`` is what the camera reports, or a trial frame shows."""
     bias_level_adu: float | None = None
     """Level of bias frames; if ``None``, a frame of the shortest exposure is taken."""
     noon_utc_s: float = NOON_UTC_S
@@ -135,7 +140,7 @@ def find_exposure(exposer: Exposer, rules: FlatRules, equipment: Equipment, star
     bias = (
         Trial(exposure_s=0.0, level_adu=rules.bias_level_adu)
         if rules.bias_level_adu is not None
-        else _trial(exposer, rules.exposure.min_exposure_s, info)
+        else _trial(exposer, rules.exposure.min_exposure_s, info, rules.exposure.max_adu)
     )
     dead_share = min(bias.saturated_share, 0.05)
     exposure = replace(rules.exposure, saturated_share=rules.exposure.saturated_share + dead_share)
@@ -144,18 +149,27 @@ def find_exposure(exposer: Exposer, rules: FlatRules, equipment: Equipment, star
         choice = decide(exposure, bias, trials, start_s)
         if not isinstance(choice, Try):
             return choice
-        trial = _trial(exposer, choice.exposure_s, info)
-        share = 100 * trial.level_adu / info.max_adu
+        pixels = exposer.take(choice.exposure_s, light=True).result.pixels
+        if (end_adu := clipped_at_adu(pixels, exposure.max_adu)) is not None:
+            exposure = replace(exposure, max_adu=end_adu)
+            equipment.watcher.notify(
+                f"the camera reports MaxADU {info.max_adu}, but samples pile up at {end_adu} ADU, which is full scale"
+            )
+        trial = _measured(pixels, choice.exposure_s, info, exposure.max_adu)
+        share = 100 * trial.level_adu / exposure.max_adu
         count = f"trial {len(trials) + 1} of {exposure.max_attempts}"
         equipment.watcher.notify(f"{count}: {choice.exposure_s:g} s gives {share:.1f} % of full scale")
         trials.append(trial)
 
 
-def _trial(exposer: Exposer, exposure_s: float, info: CameraInfo) -> Trial:
-    """Take a frame and measure its level; record the requested exposure, as the series will request it too."""
-    pixels = exposer.take(exposure_s, light=True).result.pixels
+def _trial(exposer: Exposer, exposure_s: float, info: CameraInfo, max_adu: int) -> Trial:
+    return _measured(exposer.take(exposure_s, light=True).result.pixels, exposure_s, info, max_adu)
+
+
+def _measured(pixels: NDArray[Any], exposure_s: float, info: CameraInfo, max_adu: int) -> Trial:
+    """Measure the level of a frame; record the requested exposure, as the series will request it too."""
     is_bayer = info.bayer_pattern is not None and pixels.shape == (info.height, info.width)
-    level = colour_level(pixels, is_bayer=is_bayer, saturation_adu=SATURATED_FROM * info.max_adu)
+    level = colour_level(pixels, is_bayer=is_bayer, saturation_adu=SATURATED_FROM * max_adu)
     return Trial(exposure_s=exposure_s, level_adu=level.mean_adu, saturated_share=level.saturated_share)
 
 
@@ -191,7 +205,12 @@ class _FlatWork:
                 f" {rules.exposure.min_exposure_s:g} s to {rules.exposure.max_exposure_s:g} s are wanted; change"
                 " flat_capture.min_exposure and max_exposure"
             )
-        exposure = replace(rules.exposure, min_exposure_s=shortest_s, max_exposure_s=longest_s, max_adu=info.max_adu)
+        exposure = replace(
+            rules.exposure,
+            min_exposure_s=shortest_s,
+            max_exposure_s=longest_s,
+            max_adu=rules.full_scale_adu or info.max_adu,
+        )
         self._rules = replace(rules, exposure=exposure)
         self._sink = sink
         self._exposer = Exposer(equipment.camera, equipment.clock, rules.retry)

@@ -161,6 +161,7 @@ class SeriesRecorder:
             row_order="TOP-DOWN",
             pixel_size_um=(size_um[0] * binning[0], size_um[1] * binning[1]) if size_um else None,
             egain_e_per_adu=self._series.info.electrons_per_adu,
+            full_scale=("MaxADU", float(self._series.info.max_adu)),
         )
 
     def _judge(self, taken: TakenFrame, pixels: NDArray[Any], measured: FramePixels) -> tuple[live.Verdict, ...]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ostcal.capture.auto_exposure import SIGNAL_FROM, ExposureRules, Trial, is_accepted, is_clipped
 from ostcal.clock import Clock
 from ostcal.devices.protocols import ExposureResult
-from ostcal.measure.live import SATURATED_FROM, colour_level
+from ostcal.measure.live import SATURATED_FROM, clipped_at_adu, colour_level
 
 logger = logging.getLogger(__name__)
 
@@ -109,6 +109,12 @@ class TwilightControl:
     def judge(self, result: ExposureResult, started_s: float) -> bool:
         """Measure the sky in a frame; return whether its level is accepted."""
         rules = self._rules
+        if (end_adu := clipped_at_adu(result.pixels, rules.exposure.max_adu)) is not None:
+            self._notify(
+                f"the camera reports MaxADU {rules.exposure.max_adu}, but samples pile up at {end_adu} ADU,"
+                " which is full scale"
+            )
+            rules = self._rules = replace(rules, exposure=replace(rules.exposure, max_adu=end_adu))
         max_adu = rules.exposure.max_adu
         level = colour_level(result.pixels, is_bayer=rules.is_bayer, saturation_adu=SATURATED_FROM * max_adu)
         exposure_s = max(result.exposure_time_s, 1e-6)

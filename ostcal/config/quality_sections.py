@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 from pydantic import BeforeValidator, create_model
 
-from ostcal.config.values import Count, NotNegative, Section, Switch, empty_is_default, key
+from ostcal.config.values import Count, NotNegative, Positive, Section, Switch, empty_is_default, key
 from ostcal.measure.limits import DefectLimits, FrameLimits, MasterLimits
 
 _TYPES: dict[tuple[type, float], Any] = {(float, 0): NotNegative, (int, 1): Count}
@@ -43,6 +43,11 @@ class QualitySection(Section):
         True,
         "Leave a frame out of its master, with a warning, if rejection takes nearly all of it or it is of another"
         " kind.",
+    )
+    full_scale_adu: Positive | None = key(
+        None,
+        "Level at which samples of the camera end, such as 4095 of 12 bits; null is found from samples and headers.",
+        "ADU",
     )
     frames: Annotated[FrameQualitySection, BeforeValidator(empty_is_default)] = FrameQualitySection()
     masters: Annotated[MasterQualitySection, BeforeValidator(empty_is_default)] = MasterQualitySection()

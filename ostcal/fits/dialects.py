@@ -158,6 +158,9 @@ OFFSET: Final = Number(
     keywords=("OFFSET", "BLKLEVEL", "BLACKLEV"), low=-1e6, high=1e6, name="offset", units={"adu": 1.0}
 )
 EGAIN_E_PER_ADU: Final = Number(keywords=("EGAIN", "E-GAIN", "CVF"), low=1e-6, high=1e4)
+FULL_SCALE_ADU: Final = ("SATURATE", "SATLEVEL", "MAXADU", "DATAMAX")
+"""The level at which samples end. DATAMAX is the brightest sample of a frame where most programs write it."""
+LEAST_FULL_SCALE_ADU: Final = 2.0
 PIXEL_WIDTH_UM: Final = Number(keywords=("XPIXSZ", "XPIXELSZ", "PIXSIZE1"), low=0.01, high=1000.0)
 PIXEL_HEIGHT_UM: Final = Number(keywords=("YPIXSZ", "YPIXELSZ", "PIXSIZE2"), low=0.01, high=1000.0)
 BAYER_X_OFFSET: Final = Number(keywords=("XBAYROFF", "BAYOFFX", "XBAYOFF"), low=-1e6, high=1e6)

@@ -18,6 +18,8 @@ class FitsPixels(ImageLayout):
     path: str
     data_offset: int
     """Byte of the first sample in the file (in the unpacked stream of a packed one)."""
+    word_scale: float = 0.0
+    """What floats are multiplied by to be the 16-bit integers that they are; 0 for all other samples."""
 
 
 @dataclass(frozen=True, kw_only=True)

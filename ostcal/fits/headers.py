@@ -17,7 +17,7 @@ from ostcal.fits.filters import filter_of
 from ostcal.fits.kinds import kind_of, nearest_names
 from ostcal.fits.kinds import type_from_names as type_from_names
 from ostcal.fits.quantities import SECONDS, UNKNOWN_WORDS, Reading
-from ostcal.frames import CameraSettings, FrameMetadata
+from ostcal.frames import CameraSettings, FrameMetadata, FullScaleCard
 
 _ISO_DATE = re.compile(r"(\d{4})[-/](\d{1,2})[-/](\d{1,2})(?:[T ]+(\S.*))?")
 _OLD_DATE = re.compile(r"(\d{1,2})[/-](\d{1,2})[/-](\d{2}|\d{4})(?:[T ]+(\S.*))?")
@@ -76,6 +76,7 @@ def metadata_from_header(
         row_order=order,
         pixel_size_um=(pixel_x or pixel_y or 0.0, pixel_y or pixel_x or 0.0) if pixel_x or pixel_y else None,
         egain_e_per_adu=dialects.EGAIN_E_PER_ADU.of(header),
+        full_scale=_full_scale(header),
         dark_subtracted="D" in applied,
         bias_subtracted="B" in applied,
         flat_divided="F" in applied,
@@ -206,6 +207,17 @@ def _binning(header: Header) -> tuple[tuple[int, int], str]:
         if text.lower() not in UNKNOWN_WORDS:
             problem = problem or f"{keyword} is {text!r}: its binning is not known; repair the header"
     return (1, 1), problem
+
+
+def _full_scale(header: Header) -> FullScaleCard | None:
+    """Return the card that says at which level samples end; 8 bits end at 255 above their zero."""
+    for keyword in dialects.FULL_SCALE_ADU:
+        value = header.number(keyword, low=dialects.LEAST_FULL_SCALE_ADU)
+        if value is not None:
+            return keyword, value
+    if header.value("BITPIX") == 8 and (header.number("BSCALE") or 1.0) == 1.0:
+        return "BITPIX 8", 255.0 + (header.number("BZERO") or 0.0)
+    return None
 
 
 def _bayer_pattern(header: Header) -> str | None:

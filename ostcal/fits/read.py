@@ -372,6 +372,8 @@ class _OpenFrames:
 def _common_encoding(frames: Sequence[FitsPixels]) -> SampleEncoding:
     """Return the encoding that costs least and loses nothing."""
     first = frames[0]
+    if all(frame.word_scale for frame in frames):
+        return SampleEncoding(dtype="uint16")
     codings = {(frame.bitpix, frame.bzero, frame.bscale, frame.blank) for frame in frames}
     if len(codings) > 1:
         return SampleEncoding(dtype="float64")
@@ -419,7 +421,9 @@ def _read_rows(frame: FitsPixels, encoding: SampleEncoding, start: int, block: N
         retried(read)
     except OSError as error:
         raise FrameError(f"{frame.path}: cannot be read: {os_reason(error)}; left out", place=frame.path) from error
-    if block.dtype == np.float64:
+    if frame.word_scale:
+        np.rint(np.multiply(samples.view(stored), frame.word_scale, dtype=np.float64), out=block, casting="unsafe")
+    elif block.dtype == np.float64:
         decode_samples(samples, frame, block)
     elif block.dtype == np.float32:
         if in_place and not stored.isnative:

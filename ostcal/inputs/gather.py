@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
 from collections import defaultdict
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ from ostcal.inputs.grouping import Frame
 from ostcal.inputs.remarks import remark_lines
 from ostcal.inputs.trimmed import TrimmedStack, trimmed_metadata
 from ostcal.inputs.unused import log_unused
+from ostcal.places.fingerprint import fingerprint_rows
 from ostcal.places.paths import exists, is_below, is_dir, make_directory, normalized, parent_of
 from ostcal.series.concatenated import ConcatenatedStack
 from ostcal.series.reader import Series, find_series, open_series
@@ -67,6 +69,16 @@ class Source:
     def stack(self) -> FrameStack:
         """Return the stack of this frame alone."""
         return stack_of((self,))
+
+    def level_adu(self) -> float | None:
+        """Return the median of three rows; ``None`` where they cannot be read."""
+        try:
+            stack = self.stack()
+            rows = [read_adu(stack, row, row + 1) for row in fingerprint_rows(stack.shape[1])]
+        except FrameError:
+            return None
+        level = float(np.median(np.concatenate(rows, axis=1)))
+        return level if math.isfinite(level) else None
 
     def is_copy_of(self, other: Source) -> bool:
         """Compare the samples of two frames; a damaged frame is no copy, and combining will name it."""

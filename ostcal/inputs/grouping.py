@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from itertools import pairwise
@@ -19,6 +21,19 @@ REPORTED_SPREAD = 0.0101
 """Exposures of one setting lie within 1 %: some cameras report what a clock measured, 0.25 s +- 0.5 %."""
 BIAS_SPREAD_S = 1e-4
 """Exposures of bias frames that differ by less are one: no charge is collected in microseconds."""
+
+LADDER_SLOPE = 0.5
+"""Flats whose light grows at least with this power of their exposure are a ladder of a steady lamp; in the twilight the
+exposure follows the light, and the level stays about the same."""
+
+LADDER_SPAN = 1.5
+"""Ratio of the longest exposure to the shortest from which on levels tell a ladder from twilight."""
+
+_LADDER_FRAMES = 100
+"""Frames that are looked at, evenly spread."""
+
+LevelOf = Callable[["Frame"], float | None]
+"""Gives the level of a frame, ADU; ``None`` where it cannot be read."""
 
 TWILIGHT_SHARE = 2 / 3
 """Flats with so many exposures to a frame are twilight flats, although the first few of an evening share the shortest
@@ -85,6 +100,8 @@ class Group:
     """Flats whose exposures are nearly all different."""
     files: str = ""
     """Of images of files of several: the same for all groups of images of these files, and for no other group."""
+    ladder: bool = False
+    """Frames of different exposures, ascending, too few of each for a master: they show what the camera is like."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,11 +113,12 @@ class Grouping:
     unused: tuple[tuple[Frame, str], ...]
 
 
-def group_frames(frames: Iterable[Frame], rules: GroupRules) -> Grouping:
+def group_frames(frames: Iterable[Frame], rules: GroupRules, level_adu: LevelOf | None = None) -> Grouping:
     """Sort frames into groups that become masters.
 
     Frames are grouped by kind, size, camera settings, filter (flats), temperature, exposure, and by night where
-    `rules.per_session` says so. The result does not depend on the order of `frames`.
+    `rules.per_session` says so. The result does not depend on the order of `frames`. `level_adu` tells flats of many
+    exposures of a steady lamp, which are no group, from twilight flats; without it all are taken for twilight flats.
     """
     usable: list[Frame] = []
     unused: list[tuple[Frame, str]] = []
@@ -127,7 +145,7 @@ def group_frames(frames: Iterable[Frame], rules: GroupRules) -> Grouping:
         group
         for same in alike.values()
         for cluster in _temperature_clusters(same, rules)
-        for group in _by_exposure(cluster, rules)
+        for group in _by_exposure(cluster, rules, _is_ladder_with(level_adu, usable))
     ]
     groups.sort(
         key=lambda group: (
@@ -305,19 +323,86 @@ def _clusters(values: list[tuple[float, Frame]], are_near: Callable[[float, floa
     return clusters
 
 
-def _by_exposure(frames: list[Frame], rules: GroupRules) -> list[Group]:
-    """Split frames that are alike by exposure; flats of the twilight sky, which nearly all differ, stay together."""
+def ladders(groups: Iterable[Group], tolerance_c: float) -> list[Group]:
+    """Join groups that are too small for masters where only the exposure differs: single frames, ascending in exposure.
+
+    What is left alone has two frames at least, or nothing can be compared.
+    """
+    alike: list[list[Group]] = []
+    for group in groups:
+        same = next((one for one in alike if _differ_in_exposure(one[0].key, group.key, tolerance_c)), None)
+        if same is None:
+            alike.append(same := [])
+        same.append(group)
+    joined = []
+    for same in alike:
+        frames = sorted((frame for group in same for frame in group.frames), key=lambda f: (_exposure_s(f), f.label))
+        if len(frames) > 1:
+            joined.append(Group(key=same[0].key, frames=tuple(frames), ladder=True))
+    return joined
+
+
+def _differ_in_exposure(a: GroupKey, b: GroupKey, tolerance_c: float) -> bool:
+    if replace(a, exposure_time_s=0.0, temperature_c=None) != replace(b, exposure_time_s=0.0, temperature_c=None):
+        return False
+    if a.temperature_c is None or b.temperature_c is None:
+        return a.temperature_c == b.temperature_c
+    return same_temperature(a.temperature_c, b.temperature_c, tolerance_c)
+
+
+def _is_ladder_with(level_adu: LevelOf | None, frames: Sequence[Frame]) -> Callable[[list[Frame]], bool]:
+    """Return what tells flats of a steady lamp from those of the twilight, by the levels of their exposures."""
+
+    def pedestal_adu(key: FrameMetadata) -> float:
+        """Return the level without light: of the shortest bias or dark of the camera."""
+        dark = [f for f in frames if f.metadata.frame_type in (FrameType.BIAS, FrameType.DARK) and _fits(f, key)]
+        levels = [level_adu(f) for f in sorted(dark, key=_exposure_s)[:3]] if level_adu is not None else []
+        return statistics.median([level for level in levels if level is not None] or [0.0])
+
+    def is_ladder(flats: list[Frame]) -> bool:
+        exposures = [_exposure_s(frame) for frame in flats]
+        if level_adu is None or min(exposures) <= 0 or max(exposures) < LADDER_SPAN * min(exposures):
+            return False
+        zero_adu = pedestal_adu(flats[0].metadata)
+        points = []
+        for frame in flats[:: -(-len(flats) // _LADDER_FRAMES)]:
+            level = level_adu(frame)
+            if level is not None and level > zero_adu:
+                points.append((math.log(_exposure_s(frame)), math.log(level - zero_adu)))
+        slopes = [
+            (b[1] - a[1]) / (b[0] - a[0])
+            for a, b in itertools.combinations(points, 2)
+            if abs(b[0] - a[0]) > math.log(LADDER_SPAN) / 2
+        ]
+        return bool(slopes) and statistics.median(slopes) > LADDER_SLOPE
+
+    return is_ladder
+
+
+def _fits(frame: Frame, flat: FrameMetadata) -> bool:
+    has_size = (frame.metadata.width, frame.metadata.height) == (flat.width, flat.height)
+    return has_size and not settings_differ(frame.metadata.settings, flat.settings)
+
+
+def _by_exposure(frames: list[Frame], rules: GroupRules, is_ladder: Callable[[list[Frame]], bool]) -> list[Group]:
+    """Split frames that are alike by exposure; flats of the twilight sky, which nearly all differ, stay together.
+
+    Flats of many exposures of a steady lamp do not: each exposure is a group.
+    """
     clusters = _exposure_clusters(frames, rules.min_frames)
     if frames[0].metadata.frame_type is not FrameType.FLAT:
         return [_group(cluster, rules) for cluster in clusters]
     if len(clusters) > 1 and len(clusters) >= TWILIGHT_SHARE * len(frames):
+        if is_ladder(frames):
+            return [_group(cluster, rules) for cluster in clusters]
         return [_group(frames, rules, twilight=True)]
     groups = [_group(cluster, rules) for cluster in clusters if len(cluster) >= rules.min_frames]
     rest = [cluster for cluster in clusters if len(cluster) < rules.min_frames]
     n_rest = sum(len(cluster) for cluster in rest)
     # Twilight: most exposures occur once. Two frames at each of two exposures are two (small) groups.
-    if len(rest) > 1 and 2 * len(rest) > n_rest:
-        groups.append(_group([frame for cluster in rest for frame in cluster], rules, twilight=True))
+    singles = [frame for cluster in rest for frame in cluster]
+    if len(rest) > 1 and 2 * len(rest) > n_rest and not is_ladder(singles):
+        groups.append(_group(singles, rules, twilight=True))
     else:
         groups.extend(_group(cluster, rules) for cluster in rest)
     return groups

@@ -8,13 +8,13 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from ostcal.frames import CameraSettings
-from ostcal.inputs.grouping import Frame, Group, Grouping, GroupRules, group_frames
+from ostcal.inputs.grouping import Frame, Group, Grouping, GroupRules, LevelOf, group_frames
 
 _WHOLE_FILE = "*"
 """The extension of a frame that stands for all images of its file."""
 
 
-def group_images(frames: Iterable[Frame], rules: GroupRules) -> Grouping:
+def group_images(frames: Iterable[Frame], rules: GroupRules, level_adu: LevelOf | None = None) -> Grouping:
     """Group frames as `group_frames` does; of files of several images, each image makes groups of its own.
 
     The files are grouped first, so that the groups of all images are of the same files (`Group.files`), and follow each
@@ -32,7 +32,7 @@ def group_images(frames: Iterable[Frame], rules: GroupRules) -> Grouping:
         file = frame.file if times[image] == 1 else f"{frame.file}|{times[image]}"
         files[file].append(replace(frame, file=file))
     whole = {file: _WholeFile.of(images) for file, images in files.items()}
-    grouping = group_frames([*ordinary, *(file.lead for file in whole.values())], rules)
+    grouping = group_frames([*ordinary, *(file.lead for file in whole.values())], rules, level_adu)
     found: list[Group] = []
     unused = list(grouping.unused)
     for group in (*grouping.groups, *grouping.too_small):

@@ -29,6 +29,15 @@ _CELL_PIXELS = 1 << 16
 """Pixels of a cell that are looked at, or nearly so many: the median of all of 61 MP would take a second."""
 
 
+_PILE_VALUES = 16
+_PILE_FACTOR = 5.0
+_PILE_SHARE = 0.01
+_PILE_PIXELS = 30
+_LEAST_BITS = 8
+"""Samples pile up at the brightest value if it has this share of the pixels, this many at least, and this many times
+those of any of so many values below it."""
+
+
 class LiveCheck(StrEnum):
     """What is checked; the word that records and messages use."""
 
@@ -180,6 +189,24 @@ def colour_level(pixels: NDArray[Any], *, is_bayer: bool, saturation_adu: float)
         mean_adu=max(float(plane.mean(dtype=np.float64)) for plane in planes),
         saturated_share=max(np.count_nonzero(plane >= saturation_adu) / plane.size for plane in planes),
     )
+
+
+def clipped_at_adu(pixels: NDArray[Any], max_adu: float) -> int | None:
+    """Return the brightest value of a frame if samples pile up at it below full scale; ``None`` if they do not.
+
+    Such a camera ends earlier than it says: a converter of 12 bits of which the driver reports 16.
+    """
+    highest = int(pixels.max())
+    if highest >= SATURATED_FROM * max_adu or highest <= _PILE_VALUES:
+        return None
+    top = pixels[pixels >= highest - _PILE_VALUES].astype(np.int64)
+    counts = np.bincount(top - (highest - _PILE_VALUES), minlength=_PILE_VALUES + 1)
+    is_pile = counts[-1] >= max(_PILE_SHARE * pixels.size, _PILE_FACTOR * counts[:-1].max(), _PILE_PIXELS)
+    if (
+        int(pixels.min()) >= highest - _PILE_VALUES
+    ):  # all of it: an end of a converter, such as 4095 or 65520, or a fault
+        is_pile = (highest + (highest & -highest)).bit_count() == 1 and highest.bit_count() >= _LEAST_BITS
+    return highest if is_pile else None
 
 
 def _cells(length: int) -> list[slice]:

@@ -15,6 +15,7 @@ from ostcal.errors import StorageError
 from ostcal.inputs.grouping import GroupKey
 from ostcal.library.find import LibraryMaster, StorePlane
 from ostcal.library.store import MasterStore
+from ostcal.measure.camera.dark_current import why_no_dark_current
 from ostcal.measure.findings import Outcome
 from ostcal.measure.pictures import block_side, grey_image
 from ostcal.report.document import CameraReport, DarkLevels, Entry, PhotonTransferPoints
@@ -31,7 +32,8 @@ _STORED_PROPERTIES = (
     "gain_e_per_adu", "gain_e_per_adu_uncertainty", "read_noise_adu", "read_noise_adu_uncertainty",
     "read_noise_spread_adu", "read_noise_e", "read_noise_e_uncertainty", "full_well_adu", "full_well_e",
     "full_well_e_uncertainty", "bias_level_adu", "linearity_percent", "linearity_percent_uncertainty", "step_adu",
-    "bits_used",
+    "bits_used", "dark_current_adu_per_s", "dark_current_adu_per_s_uncertainty", "dark_current_e_per_s",
+    "dark_current_e_per_s_uncertainty",
 )  # fmt: skip
 """Properties that the attributes of masters and the report call by the same names."""
 
@@ -90,6 +92,16 @@ def _camera_report(
     reasons: dict[str, str] = dict(properties.get("reasons") or {})
     notes = list(properties.get("notes") or ())
     values: dict[str, Any] = {name: properties.get(name) for name in _STORED_PROPERTIES}
+    values["saturation_adu"] = properties.get("full_scale_adu")
+    if steps := properties.get("dark_ladder"):
+        first_s, last_s = steps["exposures_s"][0], steps["exposures_s"][-1]
+        values["dark_ladder"] = DarkLevels(
+            exposure_time_s=tuple(steps["exposures_s"]),
+            level_adu=tuple(steps["levels_adu"]),
+            fit_exposure_time_s=(first_s, last_s),
+            fit_level_adu=tuple(steps["offset_adu"] + steps["rate_adu_per_s"] * end for end in (first_s, last_s)),
+            reduced_chi_square=steps["reduced_chi_square"],
+        )
     if points := properties.get("photon_transfer"):
         ends = (0.0, max(points["signal_adu"], default=0.0)) if gain else ()
         values["photon_transfer"] = PhotonTransferPoints(
@@ -99,7 +111,11 @@ def _camera_report(
             fit_signal_adu=ends,
             fit_variance_adu2=tuple(end / gain for end in ends) if gain else (),
         )
-    if current is not None:
+    if current is not None and (why := why_no_dark_current(current.median_adu_per_s)):
+        values |= {name: None for name in _STORED_PROPERTIES if name.startswith("dark_current")}
+        values["dark_ladder"] = _dark_levels(current, masters)
+        reasons |= {"dark_current_adu_per_s": why, "dark_current_e_per_s": why}
+    elif current is not None:
         rate = current.median_adu_per_s
         values |= {
             "temperature_c": current.key.temperature_c,

@@ -294,6 +294,7 @@ class FlatCapture(Capture):
             twilight=f.twilight,
             filters=f.filters,
             brightness=f.panel_brightness,
+            full_scale_adu=round(full_adu) if (full_adu := self.config.quality.full_scale_adu) else None,
             bias_level_adu=find_bias_level([darks], settings, shape),
             limits=self._limits(saturated_share=0.001),
             retry=retry_rules(self.config),

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 import naive
 from ostcal import MasterFrameCreator
-from ostcal.build.prepare import measure_cameras, survey_all, survey_requests
+from ostcal.build.prepare import measure_cameras
+from ostcal.build.surveys import survey_all, survey_requests
 from ostcal.engine.execution import Execution
 from ostcal.frames import FrameType
 from ostcal.inputs.gather import gather_inputs, stack_of

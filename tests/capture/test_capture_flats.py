@@ -456,3 +456,25 @@ def test_a_light_of_the_search_is_said() -> None:
     choice, _ = find(small_sensor(), 1e9, RULES, 1.0)
     assert isinstance(choice, GiveUp)
     assert choice.light is LightProblem.TOO_BRIGHT
+
+
+@pytest.mark.parametrize(("end", "gain"), [(4095, 15.0), (16383, 4.0)])
+@pytest.mark.parametrize("start_s", [0.05, 8.0])
+def test_a_camera_that_reports_a_wrong_end_of_its_range_has_flats_at_the_level_of_the_true_one(
+    end: int, gain: float, start_s: float
+) -> None:
+    sensor = small_sensor(max_adu=end, gain_e_per_adu=gain, bias_level_adu=100.0, full_well_e=1e6)
+    clock = FakeClock()
+    camera = DirectCamera(sensor, clock, Scene(light=lambda now_s: 0.4 * end * gain), max_adu=FULL)
+    notices: list[str] = []
+    equipment = Equipment(camera=camera, clock=clock, watcher=CaptureWatcher(notice=notices.append))
+    choice = find_exposure(Exposer(camera, clock, RetryRules()), RULES, equipment, start_s)
+    assert isinstance(choice, Accept), choice
+    assert 0.35 <= 0.4 * choice.exposure_s * float(sensor.response().mean()) <= 0.65
+    assert any(f"pile up at {end} ADU" in notice for notice in notices)
+
+
+def test_the_stated_full_scale_counts_for_the_exposure(tmp_path: Path) -> None:
+    room = Room(tmp_path, 4000.0)
+    room.take(replace(RULES, full_scale_adu=20_000))
+    assert room.levels() == pytest.approx([0.5 * 20_000 / FULL] * 4, abs=0.01)

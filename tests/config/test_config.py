@@ -149,6 +149,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "report": True,
         "use_failed": False,
         "leave_out": True,
+        "full_scale_adu": None,
         "frames": asdict(FrameLimits()),
         "masters": asdict(MasterLimits()),
         "pixels": asdict(DefectLimits()),

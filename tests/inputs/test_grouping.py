@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ostcal.frames import CameraSettings, FrameMetadata, FrameType
-from ostcal.inputs.grouping import Frame, Group, Grouping, GroupRules, group_frames
+from ostcal.inputs.grouping import Frame, Group, Grouping, GroupRules, group_frames, ladders
 from ostcal.naming import night_of
 
 EVENING = datetime(2026, 11, 21, 20, 0, tzinfo=UTC)
@@ -446,3 +446,42 @@ def test_frames_of_a_group_have_in_common_what_the_key_says(found: list[Frame], 
             assert (group.key.temperature_c is None) == (near is None)
             if not group.twilight:
                 assert m.exposure_time_s == pytest.approx(group.key.exposure_time_s, rel=1.1e-2, abs=1.1e-4)
+
+
+# ---- ladders of a lamp ----
+
+
+def levels_of(light: dict[float, float], bias_adu: float = 500.0) -> Any:
+    """Give the level of a frame by its exposure; bias frames have their own."""
+    return lambda frame: bias_adu + light.get(frame.metadata.exposure_time_s or 0.0, 0.0)
+
+
+@pytest.mark.parametrize("exposures_s", [(1, 2, 4, 8, 16), (1, 1.3, 1.7, 2.2, 2.9), (0.1, 1, 10, 100, 200)])
+@pytest.mark.parametrize("end_adu", [60_000.0, 30_000.0])
+def test_flats_whose_level_grows_with_the_exposure_are_no_twilight_flats(
+    exposures_s: tuple[float, ...], end_adu: float
+) -> None:
+    light = {t: min(40_000.0 * t / max(exposures_s), end_adu) for t in exposures_s}
+    grouping = group_frames([*ramp(*exposures_s), *frames(FrameType.BIAS, 3, 0.0)], RULES, levels_of(light))
+    assert [group.key.frame_type for group in grouping.groups] == [FrameType.BIAS]
+    (ladder,) = ladders(grouping.too_small, 2.0)
+    assert ladder.ladder
+    assert [frame.metadata.exposure_time_s for frame in ladder.frames] == sorted(exposures_s)
+
+
+@pytest.mark.parametrize("exposures_s", [(1, 2, 4, 8, 16), (1, 1.3, 1.7, 2.2, 2.9)])
+def test_flats_of_one_level_are_twilight_flats(exposures_s: tuple[float, ...]) -> None:
+    light = {t: 25_000.0 * (1 + 0.1 * (-1) ** i) for i, t in enumerate(exposures_s)}
+    assert only(group_frames(ramp(*exposures_s), RULES, levels_of(light))).twilight
+
+
+def test_exposures_of_a_ladder_with_frames_enough_are_masters() -> None:
+    light = {t: 300.0 * t for t in (10, 20, 30, 40, 60, 90)}
+    found = group_frames([*flats(4, 30.0), *ramp(10, 20, 40, 60, 90)], RULES, levels_of(light))
+    assert [(group.key.exposure_time_s, len(group.frames)) for group in found.groups] == [(30.0, 4)]
+
+
+def test_frames_of_other_settings_are_other_ladders() -> None:
+    two = [*ramp(10, 20, filter_name="R"), *ramp(10, 20, filter_name="V"), *darks(1, 5.0), *darks(1, 50.0)]
+    small = group_frames(two, RULES, levels_of({10: 100.0, 20: 200.0})).too_small
+    assert sorted(len(ladder.frames) for ladder in ladders(small, 2.0)) == [2, 2, 2]

@@ -175,8 +175,8 @@ def test_every_check_says_something_about_a_clean_series() -> None:
     ]  # fmt: skip
     words = [finding.check for finding in findings_of(FrameType.FLAT, good_flats(), 1.0)]
     assert words == [
-        "range", "saturation", "temperature", "set point", "flat level", "level jump", "lamp drift", "lamp scatter",
-        "flat shape", "row pattern", "unlike others",
+        "range", "saturation", "temperature", "set point", "flat level", "linearity", "level jump", "lamp drift",
+        "lamp scatter", "flat shape", "row pattern", "unlike others",
     ]  # fmt: skip
 
 

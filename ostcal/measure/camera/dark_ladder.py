@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostcal.errors import InputError
+from ostcal.measure.camera.dark_current import BIAS_DRIFT_ADU, student_factor
 from ostcal.measure.camera.measured import Measured
 from ostcal.measure.estimators import P16, P84, chi_square_quantile
 
@@ -267,9 +268,9 @@ def median_dark_current(
     """Return the dark current of the median pixel, ADU/s.
 
     The uncertainty has two parts: that of a median of so many tiles of `TILE` pixels squared (sqrt(pi / 2) times that
-    of a mean of normal values), and, from three masters on, the scatter of the medians of the masters about their own
-    line: the bias level drifts between series, for all pixels alike, which two masters cannot show. `fit` and `masters`
-    are of the same sampled rows; an InputError is raised if no pixel was fitted.
+    of a mean of normal values), and the scatter of the medians of the masters about their own line: the bias level
+    drifts between series, for all pixels alike. Two masters cannot show it, so that `BIAS_DRIFT_ADU` is assumed.
+    `fit` and `masters` are of the same sampled rows; an InputError is raised if no pixel was fitted.
     """
     # A tile counts with the mean of its middle half: in a tile glow is even. If glow makes the distribution of pixels
     # skew, the median of noisy ones is above it: by 7 % for 0.02 e-/s with a read noise of 1.6 e- and five frames.
@@ -286,7 +287,7 @@ def median_dark_current(
         raise InputError("dark current: no pixel has two masters below saturation; take darks of shorter exposures")
     low, median, high = np.quantile(levels, (P16, 0.5, P84))
     sampling = math.sqrt(math.pi / 2) * float(high - low) / 2 / math.sqrt(len(levels))
-    drift = 0.0
+    drift = BIAS_DRIFT_ADU / (max(exposures_s) - min(exposures_s))
     if len(exposures_s) >= 3:
         t = np.asarray(exposures_s, np.float64)
         t -= t.mean()
@@ -294,5 +295,5 @@ def median_dark_current(
         medians -= medians.mean()
         spread = float(np.sum(t * t))
         residuals = medians - t * (np.sum(t * medians) / spread)
-        drift = math.sqrt(float(np.sum(residuals**2)) / (len(t) - 2) / spread)
+        drift = student_factor(len(t) - 2) * math.sqrt(float(np.sum(residuals**2)) / (len(t) - 2) / spread)
     return Measured(value=float(median), uncertainty=math.hypot(sampling, drift))

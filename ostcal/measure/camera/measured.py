@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ostcal.codec import to_values_with_nulls
 from ostcal.measure.frames.survey import SeriesSurvey
+from ostcal.measure.live import SATURATED_FROM
 
 FloatArray = NDArray[np.float64]
 
@@ -41,10 +43,36 @@ class SurveyedSeries:
     subtracted: bool = False
     """Whether a dark or bias was already subtracted, as headers say or levels show."""
 
+    is_ladder: bool = False
+    """Whether these are single frames of different exposures, in ascending order, of which no master is made."""
+
     @property
     def exposure_s(self) -> float:
         """Median exposure."""
         return float(np.median(self.exposures_s))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FullScale:
+    """The level at which samples end."""
+
+    adu: float
+    why: str
+    """What shows it, such as ``samples of flats pile up there``."""
+    is_whole_word: bool = False
+    """Whether nothing but the size of a sample says it."""
+    notes: tuple[str, ...] = ()
+    """Cards that the samples contradict."""
+
+    @property
+    def saturated_from_adu(self) -> float:
+        """Samples from here on are saturated."""
+        return SATURATED_FROM * self.adu
+
+    @property
+    def in_words(self) -> str:
+        """Say the level and what shows it."""
+        return f"full scale is {self.adu:g} ADU: {self.why}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +96,25 @@ class PhotonTransfer:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DarkLadder:
+    """Levels of bias and dark frames against their exposure, and the line through them."""
+
+    exposures_s: tuple[float, ...]
+    levels_adu: tuple[float, ...]
+    errors_adu: tuple[float, ...]
+    """Noise of each level, that of one frame where there is one."""
+    offset_adu: float
+    rate_adu_per_s: float
+    reduced_chi_square: float | None
+    """``None`` for two exposures, which any line fits."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        values: dict[str, Any] = to_values_with_nulls(self)
+        return values
+
+
+@dataclass(frozen=True, kw_only=True)
 class CameraProperties:
     """What was measured of a camera at one setting; ``None`` is not measured, and `reasons` says why."""
 
@@ -86,7 +133,12 @@ class CameraProperties:
     bits_used: int | None = None
     step_adu: float | None = None
     """Step of the converter as the samples show it: 4 for 14 bits shifted to 16."""
+    full_scale: FullScale | None = None
+    """Level at which samples end; ``None`` for floats."""
+    linear_end_adu: float | None = None
+    """Level from which on flats are not linear, as their noise shows."""
     photon_transfer: PhotonTransfer | None = None
+    dark_ladder: DarkLadder | None = None
     reasons: Mapping[str, str] = field(default_factory=dict)
     """Why a property was not measured, by its name."""
     notes: tuple[str, ...] = ()
@@ -102,8 +154,11 @@ class CameraProperties:
             measured: Measured | None = getattr(self, name)
             values[name] = None if measured is None else measured.value
             values[f"{name}_uncertainty"] = None if measured is None else measured.uncertainty
-        for name in ("read_noise_spread_adu", "full_well_adu", "bits_used", "step_adu"):
+        for name in ("read_noise_spread_adu", "full_well_adu", "bits_used", "step_adu", "linear_end_adu"):
             values[name] = getattr(self, name)
+        values["full_scale_adu"] = None if self.full_scale is None else self.full_scale.adu
+        values["full_scale_source"] = None if self.full_scale is None else self.full_scale.why
+        values["dark_ladder"] = None if self.dark_ladder is None else self.dark_ladder.as_dict()
         values["photon_transfer"] = None if self.photon_transfer is None else self.photon_transfer.as_dict()
         values["reasons"] = dict(self.reasons)
         values["notes"] = list(self.notes)

@@ -29,7 +29,7 @@ from ostcal.measure.camera.read_noise import (
     relative_error,
 )
 from ostcal.measure.estimators import MAD_TO_STD
-from ostcal.measure.frames.survey import GRID
+from ostcal.measure.frames.survey import GRID, SeriesSurvey
 
 SAME_EXPOSURE = 1e-3
 """Exposures within 0.1 % are one, as for groups."""
@@ -54,6 +54,11 @@ repulsion of charges in full pixels ("brighter-fatter", Antilogus 2014) stays wi
 TURNOVER_MARGIN = 0.88
 """Points up to this share of the first that falls behind are used: those just below it are clipped a little too, which
 put the gain of a simulated sensor 0.1 % off."""
+COLLAPSED_SHARE = 0.25
+"""Pixels are full where their variance is below this share of what their signal gives."""
+LADDER_RANGE = 0.05
+"""Single flats of a ladder show linearity from this share of the brightest one on, as EMVA 1288, 6.7, has it."""
+LEAST_LADDER = 5
 MAX_GAIN_UNCERTAINTY = 0.2
 LEAST_POINTS = 16
 MAX_LAMP_SCATTER = 0.005
@@ -72,11 +77,22 @@ class DarkCells:
 
     @classmethod
     def of(cls, darks: Sequence[SurveyedSeries]) -> DarkCells | None:
-        """Measure the series of two frames and more, one of each exposure; ``None`` without any."""
+        """Measure the series of two frames and more, one of each exposure; ``None`` without any.
+
+        Of single frames of different exposures each has its level, and all have the variance of their pairs.
+        """
+        measured: list[tuple[float, FloatArray, FloatArray, FloatArray]] = []
+        for one in darks:
+            if one.survey.n_frames >= 2 and one.is_ladder:
+                variances = pair_mean(one.survey)
+                frames = zip(one.exposures_s, one.survey.cells_adu, strict=True)
+                measured += [(exposure_s, level, *variances) for exposure_s, level in frames]
+            elif one.survey.n_frames >= 2:
+                measured.append((one.exposure_s, np.median(one.survey.cells_adu, axis=0), *pair_mean(one.survey)))
         cells: list[tuple[float, FloatArray, FloatArray, FloatArray]] = []
-        for one in sorted((d for d in darks if d.survey.n_frames >= 2), key=lambda d: d.exposure_s):
-            if not cells or one.exposure_s - cells[-1][0] > SAME_EXPOSURE * one.exposure_s:
-                cells.append((one.exposure_s, np.median(one.survey.cells_adu, axis=0), *pair_mean(one.survey)))
+        for step in sorted(measured, key=lambda step: step[0]):
+            if not cells or step[0] - cells[-1][0] > SAME_EXPOSURE * step[0]:
+                cells.append(step)
         if not cells:
             return None
         exposures, levels, variances, errors = zip(*cells, strict=True)
@@ -118,6 +134,13 @@ class TransferCurve:
     darks: DarkCells
     flats: tuple[SurveyedSeries, ...]
     """The series that `series` counts."""
+    linear_end_adu: float
+    """Signal from which on the variance falls behind; infinity where it does not."""
+
+    @property
+    def dark_level_adu(self) -> float:
+        """Mean level of the dark of the flats."""
+        return float(np.nanmean(self.darks.at(float(np.median([flat.exposure_s for flat in self.flats])))[0]))
 
     def errors(self, slope: float) -> FloatArray:
         """Return the standard deviation of each variance, as expected for a slope."""
@@ -164,7 +187,7 @@ class TransferCurve:
         members = [used & (bins == one) for one in np.unique(bins[used])]
         variances = [float(np.median(self.variance_adu2[m])) for m in members]
         if variances[-1] > TURNED_SHARE * max(variances):
-            return math.inf
+            return self._start_of_falling_variance(used)
         total, weights = 0.0, 0.0
         for one, variance in zip(members, variances, strict=True):
             signal = float(np.median(self.signal_adu[one]))
@@ -181,15 +204,44 @@ class TransferCurve:
                 weights += 1 / error**2
         return math.inf
 
+    def _start_of_falling_variance(self, used: NDArray[np.bool_]) -> float:
+        """Return the signal from which on brighter points have less variance, infinity where they have not.
+
+        Flats of one level, all of them in the bend, show it by the vignetting between their cells alone.
+        """
+        order = np.flatnonzero(used)[np.argsort(self.signal_adu[used])]
+        groups = [group for group in np.array_split(order, 8) if len(group) >= LEAST_POINTS]
+        if len(groups) < 3:
+            return math.inf
+        variances = np.array([np.median(self.variance_adu2[group]) for group in groups])
+        highest, last = int(np.argmax(variances)), groups[-1]
+        relative = max(float(np.median(self.relative_error[group])) / math.sqrt(len(group)) for group in groups)
+        drop = variances[highest] * (TURNED_SHARE - 6 * relative)
+        falls = np.all(np.diff(variances[highest:]) < 0) and variances[-1] < drop
+        if not falls or np.median(self.signal_adu[last]) < 1.01 * np.median(self.signal_adu[groups[highest]]):
+            return math.inf
+        return float(np.min(self.signal_adu[groups[highest]])) * TURNOVER_MARGIN
+
+    def full_level_adu(self) -> float | None:
+        """Return the level, ADU, at which the brightest flats have no noise left; ``None`` if none are so bright."""
+        if not math.isfinite(self.linear_end_adu):
+            return None
+        ratio = self.variance_adu2 / self.signal_adu
+        linear = self.used if np.any(self.used) else self.signal_adu <= np.quantile(self.signal_adu, 0.1)
+        collapsed = (self.signal_adu > self.linear_end_adu) & (
+            ratio < COLLAPSED_SHARE * float(np.median(ratio[linear]))
+        )
+        counts = np.bincount(self.series[collapsed], minlength=len(self.flats))
+        full = [flat.survey for flat, count in zip(self.flats, counts, strict=True) if count >= LEAST_POINTS]
+        return max(map(highest_level_adu, full), default=None)
+
     def linear_points(self) -> NDArray[np.bool_]:
         """Return which points are in the linear range: not saturated, below the turnover, near the line of the others.
 
         What goes wrong between two frames adds to their variance: the first slope is the 30 % quantile of all, and the
         scatter is judged by the points below the line.
         """
-        used = self.used
-        if np.any(used):
-            used = used & (self.signal_adu <= self.end_of_linear_range(used))
+        used = self.used & (self.signal_adu <= self.linear_end_adu)
         if not np.any(used):
             return used
         slope = float(np.quantile(self.variance_adu2[used] / self.signal_adu[used], 0.3))
@@ -240,7 +292,11 @@ def transfer_curve(
     dark_saturated = min(float(np.median(d.survey.saturated)) / d.survey.n_pixels for d in darks if d.survey.n_pixels)
     parts = [_series_points(flat, index, dark_cells, dark_saturated) for index, flat in enumerate(pairs)]
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    curve = TransferCurve(**joined, used=~joined["saturated"], darks=dark_cells, flats=tuple(pairs))
+    curve = TransferCurve(
+        **joined, used=~joined["saturated"], darks=dark_cells, flats=tuple(pairs), linear_end_adu=math.inf
+    )
+    if np.any(curve.used):
+        curve = replace(curve, linear_end_adu=curve.end_of_linear_range(curve.used))
     return replace(curve, used=curve.linear_points())
 
 
@@ -259,6 +315,10 @@ def _series_points(
     light, left = means - survey.pedestal_adu, levels - survey.pedestal_adu
     left_adu = CELL_CONTRAST * (cells[first + 1] - cells[first]) * left / np.maximum(light, 1.0)
     full = survey.saturated / survey.n_pixels - dark_saturated > SATURATED_SHARE
+    # frames of unlike levels are weighted by the root of their ratio, which raises what does not grow with the light
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.sqrt((cells[first + 1] - levels) / (cells[first] - levels))
+        dark_variances = dark_variances * np.where(np.isfinite(ratio) & (ratio > 0), (ratio**2 + ratio**-2) / 2, 1.0)
     shape = survey.pair_variance_adu2.shape
     points: dict[str, NDArray[Any]] = {
         "signal_adu": means - levels,
@@ -281,6 +341,8 @@ def measure_gain(curve: TransferCurve) -> Measured | str:
     """Return the gain from the points of the linear range, e-/ADU, or why there is none."""
     used = curve.used
     n = np.count_nonzero(used)
+    if n < LEAST_POINTS and math.isfinite(curve.linear_end_adu):
+        return "the flats are past the linear range: brighter parts have less noise; take dimmer flats"
     if n < LEAST_POINTS:
         return "the flats are saturated" if np.any(curve.saturated) else "the flats show no photon noise or are clipped"
     photons, dark = float(np.sum(curve.variance_adu2[used])), float(np.sum(curve.dark_variance_adu2[used]))
@@ -319,11 +381,44 @@ def measure_full_well(curve: TransferCurve, saturation_adu: float | None) -> Mea
     highest = float(np.nanmax(survey.maximum_adu))
     if saturation_adu is not None:
         highest = min(highest, saturation_adu)
-    above = np.cumsum(survey.histogram[::-1])[::-1]
-    occupied = int(np.flatnonzero(above > SATURATED_SHARE * above[0])[-1])
-    low = min(highest, survey.histogram_start_adu + occupied * survey.histogram_step_adu)
+    low = min(highest, highest_level_adu(survey))
     dark = float(np.nanmean(curve.darks.at(brightest.exposure_s)[0]))
     return Measured(value=(low + highest) / 2 - dark, uncertainty=max(DARK_LEVEL_ERROR_ADU, (highest - low) / 2))
+
+
+def highest_level_adu(survey: SeriesSurvey) -> float:
+    """Return the level that `SATURATED_SHARE` of the samples reach: hot pixels and cosmic rays are above it."""
+    above = np.cumsum(survey.histogram[::-1])[::-1]
+    occupied = np.flatnonzero(above > SATURATED_SHARE * above[0])
+    return survey.histogram_start_adu + int(occupied[-1]) * survey.histogram_step_adu if occupied.size else 0.0
+
+
+def level_end_adu(curve: TransferCurve) -> float | None:
+    """Return the level, ADU, at which flats of a steady lamp no longer grow with their exposure; ``None`` if they do.
+
+    The reference is the light per second of the flats up to half of the brightest one, three at least that agree
+    within `MAX_LAMP_SCATTER`; all that are longer than the first that falls behind by `TURNOVER_SHARE` must, too.
+    """
+    ends: list[float] = []
+    frames: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
+    for flat in curve.flats:
+        for exposure_s, cells in zip(flat.exposures_s, flat.survey.cells_adu, strict=True):
+            frames[flat.filter_name or ""].append((exposure_s, float(np.nanmean(cells))))
+    for of_filter in frames.values():
+        exposures, levels = np.array(sorted(of_filter)).T
+        signal = levels - np.array([float(np.nanmean(curve.darks.at(float(t))[0])) for t in exposures])
+        known = (exposures > 0) & (signal > LADDER_RANGE / 2 * signal.max())
+        if not np.any(known):
+            continue
+        rates = signal[known] / exposures[known]
+        faint = rates[signal[known] <= signal.max() / 2]
+        if faint.size < 3 or MAD_TO_STD * float(np.median(np.abs(faint / np.median(faint) - 1))) > MAX_LAMP_SCATTER:
+            continue
+        behind = rates < (1 - TURNOVER_SHARE) * float(np.median(faint))
+        first = len(behind) - int(np.argmin(behind[::-1])) if not behind.all() else 0
+        if behind.any() and first < len(behind):
+            ends.append(float(levels[known][first]))
+    return min(ends, default=None)
 
 
 def measure_linearity(curve: TransferCurve) -> Measured | str:
@@ -349,14 +444,37 @@ def measure_linearity(curve: TransferCurve) -> Measured | str:
             if signal.size and 0 < float(np.max(signal)) <= end:
                 levels[latest_s].append(float(np.mean(signal)))
         repeated = {t: values for t, values in levels.items() if len(values) >= 2}
-        if len(repeated) < 3 or max(repeated) < 2 * min(repeated):
+        brightest = max((np.mean(values) for values in levels.values()), default=0.0)
+        ladder = {t: values for t, values in levels.items() if np.mean(values) >= LADDER_RANGE * brightest}
+        if len(repeated) >= 3 and max(repeated) >= 2 * min(repeated):
+            result = _deviation_percent(repeated)
+        elif len(ladder) >= LEAST_LADDER and max(ladder) >= 2 * min(ladder):
+            result = _ladder_deviation_percent(ladder)
+        else:
             continue
-        result = _deviation_percent(repeated)
         if isinstance(result, str):
             why = result
         else:
             measured.append(result)
     return max(measured, key=lambda one: one.value) if measured else why
+
+
+def _ladder_deviation_percent(levels: Mapping[float, Sequence[float]]) -> Measured | str:
+    """Return the largest relative deviation of single flats from their line, or why it means nothing.
+
+    How steady the lamp was shows in nothing but the scatter about the line, which is the uncertainty.
+    """
+    exposures = np.array(sorted(levels))
+    means = np.array([np.mean(levels[t]) for t in exposures])
+    line = np.polynomial.Polynomial.fit(exposures, means, 1, w=1 / means)
+    deviations = np.abs(means / line(exposures) - 1)
+    scatter = MAD_TO_STD * float(np.median(deviations))
+    if scatter > MAX_LAMP_SCATTER:
+        return (
+            f"the levels of the ladder scatter by {100 * scatter:.1f} % about a line, limit "
+            f"{100 * MAX_LAMP_SCATTER:g} %: the lamp is not stable, or the response bends all the way"
+        )
+    return Measured(value=100 * float(deviations.max()), uncertainty=100 * scatter)
 
 
 def _deviation_percent(levels: Mapping[float, Sequence[float]]) -> Measured | str:

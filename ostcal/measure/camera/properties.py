@@ -12,7 +12,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ostcal.measure.camera.measured import CameraProperties, Measured, SurveyedSeries
+from ostcal.frames import FullScaleCard
+from ostcal.measure.camera.dark_current import measure_dark_current
+from ostcal.measure.camera.full_scale import find_full_scale, with_bend
+from ostcal.measure.camera.measured import CameraProperties, FullScale, Measured, SurveyedSeries
 from ostcal.measure.camera.photon_transfer import measure_full_well, measure_gain, measure_linearity, transfer_curve
 from ostcal.measure.camera.read_noise import read_noise
 
@@ -22,12 +25,16 @@ def measure_camera(
     bias: Sequence[SurveyedSeries] = (),
     darks: Sequence[SurveyedSeries] = (),
     flats: Sequence[SurveyedSeries] = (),
-    saturation_adu: float | None = None,
+    word_adu: float | None = None,
+    cards: Sequence[FullScaleCard] = (),
+    configured_adu: float | None = None,
+    full_scale: FullScale | None = None,
 ) -> CameraProperties:
     """Measure what the frames allow of a camera at one setting and temperature.
 
     All series are of the same camera, gain, offset, binning and readout mode, and of the same sampled rows. The highest
-    value of a sample is `saturation_adu`, if it is known. The dark current comes from masters: the report measures it.
+    value that a sample can hold is `word_adu`, ``None`` for floats; `cards` and `configured_adu` as of
+    `find_full_scale`, unless `full_scale` is known already.
     """
     reasons: dict[str, str] = {}
     notes: list[str] = []
@@ -35,15 +42,42 @@ def measure_camera(
     noise, spread = read_noise(bias, darks, step_adu, reasons, notes)
     curve = transfer_curve(flats, [s for s in (*bias, *darks) if not s.subtracted], notes)
     gain = _or_reason("gain_e_per_adu", curve if isinstance(curve, str) else measure_gain(curve), reasons)
-    full_well = None if isinstance(curve, str) or gain is None else measure_full_well(curve, saturation_adu)
+    full = full_scale
+    if full is None and (word_adu is not None or configured_adu is not None):
+        full = find_full_scale(
+            flats=flats,
+            darks=[*bias, *darks],
+            word_adu=word_adu or math.inf,
+            cards=cards,
+            configured_adu=configured_adu,
+            step_adu=step_adu,
+            read_noise_adu=noise.value if noise is not None else None,
+        )
+        full = with_bend(full, curve, configured_adu)
+    if full is not None:
+        notes += full.notes
+        if bits_used is None and step_adu is not None and math.log2(full.adu + 1).is_integer() and full.adu < 65535:
+            bits_used = int(math.log2(full.adu + 1))
+            reasons.pop("bits_used", None)
+    if full is not None and not full.is_whole_word:
+        notes.append(full.in_words)
+    full_well = None
+    if not isinstance(curve, str) and gain is not None:
+        full_well = measure_full_well(curve, full.adu if full is not None else None)
     if full_well is None:
         reasons["full_well_e"] = "no flats reach saturation" if gain is not None else "it needs the gain"
     if gain is None or noise is None:
         reasons["read_noise_e"] = "it needs read noise and gain, both in ADU"
     linearity = curve if isinstance(curve, str) else measure_linearity(curve)
     linearity_percent = _or_reason("linearity_percent", linearity, reasons)
-    for name in ("dark_current_adu_per_s", "dark_current_e_per_s"):
-        reasons[name] = "no masters of different exposures were compared"
+    rate, dark_ladder = measure_dark_current(bias, darks)
+    dark_current = _or_reason("dark_current_adu_per_s", rate, reasons)
+    if dark_current is None or gain is None:
+        missing = "it needs the gain" if gain is None else reasons["dark_current_adu_per_s"]
+        reasons["dark_current_e_per_s"] = missing
+    linear_end_adu = None
+    if not isinstance(curve, str) and math.isfinite(curve.linear_end_adu):
+        linear_end_adu = curve.linear_end_adu + curve.dark_level_adu
     return CameraProperties(
         gain_e_per_adu=gain,
         read_noise_adu=noise,
@@ -51,9 +85,14 @@ def measure_camera(
         read_noise_e=noise * gain if noise is not None and gain is not None else None,
         full_well_adu=full_well.value if full_well is not None else None,
         full_well_e=full_well * gain if full_well is not None and gain is not None else None,
+        dark_current_adu_per_s=dark_current,
+        dark_current_e_per_s=dark_current * gain if dark_current is not None and gain is not None else None,
         linearity_percent=linearity_percent,
         bits_used=bits_used,
         step_adu=step_adu,
+        full_scale=full,
+        linear_end_adu=linear_end_adu,
+        dark_ladder=dark_ladder,
         photon_transfer=None if isinstance(curve, str) else curve.summary(),
         reasons=reasons,
         notes=tuple(notes),

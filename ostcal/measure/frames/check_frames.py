@@ -21,6 +21,7 @@ from ostcal.measure.frames.series_facts import SeriesFacts
 from ostcal.measure.frames.single_frames import (
     check_level,
     check_range,
+    check_response,
     check_saturation,
     check_set_point,
     check_temperature,
@@ -41,6 +42,8 @@ def check_frames(
     read_noise_adu: float | None = None,
     gain_e_per_adu: float | None = None,
     amplifier_cells_adu: NDArray[np.float64] | None = None,
+    full_scale_note: str = "",
+    linear_end_adu: float | None = None,
     limits: FrameLimits | None = None,
 ) -> list[Finding]:
     """Judge the bias, dark or flat frames of a series; return at least one finding of each check.
@@ -57,6 +60,10 @@ def check_frames(
         With both, light in a whole series of darks shows by its shot noise.
     amplifier_cells_adu : (GRID, GRID) array or None
         Levels of the cells of bias frames of the same camera: darks have the slopes of the amplifier too.
+    full_scale_note : str
+        What shows full scale, for the texts; "" where it is the size of a sample.
+    linear_end_adu : float or None
+        Level from which on flats of the camera are not linear, as their noise shows.
 
     Raises
     ------
@@ -67,7 +74,7 @@ def check_frames(
         if len(values) != survey.n_frames:
             raise ValueError(f"{len(values)} {name} for a survey of {survey.n_frames} frames")
     limits = limits or FrameLimits()
-    findings = check_range(survey, limits) + check_saturation(survey, limits)
+    findings = check_range(survey, limits) + check_saturation(survey, limits, full_scale_note)
     is_flat = kind is FrameType.FLAT
     findings += check_temperature(temperatures_c, limits)
     findings += check_set_point(temperatures_c, set_points_c, limits, is_flat=is_flat)
@@ -77,8 +84,9 @@ def check_frames(
     )
     if len(series.index) == 0:
         return findings
-    findings += check_level(series)
+    findings += check_level(series, full_scale_note)
     if series.is_flat:
+        findings += check_response(series, linear_end_adu)
         findings += check_lamp(series) + check_flat_shape(series)
     else:
         findings += check_drift(series) + check_mixture(series)

@@ -12,6 +12,9 @@ from ostcal.measure.frames.series_facts import FEW_PIXELS, SeriesFacts, alarm, i
 from ostcal.measure.frames.survey import SeriesSurvey
 from ostcal.measure.limits import FrameLimits
 
+_NOT_LINEAR_SHARE_FAIL = 0.25
+"""Of the cells: one that is clipped in part counts whole."""
+
 _ROUNDING_C = 1e-6
 """-10.5 and -9.5 are within 1 degree, in spite of rounding."""
 
@@ -42,13 +45,14 @@ def check_range(survey: SeriesSurvey, limits: FrameLimits) -> list[Finding]:
     return summarize("range", bad, text, n_frames=survey.n_frames, value=most, limit=limits.zero_share)
 
 
-def check_saturation(survey: SeriesSurvey, limits: FrameLimits) -> list[Finding]:
-    """Judge the share of saturated pixels of each frame."""
+def check_saturation(survey: SeriesSurvey, limits: FrameLimits, full_scale_note: str = "") -> list[Finding]:
+    """Judge the share of saturated pixels of each frame; the note says what shows full scale."""
     bad = []
     share = survey.saturated / max(1, survey.n_pixels)
     for i in np.flatnonzero(survey.saturated > FEW_PIXELS):
         outcome, limit = outcome_above(float(share[i]), limits.saturated_share, limits.saturated_share_fail)
         text = f"{in_percent(share[i])} of its pixels are saturated (limit {in_percent(limit)})"
+        text += f"; {full_scale_note}" if full_scale_note else ""
         if outcome is not Outcome.PASS:
             bad.append(alarm("saturation", float(share[i]), limit, text, int(i), outcome=outcome))
     most, limit = float(share.max(initial=0.0)), limits.saturated_share
@@ -56,7 +60,7 @@ def check_saturation(survey: SeriesSurvey, limits: FrameLimits) -> list[Finding]
     return summarize("saturation", bad, text, n_frames=survey.n_frames, value=most, limit=limit)
 
 
-def check_level(series: SeriesFacts) -> list[Finding]:
+def check_level(series: SeriesFacts, full_scale_note: str = "") -> list[Finding]:
     """Judge whether flats are within their range and biases and darks far below full scale.
 
     The level of a flat is the 90 % quantile of its cells, so that spectrographs, dark at the edges, have one.
@@ -76,8 +80,32 @@ def check_level(series: SeriesFacts) -> list[Finding]:
     for i in np.flatnonzero((share < low) | (share > high)):
         limit, side = (low, "below") if share[i] < low else (high, "above")
         line = f"its level, {level[i]:.6g} ADU, is {side} {in_percent(limit)} of full scale ({in_percent(share[i])})"
+        line += f"; {full_scale_note}" if full_scale_note else ""
         bad.append(alarm(check, float(share[i]), limit, line, series.frame(i)))
     return summarize(check, bad, text, n_frames=series.survey.n_frames, value=float(np.median(share)), limit=high)
+
+
+def check_response(series: SeriesFacts, linear_end_adu: float | None) -> list[Finding]:
+    """Judge whether flats are below the level from which on the camera is not linear.
+
+    A flat of which a quarter is beyond it is a failure: what is divided by it is wrong there.
+    """
+    check, limit, n = "linearity", series.limits.saturated_share, series.survey.n_frames
+    if linear_end_adu is None:
+        return summarize(check, [], "no flat shows an end of the linear range", n_frames=n, limit=limit)
+    share = np.mean(series.cells_adu > linear_end_adu, axis=1)
+    saturated = series.survey.saturated[series.index] / max(1, series.survey.n_pixels)
+    bad = []
+    named = saturated > limit  # by the check of saturation
+    for i in np.flatnonzero((share > limit) & ~named):
+        outcome, bound = outcome_above(float(share[i]), limit, _NOT_LINEAR_SHARE_FAIL)
+        text = (
+            f"{in_percent(share[i])} of it is above {linear_end_adu:.5g} ADU, from where on the camera is not linear, "
+            f"as the noise of the flats shows (limit {in_percent(bound)}); take dimmer flats"
+        )
+        bad.append(alarm(check, float(share[i]), bound, text, series.frame(i), outcome=outcome))
+    text = f"flats are below {linear_end_adu:.5g} ADU, from where on the camera is not linear"
+    return summarize(check, bad, text, n_frames=n, value=float(share.max()), limit=limit)
 
 
 def check_temperature(temperatures_c: Sequence[float | None], limits: FrameLimits) -> list[Finding]:

@@ -7,6 +7,7 @@ so that the result is the same to the last bit however rows are shared out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,9 +33,21 @@ Float = NDArray[np.float64]
 
 _HISTOGRAM_BINS = 512
 
+BAD_COLUMN_BANDS = 0.25
+"""A column is bad if it is stuck or hot in this share of the bands: columns are bad from some row on."""
+
+_PILE_NEIGHBOURS = 16
+_PILE_FACTOR = 3.0
+"""Samples pile up at the brightest value if it has this many times the samples of any of the values just below: of
+flats that are clipped at 1 % of their pixels it has 5 times and more."""
+_PILE_SHARE = 5e-4
+_PILE_SAMPLES = 30
+"""And at least so many of all samples: hot pixels and cosmic rays are fewer."""
+
 _BAND_FIELDS = (
     "first_rows", "n_rows", "pixels", "mean_adu", "squares_adu2", "minimum_adu", "maximum_adu", "counts", "levels_adu",
     "residual_squares_adu2", "outlying", "parity_adu", "pair_squares_adu2", "pair_freedom",
+    "bad_columns",
 )  # fmt: skip
 
 
@@ -79,6 +92,12 @@ class SeriesSurvey:
     """Counts in equal bins from `histogram_start_adu` on, of the samples of evenly spaced columns."""
     histogram_start_adu: float
     histogram_step_adu: float
+    bad_columns: NDArray[np.bool_]
+    """(width,): columns that are stuck or hot, which all other fields leave out."""
+    pile_up_adu: float = math.nan
+    """The brightest value, if samples pile up at it (clipped whole numbers); else NaN."""
+    pile_up_share: float = 0.0
+    """Share of the counted samples that have this value."""
     pedestal_adu: float = 0.0
     """The level without light that was assumed where frames were brought to one level."""
 
@@ -126,6 +145,8 @@ class BlockSurvey:
     """Histogram: the occupied bins, in steps of `bin_adu`, and how many samples each holds."""
     bin_counts: NDArray[np.int64]
     bin_adu: float
+    bad_columns: NDArray[np.bool_]
+    """(b, width): stuck and hot columns of each band, which are in no other field."""
     pedestal_adu: float = 0.0
 
 
@@ -187,6 +208,7 @@ def merge_blocks(blocks: Sequence[BlockSurvey]) -> SeriesSurvey:
     degrees = max(1.0, n_pixels - np.count_nonzero(pixels))
     is_empty = counts[:, 2] >= n_pixels  # frames without a single number
     histogram, start, step, bits = _merge_histograms(ordered)
+    pile_up_adu, pile_up_share = _pile_up(ordered)
     cells, cell_pixels, variance = _merge_cells(ordered[0].shape, band)
     # the median of the units: a star is in one of them
     units = band["parity_adu"].swapaxes(0, 1).reshape(len(mean), -1, 2)
@@ -214,6 +236,9 @@ def merge_blocks(blocks: Sequence[BlockSurvey]) -> SeriesSurvey:
         histogram=histogram,
         histogram_start_adu=start,
         histogram_step_adu=step,
+        bad_columns=band["bad_columns"].mean(axis=0) >= BAD_COLUMN_BANDS,
+        pile_up_adu=pile_up_adu,
+        pile_up_share=pile_up_share,
         pedestal_adu=ordered[0].pedestal_adu,
     )
 
@@ -253,3 +278,23 @@ def _merge_histograms(blocks: Sequence[BlockSurvey]) -> tuple[NDArray[np.int64],
     is_integer = all(block.is_integer for block in blocks)
     bits = int(np.bitwise_or.reduce(bins) & ~np.bitwise_and.reduce(bins)) if is_integer else 0
     return merged, low * unit, step * unit, bits
+
+
+def _pile_up(blocks: Sequence[BlockSurvey]) -> tuple[float, float]:
+    """Return the brightest value and its share of the samples if samples pile up there, else NaN and 0.
+
+    Of floats, and of samples that are all equal, nothing is said.
+    """
+    bins = np.concatenate([block.bins for block in blocks])
+    if not len(bins) or not all(block.is_integer for block in blocks):
+        return math.nan, 0.0
+    values, where = np.unique(bins, return_inverse=True)
+    counts = np.bincount(where, weights=np.concatenate([block.bin_counts for block in blocks]))
+    if len(values) < 2:
+        return math.nan, 0.0
+    total = counts.sum()
+    place = int(np.flatnonzero(np.cumsum(counts[::-1])[::-1] >= _PILE_SHARE * total)[-1])  # above it are hot pixels
+    count, below = counts[place], counts[max(0, place - _PILE_NEIGHBOURS) : place]
+    if not below.size or count < max(_PILE_SAMPLES, _PILE_FACTOR * below.max(), _PILE_SHARE * total):
+        return math.nan, 0.0
+    return float(values[place]), float(count / total)

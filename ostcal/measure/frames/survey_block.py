@@ -39,6 +39,12 @@ _HISTOGRAM_COLUMNS = 256
 _LARGEST_BIN = 2.0**62
 """Damaged floats beyond it have no bin: their differences would not fit 64 bits."""
 
+_LEAST_COLUMN_ROWS, _LEAST_COLUMNS = 4, 64
+"""Of a band in which columns are judged: fewer rows agree by chance, and of few columns one is much of the frame."""
+_COLUMN_RANGES = 10.0
+"""A column of a dark is hot where its lowest sample is this many ranges of the usual column above the usual highest."""
+_BAD_COLUMNS = 0.05
+
 Float = NDArray[np.float64]
 
 
@@ -50,6 +56,7 @@ def survey_block(
     saturation_adu: float | None,
     scale_to_common: bool,
     pedestal_adu: float = 0.0,
+    without_columns: NDArray[np.bool_] | None = None,
 ) -> BlockSurvey:
     """Measure a block of rows of all frames of a series.
 
@@ -71,6 +78,8 @@ def survey_block(
     pedestal_adu : float
         Level without light, as a dark has it: the light above it is scaled. Scaled with it, flats whose lamp changes
         keep a part of their structure (see `ostcal.measure.camera.photon_transfer.CELL_CONTRAST`).
+    without_columns : (width,) bool or None
+        Columns to leave out besides those that are found stuck or hot here: those of the dark of flats.
     """
     if samples.ndim != 3 or 0 in samples.shape or samples.shape[2] != shape[1]:
         raise ValueError(f"samples of shape {samples.shape} are not rows of frames of shape {shape}")
@@ -81,22 +90,32 @@ def survey_block(
     buffer = np.empty(n_frames * step * max(np.diff(cell_edges(width))), dtype=np.float32)  # for all units
     pedestal_adu = float(pedestal_adu)
     spans = list(itertools.pairwise(edges))
+    bad_columns = np.stack(
+        [_bad_columns(samples[:, start:stop], are_dark=not scale_to_common) for start, stop in spans]
+    )
+    if without_columns is not None:
+        bad_columns |= without_columns
     bands = [
         _survey_band(
             samples[:, start:stop],
             first_row + start,
             buffer,
             full_adu,
+            ~bad,
             by_ratio=scale_to_common,
             pedestal_adu=pedestal_adu,
         )
-        for start, stop in spans
+        for (start, stop), bad in zip(spans, bad_columns, strict=True)
     ]
     bin_adu = 1.0
     if not np.issubdtype(samples.dtype, np.integer) and 0 < full_adu < math.inf:
         bin_adu = 2.0 ** round(math.log2(full_adu / 65536))  # floats between 0 and 1 need it
     # an odd distance of columns meets all colours of a Bayer sensor
-    few = samples[:, :, :: max(1, width // _HISTOGRAM_COLUMNS) | 1]
+    stride = max(1, width // _HISTOGRAM_COLUMNS) | 1
+    few = samples[:, :, ::stride]
+    if bad_columns[:, ::stride].any():
+        parts = zip(spans, bad_columns[:, ::stride], strict=True)
+        few = np.concatenate([few[:, start:stop][:, :, ~bad].reshape(-1) for (start, stop), bad in parts])
     if samples.dtype == np.uint16:
         counts = np.bincount(few.reshape(-1), minlength=1)
         bins = np.flatnonzero(counts)
@@ -115,8 +134,36 @@ def survey_block(
         bins=bins.astype(np.int64),
         bin_counts=counts.astype(np.int64),
         bin_adu=bin_adu,
+        bad_columns=bad_columns,
         pedestal_adu=pedestal_adu,
     )
+
+
+def _bad_columns(samples: NDArray[Any], *, are_dark: bool) -> NDArray[np.bool_]:
+    """Return which columns of a band, (n, rows, width), are stuck or hot: (width,).
+
+    In a bias or dark all samples of such a column are far outside the range of its neighbours; anywhere they are the
+    same in all rows and frames. What more than `_BAD_COLUMNS` of the columns around it have is no fault of a column.
+    """
+    n_frames, rows, width = samples.shape
+    bad = np.zeros(width, np.bool_)
+    if rows < _LEAST_COLUMN_ROWS or width < _LEAST_COLUMNS:
+        return bad
+    frame = samples[n_frames // 2]
+    low, high = frame.min(axis=0).astype(np.float64), frame.max(axis=0).astype(np.float64)
+    same = (low == high) & (samples[0] == frame[0]).all(axis=0) & (samples[-1] == frame[0]).all(axis=0)
+    for left, right in itertools.pairwise(cell_edges(width)):
+        if right == left:
+            continue
+        lows, highs = low[left:right], high[left:right]
+        usual_low, usual_high = float(np.median(lows)), float(np.median(highs))
+        found = same[left:right] & (usual_high > usual_low)
+        if are_dark and math.isfinite(usual_high - usual_low):
+            far = _COLUMN_RANGES * max(usual_high - usual_low, 1.0)
+            found |= (lows > usual_high + far) | (highs < usual_low - far)
+        if np.count_nonzero(found) <= max(1.0, _BAD_COLUMNS * (right - left)):
+            bad[left:right] = found
+    return bad
 
 
 # ---- a band, unit by unit ----
@@ -127,6 +174,7 @@ def _survey_band(
     first_row: int,
     buffer: NDArray[np.float32],
     saturation_adu: float,
+    good_columns: NDArray[np.bool_],
     *,
     by_ratio: bool,
     pedestal_adu: float,
@@ -154,7 +202,9 @@ def _survey_band(
     for cell, (left, right) in enumerate(itertools.pairwise(cell_edges(samples.shape[2]))):
         if right == left:
             continue
-        values, missing = _load(samples[:, :, left:right], buffer)
+        good = good_columns[left:right]
+        unit = samples[:, :, left:right] if good.all() else samples[:, :, left:right][:, :, good]
+        values, missing = _load(unit, buffer)
         pixels = values.shape[1]
         band["pixels"][cell] = pixels
         band["counts"][:, 2] += missing

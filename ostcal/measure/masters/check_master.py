@@ -40,6 +40,8 @@ class MasterFacts:
     full_scale_adu: float | None = None
     amplifier_adu: float = 0.0
     """Range of the levels of the bias across the frame, which the amplifier leaves in darks too."""
+    full_scale_note: str = ""
+    """What shows full scale, for the texts; "" where it is the size of a sample."""
 
     @property
     def n_frames(self) -> int:
@@ -73,7 +75,7 @@ def check_master(scan: MasterScan, facts: MasterFacts, limits: MasterLimits | No
         findings += _noise(scan, facts, limits)
     findings += _defects(scan, limits)
     if scan.kind is FrameType.FLAT:
-        return [*findings, *check_flat(scan, facts.full_scale_adu, limits)]
+        return [*findings, *check_flat(scan, facts.full_scale_adu, limits, facts.full_scale_note)]
     return [*findings, *check_dark(scan, limits, facts.amplifier_adu)]
 
 
@@ -195,8 +197,10 @@ def check_dark(scan: MasterScan, limits: MasterLimits, amplifier_adu: float = 0.
     yield finding_above("light inside", value, limit, text, unit="ADU")
 
 
-def check_flat(scan: MasterScan, full_scale_adu: float | None, limits: MasterLimits) -> Iterator[Finding]:
-    """Judge a master flat; its level only if full scale is known.
+def check_flat(
+    scan: MasterScan, full_scale_adu: float | None, limits: MasterLimits, full_scale_note: str = ""
+) -> Iterator[Finding]:
+    """Judge a master flat; its level only if full scale is known, and the note says what shows it.
 
     The brightest parts show saturation, the median how much light there was; the darkest corner against the centre is
     vignetting, opposite quarters of rows or columns that differ are a tilt.
@@ -206,13 +210,14 @@ def check_flat(scan: MasterScan, full_scale_adu: float | None, limits: MasterLim
     count, fail = area.n_dark, limits.flat_not_positive_share_fail
     text = f"{count} pixels at or below zero (limit 0, failed above {100 * fail:.3g} %)"
     yield finding_above("pixels at zero", count / scan.n_pixels, 0.0, text, fail_above=fail)
+    note = f"; {full_scale_note}" if full_scale_note else ""
     if full_scale_adu:
         adu = scan.cells.astype(np.float64) * model.adu_per_unit + model.pedestal_adu
         share, limit = float(np.nanquantile(adu, 0.95)) / full_scale_adu, limits.flat_level_high
-        text = f"its brightest parts were at {100 * share:.1f} % of full scale (limit {100 * limit:.3g} %)"
+        text = f"its brightest parts were at {100 * share:.1f} % of full scale (limit {100 * limit:.3g} %){note}"
         yield finding_above("flat too bright", share, limit, text, fail_above=limits.flat_level_fail)
         share, limit = (float(np.nanmedian(adu)) - model.pedestal_adu) / full_scale_adu, limits.flat_level_low
-        text = f"its light was {100 * share:.1f} % of full scale (at least {100 * limit:.3g} %)"
+        text = f"its light was {100 * share:.1f} % of full scale (at least {100 * limit:.3g} %){note}"
         yield finding_below("flat too dim", share, limit, text)
     if scan.mean_noise > 0:
         ratio = float(np.nanmedian(scan.cells / scan.std_cells)) * math.sqrt(model.n_frames)
