@@ -24,6 +24,7 @@ from ostcal.frames import CameraSettings, FrameStack, FrameType
 from ostcal.inputs.exclusion_command import exclusion_command
 from ostcal.inputs.gather import Source
 from ostcal.inputs.grouping import Group, GroupKey, settings_differ
+from ostcal.inputs.overscan_words import words_end_adu
 from ostcal.measure.camera.measured import CameraProperties, FullScale, SurveyedSeries
 from ostcal.measure.camera.properties import measure_camera
 from ostcal.measure.frames.other_kinds import frames_of_other_kinds
@@ -107,8 +108,8 @@ class PreparedMaster:
 
     @property
     def full_scale(self) -> FullScale | None:
-        """The level at which samples end, and what shows it; ``None`` where nothing does, as for floats."""
-        word_adu = self.plan.stack.encoding.full_scale_adu
+        """The level at which the converter ends, and what shows it; ``None`` where nothing does, as for floats."""
+        word_adu = words_end_adu(self.plan.stack)
         found = self.camera.properties.full_scale if self.camera is not None else None
         if found is not None and not (found.is_whole_word and word_adu is None):
             return found
@@ -118,8 +119,9 @@ class PreparedMaster:
 
     @property
     def full_scale_adu(self) -> float | None:
-        """The level at which samples end."""
-        return self.full_scale.adu if self.full_scale is not None else None
+        """The level at which samples end, without the overscan that was subtracted."""
+        overscan_adu = self.survey.overscan_adu if self.survey is not None else 0.0
+        return self.full_scale.adu - overscan_adu if self.full_scale is not None else None
 
 
 def prepare_masters(
@@ -144,7 +146,7 @@ def prepare_masters(
             every, of_masters = _without_other_kinds(request, execution, every, surveys[:n_masters])
             surveys = [*of_masters, *surveys[n_masters:]]
         series = [*((master.group, master.stack) for master in every), *ladders]
-        word_adu = max((stack.encoding.full_scale_adu or 0.0 for _, stack in series), default=0.0) or None
+        word_adu = max((words_end_adu(stack) or 0.0 for _, stack in series), default=0.0) or None
         configured_adu = rules.full_scale_adu if rules is not None else None
         cameras = measure_cameras(_surveyed(series, surveys), word_adu, configured_adu=configured_adu)
         clipped = _below_full_scale(series, surveys, cameras)
@@ -238,11 +240,9 @@ def _below_full_scale(
         full = camera.properties.full_scale if camera is not None else None
         if survey is None or full is None:
             continue
-        taken_adu = SATURATED_FROM * (stack.encoding.full_scale_adu or math.inf)
+        taken_adu = SATURATED_FROM * (words_end_adu(stack) or math.inf)
         from_adu = full.saturated_from_adu
-        if from_adu != taken_adu and float(np.nanmax(survey.maximum_adu, initial=-math.inf)) >= min(
-            from_adu, taken_adu
-        ):
+        if from_adu != taken_adu and survey.highest_word_adu >= min(from_adu, taken_adu):
             clipped[place] = from_adu
     return clipped
 

@@ -20,8 +20,10 @@ from ostcal.build.request import BuildRequest
 from ostcal.engine.driver import Failure, run_tasks
 from ostcal.engine.execution import Execution
 from ostcal.engine.tiling import workers_for
+from ostcal.errors import FrameError
 from ostcal.frames import FrameStack, FrameType
 from ostcal.inputs.grouping import Group, GroupKey, settings_differ
+from ostcal.inputs.overscan_words import overscan_facts, samples_and_words, words_end_adu
 from ostcal.measure.frames.survey import BlockSurvey, SeriesSurvey, band_rows, merge_blocks, sampled_blocks
 from ostcal.measure.frames.survey_block import survey_block
 from ostcal.measure.live import SATURATED_FROM
@@ -188,19 +190,32 @@ def survey_all(
             else:
                 blocks[part.series].append(result)
         for place, of_series in blocks.items():
-            surveys[place] = merge_blocks(of_series) if place not in unread else None
+            surveys[place] = _joined(of_series, requests[place].stack) if place not in unread else None
     return surveys
+
+
+def _joined(blocks: Sequence[BlockSurvey], stack: FrameStack) -> SeriesSurvey | None:
+    """Merge the blocks of a series, and add what its overscan says; ``None`` where that cannot be read."""
+    try:
+        overscan = overscan_facts(stack)
+    except FrameError as error:
+        logger.debug("no survey: %s", error)
+        return None
+    survey = merge_blocks(blocks)
+    return replace(
+        survey,
+        histogram_start_adu=survey.histogram_start_adu - overscan.level_adu,
+        overscan_adu=overscan.level_adu,
+        overscan_variance_adu2=overscan.variance_adu2,
+        overscan_added_adu2=overscan.added_variance_adu2,
+    )
 
 
 def _survey_part(part: _Part) -> BlockSurvey:
     stack = part.request.stack
-    n, height, width = stack.shape
-    block = np.empty((n, part.stop - part.start, width), stack.encoding.dtype)
-    stack.read_rows(part.start, part.stop, block)
-    samples, zero_adu = stack.encoding.plain(block, in_place=True)
-    if zero_adu:
-        samples = samples.astype(np.int32) + np.int32(zero_adu)
-    full_scale_adu = stack.encoding.full_scale_adu
+    _, height, width = stack.shape
+    samples, words = samples_and_words(stack, part.start, part.stop)
+    full_scale_adu = words_end_adu(stack)
     end_adu = math.inf if full_scale_adu is None else SATURATED_FROM * full_scale_adu
     from_adu = part.request.saturated_from_adu
     return survey_block(
@@ -211,6 +226,7 @@ def _survey_part(part: _Part) -> BlockSurvey:
         scale_to_common=part.request.common_level,
         pedestal_adu=part.pedestal_adu,
         without_columns=part.without_columns,
+        words=None if words is samples else words,
     )
 
 

@@ -64,6 +64,19 @@ class TrimmedStack:
             self._correct(block, first, out[:, done : done + last - first])
             done += last - first
 
+    def read_words(self, start: int, stop: int) -> NDArray[np.int32]:
+        """Return the kept samples as the camera gave them, of 16 bits: (n_frames, stop - start, width) int32, ADU."""
+        words = np.empty((self.shape[0], stop - start, self.shape[2]), np.int32)
+        done = 0
+        for first, last in _raw_rows(self.readout.rows, start, stop):
+            block = read_adu(self.stack, first, last)
+            column = 0
+            for left, right in self.readout.columns:
+                words[:, done : done + last - first, column : column + right - left] = block[:, :, left:right]
+                column += right - left
+            done += last - first
+        return words
+
     def _correct(self, block: NDArray[Any], first: int, out: NDArray[Any]) -> None:
         """Subtract and trim whole raw rows from row `first` on."""
         encoding = self.stack.encoding

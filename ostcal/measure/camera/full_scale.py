@@ -95,10 +95,15 @@ def _pile_up(flats: Sequence[SurveyedSeries]) -> FullScale | None:
     if not piles:
         return None
     highest = max(piles)
-    above = max(highest_level_adu(one.survey) for one in flats)
+    above = max(_highest_word_adu(one.survey) for one in flats)
     if above > highest:  # another series goes on beyond: what piles up here is its own light
         return None
     return FullScale(adu=highest, why="samples of flats pile up there")
+
+
+def _highest_word_adu(survey: SeriesSurvey) -> float:
+    """Return the level that some share of the samples reach, before overscan was subtracted."""
+    return highest_level_adu(survey) + survey.overscan_adu
 
 
 def _stated(cards: Sequence[FullScaleCard], surveys: Sequence[SeriesSurvey], notes: list[str]) -> FullScale | None:
@@ -108,13 +113,13 @@ def _stated(cards: Sequence[FullScaleCard], surveys: Sequence[SeriesSurvey], not
         return None
     (value,) = values
     name = cards[0][0]
-    highest = max((highest_level_adu(survey) for survey in surveys), default=0.0)
+    highest = max(map(_highest_word_adu, surveys), default=0.0)
     if highest > value:
         notes.append(
             f"{name} says that full scale is {value:g} ADU, but samples reach {highest:g} ADU: it is not taken"
         )
         return None
-    brightest = max((float(np.nanmax(survey.maximum_adu)) for survey in surveys), default=0.0)
+    brightest = max((survey.highest_word_adu for survey in surveys), default=0.0)
     if name.startswith("DATAMAX") and brightest == value and len(cards) < 2:
         return None
     return FullScale(adu=value, why=f"{name} of the headers says so")
@@ -126,8 +131,8 @@ def _bits_in_use(
     """Return the end of the smallest converter that holds all samples, if flats fill a good part of it."""
     if not flats or (read_noise_adu or 0.0) > MAX_NOISE_STEPS:
         return None
-    highest = max(float(np.nanmax(one.survey.maximum_adu)) for one in (*flats, *darks))
-    level = max(float(np.nanmedian(one.survey.cells_adu)) for one in flats)
+    highest = max(one.survey.highest_word_adu for one in (*flats, *darks))
+    level = max(float(np.nanmedian(one.survey.cells_adu)) + one.survey.overscan_adu for one in flats)
     for bits in UNUSED_BITS:
         end = 2.0**bits - 1
         if highest <= end:

@@ -223,7 +223,10 @@ class TransferCurve:
         return float(np.min(self.signal_adu[groups[highest]])) * TURNOVER_MARGIN
 
     def full_level_adu(self) -> float | None:
-        """Return the level, ADU, at which the brightest flats have no noise left; ``None`` if none are so bright."""
+        """Return the level, ADU, at which the brightest flats have no noise left; ``None`` if none are so bright.
+
+        It is that of the converter, before overscan was subtracted, as in `level_end_adu`.
+        """
         if not math.isfinite(self.linear_end_adu):
             return None
         ratio = self.variance_adu2 / self.signal_adu
@@ -233,7 +236,7 @@ class TransferCurve:
         )
         counts = np.bincount(self.series[collapsed], minlength=len(self.flats))
         full = [flat.survey for flat, count in zip(self.flats, counts, strict=True) if count >= LEAST_POINTS]
-        return max(map(highest_level_adu, full), default=None)
+        return max((highest_level_adu(survey) + survey.overscan_adu for survey in full), default=None)
 
     def linear_points(self) -> NDArray[np.bool_]:
         """Return which points are in the linear range: not saturated, below the turnover, near the line of the others.
@@ -380,7 +383,7 @@ def measure_full_well(curve: TransferCurve, saturation_adu: float | None) -> Mea
     survey = brightest.survey
     highest = float(np.nanmax(survey.maximum_adu))
     if saturation_adu is not None:
-        highest = min(highest, saturation_adu)
+        highest = min(highest, saturation_adu - survey.overscan_adu)
     low = min(highest, highest_level_adu(survey))
     dark = float(np.nanmean(curve.darks.at(brightest.exposure_s)[0]))
     return Measured(value=(low + highest) / 2 - dark, uncertainty=max(DARK_LEVEL_ERROR_ADU, (highest - low) / 2))
@@ -400,12 +403,12 @@ def level_end_adu(curve: TransferCurve) -> float | None:
     within `MAX_LAMP_SCATTER`; all that are longer than the first that falls behind by `TURNOVER_SHARE` must, too.
     """
     ends: list[float] = []
-    frames: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
+    frames: defaultdict[str, list[tuple[float, float, float]]] = defaultdict(list)
     for flat in curve.flats:
         for exposure_s, cells in zip(flat.exposures_s, flat.survey.cells_adu, strict=True):
-            frames[flat.filter_name or ""].append((exposure_s, float(np.nanmean(cells))))
+            frames[flat.filter_name or ""].append((exposure_s, float(np.nanmean(cells)), flat.survey.overscan_adu))
     for of_filter in frames.values():
-        exposures, levels = np.array(sorted(of_filter)).T
+        exposures, levels, overscan = np.array(sorted(of_filter)).T
         signal = levels - np.array([float(np.nanmean(curve.darks.at(float(t))[0])) for t in exposures])
         known = (exposures > 0) & (signal > LADDER_RANGE / 2 * signal.max())
         if not np.any(known):
@@ -417,7 +420,7 @@ def level_end_adu(curve: TransferCurve) -> float | None:
         behind = rates < (1 - TURNOVER_SHARE) * float(np.median(faint))
         first = len(behind) - int(np.argmin(behind[::-1])) if not behind.all() else 0
         if behind.any() and first < len(behind):
-            ends.append(float(levels[known][first]))
+            ends.append(float((levels + overscan)[known][first]))
     return min(ends, default=None)
 
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
 from ostcal.frames import FullScaleCard
 from ostcal.measure.camera.dark_current import measure_dark_current
 from ostcal.measure.camera.full_scale import find_full_scale, with_bend
@@ -39,7 +37,7 @@ def measure_camera(
     reasons: dict[str, str] = {}
     notes: list[str] = []
     step_adu, bits_used = _converter([*bias, *darks, *flats], reasons)
-    noise, spread = read_noise(bias, darks, step_adu, reasons, notes)
+    noise, spread = read_noise(bias, darks, flats, step_adu, reasons, notes)
     curve = transfer_curve(flats, [s for s in (*bias, *darks) if not s.subtracted], notes)
     gain = _or_reason("gain_e_per_adu", curve if isinstance(curve, str) else measure_gain(curve), reasons)
     full = full_scale
@@ -124,7 +122,7 @@ def _converter(series: Sequence[SurveyedSeries], reasons: dict[str, str]) -> tup
     step_adu = float(varying & -varying)
     if step_adu > 1:
         return step_adu, 16 - int(math.log2(step_adu))
-    highest = int(max(float(np.max(one.survey.maximum_adu)) for one in series))
+    highest = int(max(one.survey.highest_word_adu for one in series))
     bits = max(1, highest.bit_length())
     if bits >= 16 or highest == 2**bits - 1:
         return step_adu, bits

@@ -17,6 +17,8 @@ MAX_PAIR_RATIO = 2.0
 LEAST_CELL_PIXELS = 16
 LEAST_NOISE_IN_STEPS = 0.1
 """Read noise (as variance) below this share of the quantisation's own is not measurable."""
+OVERSCAN_ERROR = 0.01
+"""Relative error of the noise of an overscan, of which 64 lines of some frames are read."""
 DARKS_FOR_READ_NOISE_S = 10.0
 """Without bias frames, darks up to this exposure serve for the read noise."""
 
@@ -64,15 +66,19 @@ def pair_mean(survey: SeriesSurvey) -> tuple[FloatArray, FloatArray]:
 def read_noise(
     bias: Sequence[SurveyedSeries],
     darks: Sequence[SurveyedSeries],
+    flats: Sequence[SurveyedSeries],
     step_adu: float | None,
     reasons: dict[str, str],
     notes: list[str],
 ) -> tuple[Measured | None, float | None]:
     """Return the read noise from pairs, and from the spread of the pixels, both in ADU.
 
-    The variance of the quantisation in steps of `step_adu` is subtracted. Without bias frames the shortest darks serve.
+    The variance of the quantisation in steps of `step_adu` is subtracted, and what the noise of the overscan's levels
+    adds. Without bias frames the shortest darks serve, and without those the overscan of whatever frames there are.
     If there is none, `reasons` gets the reason; `notes` get what to know of it.
     """
+    quantisation = step_adu**2 / 12 if step_adu is not None else 0.0
+    of_overscan = _of_overscan([*bias, *darks, *flats], quantisation)
     series = [one for one in bias if one.survey.n_frames >= 2 and not one.subtracted]
     if not series:
         usable = [one for one in darks if one.survey.n_frames >= 2 and not one.subtracted]
@@ -82,6 +88,9 @@ def read_noise(
             notes.append(
                 f"read noise: from darks of {shortest.exposure_s:g} s, the noise of their dark current included"
             )
+    if not series and of_overscan is not None:
+        notes.append("read noise: from the overscan, as there are no bias frames")
+        return of_overscan, None
     if not series:
         reasons["read_noise_adu"] = f"it needs two bias frames; darks serve up to {DARKS_FOR_READ_NOISE_S:g} s"
         return None, None
@@ -92,8 +101,8 @@ def read_noise(
     if measured is None:
         reasons["read_noise_adu"] = f"no cell has {LEAST_CELL_PIXELS} pixels in two frames"
         return None, None
-    quantisation = step_adu**2 / 12
-    variance = measured.value - quantisation
+    added = float(np.mean([one.survey.overscan_added_adu2 for one in series]))
+    variance = measured.value - quantisation - added
     if not variance > LEAST_NOISE_IN_STEPS * quantisation:
         reasons["read_noise_adu"] = f"it is lost in the converter's step of {step_adu:g} ADU"
         return None, None
@@ -104,14 +113,34 @@ def read_noise(
     for survey in (one.survey for one in series):
         share = 0.5 if survey.n_frames == 2 else 1 - (2 - 3 * 0.4487) / survey.n_frames
         spreads.append(float(np.nanmedian(survey.residual_std_adu)) ** 2 / share)
-    spread_variance = float(np.mean(spreads)) - quantisation
+    spread_variance = float(np.mean(spreads)) - quantisation - added
     spread = math.sqrt(spread_variance) if spread_variance > 0 else None
     if spread is not None and abs(spread / noise - 1) > 0.1:
         notes.append(
             f"read noise: {noise:.3g} ADU from pairs, {spread:.3g} ADU from the spread of the pixels about the mean; "
             "the bias changes during the series, or pixels flicker"
         )
+    if of_overscan is not None and abs(of_overscan.value / noise - 1) > 0.1:
+        notes.append(
+            f"read noise: {noise:.3g} ADU from pairs of frames, {of_overscan.value:.3g} ADU within the rows of the "
+            "overscan; the level changes from row to row, or the overscan is not the amplifier's alone"
+        )
     return Measured(value=noise, uncertainty=measured.uncertainty / (2 * noise)), spread
+
+
+def _of_overscan(series: Sequence[SurveyedSeries], quantisation_adu2: float) -> Measured | None:
+    """Return the noise of the overscan's samples, ADU; ``None`` where it is not known or lost in the rounding."""
+    variances = [
+        one.survey.overscan_variance_adu2 for one in series if math.isfinite(one.survey.overscan_variance_adu2)
+    ]
+    if not variances:
+        return None
+    variance = float(np.median(variances)) - quantisation_adu2
+    if not variance > LEAST_NOISE_IN_STEPS * quantisation_adu2:
+        return None
+    noise = math.sqrt(variance)
+    scatter = float(np.std(np.sqrt(variances), ddof=1)) if len(variances) > 1 else OVERSCAN_ERROR * noise
+    return Measured(value=noise, uncertainty=max(scatter, OVERSCAN_ERROR * noise))
 
 
 def _mean_variance(series: Sequence[SurveyedSeries]) -> Measured | None:

@@ -47,7 +47,7 @@ _PILE_SAMPLES = 30
 _BAND_FIELDS = (
     "first_rows", "n_rows", "pixels", "mean_adu", "squares_adu2", "minimum_adu", "maximum_adu", "counts", "levels_adu",
     "residual_squares_adu2", "outlying", "parity_adu", "pair_squares_adu2", "pair_freedom",
-    "bad_columns",
+    "bad_columns", "highest_word_adu",
 )  # fmt: skip
 
 
@@ -94,12 +94,20 @@ class SeriesSurvey:
     histogram_step_adu: float
     bad_columns: NDArray[np.bool_]
     """(width,): columns that are stuck or hot, which all other fields leave out."""
+    highest_word_adu: float
+    """The highest value that the converter gave, before overscan was subtracted."""
     pile_up_adu: float = math.nan
-    """The brightest value, if samples pile up at it (clipped whole numbers); else NaN."""
+    """The brightest value that the converter gave, if samples pile up at it (clipped whole numbers); else NaN."""
     pile_up_share: float = 0.0
     """Share of the counted samples that have this value."""
     pedestal_adu: float = 0.0
     """The level without light that was assumed where frames were brought to one level."""
+    overscan_adu: float = 0.0
+    """The level of the overscan that was subtracted: so much more the converter gave."""
+    overscan_variance_adu2: float = math.nan
+    """Variance of a sample of the overscan, rounding included; NaN where it is not known."""
+    overscan_added_adu2: float = 0.0
+    """What the noise of the overscan's levels adds to the variance of samples."""
 
     @property
     def n_frames(self) -> int:
@@ -125,6 +133,8 @@ class BlockSurvey:
     """(b, n)"""
     maximum_adu: Float
     """(b, n)"""
+    highest_word_adu: Float
+    """(b, n): before overscan was subtracted."""
     counts: NDArray[np.int64]
     """(b, n, 3): saturated, at or below 0, missing."""
     levels_adu: Float
@@ -237,6 +247,7 @@ def merge_blocks(blocks: Sequence[BlockSurvey]) -> SeriesSurvey:
         histogram_start_adu=start,
         histogram_step_adu=step,
         bad_columns=band["bad_columns"].mean(axis=0) >= BAD_COLUMN_BANDS,
+        highest_word_adu=float(band["highest_word_adu"].max()),
         pile_up_adu=pile_up_adu,
         pile_up_share=pile_up_share,
         pedestal_adu=ordered[0].pedestal_adu,

@@ -57,6 +57,7 @@ def survey_block(
     scale_to_common: bool,
     pedestal_adu: float = 0.0,
     without_columns: NDArray[np.bool_] | None = None,
+    words: NDArray[Any] | None = None,
 ) -> BlockSurvey:
     """Measure a block of rows of all frames of a series.
 
@@ -80,6 +81,9 @@ def survey_block(
         keep a part of their structure (see `ostcal.measure.camera.photon_transfer.CELL_CONTRAST`).
     without_columns : (width,) bool or None
         Columns to leave out besides those that are found stuck or hot here: those of the dark of flats.
+    words : (n, rows, width) uint16, int32 or None
+        The samples as the converter gave them, where overscan was subtracted since: they show stuck columns, what is
+        saturated or at 0, and the step. ``None`` is `samples` themselves.
     """
     if samples.ndim != 3 or 0 in samples.shape or samples.shape[2] != shape[1]:
         raise ValueError(f"samples of shape {samples.shape} are not rows of frames of shape {shape}")
@@ -90,14 +94,14 @@ def survey_block(
     buffer = np.empty(n_frames * step * max(np.diff(cell_edges(width))), dtype=np.float32)  # for all units
     pedestal_adu = float(pedestal_adu)
     spans = list(itertools.pairwise(edges))
-    bad_columns = np.stack(
-        [_bad_columns(samples[:, start:stop], are_dark=not scale_to_common) for start, stop in spans]
-    )
+    raw = samples if words is None else words
+    bad_columns = np.stack([_bad_columns(raw[:, start:stop], are_dark=not scale_to_common) for start, stop in spans])
     if without_columns is not None:
         bad_columns |= without_columns
     bands = [
         _survey_band(
             samples[:, start:stop],
+            None if words is None else words[:, start:stop],
             first_row + start,
             buffer,
             full_adu,
@@ -107,6 +111,26 @@ def survey_block(
         )
         for (start, stop), bad in zip(spans, bad_columns, strict=True)
     ]
+    bins, counts, bin_adu = _histogram(raw, bad_columns, spans, full_adu)
+    return BlockSurvey(
+        shape=shape,
+        first_rows=np.array([first_row + start for start, _ in spans], np.int64),
+        n_rows=np.array([stop - start for start, stop in spans], np.int64),
+        **{name: np.stack([band[name] for band in bands]) for name in bands[0]},
+        is_integer=bool(np.issubdtype(raw.dtype, np.integer)),
+        bins=bins,
+        bin_counts=counts,
+        bin_adu=bin_adu,
+        bad_columns=bad_columns,
+        pedestal_adu=pedestal_adu,
+    )
+
+
+def _histogram(
+    samples: NDArray[Any], bad_columns: NDArray[np.bool_], spans: list[tuple[int, int]], full_adu: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64], float]:
+    """Count the samples of evenly spaced columns; return the occupied bins, their counts and the size of a bin."""
+    width = samples.shape[2]
     bin_adu = 1.0
     if not np.issubdtype(samples.dtype, np.integer) and 0 < full_adu < math.inf:
         bin_adu = 2.0 ** round(math.log2(full_adu / 65536))  # floats between 0 and 1 need it
@@ -125,18 +149,7 @@ def survey_block(
             few = np.floor(few[np.isfinite(few)] / bin_adu)
             few = few[np.abs(few) < _LARGEST_BIN]
         bins, counts = np.unique(few.astype(np.int64), return_counts=True)
-    return BlockSurvey(
-        shape=shape,
-        first_rows=np.array([first_row + start for start, _ in spans], np.int64),
-        n_rows=np.array([stop - start for start, stop in spans], np.int64),
-        **{name: np.stack([band[name] for band in bands]) for name in bands[0]},
-        is_integer=bool(np.issubdtype(samples.dtype, np.integer)),
-        bins=bins.astype(np.int64),
-        bin_counts=counts.astype(np.int64),
-        bin_adu=bin_adu,
-        bad_columns=bad_columns,
-        pedestal_adu=pedestal_adu,
-    )
+    return bins.astype(np.int64), counts.astype(np.int64), bin_adu
 
 
 def _bad_columns(samples: NDArray[Any], *, are_dark: bool) -> NDArray[np.bool_]:
@@ -171,6 +184,7 @@ def _bad_columns(samples: NDArray[Any], *, are_dark: bool) -> NDArray[np.bool_]:
 
 def _survey_band(
     samples: NDArray[Any],
+    words: NDArray[Any] | None,
     first_row: int,
     buffer: NDArray[np.float32],
     saturation_adu: float,
@@ -181,23 +195,11 @@ def _survey_band(
 ) -> dict[str, NDArray[Any]]:
     """Measure a band: (n, rows, width) samples from a row of the frame on.
 
-    Return the fields of `BlockSurvey` that have a row for each band.
+    Return the fields of `BlockSurvey` that have a row for each band. `words` are the samples before overscan was
+    subtracted, ``None`` for `samples` themselves.
     """
-    n, pairs = len(samples), len(pairs_of(len(samples)))
-    band: dict[str, NDArray[Any]] = {
-        "pixels": np.zeros(GRID, np.int64),
-        "mean_adu": np.zeros(n),
-        "squares_adu2": np.zeros(n),
-        "minimum_adu": np.full(n, np.inf),
-        "maximum_adu": np.full(n, -np.inf),
-        "counts": np.zeros((n, 3), np.int64),
-        "levels_adu": np.zeros((n, GRID)),
-        "residual_squares_adu2": np.zeros(n),
-        "outlying": np.zeros(n, np.int64),
-        "parity_adu": np.full((n, GRID, 2), np.nan),
-        "pair_squares_adu2": np.zeros((pairs, GRID)),
-        "pair_freedom": np.zeros((pairs, GRID), np.int64),
-    }
+    n = len(samples)
+    band = _empty_band(n)
     total = 0
     for cell, (left, right) in enumerate(itertools.pairwise(cell_edges(samples.shape[2]))):
         if right == left:
@@ -213,10 +215,11 @@ def _survey_band(
         minimum, maximum = values.min(axis=1), values.max(axis=1)
         np.minimum(band["minimum_adu"], minimum, out=band["minimum_adu"])
         np.maximum(band["maximum_adu"], maximum, out=band["maximum_adu"])
-        if maximum.max() >= saturation_adu:
-            band["counts"][:, 0] += np.count_nonzero(values >= saturation_adu, axis=1)
-        if minimum.min() <= 0:
-            band["counts"][:, 1] += np.count_nonzero(values <= 0, axis=1)
+        if words is None:
+            _count_ends(values, minimum, maximum, saturation_adu, band)
+        else:
+            given = words[:, :, left:right][:, :, good].reshape(n, -1)
+            _count_ends(given, given.min(axis=1), given.max(axis=1), saturation_adu, band)
         # a whole number near the level: differences of 16-bit samples from it are exact, and their sums nearly so
         centre = np.rint(values[n // 2, 0])
         mean, squares = np.empty((2, n))
@@ -232,6 +235,40 @@ def _survey_band(
         if min(shape[1:]) > 1 and pixels == shape[1] * shape[2]:
             band["parity_adu"][:, cell] = _parity(values.reshape(shape), first_row, left)
     return band
+
+
+def _empty_band(n_frames: int) -> dict[str, NDArray[Any]]:
+    n, pairs = n_frames, len(pairs_of(n_frames))
+    return {
+        "pixels": np.zeros(GRID, np.int64),
+        "mean_adu": np.zeros(n),
+        "squares_adu2": np.zeros(n),
+        "minimum_adu": np.full(n, np.inf),
+        "maximum_adu": np.full(n, -np.inf),
+        "highest_word_adu": np.full(n, -np.inf),
+        "counts": np.zeros((n, 3), np.int64),
+        "levels_adu": np.zeros((n, GRID)),
+        "residual_squares_adu2": np.zeros(n),
+        "outlying": np.zeros(n, np.int64),
+        "parity_adu": np.full((n, GRID, 2), np.nan),
+        "pair_squares_adu2": np.zeros((pairs, GRID)),
+        "pair_freedom": np.zeros((pairs, GRID), np.int64),
+    }
+
+
+def _count_ends(
+    words: NDArray[Any],
+    lowest: NDArray[Any],
+    highest: NDArray[Any],
+    saturation_adu: float,
+    band: dict[str, NDArray[Any]],
+) -> None:
+    """Count what is saturated or at 0 in a unit, (n, pixels), and note the highest value of each frame."""
+    np.maximum(band["highest_word_adu"], highest, out=band["highest_word_adu"])
+    if highest.max() >= saturation_adu:
+        band["counts"][:, 0] += np.count_nonzero(words >= saturation_adu, axis=1)
+    if lowest.min() <= 0:
+        band["counts"][:, 1] += np.count_nonzero(words <= 0, axis=1)
 
 
 def _parity(rest: NDArray[np.float32], first_row: int, first_column: int) -> Float:
