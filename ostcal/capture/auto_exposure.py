@@ -79,6 +79,8 @@ class Accept:
     """The level is right at this exposure."""
 
     exposure_s: float
+    full_scale_adu: int | None = None
+    """What trial frames showed where the camera reports another one."""
 
 
 @dataclass(frozen=True, kw_only=True)

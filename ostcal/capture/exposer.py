@@ -5,16 +5,19 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from numpy.typing import NDArray
 
 from ostcal.capture.series_plan import RetryRules, do_nothing
 from ostcal.clock import Clock
 from ostcal.devices.failures import RefusedError
 from ostcal.devices.protocols import Camera, CameraStatus, ExposureResult
-from ostcal.errors import DeviceError
+from ostcal.errors import DeviceError, FrameError
 from ostcal.measure.live import median_adu
+from ostcal.measure.signed_words import without_sign
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +71,7 @@ class Exposer:
         self._retry = retry
         self.set_point_c: float | None = None
         """Set point of the cooler when the exposer was created; ``None`` if the cooler is off."""
+        self._said_sign = False
         self.shape = self._persistently(camera.frame_shape, "reading the size of the frames", do_nothing)
         """``(height, width)`` of the frames."""
         self.set_point_c = set_point_of(self.status())
@@ -132,6 +136,7 @@ class Exposer:
                 f"{self._camera.info.name}: it gave a frame of {width} x {height} pixels where"
                 f" {self.shape[1]} x {self.shape[0]} were asked for"
             )
+        result = replace(result, pixels=self._unsigned(result.pixels))
         if logger.isEnabledFor(logging.DEBUG):  # the median of a frame takes 10 ms
             logger.debug(
                 "exposure of %g s: made %g s, ready after %.2f s, %d bytes downloaded in %.2f s, level %.1f ADU",
@@ -149,6 +154,20 @@ class Exposer:
             start_utc=_believed_start(result, start_utc),
             status=status,
         )
+
+    def _unsigned(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        """Return a frame whose driver gives 16 bits with a sign as what the camera meant; say so once."""
+        try:
+            mended = without_sign(pixels)
+        except FrameError as error:
+            raise _ImpossibleError(f"{self._camera.info.name}: {error}") from error
+        if int(pixels.min()) < 0 and mended is not pixels and not self._said_sign:
+            self._said_sign = True
+            logger.warning(
+                "%s: its driver gives 16 bits with a sign; 65536 ADU is added to negative samples",
+                self._camera.info.name,
+            )
+        return mended
 
     def _wait(self, exposure_s: float, start_s: float, work: Meanwhile) -> None:
         """Poll until the image is ready, from the start on: a simulated camera's clock may run faster than ours."""

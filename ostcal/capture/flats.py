@@ -9,9 +9,6 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
-
-from numpy.typing import NDArray
 
 from ostcal.capture.auto_exposure import (
     Accept,
@@ -19,7 +16,6 @@ from ostcal.capture.auto_exposure import (
     GiveUp,
     LightProblem,
     Trial,
-    Try,
     decide,
     rounded,
 )
@@ -29,11 +25,11 @@ from ostcal.capture.exposer import Exposer
 from ostcal.capture.place import SeriesPlace, differences, find_place
 from ostcal.capture.series import capture_series
 from ostcal.capture.series_plan import Equipment, RetryRules, SeriesEnd, SeriesOutcome, SeriesPlan, SeriesSink
-from ostcal.capture.twilight import TwilightControl, TwilightRules
-from ostcal.devices.protocols import CameraInfo, CoverState
+from ostcal.capture.twilight import TwilightControl, TwilightRules, wrong_end_line
+from ostcal.devices.protocols import CoverState
 from ostcal.errors import DeviceError, StorageError
 from ostcal.frames import CameraSettings, FrameType
-from ostcal.measure.live import SATURATED_FROM, LiveLimits, clipped_at_adu, colour_level
+from ostcal.measure.live import SATURATED_FROM, LiveLimits, colour_level, shown_full_scale_adu
 from ostcal.naming import NOON_UTC_S, night_of, safe_word, series_name, twilight_name
 from ostcal.series.reader import Series, find_series, open_series
 
@@ -136,41 +132,49 @@ def find_exposure(exposer: Exposer, rules: FlatRules, equipment: Equipment, star
 
     No trial is kept. Raise `DeviceError` if a frame cannot be taken.
     """
-    info = equipment.camera.info
+    measure = _Trials(exposer, rules, equipment)
     bias = (
         Trial(exposure_s=0.0, level_adu=rules.bias_level_adu)
         if rules.bias_level_adu is not None
-        else _trial(exposer, rules.exposure.min_exposure_s, info, rules.exposure.max_adu)
+        else measure.trial(rules.exposure.min_exposure_s)
     )
     dead_share = min(bias.saturated_share, 0.05)
-    exposure = replace(rules.exposure, saturated_share=rules.exposure.saturated_share + dead_share)
     trials: list[Trial] = []
     while True:
+        exposure = replace(measure.exposure, saturated_share=rules.exposure.saturated_share + dead_share)
         choice = decide(exposure, bias, trials, start_s)
-        if not isinstance(choice, Try):
+        if isinstance(choice, Accept):
+            return replace(choice, full_scale_adu=measure.shown_adu)
+        if isinstance(choice, GiveUp):
             return choice
-        pixels = exposer.take(choice.exposure_s, light=True).result.pixels
-        if (end_adu := clipped_at_adu(pixels, exposure.max_adu)) is not None:
-            exposure = replace(exposure, max_adu=end_adu)
-            equipment.watcher.notify(
-                f"the camera reports MaxADU {info.max_adu}, but samples pile up at {end_adu} ADU, which is full scale"
-            )
-        trial = _measured(pixels, choice.exposure_s, info, exposure.max_adu)
-        share = 100 * trial.level_adu / exposure.max_adu
+        trial = measure.trial(choice.exposure_s)
+        share = 100 * trial.level_adu / measure.exposure.max_adu
         count = f"trial {len(trials) + 1} of {exposure.max_attempts}"
         equipment.watcher.notify(f"{count}: {choice.exposure_s:g} s gives {share:.1f} % of full scale")
         trials.append(trial)
 
 
-def _trial(exposer: Exposer, exposure_s: float, info: CameraInfo, max_adu: int) -> Trial:
-    return _measured(exposer.take(exposure_s, light=True).result.pixels, exposure_s, info, max_adu)
+class _Trials:
+    """Frames that are taken to be measured, and the full scale that they show."""
 
+    def __init__(self, exposer: Exposer, rules: FlatRules, equipment: Equipment) -> None:
+        self._exposer = exposer
+        self._equipment = equipment
+        self._is_stated = rules.full_scale_adu is not None
+        self.exposure = rules.exposure
+        self.shown_adu: int | None = None
 
-def _measured(pixels: NDArray[Any], exposure_s: float, info: CameraInfo, max_adu: int) -> Trial:
-    """Measure the level of a frame; record the requested exposure, as the series will request it too."""
-    is_bayer = info.bayer_pattern is not None and pixels.shape == (info.height, info.width)
-    level = colour_level(pixels, is_bayer=is_bayer, saturation_adu=SATURATED_FROM * max_adu)
-    return Trial(exposure_s=exposure_s, level_adu=level.mean_adu, saturated_share=level.saturated_share)
+    def trial(self, exposure_s: float) -> Trial:
+        """Take a frame and measure its level; record the requested exposure, as the series will request it too."""
+        pixels, info = self._exposer.take(exposure_s, light=True).result.pixels, self._equipment.camera.info
+        shown = None if self._is_stated else shown_full_scale_adu(pixels, self.exposure.max_adu)
+        if shown is not None:
+            self._equipment.watcher.notify(wrong_end_line(self.exposure.max_adu, shown))
+            self.shown_adu = shown[0]
+            self.exposure = replace(self.exposure, max_adu=shown[0])
+        is_bayer = info.bayer_pattern is not None and pixels.shape == (info.height, info.width)
+        level = colour_level(pixels, is_bayer=is_bayer, saturation_adu=SATURATED_FROM * self.exposure.max_adu)
+        return Trial(exposure_s=exposure_s, level_adu=level.mean_adu, saturated_share=level.saturated_share)
 
 
 def _filters(equipment: Equipment, rules: FlatRules) -> tuple[str | None, ...]:
@@ -213,6 +217,8 @@ class _FlatWork:
         )
         self._rules = replace(rules, exposure=exposure)
         self._sink = sink
+        self._shown_adu: int | None = None
+        """Full scale that the trials of this filter showed."""
         self._exposer = Exposer(equipment.camera, equipment.clock, rules.retry)
         self._first_brightness = 0
         """Brightness at the start of each filter; 0 without a panel."""
@@ -282,6 +288,7 @@ class _FlatWork:
             TwilightRules(
                 exposure=rules.exposure,
                 bias_level_adu=bias_adu,
+                full_scale_is_stated=rules.full_scale_adu is not None,
                 is_bayer=info.bayer_pattern is not None and self._settings.binning == (1, 1),
                 start_exposure_s=rules.start_exposure_s,
             ),
@@ -311,6 +318,7 @@ class _FlatWork:
         while True:
             found = find_exposure(self._exposer, self._rules, self._equipment, start_s)
             if isinstance(found, Accept):
+                self._shown_adu = found.full_scale_adu
                 return found.exposure_s
             brightness = self._other_brightness(found, tried)
             if brightness is None:
@@ -376,6 +384,7 @@ class _FlatWork:
             filter_name=filter_name,
             limits=self._rules.limits,
             bias_level_adu=self._rules.bias_level_adu,
+            full_scale_adu=self._rules.full_scale_adu or self._shown_adu,
             retry=self._rules.retry,
         )
 

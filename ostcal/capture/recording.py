@@ -65,6 +65,7 @@ class SeriesRecorder:
         self._writer: SeriesWriter | None = None
         self._levels_adu: list[float] = []
         self._bayer = bayer_pattern(series.info, series.plan)
+        self._max_adu = series.plan.full_scale_adu or series.info.max_adu
         self.present = series.place.present
         if series.place.series is not None:
             self._writer = open_series_for_writing(series.place.location)
@@ -103,7 +104,7 @@ class SeriesRecorder:
             )
         writer = self._writer
         pixels = _as_stored(taken.result.pixels, writer)
-        measured = describe_pixels(pixels, saturation_adu=live.SATURATED_FROM * self._series.info.max_adu)
+        measured = describe_pixels(pixels, saturation_adu=live.SATURATED_FROM * self._max_adu)
         verdicts = self._judge(taken, pixels, measured)
         free = writer.free_indices()
         if not free:  # frames with damaged records keep their indices, and the series grows
@@ -161,11 +162,11 @@ class SeriesRecorder:
             row_order="TOP-DOWN",
             pixel_size_um=(size_um[0] * binning[0], size_um[1] * binning[1]) if size_um else None,
             egain_e_per_adu=self._series.info.electrons_per_adu,
-            full_scale=("MaxADU", float(self._series.info.max_adu)),
+            full_scale=("MaxADU", float(self._max_adu)),
         )
 
     def _judge(self, taken: TakenFrame, pixels: NDArray[Any], measured: FramePixels) -> tuple[live.Verdict, ...]:
-        limits, max_adu = self._plan.limits, self._series.info.max_adu
+        limits, max_adu = self._plan.limits, self._max_adu
         statistics = measured.statistics
         level = statistics.median or 0.0
         ccd_c = finite(taken.status.ccd_temperature_c)

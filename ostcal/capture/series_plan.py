@@ -50,6 +50,8 @@ class SeriesPlan:
     limits: LiveLimits = field(default_factory=LiveLimits)
     bias_level_adu: float | None = None
     """Level of bias frames, if known."""
+    full_scale_adu: int | None = None
+    """Level at which samples end, where it is not what the camera reports."""
     retry: RetryRules = field(default_factory=RetryRules)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from ostcal.capture.auto_exposure import SIGNAL_FROM, ExposureRules, Trial, is_accepted, is_clipped
 from ostcal.clock import Clock
 from ostcal.devices.protocols import ExposureResult
-from ostcal.measure.live import SATURATED_FROM, clipped_at_adu, colour_level
+from ostcal.measure.live import SATURATED_FROM, colour_level, shown_full_scale_adu
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +38,8 @@ class TwilightRules:
 
     exposure: ExposureRules
     bias_level_adu: float
+    full_scale_is_stated: bool = False
+    """Whether the user says full scale; what frames show does not count then."""
     is_bayer: bool = False
     start_exposure_s: float = 1.0
     wait_s: float = 5.0
@@ -109,12 +111,10 @@ class TwilightControl:
     def judge(self, result: ExposureResult, started_s: float) -> bool:
         """Measure the sky in a frame; return whether its level is accepted."""
         rules = self._rules
-        if (end_adu := clipped_at_adu(result.pixels, rules.exposure.max_adu)) is not None:
-            self._notify(
-                f"the camera reports MaxADU {rules.exposure.max_adu}, but samples pile up at {end_adu} ADU,"
-                " which is full scale"
-            )
-            rules = self._rules = replace(rules, exposure=replace(rules.exposure, max_adu=end_adu))
+        shown = shown_full_scale_adu(result.pixels, rules.exposure.max_adu) if not rules.full_scale_is_stated else None
+        if shown is not None:
+            self._notify(wrong_end_line(rules.exposure.max_adu, shown))
+            rules = self._rules = replace(rules, exposure=replace(rules.exposure, max_adu=shown[0]))
         max_adu = rules.exposure.max_adu
         level = colour_level(result.pixels, is_bayer=rules.is_bayer, saturation_adu=SATURATED_FROM * max_adu)
         exposure_s = max(result.exposure_time_s, 1e-6)
@@ -133,6 +133,12 @@ class TwilightControl:
         share = 100 * level.mean_adu / max_adu
         logger.info("a sky flat of %.3g s has %.0f %% of full scale and is not kept", exposure_s, share)
         return False
+
+
+def wrong_end_line(max_adu: int, shown: tuple[int, str]) -> str:
+    """Say that a camera reports another full scale than its frames show."""
+    end_adu, why = shown
+    return f"the camera reports MaxADU {max_adu}, but {why}: full scale is {end_adu} ADU"
 
 
 def exposure_for(rates: Sequence[SkyRate], signal_adu: float, start_s: float) -> float:

@@ -202,11 +202,30 @@ def clipped_at_adu(pixels: NDArray[Any], max_adu: float) -> int | None:
     top = pixels[pixels >= highest - _PILE_VALUES].astype(np.int64)
     counts = np.bincount(top - (highest - _PILE_VALUES), minlength=_PILE_VALUES + 1)
     is_pile = counts[-1] >= max(_PILE_SHARE * pixels.size, _PILE_FACTOR * counts[:-1].max(), _PILE_PIXELS)
-    if (
-        int(pixels.min()) >= highest - _PILE_VALUES
-    ):  # all of it: an end of a converter, such as 4095 or 65520, or a fault
+    if int(pixels.min()) >= highest - _PILE_VALUES:  # all of it: an end of a converter, such as 4095 or 65520
         is_pile = (highest + (highest & -highest)).bit_count() == 1 and highest.bit_count() >= _LEAST_BITS
     return highest if is_pile else None
+
+
+def shown_full_scale_adu(pixels: NDArray[Any], max_adu: int) -> tuple[int, str] | None:
+    """Return the full scale that a frame shows where it is not `max_adu`, and what shows it.
+
+    Samples above `max_adu` are of a converter of more bits than the driver says, and samples in steps of some bits are
+    shifted: their end is that of 16 bits. Samples that pile up below end there.
+    """
+    stride = math.isqrt(max(1, pixels.size // _CELL_PIXELS)) | 1
+    few = pixels[::stride, ::stride]
+    varying = int(np.bitwise_or.reduce(np.bitwise_xor(few, few.flat[0]), axis=None)) if few.size else 0
+    step = varying & -varying or 1
+    highest = int(pixels.max(initial=0))
+    end_adu = (1 << max(16, highest.bit_length())) - step
+    if highest > max_adu:
+        return end_adu, f"samples reach {highest} ADU"
+    is_shifted = step > 1 and (max_adu + 1) * step == 1 << 16
+    if is_shifted:
+        return end_adu, f"samples come in steps of {step} ADU"
+    clipped = clipped_at_adu(pixels, max_adu)
+    return None if clipped is None else (clipped, f"samples pile up at {clipped} ADU")
 
 
 def _cells(length: int) -> list[slice]:

@@ -24,7 +24,14 @@ class Sensor:
     def __init__(
         self, *, gain: float, noise: float, overscan: int, beside: bool = True, end: int = 65535, step: int = 1
     ) -> None:
-        self.gain, self.noise, self.overscan, self.beside, self.end, self.step = gain, noise, overscan, beside, end, step
+        self.gain, self.noise, self.overscan, self.beside, self.end, self.step = (
+            gain,
+            noise,
+            overscan,
+            beside,
+            end,
+            step,
+        )
         self.rng = np.random.default_rng(11)
 
     @property
@@ -76,9 +83,7 @@ def test_a_fit_along_the_overscan_adds_no_noise(tmp_path: Path, fit: str) -> Non
     sensor = Sensor(gain=1.8, noise=5, overscan=6)
     section, trim = sensor.cards["BIASSEC"], sensor.cards["DATASEC"]
     rule = {"section": section, "trim": trim, "fit": fit}
-    found = measured(
-        Night(tmp_path), sensor, sensor.frames(6, 0, 1040), sensor.frames(6, 28000, 1060), overscan=rule
-    )
+    found = measured(Night(tmp_path), sensor, sensor.frames(6, 0, 1040), sensor.frames(6, 28000, 1060), overscan=rule)
     assert found["read_noise_adu"] == pytest.approx(5.0, rel=0.01)
     assert found["gain_e_per_adu"] == pytest.approx(1.8, rel=0.02)
 

@@ -471,7 +471,7 @@ def test_a_camera_that_reports_a_wrong_end_of_its_range_has_flats_at_the_level_o
     choice = find_exposure(Exposer(camera, clock, RetryRules()), RULES, equipment, start_s)
     assert isinstance(choice, Accept), choice
     assert 0.35 <= 0.4 * choice.exposure_s * float(sensor.response().mean()) <= 0.65
-    assert any(f"pile up at {end} ADU" in notice for notice in notices)
+    assert any(f"pile up at {end} ADU: full scale is {end} ADU" in notice for notice in notices)
 
 
 def test_the_stated_full_scale_counts_for_the_exposure(tmp_path: Path) -> None:
