@@ -60,6 +60,11 @@ class ImageLayout:
         """Return whether every stored integer is a whole number of ADU that is always a value."""
         return self.bitpix > 0 and self.bscale == 1.0 and self.bzero.is_integer() and self.blank is None
 
+    @property
+    def is_plain_float(self) -> bool:
+        """Return whether the stored samples are floats in ADU, without a scale."""
+        return self.bitpix < 0 and self.bscale == 1.0 and self.bzero == 0.0
+
 
 def unsigned_zero(dtype: np.dtype[Any]) -> float:
     """Return BZERO of a FITS image that has samples of this dtype: half of the range of unsigned ones, else 0."""

@@ -33,6 +33,7 @@ from ostcal.series.concatenated import ConcatenatedStack
 from ostcal.series.reader import Series, find_series, open_series
 from ostcal.series.record import FrameRecord
 from ostcal.series.stack import ZarrStack
+from ostcal.series.words_stack import WordsStack
 from ostcal.vocabulary import Cubes
 
 logger = logging.getLogger(__name__)
@@ -58,6 +59,8 @@ class Source:
     """Whether checksums are compared while the frame is read."""
     has_chunk_checksums: bool = True
     """Whether there are any for single strips: not in series of the first version of the format."""
+    word_scale: float = 0.0
+    """What samples are multiplied by to be the 16-bit integers that they are; 0 where they are read as they are."""
     readout: Readout | None = None
     """What is subtracted and trimmed while it is read; the fingerprint is that of the untrimmed frame."""
 
@@ -335,11 +338,14 @@ def _without_copies(sources: list[Source], left_out: list[str], excluded: Sequen
 def stack_of(sources: Sequence[Source]) -> FrameStack:
     """Return one stack of frames that may lie in files and in several series, in the order of `sources`."""
     parts: list[FrameStack] = []
-    for (series, _, readout), members in groupby(sources, lambda s: (s.series, s.fits is None, s.readout)):
+    for (series, _, scale, readout), members in groupby(
+        sources, lambda s: (s.series, s.fits is None, s.word_scale, s.readout)
+    ):
         run = list(members)
         fits = tuple(source.fits for source in run if source.fits is not None)
         indices = tuple(source.index for source in run)
         part: FrameStack = FitsStack(fits) if fits else ZarrStack(series, indices, run[0].verify)
+        part = WordsStack(part, scale) if scale else part
         parts.append(part if readout is None else TrimmedStack(part, readout))
     return parts[0] if len(parts) == 1 else ConcatenatedStack(tuple(parts))
 

@@ -24,8 +24,9 @@ from ostcal.fits.sections import readout_cards, readout_status, without_sections
 from ostcal.fits.tiles import TileReader
 from ostcal.fits.unpack import unpack
 from ostcal.fits.write import PARTIAL_FITS, ImagePlane, write_fits
-from ostcal.frames import FrameType
+from ostcal.frames import FULL_SCALE_ADU, FrameType
 from ostcal.inputs.trimmed import TrimmedPlane, overscan_level_adu
+from ostcal.inputs.whole_floats import science_words
 from ostcal.library.find import FitsPlane
 from ostcal.library.master_header import Card
 from ostcal.measure.masters.defects import Defect
@@ -140,6 +141,8 @@ def saturation_of(fits: FitsFrame, header: Header) -> float:
     stated = header.number("SATURATE", "SATLEVEL", low=1.0)
     if stated is not None:
         return stated
+    if fits.word_scale:
+        return FULL_SCALE_ADU - SATURATION_MARGIN_ADU
     if fits.bitpix == 16 and fits.is_whole:
         return fits.bzero + 32767 - SATURATION_MARGIN_ADU
     return 255.0 if fits.bitpix == 8 and fits.is_whole else math.inf
@@ -207,7 +210,8 @@ def _kept_cards(fits: FitsFrame, cards: Sequence[str]) -> Sequence[str]:
 
 
 def _calibrated(image: ImageTask, options: CalibrationOptions) -> _Calibrated:
-    fits, masters, header = image.fits, image.masters, Header(image.fits.cards)
+    masters, header = image.masters, Header(image.fits.cards)
+    fits = science_words(image.fits) if masters.darks else image.fits
     noise, noise_history = _noise(masters, fits, header) if options.uncertainty else (None, [])
     saturation_adu = options.saturation_adu or saturation_of(fits, header)
     science: PlaneReader = FitsPlane(fits=fits)
@@ -294,7 +298,7 @@ def _noise(masters: FrameMasters, fits: FitsFrame, header: Header) -> tuple[Fram
     if read_noise_adu is None and read_noise_e is not None:
         read_noise_adu = read_noise_e / gain
     if read_noise_adu is not None:
-        unlit_adu2 = read_noise_adu**2 + (ROUNDING_VARIANCE_ADU2 if fits.is_whole else 0.0)
+        unlit_adu2 = read_noise_adu**2 + (ROUNDING_VARIANCE_ADU2 if fits.is_whole or fits.word_scale else 0.0)
         history.append(f"uncertainty: read noise {read_noise_adu:.6g} adu")
         if masters.bias is not None and not fits.metadata.bias_subtracted:
             zero = (masters.bias.term(),)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from numpy.typing import NDArray
 
 from support import night as n
@@ -203,6 +204,66 @@ def test_whole_floats_are_raw_and_their_masters_are_those_of_integers(tmp_path: 
     assert found["read_noise_adu"] == pytest.approx(7.0, rel=0.02)
     for kind in ("bias", "flat"):
         assert np.array_equal(image(whole, kind), image(floats, kind))
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i4"])
+def test_whole_floats_and_wide_integers_of_a_series_are_raw(tmp_path: Path, dtype: str) -> None:
+    camera = Camera(bias=770, noise=7, gain=0.5)
+    files = folder(
+        tmp_path / "files",
+        [frame.astype(dtype) for frame in camera.frames(6)],
+        [frame.astype(dtype) for frame in camera.frames(6, 20000)],
+    )
+    night = Night(tmp_path / "night")
+    night.root.mkdir()
+    assert n.ostcal("import", files.darks, files.flats, "--config", q.config(night)).exit_code == 0
+    q.run(night)
+    q.run(files)
+    assert camera_of(night)["gain_e_per_adu"] == pytest.approx(0.5, rel=0.02)
+    assert camera_of(night)["read_noise_adu"] == pytest.approx(7.0, rel=0.02)
+    for kind in ("bias", "flat"):
+        assert np.array_equal(image(night, kind), image(files, kind))
+
+
+@pytest.mark.parametrize(("dtype", "scale"), [("f4", 1), ("f4", 1 / 65535), ("f8", 1 / 65535)])
+def test_a_light_of_whole_floats_is_calibrated_as_the_integers_it_is(tmp_path: Path, dtype: str, scale: float) -> None:
+    camera = Camera(bias=770, noise=7, gain=0.5)
+    night = folder(tmp_path, camera.frames(6), camera.frames(6, 20000))
+    q.run(night)
+    light = camera.frame(500)
+    light[10, 10] = 65535
+    values = []
+    for name, frame in (("whole", light), ("float", (light * scale).astype(dtype))):
+        n.write_frames(tmp_path / name, frame[np.newaxis], "Light Frame", 1.0)
+        outcome = n.ostcal(
+            "calibrate", tmp_path / name, "--config", q.config(night), "--output-dir", tmp_path / f"{name}_cal", "--dq"
+        )
+        assert outcome.exit_code == 0, outcome.text
+        (path,) = (tmp_path / f"{name}_cal").glob("*.fits")
+        with fits.open(path) as file:
+            values.append((np.array(file[0].data), np.array(file["DQ"].data)))
+    assert np.array_equal(values[0][0], values[1][0], equal_nan=True)
+    assert np.array_equal(values[0][1], values[1][1])
+    assert values[1][1][10, 10] & 64
+
+
+def test_a_light_between_0_and_1_is_refused_in_one_line(tmp_path: Path) -> None:
+    camera = Camera(bias=770, noise=7, gain=0.5)
+    night = folder(tmp_path, camera.frames(6), camera.frames(6, 20000))
+    q.run(night)
+    n.write_frames(tmp_path / "lights", (camera.frame(500) / 50000.3).astype("f4")[np.newaxis], "Light Frame", 1.0)
+    outcome = n.ostcal("calibrate", tmp_path / "lights", "--config", q.config(night), "--output-dir", tmp_path / "cal")
+    assert outcome.exit_code != 0
+    assert "its samples are floats between 0 and 1, and its masters are in ADU" in outcome.text
+
+
+def test_a_night_of_floats_between_0_and_1_says_so(tmp_path: Path) -> None:
+    camera = Camera(bias=770, noise=7, gain=0.5)
+    bias, flats = (
+        [(f / 50000.3).astype("f4") for f in frames] for frames in (camera.frames(4), camera.frames(4, 20000))
+    )
+    outcome = q.run(folder(tmp_path, bias, flats))
+    assert "all frames are floats between 0 and 1" in outcome.text
 
 
 def test_one_sample_that_is_no_whole_number_makes_floats(tmp_path: Path) -> None:
