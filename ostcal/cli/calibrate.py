@@ -60,6 +60,11 @@ bias or a second dark, with a warning and cards in the header (DARKSCAL, HISTORY
 )
 @click.option("--dq", "--mask", "dq", is_flag=True, help="Add the extension DQ: flags of saturated and bad pixels.")
 @click.option("--interpolate", is_flag=True, help="Replace hot and dead pixels with neighbours of the same colour.")
+@click.option(
+    "--linearize",
+    is_flag=True,
+    help="Bring levels in proportion with the light, by the response that a ladder of flats showed.",
+)
 @click.option("--allow-failed", is_flag=True, help="Also use masters that failed their quality control.")
 @click.option(
     "--saturation",

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostcal.engine.levels import PlaneReader
+from ostcal.response import LinearityCurve
 
 SATURATED: Final = 64
 """Bit of a pixel that is at or above saturation in the science frame (and of a master's saturated pixels)."""
@@ -87,6 +88,8 @@ class Calibration:
     saturation_adu: float = math.inf
     noise: FrameNoise | None = None
     repair: Repair | None = None
+    response: LinearityCurve | None = None
+    """Brings levels of the science frame in proportion with the light; `saturation_adu` is one of these."""
 
     def values(self, start: int, stop: int) -> NDArray[np.float32]:
         """Return calibrated rows: (stop - start, width) float32."""
@@ -107,7 +110,7 @@ class Calibration:
             raise ValueError("an uncertainty needs the noise of the frame")
         strip = self._strip(start, stop)
         values = _calibrated(strip.science, strip.dark, strip.flat, math.inf)
-        variance: NDArray[np.float32] = strip.science - _weighted_sum(self.noise.zero, strip.top, strip.bottom)
+        variance: NDArray[np.float32] = strip.raw - _weighted_sum(self.noise.zero, strip.top, strip.bottom)
         variance = np.maximum(variance, np.float32(0))
         variance /= np.float32(self.noise.gain_e_per_adu)
         if self.noise.unlit_variance_adu2 is not None:
@@ -118,6 +121,9 @@ class Calibration:
                 if term.spread is not None:
                     unlit += np.float32(term.weight) * np.square(term.spread.read_rows(strip.top, strip.bottom))
             variance += np.maximum(unlit, np.float32(0))
+        if self.response is not None:
+            slope = self.response.slope(strip.raw.astype(np.float64) - self.response.zero_adu)
+            variance *= np.square(slope).astype(np.float32)
         masters = np.zeros((1, 1), np.float32)
         for term in self.dark:
             if term.error is not None:
@@ -149,7 +155,9 @@ class Calibration:
     def _strip(self, start: int, stop: int) -> _Strip:
         margin = self.repair.step if self.repair is not None else 0
         top, bottom = max(0, start - margin), min(self.height, stop + margin)
-        science = self.science.read_rows(top, bottom)
+        raw = science = self.science.read_rows(top, bottom)
+        if self.response is not None:
+            science = self.response.true_level(raw.astype(np.float64)).astype(np.float32)
         flat = np.ones((1, 1), np.float32)
         if self.flat is not None:
             flat = usable_flat(self.flat.plane.read_rows(top, bottom), self.flat.weight)
@@ -157,6 +165,7 @@ class Calibration:
             top=top,
             bottom=bottom,
             inner=slice(start - top, stop - top),
+            raw=raw,
             science=science,
             dark=_weighted_sum(self.dark, top, bottom),
             flat=flat,
@@ -185,7 +194,9 @@ class _Strip:
     bottom: int
     inner: slice
     """The rows without the margin."""
+    raw: NDArray[np.float32]
     science: NDArray[np.float32]
+    """In proportion with the light, where the response of the camera is known."""
     dark: NDArray[np.float32]
     flat: NDArray[np.float32]
 

@@ -6,6 +6,7 @@ a value are left out by the writer.
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from ostcal.inputs.grouping import Group
 from ostcal.measure.camera.measured import CameraProperties, Measured
 from ostcal.measure.findings import Outcome
 from ostcal.measure.masters.defects import Defect
+from ostcal.response import LinearityCurve
 
 Card = tuple[str, CardValue, str]
 
@@ -170,7 +172,42 @@ def _gain_cards(stated_e_per_adu: float | None, measured: CameraProperties | Non
         ("RDNOISE", _rounded(noise_e), "[e-] read noise as measured"),
         ("RDNERR", _rounded(noise_e, error=True), "[e-] its standard deviation"),
         ("RDNADU", _rounded(noise_adu), "[adu] read noise as measured"),
+        *_linearity_cards(measured.linearity_curve if measured is not None else None),
     ]
+
+
+def _linearity_cards(curve: LinearityCurve | None) -> list[Card]:
+    """Return the response of the camera, which `linearity_of` reads."""
+    if curve is None:
+        return []
+    terms = enumerate(curve.coefficients, 1)
+    return [
+        ("LINZERO", float(f"{curve.zero_adu:.8g}"), "[adu] level without light of LINHIGH"),
+        ("LINHIGH", float(f"{curve.high_adu:.8g}"), "[adu] signal up to which the response is known"),
+        *(
+            (f"LINC{power}", float(f"{value:.8g}"), f"true = s (1 + ... LINC{power} (s/LINHIGH)^{power})")
+            for power, value in terms
+        ),
+        ("LINERR", float(f"{curve.uncertainty_percent:.3g}"), "[%] standard deviation of the response"),
+    ]
+
+
+def linearity_of(header: Header) -> LinearityCurve | None:
+    """Read the response of a camera from the header of a master; ``None`` where it has none."""
+    zero_adu, high_adu = header.number("LINZERO", low=-1e9, high=1e9), header.number("LINHIGH", low=1e-9, high=1e9)
+    terms = itertools.takewhile(
+        lambda value: value is not None, (header.number(f"LINC{power}", low=-1e3, high=1e3) for power in range(1, 100))
+    )
+    coefficients = tuple(value for value in terms if value is not None)
+    if zero_adu is None or high_adu is None or not coefficients:
+        return None
+    curve = LinearityCurve(
+        coefficients=coefficients,
+        high_adu=high_adu,
+        zero_adu=zero_adu,
+        uncertainty_percent=header.number("LINERR", low=0, high=100) or 0.0,
+    )
+    return curve if curve.grows else None
 
 
 def _rounded(measured: Measured | None, *, error: bool = False) -> float | None:

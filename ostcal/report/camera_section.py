@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ostcal.codec import from_values
 from ostcal.errors import StorageError
 from ostcal.inputs.grouping import GroupKey
 from ostcal.library.find import LibraryMaster, StorePlane
@@ -18,9 +19,10 @@ from ostcal.library.store import MasterStore
 from ostcal.measure.camera.dark_current import why_no_dark_current
 from ostcal.measure.findings import Outcome
 from ostcal.measure.pictures import block_side, grey_image
-from ostcal.report.document import CameraReport, DarkLevels, Entry, PhotonTransferPoints
+from ostcal.report.document import CameraReport, DarkLevels, Entry, Linearity, PhotonTransferPoints
 from ostcal.report.png import CameraPictures, Picture
 from ostcal.report.previews import PICTURE_WIDTH, in_zscale
+from ostcal.response import LinearityCurve
 from ostcal.science.synthetic_dark import LadderDarkCurrent, SyntheticRules, ladder_dark_currents
 
 logger = logging.getLogger(__name__)
@@ -94,14 +96,7 @@ def _camera_report(
     values: dict[str, Any] = {name: properties.get(name) for name in _STORED_PROPERTIES}
     values["saturation_adu"] = properties.get("full_scale_adu")
     if steps := properties.get("dark_ladder"):
-        first_s, last_s = steps["exposures_s"][0], steps["exposures_s"][-1]
-        values["dark_ladder"] = DarkLevels(
-            exposure_time_s=tuple(steps["exposures_s"]),
-            level_adu=tuple(steps["levels_adu"]),
-            fit_exposure_time_s=(first_s, last_s),
-            fit_level_adu=tuple(steps["offset_adu"] + steps["rate_adu_per_s"] * end for end in (first_s, last_s)),
-            reduced_chi_square=steps["reduced_chi_square"],
-        )
+        values["dark_ladder"] = _levels_of_frames(steps)
     if points := properties.get("photon_transfer"):
         ends = (0.0, max(points["signal_adu"], default=0.0)) if gain else ()
         values["photon_transfer"] = PhotonTransferPoints(
@@ -111,6 +106,8 @@ def _camera_report(
             fit_signal_adu=ends,
             fit_variance_adu2=tuple(end / gain for end in ends) if gain else (),
         )
+    if response := properties.get("linearity_curve"):
+        values["linearity"] = _linearity(from_values(LinearityCurve, response))
     if current is not None and (why := why_no_dark_current(current.median_adu_per_s)):
         values |= {name: None for name in _STORED_PROPERTIES if name.startswith("dark_current")}
         values["dark_ladder"] = _dark_levels(current, masters)
@@ -141,6 +138,28 @@ def _camera_report(
         reasons=tuple(Entry(name=name, value=why) for name, why in reasons.items()),
         notes=tuple(notes),
         **values,
+    )
+
+
+def _levels_of_frames(steps: Mapping[str, Any]) -> DarkLevels:
+    """Return the levels of bias and dark frames that the run measured, and their line."""
+    first_s, last_s = steps["exposures_s"][0], steps["exposures_s"][-1]
+    return DarkLevels(
+        exposure_time_s=tuple(steps["exposures_s"]),
+        level_adu=tuple(steps["levels_adu"]),
+        fit_exposure_time_s=(first_s, last_s),
+        fit_level_adu=tuple(steps["offset_adu"] + steps["rate_adu_per_s"] * end for end in (first_s, last_s)),
+        reduced_chi_square=steps["reduced_chi_square"],
+    )
+
+
+def _linearity(curve: LinearityCurve) -> Linearity:
+    """Return how far levels are off a straight line, at some levels."""
+    signal_adu = np.linspace(0.02, 1, 50) * curve.high_adu
+    deviation = 100 * (signal_adu / curve.true_signal(signal_adu) - 1)
+    return Linearity(
+        signal_adu=tuple(float(f"{x:.6g}") for x in signal_adu),
+        deviation_percent=tuple(float(f"{x:.4g}") for x in deviation),
     )
 
 

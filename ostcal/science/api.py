@@ -109,6 +109,7 @@ class CalibrationKeywords(TypedDict, total=False):
     uncertainty: bool
     dq: bool
     interpolate: bool
+    linearize: bool
     allow_failed: bool
     saturation_adu: float | None
 
@@ -219,7 +220,7 @@ class CalibrationApplier(KeepsStatus):
             Where the calibrated files go; ``calibrated`` beside the masters by default. Created if it is missing.
         **options : CalibrationKeywords
             ``dark``, ``flat``, ``bias`` (a FITS file or a master's name; "none" leaves the step out), ``overwrite``,
-            ``uncertainty``, ``dq``, ``interpolate``, ``allow_failed``, ``saturation_adu`` (ADU): see
+            ``uncertainty``, ``dq``, ``interpolate``, ``linearize``, ``allow_failed``, ``saturation_adu`` (ADU): see
             `CalibrationOptions`.
 
         Returns

@@ -34,6 +34,7 @@ from ostcal.places.durable import sweep_partial_files
 from ostcal.places.paths import directories_in, is_remote, path_of, remove_tree
 from ostcal.science.choose_masters import CalibrationOptions, FrameMasters
 from ostcal.science.level_check import LevelWatch
+from ostcal.science.linearize import linear_flat, linearity_cards, linearity_history, refuse_not_covered
 from ostcal.science.opened_masters import OpenedMaster, rows_of_strip
 from ostcal.science.synthetic_dark import SyntheticDark
 
@@ -218,12 +219,20 @@ def _calibrated(image: ImageTask, options: CalibrationOptions) -> _Calibrated:
     if fits.readout is not None:
         science = TrimmedPlane(frame=fits, readout=fits.readout)
         saturation_adu -= overscan_level_adu(science.stack.stack, fits.readout)
+    response = masters.response
+    if response is not None:
+        if fits.metadata.bias_subtracted:
+            response = replace(response, zero_adu=0.0)
+        refuse_not_covered(science, fits.metadata.height, response, saturation_adu)
+        ends = np.array([min(saturation_adu, response.highest_level_adu)])
+        saturation_adu = float(response.true_level(ends)[0])
     calibration = Calibration(
         science=science,
         height=fits.metadata.height,
         width=fits.metadata.width,
         dark=_dark_terms(masters),
-        flat=masters.flat.term() if masters.flat is not None else None,
+        flat=_flat_term(masters),
+        response=response,
         flags=tuple(master.flags for master in masters.used if master.flags is not None),
         saturation_adu=saturation_adu,
         noise=noise,
@@ -239,9 +248,11 @@ def _calibrated(image: ImageTask, options: CalibrationOptions) -> _Calibrated:
         ("SATURATE", saturation_adu, "[adu] saturated pixels have at least this"),
         ("CALPROG", f"ostcal {__version__}", "program that calibrated this frame"),
         *(readout_cards(fits.readout, header) if fits.readout is not None else []),
+        *(linearity_cards(response) if response is not None else []),
         *_master_cards(masters),
     ]
-    history = (*_history(masters, calibration), *noise_history)
+    linear = [linearity_history(response)] if response is not None else []
+    history = (*_history(masters, calibration), *linear, *noise_history)
     size: dict[str, Any] = {
         "height": fits.metadata.height,
         "width": fits.metadata.width,
@@ -269,6 +280,13 @@ def _calibrated(image: ImageTask, options: CalibrationOptions) -> _Calibrated:
         ]
         planes.append(ImagePlane(name=beside("DQ"), dtype="int16", cards=bits, read_rows=calibration.dq, **size))
     return _Calibrated(planes=tuple(planes), cards=tuple(cards), history=history, status=status, level=level)
+
+
+def _flat_term(masters: FrameMasters) -> Term | None:
+    """Return what the frame is divided by."""
+    if masters.flat is None or masters.response is None:
+        return masters.flat.term() if masters.flat is not None else None
+    return linear_flat(masters.flat, masters.response)
 
 
 def _dark_terms(masters: FrameMasters) -> tuple[Term, ...]:

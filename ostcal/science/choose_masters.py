@@ -12,8 +12,11 @@ from ostcal.frames import FrameType
 from ostcal.inputs.grouping import GroupKey
 from ostcal.library.attributes import key_from_metadata
 from ostcal.library.find import LibraryMaster, find_masters, fits_master, name_in_file
+from ostcal.library.master_header import linearity_of
 from ostcal.library.master_names import name_of_file
 from ostcal.places.paths import is_file
+from ostcal.response import LinearityCurve
+from ostcal.science.linearize import no_response, refuse_done, stored_response
 from ostcal.science.match import (
     DarkMix,
     DarkPart,
@@ -52,6 +55,9 @@ class CalibrationOptions:
         128 no value, 256 interpolated).
     interpolate : bool
         Take hot and dead pixels, and those without a value, from their neighbours of the same colour.
+    linearize : bool
+        Bring levels in proportion with the light, of the frame and of its flat, by the response that a ladder of flats
+        showed; refused where none is known or it does not cover the levels.
     allow_failed : bool
         Take masters too that failed their quality control.
     saturation_adu : float or None
@@ -65,6 +71,7 @@ class CalibrationOptions:
     uncertainty: bool = False
     dq: bool = False
     interpolate: bool = False
+    linearize: bool = False
     allow_failed: bool = False
     saturation_adu: float | None = None
 
@@ -79,6 +86,8 @@ class FrameMasters:
     flat: OpenedMaster | None
     bias: OpenedMaster | None
     """For the uncertainty, if that is wanted."""
+    response: LinearityCurve | None = None
+    """Of the camera, if frames are linearized."""
 
     @property
     def used(self) -> tuple[OpenedMaster, ...]:
@@ -156,6 +165,8 @@ class FrameMatcher:
             flat=self._open(chosen.flat) if chosen.flat is not None else None,
             bias=self._open(chosen.bias) if chosen.bias is not None and self._options.uncertainty else None,
         )
+        if self._options.linearize:
+            masters = replace(masters, response=self._response(frame, masters))
         ours = frame.metadata.row_order
         for master in masters.all:
             theirs = (master.header.text("ROWORDER") or "").upper().replace("_", "-")
@@ -169,6 +180,16 @@ class FrameMatcher:
         if self._options.interpolate and not any(master.flags for master in masters.all):
             self._warn(["--interpolate: the masters name no hot or dead pixels (no extension DQ), none are replaced"])
         return masters
+
+    def _response(self, frame: FitsFrame, masters: FrameMasters) -> LinearityCurve:
+        """Return the response of the camera, from its masters or others of the library."""
+        refuse_done(frame)
+        known = [curve for master in masters.all if (curve := linearity_of(master.header)) is not None]
+        key = science_key(frame.metadata, self._rules.temperature_tolerance_c)
+        response = known[0] if known else stored_response(key, self._library)
+        if response is None:
+            raise no_response(key)
+        return response
 
     def _choose_dark(self, frame: FitsFrame, key: GroupKey) -> DarkMix:
         dark, bias = self._named_for("dark", key), self._named_for("bias", key)

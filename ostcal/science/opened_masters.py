@@ -39,6 +39,15 @@ LEAST_ADU_SCALE = 1.0
 """Bias and darks whose highest value is not above this are on a scale from 0 to 1, not in ADU."""
 
 
+def header_of(master: LibraryMaster) -> Header:
+    """Return the header of a master."""
+    if isinstance(master.plane, StorePlane):
+        attributes = MasterStore(master.plane.store).attributes(master.record.name)
+        return Header([image for card in attributes.get("cards", ()) for image in format_card(*card)])
+    fits = master.plane.fits
+    return Header(fits.cards if isinstance(fits, FitsFrame) else ())
+
+
 @dataclass(frozen=True, kw_only=True)
 class StoredRows:
     """A plane of a stored master beside its image; implements `PlaneReader` (ADU) and `FlagReader`."""
@@ -121,7 +130,7 @@ def open_master(master: LibraryMaster) -> OpenedMaster:
         opened = OpenedMaster(
             name=name,
             plane=master.plane,
-            header=Header([image for card in attributes.get("cards", ()) for image in format_card(*card)]),
+            header=header_of(master),
             calibration_id=str(attributes.get("calibration_id") or ""),
             input_digest=str(attributes.get("input_digest") or ""),
             error=StoredRows(store=store.location, name=name, plane="std", of_mean=True),
@@ -131,7 +140,7 @@ def open_master(master: LibraryMaster) -> OpenedMaster:
         )
     else:
         fits = master.plane.fits
-        header = Header(fits.cards if isinstance(fits, FitsFrame) else ())
+        header = header_of(master)
         label = key.settings.extension
         names = [what if label is None else companion_name(label, what) for what in ("UNCERT", "DQ")]
         error, flags = (inspect_extension(fits.path, extension) for extension in names)

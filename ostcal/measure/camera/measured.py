@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ostcal.codec import to_values_with_nulls
 from ostcal.measure.frames.survey import SeriesSurvey
 from ostcal.measure.live import SATURATED_FROM
+from ostcal.response import LinearityCurve
 
 FloatArray = NDArray[np.float64]
 
@@ -137,6 +138,8 @@ class CameraProperties:
     """Level at which samples end; ``None`` for floats."""
     linear_end_adu: float | None = None
     """Level from which on flats are not linear, as their noise shows."""
+    linearity_curve: LinearityCurve | None = None
+    """The response to light, where a ladder of flats shows it."""
     photon_transfer: PhotonTransfer | None = None
     dark_ladder: DarkLadder | None = None
     reasons: Mapping[str, str] = field(default_factory=dict)
@@ -158,6 +161,8 @@ class CameraProperties:
             values[name] = getattr(self, name)
         values["full_scale_adu"] = None if self.full_scale is None else self.full_scale.adu
         values["full_scale_source"] = None if self.full_scale is None else self.full_scale.why
+        curve = self.linearity_curve
+        values["linearity_curve"] = None if curve is None else to_values_with_nulls(curve)
         values["dark_ladder"] = None if self.dark_ladder is None else self.dark_ladder.as_dict()
         values["photon_transfer"] = None if self.photon_transfer is None else self.photon_transfer.as_dict()
         values["reasons"] = dict(self.reasons)

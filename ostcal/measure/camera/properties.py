@@ -9,12 +9,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from ostcal.frames import FullScaleCard
 from ostcal.measure.camera.dark_current import measure_dark_current
 from ostcal.measure.camera.full_scale import find_full_scale, with_bend
+from ostcal.measure.camera.linearity_curve import fit_linearity_curve
 from ostcal.measure.camera.measured import CameraProperties, FullScale, Measured, SurveyedSeries
-from ostcal.measure.camera.photon_transfer import measure_full_well, measure_gain, measure_linearity, transfer_curve
+from ostcal.measure.camera.photon_transfer import (
+    TransferCurve,
+    measure_full_well,
+    measure_gain,
+    measure_linearity,
+    transfer_curve,
+)
 from ostcal.measure.camera.read_noise import read_noise
 
 
@@ -59,42 +67,69 @@ def measure_camera(
             reasons.pop("bits_used", None)
     if full is not None and not full.is_whole_word:
         notes.append(full.in_words)
-    full_well = None
-    if not isinstance(curve, str) and gain is not None:
-        full_well = measure_full_well(curve, full.adu if full is not None else None)
-    if full_well is None:
-        reasons["full_well_e"] = "no flats reach saturation" if gain is not None else "it needs the gain"
     if gain is None or noise is None:
         reasons["read_noise_e"] = "it needs read noise and gain, both in ADU"
-    linearity = curve if isinstance(curve, str) else measure_linearity(curve)
-    linearity_percent = _or_reason("linearity_percent", linearity, reasons)
     rate, dark_ladder = measure_dark_current(bias, darks)
     dark_current = _or_reason("dark_current_adu_per_s", rate, reasons)
     if dark_current is None or gain is None:
         missing = "it needs the gain" if gain is None else reasons["dark_current_adu_per_s"]
         reasons["dark_current_e_per_s"] = missing
-    linear_end_adu = None
-    if not isinstance(curve, str) and math.isfinite(curve.linear_end_adu):
-        linear_end_adu = curve.linear_end_adu + curve.dark_level_adu
     return CameraProperties(
         gain_e_per_adu=gain,
         read_noise_adu=noise,
         read_noise_spread_adu=spread,
         read_noise_e=noise * gain if noise is not None and gain is not None else None,
-        full_well_adu=full_well.value if full_well is not None else None,
-        full_well_e=full_well * gain if full_well is not None and gain is not None else None,
         dark_current_adu_per_s=dark_current,
         dark_current_e_per_s=dark_current * gain if dark_current is not None and gain is not None else None,
-        linearity_percent=linearity_percent,
         bits_used=bits_used,
         step_adu=step_adu,
         full_scale=full,
-        linear_end_adu=linear_end_adu,
         dark_ladder=dark_ladder,
-        photon_transfer=None if isinstance(curve, str) else curve.summary(),
+        **_of_the_response(curve, gain, full, reasons, notes),
         reasons=reasons,
         notes=tuple(notes),
     )
+
+
+def _of_the_response(
+    curve: TransferCurve | str,
+    gain: Measured | None,
+    full: FullScale | None,
+    reasons: dict[str, str],
+    notes: list[str],
+) -> dict[str, Any]:
+    """Return the properties that flats show beyond the gain: full well, linearity and its curve."""
+    full_well = None
+    if not isinstance(curve, str) and gain is not None:
+        full_well = measure_full_well(curve, full.adu if full is not None else None)
+    if full_well is None:
+        reasons["full_well_e"] = "no flats reach saturation" if gain is not None else "it needs the gain"
+    linearity = curve if isinstance(curve, str) else measure_linearity(curve)
+    values: dict[str, Any] = {
+        "full_well_adu": full_well.value if full_well is not None else None,
+        "full_well_e": full_well * gain if full_well is not None and gain is not None else None,
+        "linearity_percent": _or_reason("linearity_percent", linearity, reasons),
+    }
+    if isinstance(curve, str):
+        return {**values, "linearity_curve": None}
+    fitted = fit_linearity_curve(curve, full.adu if full is not None else None)
+    response = None if isinstance(fitted, str) else fitted
+    if isinstance(fitted, str):
+        reasons["linearity_curve"] = fitted
+    if response is not None:
+        notes.append(
+            f"linearity: known up to {response.highest_level_adu:.5g} ADU to {response.uncertainty_percent:.2g} %, "
+            f"levels are up to {response.largest_correction_percent:.2g} % off a straight line"
+        )
+    linear_end_adu = None
+    if math.isfinite(curve.linear_end_adu):
+        linear_end_adu = curve.linear_end_adu + curve.dark_level_adu
+    return {
+        **values,
+        "linearity_curve": response,
+        "linear_end_adu": linear_end_adu,
+        "photon_transfer": curve.summary(),
+    }
 
 
 def _or_reason(name: str, result: Measured | str, reasons: dict[str, str]) -> Measured | None:
