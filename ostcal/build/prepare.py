@@ -265,62 +265,75 @@ def measure_cameras(
         if cluster is None:
             clusters.append(cluster := [])
         cluster.append((group, survey))
-    cameras = []
-    for cluster in clusters:
-        of_kind: dict[FrameType, list[SurveyedSeries]] = {kind: [] for kind in FrameType}
-        for group, survey in cluster:
-            series = SurveyedSeries(
-                survey=survey,
-                exposures_s=tuple(frame.metadata.exposure_time_s or 0.0 for frame in group.frames),
-                is_ladder=group.ladder,
-                filter_name=group.key.filter_name,
-                subtracted=group.key.dark_subtracted or group.key.bias_subtracted,
-            )
-            of_kind[group.key.frame_type].append(series)
-        key, bias, darks = cluster[0][0].key, of_kind[FrameType.BIAS], of_kind[FrameType.DARK]
-        level_adu = gain_e_per_adu = bias_cells_adu = drift_adu = rate_adu_per_s = rate_c = None
-        if key.width * key.height < LEAST_PIXELS:
-            small = f"frames of {key.width} x {key.height} pixels are too small"
-            properties = CameraProperties(reasons=dict.fromkeys(("gain_e_per_adu", "read_noise_adu"), small))
-        else:
-            before = next((camera.properties for camera in known if _same_camera(camera, key)), None)
-            properties = measure_camera(
-                bias=bias,
-                darks=darks,
-                flats=of_kind[FrameType.FLAT],
-                word_adu=word_adu,
-                cards=[f.metadata.full_scale for group, _ in cluster for f in group.frames if f.metadata.full_scale],
-                configured_adu=configured_adu,
-                full_scale=before.full_scale if before is not None else None,
-            )
-            if before is not None and properties.linear_end_adu is None:  # the flats beyond it are left out now
-                properties = replace(properties, linear_end_adu=before.linear_end_adu)
-            raw = [one for one in bias or darks if not one.subtracted]
-            shortest = min(raw, key=lambda one: one.exposure_s, default=None)
-            longest = max(raw if bias else [], key=lambda one: one.survey.n_frames, default=None)
-            bias_cells_adu = None if longest is None else np.median(longest.survey.cells_adu, axis=0)
-            if shortest is not None:
-                levels_adu = [float(np.nanmedian(cells)) for cells in shortest.survey.cells_adu]
-                level_adu = median(levels_adu)
-                drift_adu = (max(levels_adu) - min(levels_adu)) / 2
-                rate_adu_per_s, rate_c = _dark_rate(cluster, shortest.exposure_s, level_adu)
-            stated = {frame.metadata.egain_e_per_adu for group, _ in cluster for frame in group.frames} - {None}
-            gain_e_per_adu = stated.pop() if len(stated) == 1 else None
-        cameras.append(
-            CameraRecord(
-                settings=key.settings,
-                width=key.width,
-                height=key.height,
-                properties=properties,
-                bias_level_adu=level_adu,
-                stated_gain_e_per_adu=gain_e_per_adu,
-                bias_cells_adu=bias_cells_adu,
-                bias_drift_adu=drift_adu,
-                dark_rate_adu_per_s=rate_adu_per_s,
-                dark_rate_temperature_c=rate_c,
-            )
+    return [_measured_camera(cluster, word_adu, configured_adu, known) for cluster in clusters]
+
+
+def _measured_camera(
+    cluster: Sequence[tuple[Group, SeriesSurvey]],
+    word_adu: float | None,
+    configured_adu: float | None,
+    known: Sequence[CameraRecord],
+) -> CameraRecord:
+    """Measure one camera at one setting on its groups."""
+    key = cluster[0][0].key
+    if key.width * key.height < LEAST_PIXELS:
+        small = f"frames of {key.width} x {key.height} pixels are too small"
+        reasons = dict.fromkeys(("gain_e_per_adu", "read_noise_adu"), small)
+        return CameraRecord(
+            settings=key.settings, width=key.width, height=key.height, properties=CameraProperties(reasons=reasons)
         )
-    return cameras
+    of_kind = _by_kind(cluster)
+    bias, darks = of_kind[FrameType.BIAS], of_kind[FrameType.DARK]
+    before = next((camera.properties for camera in known if _same_camera(camera, key)), None)
+    properties = measure_camera(
+        bias=bias,
+        darks=darks,
+        flats=of_kind[FrameType.FLAT],
+        word_adu=word_adu,
+        cards=[f.metadata.full_scale for group, _ in cluster for f in group.frames if f.metadata.full_scale],
+        configured_adu=configured_adu,
+        full_scale=before.full_scale if before is not None else None,
+    )
+    if before is not None and properties.linear_end_adu is None:  # the flats beyond it are left out now
+        properties = replace(properties, linear_end_adu=before.linear_end_adu)
+    stated = {frame.metadata.egain_e_per_adu for group, _ in cluster for frame in group.frames} - {None}
+    raw = [one for one in bias or darks if not one.subtracted]
+    longest = max(raw if bias else [], key=lambda one: one.survey.n_frames, default=None)
+    record = CameraRecord(
+        settings=key.settings,
+        width=key.width,
+        height=key.height,
+        properties=properties,
+        stated_gain_e_per_adu=stated.pop() if len(stated) == 1 else None,
+        bias_cells_adu=None if longest is None else np.median(longest.survey.cells_adu, axis=0),
+    )
+    if not raw:
+        return record
+    shortest = min(raw, key=lambda one: one.exposure_s)
+    levels_adu = [float(np.nanmedian(cells)) for cells in shortest.survey.cells_adu]
+    level_adu = median(levels_adu)
+    rate_adu_per_s, rate_c = _dark_rate(cluster, shortest.exposure_s, level_adu)
+    return replace(
+        record,
+        bias_level_adu=level_adu,
+        bias_drift_adu=(max(levels_adu) - min(levels_adu)) / 2,
+        dark_rate_adu_per_s=rate_adu_per_s,
+        dark_rate_temperature_c=rate_c,
+    )
+
+
+def _by_kind(cluster: Sequence[tuple[Group, SeriesSurvey]]) -> dict[FrameType, list[SurveyedSeries]]:
+    of_kind: dict[FrameType, list[SurveyedSeries]] = {kind: [] for kind in FrameType}
+    for group, survey in cluster:
+        series = SurveyedSeries(
+            survey=survey,
+            exposures_s=tuple(frame.metadata.exposure_time_s or 0.0 for frame in group.frames),
+            is_ladder=group.ladder,
+            filter_name=group.key.filter_name,
+            subtracted=group.key.dark_subtracted or group.key.bias_subtracted,
+        )
+        of_kind[group.key.frame_type].append(series)
+    return of_kind
 
 
 def _dark_rate(

@@ -267,6 +267,15 @@ def _calibrated(image: ImageTask, options: CalibrationOptions) -> _Calibrated:
     first = ImagePlane(name=name, version=version, dtype="float32", cards=cards, read_rows=level.read_rows, **size)
     kept = _kept_cards(fits, fits.own_cards)
     planes = [replace(first, kept_cards=kept, history=history) if label is not None else first]
+    planes += _planes_beside(calibration, options, beside, size)
+    return _Calibrated(planes=tuple(planes), cards=tuple(cards), history=history, status=status, level=level)
+
+
+def _planes_beside(
+    calibration: Calibration, options: CalibrationOptions, beside: Callable[[str], str], size: dict[str, Any]
+) -> list[ImagePlane]:
+    """Return the extensions of a calibrated image: its uncertainty and its flags, where they are wanted."""
+    planes = []
     if options.uncertainty:
         own: list[Card] = [("BUNIT", "adu", "standard deviation"), ("UTYPE", "StdDevUncertainty", "")]
         planes.append(
@@ -279,7 +288,7 @@ def _calibrated(image: ImageTask, options: CalibrationOptions) -> _Calibrated:
             for bit, meaning in (*meanings, (INTERPOLATED, "interpolated"))
         ]
         planes.append(ImagePlane(name=beside("DQ"), dtype="int16", cards=bits, read_rows=calibration.dq, **size))
-    return _Calibrated(planes=tuple(planes), cards=tuple(cards), history=history, status=status, level=level)
+    return planes
 
 
 def _flat_term(masters: FrameMasters) -> Term | None:

@@ -15,8 +15,9 @@ from dataclasses import replace
 import numpy as np
 
 from ostcal.frames import FullScaleCard
+from ostcal.measure.camera.linearity import level_end_adu
 from ostcal.measure.camera.measured import FullScale, SurveyedSeries
-from ostcal.measure.camera.photon_transfer import TransferCurve, highest_level_adu, level_end_adu
+from ostcal.measure.camera.photon_transfer import TransferCurve, highest_level_adu
 from ostcal.measure.frames.survey import SeriesSurvey
 from ostcal.measure.live import SATURATED_FROM
 

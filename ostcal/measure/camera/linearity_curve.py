@@ -16,8 +16,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ostcal.measure.camera.linearity import LADDER_RANGE, LEAST_LADDER, MAX_LAMP_SCATTER
 from ostcal.measure.camera.measured import FloatArray
-from ostcal.measure.camera.photon_transfer import LADDER_RANGE, LEAST_LADDER, MAX_LAMP_SCATTER, TransferCurve
+from ostcal.measure.camera.photon_transfer import TransferCurve
 from ostcal.response import LinearityCurve
 
 MOST_TERMS = 4

@@ -14,13 +14,13 @@ from typing import Any
 from ostcal.frames import FullScaleCard
 from ostcal.measure.camera.dark_current import measure_dark_current
 from ostcal.measure.camera.full_scale import find_full_scale, with_bend
+from ostcal.measure.camera.linearity import measure_linearity
 from ostcal.measure.camera.linearity_curve import fit_linearity_curve
 from ostcal.measure.camera.measured import CameraProperties, FullScale, Measured, SurveyedSeries
 from ostcal.measure.camera.photon_transfer import (
     TransferCurve,
     measure_full_well,
     measure_gain,
-    measure_linearity,
     transfer_curve,
 )
 from ostcal.measure.camera.read_noise import read_noise
@@ -50,7 +50,7 @@ def measure_camera(
     gain = _or_reason("gain_e_per_adu", curve if isinstance(curve, str) else measure_gain(curve), reasons)
     full = full_scale
     if full is None and (word_adu is not None or configured_adu is not None):
-        full = find_full_scale(
+        found = find_full_scale(
             flats=flats,
             darks=[*bias, *darks],
             word_adu=word_adu or math.inf,
@@ -59,21 +59,17 @@ def measure_camera(
             step_adu=step_adu,
             read_noise_adu=noise.value if noise is not None else None,
         )
-        full = with_bend(full, curve, configured_adu)
+        full = with_bend(found, curve, configured_adu)
     if full is not None:
-        notes += full.notes
-        if bits_used is None and step_adu is not None and math.log2(full.adu + 1).is_integer() and full.adu < 65535:
-            bits_used = int(math.log2(full.adu + 1))
-            reasons.pop("bits_used", None)
-    if full is not None and not full.is_whole_word:
-        notes.append(full.in_words)
+        notes += full.notes if full.is_whole_word else (*full.notes, full.in_words)
+    if bits_used is None and step_adu is not None and (bits_used := _bits_of(full)) is not None:
+        reasons.pop("bits_used", None)
     if gain is None or noise is None:
         reasons["read_noise_e"] = "it needs read noise and gain, both in ADU"
     rate, dark_ladder = measure_dark_current(bias, darks)
     dark_current = _or_reason("dark_current_adu_per_s", rate, reasons)
     if dark_current is None or gain is None:
-        missing = "it needs the gain" if gain is None else reasons["dark_current_adu_per_s"]
-        reasons["dark_current_e_per_s"] = missing
+        reasons["dark_current_e_per_s"] = reasons["dark_current_adu_per_s"] if gain else "it needs the gain"
     return CameraProperties(
         gain_e_per_adu=gain,
         read_noise_adu=noise,
@@ -89,6 +85,13 @@ def measure_camera(
         reasons=reasons,
         notes=tuple(notes),
     )
+
+
+def _bits_of(full: FullScale | None) -> int | None:
+    """Return the bits of a converter that ends below 16 bits."""
+    if full is None or full.adu >= 65535 or not math.log2(full.adu + 1).is_integer():
+        return None
+    return int(math.log2(full.adu + 1))
 
 
 def _of_the_response(

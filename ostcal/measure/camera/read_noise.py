@@ -107,14 +107,7 @@ def read_noise(
         reasons["read_noise_adu"] = f"it is lost in the converter's step of {step_adu:g} ADU"
         return None, None
     noise = math.sqrt(variance)
-    # The typical frame of a series is the mean of two, or the median of the means of three thirds: its variance is then
-    # 0.4487 x 3/n, its covariance with a frame 1/n. Frames differ from it by less than their noise.
-    spreads = []
-    for survey in (one.survey for one in series):
-        share = 0.5 if survey.n_frames == 2 else 1 - (2 - 3 * 0.4487) / survey.n_frames
-        spreads.append(float(np.nanmedian(survey.residual_std_adu)) ** 2 / share)
-    spread_variance = float(np.mean(spreads)) - quantisation - added
-    spread = math.sqrt(spread_variance) if spread_variance > 0 else None
+    spread = _noise_of_spread(series, quantisation + added)
     if spread is not None and abs(spread / noise - 1) > 0.1:
         notes.append(
             f"read noise: {noise:.3g} ADU from pairs, {spread:.3g} ADU from the spread of the pixels about the mean; "
@@ -126,6 +119,18 @@ def read_noise(
             "overscan; the level changes from row to row, or the overscan is not the amplifier's alone"
         )
     return Measured(value=noise, uncertainty=measured.uncertainty / (2 * noise)), spread
+
+
+def _noise_of_spread(series: Sequence[SurveyedSeries], not_noise_adu2: float) -> float | None:
+    """Return the noise from the spread of the pixels about the typical frame, less a known variance."""
+    # The typical frame of a series is the mean of two, or the median of the means of three thirds: its variance is then
+    # 0.4487 x 3/n, its covariance with a frame 1/n. Frames differ from it by less than their noise.
+    spreads = []
+    for survey in (one.survey for one in series):
+        share = 0.5 if survey.n_frames == 2 else 1 - (2 - 3 * 0.4487) / survey.n_frames
+        spreads.append(float(np.nanmedian(survey.residual_std_adu)) ** 2 / share)
+    variance = float(np.mean(spreads)) - not_noise_adu2
+    return math.sqrt(variance) if variance > 0 else None
 
 
 def _of_overscan(series: Sequence[SurveyedSeries], quantisation_adu2: float) -> Measured | None:

@@ -9,7 +9,7 @@ noise is that of a sample, from the differences of neighbouring frames.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +51,7 @@ def check_frames(
     Parameters
     ----------
     survey : SeriesSurvey
-        Of n frames; of flats at a common level.
+        Of n frames, those of flats at a common level.
     exposures_s, temperatures_c, set_points_c : sequence of n float or None
         In the order of the frames; ``None`` if a header does not say.
     max_adu : float or None
@@ -70,14 +70,11 @@ def check_frames(
     ValueError
         If a sequence does not have n values.
     """
-    for name, values in (("exposures", exposures_s), ("temperatures", temperatures_c), ("set points", set_points_c)):
-        if len(values) != survey.n_frames:
-            raise ValueError(f"{len(values)} {name} for a survey of {survey.n_frames} frames")
+    _check_lengths(survey, {"exposures": exposures_s, "temperatures": temperatures_c, "set points": set_points_c})
     limits = limits or FrameLimits()
     findings = check_range(survey, limits) + check_saturation(survey, limits, full_scale_note)
-    is_flat = kind is FrameType.FLAT
     findings += check_temperature(temperatures_c, limits)
-    findings += check_set_point(temperatures_c, set_points_c, limits, is_flat=is_flat)
+    findings += check_set_point(temperatures_c, set_points_c, limits, is_flat=kind is FrameType.FLAT)
     full_adu = math.inf if max_adu is None else float(max_adu)
     series = SeriesFacts.of(
         kind, survey, limits, full_adu, exposures_s, temperatures_c, read_noise_adu, amplifier_cells_adu
@@ -92,3 +89,9 @@ def check_frames(
         findings += check_drift(series) + check_mixture(series)
         findings += check_light_leak(series, read_noise_adu, gain_e_per_adu)
     return findings + check_parity(series) + check_unlike(series)
+
+
+def _check_lengths(survey: SeriesSurvey, sequences: Mapping[str, Sequence[float | None]]) -> None:
+    for name, values in sequences.items():
+        if len(values) != survey.n_frames:
+            raise ValueError(f"{len(values)} {name} for a survey of {survey.n_frames} frames")
