@@ -543,6 +543,20 @@ def exists_already(folder: Path) -> Ran:
     return calibrate(Night(folder), frame)
 
 
+@provokes("Floats between 0 and 1")
+def floats_between_0_and_1(folder: Path) -> Ran:
+    path = light(folder)
+    with fits.open(path) as hdus:
+        data, header = hdus[0].data, hdus[0].header
+    fits.writeto(path, (data / 50000.3).astype("f4"), header, overwrite=True)
+    return calibrate(Night(folder), path)
+
+
+@provokes("No response to linearize with")
+def no_response(folder: Path) -> Ran:
+    return calibrate(Night(folder), light(folder), "--linearize")
+
+
 @provokes("No gain for the uncertainty")
 def no_gain(folder: Path) -> Ran:
     for path in (folder / "masters").glob("*.fits"):
