@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from ostcal.inputs import processed_copies
 from ostcal.inputs.gather import gather_inputs
 from ostcal.inputs.processed_copies import without_processed_copies
 from support.fits_samples import write_frame
@@ -61,6 +62,15 @@ PROCESSED: dict[str, Callable[[Image], Image]] = {
     "nearly the same in floats": lambda raw: raw.astype("f4") * np.float32(1.0001),
     "trimmed": lambda raw: raw[:, 7:111, 12:150],
     "trimmed and bias-subtracted": lambda raw: (raw - BIAS)[:, :, 32:].astype("f4"),
+    "levels of rows subtracted": lambda raw: raw - 300 - np.random.default_rng(1).normal(0, 9, (*raw.shape[:2], 1)),
+    "divided by the exposure": lambda raw: (raw - 300) / 30,
+    "upside down": lambda raw: raw[:, ::-1].astype("f4"),
+    "mirrored": lambda raw: raw[:, :, ::-1],
+    "turned by half": lambda raw: (raw - BIAS)[:, ::-1, ::-1].astype("f4"),
+    "turned by a quarter": lambda raw: np.rot90(raw - 300, axes=(1, 2)).astype("f8"),
+    "turned and trimmed": lambda raw: raw[:, ::-1][:, 5:115, 9:].astype("f4"),
+    "binned": lambda raw: raw.reshape(-1, 60, 2, 80, 2).mean(axis=(2, 4)).astype("f4"),
+    "binned by three": lambda raw: raw[:, :, :159].reshape(-1, 40, 3, 53, 3).sum(axis=(2, 4)).astype("f4"),
 }
 
 
@@ -118,15 +128,78 @@ def test_hot_pixels_and_changing_columns_make_no_copies(tmp_path: Path) -> None:
     assert lines == []
 
 
-def test_frames_that_say_that_they_are_another_exposure_are_kept(tmp_path: Path) -> None:
+def test_frames_of_another_filter_are_kept(tmp_path: Path) -> None:
     raw = raw_flats(5, seed=6)
     write(tmp_path / "a", raw, FILTER="R")
     write(tmp_path / "b", raw.astype("f4") - 300, FILTER="V")
-    write(tmp_path / "c", raw.astype("f4") - 250, FILTER="R", exposure_s=2.0)
     write(tmp_path / "d", raw.astype("f4") - 200, FILTER="R", GAIN=7)
     write(tmp_path / "a" / "gain", raw.astype("f4") - 100, FILTER="R", GAIN=9)
     names, _ = kept(tmp_path)
-    assert sum(name.startswith(("a/flat", "b/", "c/")) for name in names) == 15
+    assert sum(name.startswith(("a/flat", "b/")) for name in names) == 10
+
+
+def test_frames_that_were_divided_by_their_exposure_say_another_one(tmp_path: Path) -> None:
+    raw = raw_flats(5, seed=6)
+    write(tmp_path / "raw", raw)
+    write(tmp_path / "other", raw_flats(5, seed=7), exposure_s=2.0)
+    write(tmp_path / "rates", (raw - 300) / 30, exposure_s=1.0)
+    names, lines = kept(tmp_path)
+    assert len(names) == 10
+    assert not any(name.startswith("rates") for name in names)
+    assert len(lines) == 1
+
+
+def test_binned_copies_may_say_their_binning(tmp_path: Path) -> None:
+    raw = raw_flats(5, seed=8)
+    write(tmp_path / "raw", raw)
+    write(tmp_path / "small", PROCESSED["binned"](raw), XBINNING=2, YBINNING=2)
+    assert len(kept(tmp_path)[0]) == 5
+
+
+def test_a_start_that_another_program_changed_hides_no_copy(tmp_path: Path) -> None:
+    for i, frame in enumerate(raw_flats(6, seed=9)):
+        write(tmp_path / "raw", frame[None], stem=f"a{i}", DATE_OBS=f"2026-01-10T19:00:{i:02d}")
+        write(tmp_path / "local", frame[None] - 300.5, stem=f"b{i}", DATE_OBS=f"2026-01-10T12:00:{i:02d}")
+    names, _ = kept(tmp_path)
+    assert {name.split("/")[0] for name in names} == {"raw"}
+    assert len(names) == 6
+
+
+def test_copies_of_copies_are_those_of_the_raw_frame(tmp_path: Path) -> None:
+    raw = raw_flats(5, seed=10)
+    write(tmp_path / "raw", raw)
+    write(tmp_path / "b", raw - 300.5)
+    write(tmp_path / "n", (raw - 300.5) / 7000)
+    names, lines = kept(tmp_path)
+    assert len(names) == 5
+    assert [line.count(str(tmp_path / "raw" / "flat_00.fits")) for line in lines] == [1, 1]
+
+
+def test_a_pattern_that_two_frames_alone_show_makes_no_copy(tmp_path: Path) -> None:
+    """Two darks of ten are warm: their hot pixels are correlated by 0.99; two flats have a dust pattern of their own."""
+    rng = np.random.default_rng(11)
+    hot = rng.exponential(1, SHAPE) ** 3 * 20
+    warmth = np.where(np.arange(10) < 2, 3, 0.05)[:, None, None]
+    darks = np.rint(300 + rng.poisson(hot * warmth) + rng.normal(0, 3, (10, *SHAPE))).astype(np.uint16)
+    write(tmp_path / "darks", darks, kind="dark", stem="dark")
+    write(tmp_path / "a", raw_flats(6, seed=12))
+    dusty = raw_flats(2, seed=13) * (1 + 0.03 * rng.normal(size=SHAPE))
+    write(tmp_path / "b", np.rint(dusty[:1]).astype(np.uint16))
+    write(tmp_path / "c", np.rint(dusty[1:]).astype(np.uint16))
+    names, lines = kept(tmp_path)
+    assert len(names) == 18
+    assert lines == []
+
+
+def test_one_program_s_frames_of_different_times_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for i, frame in enumerate(raw_flats(6, seed=14)):
+        write(tmp_path, frame[None], stem=f"a{i}", DATE_OBS=f"2026-01-10T19:{i:02d}:00")
+
+    def refused(*_args: object) -> None:
+        raise AssertionError("a frame is read")
+
+    monkeypatch.setattr(processed_copies, "noise_of", refused)
+    assert len(kept(tmp_path)[0]) == 6
 
 
 def test_constant_and_empty_frames_are_kept(tmp_path: Path) -> None:
