@@ -176,7 +176,7 @@ def test_copies_of_copies_are_those_of_the_raw_frame(tmp_path: Path) -> None:
 
 
 def test_a_pattern_that_two_frames_alone_show_makes_no_copy(tmp_path: Path) -> None:
-    """Two darks of ten are warm: their hot pixels are correlated by 0.99; two flats have a dust pattern of their own."""
+    """Two darks of ten are warm: their hot pixels correlate by 0.99; two flats have a pattern of their own."""
     rng = np.random.default_rng(11)
     hot = rng.exponential(1, SHAPE) ** 3 * 20
     warmth = np.where(np.arange(10) < 2, 3, 0.05)[:, None, None]
