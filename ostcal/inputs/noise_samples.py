@@ -140,7 +140,7 @@ def place_in(stack: FrameStack, block: Float, window: Window, view: View, cut: t
     if template is None or region is None:
         return 0.0, view
     small, large = template.values.reshape(ours.shape), region.values.reshape(theirs.shape)
-    places = tuple(a - b + 1 for a, b in zip(large.shape, small.shape, strict=True))
+    places = large.shape[0] - small.shape[0] + 1, large.shape[1] - small.shape[1] + 1
     products = _sums(large, small)[: places[0], : places[1]]
     energies = _sums(large**2, np.ones_like(small))[: places[0], : places[1]]
     correlation = products / np.sqrt(np.maximum(energies, 1e-9) * float(np.sum(small**2)))

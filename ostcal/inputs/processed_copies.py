@@ -312,14 +312,16 @@ def _view_between(small: Sequence[Source], whole: Sequence[Source]) -> View | No
         for source in originals
         if _can_be_one(source.frame.metadata, copy.frame.metadata, is_turned=True, is_dated=is_dated)
     ]
+    if not views or not originals:
+        return None
     window = middle_of(height, width)
     best, found = SAME_NOISE, None
     try:
-        block = AS_IT_IS.read(copy.stack(), window) if views and originals else None
+        block = AS_IT_IS.read(copy.stack(), window)
     except FrameError as error:  # combining will name it
         logger.debug("%s is not compared with others: %s", copy.frame.label, error)
         return None
-    for original in originals[:tried] if block is not None else []:
+    for original in originals[:tried]:
         for view, cut in views:
             try:
                 correlation, place = place_in(original.stack(), block, window, view, cut)
