@@ -6,7 +6,7 @@ trimmed, binned, mirrored or turned: a view says where its samples lie in the ot
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -140,19 +140,12 @@ def place_in(stack: FrameStack, block: Float, window: Window, view: View, cut: t
     if template is None or region is None:
         return 0.0, view
     small, large = template.values.reshape(ours.shape), region.values.reshape(theirs.shape)
-    places = large.shape[0] - small.shape[0] + 1, large.shape[1] - small.shape[1] + 1
+    places = theirs.shape[0] - ours.shape[0] + 1, theirs.shape[1] - ours.shape[1] + 1
     products = _sums(large, small)[: places[0], : places[1]]
     energies = _sums(large**2, np.ones_like(small))[: places[0], : places[1]]
     correlation = products / np.sqrt(np.maximum(energies, 1e-9) * float(np.sum(small**2)))
     at = np.unravel_index(int(np.argmax(correlation)), correlation.shape)
-    found = View(
-        transposed=view.transposed,
-        rows_reversed=view.rows_reversed,
-        columns_reversed=view.columns_reversed,
-        down=int(at[0]),
-        right=int(at[1]),
-        binned=view.binned,
-    )
+    found = replace(view, down=int(at[0]), right=int(at[1]))
     return float(correlation[at]), found
 
 
