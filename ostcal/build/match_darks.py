@@ -48,6 +48,8 @@ class DarkChoice:
     kind: DarkKind
     first: DarkCandidate
     second: DarkCandidate | None = None
+    is_current_only: bool = False
+    """Whether the difference of the two is subtracted: the bias of the flat was subtracted already."""
 
     @property
     def candidates(self) -> tuple[DarkCandidate, ...]:
@@ -59,6 +61,7 @@ class DarkChoice:
         """What was done, for the log and the header."""
         if self.second is not None:
             what = "bias + dark current" if self.first.key.frame_type is FrameType.BIAS else "line through two darks"
+            what = "dark current, difference of two" if self.is_current_only else what
             return (
                 f"{what}: {self.first.label} and {self.second.label} "
                 f"({self.first.key.exposure_time_s:g} s, {self.second.key.exposure_time_s:g} s)"
@@ -108,8 +111,9 @@ def choose_dark(
     """Choose the dark of a group of flats.
 
     First a dark within the relative `exposure_tolerance` of every exposure of the group, nearest first, then newest;
-    else bias plus dark current scaled to the exposure; else the line through two darks; else the bias alone, of any
-    temperature, the nearest first.
+    else bias plus dark current scaled to the exposure; else the line through two darks; else bias and dark current from
+    a bias and a dark of which one lacks what the flat has (see `choose_sum`); else the bias alone, of any temperature,
+    the nearest first.
     """
     reasons = [
         (c, why_unfit(flat.key, c.key, temperature_tolerance_c, bias_temperature_tolerance_c)) for c in candidates
@@ -133,6 +137,9 @@ def choose_dark(
     line = choose_line(fitting, target_s, exposure_tolerance, temperature_tolerance_c, bias_temperature_tolerance_c)
     if line is not None:
         return line
+    both = choose_sum(flat.key, candidates, temperature_tolerance_c, bias_temperature_tolerance_c)
+    if both is not None:
+        return DarkChoice(kind="line", first=both[0], second=both[1], is_current_only=flat.key.bias_subtracted)
     of_any_temperature = replace(flat.key, temperature_c=None)
     biases = [
         c for c in candidates if c.key.frame_type is FrameType.BIAS and not why_unfit(of_any_temperature, c.key, 0.0)
@@ -210,6 +217,44 @@ def choose_line(
         first, second = min(apart, key=lambda p: (noise(p), sorted(_preference(c, target_s) for c in p)))
         return DarkChoice(kind="line", first=first, second=second)
     return None
+
+
+def choose_sum(
+    key: GroupKey,
+    candidates: Sequence[DarkCandidate],
+    temperature_tolerance_c: float,
+    bias_temperature_tolerance_c: float = 0.0,
+) -> tuple[DarkCandidate, DarkCandidate] | None:
+    """Choose a bias and a dark that calibrate a frame together, where no dark alone has what the frame has.
+
+    A raw frame takes a bias and a dark whose bias was subtracted; a frame whose bias was subtracted takes the
+    difference of a raw dark and the bias.
+    """
+    raw = replace(key, bias_subtracted=False)
+    biases = [
+        c
+        for c in candidates
+        if c.key.frame_type is FrameType.BIAS
+        and not why_unfit(raw, c.key, temperature_tolerance_c, bias_temperature_tolerance_c)
+    ]
+    darks = [
+        c
+        for c in candidates
+        if c.key.frame_type is FrameType.DARK
+        and c.key.bias_subtracted != key.bias_subtracted
+        and not why_unfit(replace(key, bias_subtracted=c.key.bias_subtracted), c.key, temperature_tolerance_c)
+        and key.exposure_time_s <= MAX_STRETCH * c.key.exposure_time_s
+    ]
+    if not biases or not darks:
+        return None
+    dark = min(darks, key=lambda c: _preference(c, key.exposure_time_s))
+    raw_dark = replace(dark.key, bias_subtracted=False)
+    biases = [
+        c
+        for c in biases
+        if not why_unfit(raw_dark, c.key, 2 * temperature_tolerance_c, bias_temperature_tolerance_c)
+    ]
+    return (min(biases, key=lambda c: _preference(c, 0.0)), dark) if biases else None
 
 
 def stretch_of(a: DarkCandidate, b: DarkCandidate, target_s: float) -> float:

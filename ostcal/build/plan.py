@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ostcal.build.dark_planes import dark_model
 from ostcal.build.match_darks import DarkCandidate, DarkChoice, NoDark, choose_nearest_dark
 from ostcal.build.output_names import by_files, output_names
 from ostcal.build.request import BuildRequest
@@ -281,13 +282,7 @@ def _dark_of(
         model = DarkModel(first=made.plane, first_exposure_s=exposure_s)
         return FlatDark(choice=made.choice, model=model), [made.choice.first.name]
     known = {**on_disk, **of_run}
-    second = choice.second
-    model = DarkModel(
-        first=known[choice.first].plane,
-        first_exposure_s=choice.first.key.exposure_time_s,
-        second=known[second].plane if second is not None else None,
-        second_exposure_s=second.key.exposure_time_s if second is not None else 0.0,
-    )
+    model = dark_model(choice, lambda candidate: known[candidate].plane)
     return FlatDark(choice=choice, model=model), [known[candidate].identity for candidate in choice.candidates]
 
 

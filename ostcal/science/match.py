@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from ostcal.build.match_darks import MAX_STRETCH, DarkCandidate, choose_line, stretch_of, why_unfit
+from ostcal.build.match_darks import MAX_STRETCH, DarkCandidate, choose_line, choose_sum, stretch_of, why_unfit
 from ostcal.errors import InputError
 from ostcal.frames import FrameMetadata, FrameType
 from ostcal.inputs.grouping import EXPOSURE_TOLERANCE, GroupKey, same_temperature, settings_differ
@@ -113,8 +113,8 @@ def choose_science_dark(key: GroupKey, library: Sequence[LibraryMaster], rules: 
 
     First a dark within the relative exposure tolerance: the nearest exposure, then the nearest temperature, then the
     newest. Else a fit over three exposures or more, where its chi-square allows; else bias plus scaled dark current;
-    else the line through two darks. A bias alone leaves the dark current in: it is chosen where there is no dark of
-    this camera at all.
+    else the line through two darks; else a bias and a dark of which one lacks what the frame has. A bias alone leaves
+    the dark current in: it is chosen where there is no dark of this camera at all.
 
     Raises
     ------
@@ -135,6 +135,9 @@ def choose_science_dark(key: GroupKey, library: Sequence[LibraryMaster], rules: 
         fitting = [m for m in darks if not _dark_unfit(key, m.key, rules)]
         scaled = _scaled_mix(key, fitting, rules)
     if scaled is None:
+        both = _summed_mix(key, darks, rules)
+        if both is not None:
+            return both
         alone = _bias_alone(key, darks, rules)
         if alone is not None:
             return alone
@@ -146,6 +149,30 @@ def choose_science_dark(key: GroupKey, library: Sequence[LibraryMaster], rules: 
         return DarkMix(parts=parts, description=fit.description, synthetic=fit)
     refused = fit.message if isinstance(fit, NoSyntheticDark) else ""
     return replace(scaled, refused=refused)
+
+
+def _summed_mix(key: GroupKey, darks: Sequence[LibraryMaster], rules: MatchRules) -> DarkMix | None:
+    """Return bias plus dark current of a dark whose bias was subtracted; of a frame whose bias was, the difference."""
+    both = choose_sum(key, _candidates(darks), rules.temperature_tolerance_c, rules.bias_temperature_tolerance_c)
+    if both is None:
+        return None
+    by_name = {master.record.name: master for master in darks}
+    bias, dark = (by_name[candidate.name] for candidate in both)
+    is_near = is_near_exposure(key, dark.key, rules)
+    factor = 1.0 if is_near else key.exposure_time_s / dark.key.exposure_time_s
+    what = f"dark current of {dark.record.name} times {factor:.6g}"
+    if key.bias_subtracted:
+        what, weight = f"{what}, its bias {bias.record.name} subtracted", -factor
+    else:
+        what, weight = f"bias + dark current: {bias.record.name} and {what}", 1.0
+    parts = DarkPart(master=bias, weight=weight), DarkPart(master=dark, weight=factor)
+    return DarkMix(parts=parts, description=what, scaled=not is_near)
+
+
+def _candidates(masters: Sequence[LibraryMaster]) -> list[DarkCandidate]:
+    return [
+        DarkCandidate(name=m.record.name, key=m.key, made_at=m.record.made_at, from_this_run=False) for m in masters
+    ]
 
 
 def _dark_unfit(key: GroupKey, dark: GroupKey, rules: MatchRules) -> str:
@@ -246,7 +273,7 @@ def _made(master: LibraryMaster) -> float:
 def _scaled_mix(key: GroupKey, fitting: Sequence[LibraryMaster], rules: MatchRules) -> DarkMix | None:
     """Choose the two masters whose line over exposures gives the dark, as for flats; ``None`` if it is too long."""
     line = choose_line(
-        [DarkCandidate(name=m.record.name, key=m.key, made_at=m.record.made_at, from_this_run=False) for m in fitting],
+        _candidates(fitting),
         key.exposure_time_s,
         rules.exposure_tolerance,
         rules.temperature_tolerance_c,

@@ -192,3 +192,93 @@ def test_a_dark_of_0_s_is_not_written_beside_the_bias(night: Night, exposure_s: 
     assert len(status.data["bias"]) == 1
     assert len(status.data["dark"]) == darks
     assert len(night.run_darks(create_master_bias=False, only_changed=False).data["dark"]) == 1
+
+
+# ---- a bias and a dark of which one lacks what the flat has ----
+
+
+def darks(level: float, count: int = 8, seed: int = 4) -> Any:
+    return np.random.default_rng(seed).normal(level, 5, (count, *SHAPE)).astype("f4")
+
+
+@pytest.mark.parametrize("dark_s", [10.0, 40.0])
+@pytest.mark.parametrize("calibration", ["auto", {"dark": "none"}])
+def test_raw_flats_take_the_bias_and_a_dark_whose_bias_was_subtracted(
+    night: Night, dark_s: float, calibration: Any
+) -> None:
+    """The dark current is 300 ADU/s, so that the flats of 10 s have 3000 ADU of it."""
+    marked = {} if calibration == {"dark": "none"} else {"CALSTAT": "B"}
+    write(night.darks, biases(), "bias", 0.0)
+    write(night.darks, darks(300 * dark_s), "dark", dark_s, **marked)
+    write(night.flats, flats(bias=3770), "flat", 10.0)
+    keys = {} if calibration == "auto" else {"calibration": calibration}
+    status = night.run(**keys)
+    assert contrast(status) == pytest.approx(0.8, abs=0.001)
+    assert not any("no dark fits" in line for line in status.details["warnings"])
+    _, header = read_with_astropy(n.one_file(status, "flat"))
+    assert header["CALSTAT"] == "BD"
+
+
+@pytest.mark.parametrize("dark_s", [10.0, 40.0])
+def test_flats_whose_bias_was_subtracted_take_the_current_of_raw_darks(night: Night, dark_s: float) -> None:
+    write(night.darks, biases(), "bias", 0.0)
+    write(night.darks, np.rint(darks(770 + 300 * dark_s)).astype(np.uint16), "dark", dark_s)
+    write(night.flats, flats(bias=3000).astype("f4"), "flat", 10.0, CALSTAT="B")
+    status = night.run()
+    assert contrast(status) == pytest.approx(0.8, abs=0.001)
+    assert not any("no dark" in line for line in status.details["warnings"])
+
+
+# ---- science frames ----
+
+
+def calibrated(night: Night, light: Any, light_cards: Any = None, **keys: Any) -> tuple[Any, Any, str]:
+    """Make masters, calibrate a light of 20 s, and give its pixels, header and what was said."""
+    write(night.root / "lights", [light], "light", 20.0, **(light_cards or {}))
+    config = n.write_config(night, **keys)
+    assert n.ostcal("masters", "--config", config, "--no-confirm").exit_code == 0
+    out = night.root / "calibrated"
+    done = n.ostcal(
+        "calibrate", night.root / "lights", "--config", config, "--flat", "none", "--output-dir", out, "--overwrite"
+    )
+    assert done.exit_code == 0, done.text
+    (file,) = out.glob("*.fits")
+    return *read_with_astropy(file), done.text
+
+
+def light(level: float) -> Any:
+    return np.random.default_rng(9).normal(level, 7, SHAPE)
+
+
+@pytest.mark.parametrize("dark_s", [20.0, 40.0])
+def test_a_raw_light_takes_the_bias_and_a_dark_whose_bias_was_subtracted(night: Night, dark_s: float) -> None:
+    write(night.darks, biases(), "bias", 0.0)
+    write(night.darks, darks(30 * dark_s), "dark", dark_s)
+    raw = np.rint(light(770 + 600 + 500)).astype(np.uint16)
+    image, header, said = calibrated(night, raw, calibration={"dark": "none"})
+    assert image.mean() == pytest.approx(500, abs=1)
+    assert header["CALSTAT"] == "BD"
+    assert ("dark current is scaled" in said) == (dark_s != 20.0)
+
+
+@pytest.mark.parametrize("dark_s", [20.0, 40.0])
+def test_a_light_whose_bias_was_subtracted_takes_the_current_of_raw_darks(night: Night, dark_s: float) -> None:
+    write(night.darks, biases(), "bias", 0.0)
+    write(night.darks, np.rint(darks(770 + 30 * dark_s)).astype(np.uint16), "dark", dark_s)
+    image, header, _ = calibrated(night, light(600 + 500).astype("f4"), {"CALSTAT": "B"})
+    assert image.mean() == pytest.approx(500, abs=1)
+    assert header["CALSTAT"] == "BD"
+
+
+def test_calibration_none_subtracts_nothing_from_lights(night: Night) -> None:
+    write(night.darks, biases(), "bias", 0.0)
+    write(night.flats, flats(), "flat", 1.0)
+    write(night.root / "lights", [light(500).astype("f4")], "light", 20.0)
+    config = n.write_config(night, calibration={"light": "none"})
+    assert n.ostcal("masters", "--config", config, "--no-confirm").exit_code == 0
+    out = night.root / "calibrated"
+    assert n.ostcal("calibrate", night.root / "lights", "--config", config, "--output-dir", out).exit_code == 0
+    (file,) = out.glob("*.fits")
+    image, header = read_with_astropy(file)
+    assert header["CALSTAT"] == "F"
+    assert image[:, : SHAPE[1] // 2].mean() == pytest.approx(450, abs=2)  # the flat is 1 where it is 0.9 of its mean
