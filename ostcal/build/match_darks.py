@@ -250,9 +250,7 @@ def choose_sum(
     dark = min(darks, key=lambda c: _preference(c, key.exposure_time_s))
     raw_dark = replace(dark.key, bias_subtracted=False)
     biases = [
-        c
-        for c in biases
-        if not why_unfit(raw_dark, c.key, 2 * temperature_tolerance_c, bias_temperature_tolerance_c)
+        c for c in biases if not why_unfit(raw_dark, c.key, 2 * temperature_tolerance_c, bias_temperature_tolerance_c)
     ]
     return (min(biases, key=lambda c: _preference(c, 0.0)), dark) if biases else None
 
