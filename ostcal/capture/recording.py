@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,8 @@ from ostcal.capture.place import SeriesPlace, series_settings
 from ostcal.capture.series_plan import FrameDone, SeriesPlan, SeriesSink
 from ostcal.devices.protocols import CameraInfo
 from ostcal.errors import FrameError, StorageError
+from ostcal.fits.cards import Header, format_card
+from ostcal.fits.sections import readout_from_header
 from ostcal.fits.write import PARTIAL_FITS
 from ostcal.frames import FrameMetadata, FrameType
 from ostcal.inputs.copy_frames import export_frame, export_name
@@ -115,6 +117,7 @@ class SeriesRecorder:
             metadata=self._metadata(taken),
             pixels=measured,
             date_end=taken.end_utc,
+            header=section_cards(self._series),
             requested_exposure_time_s=taken.requested_s,
             cooler_power_percent=finite(taken.status.cooler_power_percent),
             checks=tuple(
@@ -180,7 +183,8 @@ class SeriesRecorder:
             above = live.light_above_bias(level, self._plan.bias_level_adu, exposure_s, limits, max_adu)
             since = live.light_since_start(level, self._levels_adu, limits, max_adu)
             verdicts += [verdict for verdict in (above, since) if verdict]
-            verdicts.append(live.light_gradient(live.gradient_adu(pixels), exposure_s, limits, max_adu))
+            gradient_adu = live.gradient_adu(_kept(pixels, section_cards(self._series)))
+            verdicts.append(live.light_gradient(gradient_adu, exposure_s, limits, max_adu))
         return tuple(verdicts)
 
     def _export_directory(self) -> Path:
@@ -252,6 +256,29 @@ class WriterThread:
         while self._waiting and (self._waiting[0].done() or (leave is not None and len(self._waiting) > leave)):
             done.append(self._waiting.popleft().result())
         return done
+
+
+def section_cards(series: RecordedSeries) -> tuple[str, ...]:
+    """Return BIASSEC and TRIMSEC of frames with overscan: those of the configuration, else those of the driver."""
+    sink, info = series.sink, series.info
+    given = bool(sink.overscan_section or sink.trim_section)
+    overscan = sink.overscan_section if given else info.overscan_section
+    trim = sink.trim_section if given else info.trim_section
+    cards = (("BIASSEC", overscan or None, "overscan"), ("TRIMSEC", trim or None, "what is to be kept"))
+    return tuple(image for card in cards for image in format_card(*card))
+
+
+def _kept(pixels: NDArray[Any], cards: Sequence[str]) -> NDArray[Any]:
+    """Return the part of a frame that masters keep; all where sections do not fit, which masters will name."""
+    height, width = pixels.shape
+    try:
+        readout = readout_from_header(Header(cards), width=width, height=height, path="")
+    except FrameError:
+        return pixels
+    if readout is None:
+        return pixels
+    (left, right), (bottom, top) = ((runs[0][0], runs[-1][1]) for runs in (readout.columns, readout.rows))
+    return pixels[bottom:top, left:right]
 
 
 def bayer_pattern(info: CameraInfo, plan: SeriesPlan) -> str | None:

@@ -65,6 +65,9 @@ class SeriesSink:
     """Rows per chunk; ``None`` chooses them by the frame size."""
     export_frames: bool = False
     """Whether each frame is also written as FITS, into a directory named after the series."""
+    overscan_section: str = ""
+    trim_section: str = ""
+    """Overscan of the frames and what is to be kept of them, as FITS writes sections; "" is what the driver says."""
 
 
 class SeriesEnd(StrEnum):

@@ -153,7 +153,7 @@ class _CombiningSection(Section):
 class OverscanSection(Section):
     """Overscan of the frames; a word alone (overscan: auto) is its source."""
 
-    section: ImageSection | None = key(None, "The overscan of every frame.")
+    section: ImageSection | None = key(None, "The overscan of every frame, also of those that are captured.")
     trim: ImageSection | None = key(None, "What is kept of every frame; null is what the overscan leaves.")
     source: Literal["auto", "none", "given"] = key(
         "auto",
@@ -292,7 +292,9 @@ class AlpacaSection(CameraSection, _AlpacaDevice):
 class SimulatorSection(OpenSection):
     """Simulated camera if camera_type is simulator; it is started for the run and reached over loopback HTTP."""
 
-    sensor: Text = key("demo", "Simulated sensor: demo (1 MP), bayer (colour) or qhy600m (61 MP).")
+    sensor: Text = key(
+        "demo", "Simulated sensor: demo (1 MP), bayer (colour), overscan (1 MP, with overscan) or qhy600m (61 MP)."
+    )
     time_scale: Positive = key(1.0, "How much faster time passes than in reality.")
     seed: CountOrZero = key(1, "Seed of the noise and the faults.")
     faults: Texts = key((), "Faults to simulate; ostcal simulate --help lists them.")

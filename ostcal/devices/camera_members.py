@@ -39,6 +39,7 @@ def read_info(driver: Driver, properties: Properties, *, can_abort: bool) -> Cam
         raise ReplyError(f"{driver.label}: it claims {width} x {height} pixels; 1 to {MAX_PIXELS} are possible")
     maybe, number, flag = properties.maybe, properties.number, properties.flag
     pixel_um = [_positive(maybe(number, f"PixelSize{axis}")) for axis in "XY"]
+    overscan, trim = _sections(driver, properties)
     return CameraInfo(
         name=maybe(properties.text, "Name") or driver.label,
         width=width,
@@ -58,7 +59,26 @@ def read_info(driver: Driver, properties: Properties, *, can_abort: bool) -> Cam
         gain_labels=read_level(properties, "Gain").labels,
         offset_labels=read_level(properties, "Offset").labels,
         interface_version=driver.interface_version,
+        overscan_section=overscan,
+        trim_section=trim,
     )
+
+
+def _sections(driver: Driver, properties: Properties) -> tuple[str | None, str | None]:
+    """Return BIASSEC and TRIMSEC of the next frame from a driver with actions of these names.
+
+    ASCOM has no property for overscan; a driver may offer actions of any name.
+    """
+    try:
+        actions = {action.upper(): action for action in properties.maybe(properties.texts, "SupportedActions") or ()}
+        said = [
+            driver.call("Action", actions[name], "") if name in actions else None for name in ("BIASSEC", "TRIMSEC")
+        ]
+    except DeviceError as error:
+        logger.debug("%s: where its overscan is, is not known (%s)", driver.label, error)
+        return None, None
+    overscan, trim = (section.strip() or None if isinstance(section, str) else None for section in said)
+    return overscan, trim
 
 
 def reread_info(info: CameraInfo, properties: Properties) -> CameraInfo:
@@ -68,8 +88,13 @@ def reread_info(info: CameraInfo, properties: Properties) -> CameraInfo:
     """
     maybe, number = properties.maybe, properties.number
     exposure_min_s = finite_or_none(maybe(number, "ExposureMin"))
+    overscan = trim = None
+    if info.overscan_section is not None or info.trim_section is not None:
+        overscan, trim = _sections(properties.driver, properties)
     return replace(
         info,
+        overscan_section=overscan,
+        trim_section=trim,
         max_adu=int(_positive(maybe(number, "MaxADU")) or info.max_adu),
         exposure_min_s=info.exposure_min_s if exposure_min_s is None else exposure_min_s,
         exposure_max_s=_positive(maybe(number, "ExposureMax")) or info.exposure_max_s,

@@ -70,10 +70,10 @@ class Driver(ABC):
         with self._explained(f"setting {name} to {value}"):
             setattr(self._device, name, value)
 
-    def call(self, name: str, *arguments: object) -> None:
-        """Call a method."""
+    def call(self, name: str, *arguments: object) -> object:
+        """Call a method, and return its answer."""
         with self._explained(f"{name}({', '.join(map(str, arguments))})"):
-            getattr(self._device, name)(*arguments)
+            return getattr(self._device, name)(*arguments)
 
 
 class Properties:

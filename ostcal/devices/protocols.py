@@ -36,6 +36,10 @@ class CameraInfo:
     """Names of the gains in index mode; empty in value mode and if the gain cannot be set."""
     offset_labels: tuple[str, ...]
     interface_version: int
+    overscan_section: str | None = None
+    """Where the overscan of the next frame is, as FITS writes sections; ``None`` where the driver does not say."""
+    trim_section: str | None = None
+    """What is to be kept of the next frame."""
 
 
 @dataclass(frozen=True, kw_only=True)

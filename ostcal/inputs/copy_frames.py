@@ -131,9 +131,10 @@ def export_series(
 ) -> list[str]:
     """Write all frames of a series as FITS files named ``dark_YYYYMMDD_HHMMSS_NNN.fits`` (start in UTC, index).
 
-    Imported frames get their own header back; frames from a camera get one from their record. The directory is made if
-    it does not exist, and no file is overwritten. Return the files; `on_frame` is called after each frame. Images of
-    files of several are written into one file again, those of the series beside this one with it.
+    Imported frames get their own header back; frames from a camera get one from their record, with the sections of
+    their overscan. The directory is made if it does not exist, and no file is overwritten. Return the files; `on_frame`
+    is called after each frame. Images of files of several are written into one file again, those of the series beside
+    this one with it.
 
     Raises
     ------
@@ -179,7 +180,7 @@ def export_frame(
     """
     path = joined(directory, export_name(record, frame_type))
     raw = RawFrame(
-        cards=record.header or _cards_of(record),
+        cards=record.header if record.source is not None else [*_cards_of(record), *record.header],
         dtype=samples.dtype.name,
         height=samples.shape[0],
         width=samples.shape[1],

@@ -97,7 +97,8 @@ class FrameRecord:
     source: str | None = None
     """Name of the file from which the frame was imported."""
     header: tuple[HeaderCard, ...] = ()
-    """Every card of the FITS header it was imported with, 80 characters each, without END."""
+    """Every card of the FITS header it was imported with, 80 characters each, without END; of a frame from a camera,
+    the cards of its overscan."""
     primary_header: tuple[HeaderCard, ...] = ()
     """Of an image of a file of several: the primary header of the file; ``header`` is that of the image alone."""
     hdu_index: Index | None = None

@@ -6,7 +6,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from ostcal.simulator.alpaca_device import INVALID_VALUE, AscomError, Getter, Setter, read_int, read_text, refuse
+from ostcal.simulator.alpaca_device import (
+    ACTION_NOT_IMPLEMENTED,
+    INVALID_VALUE,
+    AscomError,
+    Getter,
+    Setter,
+    read_int,
+    read_text,
+    refuse,
+)
 from ostcal.simulator.exposing import Window
 from ostcal.simulator.image_body import SHIFTS
 from ostcal.simulator.options import GainMode, SimulatorOptions
@@ -80,6 +89,34 @@ class CameraSetup:
             bin_y=self._bin_y,
         )
 
+    def sections(self) -> dict[str, str]:
+        """Return BIASSEC and TRIMSEC of the part to be read, as FITS writes sections, where there are any."""
+        model, window = self._model, self.window()
+        if not (model.prescan_columns or model.overscan_columns):
+            return {}
+        # A binned pixel that light reaches in part belongs to neither.
+        first = -(-model.prescan_columns // window.bin_x) - window.start_x
+        last = model.lit_columns.stop // window.bin_x - window.start_x
+        behind = -(-model.lit_columns.stop // window.bin_x) - window.start_x
+        before = model.prescan_columns // window.bin_x - window.start_x
+        unlit = (behind, window.width) if model.overscan_columns else (0, before)
+        kept = (max(first, 0), min(last, window.width))
+        return {
+            name: f"[{start + 1}:{stop},1:{window.height}]"
+            for name, (start, stop) in (("BIASSEC", unlit), ("TRIMSEC", kept))
+            if 0 <= start < stop
+        }
+
+    def action(self, name: str, _: str) -> str:
+        """Return a section by its FITS keyword, "" where the part to be read has none."""
+        if name.upper() not in self.actions():
+            raise AscomError(ACTION_NOT_IMPLEMENTED, f"there is no action {name!r}")
+        return self.sections().get(name.upper(), "")
+
+    def actions(self) -> list[str]:
+        """Return what `action` answers: a driver whose frames have overscan says where it is."""
+        return ["BIASSEC", "TRIMSEC"] if self._model.prescan_columns or self._model.overscan_columns else []
+
     # Members
 
     def getters(self) -> dict[str, Getter]:
@@ -132,11 +169,12 @@ class CameraSetup:
                 "offsets": list_refused or (lambda: list(OFFSETS)),
             },
         }
-        return {
+        members = {
             name: Getter(read=read, since=version)
-            for version, members in since_version.items()
-            for name, read in members.items()
+            for version, of_version in since_version.items()
+            for name, read in of_version.items()
         }
+        return members | {"supportedactions": Getter(read=self.actions, needs_connection=False)}
 
     def setters(self) -> dict[str, Setter]:
         """Return the members that change the settings."""
@@ -154,6 +192,11 @@ class CameraSetup:
             "offset": self._number("Offset", "_offset", 0, offset_max, since=3),
             "readoutmode": self._number("ReadoutMode", "_mode", 0, len(READOUT_MODES) - 1, since=2),
             "fastreadout": Setter(write=refuse("FastReadout"), parameters=(("FastReadout", read_text),), since=2),
+            "action": Setter(
+                write=self.action,
+                parameters=(("Action", read_text), ("Parameters", read_text)),
+                needs_connection=False,
+            ),
         }
 
     def _number(self, name: str, attribute: str, lowest: int, highest: int, since: int = 1) -> Setter:

@@ -145,12 +145,13 @@ class NoiseStock:
             self._prepare(sensor, exposure)
             highest = np.float32(sensor.highest_adu)
             step = np.float32(sensor.adu_step)
+            drift_adu = np.float32(rng.normal(0, sensor.level_drift_adu)) if sensor.level_drift_adu else np.float32(0)
             strips = range(0, sensor.height, BLOCK_ROWS)
             samples = BLOCK_ROWS * sensor.width
             for top, begin in zip(strips, rng.integers(0, self._noise.size - samples, len(strips)), strict=True):
                 sigma = self._sigma_adu[top : top + BLOCK_ROWS]
                 level = self._noise[begin : begin + sigma.size].reshape(sigma.shape) * sigma
-                level += self._mean_adu[top : top + BLOCK_ROWS]
+                level += self._mean_adu[top : top + BLOCK_ROWS] + drift_adu
                 if sensor.adu_step == 1:
                     np.rint(level, out=level)
                 else:

@@ -171,9 +171,19 @@ class SensorModel:
     """The light path where no filter is named."""
     bayer: BayerMatrix | None = None
     cosmic_rays: CosmicRays = field(default_factory=CosmicRays)
+    prescan_columns: int = 0
+    overscan_columns: int = 0
+    """Columns at the start and the end of each row, within `width`, that no light reaches."""
+    level_drift_adu: float = 0.0
+    """Standard deviation of the bias level from frame to frame."""
     seed: int = 1
 
     # The truth
+
+    @property
+    def lit_columns(self) -> slice:
+        """The columns that light reaches."""
+        return slice(self.prescan_columns, self.width - self.overscan_columns)
 
     def bias_adu(self, start: int = 0, stop: int | None = None) -> FloatMap:
         """Return the level of each pixel in a frame without signal: (stop - start, width) float32, ADU, not rounded.
@@ -208,7 +218,7 @@ class SensorModel:
         """Return the response divided by its mean, for each colour of a Bayer sensor: (height, width) float32."""
         field_map = self.response(filter_name)
         if self.bayer is None:
-            return field_map / np.float32(field_map.mean(dtype=np.float64))
+            return field_map / np.float32(field_map[:, self.lit_columns].mean(dtype=np.float64))
         for letter in set(self.bayer.pattern):
             members = self.colour_mask(letter)
             field_map[members] /= np.float32(field_map[members].mean(dtype=np.float64))
@@ -259,6 +269,7 @@ class SensorModel:
         Each block comes with its first row: (rows, width) float32, whole numbers, ADU.
         """
         rays, *generators = rng.spawn(1 + -(-self.height // BLOCK_ROWS))
+        drift_adu = np.float32(rng.normal(0, self.level_drift_adu)) if self.level_drift_adu else np.float32(0)
         rows, columns, charge_e = self.cosmic_rays.draw(
             (self.height, self.width), self.pixel_size_um, exposure.exposure_time_s, rays
         )
@@ -269,12 +280,13 @@ class SensorModel:
             np.minimum(mean, np.float32(4 * self.full_well_e), out=mean)
             electrons = generator.poisson(mean).astype(np.float32)
             hit = (rows >= top) & (rows < top + electrons.shape[0])
+            hit &= (columns >= self.lit_columns.start) & (columns < self.lit_columns.stop)
             np.add.at(electrons, (rows[hit] - top, columns[hit]), charge_e[hit])
             np.minimum(electrons, np.float32(self.full_well_e), out=electrons)
             noise = generator.standard_normal(electrons.shape, dtype=np.float32)
             electrons += np.multiply(noise, np.float32(self.read_noise_e), out=noise)
             electrons /= np.float32(self.gain_e_per_adu)
-            electrons += self._bias_block(block)
+            electrons += self._bias_block(block) + drift_adu
             # The converter has steps and a range.
             step = np.float32(self.adu_step)
             np.multiply(np.rint(electrons / step), step, out=electrons)
@@ -328,7 +340,13 @@ class SensorModel:
             down = rows[:, np.newaxis] * np.float32(10 / self.height)
             across = np.arange(self.width - 1, -1, -1, dtype=np.float32) * np.float32(10 / self.width)
             rate += self.dark.amp_glow_e_per_s * np.exp(-down) * np.exp(-across)
-        return rate
+        return self._without_unlit(rate)
+
+    def _without_unlit(self, values: FloatMap) -> FloatMap:
+        """Make the columns that no light reaches zero."""
+        values[:, : self.lit_columns.start] = 0
+        values[:, self.lit_columns.stop :] = 0
+        return values
 
     def _add_hot_pixels(self, block: int, rate: FloatMap) -> None:
         generator = self._generator(_Stream.HOT, block)
@@ -353,7 +371,7 @@ class SensorModel:
             for position, letter in enumerate(self.bayer.pattern):
                 response[position // 2 :: 2, position % 2 :: 2] *= np.float32(colours[letter])
         # A pixel far out in the noise of the response does not give light back.
-        return np.maximum(response, 0, out=response)
+        return self._without_unlit(np.maximum(response, 0, out=response))
 
     def _shade(self, response: FloatMap, top: int, chosen: Filter) -> None:
         """Multiply the shadows of the dust into rows from `top` on.
@@ -441,6 +459,24 @@ SENSORS: Mapping[str, SensorModel] = MappingProxyType(
             dust=Dust(count=6, depth=0.08, radius_px=35.0),
             bayer=BayerMatrix(pattern="RGGB"),
         ),
+        "overscan": SensorModel(
+            name="overscan",
+            width=8 + 1200 + 32,
+            height=900,
+            prescan_columns=8,
+            overscan_columns=32,
+            level_drift_adu=12.0,
+            gain_e_per_adu=1.5,
+            read_noise_e=8.0,
+            bias_level_adu=1040.0,
+            full_well_e=90_000.0,
+            pixel_size_um=13.5,
+            bias_pattern=BiasPattern(row_sigma_adu=1.5, gradient_adu=12.0),
+            dark=DarkCurrent(rate_e_per_s=0.3, hot_fraction=0.001, hot_median_e_per_s=20.0),
+            prnu_sigma=0.01,
+            dust=Dust(count=6, depth=0.1, radius_px=28.0),
+            filters=_WHEEL,
+        ),
         # Near the maker's figures of the photographic mode: gain 0.78 e-/ADU, 51 ke- full well, read noise 3.5 e-, dark
         # current 0.0022 e-/s at -20 C and 0.0046 e-/s at -10 C, which is a doubling in 9.4 degrees, not the usual 6.
         "qhy600m": SensorModel(
@@ -462,4 +498,5 @@ SENSORS: Mapping[str, SensorModel] = MappingProxyType(
         ),
     }
 )
-"""The sensors that can be named: ``demo`` (1 MP, not square), ``bayer`` (colour, 14 bits), ``qhy600m`` (61 MP)."""
+"""The sensors that can be named: ``demo`` (1 MP, not square), ``bayer`` (colour, 14 bits), ``overscan`` (1 MP, whose
+rows begin and end with columns that no light reaches), ``qhy600m`` (61 MP)."""

@@ -43,11 +43,14 @@ def refuse_object_stores(config: Config) -> None:
 
 def _sink(config: Config, directory: str) -> SeriesSink:
     refuse_object_stores(config)
+    overscan = config.master_frames.overscan
     return SeriesSink(
         directory=directory,
         compressor=config.storage.compressor,
         rows=config.storage.rows,
         export_frames=config.storage.export_frames,
+        overscan_section=overscan.section or "",
+        trim_section=overscan.trim or "",
     )
 
 
