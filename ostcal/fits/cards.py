@@ -6,6 +6,7 @@ Reading is done here rather than with astropy because importing ``astropy.io.fit
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 import textwrap
@@ -27,6 +28,8 @@ _STRING_LENGTH = 68
 """Characters of a quoted string that one card can hold."""
 _COMMENTARY_LENGTH = 72
 _KEYWORD = re.compile(r"[A-Z0-9_-]{1,8}")
+_INTEGER = re.compile(r"[+-]?[0-9]+")
+_EXACT_IN_FLOATS = 2**53
 _QUOTED = re.compile(r"'((?:[^']|'')*)")
 """A string in which '' stands for one quote; one without its closing quote ends with the card."""
 _STRUCTURAL = re.compile(
@@ -70,9 +73,10 @@ class Header:
 
     def __init__(self, cards: Sequence[str]) -> None:
         self.cards = tuple(cards)
-        self._positions: dict[str, int] = {}
-        for position, card in enumerate(self.cards):
-            self._positions.setdefault(card_keyword(card), position)
+        self._values: dict[str, CardValue] = {}
+        keywords = [card_keyword(card) for card in self.cards]
+        self._positions = dict(zip(reversed(keywords), range(len(keywords) - 1, -1, -1), strict=True))
+        self.keywords = frozenset(keywords)
 
     @property
     def keywords(self) -> Iterable[str]:
@@ -83,14 +87,24 @@ class Header:
         """Return whether a card of that keyword is there."""
         return keyword in self._positions
 
+    def present(self, keywords: Sequence[str]) -> list[str]:
+        """Return those of the keywords that the header has."""
+        return [keyword for keyword in keywords if keyword in self._positions]
+
     def value(self, keyword: str) -> CardValue:
         """Return the value of a keyword, ``None`` where it is missing or empty."""
-        position = self._positions.get(keyword)
-        if position is None:
+        if keyword not in self._positions:
             return None
+        if keyword not in self._values:
+            self._values[keyword] = self._parsed(self._positions[keyword])
+        return self._values[keyword]
+
+    def _parsed(self, position: int) -> CardValue:
         card = self.cards[position]
-        is_hierarch = card.startswith("HIERARCH") and "=" in card
-        value = _parse_value(card[9:] if card[8:9] == "=" else card.split("=", 1)[1] if is_hierarch else "")
+        if card[8:9] == "=":
+            value = _parse_value(card[9:])
+        else:  # HIERARCH NAME = value
+            value = _parse_value(card.partition("=")[2] if card.startswith("HIERARCH") else "")
         while isinstance(value, str) and value.endswith("&"):  # a long string goes on in CONTINUE cards
             position += 1
             if position == len(self.cards) or card_keyword(self.cards[position]) != "CONTINUE":
@@ -111,6 +125,8 @@ class Header:
     def text(self, *keywords: str) -> str | None:
         """Return the first non-empty value of these keywords as text, without blanks at its ends."""
         for keyword in keywords:
+            if keyword not in self._positions:
+                continue
             value = self.value(keyword)
             if value is not None and (text := _decoded(str(value)).strip()):
                 return text
@@ -118,7 +134,7 @@ class Header:
 
     def number(self, *keywords: str, low: float = -math.inf, high: float = math.inf) -> float | None:
         """Return the first finite number from `low` to `high` among these keywords; text that is a number counts."""
-        for keyword in keywords:
+        for keyword in self.present(keywords):
             number = _as_number(self.value(keyword))
             if number is not None and low <= number <= high:
                 return number
@@ -126,6 +142,8 @@ class Header:
 
     def commentary(self, keyword: str) -> list[str]:
         """Return the texts of all HISTORY or COMMENT cards."""
+        if keyword not in self._positions:
+            return []
         return [card[8:].strip() for card in self.cards if card_keyword(card) == keyword]
 
 
@@ -147,17 +165,23 @@ def card_keyword(card: str) -> str:
     return keyword
 
 
+@functools.lru_cache(maxsize=2048)
 def _parse_value(field: str) -> CardValue:
-    """Read a value with its comment; what is neither string, logical nor number is given as text."""
-    field = field.replace("\0", " ").strip()
-    if quoted := _QUOTED.match(field):
+    """Read a value with its comment; what is neither string, logical nor number is given as text.
+
+    The frames of a night have most cards in common, so that each is parsed once.
+    """
+    if "\0" in field:
+        field = field.replace("\0", " ")
+    field = field.strip()
+    if field[:1] == "'" and (quoted := _QUOTED.match(field)):
         return quoted[1].replace("''", "'").rstrip()
-    token = field.split("/", 1)[0].strip()
+    token = field.partition("/")[0].rstrip()
     if token in ("T", "F"):
         return token == "T"
     if not token:
         return None
-    if re.fullmatch(r"[+-]?[0-9]+", token):
+    if token.isdecimal() or _INTEGER.fullmatch(token):
         return int(token)
     number = _as_number(token)
     return token if number is None else number
@@ -165,6 +189,8 @@ def _parse_value(field: str) -> CardValue:
 
 def _as_number(value: CardValue) -> float | None:
     """Return a finite number or ``None``; ``1.5D3`` of Fortran programs is a number, a logical is none."""
+    if type(value) is int and abs(value) < _EXACT_IN_FLOATS:
+        return float(value)
     if value is None or isinstance(value, bool) or (isinstance(value, str) and "_" in value):
         return None  # Python's float() would take 1_000 for a number
     try:

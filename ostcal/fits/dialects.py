@@ -188,6 +188,7 @@ ORIGIN: Final = tuple(
     )
 )
 """First column and first row of a subframe on the sensor."""
+ORIGIN_KEYWORDS: Final = frozenset(keyword for pair in ORIGIN for number in pair for keyword in number.keywords)
 LARGEST_BINNING: Final = 64
 BINNING: Final = tuple(
     (

@@ -14,7 +14,7 @@ def filter_of(header: Header, path: str, frame_type: FrameType | None) -> str | 
     """Return the filters in the light path, joined by ``+``; of flats and lights without a card, that of a name."""
     words: list[str] = []
     first = _spelled(header.text(*dialects.FILTER))
-    wheels = [_spelled(header.text(keyword)) for keyword in dialects.OTHER_WHEELS]
+    wheels = [_spelled(header.text(keyword)) for keyword in header.present(dialects.OTHER_WHEELS)]
     for text in (first, *wheels):
         if text is None or dialects.NO_FILTER.fullmatch(text):
             continue

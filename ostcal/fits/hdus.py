@@ -83,7 +83,10 @@ class Unit:
         n_axes = int(self.header.number(f"{prefix}NAXIS", low=0, high=999) or 0)
         if n_axes < 2 or any(self.header.value(f"{prefix}NAXIS{axis + 1}") == 0 for axis in range(n_axes)):
             return False
-        words = re.split(r"[\W_]+", self.header.text("EXTNAME") or "")
+        name = self.header.text("EXTNAME")
+        if name is None:
+            return True
+        words = re.split(r"[\W_]+", name)
         return not any(word.upper().rstrip("0123456789") in COMPANIONS for word in words)
 
 
@@ -114,7 +117,7 @@ def read_units(stream: BinaryIO | gzip.GzipFile, path: str, size: int | None = N
             start=offset,
             data_offset=offset + padded_length((len(cards) + 1) * CARD_LENGTH),
             data_length=_data_length(header, path),
-            has_nulls=any("\0" in card for card in cards) or cards.padded_with_nulls,
+            has_nulls=cards.has_nulls,
         )
         yield unit
         offset = unit.end
@@ -171,7 +174,7 @@ def refuse_several(names: Sequence[str], path: str) -> None:
 class _Cards(list[str]):
     """Cards of a header, without END."""
 
-    padded_with_nulls = False
+    has_nulls = False
 
 
 def _read_header(stream: BinaryIO | gzip.GzipFile, path: str, *, is_primary: bool) -> _Cards | None:
@@ -186,16 +189,23 @@ def _read_header(stream: BinaryIO | gzip.GzipFile, path: str, *, is_primary: boo
             what = "is empty" if not block else "is no FITS file (it does not begin with SIMPLE)"
             raise FrameError(f"{path}: {what}; leave it out or copy it again")
         text = block.decode("latin-1")
-        for position in range(0, len(text), CARD_LENGTH):
-            card = text[position : position + CARD_LENGTH]
-            if card[:8].rstrip(" \0") == "END":
-                _check_padding(text[position:], path)
-                cards.padded_with_nulls = "\0" in text[position:]
-                return cards
-            cards.append(card)
+        end = _position_of_end(text)
+        cards += [text[at : at + CARD_LENGTH] for at in range(0, len(text) if end is None else end, CARD_LENGTH)]
+        cards.has_nulls = cards.has_nulls or "\0" in text
+        if end is not None:
+            _check_padding(text[end:], path)
+            return cards
         if len(block) < BLOCK_LENGTH:
             raise FrameError(f"{path}: is cut short inside its header; copy it again or leave it out")
     raise FrameError(f"{path}: its header has no END within 1 MiB; the file is damaged, leave it out")
+
+
+def _position_of_end(text: str) -> int | None:
+    """Return where the card END begins in a block of cards."""
+    at = text.find("END")
+    while at >= 0 and (at % CARD_LENGTH or text[at + 3 : at + 8].strip(" \0")):
+        at = text.find("END", at + 1)
+    return at if at >= 0 else None
 
 
 def _check_padding(end: str, path: str) -> None:

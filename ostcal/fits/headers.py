@@ -22,6 +22,7 @@ from ostcal.frames import CameraSettings, FrameMetadata, FullScaleCard
 _ISO_DATE = re.compile(r"(\d{4})[-/](\d{1,2})[-/](\d{1,2})(?:[T ]+(\S.*))?")
 _OLD_DATE = re.compile(r"(\d{1,2})[/-](\d{1,2})[/-](\d{2}|\d{4})(?:[T ]+(\S.*))?")
 _TIME = re.compile(r"(\d{1,2}):(\d{1,2})(?::(\d{1,2}(?:\.\d*)?))?\s*(?:Z|UTC?|([+-])(\d{2}):?(\d{2}))?", re.IGNORECASE)
+_DATE_BEFORE_TIME = re.compile(r".*T(?=\d)")
 _CENTURY_PIVOT = 70
 """Years 70 to 99 of the old dd/mm/yy are of the twentieth century; programs went on writing it after 1999."""
 _MJD_EPOCH = datetime(1858, 11, 17, tzinfo=UTC)
@@ -87,13 +88,16 @@ def metadata_from_header(
 
 
 def _is_master(header: Header, path: str) -> bool:
-    if any("master" in (header.text(keyword) or "").lower() for keyword in dialects.FRAME_TYPE):
+    said = header.present(dialects.FRAME_TYPE)
+    if any("master" in (header.text(keyword) or "").lower() for keyword in said):
         return True
     if (dialects.N_COMBINED.of(header) or 0) > 1 or header.value("COMBINED") is True or "IMCMB002" in header:
         return True
     if any(dialects.COMBINED_LINE.search(line.lower()) for line in header.commentary("HISTORY")):
         return True
-    return bool(dialects.MASTER_NAME.search(nearest_names(path)[0]))
+    name = nearest_names(path)[0]
+    may_be = "master" in name or name.startswith(("m", "bpm-"))
+    return may_be and dialects.MASTER_NAME.search(name) is not None
 
 
 # ---- exposure, camera and sensor ----
@@ -142,6 +146,8 @@ def exposure_from_text(path: str) -> Reading:
 
 def camera_id_from_names(path: str) -> str | None:
     """Return the camera or detector that a directory of a path names: ``camera_id=NAME``, ``camera_id_NAME``."""
+    if "camera_id" not in path.lower():
+        return None
     found = [match[1] for part in PurePath(path).parts if (match := dialects.CAMERA_ID_NAME.fullmatch(part))]
     return found[-1] if found else None
 
@@ -155,7 +161,8 @@ def _ccd_temperature(header: Header) -> Reading:
 
 def gain_from_names(path: str) -> float | None:
     """Guess the gain from the file name, else from the nearest folders: ``gain100``, ``gain_2``."""
-    found = (dialects.GAIN_NAME.search(name) for name in nearest_names(path))
+    names = [name for name in nearest_names(path) if "gain" in name or "iso" in name]
+    found = (dialects.GAIN_NAME.search(name) for name in names)
     return next((float(match[1]) for match in found if match), None)
 
 
@@ -176,6 +183,8 @@ def _coadds(header: Header) -> int | None:
 
 def _origin(header: Header) -> tuple[int, int] | None:
     """Return the first column and the first row of a subframe."""
+    if dialects.ORIGIN_KEYWORDS.isdisjoint(header.keywords):
+        return None
     for keywords_x, keywords_y in dialects.ORIGIN:
         x, y = keywords_x.of(header), keywords_y.of(header)
         if x is not None and y is not None:
@@ -184,6 +193,8 @@ def _origin(header: Header) -> tuple[int, int] | None:
 
 
 def _row_order(header: Header) -> str | None:
+    if not header.present(dialects.ROW_ORDER):
+        return None
     order = re.sub(r"[\s_]+", "-", (header.text(*dialects.ROW_ORDER) or "").upper())
     return order if order in ("TOP-DOWN", "BOTTOM-UP") else None
 
@@ -196,7 +207,7 @@ def _binning(header: Header) -> tuple[tuple[int, int], str]:
         if x.value is not None or y.value is not None:
             return (int(x.value or y.value or 1), int(y.value or x.value or 1)), ""
         problem = problem or x.problem or y.problem
-    for keyword in dialects.BINNING_TEXT:
+    for keyword in header.present(dialects.BINNING_TEXT):
         text = header.text(keyword)
         if text is None:
             continue
@@ -251,11 +262,12 @@ def settings_cards(settings: CameraSettings) -> list[tuple[str, CardValue, str]]
 def _date_obs(header: Header) -> datetime | None:
     """Return the start of the exposure in UTC; a date without any time is the last resort."""
     day: datetime | None = None
-    for keyword in (*dialects.DATE, *([dialects.ANDOR_DATE] if dialects.ANDOR in header else [])):
+    for keyword in header.present((*dialects.DATE, *([dialects.ANDOR_DATE] if dialects.ANDOR in header else []))):
         date, time_text = _split_date(header.text(keyword) or "")
         if date is None:
             continue
-        times = [time_text] if time_text else [header.text(keyword) or "" for keyword in dialects.TIME_OF_DAY]
+        keywords = [] if time_text else header.present(dialects.TIME_OF_DAY)
+        times = [time_text] if time_text else [header.text(keyword) or "" for keyword in keywords]
         since_midnight = next((found for text in times if (found := _since_midnight(text)) is not None), None)
         if since_midnight is not None:
             return date + since_midnight
@@ -285,7 +297,7 @@ def _split_date(text: str) -> tuple[datetime | None, str | None]:
 
 def _since_midnight(text: str) -> timedelta | None:
     """Read ``hh:mm:ss.sss``, with a date before it or not, with a zone or not, as UTC (a leap second is 60 s)."""
-    match = _TIME.fullmatch(re.sub(r".*T(?=\d)", "", text).strip())
+    match = _TIME.fullmatch(_DATE_BEFORE_TIME.sub("", text).strip() if "T" in text else text.strip())
     if match is None:
         return None
     hours, minutes, seconds = int(match[1]), int(match[2]), float(match[3] or 0)
@@ -303,7 +315,7 @@ def _since_midnight(text: str) -> timedelta | None:
 
 def _longitude_deg(header: Header) -> float | None:
     """Read the longitude, positive east, from ``-17.88`` or ``-17 52 48``; 0 without a latitude is "not set"."""
-    for keyword in dialects.LONGITUDE:
+    for keyword in header.present(dialects.LONGITUDE):
         match = _ANGLE.fullmatch(header.text(keyword) or "")
         if match is None:
             continue
@@ -329,8 +341,7 @@ def _calibrations_applied(header: Header) -> set[str]:
     else:
         applied = {word[0] for word in re.findall(r"\b(?:BIAS|DARK|FLAT)", status)}
     for letter, keywords in dialects.CALIBRATED.items():
-        values = [header.value(keyword) for keyword in keywords]
-        if any(_says_done(value) for value in values):
+        if any(_says_done(header.value(keyword)) for keyword in header.present(keywords)):
             applied.add(letter)
     for line in header.commentary("HISTORY"):
         text = line.lower()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import re
 from dataclasses import dataclass
-from pathlib import PurePath
 
 from ostcal.fits import dialects
 from ostcal.fits.cards import Header
 from ostcal.frames import FrameType
 
+_FITS_ENDING = re.compile(r"\.(?:fits?|fts|xisf)(?:\.(?:gz|fz))?$", re.IGNORECASE)
 _SHORT_WORD = 3
 """Letters of a word in a file name that may be a code (``L2``, ``hg``, ``tel``); longer unknown words name a target."""
 
@@ -44,7 +46,7 @@ def kind_of(header: Header, path: str, exposure_time_s: float | None) -> Kind:
 def _kind_in_header(header: Header) -> tuple[FrameType | None, str]:
     """Return the kind in a header and the card that says it; OBJECT where the others say no more than "object"."""
     found: tuple[FrameType, str] | None = None
-    for keyword in dialects.FRAME_TYPE:
+    for keyword in header.present(dialects.FRAME_TYPE):
         text = header.text(keyword) or ""
         kind = _kind_in_value(keyword, text)
         if kind is None:
@@ -52,7 +54,7 @@ def _kind_in_header(header: Header) -> tuple[FrameType | None, str]:
         if kind is not FrameType.LIGHT or not dialects.ANY_OBJECT.search(text):
             return kind, keyword
         found = found or (kind, keyword)
-    for keyword in dialects.OBJECT:
+    for keyword in header.present(dialects.OBJECT):
         kind = _kind_in_object(header.text(keyword) or "")
         if kind is not None:
             return kind, keyword
@@ -61,7 +63,9 @@ def _kind_in_header(header: Header) -> tuple[FrameType | None, str]:
 
 def _contradictions(header: Header, taken: FrameType | None, by: str) -> tuple[str, ...]:
     """Return a remark where another card says outright that the frame is of another kind."""
-    for keyword in dialects.FRAME_TYPE:
+    for keyword in header.present(dialects.FRAME_TYPE):
+        if keyword == by:
+            continue
         text = header.text(keyword) or ""
         kind = _kind_in_value(keyword, text)
         if by and kind not in (None, FrameType.LIGHT, taken):
@@ -133,13 +137,16 @@ def _kinds_in(name: str) -> set[FrameType]:
     return {frame_type for pattern, frame_type in dialects.NAME_WORDS if pattern.search(name)}
 
 
-def nearest_names(path: str) -> list[str]:
+@functools.lru_cache(maxsize=16)
+def nearest_names(path: str) -> tuple[str, ...]:
     """Return the file name without its ending, and the names of the two directories above it, in lower case."""
-    return [name.lower() for name in nearest_names_as_written(path)]
+    return tuple(name.lower() for name in nearest_names_as_written(path))
 
 
-def nearest_names_as_written(path: str) -> list[str]:
+@functools.lru_cache(maxsize=16)
+def nearest_names_as_written(path: str) -> tuple[str, ...]:
     """Return the file name without its ending, and the names of the two directories above it."""
-    file_name, *directories = PurePath(path).parts[::-1] or [""]
-    stem = re.sub(r"\.(?:fits?|fts|xisf)(?:\.(?:gz|fz))?$", "", file_name, flags=re.IGNORECASE)
-    return [stem, *directories[:2]]
+    below, file_name = os.path.split(path)
+    above, folder = os.path.split(below)
+    names = (_FITS_ENDING.sub("", file_name), folder, os.path.basename(above))
+    return tuple(name for place, name in enumerate(names) if name or not place)

@@ -6,6 +6,7 @@ frame cannot be used, and the card and its value are named.
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Mapping
@@ -55,6 +56,9 @@ class Reading:
     """Why it cannot be read although a card says something: the card, its value, and what is missing."""
 
 
+_NOT_SAID = Reading()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Number:
     """A quantity that is a number, and the keywords that may say it, the most reliable first."""
@@ -69,6 +73,10 @@ class Number:
     worth: Mapping[str, float] = field(default_factory=dict)
     """Keywords whose unit is another one."""
     is_temperature: bool = False
+    _keywords: frozenset[str] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_keywords", frozenset(self.keywords))
 
     def of(self, header: Header) -> float | None:
         """Return the first number within the bounds; ``None`` where no keyword has one."""
@@ -77,8 +85,12 @@ class Number:
     def read(self, header: Header) -> Reading:
         """Read the first number within the bounds, or say why there is none."""
         problem = ""
+        if self._keywords.isdisjoint(header.keywords):
+            return _NOT_SAID
         for keyword in self.keywords:
             value = header.value(keyword)
+            if value is None:
+                continue
             number = self._number(value, header, keyword)
             if isinstance(number, float):
                 if self.low <= number <= self.high:
@@ -89,8 +101,6 @@ class Number:
 
     def _number(self, value: CardValue, header: Header, keyword: str) -> float | _Unknown | None:
         """Return the number of a card in the unit of the quantity; ``None`` where it cannot be read."""
-        if value is None:
-            return _Unknown.UNKNOWN
         if isinstance(value, bool):
             return None
         if isinstance(value, str):
@@ -136,6 +146,7 @@ def _without_rounding(number: float) -> float:
     return float(f"{number:.12g}")
 
 
+@functools.lru_cache(maxsize=256)
 def _temperature_unit(text: str) -> str:
     """Return C or K for the spellings of the two units, "" for other words."""
     word = re.sub(r"[^a-z]", "", text.lower().replace("\u00b0", "").replace("\u00ba", ""))
@@ -144,6 +155,7 @@ def _temperature_unit(text: str) -> str:
     return "K" if word in ("k", "kelvin", "kelvins", "degk") else ""
 
 
+@functools.lru_cache(maxsize=256)
 def _unit_in(comment: str) -> str:
     """Return the unit that a comment names: ``[ms] exposure``, ``Exposure time in us``; "" where it names none."""
     for match in _UNIT_WORDS.finditer(comment):

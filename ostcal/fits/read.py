@@ -14,7 +14,7 @@ import stat
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -119,14 +119,15 @@ def _inspect_stream(
     try:
         for unit in read_units(stream, path, size):
             primary = primary or unit.header
-            unused += [unit.name] if unit.data_length and not unit.is_frame else []
-            if unit.is_frame or (beside is None and not images and (unit.is_image or unit.is_compressed_image)):
+            is_frame = unit.is_frame
+            unused += [unit.name] if unit.data_length and not is_frame else []
+            if is_frame or (beside is None and not images and (unit.is_image or unit.is_compressed_image)):
                 layout = _layout_of(unit, path, size, cubes=cubes)
-                if unit.is_frame and layout is not None:
+                if is_frame and layout is not None:
                     images.append((unit, layout))
                 elif layout is not None:
                     beside = unit, layout
-            if unit.is_frame and unpacked_length is not None and unit.end % 2**32 == unpacked_length:
+            if is_frame and unpacked_length is not None and unit.end % 2**32 == unpacked_length:
                 break
     except (FrameError, EOFError, OSError, zlib.error) as error:
         # damage behind the only image costs nothing, but of several none may be missing
@@ -136,17 +137,17 @@ def _inspect_stream(
     if not found or primary is None:
         raise FrameError(f"{path}: holds no image of two axes; leave it out")
     if len(found) == 1:
-        frame = _frame(path, *found[0], primary, is_gzip=size is None)
-        frame = replace(frame, unused=tuple(name for name in unused if images or name != found[0][0].name))
+        named = tuple(name for name in unused if images or name != found[0][0].name)
+        frame = _frame(path, *found[0], primary, is_gzip=size is None, unused=named)
         return tuple(_planes_of(frame, found[0][0].header)) if cubes else (frame,)
     frames: list[FitsFrame] = []
     for (unit, layout), label in zip(found, image_labels([unit for unit, _ in found]), strict=True):
-        frame = _frame(path, unit, layout, primary, is_gzip=size is None)
+        frame = _frame(path, unit, layout, primary, is_gzip=size is None, unused=tuple(unused))
         metadata = replace(frame.metadata, settings=replace(frame.metadata.settings, extension=label))
         structure = structural_cards(layout.bitpix, layout.height, layout.width, extension=True)
         names = [c for c in unit.header.cards if card_keyword(c) in ("EXTNAME", "EXTVER") and unit.extension_name]
         own = (*structure, *names, *_image_header(unit)) if unit.index else ()
-        frame = replace(frame, metadata=metadata, primary_cards=primary.cards, own_cards=own, unused=tuple(unused))
+        frame = replace(frame, metadata=metadata, primary_cards=primary.cards, own_cards=own)
         frames += _planes_of(frame, unit.header) if cubes else [frame]
     return tuple(frames)
 
@@ -193,7 +194,9 @@ def _image_header(unit: Unit) -> list[str]:
     return own
 
 
-def _frame(path: str, unit: Unit, layout: ImageLayout, primary: Header, *, is_gzip: bool) -> FitsFrame:
+def _frame(
+    path: str, unit: Unit, layout: ImageLayout, primary: Header, *, is_gzip: bool, unused: tuple[str, ...]
+) -> FitsFrame:
     cards = unit.header.cards
     if unit.index > 0:
         own = _image_header(unit)
@@ -210,7 +213,7 @@ def _frame(path: str, unit: Unit, layout: ImageLayout, primary: Header, *, is_gz
         remarks=("its header has NUL bytes where FITS has blanks: read as blanks",) if unit.has_nulls else (),
     )
     return FitsFrame(
-        **asdict(layout),
+        **vars(layout),
         path=path,
         source=path,
         data_offset=unit.data_offset,
@@ -218,6 +221,7 @@ def _frame(path: str, unit: Unit, layout: ImageLayout, primary: Header, *, is_gz
         cards=cards,
         hdu_index=unit.index,
         packed="fz" if unit.is_compressed_image else "gzip" if is_gzip else "none",
+        unused=unused,
     )
 
 
@@ -243,7 +247,7 @@ def inspect_extension(path: str | os.PathLike[str], name: str) -> FitsPixels | N
                     raise FrameError(
                         f"{path}: is cut short inside its extension {name}; copy it again or make it again"
                     )
-                return FitsPixels(path=path, data_offset=unit.data_offset, **asdict(layout))
+                return FitsPixels(path=path, data_offset=unit.data_offset, **vars(layout))
     except OSError as error:
         raise FrameError(f"{path}: cannot be read: {os_reason(error)}; repair it or leave it out") from error
     return None
