@@ -58,6 +58,8 @@ class CameraSettings:
     """First column and first row that were read out."""
     row_order: str | None = None
     """``TOP-DOWN`` or ``BOTTOM-UP``: frames of different orders show the sensor upside down to each other."""
+    flip: str | None = None
+    """How a program turned the image over (FLIPSTAT): ``Flip``, ``Mirror``; ``none`` where it says that it did not."""
 
     @property
     def camera_label(self) -> str | None:

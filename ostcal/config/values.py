@@ -112,7 +112,7 @@ def _kinds(value: object) -> object:
         return {}
     if not isinstance(value, Mapping):
         raise ValueError
-    return {_check_text(str(pattern)): str(kind).strip().lower() for pattern, kind in value.items()}
+    return {_expand(_check_text(str(pattern))): str(kind).strip().lower() for pattern, kind in value.items()}
 
 
 def _setting(value: object) -> object:

@@ -128,7 +128,7 @@ class Header:
             if keyword not in self._positions:
                 continue
             value = self.value(keyword)
-            if value is not None and (text := _decoded(str(value)).strip()):
+            if value is not None and (text := decoded(str(value)).strip()):
                 return text
         return None
 
@@ -147,7 +147,7 @@ class Header:
         return [card[8:].strip() for card in self.cards if card_keyword(card) == keyword]
 
 
-def _decoded(text: str) -> str:
+def decoded(text: str) -> str:
     """Read text beyond ASCII as UTF-8, which programs write although FITS has ASCII only; else as Latin-1."""
     if text.isascii():
         return text

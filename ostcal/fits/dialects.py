@@ -7,6 +7,7 @@ A value outside the bounds of a row is a missing value, and the next keyword is 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Final
 
 from ostcal.fits.quantities import SECONDS, Number
@@ -16,34 +17,38 @@ from ostcal.frames import FrameType
 
 FRAME_TYPE: Final = (
     "IMAGETYP", "IMAGETYPE", "IMAGTYP", "IMTYPE", "KOAIMTYP", "ESO DPR TYPE", "DATA-TYP", "OBSTYPE", "OBS_TYPE",
-    "OBS-TYPE", "EXPTYPE", "FRAMETYP", "FRAMETYPE", "FRAME-TYPE", "FRAME", "IMGTYPE", "IMAGE_TYPE", "PICTTYPE",
-    "ESO DPR CATG",
+    "OBS-TYPE", "EXPTYPE", "FRAMETYP", "FRAMETYPE", "FRAME-TYPE", "FRAME", "IMGTYPE", "IMG_TYPE", "IMAGE_TYPE",
+    "CCDTYPE", "PICTTYPE", "CALFRAME", "ESO DPR CATG",
 )  # fmt: skip
 PICTURE_TYPES: Final = {1: FrameType.LIGHT, 2: FrameType.BIAS, 3: FrameType.DARK, 4: FrameType.FLAT}
 """Numbers in PICTTYPE (CCDSoft, TheSkyX)."""
 OBJECT: Final = ("OBJECT", "OBJNAME", "TARGNAME", "ESO OBS TARG NAME")
 FILTER: Final = (
     "FILTER", "INSFLNAM", "FILTNAM", "FILTERNM", "FILTNAME", "FILTERID", "WFFBAND", "ESO INS FILT1 NAME",
-    "ESO INS FILT NAME", "FILTER-1", "ALFLTNM", "REDFILT", "BLUFILT", "DWFILNAM", "FWINAME",
+    "ESO INS FILT NAME", "FILTER-1", "ALFLTNM", "REDFILT", "BLUFILT", "DWFILNAM", "FWINAME", "FLT_ID", "CCDFLTID",
+    "IRFLTID", "FILTNME", "FILTERS",
 )  # fmt: skip
 """The filter, or that of the first wheel."""
 OTHER_WHEELS: Final = (
     "FILTER0", "FILTER1", "FILTER2", "FILTER3", "FILTER4", "FILTER01", "FILTER02", "FILTER03", "FILTER04", "FILTER-2",
     "FAFLTNM", "FBFLTNM", "FWONAME", "ESO INS FILT2 NAME", "ESO INS FILT3 NAME", "FILT1", "FILT2", "ACAMFLTR",
-    "ACAMFSLI", "FILTNAM2",
+    "ACAMFSLI", "FILTNAM2", "FILTID1", "FILTID2",
 )  # fmt: skip
 """Filters of more wheels: light passes through all of them."""
 NO_FILTER: Final = re.compile(
-    r"open(?:[\W_]*\d+)*|clear[\W_]*\d+|air|empty|blank|none|no[\W_]*filter|nofilter|hole|out|n/?a|-+|0|unknown",
-    re.IGNORECASE,
+    r"open(?:[\W_]*\d+)*|clear[\W_]*\d+|air|empty|blank|none|free|no[\W_]*filter|nofilter|hole|out|0", re.IGNORECASE
 )
 """What a wheel says of a place without a filter; `Clear` is a filter with the thickness of the others."""
 CAMERA: Final = ("INSTRUME", "CAMERA", "INSTRUMENT", "CAMMODEL", "HEAD")
 CAMERA_ID: Final = ("CAMERAID", "CAMERA_ID", "ESO DET CHIP1 ID", "DET-ID")
 READOUT_MODE: Final = ("READOUTM", "READMODE", "READOUT", "ESO DET READ CLOCK", "QHYMODE")
-BAYER_PATTERN: Final = ("BAYERPAT", "COLORTYP", "CFA-PAT", "CFAPAT", "CFA_PATT")
-BAYER_PATTERNS: Final = ("RGGB", "BGGR", "GRBG", "GBRG")
+BAYER_PATTERN: Final = ("BAYERPAT", "COLORTYP", "CFA-PAT", "CFAPAT", "CFA_PATT", "CFAIMAGE")
+BAYER_PATTERN_IN_TEXT: Final = re.compile(r"(?<![A-Z])(?:RGGB|BGGR|GRBG|GBRG)(?![A-Z])")
 ROW_ORDER: Final = ("ROWORDER",)
+FLIP: Final = "FLIPSTAT"
+"""How MaxIm DL turned the image over; blank where it did not."""
+DETECTOR_SECTION: Final = "DETSEC"
+SECTION: Final = re.compile(r"\[\s*(\d+)\s*:\s*(\d+)\s*,\s*(\d+)\s*:\s*(\d+)\s*\]")
 DATE: Final = ("DATE-OBS", "DATE-BEG", "DATEOBS", "DATE_OBS", "UTSHUT", "UT-DATE", "UTDATE")
 TIME_OF_DAY: Final = (
     "TIME-OBS",
@@ -62,8 +67,9 @@ TIME_OF_DAY: Final = (
 BINNING_TEXT: Final = ("BINNING", "CCDSUM", "CCDBIN", "BIN", "BINMODE", "XBINNING")
 """Both directions in one text: ``2x2``, ``2 2``, ``Bin 2``."""
 BINNING_IN_TEXT: Final = re.compile(
-    r"(?:bin(?:ned|ning)?)?[\s_(\[]*(\d{1,2})(?:\s*[x*,;:/ ]\s*(\d{1,2}))?[\s)\]]*", re.IGNORECASE
+    r"(?:bin(?:ned|ning)?)?[\s_(\[]*(\d{1,2})(?:\s*(?:[x*,;:/ \u00d7]|by)\s*(\d{1,2}))?[\s)\]]*", re.IGNORECASE
 )
+NOT_BINNED: Final = frozenset(["no", "off", "unbinned", "not binned"])
 ANDOR: Final = "ACQMODE"
 """Headers with this card are of Andor Solis, which writes the temperature and the start of a frame into these two."""
 ANDOR_TEMPERATURE: Final = "TEMP"
@@ -74,9 +80,9 @@ LONGITUDE: Final = (
 LATITUDE: Final = ("SITELAT", "OBSGEO-B", "LATITUDE", "LAT-OBS", "SITE-LAT", "GEOLAT", "ESO TEL GEOLAT")
 CALIBRATION_STATUS: Final = ("CALSTAT",)
 CALIBRATED: Final = {
-    "D": ("DARKCOR", "DARKCORR", "SUBDARK", "L1STATDA", "DARKIM"),
-    "B": ("ZEROCOR", "BIASCOR", "BIASCORR", "SUBBIAS", "L1STATBI", "BIASIM"),
-    "F": ("FLATCOR", "FLATCORR", "FLATIM", "L1STATFL"),
+    "D": ("DARKCOR", "DARKCORR", "SUBDARK", "SUBTRACT_DARK", "DARKSUB", "L1STATDA", "DARKIM"),
+    "B": ("ZEROCOR", "BIASCOR", "BIASCORR", "SUBBIAS", "SUBTRACT_BIAS", "BIASSUB", "L1STATBI", "BIASIM"),
+    "F": ("FLATCOR", "FLATCORR", "FLAT_CORRECT", "FLATDIV", "FLATIM", "L1STATFL"),
 }
 """Cards of IRAF, ccdproc, HST, LCO and Gemini by what was corrected."""
 NOT_CALIBRATED: Final = frozenset(
@@ -86,6 +92,10 @@ NOT_CALIBRATED: Final = frozenset(
     ]
 )
 """Values of these cards that say "not done"."""
+NOT_CALIBRATED_START: Final = re.compile(r"(?:no|not|non|none|never|un[a-z]+|false|0)\b(?!\.)")
+"""Beginnings of values, in lower case, that say so too: ``not applied``, ``unset``, ``no dark``."""
+NO_STATUS: Final = re.compile(r"|no|none|off|false|raw|n/?a|un[a-z]+|not [a-z]+|[-?]+|0|f(?=alse)", re.IGNORECASE)
+"""Values of CALSTAT that say that nothing was done."""
 
 # ---- numbers ----
 
@@ -106,8 +116,12 @@ EXPOSURE_S: Final = Number(
         "EXPMS",
         "EXP_MS",
         "EXP_US",
+        "EXP",
+        "XPOSURE",
         "ESO DET WIN1 DIT1",
         "ESO DET DIT",
+        "TTIME",
+        "DARKTIME",
     ),
     low=0.0,
     high=1e6,
@@ -116,10 +130,16 @@ EXPOSURE_S: Final = Number(
     worth={"EXPOINUS": 1e-6, "EXPMS": 1e-3, "EXP_MS": 1e-3, "EXP_US": 1e-6},
 )
 """Up to eleven days: larger numbers are dates or rubbish."""
-STATED_EXPOSURES: Final = ("EXPTIME", "EXPOSURE", "EXP_TIME", "EXP-TIME", "EXPOINUS")
+STATED_EXPOSURES_S: Final = {
+    keyword: replace(EXPOSURE_S, keywords=(keyword,))
+    for keyword in (
+        *("EXPTIME", "EXPOSURE", "EXP_TIME", "EXP-TIME", "EXPOINUS", "ITIME", "EXPOSE", "TEXP", "INTTIME", "EXP1TIME"),
+        *("EXPMS", "EXP_MS", "EXP_US", "EXP"),
+    )
+}
 """Cards that state one and the same exposure; those that clocks measured may differ from it."""
 SET_TEMPERATURE_C: Final = Number(
-    keywords=("SET-TEMP", "SETTEMP", "SET_TEMP", "CCDTSET", "CCD-TSET", "CCDSETP", "CCDSTEMP", "TEMPSET"),
+    keywords=("SET-TEMP", "SETTEMP", "SET_TEMP", "CCDTSET", "CCD-TSET", "CCDSETP", "CCDSTEMP", "TEMPSET", "TEMP_SET"),
     low=-273.0,
     high=100.0,
     name="temperature",
@@ -139,6 +159,9 @@ CCD_TEMPERATURE_C: Final = Number(
         "TEMPDET",
         "CCDATEMP",
         "DET-TMP",
+        "CAMTEMP",
+        "CAM-TEMP",
+        "CHIPTEMP",
     ),
     low=-273.0,
     high=100.0,
@@ -169,8 +192,17 @@ MJD: Final = Number(keywords=("MJD-OBS", "MJD-BEG", "MJD", "MJD-STR"), low=-2000
 """Days; 1804 to 2187."""
 JD: Final = Number(keywords=("JD", "JD-OBS", "JD_UTC"), low=2380000.5, high=2520000.5)
 N_COMBINED: Final = Number(
-    keywords=("NCOMBINE", "STACKCNT", "SNAPSHOT", "NUMFRAME", "DARK_CNT", "FLAT_CNT", "BIAS_CNT")
+    keywords=("NCOMBINE", "STACKCNT", "SNAPSHOT", "NUMFRAME", "NSTACK", "DARK_CNT", "FLAT_CNT", "BIAS_CNT")
 )
+COMBINED: Final = ("COMBINED", "ISMASTER", "ESO PRO CATG", "IMCMB002")
+"""Cards of combined frames (ccdproc, LCO, ESO, IRAF), unless they say no."""
+COMBINED_VALUES: Final = {
+    "PROCTYPE": re.compile(r"mastercal|stacked", re.IGNORECASE),
+    "INTEGRAT": re.compile("integration", re.IGNORECASE),
+}
+"""Values of cards of NOIRLab's archive and of Astro Pixel Processor that say so."""
+SIRIL_NAME: Final = re.compile(r"^(?:r_|bkg_)*pp_")
+"""Of frames that Siril calibrated."""
 COADDS: Final = Number(keywords=("COADDS", "COADD", "NCOADDS", "NCOADD", "ESO DET NDIT"), low=1, high=1e6)
 """Exposures that the camera added up (or averaged) to one frame."""
 ORIGIN: Final = tuple(
@@ -188,7 +220,9 @@ ORIGIN: Final = tuple(
     )
 )
 """First column and first row of a subframe on the sensor."""
-ORIGIN_KEYWORDS: Final = frozenset(keyword for pair in ORIGIN for number in pair for keyword in number.keywords)
+ORIGIN_KEYWORDS: Final = frozenset(
+    [DETECTOR_SECTION, *(keyword for pair in ORIGIN for number in pair for keyword in number.keywords)]
+)
 LARGEST_BINNING: Final = 64
 BINNING: Final = tuple(
     (
@@ -207,6 +241,9 @@ BINNING: Final = tuple(
         ("HBIN", "VBIN"),
         ("CBIN", "RBIN"),
         ("ESO DET WIN1 BINX", "ESO DET WIN1 BINY"),
+        ("ESO DET BINX", "ESO DET BINY"),
+        ("X_BIN", "Y_BIN"),
+        ("COLBIN", "ROWBIN"),
     )
 )
 """Along a row, and along a column."""
@@ -216,10 +253,10 @@ BINNING: Final = tuple(
 VALUE_WORDS: Final = tuple(
     (re.compile(words, re.IGNORECASE), frame_type)
     for words, frame_type in (
-        (r"\b(?:light|science)|lamp\W*off", FrameType.LIGHT),
-        ("dark", FrameType.DARK),
+        (r"\b(?:light|science)|lamp\W*off|\b(?:licht|lumi\S+re|luz|luce)\b", FrameType.LIGHT),
+        (r"dark|\bnoirs?\b|dunkel|\b(?:oscur[ao]s?|scur[oi])\b", FrameType.DARK),
         ("bias|zero|offset", FrameType.BIAS),
-        ("flat", FrameType.FLAT),
+        (r"flat|twilight|\bplus?\b|hellbild|wei(?:ss|\S{1,2})bild|\bplanos?\b", FrameType.FLAT),
         (
             r"\b(?:object|obj|target|sky|comp|comparison|arc|arclamp|wave|lamp|focus|std|standard|acq|acquisition|test|expose|exposure)\b",
             FrameType.LIGHT,
@@ -231,15 +268,19 @@ light frames here, and so are flats with the lamp off; unknown words say nothing
 ANY_OBJECT: Final = re.compile(r"\b(?:object|obj|target|std|sky|expose|exposure)\b", re.IGNORECASE)
 """Values that programs also give to flats of the sky or the dome."""
 
-_START = r"(?<![a-z])(?:masters?|super|sky|dome|twilight|twi|lamp|screen|panel|raw)?[\W_]*"
+_START = r"(?<![a-z])(?:masters?|super|sky|dome|twilight|twi|lamp|screen|panel|raw|auto|[dst](?=flat))?[\W_]*"
 # no part of a longer word (flatiron, darkstar), nothing that was done to the frame (dark_subtracted, flat-corrected)
 _END = r"(?:frames?|fields?|s|es)?(?![a-z])(?![\W_]*(?:sub(?:tracted)?|corr|div|calib|remov))"
+# targets: the Dark Shark, Flat Rock
+_TARGET = r"(?![\W_]*(?:nebul|shark|doodad|wolf|horse|seahorse|cloud|river|tower|lane|globule|rock|galax))"
 NAME_WORDS: Final = (
-    (re.compile(_START + r"(?:dark|dark[\W_]*flat|flat[\W_]*dark)" + _END), FrameType.DARK),
+    (re.compile(_START + r"(?:dark|dark[\W_]*flat|flat[\W_]*dark)" + _END + _TARGET), FrameType.DARK),
+    (re.compile(r"(?<![a-z])(?:noirs?|dunkel(?:bild(?:er)?)?|oscur[ao]s?|scur[oi])(?![a-z])"), FrameType.DARK),
     (re.compile(_START + r"(?:bias|zero(?:es)?)" + _END), FrameType.BIAS),
     # only at the start: 'offset' inside a name is the camera's setting (gain100_offset10_300s)
     (re.compile(r"^(?:master[\W_]*)?offset" + _END), FrameType.BIAS),
-    (re.compile(_START + r"flat" + _END), FrameType.FLAT),
+    (re.compile(_START + r"flat" + _END + _TARGET), FrameType.FLAT),
+    (re.compile(r"(?<![a-z])(?:plus?|hellbild(?:er)?|planos?)(?![a-z])"), FrameType.FLAT),
     (re.compile(r"(?<![a-z])(?:light|science)" + _END), FrameType.LIGHT),
     # masters of AstroImageJ and of Astro Pixel Processor
     (re.compile(r"^(?:mdark" + _END + "|mdf?-)"), FrameType.DARK),
@@ -249,7 +290,11 @@ NAME_WORDS: Final = (
 """In names of files and directories, in lower case."""
 DARK_FLAT_NAME: Final = re.compile(r"dark[\W_]*flat|flat[\W_]*dark")
 MASTER_NAME: Final = re.compile(
-    r"(?<![a-z])master(?:s?(?![a-z])|(?=dark|flat|bias|zero|offset|light))|^m(?:dark|flat|bias|zero)(?![a-z])|^(?:mb|md|mf|mdf|bpm)-"
+    r"(?<![a-z])master(?:s?(?![a-z])|(?=dark|flat|bias|zero|offset|light))|(?:dark|flat|bias|zero)[\W_]*master"
+    r"|(?<![a-z])super[\W_]*(?:dark|flat|bias|zero)"
+    r"|(?<![a-z])(?:dark|flat|bias|zero|offset)(?:e?s)?[\W_]+(?:stacked|combined|averaged?|avg|median)(?![a-z])"
+    r"|(?<![a-z])(?:stacked|combined|averaged?|avg|median)[\W_]+(?:dark|flat|bias|zero|offset)(?:e?s)?(?![a-z])"
+    r"|^m(?:dark|flat|bias|zero)(?![a-z])|^(?:mb|md|mf|mdf|bpm)-"
 )
 CATALOGUE_NAME: Final = re.compile(
     r"(?<![a-z0-9])(?:m|ngc|ic|sh2|ugc|abell|arp|vdb|lbn|ldn|hd|hip|sao|tic|toi|wasp|gj|hr|tyc|melotte|barnard|caldwell)"
@@ -289,8 +334,14 @@ FILTER_NAMES: Final = {
         for name in (
             *("Ha", "Hb", "OIII", "SII", "NII", "O3", "S2", "N2", "Lum", "Luminance", "Red", "Green", "Blue"),
             *("H-alpha", "Halpha", "H-beta", "Hbeta", "Clear", "up", "gp", "rp", "ip", "zs", "IRCut", "UVIR"),
+            *("L-eXtreme", "L-eNhance", "L-Ultimate", "L-Pro", "L-Synergy", "L-Para"),
         )
     },
+    "h\u03b1": "Ha",
+    "h\u03b2": "Hb",
+    "o-iii": "OIII",
+    "s-ii": "SII",
+    "n-ii": "NII",
 }
 """Names of filters in names of files and folders; letters in this case only."""
 GAIN_NAME: Final = re.compile(r"(?<![a-z])(?:gain|iso)[_=-]?(\d{1,6})(?![0-9.a-z])")
@@ -298,21 +349,28 @@ CAMERA_ID_NAME: Final = re.compile(r"camera_id[=_-](.+)", re.IGNORECASE)
 
 # ---- HISTORY of calibrated frames ----
 
+_USED = r"calibrat\w*\W*(?:\w+\W+){0,3}(?:with\b|using\b|by\b|[:(]).*\b(?:master[\W_]*)?"
+
 CALIBRATED_LINES: Final = {
     "D": re.compile(
-        r"\bdark(?:s|[\W_]+frames?|[\W_]+image)?[\W_]+(?:was|were|has been|is)?[\W_]*(?:subtract|correct)"
-        r"|subtract\w*\W+(?:\w+\W+){0,3}dark|calibrat\w*\s*(?:with\b|using\b|by\b|[:(]).*\bdark"
-        r"|masterdark\.enabled\W+true|soustraction\W+(?:\w+\W+){0,3}(?:dark|noir)"
+        r"\bdark(?:s|[\W_]+frames?|[\W_]+image|[\W_]+current)?[\W_]+(?:was|were|has been|is)?[\W_]*"
+        r"(?:subtract|correct|remov)"
+        r"|\bdark\b[^;,]{0,60}\bsubtracted|(?:subtract|remov)\w*\W+(?:\w+\W+){0,3}dark|masterdark\W+applied"
+        rf"|{_USED}dark|masterdark\.enabled\W+true"
+        r"|soustraction\W+(?:\w+\W+){0,3}(?:dark|noir)|\b(?:dark|noir)s?\W+soustrait|correction\W+(?:\w+\W+)?(?:dark|noir)"
+        r"|dunkel\w*\W+(?:\w+\W+){0,2}abgezogen"
     ),
     "B": re.compile(
-        r"\b(?:bias|zero)(?:[\W_]+frames?|[\W_]+image)?[\W_]+(?:was|were|has been|is)?[\W_]*(?:subtract|correct)"
-        r"|subtract\w*\W+(?:\w+\W+){0,3}bias|calibrat\w*\s*(?:with\b|using\b|by\b|[:(]).*\bbias"
-        r"|masterbias\.enabled\W+true|soustraction\W+(?:\w+\W+){0,3}(?:offset|bias)|offset\W+subtract"
+        r"\b(?:bias|zero)(?:[\W_]+frames?|[\W_]+image)?[\W_]+(?:was|were|has been|is)?[\W_]*(?:subtract|correct|remov)"
+        r"|\bbias\b[^;,]{0,60}\bsubtracted|(?:subtract|remov)\w*\W+(?:\w+\W+){0,3}bias|masterbias\W+applied"
+        rf"|{_USED}bias|masterbias\.enabled\W+true"
+        r"|soustraction\W+(?:\w+\W+){0,3}(?:offset|bias)|\b(?:offset|bias)\W+(?:soustrait|subtract)"
     ),
     "F": re.compile(
         r"\bflat(?:s|[\W_]*field(?:ed|ing)?|[\W_]+frames?)?[\W_]+(?:was|were|has been|is)?[\W_]*(?:divi|correct|appl)"
-        r"|divid\w*\W+(?:\w+\W+){0,3}flat|calibrat\w*\s*(?:with\b|using\b|by\b|[:(]).*\bflat|^flat[\W_]*field[\W_]*\("
-        r"|masterflat\.enabled\W+true|division\W+(?:\w+\W+){0,3}(?:flat|plu)\b"
+        rf"|divid\w*\W+(?:\w+\W+){{0,3}}flat|{_USED}flat|^flat[\W_]*field[\W_]*\("
+        r"|\bflat[\W_]*fielded|masterflat\W+applied|masterflat\.enabled\W+true"
+        r"|division\W+(?:\w+\W+){0,4}(?:flat|plu)\b|correction\W+(?:\w+\W+)?plu\b"
     ),
 }
 """Lines in lower case that say so, by what was corrected."""

@@ -19,9 +19,15 @@ from ostcal.fits.kinds import type_from_names as type_from_names
 from ostcal.fits.quantities import SECONDS, UNKNOWN_WORDS, Reading
 from ostcal.frames import CameraSettings, FrameMetadata, FullScaleCard
 
-_ISO_DATE = re.compile(r"(\d{4})[-/](\d{1,2})[-/](\d{1,2})(?:[T ]+(\S.*))?")
-_OLD_DATE = re.compile(r"(\d{1,2})[/-](\d{1,2})[/-](\d{2}|\d{4})(?:[T ]+(\S.*))?")
-_TIME = re.compile(r"(\d{1,2}):(\d{1,2})(?::(\d{1,2}(?:\.\d*)?))?\s*(?:Z|UTC?|([+-])(\d{2}):?(\d{2}))?", re.IGNORECASE)
+_ISO_DATE = re.compile(r"(\d{4})[-/.]?(\d{1,2})[-/.]?(\d{1,2})(?:[T _]+(\S.*))?")
+_OLD_DATE = re.compile(r"(\d{1,2})[/.-](\d{1,2})[/.-](\d{2}|\d{4})(?:[T _]+(\S.*))?")
+_TIME = re.compile(
+    r"(\d{1,2})[:h ]\s*(\d{1,2})(?:[:m ]\s*(\d{1,2}(?:[.,]\d*)?)s?)?\s*(AM|PM)?\s*(?:Z|UTC?|([+-])(\d{2}):?(\d{2}))?",
+    re.IGNORECASE,
+)
+_COMPACT_TIME = re.compile(r"(\d{2})(\d{2})(\d{2}(?:\.\d*)?)")
+_SMALLEST_CONTRADICTION = 0.02
+"""Share by which two cards of one exposure may differ: one is what was asked for, the other what a clock measured."""
 _DATE_BEFORE_TIME = re.compile(r".*T(?=\d)")
 _CENTURY_PIVOT = 70
 """Years 70 to 99 of the old dd/mm/yy are of the twentieth century; programs went on writing it after 1999."""
@@ -45,10 +51,11 @@ def metadata_from_header(
     exposure = _exposure(header, path)
     set_c, ccd_c = dialects.SET_TEMPERATURE_C.read(header), _ccd_temperature(header)
     gain, offset = dialects.GAIN.read(header), dialects.OFFSET.read(header)
-    binning, binning_problem = _binning(header)
+    binning, binning_problem, binning_remark = _binning(header)
     problems = (exposure.problem, gain.problem, offset.problem, binning_problem, set_c.problem, ccd_c.problem)
+    said_twice = (exposure.remark, gain.remark, offset.remark, binning_remark, set_c.remark, ccd_c.remark)
     pixel_x, pixel_y = dialects.PIXEL_WIDTH_UM.of(header), dialects.PIXEL_HEIGHT_UM.of(header)
-    applied = _calibrations_applied(header)
+    applied, status_remark = _calibrations_applied(header)
     order = _row_order(header)
     kind = kind_of(header, path, exposure.value)
     return FrameMetadata(
@@ -67,6 +74,7 @@ def metadata_from_header(
             coadds=_coadds(header),
             subframe_origin=_origin(header),
             row_order=order,
+            flip=_flip(header),
         ),
         filter_name=filter_of(header, path, kind.frame_type),
         set_temperature_c=set_c.value,
@@ -82,8 +90,8 @@ def metadata_from_header(
         bias_subtracted="B" in applied,
         flat_divided="F" in applied,
         is_master=_is_master(header, path),
-        unreadable=tuple(dict.fromkeys(filter(None, problems))),
-        remarks=(*remarks, *kind.remarks),
+        unreadable=tuple(dict.fromkeys(filter(None, (*problems, _why_processed(header, path))))),
+        remarks=(*remarks, *kind.remarks, *filter(None, (*said_twice, status_remark))),
     )
 
 
@@ -91,13 +99,24 @@ def _is_master(header: Header, path: str) -> bool:
     said = header.present(dialects.FRAME_TYPE)
     if any("master" in (header.text(keyword) or "").lower() for keyword in said):
         return True
-    if (dialects.N_COMBINED.of(header) or 0) > 1 or header.value("COMBINED") is True or "IMCMB002" in header:
+    if (dialects.N_COMBINED.of(header) or 0) > 1:
+        return True
+    if any(_says_done(header.value(keyword)) for keyword in header.present(dialects.COMBINED)):
+        return True
+    if any(value.search(header.text(keyword) or "") for keyword, value in dialects.COMBINED_VALUES.items()):
         return True
     if any(dialects.COMBINED_LINE.search(line.lower()) for line in header.commentary("HISTORY")):
         return True
-    name = nearest_names(path)[0]
-    may_be = "master" in name or name.startswith(("m", "bpm-"))
-    return may_be and dialects.MASTER_NAME.search(name) is not None
+    return dialects.MASTER_NAME.search(nearest_names(path)[0]) is not None
+
+
+def _why_processed(header: Header, path: str) -> str:
+    """Say that a frame is one of those that Siril calibrated, which does not record how."""
+    if not dialects.SIRIL_NAME.search(nearest_names(path)[0]):
+        return ""
+    if "siril" not in (header.text("PROGRAM", "SWCREATE", "CREATOR") or "").lower():
+        return ""
+    return "its name (pp_) says that Siril calibrated it, and its header not how; take the raw frame"
 
 
 # ---- exposure, camera and sensor ----
@@ -110,14 +129,26 @@ def _exposure(header: Header, path: str) -> Reading:
         return reading
     if reading.value is None:
         return exposure_from_text(path)
-    if reading.value > 0:
+    stated = header.present(tuple(dialects.STATED_EXPOSURES_S))
+    if len(stated) < 2:
         return reading
-    for keyword in dialects.STATED_EXPOSURES:
-        other = replace(dialects.EXPOSURE_S, keywords=(keyword,)).of(header)
-        if other:  # 0 may be a quarter of a second that was written as a whole number
-            problem = f"EXPTIME is 0 and {keyword} {other:g} s: its exposure is not known; repair the header"
+    others = {keyword: dialects.STATED_EXPOSURES_S[keyword].of(header) or 0.0 for keyword in stated}
+    first = next((keyword for keyword, value in others.items() if value == reading.value), stated[0])
+    for keyword, other in others.items():
+        if other and not reading.value:  # 0 may be a quarter of a second that was written as a whole number
+            problem = f"{first} is 0 and {keyword} {other:g} s: its exposure is not known; repair the header"
             return Reading(value=other) if other < 1 else Reading(problem=problem)
+        if other and _contradict(reading.value, other, header):
+            remark = f"{first} is {reading.value:g} s, but {keyword} {other:g} s: taken as {reading.value:g} s"
+            return replace(reading, remark=remark)
     return reading
+
+
+def _contradict(taken_s: float, other_s: float, header: Header) -> bool:
+    """Return whether two exposures are neither one, nor one in other units, nor that of one of several coadds."""
+    scales = (1.0, 1e3, 1e6, float(_coadds(header) or 1))
+    ratio = max(taken_s, other_s) / min(taken_s, other_s)
+    return all(abs(ratio / scale - 1) > _SMALLEST_CONTRADICTION for scale in scales)
 
 
 def exposure_from_names(path: str) -> float | None:
@@ -189,35 +220,69 @@ def _origin(header: Header) -> tuple[int, int] | None:
         x, y = keywords_x.of(header), keywords_y.of(header)
         if x is not None and y is not None:
             return round(x), round(y)
-    return None
+    section = dialects.SECTION.fullmatch(header.text(dialects.DETECTOR_SECTION) or "")
+    if section is None:
+        return None
+    x1, x2, y1, y2 = map(int, section.groups())
+    return min(x1, x2), min(y1, y2)
+
+
+def _flip(header: Header) -> str | None:
+    """Return how a program turned the image over, ``none`` where it says that it did not."""
+    if dialects.FLIP not in header:
+        return None
+    return header.text(dialects.FLIP) or "none"
 
 
 def _row_order(header: Header) -> str | None:
     if not header.present(dialects.ROW_ORDER):
         return None
-    order = re.sub(r"[\s_]+", "-", (header.text(*dialects.ROW_ORDER) or "").upper())
-    return order if order in ("TOP-DOWN", "BOTTOM-UP") else None
+    order = re.sub(r"[\W_]+", "", (header.text(*dialects.ROW_ORDER) or "").upper())
+    return {"TOPDOWN": "TOP-DOWN", "BOTTOMUP": "BOTTOM-UP"}.get(order)
 
 
-def _binning(header: Header) -> tuple[tuple[int, int], str]:
-    """Return the binning along a row and a column, 1 where nothing is said, and why it cannot be read."""
+def _binning(header: Header) -> tuple[tuple[int, int], str, str]:
+    """Return the binning along a row and a column, 1 where nothing is said; why it cannot be read; a remark."""
+    found, problem = _binning_in_pairs(header)
+    for keyword in header.present(dialects.BINNING_TEXT):
+        text = header.text(keyword)
+        if text is None or text.lower() in UNKNOWN_WORDS:
+            continue
+        other = _binning_in_text(text)
+        if other is None:
+            problem = problem or f"{keyword} is {text!r}: its binning is not known; repair the header"
+        elif found is None:
+            found = other
+        elif other != found and keyword != dialects.BINNING[0][0].keywords[0]:
+            bins = f"{found[0]}x{found[1]}"
+            return found, "", f"{keyword} is {text!r}, but other cards say a binning of {bins}: taken as {bins}"
+    return (found, "", "") if found is not None else ((1, 1), problem, "")
+
+
+def _binning_in_pairs(header: Header) -> tuple[tuple[int, int] | None, str]:
+    """Return the binning of the first pair of cards, and why it cannot be read."""
     problem = ""
     for keywords_x, keywords_y in dialects.BINNING:
         x, y = keywords_x.read(header), keywords_y.read(header)
         if x.value is not None or y.value is not None:
-            return (int(x.value or y.value or 1), int(y.value or x.value or 1)), ""
+            both = x.value or y.value or 1.0, y.value or x.value or 1.0
+            if not all(value.is_integer() for value in both):
+                keyword = keywords_x.keywords[0]
+                return None, f"{keyword} is {header.value(keyword)!r}: its binning is not known; repair the header"
+            return (int(both[0]), int(both[1])), ""
         problem = problem or x.problem or y.problem
-    for keyword in header.present(dialects.BINNING_TEXT):
-        text = header.text(keyword)
-        if text is None:
-            continue
-        match = dialects.BINNING_IN_TEXT.fullmatch(text)
-        numbers = [int(number) for number in match.groups() if number] if match else []
-        if numbers and all(1 <= number <= dialects.LARGEST_BINNING for number in numbers):
-            return (numbers[0], numbers[-1]), ""
-        if text.lower() not in UNKNOWN_WORDS:
-            problem = problem or f"{keyword} is {text!r}: its binning is not known; repair the header"
-    return (1, 1), problem
+    return None, problem
+
+
+def _binning_in_text(text: str) -> tuple[int, int] | None:
+    """Return the binning in a text such as ``2x2``, ``None`` where it says none."""
+    if text.lower() in dialects.NOT_BINNED:
+        return 1, 1
+    match = dialects.BINNING_IN_TEXT.fullmatch(text)
+    numbers = [int(number) for number in match.groups() if number] if match else []
+    if not numbers or not all(1 <= number <= dialects.LARGEST_BINNING for number in numbers):
+        return None
+    return numbers[0], numbers[-1]
 
 
 def _full_scale(header: Header) -> FullScaleCard | None:
@@ -234,9 +299,10 @@ def _full_scale(header: Header) -> FullScaleCard | None:
 def _bayer_pattern(header: Header) -> str | None:
     """Return the colours of the pixels (0, 0), (0, 1), (1, 0), (1, 1) of the stored array, row by row."""
     found = ((header.text(keyword) or "").upper() for keyword in dialects.BAYER_PATTERN)
-    pattern = next((text for text in found if text in dialects.BAYER_PATTERNS), None)
-    if pattern is None:
+    match = next((match for text in found if (match := dialects.BAYER_PATTERN_IN_TEXT.search(text))), None)
+    if match is None:
         return None
+    pattern = match[0]
     # an odd offset: the first column (row) of the pattern lies outside of the stored array
     if (dialects.BAYER_X_OFFSET.of(header) or 0) % 2 == 1:
         pattern = pattern[1] + pattern[0] + pattern[3] + pattern[2]
@@ -253,6 +319,7 @@ def settings_cards(settings: CameraSettings) -> list[tuple[str, CardValue, str]]
         ("COADDS", settings.coadds, "exposures added up to a frame"),
         ("XORGSUBF", origin[0] if origin else None, "first column of the subframe"),
         ("YORGSUBF", origin[1] if origin else None, "first row of the subframe"),
+        ("FLIPSTAT", "" if settings.flip == "none" else settings.flip, "how the image was turned over"),
     ]
 
 
@@ -284,6 +351,8 @@ def _split_date(text: str) -> tuple[datetime | None, str | None]:
         year, month, day = int(match[1]), int(match[2]), int(match[3])
     elif match := _OLD_DATE.fullmatch(text):
         day, month, year = int(match[1]), int(match[2]), int(match[3])
+        if (match[4] or "").upper().endswith(("AM", "PM")):  # of the United States, the month first
+            day, month = month, day
         if year < 100:
             year += 1900 if year >= _CENTURY_PIVOT else 2000
     else:
@@ -297,16 +366,21 @@ def _split_date(text: str) -> tuple[datetime | None, str | None]:
 
 def _since_midnight(text: str) -> timedelta | None:
     """Read ``hh:mm:ss.sss``, with a date before it or not, with a zone or not, as UTC (a leap second is 60 s)."""
-    match = _TIME.fullmatch(_DATE_BEFORE_TIME.sub("", text).strip() if "T" in text else text.strip())
+    time = _DATE_BEFORE_TIME.sub("", text).strip() if "T" in text else text.strip()
+    if compact := _COMPACT_TIME.fullmatch(time):
+        time = ":".join(compact.groups())
+    match = _TIME.fullmatch(time)
     if match is None:
         return None
-    hours, minutes, seconds = int(match[1]), int(match[2]), float(match[3] or 0)
+    hours, minutes, seconds = int(match[1]), int(match[2]), float((match[3] or "0").replace(",", "."))
+    if match[4]:
+        hours = hours % 12 + (12 if match[4].upper() == "PM" else 0)
     if hours > 24 or minutes > 59 or seconds >= 61:
         return None
     time_of_day = timedelta(hours=hours, minutes=minutes, seconds=seconds)
-    if match[4]:
-        zone = timedelta(hours=int(match[5]), minutes=int(match[6]))
-        time_of_day += -zone if match[4] == "+" else zone
+    if match[5]:
+        zone = timedelta(hours=int(match[6]), minutes=int(match[7]))
+        time_of_day += -zone if match[5] == "+" else zone
     return time_of_day
 
 
@@ -331,23 +405,30 @@ def _longitude_deg(header: Header) -> float | None:
 # ---- calibrations already applied ----
 
 
-def _calibrations_applied(header: Header) -> set[str]:
-    """Return which of B(ias), D(ark), F(lat) a header calls applied: in CALSTAT, cards of programs, or HISTORY."""
-    status = (header.text(*dialects.CALIBRATION_STATUS) or "").upper()
-    if re.fullmatch(
-        r"[BDFMOT\W_]*", status
-    ):  # letters such as OTBDF (O: overscan, T: trim, M: a master), else words such as BIAS, DARK
-        applied = set(status) & set("BDF")
-    else:
-        applied = {word[0] for word in re.findall(r"\b(?:BIAS|DARK|FLAT)", status)}
+def _calibrations_applied(header: Header) -> tuple[set[str], str]:
+    """Return which of B(ias), D(ark), F(lat) a header calls applied, in CALSTAT, cards or HISTORY; and a remark."""
+    applied, remark = _calibration_status(header)
     for letter, keywords in dialects.CALIBRATED.items():
         if any(_says_done(header.value(keyword)) for keyword in header.present(keywords)):
             applied.add(letter)
     for line in header.commentary("HISTORY"):
         text = line.lower()
-        if not dialects.NEGATED_LINE.search(text):
-            applied.update(letter for letter, pattern in dialects.CALIBRATED_LINES.items() if pattern.search(text))
-    return applied
+        parts = re.split("[;,]", text) if dialects.NEGATED_LINE.search(text) else [text]
+        for part in parts:
+            if not dialects.NEGATED_LINE.search(part):
+                applied.update(letter for letter, pattern in dialects.CALIBRATED_LINES.items() if pattern.search(part))
+    return applied, "" if applied else remark
+
+
+def _calibration_status(header: Header) -> tuple[set[str], str]:
+    """Read letters such as OTBDF (O: overscan, T: trim, M: a master), else words such as BIAS, DARK."""
+    status = (header.text(*dialects.CALIBRATION_STATUS) or "").upper()
+    if dialects.NO_STATUS.fullmatch(status):
+        return set(), ""
+    if re.fullmatch(r"[BDFMOTCZS\W\d_]*", status):
+        return set(status.replace("Z", "B")) & set("BDF"), ""
+    applied = {word[0] for word in re.findall(r"(?<![A-Z])(?:BIAS|DARK|FLAT)", status)}
+    return applied, "" if applied else f"CALSTAT is {status!r}, which does not say what was subtracted: taken as raw"
 
 
 def _says_done(value: CardValue) -> bool:
@@ -355,5 +436,6 @@ def _says_done(value: CardValue) -> bool:
     if value is None or isinstance(value, bool):
         return value is True
     if isinstance(value, str):
-        return value.strip().lower() not in dialects.NOT_CALIBRATED
+        text = value.strip().lower()
+        return text not in dialects.NOT_CALIBRATED and not dialects.NOT_CALIBRATED_START.match(text)
     return value != 0

@@ -74,8 +74,8 @@ def _contradictions(header: Header, taken: FrameType | None, by: str) -> tuple[s
 
 
 def _kind_in_value(keyword: str, text: str) -> FrameType | None:
-    if keyword == "PICTTYPE" and text.isdecimal():
-        return dialects.PICTURE_TYPES.get(int(text))
+    if keyword == "PICTTYPE" and (number := re.fullmatch(r"(\d)(?:\.0*)?", text)):
+        return dialects.PICTURE_TYPES.get(int(number[1]))
     return next((kind for words, kind in dialects.VALUE_WORDS if words.search(text)), None)
 
 

@@ -22,7 +22,7 @@ from ostcal.fits.tiles import TileReader
 from ostcal.fits.unpack import unpack
 from ostcal.frames import FrameStack, read_adu
 from ostcal.inputs.excluded_files import ExcludedFiles, read_excluded_files
-from ostcal.inputs.forced_kinds import NO_RULES, KindRules, with_stated_kind
+from ostcal.inputs.forced_kinds import NO_RULES, KindRules, with_forced_kind, with_stated_kind
 from ostcal.inputs.grouping import Frame
 from ostcal.inputs.remarks import remark_lines
 from ostcal.inputs.trimmed import TrimmedStack, trimmed_metadata
@@ -130,7 +130,7 @@ def gather_inputs(
 
     Frames are trimmed as `overscan` says. With `cubes` ``frames`` each plane of an image of three axes is a frame. With
     `verify` the checksums of frames in series are compared whenever their samples are read. `kinds` states the kinds of
-    files.
+    files and series.
 
     Raises
     ------
@@ -178,7 +178,7 @@ def gather_inputs(
             logger.debug("%s: traceback", location, exc_info=True)
             continue
         left_out.extend(series.problems)
-        for source in _sources_of(series, overscan, left_out, verify=verify):
+        for source in _sources_of(series, overscan, left_out, kinds, verify=verify):
             (excluded if source.index in series.excluded else sources).append(source)
     if not files and not locations:
         passed_over = "".join(f"; {line}" for line in left_out)
@@ -221,7 +221,9 @@ def _trimmed(source: Source, header: Header, overscan: OverscanRule) -> Source:
     return replace(source, frame=replace(source.frame, metadata=trimmed_metadata(metadata, readout)), readout=readout)
 
 
-def _sources_of(series: Series, overscan: OverscanRule, left_out: list[str], *, verify: bool) -> list[Source]:
+def _sources_of(
+    series: Series, overscan: OverscanRule, left_out: list[str], kinds: KindRules, *, verify: bool
+) -> list[Source]:
     """List the frames of a series, excluded ones too, which are logged; name those that cannot be trimmed.
 
     Frames that name no camera or detector have the one that their directory names.
@@ -247,7 +249,7 @@ def _sources_of(series: Series, overscan: OverscanRule, left_out: list[str], *, 
             camera_id=settings.camera_id or camera_id,
             row_order=settings.row_order or metadata.row_order,
         )
-        metadata = replace(metadata, settings=settings)
+        metadata = with_forced_kind(replace(metadata, settings=settings), series.location, kinds)
         source = Source(
             frame=Frame(
                 label=f"{series.location}#{record.index}",

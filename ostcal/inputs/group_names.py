@@ -16,7 +16,7 @@ DRIFT_C = 1.0
 _WORDS = ("camera id", "filter", "gain", "binning", "temperature", "night", "extension")
 _RARER_WORDS = (
     *("temperature", "offset", "readout mode", "size", "camera", "colours", "subtracted", "exposure"),
-    *("iso", "coadds", "subframe", "rows"),
+    *("iso", "coadds", "subframe", "rows", "flip"),
 )
 """Added only to names that are still the same."""
 
@@ -105,6 +105,7 @@ def _texts(key: GroupKey) -> dict[str, str]:
         "coadds": f"coadds{settings.coadds}" if settings.coadds is not None else "",
         "subframe": f"from{origin[0]}-{origin[1]}" if origin is not None else "",
         "rows": (settings.row_order or "").lower(),
+        "flip": safe_word(settings.flip) if settings.flip not in (None, "none") else "",
     }
 
 

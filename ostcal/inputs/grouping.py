@@ -182,7 +182,7 @@ def settings_differ(a: CameraSettings, b: CameraSettings) -> str:
         return f"binning {a.binning[0]}x{a.binning[1]} against {b.binning[0]}x{b.binning[1]}"
     for name in (
         *("camera", "camera_id", "gain", "offset", "readout_mode"),
-        *("iso", "coadds", "subframe_origin", "row_order"),
+        *("iso", "coadds", "subframe_origin", "row_order", "flip"),
     ):
         x, y = getattr(a, name), getattr(b, name)
         if x is not None and y is not None and x != y:

@@ -55,6 +55,7 @@ def subject_of(key: GroupKey) -> str:
     origin = settings.subframe_origin
     words += [f"from {origin[0]} {origin[1]}"] if origin is not None and any(origin) else []
     words += ["bottom-up"] if settings.row_order == "BOTTOM-UP" else []
+    words += [settings.flip] if settings.flip not in (None, "none") else []
     words += [f"{round(key.temperature_c):d} C"] if key.temperature_c is not None else []
     return ", ".join([*words, f"{key.width} x {key.height}"])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ostcal.fits.cards import Header
 from ostcal.fits.headers import exposure_from_text, metadata_from_header
 from ostcal.fits.kinds import type_from_names
 from ostcal.frames import FrameMetadata, FrameType
@@ -35,19 +36,80 @@ def metadata(path: str = "frame.fits", **cards: object) -> FrameMetadata:
         ({"EXPOINUS": (2000000, "Exposure time in us")}, 2.0),
         ({"EXPTIME": 0, "EXPOSURE": 0.25}, 0.25),
         ({"EXPTIME": "N/A", "EXPOSURE": 3.0}, 3.0),
+        ({"EXPTIME": "0.5 sec."}, 0.5),
+        ({"EXPTIME": "1/2.5"}, 0.4),
+        ({"EXPTIME": "00:05:00"}, 300.0),
+        ({"EXPTIME": "0:00:12,5"}, 12.5),
+        ({"EXP": (15.0, "[s] Sub Exposure Time")}, 15.0),
+        ({"XPOSURE": 5.0}, 5.0),
+        ({"EXPTIME": (90000, "exposure time, ms")}, 90.0),
+        ({"EXPTIME": (500, "milliseconds")}, 0.5),
+        ({"EXPTIME": (5, "minutes")}, 300.0),
+        ({"EXPTIME": (280, "seconds")}, 280.0),
+        ({"EXPTIME": (5, "total exposure")}, 5.0),
+        ({"EXPTIME": 30, "EXPOSURE": (30000, "[ms]")}, 30.0),
+        ({"EXPTIME": 30, "EXPOSURE": 30000}, 30.0),
         ({"EXPTIME": 0.0, "EXPOSURE": 0.0}, 0.0),
     ],
 )
 def test_exposures_with_units_and_commas_are_read(cards: dict[str, object], seconds: float) -> None:
     found = metadata(**cards)
     assert found.exposure_time_s == pytest.approx(seconds, rel=1e-12)
-    assert found.unreadable == ()
+    assert (found.unreadable, found.remarks) == ((), ())
 
 
 @pytest.mark.parametrize("word", ["nan", "NaN", "N/A", "n/a", "unknown", "None", "---", "", "INDEF"])
 @pytest.mark.parametrize("keyword", ["EXPTIME", "GAIN", "OFFSET", "CCD__TEMP", "SET__TEMP", "XBINNING"])
 def test_words_for_unknown_are_no_values(keyword: str, word: str) -> None:
     assert metadata(**{keyword: word}) == metadata()
+
+
+@pytest.mark.parametrize(
+    ("card", "celsius"),
+    [
+        ("CCD-TEMP= '-10,5   '", -10.5),
+        ("CCD-TEMP= '-10 \xb0C  '", -10.0),
+        ("CCD-TEMP= '-10 \xc2\xb0C '", -10.0),  # UTF-8, read as Latin-1
+        ("CCD-TEMP= '\xe2\x88\x9210   '", -10.0),  # a minus sign, U+2212
+        ("CCD-TEMP= '263.15 K'", -10.0),
+        ("CCD-TEMP=               263.15 / Kelvin", -10.0),
+        ("CCD-TEMP=               263.15 / CCD temperature, K", -10.0),
+        ("CCD-TEMP=               168.15", -105.0),
+        ("CCD-TEMP=                -10.0 / in Celsius, it was 263 in K", -10.0),
+        ("CAMTEMP = '-48'                / degrees C", -48.0),
+    ],
+)
+def test_temperatures_are_read_in_their_units(card: str, celsius: float) -> None:
+    found = metadata_from_header(Header([card.ljust(80)]), width=6, height=4, path="x.fits")
+    assert (found.ccd_temperature_c, found.unreadable) == (celsius, ())
+
+
+@pytest.mark.parametrize("comment", ["F", "deg F", "[F] sensor", "in Fahrenheit"])
+def test_fahrenheit_is_not_read(comment: str) -> None:
+    assert "its temperature is not known" in metadata(CCD__TEMP=(14, comment)).unreadable[0]
+
+
+@pytest.mark.parametrize("word", ["off", "OFF", "Uncooled"])
+def test_a_cooler_that_is_off_has_no_set_point(word: str) -> None:
+    assert metadata(SET__TEMP=word) == metadata()
+
+
+@pytest.mark.parametrize(
+    ("cards", "remark"),
+    [
+        ({"EXPTIME": 30.0, "EXPOSURE": 5.0}, "EXPTIME is 30 s, but EXPOSURE 5 s: taken as 30 s"),
+        ({"EXPTIME": "soon", "EXPOSURE": 5.0}, "EXPTIME is 'soon': EXPOSURE counts"),
+        ({"EXPTIME": 20.0, "ITIME": 2.0, "COADDS": 10}, None),
+        ({"EXPTIME": 30.0, "EXPOSURE": 30.2}, None),
+        ({"XBINNING": 1, "YBINNING": 1, "BINNING": "2x2"}, "BINNING is '2x2', but other cards say a binning of 1x1"),
+        ({"XBINNING": 2, "YBINNING": 2, "CCDSUM": "2 2"}, None),
+        ({"CALSTAT": "Calibrated"}, "CALSTAT is 'CALIBRATED', which does not say what was subtracted"),
+    ],
+)
+def test_cards_that_contradict_each_other_are_named(cards: dict[str, object], remark: str | None) -> None:
+    found = metadata(**cards)
+    assert found.unreadable == ()
+    assert found.remarks[0].startswith(remark) if remark else found.remarks == (), found.remarks
 
 
 @pytest.mark.parametrize("degrees", [-273.15, -300.0, -999.0, 999.0])
@@ -69,6 +131,7 @@ def test_temperatures_that_cannot_be_are_unknown(degrees: float) -> None:
         ("SET__TEMP", "-10 F", "temperature"),
         ("BINNING", "1x2x3", "binning"),
         ("XBINNING", "many", "binning"),
+        ("XBINNING", 1.5, "binning"),
     ],
 )
 def test_what_cannot_be_read_is_named_with_card_and_value(keyword: str, value: object, quantity: str) -> None:
@@ -83,8 +146,9 @@ def test_a_name_does_not_stand_in_for_an_unreadable_exposure() -> None:
 
 def test_an_exposure_of_zero_beside_another_is_contradictory() -> None:
     for kind in ("Dark Frame", "Bias Frame", "Flat", "Light"):
-        found = metadata(IMAGETYP=kind, EXPTIME=0.0, EXPOSURE=30.0)
-        assert found.unreadable == ("EXPTIME is 0 and EXPOSURE 30 s: its exposure is not known; repair the header",)
+        for card in ("EXPOSURE", "ITIME", "EXP", "EXPOSE"):
+            found = metadata(IMAGETYP=kind, EXPTIME=0.0, **{card: 30.0})
+            assert found.unreadable == (f"EXPTIME is 0 and {card} 30 s: its exposure is not known; repair the header",)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +199,7 @@ def test_gain_and_iso(cards: dict[str, object], gain: float, iso: float | None) 
     assert (found.gain, found.iso) == (gain, iso)
 
 
-@pytest.mark.parametrize("text", ["2x2", "2 2", "2,2", "2 x 2", "Bin2", "2", "(2, 2)", "bin 2x2", "2*2"])
+@pytest.mark.parametrize("text", ["2x2", "2 2", "2,2", "2 x 2", "Bin2", "2", "(2, 2)", "bin 2x2", "2*2", "2 by 2"])
 @pytest.mark.parametrize("keyword", ["BINNING", "CCDSUM", "XBINNING"])
 def test_binning_in_words(keyword: str, text: str) -> None:
     found = metadata(**{keyword: text})
@@ -146,11 +210,20 @@ def test_settings_that_few_cameras_have() -> None:
     settings = metadata(XORGSUBF=12, YORGSUBF=34, COADDS=10, ROWORDER="bottom-up").settings
     assert (settings.subframe_origin, settings.coadds, settings.row_order) == ((12, 34), 10, "BOTTOM-UP")
     assert metadata(FRAMEX=12, FRAMEY=34).settings.subframe_origin == (12, 34)
+    assert metadata(DETSEC="[13:112, 35:134]").settings.subframe_origin == (13, 35)
+    assert metadata(DETSEC="[112:13,134:35]").settings.subframe_origin == (13, 35)
+    assert metadata(XORGSUBF=1, YORGSUBF=2, DETSEC="[13:112,35:134]").settings.subframe_origin == (1, 2)
+    assert metadata(ROWORDER="TOPDOWN").settings.row_order == "TOP-DOWN"
+    assert [metadata(FLIPSTAT=text).settings.flip for text in ("Flip/Mirror", "")] == ["Flip/Mirror", "none"]
+    assert metadata().settings.flip is None
 
 
 def test_the_offset_of_the_pattern_has_two_names() -> None:
     assert metadata(BAYERPAT="RGGB", BAYOFFX=1, BAYOFFY=0).bayer_pattern == "GRBG"
     assert metadata(BAYERPAT="RGGB", BAYOFFX=0, BAYOFFY=1).bayer_pattern == "GBRG"
+    assert metadata(BAYERPAT="BAYER_RGGB").bayer_pattern == "RGGB"
+    assert metadata(CFAIMAGE="GRBG").bayer_pattern == "GRBG"
+    assert metadata(CFAIMAGE="no").bayer_pattern is None
 
 
 @pytest.mark.parametrize(
@@ -164,9 +237,16 @@ def test_the_offset_of_the_pattern_has_two_names() -> None:
         ({"FILTER": "Clear"}, "Clear"),
         ({"FILTER1": "open", "FILTER2": "open"}, "open"),
         ({"ALFLTNM": "Open", "FAFLTNM": "V_Bes"}, "V_Bes"),
+        ({"FILTER": 3, "FILTNAM": "R"}, "R"),
+        ({"FILTERS": "4 0"}, "4 0"),
+        ({"FILTER": "N/A"}, None),
+        ({"FILTER": "unknown", "FILTER2": "R"}, "R"),
+        ({"FILTER": "none"}, "none"),
+        ({"HIERARCH ESO INS FILT1 NAME": "FREE", "HIERARCH ESO INS FILT2 NAME": "R#642"}, "R#642"),
+        ({"FILTID1": "V", "FILTID2": "Open"}, "V"),
     ],
 )
-def test_filters_of_all_wheels_count(cards: dict[str, object], name: str) -> None:
+def test_filters_of_all_wheels_count(cards: dict[str, object], name: str | None) -> None:
     assert metadata(**cards).filter_name == name
 
 
@@ -178,7 +258,14 @@ def test_filters_of_all_wheels_count(cards: dict[str, object], name: str) -> Non
         ("flats/flat_r_001.fits", "r"),
         ("flats/flat_OIII_1s.fits", "OIII"),
         ("flats/flat_001.fits", None),
-        ("flats/Ha OIII/flat_001.fits", None),
+        ("flats/Ha OIII/flat_001.fits", "Ha+OIII"),  # a filter for two lines is no other filter for two lines
+        ("flats/SII_OIII/flat_001.fits", "SII+OIII"),
+        ("flats/L-eXtreme/flat_001.fits", "L-eXtreme"),
+        ("flats/O-III/flat_001.fits", "OIII"),
+        ("flats/H\u03b1/flat_001.fits", "Ha"),
+        ("flats/flatV001.fits", "V"),
+        ("flats/skyflatRed_1.fits", "Red"),
+        ("flats/flatly.fits", None),
         ("Ha/dark_001.fits", None),
     ],
 )
@@ -222,6 +309,22 @@ def test_a_filter_in_utf_8_is_read() -> None:
         ("x/a.fits", {"HIERARCH ESO DPR TYPE": "FLAT,LAMP"}, FLAT),
         ("x/a.fits", {"HIERARCH ESO DPR TYPE": "LAMP,WAVE"}, LIGHT),
         ("darks/a.fits", {"IMAGETYP": "flat"}, FLAT),
+        ("x/a.fits", {"IMAGETYP": "twilight"}, FLAT),
+        ("x/a.fits", {"IMAGETYP": "Noir"}, DARK),
+        ("x/a.fits", {"IMAGETYP": "PLU"}, FLAT),
+        ("x/a.fits", {"IMAGETYP": "Dunkelbild"}, DARK),
+        ("x/a.fits", {"IMAGETYP": "Luz"}, LIGHT),
+        ("x/a.fits", {"PICTTYPE": 3.0}, DARK),
+        ("x/a.fits", {"IMG_TYPE": "DARK"}, DARK),
+        ("x/a.fits", {"CALFRAME": "MasterFlat"}, FLAT),
+        ("Dark Shark/a.fits", {}, None),
+        ("x/LDN1622_dark_nebula.fits", {}, None),
+        ("Flat Rock/a.fits", {}, None),
+        ("x/AutoFlat-R-001.fts", {}, FLAT),
+        ("noirs/a.fits", {}, DARK),
+        ("x/plu_V_1.fits", {}, FLAT),
+        ("x/plus_1.fits", {"OBJECT": "M 31"}, FLAT),
+        ("x/dflat001.fits", {}, FLAT),
     ],
 )
 def test_the_header_goes_before_names_for_the_kind(path: str, cards: dict[str, object], kind: FrameType | None) -> None:
@@ -259,6 +362,27 @@ def test_contradictions_are_named() -> None:
         ({"HISTORY": "Soustraction du noir"}, "D"),
         ({"HISTORY": "Division par la plu"}, "F"),
         ({"HISTORY": "Offset subtracted"}, "B"),
+        ({"HISTORY": "Bias subtracted, no dark subtracted"}, "B"),
+        ({"HISTORY": "Dark frame 'd300.fit' subtracted"}, "D"),
+        ({"HISTORY": "Removed bias"}, "B"),
+        ({"HISTORY": "flat-fielded with mflat.fits"}, "F"),
+        ({"HISTORY": "Flat field: F"}, ""),
+        ({"HISTORY": "Calibration: MasterDark, MasterFlat"}, "DF"),
+        ({"HISTORY": "Calibrated with masterbias"}, "B"),
+        ({"HISTORY": "Noir soustrait"}, "D"),
+        ({"HISTORY": "Correction de PLU"}, "F"),
+        ({"HISTORY": "Dunkelbild abgezogen"}, "D"),
+        ({"HIERARCH subtract_bias": "subbias"}, "B"),
+        ({"HIERARCH flat_correct": "flatcor"}, "F"),
+        ({"DARKCOR": "Not applied"}, ""),
+        ({"DARKCOR": "unset"}, ""),
+        ({"DARKCOR": "no dark"}, ""),
+        ({"DARKCOR": "Nov 15 dark image is d.fits"}, "D"),
+        ({"CALSTAT": "BDFC"}, "BDF"),
+        ({"CALSTAT": "OFF"}, ""),
+        ({"CALSTAT": "False"}, ""),
+        ({"CALSTAT": "F"}, "F"),
+        ({"CALSTAT": "dark corrected"}, "D"),
     ],
 )
 def test_marks_of_earlier_processing(cards: dict[str, object], applied: str) -> None:
@@ -276,3 +400,39 @@ def test_masters_of_other_programs_are_no_raw_frames() -> None:
     assert metadata("x/MF-IG_100.0-E1.0s.fits").is_master
     assert not metadata("x/m31_flat.fits").is_master
     assert not metadata(SNAPSHOT=1).is_master
+    for cards in (
+        {"CALFRAME": "MasterDark"}, {"INTEGRAT": "Integration"}, {"ISMASTER": True}, {"PROCTYPE": "MasterCal"},
+        {"HIERARCH ESO PRO CATG": "MASTER_BIAS"}, {"COMBINED": "T"},
+    ):  # fmt: skip
+        assert metadata(**cards).is_master, cards
+    for cards in ({"INTEGRAT": 5.0}, {"ISMASTER": False}, {"PROCTYPE": "raw"}, {"COMBINED": "F"}):
+        assert not metadata(**cards).is_master, cards
+    for name in ("superflat_V", "dark_stacked", "Bias_combined", "avg_dark", "DarkMaster", "flat_median"):
+        assert metadata(f"x/{name}.fits").is_master, name
+    for name in ("dark_001", "flat_R_average_seeing", "superb_dark_1", "m31_dark"):
+        assert not metadata(f"x/{name}.fits").is_master, name
+
+
+def test_a_frame_that_siril_calibrated_is_left_out() -> None:
+    (line,) = metadata("x/pp_light_00001.fit", PROGRAM="Siril 1.2.1").unreadable
+    assert "Siril calibrated it" in line
+    assert metadata("x/pp_light_00001.fit").unreadable == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "iso"),
+    [
+        ("10.01.2026", "2026-01-10T00:00:00"),
+        ("20260110T201112", "2026-01-10T20:11:12"),
+        ("2026-01-10_20:11:12", "2026-01-10T20:11:12"),
+        ("2026-01-10T20h11m12s", "2026-01-10T20:11:12"),
+        ("2026-01-10T20:11:12,345", "2026-01-10T20:11:12.345000"),
+        ("1/10/2026 8:11:12 PM", "2026-01-10T20:11:12"),
+        ("2026-01-10T20: 1: 2", "2026-01-10T20:01:02"),
+        ("1/10/2026 12:11:12 AM", "2026-01-10T00:11:12"),
+    ],
+)
+def test_dates_in_the_spellings_of_the_wild(text: str, iso: str) -> None:
+    found = metadata(DATE__OBS=text).date_obs
+    assert found is not None
+    assert found.replace(tzinfo=None).isoformat() == iso

@@ -152,6 +152,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "coadds": {"settings": replace(SETTINGS, coadds=10)},
     "subframe": {"settings": replace(SETTINGS, subframe_origin=(0, 16))},
     "row order": {"settings": replace(SETTINGS, row_order="TOP-DOWN")},
+    "flip": {"settings": replace(SETTINGS, flip="Flip")},
     "width": {"width": 65},
     "height": {"height": 49},
     "transposed": {"width": 48, "height": 64},

@@ -19,6 +19,7 @@ from ostcal.inputs.science_frames import output_files, science_frames
 from support import night as n
 from support.fits_samples import frame_values, read_with_astropy, write_frame
 from support.night import Night
+from support.object_samples import write_series
 
 CARDS = {"IMAGETYP": "Dark Frame", "EXPTIME": 5.0}
 
@@ -109,6 +110,19 @@ def test_masters_are_made_of_frames_whose_kind_is_stated(tmp_path: Path) -> None
     status = MasterFrameCreator(config).create_master_darks()
     assert not status.is_error, status.message
     assert len(status.data["dark"]) == 1
+
+
+@pytest.mark.parametrize("pattern", ["darks/*.zarr", "darks", "series.zarr", "*ies.zarr"])
+def test_kinds_are_stated_for_series_too(tmp_path: Path, pattern: str) -> None:
+    write_series(tmp_path / "darks" / "series.zarr", 2, FrameType.LIGHT)
+    inputs = gather_inputs([str(tmp_path)], exclude="", kinds={pattern: FrameType.DARK})
+    assert {source.frame.metadata.frame_type for source in inputs.sources.values()} == {FrameType.DARK}
+    assert any("taken as dark, as input.kinds says" in line for line in inputs.left_out)
+
+
+def test_folders_of_stated_kinds_are_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/anna")
+    assert load_config({"input": {"kinds": {"~/darks": "dark"}}}).input.kinds == {"/home/anna/darks": "dark"}
 
 
 @pytest.mark.parametrize("kinds", [{"a": "darks"}, ["a"], {"a": None}, {"": "dark"}])

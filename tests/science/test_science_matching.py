@@ -216,6 +216,7 @@ def test_lower_and_upper_case_letters_are_two_filters_where_both_are_there() -> 
     ("setting", "ours", "theirs"),
     [
         ("row_order", "TOP-DOWN", "BOTTOM-UP"),
+        ("flip", "none", "Flip/Mirror"),
         ("coadds", 10, 1),
         ("iso", 800.0, 100.0),
         ("subframe_origin", (0, 0), (8, 0)),

@@ -52,6 +52,7 @@ FULL = FrameRecord(
             coadds=4,
             subframe_origin=(0, 16),
             row_order="TOP-DOWN",
+            flip="Flip",
         ),
         filter_name="L",
         set_temperature_c=-10.0,
@@ -191,7 +192,7 @@ def test_stored_records_and_decisions_are_read_and_written_as_before(tmp_path: P
     metadata = dataclasses.replace(FULL.metadata, settings=settings, longitude_deg=None, unreadable=(), remarks=())
     record = dataclasses.replace(FULL, metadata=metadata, primary_header=(), hdu_index=None)
     assert from_json(FrameRecord, STORED) == record
-    assert what_came_later(json.loads(record.to_json()), json.loads(STORED)) == [None] * 6 + [[]] * 3 + [None]
+    assert what_came_later(json.loads(record.to_json()), json.loads(STORED)) == [None] * 7 + [[]] * 3 + [None]
     (tmp_path / "000003.excluded.json").write_bytes(STORED_DECISIONS)
     decision = Decision(excluded=True, why="cloud", who="anna@dome", when=datetime(2026, 11, 22, 9, tzinfo=UTC))
     assert read_exclusions(tmp_path) == ({3: decision}, {})

@@ -661,7 +661,7 @@ CCDSUM  = '1 1     '
 INSTRUME= 'ccd     '
 FILTERS = '4 0     '
 """,
-        expected=Expected(kind=BIAS, exposure_s=0, camera="ccd", night=date(2026, 1, 10)),
+        expected=Expected(kind=BIAS, exposure_s=0, filter_name="4 0", camera="ccd", night=date(2026, 1, 10)),
     ),
     Sample(
         program="ARCSAT",
