@@ -74,9 +74,9 @@ class Header:
     def __init__(self, cards: Sequence[str]) -> None:
         self.cards = tuple(cards)
         self._values: dict[str, CardValue] = {}
-        keywords = [card_keyword(card) for card in self.cards]
-        self._positions = dict(zip(reversed(keywords), range(len(keywords) - 1, -1, -1), strict=True))
-        self.keywords = frozenset(keywords)
+        self._positions: dict[str, int] = {}
+        for position, card in enumerate(self.cards):
+            self._positions.setdefault(card_keyword(card), position)
 
     @property
     def keywords(self) -> Iterable[str]:
@@ -86,6 +86,10 @@ class Header:
     def __contains__(self, keyword: str) -> bool:
         """Return whether a card of that keyword is there."""
         return keyword in self._positions
+
+    def has_any(self, keywords: frozenset[str]) -> bool:
+        """Return whether a card of one of these keywords is there."""
+        return not self._positions.keys().isdisjoint(keywords)
 
     def present(self, keywords: Sequence[str]) -> list[str]:
         """Return those of the keywords that the header has."""

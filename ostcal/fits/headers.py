@@ -214,7 +214,7 @@ def _coadds(header: Header) -> int | None:
 
 def _origin(header: Header) -> tuple[int, int] | None:
     """Return the first column and the first row of a subframe."""
-    if dialects.ORIGIN_KEYWORDS.isdisjoint(header.keywords):
+    if not header.has_any(dialects.ORIGIN_KEYWORDS):
         return None
     for keywords_x, keywords_y in dialects.ORIGIN:
         x, y = keywords_x.of(header), keywords_y.of(header)

@@ -96,7 +96,7 @@ class Number:
     def read(self, header: Header) -> Reading:
         """Read the first number within the bounds, or say why there is none."""
         problem = ""
-        if self._keywords.isdisjoint(header.keywords):
+        if not header.has_any(self._keywords):
             return _NOT_SAID
         for keyword in self.keywords:
             value = header.value(keyword)
