@@ -318,6 +318,7 @@ def _plan(
     digest = input_digest(members)
     beyond = [*dark_identities, *([input_digest(list(sources.values()))] if needs_camera(request.method) else [])]
     key = WorkKey.of(members)
+    subtracted = group.key.bias_subtracted, group.key.dark_subtracted
     recipe = key.recipe(
         {
             "method": repr(request.method),
@@ -331,6 +332,7 @@ def _plan(
                 *([rules.format] if rules.format != "fits" else []),  # recipes of older masters stay
             ],
             "quality": [repr(rules.quality), rules.leave_out],
+            **({"subtracted": list(subtracted)} if any(subtracted) else {}),
         }
     )
     same = [older for older in library if rules.quality and subject_of(older.key) == subject_of(group.key)]

@@ -18,7 +18,12 @@ from ostcal.build.strip_jobs import Combined, combine_and_publish, plan_strips
 from ostcal.engine.driver import connected
 from ostcal.errors import NoFramesError, OstcalError
 from ostcal.frames import FrameType
-from ostcal.inputs.already_subtracted import marked_dark_subtracted, marked_uncalibrated
+from ostcal.inputs.already_subtracted import (
+    changed_by_others,
+    marked_bias_subtracted,
+    marked_dark_subtracted,
+    marked_uncalibrated,
+)
 from ostcal.inputs.gather import Source, described, gather_inputs, stack_of, unpacked
 from ostcal.inputs.grouping import Frame, Group, GroupRules, describe, ladders, wide_temperatures
 from ostcal.inputs.image_sets import group_images, one_of_each_file
@@ -138,7 +143,12 @@ def gather_frames(request: BuildRequest, scratch: str, left_out: list[str]) -> d
     sources = without_processed_copies(sources, left_out)
     sources = marked_uncalibrated(sources, request.uncalibrated)
     sources = with_whole_floats_as_words(sources, left_out, request.execution.workers)
-    return marked_dark_subtracted(sources, left_out) if request.make_flats else sources
+    sources = marked_bias_subtracted(sources, left_out)
+    if not request.make_flats:
+        return sources
+    sources = marked_dark_subtracted(sources, left_out)
+    left_out += changed_by_others(sources)
+    return sources
 
 
 def with_noon_of_masters(request: BuildRequest, frames: Sequence[Frame]) -> GroupRules:

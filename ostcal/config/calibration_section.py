@@ -18,6 +18,9 @@ def word_for_all_kinds(value: object) -> object:
 class CalibrationSection(Section):
     """Frames that another program has calibrated: none subtracts nothing from them; one word is for all kinds."""
 
+    bias: Calibration = key(
+        "auto", "Bias frames; none: their level was subtracted already, and they serve frames of which it was too."
+    )
     dark: Calibration = key("auto", "Darks; none: their bias was subtracted already, although no card says so.")
     flat: Calibration = key("auto", "Flats; none: neither a dark nor a bias is subtracted.")
     light: Calibration = key("auto", "Science frames; none: neither a dark nor a bias is subtracted.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ostcal.errors import FrameError
+from ostcal.fits.read import FitsStack
 from ostcal.frames import FrameMetadata, FrameType, read_adu
 from ostcal.inputs.gather import Source
 from ostcal.inputs.grouping import Frame, settings_differ
@@ -26,6 +28,10 @@ logger = logging.getLogger(__name__)
 
 BELOW_DARK_SHARE = 0.9
 """Something was subtracted from a flat whose darkest pixels are below this share of a dark's."""
+
+HALF = 0.5
+NEAR_ZERO = 0.1
+"""Shares of the level of the bias."""
 
 SAME_LEVEL_SHARE = 0.25
 """Frames of a series agree in their darkest pixels within this; a pedestal left in is several times the level."""
@@ -71,6 +77,89 @@ def marked_dark_subtracted(sources: dict[str, Source], warnings: list[str]) -> d
     return _without_pedestals(marked, warnings)
 
 
+def marked_bias_subtracted(sources: dict[str, Source], warnings: list[str]) -> dict[str, Source]:
+    """Mark darks that must have been bias-subtracted although their headers do not say so, with a warning.
+
+    Their level is below half of that of the bias, and they hold fractions, or pixels near 0: bias frames of another
+    offset have neither.
+    """
+    darks = {
+        label: source
+        for label, source in sources.items()
+        if source.frame.metadata.frame_type is FrameType.DARK
+        and not (source.frame.metadata.bias_subtracted or source.frame.metadata.is_master)
+    }
+    biases = [source for source in sources.values() if source.frame.metadata.frame_type is FrameType.BIAS]
+    if not darks or not biases:
+        return sources
+    marked, labels = dict(sources), []
+    levels = [(bias.frame.metadata, levels) for bias in biases if (levels := _low_and_middle(bias)) is not None]
+    for label, source in darks.items():
+        metadata = source.frame.metadata
+        comparable = [low_and_middle for other, low_and_middle in levels if _are_comparable(metadata, other)]
+        own = _low_and_middle(source) if comparable else None
+        if own is None:
+            continue
+        low, middle = (min(levels) for levels in zip(*comparable, strict=True))
+        is_darker = own[1] < min(low, HALF * middle)
+        if is_darker and (own[0] < NEAR_ZERO * middle or _has_fractions(source)):
+            metadata = replace(metadata, bias_subtracted=True)
+            marked[label] = replace(source, frame=replace(source.frame, metadata=metadata))
+            labels.append(label)
+    if labels:
+        warnings.append(
+            f"{labels[0]}{f' and {len(labels) - 1} more' if len(labels) > 1 else ''}: taken as bias-subtracted already:"
+            " darker than the bias"
+        )
+    return marked
+
+
+def _low_and_middle(source: Source) -> tuple[float, float] | None:
+    """Return the first percentile and the median of three rows in ADU; ``None`` where there are none."""
+    try:
+        low_adu, middle_adu = _percentiles(source, (1, 50))
+    except FrameError:  # combining will name it
+        return None
+    return None if math.isnan(low_adu) else (low_adu, middle_adu)
+
+
+def changed_by_others(sources: Mapping[str, Source]) -> list[str]:
+    """Say which flats hold fractions where raw frames of their camera hold whole numbers.
+
+    Another program computed them, and its cards say nothing of a bias or a dark: that may be subtracted twice.
+    """
+    frames = [s for s in sources.values() if s.frame.metadata.frame_type in (FrameType.BIAS, FrameType.DARK)]
+    raw = [source.frame.metadata for source in frames if not _has_fractions(source)]
+    changed: dict[str, list[str]] = defaultdict(list)
+    for label, source in sources.items():
+        metadata = source.frame.metadata
+        if metadata.frame_type is not FrameType.FLAT or metadata.is_master:
+            continue
+        if metadata.bias_subtracted or metadata.dark_subtracted or not _has_fractions(source):
+            continue
+        if any(_are_comparable(metadata, other) for other in raw):
+            changed[os.path.dirname(label)].append(label)
+    return [
+        f"{labels[0]}{f' and {len(labels) - 1} more' if len(labels) > 1 else ''}: fractions of ADU, which no camera"
+        f" writes: another program changed {'them' if len(labels) > 1 else 'it'}, and no card says how; if it subtracted"
+        f" the bias, set master_frames.calibration: {{flat: none}}, else it is subtracted twice"
+        for labels in changed.values()
+    ]
+
+
+def _has_fractions(source: Source) -> bool:
+    """Return whether samples of a frame are no whole numbers."""
+    if source.fits is None or source.fits.is_whole:
+        return False
+    row = source.frame.metadata.height // 2
+    try:
+        values = read_adu(FitsStack((source.fits,)), row, row + 1)
+    except FrameError:  # combining will name it
+        return False
+    finite = values[np.isfinite(values)]
+    return bool(np.any(finite != np.rint(finite)))
+
+
 def _without_pedestals(sources: dict[str, Source], warnings: list[str]) -> dict[str, Source]:
     """Subtract the pedestals of frames that were calibrated."""
     result = dict(sources)
@@ -90,11 +179,14 @@ def _without_pedestals(sources: dict[str, Source], warnings: list[str]) -> dict[
 
 
 def marked_uncalibrated(sources: dict[str, Source], kinds: Collection[FrameType]) -> dict[str, Source]:
-    """Mark frames from which nothing is to be subtracted: darks have lost their bias, flats their dark."""
+    """Mark frames from which nothing is to be subtracted: darks have lost their bias, flats their dark.
+
+    Bias frames that have lost their level fit frames without a bias only.
+    """
     marked = dict(sources)
     for label, source in sources.items():
         metadata = source.frame.metadata
-        if metadata.frame_type in kinds and metadata.frame_type in (FrameType.DARK, FrameType.FLAT):
+        if metadata.frame_type in kinds and metadata.frame_type in (FrameType.BIAS, FrameType.DARK, FrameType.FLAT):
             is_flat = metadata.frame_type is FrameType.FLAT
             metadata = replace(metadata, bias_subtracted=True, dark_subtracted=is_flat or metadata.dark_subtracted)
             marked[label] = replace(source, frame=replace(source.frame, metadata=metadata))
@@ -103,10 +195,15 @@ def marked_uncalibrated(sources: dict[str, Source], kinds: Collection[FrameType]
 
 def low_level(source: Source) -> float:
     """Return the first percentile in ADU of three rows of a frame, NaN if they hold no finite sample."""
+    (low_adu,) = _percentiles(source, (1,))
+    return low_adu
+
+
+def _percentiles(source: Source, percent: Sequence[float]) -> list[float]:
     stack = source.stack()
     samples = np.concatenate([read_adu(stack, row, row + 1)[0, 0] for row in fingerprint_rows(stack.shape[1])])
     finite = samples[np.isfinite(samples)]
-    return float(np.percentile(finite, 1)) if finite.size else math.nan
+    return [float(value) for value in np.percentile(finite, percent)] if finite.size else [math.nan] * len(percent)
 
 
 def infer_dark_subtracted(frames: Sequence[Frame], low_adu: Mapping[str, float]) -> list[Inference]:

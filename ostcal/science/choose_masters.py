@@ -17,6 +17,7 @@ from ostcal.library.master_names import name_of_file
 from ostcal.places.paths import is_file
 from ostcal.response import LinearityCurve
 from ostcal.science.linearize import no_response, refuse_done, stored_response
+from ostcal.science.bias_alone import bias_alone_warning
 from ostcal.science.match import (
     DarkMix,
     DarkPart,
@@ -143,11 +144,7 @@ class FrameMatcher:
             why = f" ({dark.refused})" if dark.refused else ""
             warnings.append(f"no dark of {key.exposure_time_s:g} s, dark current is scaled: {dark.description}{why}")
         elif dark is not None and not dark.has_dark_current and key.exposure_time_s > 0:
-            time_s = key.exposure_time_s
-            warnings.append(
-                f"the bias alone is subtracted, no dark current: {dark.description}; each ADU/s of dark current leaves"
-                f" {time_s:.3g} ADU in a frame of {time_s:g} s, take darks of this exposure"
-            )
+            warnings.append(bias_alone_warning(key, dark))
         return MatchedMasters(dark=dark, flat=flat, bias=bias, warnings=tuple(warnings))
 
     def open(self, frame: FitsFrame) -> FrameMasters:

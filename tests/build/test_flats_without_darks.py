@@ -112,6 +112,54 @@ def test_calibration_none_subtracts_nothing_from_flats(night: Night, calibration
     assert contrast(status) == pytest.approx(0.8, abs=0.001)
 
 
+def test_flats_with_fractions_beside_raw_bias_frames_are_named(night: Night) -> None:
+    """Nothing but its fractions shows that the bias was subtracted from a bright flat."""
+    write(night.darks, biases(), "bias", 0.0)
+    write(night.darks / "reduced", flats(bias=0) - np.float32(0.3), "flat", 1.0)
+    (line,) = [line for line in night.run().details["warnings"] if "fractions of ADU" in line]
+    assert "flat_1_00.fits and 7 more" in line
+    assert "master_frames.calibration: {flat: none}" in line
+    said = night.run(calibration={"flat": "none"}, only_changed=False).details["warnings"]
+    assert not any("fractions of ADU" in line for line in said)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "i4"])
+@pytest.mark.parametrize("level", [0.0, 60.0])
+def test_darks_that_are_darker_than_the_bias_are_bias_subtracted(night: Night, level: float, dtype: str) -> None:
+    """No card says it; with a dark current of (60 - 770) ADU in 40 s the contrast would be 0.799."""
+    write(night.darks, biases(), "bias", 0.0)
+    write(night.darks, darks(level).astype(dtype), "dark", 40.0)
+    write(night.flats, flats(level=20000, bias=int(770 + level / 4)), "flat", 10.0)
+    status = night.run()
+    assert contrast(status) == pytest.approx(0.8, abs=0.0005)
+    (line,) = [line for line in status.details["warnings"] if "taken as bias-subtracted already" in line]
+    assert "dark_40_00.fits and 7 more" in line
+
+
+@pytest.mark.parametrize("level", [770, 700, 300])
+def test_raw_darks_of_a_lower_offset_are_raw(night: Night, level: float) -> None:
+    write(night.darks, biases(), "bias", 0.0)
+    write(night.darks, np.rint(darks(level)).astype(np.uint16), "dark", 40.0)
+    assert not any("bias-subtracted" in line for line in night.run_darks().details["warnings"])
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i4"])
+def test_whole_numbers_in_floats_are_raw(night: Night, dtype: str) -> None:
+    write(night.darks, biases(), "bias", 0.0)
+    write(night.flats, flats().astype(dtype), "flat", 1.0)
+    status = night.run()
+    assert contrast(status) == pytest.approx(0.8, abs=0.001)
+    assert not any("fractions of ADU" in line for line in status.details["warnings"])
+
+
+def test_fractions_in_all_frames_are_a_scale(night: Night) -> None:
+    write(night.darks, biases() * np.float32(0.3), "bias", 0.0)
+    write(night.flats, flats() * np.float32(0.3), "flat", 1.0)
+    status = night.run()
+    assert contrast(status) == pytest.approx(0.8, abs=0.001)
+    assert not any("fractions of ADU" in line for line in status.details["warnings"])
+
+
 # ---- a bias that nobody took ----
 
 
@@ -282,3 +330,32 @@ def test_calibration_none_subtracts_nothing_from_lights(night: Night) -> None:
     image, header = read_with_astropy(file)
     assert header["CALSTAT"] == "F"
     assert image[:, : SHAPE[1] // 2].mean() == pytest.approx(450, abs=2)  # the flat is 1 where it is 0.9 of its mean
+
+
+def test_the_warning_of_a_bias_alone_says_what_was_measured(night: Night) -> None:
+    """Single darks give a dark current of 0.5 ADU/s, though no master."""
+    write(night.darks, [frame + 2 * (i // 4) for i, frame in enumerate(biases())], "bias", 0.0, CCD_TEMP=-20.0)
+    for time_s in (30.0, 60.0, 120.0, 240.0):
+        write(night.darks, biases(1, level=771 + time_s * 0.5, seed=int(time_s)), "dark", time_s, CCD_TEMP=-20.0)
+    _, header, said = calibrated(night, np.rint(light(1300)).astype(np.uint16), {"CCD_TEMP": -8.0})
+    assert header["CALSTAT"] == "B"
+    (line,) = [line for line in said.splitlines() if "the bias alone is subtracted" in line]
+    assert "its level moved by up to 1 ADU" in line or "its level moved by up to 1.1 ADU" in line
+    assert "the bias was taken at -20 C, the frame at -8 C" in line
+    assert "a dark current of 0.5 ADU/s" in line
+    assert "leaves 10 ADU in a frame of 20 s" in line
+
+
+def test_calibration_none_of_bias_frames_keeps_them_from_raw_flats(night: Night) -> None:
+    write(night.darks, biases(level=0).view(np.int16), "bias", 0.0)
+    write(night.flats, flats(bias=500), "flat", 1.0)
+    status = night.run(calibration={"bias": "none"}, synthetic_bias=500)
+    assert contrast(status) == pytest.approx(0.8, abs=0.001)
+    assert any("synthetic bias of 500 ADU" in line for line in status.details["warnings"])
+
+
+def test_a_changed_word_of_calibration_makes_darks_again(night: Night) -> None:
+    write(night.darks, darks(300), "dark", 20.0)
+    for is_again in (False, True):
+        assert bool(night.run_darks(calibration={"dark": "none"}).details["unchanged"]) == is_again
+    assert not night.run_darks().details["unchanged"]
