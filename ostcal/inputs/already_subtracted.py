@@ -141,8 +141,8 @@ def changed_by_others(sources: Mapping[str, Source]) -> list[str]:
             changed[os.path.dirname(label)].append(label)
     return [
         f"{labels[0]}{f' and {len(labels) - 1} more' if len(labels) > 1 else ''}: fractions of ADU, which no camera"
-        f" writes: another program changed {'them' if len(labels) > 1 else 'it'}, and no card says how; if it subtracted"
-        f" the bias, set master_frames.calibration: {{flat: none}}, else it is subtracted twice"
+        f" writes: another program changed {'them' if len(labels) > 1 else 'it'}, and no card says how; if it"
+        f" subtracted the bias, set master_frames.calibration: {{flat: none}}, else it is subtracted twice"
         for labels in changed.values()
     ]
 

@@ -16,8 +16,8 @@ from ostcal.library.master_header import linearity_of
 from ostcal.library.master_names import name_of_file
 from ostcal.places.paths import is_file
 from ostcal.response import LinearityCurve
-from ostcal.science.linearize import no_response, refuse_done, stored_response
 from ostcal.science.bias_alone import bias_alone_warning
+from ostcal.science.linearize import no_response, refuse_done, stored_response
 from ostcal.science.match import (
     DarkMix,
     DarkPart,
