@@ -21,6 +21,8 @@ OverscanAxis = Literal["rows", "columns"]
 """A level for each row, or for each column."""
 OverscanFit = Literal["none", "mean", "median", "polynomial", "spline"]
 """What the levels of the lines are fitted with, along the lines."""
+Session = Literal["night", "none"]
+"""Whether flats of different nights are different masters."""
 Cubes = Literal["refuse", "frames"]
 """What FITS images of three axes are: refused, or stacks of frames."""
 MasterFormat = Literal["fits", "xisf", "both"]

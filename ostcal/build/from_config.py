@@ -48,6 +48,7 @@ def request_of(config: Config, *, bias: bool, darks: bool, flats: bool) -> Build
             temperature_tolerance_c=m.temperature_tolerance,
             bias_temperature_tolerance_c=m.bias_temperature_tolerance,
             per_session=m.per_session,
+            session=m.session,
         ),
         overscan=overscan_of(config),
         kinds_of_files=kinds_of(config),

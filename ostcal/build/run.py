@@ -25,7 +25,7 @@ from ostcal.inputs.already_subtracted import (
     marked_uncalibrated,
 )
 from ostcal.inputs.gather import Source, described, gather_inputs, stack_of, unpacked
-from ostcal.inputs.grouping import Frame, Group, GroupRules, describe, ladders, wide_temperatures
+from ostcal.inputs.grouping import Frame, Group, GroupRules, describe, ladders, several_nights, wide_temperatures
 from ostcal.inputs.image_sets import group_images, one_of_each_file
 from ostcal.inputs.processed_copies import without_processed_copies
 from ostcal.inputs.whole_floats import with_whole_floats_as_words
@@ -158,7 +158,9 @@ def with_noon_of_masters(request: BuildRequest, frames: Sequence[Frame]) -> Grou
     evening before or after.
     """
     rules = request.rules
-    if not rules.per_session or any(frame.metadata.longitude_deg is not None for frame in frames):
+    if (not rules.per_session and rules.session == "none") or any(
+        frame.metadata.longitude_deg is not None for frame in frames
+    ):
         return rules
     cameras = {frame.metadata.settings.camera_label for frame in frames}
     masters = (master.key for master in find_masters(request.output_dir))
@@ -204,6 +206,7 @@ def select_groups(request: BuildRequest, sources: dict[str, Source]) -> Selectio
     ]
     found = {group.key.frame_type for group in groups}
     wide = [line for group in groups if (line := wide_temperatures(group, request.rules))]
+    wide += [line for group in one_of_each_file(groups) if (line := several_nights(group, request.rules))]
     places = ", ".join(described(directory) for directory in request.input_dirs)
     missing = wide
     if request.make_darks and not found & {FrameType.DARK, FrameType.BIAS}:

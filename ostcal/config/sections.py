@@ -61,6 +61,7 @@ from ostcal.vocabulary import (
     OverscanFit,
     OverscanLevel,
     Scheduler,
+    Session,
 )
 
 KeyPath = tuple[str, ...]
@@ -229,7 +230,12 @@ class MasterFramesSection(_WithMethodKeys):
         " is none.",
     )
     calibration: Annotated[CalibrationSection, BeforeValidator(word_for_all_kinds)] = CalibrationSection()
-    per_session: Switch = key(False, "Make separate masters for each night.")
+    per_session: Switch = key(False, "Make separate masters for each night, of bias and darks too.")
+    session: Session = key(
+        "night",
+        "With night, flats of different nights are different masters, and each frame takes the flat of the nearest"
+        " night; none combines them.",
+    )
     extensions: Switch = key(
         False, "Add the extensions UNCERT (uncertainty), NUSED (samples used) and DQ (bits of defects) to the masters."
     )

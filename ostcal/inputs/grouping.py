@@ -14,6 +14,7 @@ from itertools import pairwise
 from ostcal.frames import CameraSettings, FrameMetadata, FrameType
 from ostcal.inputs.bias_temperatures import bias_clusters
 from ostcal.naming import filter_identity, night_of, noon_at, quiet_noon
+from ostcal.vocabulary import Session
 
 EXPOSURE_TOLERANCE = 1e-3
 """Exposures within 0.1 % are one exposure: shutters report 60.001 s for one frame and 60.002 s for the next."""
@@ -64,6 +65,9 @@ class GroupRules:
     bias_temperature_tolerance_c: float = 20.0
     """Of bias frames, whose level hardly depends on the temperature."""
     per_session: bool = False
+    """Whether bias and darks of different nights are different groups, and flats in any case."""
+    session: Session = "night"
+    """Whether flats of different nights are different groups: dust moves and cameras are turned between nights."""
     noon_utc_s: float | None = None
     """Local noon in seconds after 0:00 UTC, where one night ends and the next begins, for frames whose headers do not
     say the longitude; by default that of the other frames of the run, or a time of day at which none was taken."""
@@ -116,9 +120,10 @@ class Grouping:
 def group_frames(frames: Iterable[Frame], rules: GroupRules, level_adu: LevelOf | None = None) -> Grouping:
     """Sort frames into groups that become masters.
 
-    Frames are grouped by kind, size, camera settings, filter (flats), temperature, exposure, and by night where
-    `rules.per_session` says so. The result does not depend on the order of `frames`. `level_adu` tells flats of many
-    exposures of a steady lamp, which are no group, from twilight flats; without it all are taken for twilight flats.
+    Frames are grouped by kind, size, camera settings, filter (flats), temperature, exposure, and by night (flats, or
+    all kinds where `rules.per_session` says so). Flats of nights with too few of them for a group are grouped over
+    these nights. The result does not depend on the order of `frames`. `level_adu` tells flats of many exposures of a
+    steady lamp, which are no group, from twilight flats; without it all are taken for twilight flats.
     """
     usable: list[Frame] = []
     unused: list[tuple[Frame, str]] = []
@@ -138,15 +143,17 @@ def group_frames(frames: Iterable[Frame], rules: GroupRules, level_adu: LevelOf 
         noons = [noon_at(f.metadata.longitude_deg) for f in usable if f.metadata.longitude_deg is not None]
         dates = [f.metadata.date_obs for f in usable if f.metadata.date_obs is not None]
         rules = replace(rules, noon_utc_s=statistics.median_low(noons) if noons else quiet_noon(dates))
-    alike: dict[GroupKey, list[Frame]] = defaultdict(list)
-    for frame in usable:
-        alike[_fixed_key(frame.metadata, rules)].append(frame)
-    groups = [
-        group
-        for same in alike.values()
-        for cluster in _temperature_clusters(same, rules)
-        for group in _by_exposure(cluster, rules, _is_ladder_with(level_adu, usable))
-    ]
+    is_ladder = _is_ladder_with(level_adu, usable)
+    groups = _groups_of(usable, rules, is_ladder)
+    if rules.session == "night" and not rules.per_session:
+        of_small_nights = [
+            frame
+            for group in groups
+            for frame in group.frames
+            if group.key.night is not None and len(group.frames) < rules.min_frames
+        ]
+        groups = [group for group in groups if group.key.night is None or len(group.frames) >= rules.min_frames]
+        groups += _groups_of(of_small_nights, replace(rules, session="none"), is_ladder)
     groups.sort(
         key=lambda group: (
             list(FrameType).index(group.key.frame_type),
@@ -164,6 +171,20 @@ def group_frames(frames: Iterable[Frame], rules: GroupRules, level_adu: LevelOf 
         too_small=tuple(group for group in groups if len(group.frames) < rules.min_frames),
         unused=tuple(unused),
     )
+
+
+def _groups_of(
+    frames: Iterable[Frame], rules: GroupRules, is_ladder: Callable[[list[Frame]], bool]
+) -> list[Group]:
+    alike: dict[GroupKey, list[Frame]] = defaultdict(list)
+    for frame in frames:
+        alike[_fixed_key(frame.metadata, rules)].append(frame)
+    return [
+        group
+        for same in alike.values()
+        for cluster in _temperature_clusters(same, rules)
+        for group in _by_exposure(cluster, rules, is_ladder)
+    ]
 
 
 def same_temperature(a_c: float, b_c: float, tolerance_c: float) -> bool:
@@ -227,6 +248,20 @@ def wide_temperatures(group: Group, rules: GroupRules) -> str:
     )
 
 
+def several_nights(group: Group, rules: GroupRules) -> str:
+    """Say that flats of several nights are one group although nights are apart; "" where they are not."""
+    if group.key.frame_type is not FrameType.FLAT or group.key.night is not None or rules.session != "night":
+        return ""
+    dates = (frame.metadata.date_obs for frame in group.frames)
+    nights = {night for when in dates if (night := night_of(when, group.key.noon_utc_s)) is not None}
+    if len(nights) < 2:
+        return ""
+    return (
+        f"{describe(group)}: of {len(nights)} nights, {min(nights)} to {max(nights)}, each with fewer than min_frames"
+        f" {rules.min_frames}; they are combined all the same"
+    )
+
+
 def _by_start(frame: Frame) -> tuple[str, str]:
     when = frame.metadata.date_obs
     return (when.isoformat() if when else "", frame.label)
@@ -259,6 +294,7 @@ def _fixed_key(metadata: FrameMetadata, rules: GroupRules) -> GroupKey:
     """Return what must be equal in a group; exposure and temperature, which may differ a little, are left open."""
     is_flat = metadata.frame_type is FrameType.FLAT
     noon_utc_s = rules.noon_utc_s if metadata.longitude_deg is None else noon_at(metadata.longitude_deg)
+    is_apart = rules.per_session or (is_flat and rules.session == "night")
     return GroupKey(
         frame_type=metadata.frame_type or FrameType.LIGHT,
         settings=metadata.settings,
@@ -269,7 +305,7 @@ def _fixed_key(metadata: FrameMetadata, rules: GroupRules) -> GroupKey:
         bayer_pattern=metadata.bayer_pattern if is_flat else None,
         dark_subtracted=is_flat and metadata.dark_subtracted,
         bias_subtracted=metadata.bias_subtracted,
-        night=night_of(metadata.date_obs, noon_utc_s) if rules.per_session else None,
+        night=night_of(metadata.date_obs, noon_utc_s) if is_apart else None,
         noon_utc_s=noon_utc_s,
     )
 

@@ -140,6 +140,8 @@ class FrameMatcher:
         warnings = [line for master in named for line in named_master_warnings(key, master, self._rules)]
         if dark is not None and dark.synthetic is not None:
             warnings.append(f"no dark of its exposure, one is made: {dark.description}")
+        elif dark is not None and dark.unscaled:
+            warnings.append(f"no dark of {key.exposure_time_s:g} s, {dark.description} is subtracted: {dark.unscaled}")
         elif dark is not None and dark.scaled:
             why = f" ({dark.refused})" if dark.refused else ""
             warnings.append(f"no dark of {key.exposure_time_s:g} s, dark current is scaled: {dark.description}{why}")

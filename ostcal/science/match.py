@@ -2,7 +2,8 @@
 
 Camera, size, binning, gain, offset, readout mode, and for flats the filter and the Bayer pattern, must be equal; what
 one side does not record fits anything. The temperature of a dark must be within the tolerance. A dark of another
-exposure is scaled with the help of a bias, or of a second dark, and that is said.
+exposure is scaled with the help of a bias, or of a second dark, and that is said; where neither fits, one within the
+tolerance is taken as it is, and that is said too.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from ostcal.library.find import LibraryMaster
 from ostcal.naming import filter_identity, night_of, same_filter
 from ostcal.science.synthetic_dark import NoSyntheticDark, SyntheticDark, SyntheticRules, synthetic_dark
 
+SAME_EXPOSURE_S = 0.05
+"""Exposures that differ by less are one, as those that differ by less than 0.1 %: clocks of cameras and of programs."""
 TEMPERATURE_STEP_C = 0.5
 """Darks nearer to each other than this are of one temperature: the newest is taken, not the one 0.1 degrees nearer."""
 
@@ -55,6 +58,8 @@ class DarkMix:
     """What was done, for the log and the header."""
     scaled: bool = False
     """Whether dark current was scaled to the exposure."""
+    unscaled: str = ""
+    """Why a dark of another exposure is taken as it is."""
     synthetic: SyntheticDark | None = None
     """The fit over the exposures of the parts, if that is subtracted and not their weighted sum."""
     refused: str = ""
@@ -111,10 +116,18 @@ def usable_masters(library: Sequence[LibraryMaster], rules: MatchRules) -> list[
 def choose_science_dark(key: GroupKey, library: Sequence[LibraryMaster], rules: MatchRules) -> DarkMix:
     """Choose the dark of a science frame.
 
+<<<<<<< HEAD
     First a dark within the relative exposure tolerance: the nearest exposure, then the nearest temperature, then the
     newest. Else a fit over three exposures or more, where its chi-square allows; else bias plus scaled dark current;
     else the line through two darks; else a bias and a dark of which one lacks what the frame has. A bias alone leaves
     the dark current in: it is chosen where there is no dark of this camera at all.
+=======
+    First a dark of the exposure, within 0.05 s or 0.1 %: the nearest exposure, then the nearest temperature, then the
+    newest. Else one within the relative exposure tolerance, its dark current scaled with a bias, or as it is where no
+    bias fits. Else a fit over three exposures or more, where its chi-square allows; else bias plus scaled dark current;
+    else the line through two darks. A bias alone leaves the dark current in: it is chosen where there is no dark of
+    this camera at all.
+>>>>>>> 7ff6b10 (Flats of different nights are different masters; darks of nearly the exposure are scaled)
 
     Raises
     ------
@@ -127,9 +140,7 @@ def choose_science_dark(key: GroupKey, library: Sequence[LibraryMaster], rules: 
     fitting = [m for m in darks if not why_unfit(key, m.key, rules.temperature_tolerance_c)]
     matched = [m for m in fitting if is_near_exposure(key, m.key, rules)]
     if matched:
-        chosen = min(matched, key=lambda m: _preference(key, m))
-        description = f"{chosen.record.name} ({chosen.key.exposure_time_s:g} s)"
-        return DarkMix(parts=(DarkPart(master=chosen),), description=description)
+        return _of_near_exposure(key, min(matched, key=lambda m: _preference(key, m)), darks, rules)
     scaled = _scaled_mix(key, fitting, rules)
     if scaled is None:
         fitting = [m for m in darks if not _dark_unfit(key, m.key, rules)]
@@ -151,6 +162,7 @@ def choose_science_dark(key: GroupKey, library: Sequence[LibraryMaster], rules: 
     return replace(scaled, refused=refused)
 
 
+<<<<<<< HEAD
 def _summed_mix(key: GroupKey, darks: Sequence[LibraryMaster], rules: MatchRules) -> DarkMix | None:
     """Return bias plus dark current of a dark whose bias was subtracted; of a frame whose bias was, the difference."""
     both = choose_sum(key, _candidates(darks), rules.temperature_tolerance_c, rules.bias_temperature_tolerance_c)
@@ -173,6 +185,18 @@ def _candidates(masters: Sequence[LibraryMaster]) -> list[DarkCandidate]:
     return [
         DarkCandidate(name=m.record.name, key=m.key, made_at=m.record.made_at, from_this_run=False) for m in masters
     ]
+=======
+def _of_near_exposure(key: GroupKey, dark: LibraryMaster, darks: Sequence[LibraryMaster], rules: MatchRules) -> DarkMix:
+    """Return a dark of nearly the exposure: as it is where it has the exposure, else scaled where a bias fits both."""
+    if dark.key.frame_type is FrameType.BIAS:
+        return DarkMix(parts=(DarkPart(master=dark),), description=_with_exposure(dark))
+    biases = [m for m in darks if m.key.frame_type is FrameType.BIAS and not _dark_unfit(dark.key, m.key, rules)]
+    return scale_named_dark(key, dark, choose_science_bias(key, biases, rules), rules)
+
+
+def _with_exposure(dark: LibraryMaster) -> str:
+    return f"{dark.record.name} ({dark.key.exposure_time_s:g} s)"
+>>>>>>> 7ff6b10 (Flats of different nights are different masters; darks of nearly the exposure are scaled)
 
 
 def _dark_unfit(key: GroupKey, dark: GroupKey, rules: MatchRules) -> str:
@@ -192,7 +216,9 @@ def _bias_alone(key: GroupKey, darks: Sequence[LibraryMaster], rules: MatchRules
 
 
 def scale_named_dark(key: GroupKey, dark: LibraryMaster, bias: LibraryMaster | None, rules: MatchRules) -> DarkMix:
-    """Return what is subtracted when the user names a dark, and perhaps a bias.
+    """Return what is subtracted of a dark, with a bias where there is one.
+
+    A dark of another exposure is scaled; one within the relative tolerance is taken as it is where no bias is known.
 
     Raises
     ------
@@ -202,13 +228,18 @@ def scale_named_dark(key: GroupKey, dark: LibraryMaster, bias: LibraryMaster | N
     refuse_other_geometry(key, dark)
     if bias is not None:
         refuse_other_geometry(key, bias)
-    same_exposure = is_near_exposure(key, dark.key, rules)
-    name = f"{dark.record.name} ({dark.key.exposure_time_s:g} s)"
+    same_exposure = is_same_exposure(key, dark.key)
+    name = _with_exposure(dark)
     needs_bias = dark.key.bias_subtracted and not key.bias_subtracted
+    as_it_is = DarkMix(parts=(DarkPart(master=dark),), description=name)
     if same_exposure and not needs_bias:
-        return DarkMix(parts=(DarkPart(master=dark),), description=name)
+        return as_it_is
     zero_s = 0.0 if dark.key.bias_subtracted or bias is None else bias.key.exposure_time_s
     span_s = dark.key.exposure_time_s - zero_s
+    is_scalable = span_s > 0 and (bias is not None or dark.key.bias_subtracted)
+    if not is_scalable and not needs_bias and is_near_exposure(key, dark.key, rules):
+        share = dark.key.exposure_time_s / key.exposure_time_s
+        return replace(as_it_is, unscaled=f"no bias fits to scale it, it has {share:.3g} times the dark current")
     if span_s <= 0 or (bias is None and (needs_bias or not dark.key.bias_subtracted)):
         need = "its bias is subtracted" if needs_bias else f"the frame has {key.exposure_time_s:g} s"
         raise InputError(f"dark {name} cannot be used: {need}; name a --bias too, or a dark of the frame's exposure")
@@ -255,6 +286,12 @@ def is_near_exposure(key: GroupKey, dark: GroupKey, rules: MatchRules) -> bool:
     """Return whether a dark's exposure is within the relative tolerance of the frame's."""
     limit = max(rules.exposure_tolerance, EXPOSURE_TOLERANCE) + 1e-9
     return abs(dark.exposure_time_s - key.exposure_time_s) <= limit * key.exposure_time_s
+
+
+def is_same_exposure(key: GroupKey, dark: GroupKey) -> bool:
+    """Return whether a dark has the exposure of the frame, as clocks tell it."""
+    apart_s = abs(dark.exposure_time_s - key.exposure_time_s)
+    return apart_s <= max(SAME_EXPOSURE_S, EXPOSURE_TOLERANCE * key.exposure_time_s) + 1e-9
 
 
 def _preference(key: GroupKey, master: LibraryMaster) -> tuple[float, float, float, str]:

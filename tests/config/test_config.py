@@ -105,6 +105,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "synthetic_bias": None,
         "calibration": {"dark": "auto", "flat": "auto", "light": "auto"},
         "per_session": False,
+        "session": "night",
         "extensions": False,
         "cubes": "refuse",
         "lock_wait": 0.0,

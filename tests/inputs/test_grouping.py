@@ -12,7 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ostcal.frames import CameraSettings, FrameMetadata, FrameType
+<<<<<<< HEAD
 from ostcal.inputs.grouping import Frame, Group, Grouping, GroupRules, group_frames, ladders
+=======
+from ostcal.inputs.grouping import Frame, Group, Grouping, GroupRules, group_frames, several_nights
+>>>>>>> 7ff6b10 (Flats of different nights are different masters; darks of nearly the exposure are scaled)
 from ostcal.naming import night_of
 
 EVENING = datetime(2026, 11, 21, 20, 0, tzinfo=UTC)
@@ -392,6 +396,34 @@ def test_nights_are_apart_only_where_asked() -> None:
     assert only(group_frames(two, RULES)).key.night is None
 
 
+def evenings_of_flats(*counts: int) -> list[Frame]:
+    """Flats of the filter R on evenings a day apart, so many on each."""
+    return [
+        replace(frame, label=f"{evening}_{frame.label}")
+        for evening, count in enumerate(counts)
+        for frame in flats(count, filter_name="R", date_obs=EVENING + timedelta(days=evening))
+    ]
+
+
+def test_flats_of_different_nights_are_different_groups() -> None:
+    parted = group_frames(evenings_of_flats(3, 4), RULES)
+    assert [(g.key.night, len(g.frames)) for g in parted.groups] == [(date(2026, 11, 21), 3), (date(2026, 11, 22), 4)]
+    assert len(only(group_frames(evenings_of_flats(3, 4), replace(RULES, session="none"))).frames) == 7
+    assert all(not several_nights(group, RULES) for group in parted.groups)
+
+
+def test_flats_of_nights_with_too_few_of_them_are_grouped_over_these_nights() -> None:
+    parted = group_frames(evenings_of_flats(2, 5, 1), RULES)
+    assert sorted(len(group.frames) for group in parted.groups) == [3, 5]
+    (over,) = [group for group in parted.groups if len(group.frames) == 3]
+    assert over.key.night is None
+    assert "of 2 nights, 2026-11-21 to 2026-11-23, each with fewer than min_frames 3" in several_nights(over, RULES)
+    alone = group_frames(evenings_of_flats(2, 5), RULES)
+    assert [len(group.frames) for group in alone.too_small] == [2]
+    each = group_frames(evenings_of_flats(2, 5), replace(RULES, per_session=True))
+    assert [len(group.frames) for group in each.groups] == [5]
+
+
 def test_frames_without_a_date_have_no_night() -> None:
     undated = darks(3, date_obs=None)
     assert only(group_frames(undated, replace(RULES, per_session=True))).key.night is None
@@ -417,7 +449,9 @@ any_metadata = st.builds(
 any_frames = st.lists(any_metadata, max_size=30).map(
     lambda found: [Frame(label=f"frame_{i:03d}", metadata=metadata) for i, metadata in enumerate(found)]
 )
-any_rules = st.builds(GroupRules, min_frames=st.integers(1, 4), per_session=st.booleans())
+any_rules = st.builds(
+    GroupRules, min_frames=st.integers(1, 4), per_session=st.booleans(), session=st.sampled_from(["night", "none"])
+)
 
 
 @given(any_frames, any_rules, st.randoms(use_true_random=False))

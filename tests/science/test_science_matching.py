@@ -108,6 +108,35 @@ def test_the_exposure_tolerance_is_a_share_of_the_frames_exposure(exposure_s: fl
 
 
 @pytest.mark.parametrize(
+    ("exposure_s", "same"),
+    [(300.0, True), (300.3, True), (299.7, True), (300.4, False), (299.5, False), (275.0, False), (328.0, False)],
+)
+def test_a_dark_near_the_exposure_is_scaled_with_the_bias(exposure_s: float, same: bool) -> None:
+    mix = choose_science_dark(FRAME, [dark(exposure_s, "dark"), bias("bias"), dark(1000, "long")], RULES)
+    if same:
+        assert [(part.master.record.name, part.weight) for part in mix.parts] == [("dark", 1.0)]
+        assert not mix.scaled
+    else:
+        weights = {part.master.record.name: part.weight for part in mix.parts}
+        assert weights == {"bias": pytest.approx(1 - 300 / exposure_s), "dark": pytest.approx(300 / exposure_s)}
+        assert mix.scaled
+
+
+@pytest.mark.parametrize("exposure_s", [1.04, 0.96])
+def test_clocks_of_short_exposures_may_differ_by_50_ms(exposure_s: float) -> None:
+    mix = choose_science_dark(replace(FRAME, exposure_time_s=1.0), [dark(exposure_s, "dark"), bias("bias")], RULES)
+    assert not mix.scaled
+
+
+@pytest.mark.parametrize("other", [bias("b", settings=replace(SETTINGS, gain=0.0)), bias("b", temperature_c=30.0)])
+def test_a_dark_near_the_exposure_is_taken_as_it_is_where_no_bias_fits(other: LibraryMaster) -> None:
+    for library in ([dark(330, "dark")], [dark(330, "dark"), other]):
+        mix = choose_science_dark(FRAME, library, RULES)
+        assert [(part.master.record.name, part.weight) for part in mix.parts] == [("dark", 1.0)]
+        assert mix.unscaled == "no bias fits to scale it, it has 1.1 times the dark current"
+
+
+@pytest.mark.parametrize(
     ("difference", "reason"),
     [
         ({"width": 101}, "size 101 x 80 against 100 x 80"),
