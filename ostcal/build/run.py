@@ -25,9 +25,10 @@ from ostcal.inputs.already_subtracted import (
     marked_uncalibrated,
 )
 from ostcal.inputs.gather import Source, described, gather_inputs, stack_of, unpacked
-from ostcal.inputs.grouping import Frame, Group, GroupRules, describe, ladders, several_nights, wide_temperatures
+from ostcal.inputs.grouping import Frame, Group, GroupRules, describe, ladders
 from ostcal.inputs.image_sets import group_images, one_of_each_file
 from ostcal.inputs.processed_copies import without_processed_copies
+from ostcal.inputs.unusual_groups import several_nights, wide_temperatures
 from ostcal.inputs.whole_floats import with_whole_floats_as_words
 from ostcal.library.find import find_masters
 from ostcal.library.verification import without_damaged

@@ -116,18 +116,11 @@ def usable_masters(library: Sequence[LibraryMaster], rules: MatchRules) -> list[
 def choose_science_dark(key: GroupKey, library: Sequence[LibraryMaster], rules: MatchRules) -> DarkMix:
     """Choose the dark of a science frame.
 
-<<<<<<< HEAD
-    First a dark within the relative exposure tolerance: the nearest exposure, then the nearest temperature, then the
-    newest. Else a fit over three exposures or more, where its chi-square allows; else bias plus scaled dark current;
-    else the line through two darks; else a bias and a dark of which one lacks what the frame has. A bias alone leaves
-    the dark current in: it is chosen where there is no dark of this camera at all.
-=======
     First a dark of the exposure, within 0.05 s or 0.1 %: the nearest exposure, then the nearest temperature, then the
     newest. Else one within the relative exposure tolerance, its dark current scaled with a bias, or as it is where no
     bias fits. Else a fit over three exposures or more, where its chi-square allows; else bias plus scaled dark current;
-    else the line through two darks. A bias alone leaves the dark current in: it is chosen where there is no dark of
-    this camera at all.
->>>>>>> 7ff6b10 (Flats of different nights are different masters; darks of nearly the exposure are scaled)
+    else the line through two darks; else a bias and a dark of which one lacks what the frame has. A bias alone leaves
+    the dark current in: it is chosen where there is no dark of this camera at all.
 
     Raises
     ------
@@ -162,7 +155,6 @@ def choose_science_dark(key: GroupKey, library: Sequence[LibraryMaster], rules: 
     return replace(scaled, refused=refused)
 
 
-<<<<<<< HEAD
 def _summed_mix(key: GroupKey, darks: Sequence[LibraryMaster], rules: MatchRules) -> DarkMix | None:
     """Return bias plus dark current of a dark whose bias was subtracted; of a frame whose bias was, the difference."""
     both = choose_sum(key, _candidates(darks), rules.temperature_tolerance_c, rules.bias_temperature_tolerance_c)
@@ -185,7 +177,8 @@ def _candidates(masters: Sequence[LibraryMaster]) -> list[DarkCandidate]:
     return [
         DarkCandidate(name=m.record.name, key=m.key, made_at=m.record.made_at, from_this_run=False) for m in masters
     ]
-=======
+
+
 def _of_near_exposure(key: GroupKey, dark: LibraryMaster, darks: Sequence[LibraryMaster], rules: MatchRules) -> DarkMix:
     """Return a dark of nearly the exposure: as it is where it has the exposure, else scaled where a bias fits both."""
     if dark.key.frame_type is FrameType.BIAS:
@@ -196,7 +189,6 @@ def _of_near_exposure(key: GroupKey, dark: LibraryMaster, darks: Sequence[Librar
 
 def _with_exposure(dark: LibraryMaster) -> str:
     return f"{dark.record.name} ({dark.key.exposure_time_s:g} s)"
->>>>>>> 7ff6b10 (Flats of different nights are different masters; darks of nearly the exposure are scaled)
 
 
 def _dark_unfit(key: GroupKey, dark: GroupKey, rules: MatchRules) -> str:

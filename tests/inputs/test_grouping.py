@@ -12,11 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ostcal.frames import CameraSettings, FrameMetadata, FrameType
-<<<<<<< HEAD
 from ostcal.inputs.grouping import Frame, Group, Grouping, GroupRules, group_frames, ladders
-=======
-from ostcal.inputs.grouping import Frame, Group, Grouping, GroupRules, group_frames, several_nights
->>>>>>> 7ff6b10 (Flats of different nights are different masters; darks of nearly the exposure are scaled)
+from ostcal.inputs.unusual_groups import several_nights
 from ostcal.naming import night_of
 
 EVENING = datetime(2026, 11, 21, 20, 0, tzinfo=UTC)
