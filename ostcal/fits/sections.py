@@ -136,9 +136,10 @@ def readout_cards(readout: Readout, header: Header) -> list[tuple[str, CardValue
             (f"LTM{axis}_{axis}", header.number(f"LTM{axis}_{axis}") or 1.0, "pixels of the raw image in one"),
             (f"LTV{axis}", (header.number(f"LTV{axis}") or 0.0) - start, "origin of the raw image"),
         ]
-        reference = header.number(f"CRPIX{axis}")
-        if reference is not None:
-            cards.append((f"CRPIX{axis}", reference - start, "reference pixel, trimmed"))
+        for keyword in header.keywords:  # also of other coordinates of the same image, such as CRPIX1A
+            reference = header.number(keyword) if re.fullmatch(f"CRPIX{axis}[A-Z]?", keyword) else None
+            if reference is not None:
+                cards.append((keyword, reference - start, "reference pixel, trimmed"))
     if len(readout.amplifiers) == 1:
         kept = readout.amplifiers[0].kept
         moved = ((keyword, _section_of_chip(header, keyword, kept)) for keyword in ("CCDSEC", "DETSEC"))

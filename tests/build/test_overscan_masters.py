@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from astropy.io import fits
+from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from ostcal import CalibrationApplier
@@ -39,6 +42,11 @@ PLACES: dict[str, tuple[tuple[int, int], Sections, dict[str, Any]]] = {
         (69, 80),
         {"image": (0, 80, 0, 60), "overscan": (0, 80, 60, 69)},
         {"BIASSEC": "[1:80, 61:69]", "TRIMSEC": "[1:80, 1:60]"},
+    ),
+    "rows below": (
+        (83, 80),
+        {"image": (0, 80, 23, 83), "overscan": (0, 80, 0, 23)},
+        {"BIASSEC": "[1:80, 1:23]", "TRIMSEC": "[1:80, 24:83]"},
     ),
     "Lick": ((60, 112), {"image": (0, 80, 0, 60), "overscan": (80, 112, 0, 60)}, {"COVER": 32, "ROVER": 0}),
 }
@@ -120,6 +128,43 @@ def test_the_masters_say_what_was_subtracted_and_trimmed(tmp_path: Path) -> None
     CalibrationApplier(night.config()).calibrate_files([tmp_path / "lights"], tmp_path / "done")
     _, light = read_with_astropy(sorted((tmp_path / "done").glob("*.fits"))[0])
     assert (light["CRPIX1"], light["CRPIX2"], light["LTV1"]) == (27.5, 30.0, -13)
+
+
+@pytest.mark.parametrize("place", ["columns at the start", "columns at the end", "rows below"])
+def test_a_star_of_a_trimmed_light_is_where_it_was_on_the_sky(tmp_path: Path, place: str) -> None:
+    sky = {
+        "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 83.8, "CRVAL2": -5.4, "CRPIX1": 40.25, "CRPIX2": 31.5,
+        "CD1_1": -2.7e-4, "CD1_2": 1.1e-5, "CD2_1": 1.2e-5, "CD2_2": 2.7e-4,
+        "CTYPE1A": "RA---TAN", "CTYPE2A": "DEC--TAN", "CRVAL1A": 10.0, "CRVAL2A": 20.0, "CRPIX1A": 5.0, "CRPIX2A": 7.0,
+        "CDELT1A": -1e-3, "CDELT2A": 1e-3, "LTV1": 4.0, "LTM1_1": 0.5,
+    }  # fmt: skip
+    night = write_night(tmp_path, place)
+    shape, sections, _ = PLACES[place]
+    (left, _, bottom, _) = sections["image"]
+    x, y = 30, 20  # of the image
+    raw_light = np.full(shape, 900, np.uint16)
+    raw_light[bottom + y, left + x] = 30000
+    own = {**PLACES[place][2], "FILTER": "V", "CCDSEC": "[1:80,1:60]", "AMPSEC": "[1:80,1:60]"}
+    (path,) = n.write_frames(tmp_path / "lights", raw_light[None], "Light Frame", 15.0, stem="star", **own)
+    with fits.open(path, mode="update") as hdus:
+        hdus[0].header.update(sky)
+    assert not night.run(quality_control=False).is_error
+    CalibrationApplier(night.config()).calibrate_files([tmp_path / "lights"], tmp_path / "done")
+    light, header = read_with_astropy(tmp_path / "done" / "star_000_cal.fits")
+    assert np.unravel_index(np.argmax(light), light.shape) == (y, x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # remarks of astropy on dates
+        for key in " A":
+            before, after = WCS(fits.getheader(path), key=key), WCS(header, key=key)
+            expected = before.pixel_to_world(left + x, bottom + y)
+            assert after.pixel_to_world(x, y).separation(expected).arcsec < 1e-6
+    # IRAF: logical pixel = LTM x physical pixel + LTV, both from 1; the physical pixel of the star stays.
+    physical = (left + x + 1 - 4.0) / 0.5
+    assert header["LTM1_1"] * physical + header["LTV1"] == x + 1
+    assert header["LTM2_2"] * (bottom + y + 1) + header["LTV2"] == y + 1
+    assert header["CALSTAT"] == "OTBDF"
+    assert header["CCDSEC"] == "[1:80,1:60]"
+    assert not {"BIASSEC", "TRIMSEC", "DATASEC"} & set(header)
 
 
 def test_a_frame_whose_sections_do_not_fit_is_left_out_by_name(tmp_path: Path) -> None:
