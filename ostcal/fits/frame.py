@@ -32,7 +32,7 @@ class FitsFrame(FitsPixels):
     cards: tuple[str, ...]
     """The header as that of a primary HDU, without END; for plain primary HDUs exactly as it stands in the file."""
     hdu_index: int
-    packed: Literal["none", "gzip", "fz", "xisf"]
+    packed: Literal["none", "gzip", "fz", "xisf", "raw"]
     """``none`` where samples can be read in place; else `ostcal.fits.unpack.unpack` comes first."""
     block: DataBlock | None = None
     """Of an XISF file: where the samples are and how they are packed, until they are unpacked or compared."""

@@ -10,8 +10,12 @@ from dataclasses import dataclass
 from ostcal.fits import dialects
 from ostcal.fits.cards import Header
 from ostcal.frames import FrameType
+from ostcal.raw.reader import RAW_ENDINGS
 
-_FITS_ENDING = re.compile(r"\.(?:fits?|fts|xisf)(?:\.(?:gz|fz))?$", re.IGNORECASE)
+_ENDING = re.compile(
+    r"\.(?:fits?|fts|xisf)(?:\.(?:gz|fz))?$|\.(?:" + "|".join(ending[1:] for ending in RAW_ENDINGS) + ")$",
+    re.IGNORECASE,
+)
 _SHORT_WORD = 3
 """Letters of a word in a file name that may be a code (``L2``, ``hg``, ``tel``); longer unknown words name a target."""
 
@@ -148,5 +152,5 @@ def nearest_names_as_written(path: str) -> tuple[str, ...]:
     """Return the file name without its ending, and the names of the two directories above it."""
     below, file_name = os.path.split(path)
     above, folder = os.path.split(below)
-    names = (_FITS_ENDING.sub("", file_name), folder, os.path.basename(above))
+    names = (_ENDING.sub("", file_name), folder, os.path.basename(above))
     return tuple(name for place, name in enumerate(names) if name or not place)

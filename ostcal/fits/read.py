@@ -27,6 +27,7 @@ from ostcal.fits.frame import FitsPixels as FitsPixels
 from ostcal.fits.hdus import Unit, image_labels, read_units, refuse_several
 from ostcal.fits.headers import metadata_from_header
 from ostcal.fits.layout import ImageLayout, decode_samples, layout_from_header, plane_count, whole_number
+from ostcal.fits.raw_images import inspect_raw, is_raw_name
 from ostcal.fits.search import FITS_ENDINGS as FITS_ENDINGS
 from ostcal.fits.search import FRAME_ENDINGS as FRAME_ENDINGS
 from ostcal.fits.search import FoundFiles as FoundFiles
@@ -96,6 +97,8 @@ def inspect_images(path: str | os.PathLike[str], *, cubes: bool = False) -> tupl
             start = file.read(len(SIGNATURE))
             if start == SIGNATURE:
                 return inspect_xisf(file, path, size)
+            if is_raw_name(path):
+                return (inspect_raw(path),)
             if not start.startswith(_GZIP_MAGIC):
                 file.seek(0)
                 return _inspect_stream(file, path, size, None, cubes=cubes)

@@ -10,21 +10,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ostcal.places.paths import is_file, joined, real, walk
+from ostcal.raw.reader import RAW_ENDINGS, can_read_raw
 
 logger = logging.getLogger(__name__)
 
 FITS_ENDINGS = tuple(base + packing for packing in ("", ".fz", ".gz") for base in (".fits", ".fit", ".fts"))
 """Endings of FITS files, in any case."""
 FRAME_ENDINGS = (*FITS_ENDINGS, ".xisf")
-"""Endings of all files of frames, in any case."""
+"""Endings of files of frames that are always read, in any case; with the extra ``raw`` `RAW_ENDINGS` are too."""
 
 _PUT_AWAY_FOLDER = re.compile(r"_?rejected|_?rejects?|_?bad|trash|#recycle|\$recycle\.bin|@eadir", re.IGNORECASE)
 """Folders of frames that somebody rejected or deleted, on network drives and under Windows too."""
 _PUT_AWAY_FILE = re.compile(r"BAD_")
 """N.I.N.A. and others rename rejected frames."""
 _UNREAD_ENDINGS = frozenset((
-    ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mrw", ".nef", ".nrw", ".orf",
-    ".pef", ".raf", ".raw", ".rw2", ".srw", ".x3f",
+    ".dcr", ".raw", ".x3f",
     ".avi", ".mkv", ".mov", ".mp4", ".ser",
     ".bmp", ".gif", ".heic", ".j2k", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
     ".asdf", ".exr", ".h5", ".hdf", ".hdf5", ".imh", ".npy", ".npz", ".nrrd", ".psd", ".sbig", ".st4", ".st6", ".st7",
@@ -32,6 +32,8 @@ _UNREAD_ENDINGS = frozenset((
     ".7z", ".rar", ".tar", ".tgz", ".xz", ".z", ".zip", ".zst",
 ))  # fmt: skip
 """Endings of images, videos and archives of them that are not read."""
+_NOT_READ = "files of kinds that are not read; convert frames among them to FITS or XISF"
+_NEEDS_EXTRA = "raw files of cameras need an extra: pip install 'ostcal[raw]'"
 _BZIP_ENDINGS = (".fits.bz2", ".fit.bz2", ".fts.bz2")
 
 
@@ -65,6 +67,7 @@ def search_fits(directories: Iterable[str | os.PathLike[str]]) -> FoundFiles:
     put_away: list[str] = []
     bzipped: list[str] = []
     unread: dict[str, list[str]] = {}
+    raw: dict[str, list[str]] = {}
     visited: set[str] = set()
     for directory in directories:
         root = os.fspath(directory)
@@ -84,20 +87,24 @@ def search_fits(directories: Iterable[str | os.PathLike[str]]) -> FoundFiles:
             bzipped += [joined(parent, name) for name in names if name.lower().endswith(_BZIP_ENDINGS)]
             for name in names:
                 ending = os.path.splitext(name)[1].lower()
-                if ending in _UNREAD_ENDINGS and not name.startswith("."):
+                if name.startswith("."):
+                    continue
+                if ending in _UNREAD_ENDINGS:
                     unread.setdefault(root, []).append(ending)
+                elif ending in RAW_ENDINGS and not can_read_raw():
+                    raw.setdefault(root, []).append(ending)
     lines = (
         *_passed_over(put_away, "passed over, the name says that it was rejected or thrown away; rename it to use it"),
         *_passed_over(bzipped, "passed over, files packed with bzip2 cannot be read; unpack them with bunzip2"),
-        *(unread_line(folder, Counter(endings)) for folder, endings in unread.items()),
+        *(f"{folder}: {_counted(endings)}: {_NOT_READ}" for folder, endings in unread.items()),
+        *(f"{folder}: {_counted(endings)}: {_NEEDS_EXTRA}" for folder, endings in raw.items()),
     )
     return FoundFiles(files=tuple(sorted(set(found))), passed_over=lines)
 
 
-def unread_line(folder: str, counts: Counter[str]) -> str:
-    """Say how many files of which kinds are not read in a folder and below it."""
-    kinds = ", ".join(f"{count} {ending}" for ending, count in sorted(counts.items()))
-    return f"{folder}: {kinds}: files of kinds that are not read; convert frames among them to FITS or XISF"
+def _counted(endings: Sequence[str]) -> str:
+    """Say how many files of each kind there are: ``12 .jpg, 3 .ser``."""
+    return ", ".join(f"{count} {ending}" for ending, count in sorted(Counter(endings).items()))
 
 
 def _is_passed_over(folder: str) -> bool:
@@ -114,4 +121,5 @@ def _passed_over(paths: Sequence[str], why: str) -> list[str]:
 
 
 def _is_frame_name(name: str) -> bool:
-    return name.lower().endswith(FRAME_ENDINGS) and not name.startswith(".")
+    endings = (*FRAME_ENDINGS, *RAW_ENDINGS) if can_read_raw() else FRAME_ENDINGS
+    return name.lower().endswith(endings) and not name.startswith(".")

@@ -1,4 +1,4 @@
-"""Compressed files (gzip, tiles, XISF) written as plain FITS files, whose rows can be read in place."""
+"""Compressed files (gzip, tiles, XISF, raw files of cameras) written as plain FITS files, read in place by rows."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from ostcal.fits.tiles import TileReader
 from ostcal.fits.write import write_pieces, write_stored
 from ostcal.places.durable import os_reason
 from ostcal.places.paths import absolute, is_file, is_remote, joined, open_binary
+from ostcal.raw.reader import raw_reader
 from ostcal.xisf.blocks import check_block, unpacked_strips
 
 _STRIP_BYTES = 4 * 2**20
@@ -59,6 +60,8 @@ def unpack(frame: FitsFrame, directory: str | os.PathLike[str], tiles: TileReade
     is_gunzipped = frame.packed == "gzip" and (frame.extension is not None or frame.plane is not None)
     if frame.packed == "xisf":
         return _unpack_xisf(frame, directory, joined(directory, f"{stem}-{mark}-{frame.hdu_index}.fits"))
+    if frame.packed == "raw":
+        return _unpack_raw(frame, joined(directory, f"{stem}-{mark}.fits"))
     number = f"-{frame.hdu_index}" if frame.extension is not None and not is_gunzipped else ""
     path = joined(directory, f"{stem}-{mark}{number}.fits")
     if is_gunzipped:
@@ -91,6 +94,17 @@ def _unpack_xisf(frame: FitsFrame, directory: str | os.PathLike[str], path: str)
     write_stored(path, frame.cards, strips, frame.data_length, overwrite=True)
     data_offset = padded_length((len(frame.cards) + 1) * CARD_LENGTH)
     return replace(frame, path=path, packed="none", block=None, file_dtype="", hdu_index=0, data_offset=data_offset)
+
+
+def _unpack_raw(frame: FitsFrame, path: str) -> FitsFrame:
+    """Write the mosaic of a raw file of a camera as the samples of a FITS file."""
+    layout = ImageLayout(width=frame.width, height=frame.height, bitpix=16, bzero=32768.0)
+    strips = (
+        encode_samples(strip, layout, path) for strip in raw_reader().strips(frame.path, frame.width * frame.height)
+    )
+    write_stored(path, frame.cards, strips, frame.data_length, overwrite=True)
+    data_offset = padded_length((len(frame.cards) + 1) * CARD_LENGTH)
+    return replace(frame, path=path, packed="none", data_offset=data_offset)
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ from ostcal.inputs.remarks import remark_lines
 from ostcal.inputs.trimmed import trimmed_frame
 from ostcal.inputs.unused import log_unused
 from ostcal.places.paths import is_dir, is_file, is_remote, is_taken, joined, parent_of, real
+from ostcal.raw.reader import RAW_ENDINGS
 
 ENDING = "_cal.fits"
 
@@ -132,7 +133,7 @@ def output_files(sources: Sequence[str], output_dir: str, overwrite: bool) -> li
 
 def _names_of(paths: Sequence[str]) -> list[str]:
     """Return the names of files without endings, each with as many of its folders as tell it from the others."""
-    endings = sorted(FRAME_ENDINGS, key=len, reverse=True)
+    endings = sorted((*FRAME_ENDINGS, *RAW_ENDINGS), key=len, reverse=True)
     parts = []
     for path in paths:
         *folders, name = PurePath(path).parts

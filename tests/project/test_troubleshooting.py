@@ -25,9 +25,11 @@ from astropy.io import fits
 
 from ostcal.places.locking import LOCK_FILE, locked
 from ostcal.places.objects import ObjectPath
+from ostcal.raw import reader
 from ostcal.simulator.options import CoverKind, Light, SimulatorOptions
 from ostcal.simulator.server import SimulatedObservatory
 from support import night as n
+from support.dng_samples import write_dng
 from support.fits_samples import write_frame
 from support.folders import ROOT
 from support.mosaics import Image, hdu_of, write_mosaic, write_mosaics
@@ -304,6 +306,28 @@ def other_kinds(folder: Path) -> Ran:
     for name in ("a.jpg", "b.jpg", "c.ser"):
         (night.darks / name).write_bytes(b"x")
     return masters(night, "--darks-only")
+
+
+@provokes("A raw file of a camera that is damaged")
+def damaged_raw(folder: Path) -> Ran:
+    night = fresh(folder)
+    n.write_darks(night, 5.0)
+    path = write_dng(night.darks / "dark_007.dng", n.dark_frames(5.0)[0])
+    path.write_bytes(path.read_bytes()[:-100])
+    return masters(night, "--darks-only")
+
+
+@provokes("Raw files of cameras without the extra that reads them")
+def raw_without_extra(folder: Path) -> Ran:
+    night = fresh(folder)
+    night.darks.mkdir()
+    (night.darks / "a.cr2").write_bytes(b"x")
+    with pytest.MonkeyPatch.context() as patch:
+        reader.can_read_raw.cache_clear()
+        patch.setattr(reader, "find_spec", lambda name: None)
+        ran = masters(night)
+    reader.can_read_raw.cache_clear()
+    return ran
 
 
 @provokes("A file that lacks an extension")

@@ -1,0 +1,1 @@
+"""Raw files of DSLR and mirrorless cameras, decoded by LibRaw (`rawpy`, the extra `raw`) in a process of its own."""
