@@ -29,8 +29,9 @@ def normalised(name: str) -> str:
 
 
 def declared() -> set[str]:
-    """Return the distributions that the package depends on, always or for object stores."""
-    requirements = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["s3"]]
+    """Return the distributions that the package depends on, always or for object stores and raw files of cameras."""
+    extras = PROJECT["optional-dependencies"]
+    requirements = [*PROJECT["dependencies"], *extras["s3"], *extras["raw"]]
     return {normalised(re.split(r"[<>=!~\[; ]", requirement)[0]) for requirement in requirements}
 
 
