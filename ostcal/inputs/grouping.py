@@ -199,9 +199,11 @@ def settings_differ(a: CameraSettings, b: CameraSettings) -> str:
         return f"extension {a.extension or 'none'} against {b.extension or 'none'}"
     if a.binning != b.binning:
         return f"binning {a.binning[0]}x{a.binning[1]} against {b.binning[0]}x{b.binning[1]}"
+    if (a.coadds or 1) != (b.coadds or 1):  # cameras that add up say so
+        return f"coadds {a.coadds or 1} against {b.coadds or 1}"
     for name in (
         *("camera", "camera_id", "gain", "offset", "readout_mode"),
-        *("iso", "coadds", "subframe_origin", "row_order", "flip"),
+        *("iso", "subframe_origin", "row_order", "flip"),
     ):
         x, y = getattr(a, name), getattr(b, name)
         if x is not None and y is not None and x != y:

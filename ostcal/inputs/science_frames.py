@@ -109,7 +109,8 @@ def why_unusable(frame: FitsFrame) -> str:
 def output_files(sources: Sequence[str], output_dir: str, overwrite: bool) -> list[str]:
     """Name the files that will be made; StorageError where two are one, or one exists and is not to be replaced.
 
-    Frames of one name in several folders get the names of their folders too: ``night1_m31_001_cal.fits``.
+    Frames of one name in several folders get the names of their folders too: ``night1_m31_001_cal.fits``. Those of one
+    folder whose names differ in case or ending only get a number: ``r_2_cal.fits``.
     """
     targets: dict[str, str] = {}
     for source, name in zip(sources, _names_of(sources), strict=True):
@@ -139,6 +140,11 @@ def _names_of(paths: Sequence[str]) -> list[str]:
         *folders, name = PurePath(path).parts
         ending = next((ending for ending in endings if name.lower().endswith(ending)), "")
         parts.append([*(re.sub(r"[^\w.+-]+", "-", folder) for folder in folders), name[: len(name) - len(ending)]])
+    taken: Counter[str] = Counter()
+    for own in parts:  # R.fits and r.fits of one folder are one name on some systems
+        place = "/".join(own).casefold()
+        taken[place] += 1
+        own[-1] += f"_{taken[place]}" if taken[place] > 1 else ""
     depths = [1] * len(paths)
     while True:
         names = ["_".join(own[-depth:]) for own, depth in zip(parts, depths, strict=True)]

@@ -162,6 +162,11 @@ def test_equal_names_in_two_folders_get_the_names_of_their_folders(tmp_path: Pat
     assert sorted(names) == ["m33_cal.fits", "one_m31_cal.fits", "two_m31_cal.fits"]
 
 
+def test_names_that_differ_in_case_or_ending_only_get_a_number() -> None:
+    targets = output_files(["/a/R.fits", "/a/r.fits", "/a/r.fit", "/b/x.fits"], "/out", False)
+    assert [Path(target).name for target in targets] == ["R_cal.fits", "r_2_cal.fits", "r_3_cal.fits", "x_cal.fits"]
+
+
 def test_brackets_in_patterns_may_be_part_of_names(tmp_path: Path) -> None:
     (tmp_path / "night[1]").mkdir()
     path = write_frame(tmp_path / "night[1]" / "m31.fits", frame_values(), IMAGETYP="LIGHT", EXPTIME=1.0)

@@ -258,7 +258,15 @@ def test_settings_that_change_pixels_must_be_equal_or_unknown(setting: str, ours
         choose_science_dark(key, [dark(300.0, settings=other)], RULES)
     with pytest.raises(InputError, match=f"{setting.replace('_', ' ')} "):
         choose_science_flat(key, None, [flat("Ha", settings=other)], RULES)
-    assert choose_science_dark(key, [dark(300.0)], RULES)
+    if setting != "coadds":  # frames without COADDS are of one exposure
+        assert choose_science_dark(key, [dark(300.0)], RULES)
+
+
+def test_frames_without_coadds_are_of_one_exposure() -> None:
+    one = replace(SETTINGS, coadds=1)
+    assert choose_science_dark(FRAME, [dark(300.0, settings=one)], RULES)
+    with pytest.raises(InputError, match="coadds 10 against 1"):
+        choose_science_dark(FRAME, [dark(300.0, settings=replace(SETTINGS, coadds=10))], RULES)
 
 
 def test_a_frame_without_filter_takes_a_flat_only_where_there_is_no_choice() -> None:
