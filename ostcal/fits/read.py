@@ -97,6 +97,9 @@ def inspect_images(path: str | os.PathLike[str], *, cubes: bool = False) -> tupl
             start = file.read(len(SIGNATURE))
             if start == SIGNATURE:
                 return inspect_xisf(file, path, size)
+            if path.lower().endswith(".xisf") and not start.startswith(b"SIMPLE"):
+                what = "is empty" if not size else "is no XISF file in one piece (it does not begin with XISF0100)"
+                raise FrameError(f"{path}: {what}; leave it out or copy it again")
             if is_raw_name(path):
                 return (inspect_raw(path),)
             if not start.startswith(_GZIP_MAGIC):

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import IO, BinaryIO, Final
 
 import numpy as np
-from numcodecs import lz4, zstd
 from numpy.typing import NDArray
 
 from ostcal.errors import FrameError, StorageError
@@ -199,11 +198,15 @@ def _inflate(source: BinaryIO, packed: int, out: NDArray[np.uint8], path: str) -
 def _unpack_lz4(data: bytes, out: NDArray[np.uint8]) -> None:
     if len(out) > _LZ4_MAX_BYTES:
         raise ValueError(f"{len(out)} bytes in one piece of LZ4")
+    from numcodecs import lz4
+
     # numcodecs has the unpacked length before the block
     lz4.decompress(len(out).to_bytes(4, "little") + data, out)
 
 
 def _unpack_zstd(data: bytes, out: NDArray[np.uint8]) -> None:
+    from numcodecs import zstd
+
     stated = _zstd_length(data)
     if stated is not None and stated != len(out):
         raise ValueError(f"{stated} of {len(out)} bytes")

@@ -11,7 +11,6 @@ import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO, Final
-from xml.etree import ElementTree
 
 from ostcal.errors import FrameError
 from ostcal.xisf.blocks import RATIOS, DataBlock
@@ -170,6 +169,8 @@ class _Target:
 
 def _parsed(file: BinaryIO, path: str, length: int) -> _Element:
     """Parse the XML of `length` bytes, behind which some programs have NUL bytes."""
+    from xml.etree import ElementTree
+
     target = _Target(path)
     parser = ElementTree.XMLParser(target=target)
     text = file.read(length).rstrip(b"\0")

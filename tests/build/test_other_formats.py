@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from numpy.typing import NDArray
 
 from support import night as n
 from support.fits_samples import read_with_astropy
+from support.mosaics import Image, write_mosaics
 from support.night import Night
-from support.xisf_samples import write_xisf
+from support.xisf_samples import XisfSample, write_xisf
 
 HOWS = (
     {"codec": "zlib", "shuffled": True},
@@ -25,15 +27,19 @@ HOWS = (
 """How the frames of a night are written, one after the other."""
 
 
-def as_xisf(path: Path, number: int) -> Path:
-    """Replace a FITS file by an XISF file of the same samples and keywords."""
-    values, header = read_with_astropy(path)
-    said = {
+def said_by(header: fits.Header) -> dict[str, str]:
+    """Return the cards of a header as keywords of XISF."""
+    return {
         key: f"'{value}'" if isinstance(value, str) else str(value)
         for key, value in header.items()
         if key not in ("SIMPLE", "EXTEND") and not key.startswith("NAXIS")
     }
-    xisf = write_xisf(path.with_suffix(".xisf"), values, keywords=said, **HOWS[number % len(HOWS)])
+
+
+def as_xisf(path: Path, number: int) -> Path:
+    """Replace a FITS file by an XISF file of the same samples and keywords."""
+    values, header = read_with_astropy(path)
+    xisf = write_xisf(path.with_suffix(".xisf"), values, keywords=said_by(header), **HOWS[number % len(HOWS)])
     path.unlink()
     return xisf
 
@@ -65,6 +71,52 @@ def test_a_night_of_xisf_gives_the_masters_of_fits(two_nights: tuple[Night, Nigh
     for name, image in ours[0].items():
         assert np.array_equal(image, ours[1][name]), name
     assert not list(two_nights[1].masters.glob(".unpacked*"))
+
+
+def test_images_of_one_file_are_combined_each_as_those_of_fits(tmp_path: Path) -> None:
+    images = [Image("im1", 1000), Image("im2", 1100)]
+    results = []
+    for name in ("fits", "xisf"):
+        night = Night(tmp_path / name)
+        write_mosaics(night.darks, "Dark", 5.0, images)
+        if name == "xisf":
+            for path in night.darks.glob("*.fits"):
+                samples = [
+                    XisfSample(
+                        values=read_with_astropy(path, place)[0],
+                        keywords=said_by(read_with_astropy(path, 0)[1]),
+                        attributes={"id": image.name},
+                        codec=("", "zstd")[place % 2],
+                    )
+                    for place, image in enumerate(images, 1)
+                ]
+                write_xisf(path.with_suffix(".xisf"), samples)
+                path.unlink()
+        assert not night.run_darks().is_error
+        (master,) = night.masters.glob("*.fits")
+        results.append([read_with_astropy(master, extension.name) for extension in images])
+    for (ours, header), (theirs, other) in zip(*results, strict=True):
+        assert np.array_equal(ours, theirs)
+        assert header["NCOMBINE"] == other["NCOMBINE"]
+
+
+def test_a_colour_filter_array_counts_as_a_bayer_pattern(tmp_path: Path) -> None:
+    results = []
+    for name in ("fits", "xisf"):
+        night = Night(tmp_path / name)
+        n.write_darks(night, 2.0)
+        n.write_flats(night, 2.0, BAYERPAT="GRBG")
+        for path in sorted(night.flats.glob("*.fits")) if name == "xisf" else ():
+            values, header = read_with_astropy(path)
+            del header["BAYERPAT"]
+            array = '<ColorFilterArray pattern="GRBG" width="2" height="2"/>'
+            write_xisf(path.with_suffix(".xisf"), values, keywords=said_by(header), inside=array, codec="lz4")
+            path.unlink()
+        status = night.run()
+        assert not status.is_error, status.message
+        results.append(read_with_astropy(n.one_file(status, "flat")))
+    assert results[1][1]["BAYERPAT"] == "GRBG"
+    assert np.array_equal(results[0][0], results[1][0])
 
 
 def test_a_damaged_xisf_is_left_out_by_name_and_the_others_are_used(tmp_path: Path) -> None:

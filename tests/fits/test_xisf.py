@@ -289,7 +289,7 @@ def test_a_header_longer_than_its_file_or_than_any_is_refused(tmp_path: Path) ->
         file.truncate(2**31 + 100)
     with pytest.raises(FrameError, match="XISF header has 2147483647 bytes"):
         inspect_fits(path)
-    for length in range(16):
+    for length in range(8, 16):
         path.write_bytes((b"XISF0100" + bytes(8))[:length])
         with pytest.raises(FrameError):
             inspect_fits(path)
@@ -311,6 +311,33 @@ def test_any_change_of_a_byte_is_read_or_refused(tmp_path: Path) -> None:
             refusals.append(str(error))
     assert len(refusals) > 100
     assert all(re.fullmatch(r"[^\n]{10,400}", line) for line in refusals)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_any_change_of_a_packed_byte_is_read_or_refused(tmp_path: Path, codec: str) -> None:
+    values = values_of("u2")
+    path = write_xisf(tmp_path / "a.xisf", values, codec=codec, shuffled=True, subblock=1500, keywords=DARK)
+    good, rng, n_refused = path.read_bytes(), np.random.default_rng(6), 0
+    for _ in range(150):
+        data = bytearray(good)
+        for position in rng.integers(4096, len(good), rng.integers(1, 6)):
+            data[position] = rng.integers(256)
+        path.write_bytes(data)
+        try:
+            assert read(inspect_fits(path), tmp_path).shape == values.shape
+        except FrameError:
+            n_refused += 1
+    assert n_refused > 0
+
+
+@pytest.mark.parametrize(
+    ("start", "why"), [(b"", "is empty"), (b"XISF0200" + bytes(90), "in one piece"), (b"x", "in one piece")]
+)
+def test_files_that_are_no_xisf(tmp_path: Path, start: bytes, why: str) -> None:
+    path = tmp_path / "a.xisf"
+    path.write_bytes(start)
+    with pytest.raises(FrameError, match=why):
+        inspect_fits(path)
 
 
 def test_folders_are_searched_for_xisf_and_name_what_is_not_read(tmp_path: Path) -> None:
