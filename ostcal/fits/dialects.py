@@ -26,7 +26,7 @@ OBJECT: Final = ("OBJECT", "OBJNAME", "TARGNAME", "ESO OBS TARG NAME")
 FILTER: Final = (
     "FILTER", "INSFLNAM", "FILTNAM", "FILTERNM", "FILTNAME", "FILTERID", "WFFBAND", "ESO INS FILT1 NAME",
     "ESO INS FILT NAME", "FILTER-1", "ALFLTNM", "REDFILT", "BLUFILT", "DWFILNAM", "FWINAME", "FLT_ID", "CCDFLTID",
-    "IRFLTID", "FILTNME", "FILTERS",
+    "IRFLTID", "FILTNME", "FILTERS", "FILT-1",
 )  # fmt: skip
 """The filter, or that of the first wheel."""
 OTHER_WHEELS: Final = (

@@ -16,6 +16,8 @@ _ENDING = re.compile(
     r"\.(?:fits?|fts|xisf)(?:\.(?:gz|fz))?$|\.(?:" + "|".join(ending[1:] for ending in RAW_ENDINGS) + ")$",
     re.IGNORECASE,
 )
+_NAMED_FOLDERS, _FOLDERS_ABOVE = 2, 4
+_SAYS_NOTHING = re.compile(r"[\W\d_]*(?:rawframes)?[\W\d_]*", re.IGNORECASE)
 _SHORT_WORD = 3
 """Letters of a word in a file name that may be a code (``L2``, ``hg``, ``tel``); longer unknown words name a target."""
 
@@ -143,14 +145,22 @@ def _kinds_in(name: str) -> set[FrameType]:
 
 @functools.lru_cache(maxsize=16)
 def nearest_names(path: str) -> tuple[str, ...]:
-    """Return the file name without its ending, and the names of the two directories above it, in lower case."""
+    """Return the file name without its ending, and the names of the two nearest directories, in lower case."""
     return tuple(name.lower() for name in nearest_names_as_written(path))
 
 
 @functools.lru_cache(maxsize=16)
 def nearest_names_as_written(path: str) -> tuple[str, ...]:
-    """Return the file name without its ending, and the names of the two directories above it."""
-    below, file_name = os.path.split(path)
-    above, folder = os.path.split(below)
-    names = (_ENDING.sub("", file_name), folder, os.path.basename(above))
-    return tuple(name for place, name in enumerate(names) if name or not place)
+    """Return the file name without its ending, and the names of the two nearest directories that say something.
+
+    Of the four above it; dates, times and ``rawframes`` say nothing.
+    """
+    above, file_name = os.path.split(path)
+    names = [_ENDING.sub("", file_name)]
+    for _ in range(_FOLDERS_ABOVE):
+        above, folder = os.path.split(above)
+        if folder and not _SAYS_NOTHING.fullmatch(folder):
+            names.append(folder)
+        if len(names) > _NAMED_FOLDERS:
+            break
+    return tuple(names)

@@ -325,6 +325,9 @@ def test_a_filter_in_utf_8_is_read() -> None:
         ("x/plu_V_1.fits", {}, FLAT),
         ("x/plus_1.fits", {"OBJECT": "M 31"}, FLAT),
         ("x/dflat001.fits", {}, FLAT),
+        ("darks/2026-01-10/20_11_12/rawframes/frame_1.fits", {}, DARK),
+        ("darks/2026/01/10/20_11/frame_1.fits", {}, None),
+        ("darks/m31/night/frame_1.fits", {}, None),
     ],
 )
 def test_the_header_goes_before_names_for_the_kind(path: str, cards: dict[str, object], kind: FrameType | None) -> None:

@@ -33,3 +33,13 @@ def test_the_page_of_cameras_has_a_row_for_each_program() -> None:
     page = (ROOT / "docs" / "cameras.md").read_text(encoding="utf-8")
     rows = {line.split("|")[1].strip() for line in page.splitlines() if line.startswith("|")}
     assert {sample.program.split(" (")[0] for sample in SAMPLES} <= {row.split(" (")[0] for row in rows}
+
+
+def test_the_page_says_where_the_cards_were_seen() -> None:
+    page = (ROOT / "docs" / "cameras.md").read_text(encoding="utf-8")
+    lines = [line.split("|") for line in page.splitlines() if line.count("|") == 8 and not line.startswith("|---")]
+    said = {cells[1].strip().split(" (")[0]: cells[6].strip() for cells in lines[1:]}
+    known: dict[str, str] = {}
+    for sample in SAMPLES:
+        known.setdefault(sample.program.split(" (")[0], sample.seen)
+    assert said == known

@@ -1,6 +1,6 @@
 """Headers as cameras, capture programs and observatories write them, each with what it must be understood as.
 
-Facts of the formats come from their documentation; names, sites and serial numbers are invented. Each row stands for
+`Sample.seen` says where the cards were seen; names, sites, dates and serial numbers are invented. Each row stands for
 the program in `docs/cameras.md`.
 """
 
@@ -40,6 +40,9 @@ class Sample:
     """A header as a program writes it, and the name of the file."""
 
     program: str
+    seen: str = "documentation"
+    """Where the cards were seen: in a published header of a file, in reports of users, in source text that reads
+    such files, or in documentation alone."""
     path: str
     cards: str
     expected: Expected
@@ -53,6 +56,7 @@ class Sample:
 SAMPLES = (
     Sample(
         program="N.I.N.A.",
+        seen="a file",
         path="FLAT/2026-01-10_18-05-11_Ha_-10.00_1.25s_0003.fits",
         cards="""
 IMAGETYP= 'FLAT'               / Type of exposure
@@ -83,6 +87,7 @@ SWCREATE= 'N.I.N.A. 3.1.2.9001 (x64)' / Software that created this file
     ),
     Sample(
         program="Sequence Generator Pro",
+        seen="a file",
         path="dark_300sec_1x1_-18.fit",
         cards="""
 OBJECT  = 'Target  '           / Object name
@@ -107,6 +112,7 @@ OFFSET  =                   30 / Sensor offset
     ),
     Sample(
         program="MaxIm DL",
+        seen="a file",
         path="domeflat_V_001.fit",
         cards="""
 DATE-OBS= '2026-01-10T23:52:48.33' /YYYY-MM-DDThh:mm:ss observation, UT
@@ -124,6 +130,8 @@ READOUTM= 'Monochrome' /        Readout mode of image
 FILTER  = 'V       ' /          Filter used when taking image
 IMAGETYP= 'Flat Field' /        Type of image
 OBJECT  = '        '
+NOTES   = '        '
+FLIPSTAT= 'Flip/Rotate 90 CW'
 INSTRUME= 'Apogee USB/Net' /    instrument or camera used
 ROWORDER= 'TOP-DOWN' /          Image write order, BOTTOM-UP or TOP-DOWN
 PEDESTAL=                    0 /Correction to add for zero-based ADU
@@ -131,29 +139,34 @@ SWCREATE= 'MaxIm DL Version 6.50' /Name of software
 """,
         expected=Expected(
             kind=FLAT, exposure_s=7.615, binning=(2, 2), filter_name="V", temperature_c=-25, camera="Apogee USB/Net",
-            night=date(2026, 1, 10), settings={"subframe_origin": (128, 64), "row_order": "TOP-DOWN"},
+            night=date(2026, 1, 10),
+            settings={"subframe_origin": (128, 64), "row_order": "TOP-DOWN", "flip": "Flip/Rotate 90 CW"},
         ),
     ),
     Sample(
         program="SharpCap",
-        path="darks/2026-01-10/rawframes/Stack_00001 60.0s Gain100.fits",
+        seen="a file",
+        path="darks/2026-01-10/rawframes/Stack_00001 280.0s Gain100.fits",
         cards="""
-BZERO   =              32768.0
-EXPTIME =                 60.0 / seconds
-INSTRUME= 'ZWO ASI183MM'
+BZERO   =                32768 /
+BSCALE  =                    1 /
+ROWORDER= 'TOP-DOWN'           /
+EXPTIME =                  280 / seconds
+XPIXSZ  =                  2.4 / microns, includes binning if any
+YPIXSZ  =                  2.4 / microns, includes binning if any
+XBINNING=                    1 /
+YBINNING=                    1 /
+CCD-TEMP=                 -0.5 / C
+SWCREATE= 'SharpCap v4.1.12946.0, 64 bit' /
 DATE-OBS= '2026-01-10T20:11:12.3456789' / System Clock:Est. Frame Start
-SWCREATE= 'SharpCap v4.1.10000.0, 64 bit'
-CCD-TEMP=                -10.2 / C
-SET-TEMP=                -10.0 / C
-GAIN    =                  100
-OFFSET  =                   10
-XBINNING=                    1
-YBINNING=                    1
-IMAGETYP= 'Dark    '
-ROWORDER= 'TOP-DOWN'
+DATE-END= '2026-01-10T20:15:52.3456789' / System Clock:Est. Frame End
+JD_UTC  =   2461051.3425925926 / Julian Date at mid exposure
+RDNOISE =                  1.7 / Read noise in electrons
+COLORTYP= 'RGB'                /
+INSTRUME= 'ZWO ASI183MC Pro'   /
 """,
         expected=Expected(
-            kind=DARK, exposure_s=60, gain=100, offset=10, temperature_c=-10, camera="ZWO ASI183MM",
+            kind=DARK, exposure_s=280, gain=100, temperature_c=-0.5, camera="ZWO ASI183MC Pro",
             night=date(2026, 1, 10), settings={"row_order": "TOP-DOWN"},
         ),
     ),
@@ -223,6 +236,36 @@ DATE-OBS= '2026-01-10T20:11:12.345' / UTC start date of observation
     ),
     Sample(
         program="Astro Photography Tool (APT)",
+        seen="a file",
+        path="D_0001_60s.fit",
+        cards="""
+OBJECT  = 'TEST    '           / The name of Object Imaged
+INSTRUME= 'ZWO ASI294MC Pro'   / The model Camera used
+DATE-OBS= '2026-01-10T21:04:46' / The UTC date and time at the start of the expo
+HIERARCH CAMERA-DATE-OBS = '2026-01-10T21:04:46' / The UTC date and time at the
+EXPTIME =                 240. / The total exposure time in seconds
+XPIXSZ  =                 4.63 / Pixel width in microns (after binning)
+YPIXSZ  =                 4.63 / Pixel height in microns (after binning)
+XBINNING=                    1 / Binning factor in width
+YBINNING=                    1 / Binning factor in height
+XORGSUBF=                    0 / Sub frame X position
+YORGSUBF=                    0 / Sub frame Y position
+EGAIN   =     1.00224268436432 / Electronic gain in e-/ADU
+SWCREATE= 'Astro Photography Tool - APT v.3.54.1' / Imaging software
+SNAPSHOT=                    1 / Number of images combined
+SET-TEMP=                 -15. / The setpoint of the cooling in C
+IMAGETYP= 'Dark Frame'         / The type of image
+SITELONG= '+03 41 00.000'      / The site Longitude
+SITELAT = '+51 03 00.000'      / The site Latitude
+GAIN    =                  120 / The gain set (if supported)
+""",
+        expected=Expected(
+            kind=DARK, exposure_s=240, gain=120, temperature_c=-15, camera="ZWO ASI294MC Pro",
+            night=date(2026, 1, 10), settings={"subframe_origin": (0, 0)},
+        ),
+    ),
+    Sample(
+        program="Astro Photography Tool (APT, photo camera)",
         path="D_0001_ISO800_60s__14C.fit",
         cards="""
 DATE-OBS= '2026-01-10T20:11:12.345' / UTC
@@ -286,28 +329,32 @@ IMAGETYP= 'DARK    '
     ),
     Sample(
         program="TheSkyX",
-        path="calibration/img0001.fit",
+        seen="a file",
+        path="Dark 2x2 120.000secs 00006862.fits",
         cards="""
-DATE-OBS= '2026-01-10T20:11:12.345' / UTC of start of exp.
-EXPTIME =  30.000000000000000  / Exposure time in seconds
-PICTTYPE=                    4 / 0=Unknown, 1=Light, 2=Bias, 3=Dark, 4=Flat
-XBINNING=                    1
-YBINNING=                    1
-SET-TEMP= -2.0000000000000E+01
-CCD-TEMP= -1.9980000000000E+01
-FILTER  = 'Luminance'
-INSTRUME= 'SBIG STX-16803'
-XORGSUBF=                    0
-YORGSUBF=                    0
-SWCREATE= 'TheSky64 Version 10.5.0'
+SBUUID  = '{00000000-0000-0000-0000-000000000000}' / Photo UUID
+EXPTIME =                 120. / SBIGFITSEXT Total exposure time in seconds
+SWCREATE= 'TheSkyX Version 10.5.0 Build 12978' / SBIGFITSEXT Name & version of s
+COLORCCD=                    0 / Non zero if image is from a Bayer color ccd
+PICTTYPE=                    3 / Image type as index 0= Unknown 1=Light, 2=Bias,
+IMAGETYP= 'Dark Frame'         / SBIGFITSEXT Light, Dark, Bias or Flat
+XORGSUBF=                    0 / SBIGFITSEXT Subframe x upper-left pixel in bin
+YORGSUBF=                    0 / SBIGFITSEXT Subframe y upper-left pixel in bin
+XBINNING=                    2 / SBIGFITSEXT Binning factor in width
+YBINNING=                    2 / SBIGFITSEXT Binning factor in height
+CCD-TEMP=               -20.02 / SBIGFITSEXT Temperature of the CCD
+SET-TEMP=                 -20. / SBIGFITSEXT The cooler setpoint in degrees C
+DATE-OBS= '2026-01-10T20:11:12.345' / SBIGFITSEXT UTC of start exp.
+INSTRUME= 'SBIG STX-16803'     / SBIGFITSEXT The model Camera used.
 """,
         expected=Expected(
-            kind=FLAT, exposure_s=30, filter_name="Luminance", temperature_c=-20, camera="SBIG STX-16803",
+            kind=DARK, exposure_s=120, binning=(2, 2), temperature_c=-20, camera="SBIG STX-16803",
             night=date(2026, 1, 10), settings={"subframe_origin": (0, 0)},
         ),
     ),
     Sample(
         program="CCDSoft",
+        seen="a file",
         path="L2-flat-hg-360.00000000.FIT",
         cards="""
 DATE-OBS= '2026-01-10T20:37:00.591'
@@ -384,10 +431,15 @@ PROGRAM = 'FireCapture v2.7'
     ),
     Sample(
         program="Seestar",
+        seen="a file",
         path="Light_M 31_10.0s_IRCUT_20260110-201112.fit",
         cards="""
 CREATOR = 'ZWO Seestar S50'    / Capture software
-PRODUCER= 'ZWO     '
+PRODUCER= 'ZWO     '           / Powered by ZWO
+XORGSUBF=                    0 / Subframe X position in binned pixels
+YORGSUBF=                    0 / Subframe Y position in binned pixels
+CCDXBIN =                    1 / Camera X Bin
+CCDYBIN =                    1 / Camera Y Bin
 INSTRUME= 'Seestar S50'        / Camera model
 IMAGETYP= 'Light   '           / Type of image
 EXPOSURE=                   10 / Exposure time in seconds
@@ -409,6 +461,28 @@ STACKCNT=                    1
     ),
     Sample(
         program="DWARF",
+        seen="a file",
+        path="DWARF_DARK/tele_exp_15_gain_110_bin_2/raw_15s_110_0001.fits",
+        cards="""
+DATE-OBS= '2026-01-10T21:38:19.442' / Time start to exposure
+DATE    = '2026-01-10T21:38:35.938' / Fits written to sd card
+EXP     =                  15. / [s] Sub Exposure Time
+GAIN    =                  110 / Sub Gain
+BINNING = '2*2     '           / n*n pixels add together
+RA      =                   0. / [h] Observe object RA coordinate (J2000)
+OBJECT  = '        '           / Observe object
+BAYERPAT= 'GBRG    '           / Bayer pattern
+TELESCOP= 'DWARFII '           / DWARF II telescope
+INSTRUME= 'DWARFII '           / DWARF II instrument
+ORIGIN  = 'DWARFLAB'           / DWARF II's creator
+""",
+        expected=Expected(
+            kind=DARK, exposure_s=15, gain=110, binning=(2, 2), camera="DWARFII", night=date(2026, 1, 10), bayer="GBRG"
+        ),
+    ),
+    Sample(
+        program="DWARF (calibration frames)",
+        seen="reports",
         path="CALI_FRAME/bias/cam_0/bias_gain_2_bin_1.fits",
         cards="""
 TELESCOP= 'DWARF   '
@@ -419,6 +493,7 @@ BAYERPAT= 'RGGB    '
     ),
     Sample(
         program="Orion Camera Studio",
+        seen="reports",
         path="x0.fit",
         cards="""
 IMAGTYP = 'Bias Frame'
@@ -453,6 +528,7 @@ READMODE= 'Image   '           / Readout mode
     ),
     Sample(
         program="LCO (raw)",
+        seen="reports",
         path="cpt1m010-fa16-20260110-0001-f00.fits.fz",
         cards="""
 DATE-OBS= '2026-01-10T17:10:12.345' / [UTC] Date and start time of the observation
@@ -477,6 +553,7 @@ LATITUDE=             -32.3806 / [deg]
     ),
     Sample(
         program="ESO (FORS2)",
+        seen="source",
         path="FORS2.2026-01-11T10.25.10.fits",
         cards="""
 INSTRUME= 'FORS2   '           / Instrument used
@@ -560,6 +637,7 @@ UTC     = '20:11:12.34'
     ),
     Sample(
         program="Lick (Nickel)",
+        seen="reports",
         path="d123.fits",
         cards="""
 INSTRUME= 'Nickel Direct Camera'
@@ -580,6 +658,7 @@ TEMPDET =               -108.3
     ),
     Sample(
         program="Lick (Nickel bias)",
+        seen="reports",
         path="d124.fits",
         cards="""
 INSTRUME= 'Nickel Direct Camera'
@@ -592,6 +671,7 @@ DATE-OBS= '2026-01-11T02:11:12.34'
     ),
     Sample(
         program="Subaru (Suprime-Cam)",
+        seen="source",
         path="SUPA01234560.fits",
         cards="""
 INSTRUME= 'Suprime-Cam'        / Name of instrument
@@ -614,6 +694,7 @@ PRD-MIN2=                    1
     ),
     Sample(
         program="NOT (ALFOSC)",
+        seen="source",
         path="ALAb100123.fits",
         cards="""
 INSTRUME= 'ALFOSC_FASU'
@@ -665,6 +746,7 @@ FILTERS = '4 0     '
     ),
     Sample(
         program="ARCSAT",
+        seen="a file",
         path="Dark_BIN1_20260110_032243.fits",
         cards="""
 DATE-OBS= '2026-01-10T03:22:43.329' / [ISO 8601] UTC date/time of exposure start
@@ -683,6 +765,7 @@ INSTRUME= 'dcam-spare'         / Detector instrument name
     ),
     Sample(
         program="PypeIt's spectrographs (Magellan)",
+        seen="source",
         path="ccd0123.fits",
         cards="""
 INSTRUME= 'MagE    '
@@ -705,6 +788,45 @@ FILTER  = 'V       '
 DATE-OBS= '2026-01-10T20:11:12'
 """,
         expected=Expected(kind=FLAT, exposure_s=5, filter_name="V", night=date(2026, 1, 10), is_master=True),
+    ),
+    Sample(
+        program="Astro Pixel Processor (master)",
+        seen="a file",
+        path="MF-IG_120.0-E1.28s-ZWO_ASI294MC_Pro-4144x2822-HaOIII.fits",
+        cards="""
+DATE    = '2026-01-11T11:57:12' / creation date of MasterFlat
+SOFTWARE= 'Astro Pixel Processor by Aries Productions' / software
+VERSION = '2.0.0-beta28'       / Astro Pixel Processor version
+CALFRAME= 'MasterFlat'         / master flat frame
+INSTRUME= 'ZWO ASI294MC Pro'   / instrument name
+CFAIMAGE= 'RGGB    '           / Color Filter Array pattern
+ROWORDER= 'TOP-DOWN'           / Order of pixel rows stored in the image array
+EXPTIME =                 1.28 / exposure time (s)
+GAIN    =                120.0 / gain or ISO depending on instrument
+INT-METH= 'median  '           / integration method
+AD-PED  =                 0.E0 / adaptive pedestal from data calibration
+FILTNUM =                    1 / data combined from 1 filter
+FILT-1  = 'HaOIII  '           / filter used
+NUMFRAME=                   30 / # number of frames used in MasterFlat creation
+""",
+        expected=Expected(
+            kind=FLAT, exposure_s=1.28, gain=120, filter_name="HaOIII", camera="ZWO ASI294MC Pro", bayer="RGGB",
+            is_master=True, settings={"row_order": "TOP-DOWN"},
+        ),
+    ),
+    Sample(
+        program="Astro Pixel Processor (stack)",
+        seen="a file",
+        path="M31-session_1-mod-lpc-cbg-St.fits",
+        cards="""
+DATE    = '2026-01-11T11:28:45' / creation date of Integration
+SOFTWARE= 'Astro Pixel Processor by Aries Productions' / software
+INTEGRAT= 'Integration'        / integration of light frames
+CFAIMAGE= 'no      '           / Color Filter Array pattern
+GAIN    =                  0.0 / gain or ISO depending on instrument
+EXPTIME =                900.0 / exposure time (s)
+""",
+        expected=Expected(kind=None, exposure_s=900, gain=0, is_master=True),
     ),
     Sample(
         program="Siril (master)",
