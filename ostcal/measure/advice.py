@@ -35,6 +35,7 @@ _ADVICE = {
     "glow": "expose for less, or use darks of the same exposure time only",
     "uniformity": "look at the master: an uneven light, or light that leaked in",
     "light inside": "cover the telescope, and take darks at night",
+    "unlit area": "if the light is not meant to end there, look at the dark that was subtracted",
     "unlit border": "set master_frames.overscan, with its section and the part to keep",
     "pixels at zero": "check that the dark or bias fits, and the exposure of the flats",
     "flat too bright": "expose less",

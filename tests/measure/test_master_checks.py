@@ -209,6 +209,57 @@ def test_the_dark_ends_of_a_spectrum_are_no_overscan() -> None:
     assert findings_of(master)["unlit border"].outcome is Outcome.PASS
 
 
+def _round_field(shape: tuple[int, int]) -> np.ndarray:  # type: ignore[type-arg]
+    y, x = np.indices(shape)
+    return np.hypot(y - shape[0] / 2, x - shape[1] / 2) < 0.45 * min(shape)
+
+
+def _slit(shape: tuple[int, int]) -> np.ndarray:  # type: ignore[type-arg]
+    return np.broadcast_to(np.abs(np.arange(shape[0]) - shape[0] / 2)[:, np.newaxis] < 0.15 * shape[0], shape)
+
+
+def _orders(shape: tuple[int, int]) -> np.ndarray:  # type: ignore[type-arg]
+    y, x = np.indices(shape)
+    return (y + 4 * (x / shape[1]) ** 2) % 20 < 9
+
+
+@pytest.mark.parametrize("lit", [_round_field, _slit, _orders])
+@pytest.mark.parametrize("dim", [0.0, 0.01])
+def test_a_flat_that_light_reaches_in_part_is_judged_by_its_bright_parts(lit, dim: float) -> None:  # type: ignore[no-untyped-def]
+    master = master_of(replace(small(DEMO, 1), dust=Dust()), FrameType.FLAT, 20)
+    where = ~lit(master.master.shape)
+    rng = np.random.default_rng(1)
+    master.master[where] = dim * master.master[where] + rng.normal(0, 1e-3, int(where.sum()))
+    found = findings_of(master)
+    finding = found["unlit area"]
+    assert finding.outcome is Outcome.WARN
+    assert finding.value == pytest.approx(where.mean(), abs=0.03)
+    for check in ("pixels at zero", "signal to noise", "flat too dim"):
+        assert check not in found or found[check].outcome is Outcome.PASS, found[check].text
+    assert "vignetting" not in found
+
+
+def test_corners_that_a_wrong_dark_took_fail() -> None:
+    """A fifth of the pixels is at or below zero, and the light falls off to it smoothly."""
+    master = master_of(replace(small(DEMO, 1), dust=Dust()), FrameType.FLAT, 20)
+    y, x = np.indices(master.master.shape)
+    away = np.hypot(y / master.master.shape[0] - 0.5, x / master.master.shape[1] - 0.5)
+    master.master *= (1.2 - 2.4 * away).astype(np.float32)
+    found = findings_of(master)
+    assert "unlit area" not in found
+    assert found["pixels at zero"].outcome is Outcome.FAIL
+
+
+def test_a_bias_of_less_noise_than_a_step_holds_no_copies() -> None:
+    sensor = small(DEMO, 1)
+    rng = np.random.default_rng(3)
+    shape = frames_of(sensor, FrameType.BIAS, 1).shape[1:]
+    stack = np.rint(rng.normal(8.05, 0.15, (20, *shape))).astype(np.uint16)
+    found = findings_of(combined(sensor, FrameType.BIAS, stack))
+    assert "copies" not in found
+    assert found["sample noise"].outcome is Outcome.PASS
+
+
 def test_missing_data_warn_and_fail() -> None:
     master = master_of(small(DEMO, 1), FrameType.DARK, 5)
     master.master[10, 10] = np.nan

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ostcal.frames import FrameType
 from ostcal.measure.findings import Finding, Outcome, finding_above, finding_below
@@ -20,6 +21,7 @@ from ostcal.measure.limits import MasterLimits
 from ostcal.measure.masters.defects import Defect
 from ostcal.measure.masters.dust import dust_shadows
 from ostcal.measure.masters.lit_area import lit_area
+from ostcal.measure.masters.partly_lit import partly_lit
 from ostcal.measure.masters.scan_result import MasterScan
 
 
@@ -83,7 +85,9 @@ def _noise(scan: MasterScan, facts: MasterFacts, limits: MasterLimits) -> Iterat
     """Judge the scatter of samples and of neighbouring pixels; of flats only whether frames are copies."""
     unit = scan.model.adu_per_unit
     sample_noise_adu = scan.sample_noise * unit
-    if float(scan.std_cells.max()) <= 1.001 * scan.model.step / math.sqrt(12):
+    rounding_adu = scan.model.step_adu / math.sqrt(12)
+    differ = bool(facts.series_noise_adu)  # by less than a step, where the camera is that quiet
+    if not differ and float(scan.std_cells.max()) <= 1.001 * scan.model.step / math.sqrt(12):
         yield Finding(
             check="copies",
             outcome=Outcome.WARN,
@@ -95,7 +99,8 @@ def _noise(scan: MasterScan, facts: MasterFacts, limits: MasterLimits) -> Iterat
     if scan.kind is FrameType.FLAT:
         return
     if facts.series_noise_adu:
-        factor = sample_noise_adu / facts.series_noise_adu
+        # the scatter of samples is at least that of rounding
+        factor = sample_noise_adu / max(facts.series_noise_adu, rounding_adu)
         text = (
             f"samples of a pixel scatter by {sample_noise_adu:.3g} ADU over the series and by "
             f"{facts.series_noise_adu:.3g} ADU from frame to frame: {factor:.2f} times "
@@ -203,41 +208,22 @@ def check_flat(
     """Judge a master flat; its level only if full scale is known, and the note says what shows it.
 
     The brightest parts show saturation, the median how much light there was; the darkest corner against the centre is
-    vignetting, opposite quarters of rows or columns that differ are a tilt.
+    vignetting, opposite quarters of rows or columns that differ are a tilt. Of a flat that light reaches in part, its
+    bright parts are judged.
     """
-    model, area = scan.model, lit_area(scan)
-    yield area.finding
+    area = lit_area(scan)
+    part = partly_lit(scan, area)
+    yield area.finding if part is None else part.finding
     count, fail = area.n_dark, limits.flat_not_positive_share_fail
+    if part is not None:
+        count = max(0, scan.n_not_positive - math.ceil(part.unlit_share * scan.n_pixels))
     text = f"{count} pixels at or below zero (limit 0, failed above {100 * fail:.3g} %)"
     yield finding_above("pixels at zero", count / scan.n_pixels, 0.0, text, fail_above=fail)
-    note = f"; {full_scale_note}" if full_scale_note else ""
-    if full_scale_adu:
-        adu = scan.cells.astype(np.float64) * model.adu_per_unit + model.pedestal_adu
-        share, limit = float(np.nanquantile(adu, 0.95)) / full_scale_adu, limits.flat_level_high
-        text = f"its brightest parts were at {100 * share:.1f} % of full scale (limit {100 * limit:.3g} %){note}"
-        yield finding_above("flat too bright", share, limit, text, fail_above=limits.flat_level_fail)
-        share, limit = (float(np.nanmedian(adu)) - model.pedestal_adu) / full_scale_adu, limits.flat_level_low
-        text = f"its light was {100 * share:.1f} % of full scale (at least {100 * limit:.3g} %){note}"
-        yield finding_below("flat too dim", share, limit, text)
-    if scan.mean_noise > 0:
-        ratio = float(np.nanmedian(scan.cells / scan.std_cells)) * math.sqrt(model.n_frames)
-        limit, fail = limits.flat_signal_to_noise, limits.flat_signal_to_noise_fail
-        text = f"signal to noise of a pixel is {ratio:.0f} (limit {limit:.3g})"
-        yield finding_below("signal to noise", ratio, limit, text, fail_below=fail)
-    cells = area.fine_cells
-    rows, columns = cells.shape
-    if min(rows, columns) >= 8:
-        middle = cells[rows * 3 // 8 : -(rows * 3 // 8), columns * 3 // 8 : -(columns * 3 // 8)]
-        centre = float(np.nanmedian(middle))
-        corners = [float(np.nanmedian(cells[where])) for name, where in border_regions(cells.shape) if "corner" in name]
-        corner, limit = min(corners) / centre if centre > 0 else math.nan, limits.vignetting
-        text = f"the darkest corner has {100 * corner:.1f} % of the centre's light (limit {100 * limit:.3g} %)"
-        yield finding_below("vignetting", corner, limit, text)
-        quarters = [np.array_split(cells, 4, axis=axis) for axis in (0, 1)]
-        sides = [(float(np.nanmean(parts[0])), float(np.nanmean(parts[-1]))) for parts in quarters]
-        tilt = max(abs(first - last) / max(abs(first + last) / 2, 1e-30) for first, last in sides)
-        text = f"opposite sides differ by {100 * tilt:.1f} % (limit {100 * limits.flat_tilt:.3g} %)"
-        yield finding_above("uniformity", tilt, limits.flat_tilt, text)
+    is_lit = np.ones(scan.cells.shape, np.bool_) if part is None else part.is_lit(scan.cells)
+    if is_lit.any():
+        yield from _light(scan, is_lit, full_scale_adu, limits, f"; {full_scale_note}" if full_scale_note else "")
+    if part is None and min(area.fine_cells.shape) >= 8:
+        yield from _large_shape(area.fine_cells, limits)
     shadows = dust_shadows(scan, area=area)
     deepest = shadows[0].depth if shadows else 0.0
     text = f"{len(shadows)} shadows of dust"
@@ -245,3 +231,39 @@ def check_flat(
         text += f", the deepest {100 * deepest:.1f} % at row {shadows[0].row}, column {shadows[0].column}"
     text += f" (limit {100 * limits.dust_depth:.3g} %)"
     yield finding_above("dust", deepest, limits.dust_depth, text)
+
+
+def _light(
+    scan: MasterScan, is_lit: NDArray[np.bool_], full_scale_adu: float | None, limits: MasterLimits, note: str
+) -> Iterator[Finding]:
+    """Judge level and noise of the cells of a flat that hold light."""
+    model = scan.model
+    if full_scale_adu:
+        adu = scan.cells[is_lit].astype(np.float64) * model.adu_per_unit + model.pedestal_adu
+        share, limit = float(np.nanquantile(adu, 0.95)) / full_scale_adu, limits.flat_level_high
+        text = f"its brightest parts were at {100 * share:.1f} % of full scale (limit {100 * limit:.3g} %){note}"
+        yield finding_above("flat too bright", share, limit, text, fail_above=limits.flat_level_fail)
+        share, limit = (float(np.nanmedian(adu)) - model.pedestal_adu) / full_scale_adu, limits.flat_level_low
+        text = f"its light was {100 * share:.1f} % of full scale (at least {100 * limit:.3g} %){note}"
+        yield finding_below("flat too dim", share, limit, text)
+    if scan.mean_noise > 0:
+        ratio = float(np.nanmedian(scan.cells[is_lit] / scan.std_cells[is_lit])) * math.sqrt(model.n_frames)
+        limit, fail = limits.flat_signal_to_noise, limits.flat_signal_to_noise_fail
+        text = f"signal to noise of a pixel is {ratio:.0f} (limit {limit:.3g})"
+        yield finding_below("signal to noise", ratio, limit, text, fail_below=fail)
+
+
+def _large_shape(cells: NDArray[np.float32], limits: MasterLimits) -> Iterator[Finding]:
+    """Judge vignetting and tilt of a flat by its cells."""
+    rows, columns = cells.shape
+    middle = cells[rows * 3 // 8 : -(rows * 3 // 8), columns * 3 // 8 : -(columns * 3 // 8)]
+    centre = float(np.nanmedian(middle))
+    corners = [float(np.nanmedian(cells[where])) for name, where in border_regions(cells.shape) if "corner" in name]
+    corner, limit = min(corners) / centre if centre > 0 else math.nan, limits.vignetting
+    text = f"the darkest corner has {100 * corner:.1f} % of the centre's light (limit {100 * limit:.3g} %)"
+    yield finding_below("vignetting", corner, limit, text)
+    quarters = [np.array_split(cells, 4, axis=axis) for axis in (0, 1)]
+    sides = [(float(np.nanmean(parts[0])), float(np.nanmean(parts[-1]))) for parts in quarters]
+    tilt = max(abs(first - last) / max(abs(first + last) / 2, 1e-30) for first, last in sides)
+    text = f"opposite sides differ by {100 * tilt:.1f} % (limit {100 * limits.flat_tilt:.3g} %)"
+    yield finding_above("uniformity", tilt, limits.flat_tilt, text)
