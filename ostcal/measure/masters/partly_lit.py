@@ -1,7 +1,7 @@
 """Flats that light reaches in part: through a slit or fibres, in the orders of a spectrograph, in a round field.
 
-Many of their pixels hold no light, many are bright, and few are in between. What is dim everywhere, or loses its corners
-because the wrong dark was subtracted, has pixels of all levels.
+Many of their pixels hold no light, many are bright, and few are in between. What is dim everywhere, or loses its
+corners because the wrong dark was subtracted, has pixels of all levels.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class PartlyLit:
     def finding(self) -> Finding:
         """Say that its dark parts do not count."""
         text = (
-            f"{100 * self.unlit_share:.0f} % of its pixels hold no light, beside bright ones, as with a slit, fibres or a"
-            " round field: they are not judged, and calibrated frames say nothing there"
+            f"{100 * self.unlit_share:.0f} % of its pixels hold no light, beside bright ones, as with a slit, fibres or"
+            " a round field: they are not judged, and calibrated frames say nothing there"
         )
         return Finding(check="unlit area", outcome=Outcome.WARN, value=self.unlit_share, limit=_LEAST_UNLIT, text=text)
 
