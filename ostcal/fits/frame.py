@@ -36,6 +36,8 @@ class FitsFrame(FitsPixels):
     """``none`` where samples can be read in place; else `ostcal.fits.unpack.unpack` comes first."""
     block: DataBlock | None = None
     """Of an XISF file: where the samples are and how they are packed, until they are unpacked or compared."""
+    bounds: tuple[float, float] | None = None
+    """Of an XISF file of floats: what stands for black and white, until it is known whether its samples keep to it."""
     readout: Readout | None = None
     """Overscan to subtract and what to keep of a science frame; its metadata are those of what is kept."""
     primary_cards: tuple[str, ...] = ()

@@ -35,7 +35,7 @@ from ostcal.fits.search import find_fits as find_fits
 from ostcal.fits.search import search_fits as search_fits
 from ostcal.fits.sharpcap import cards_beside
 from ostcal.fits.xisf_images import inspect_xisf, inspect_xisf_extension
-from ostcal.frames import RowReader, SampleEncoding, read_adu
+from ostcal.frames import FULL_SCALE_ADU, RowReader, SampleEncoding, read_adu
 from ostcal.places.durable import os_reason
 from ostcal.places.fingerprint import fingerprint_rows, rows_fingerprint
 from ostcal.places.open_files import STRIPS_AHEAD, kept_open, read_ahead
@@ -96,7 +96,7 @@ def inspect_images(path: str | os.PathLike[str], *, cubes: bool = False) -> tupl
             file.seek(0)
             start = file.read(len(SIGNATURE))
             if start == SIGNATURE:
-                return inspect_xisf(file, path, size)
+                return tuple(map(scaled_by_bounds, inspect_xisf(file, path, size)))
             if path.lower().endswith(".xisf") and not start.startswith(b"SIMPLE"):
                 what = "is empty" if not size else "is no XISF file in one piece (it does not begin with XISF0100)"
                 raise FrameError(f"{path}: {what}; leave it out or copy it again")
@@ -462,6 +462,24 @@ def read_exactly(readinto: Callable[[memoryview], int | None], samples: NDArray[
 
 def fingerprint(frame: FitsFrame) -> str:
     """Return what identifies the pixels of a frame wherever it is stored (see ``rows_fingerprint``)."""
+    return rows_fingerprint(_three_rows(frame), height=frame.height)
+
+
+def _three_rows(frame: FitsFrame) -> NDArray[Any]:
     stack = FitsStack((frame,))
-    rows = [read_adu(stack, row, row + 1)[0, 0] for row in fingerprint_rows(frame.height)]
-    return rows_fingerprint(np.stack(rows), height=frame.height)
+    return np.stack([read_adu(stack, row, row + 1)[0, 0] for row in fingerprint_rows(frame.height)])
+
+
+def scaled_by_bounds(frame: FitsFrame) -> FitsFrame:
+    """Return a frame of floats with the scale of 16 bits, where its file says what black and white are (XISF).
+
+    Programs write floats with bounds from 0 to 1 whatever their values: where samples of three rows are beyond them,
+    the values are taken as they stand. A frame that is still packed is returned as it is.
+    """
+    if frame.bounds is None or frame.packed != "none":
+        return frame
+    low, high = frame.bounds
+    rows = _three_rows(frame)
+    is_kept = bool(np.all((rows >= low) & (rows <= high)))
+    scale = FULL_SCALE_ADU / (high - low) if is_kept else 1.0
+    return replace(frame, bounds=None, bscale=scale, bzero=-low * scale if is_kept else 0.0)

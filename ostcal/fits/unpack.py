@@ -20,7 +20,7 @@ from ostcal.errors import FrameError
 from ostcal.fits.cards import CARD_LENGTH, padded_length
 from ostcal.fits.hdus import Unit, read_units, refuse_several
 from ostcal.fits.layout import ImageLayout, encode_samples, unsigned_zero
-from ostcal.fits.read import FitsFrame, read_exactly
+from ostcal.fits.read import FitsFrame, read_exactly, scaled_by_bounds
 from ostcal.fits.tiles import TileReader
 from ostcal.fits.write import write_pieces, write_stored
 from ostcal.places.durable import os_reason
@@ -93,7 +93,8 @@ def _unpack_xisf(frame: FitsFrame, directory: str | os.PathLike[str], path: str)
     )
     write_stored(path, frame.cards, strips, frame.data_length, overwrite=True)
     data_offset = padded_length((len(frame.cards) + 1) * CARD_LENGTH)
-    return replace(frame, path=path, packed="none", block=None, file_dtype="", hdu_index=0, data_offset=data_offset)
+    plain = replace(frame, path=path, packed="none", block=None, file_dtype="", hdu_index=0, data_offset=data_offset)
+    return scaled_by_bounds(plain)
 
 
 def _unpack_raw(frame: FitsFrame, path: str) -> FitsFrame:

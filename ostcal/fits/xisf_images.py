@@ -139,6 +139,7 @@ def _frame(path: str, image: XisfImage, unit: Unit, xisf: XisfFile) -> FitsFrame
         hdu_index=unit.index,
         packed="none" if image.block.is_plain else "xisf",
         block=image.block,
+        bounds=None if metadata.is_master else image.bounds,
     )
 
 

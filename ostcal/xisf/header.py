@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO, Final
@@ -60,6 +61,8 @@ class XisfImage:
     block: DataBlock
     bayer_pattern: str
     """Four letters, or ""."""
+    bounds: tuple[float, float] | None
+    """Of floats: the values that stand for black and white; ``None`` where it does not say."""
     offset: str
     """Pedestal that was added to all pixels, "" where it does not say."""
     keywords: tuple[Keyword, ...]
@@ -208,6 +211,7 @@ def _image(element: _Element, path: str, data_start: int, size: int) -> XisfImag
         sample_type=sample_type,
         block=block,
         bayer_pattern=_bayer_pattern(element.first("ColorFilterArray")),
+        bounds=_bounds(attributes.get("bounds", "")) if sample_type[0] == "f" else None,
         offset=attributes.get("offset", ""),
         keywords=tuple(_keyword(child) for child in element.children if child.name == "FITSKeyword"),
         properties=_properties([element]),
@@ -231,6 +235,14 @@ def _size(geometry: str, where: str) -> tuple[int, int]:
     if axes[0] * axes[1] > _MAX_PIXELS:
         raise FrameError(f"{where}: {size} pixels are more than 2^31: the header is damaged, leave it out")
     return axes[0], axes[1]
+
+
+def _bounds(text: str) -> tuple[float, float] | None:
+    try:
+        low, high = map(float, text.split(":"))
+    except ValueError:
+        return None
+    return (low, high) if math.isfinite(low) and math.isfinite(high) and low < high else None
 
 
 def _keyword(element: _Element) -> Keyword:

@@ -146,6 +146,27 @@ def test_a_light_in_xisf_is_calibrated_as_in_fits(two_nights: tuple[Night, Night
     assert np.array_equal(*results)
 
 
+@pytest.mark.parametrize("of_lights", [False, True])
+def test_integers_and_floats_from_0_to_1_have_one_scale(tmp_path: Path, of_lights: bool) -> None:
+    night = Night(tmp_path)
+    darks, (light,) = n.dark_frames(5.0), n.samples(1, 3000, seed=9)
+    paths = n.write_frames(night.darks, darks, "Dark Frame", 5.0)
+    science = n.write_frames(tmp_path / "lights", light[None], "Light Frame", 5.0, stem="m31")
+    for path in science if of_lights else paths:
+        values, header = read_with_astropy(path)
+        said = {"bounds": "0:1"}
+        small = values.astype(np.float32) / np.float32(65535)
+        write_xisf(path.with_suffix(".xisf"), small, keywords=said_by(header), attributes=said, codec="zstd")
+        path.unlink()
+    assert not night.run_darks().is_error
+    options = ("--config", n.write_config(night), "--no-confirm", "--flat", "none", "--output-dir", tmp_path / "out")
+    outcome = n.ostcal("calibrate", tmp_path / "lights", *options)
+    assert outcome.exit_code == 0, outcome.text
+    image = read_with_astropy(tmp_path / "out" / "m31_000_cal.fits")[0]
+    difference = np.abs(image - (light - n.combined(darks).mean))
+    assert np.median(difference) < 0.01
+
+
 def test_xisf_frames_are_imported_into_the_series_that_fits_frames_give(two_nights: tuple[Night, Night]) -> None:
     ours = []
     for night in two_nights:

@@ -351,3 +351,31 @@ def test_folders_are_searched_for_xisf_and_name_what_is_not_read(tmp_path: Path)
         f"{tmp_path}: 2 .jpg, 1 .ser, 1 .tif: files of kinds that are not read; "
         "convert frames among them to FITS or XISF",
     )
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("codec", ["", "lz4"])
+@pytest.mark.parametrize(
+    ("bounds", "low", "factor"),
+    [("0:1", 0.0, 1 / 65535), ("0:65535", 0.0, 1.0), ("-1:1", -1.0, 2 / 65535), ("0:0.5", 0.0, 0.5 / 65535)],
+)
+def test_floats_within_their_bounds_come_to_the_scale_of_16_bits(
+    tmp_path: Path, dtype: str, codec: str, bounds: str, low: float, factor: float
+) -> None:
+    adu = values_of("u2")
+    values = (adu * factor + low).astype(dtype)
+    path = write_xisf(tmp_path / "a.xisf", values, codec=codec, keywords=DARK, attributes={"bounds": bounds})
+    assert read(inspect_fits(path), tmp_path) == pytest.approx(adu, abs=0.01)
+
+
+@pytest.mark.parametrize("codec", ["", "lz4"])
+@pytest.mark.parametrize("bounds", ["0:1", "1:0", "x", "nan:1", None])
+def test_floats_beyond_their_bounds_and_masters_are_taken_as_they_stand(
+    tmp_path: Path, codec: str, bounds: str | None
+) -> None:
+    values = values_of("f4")
+    path = write_xisf(tmp_path / "a.xisf", values, codec=codec, keywords=DARK, attributes={"bounds": bounds})
+    assert np.array_equal(read(inspect_fits(path), tmp_path), values)
+    small, said = values / np.float32(1e4), {"bounds": "0:1", "imageType": "MasterDark"}
+    master = write_xisf(tmp_path / "b.xisf", small, codec=codec, attributes=said)
+    assert np.array_equal(read(inspect_fits(master), tmp_path), small)
