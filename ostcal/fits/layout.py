@@ -71,10 +71,13 @@ def unsigned_zero(dtype: np.dtype[Any]) -> float:
     return 2.0 ** (8 * dtype.itemsize - 1) if dtype.kind == "u" and dtype.itemsize > 1 else 0.0
 
 
-def plane_count(header: Header) -> int:
-    """Return the planes of a stack of frames, an image of three axes longer than one; 1 for all other images."""
-    count = int(header.number("NAXIS", low=0, high=_MAX_AXES) or 0)
-    axes = [int(header.number(f"NAXIS{number}", low=0, high=2.0**48) or 0) for number in range(1, count + 1)]
+def plane_count(header: Header, *, prefix: str = "") -> int:
+    """Return the planes of a stack of frames, an image of three axes longer than one; 1 for all other images.
+
+    `prefix` is that of `layout_from_header`.
+    """
+    count = int(header.number(f"{prefix}NAXIS", low=0, high=_MAX_AXES) or 0)
+    axes = [int(header.number(f"{prefix}NAXIS{number}", low=0, high=2.0**48) or 0) for number in range(1, count + 1)]
     is_stack = len(axes) >= 3 and min(axes[:3]) > 1 and all(length == 1 for length in axes[3:])
     is_colour = "RGB" in (header.text("CTYPE3", "COLORSPC", "COLORTYP") or "").upper()
     return axes[2] if is_stack and not is_colour else 1
@@ -104,9 +107,10 @@ def layout_from_header(header: Header, path: str, *, prefix: str = "", of_plane:
     if of_plane:
         axes = axes[:2]
     if len(axes) > 2:
+        advice = _ADVICE if plane_count(header, prefix=prefix) > 1 else ""
         raise FrameError(
             f"{path}: the image has {len(axes)} axes ({size}): a colour picture or a cube is no raw frame; "
-            f"convert it to frames of one plane or leave it out{_ADVICE if plane_count(header) > 1 else ''}"
+            f"convert it to frames of one plane or leave it out{advice}"
         )
     width, height = axes
     if width * height > _MAX_PIXELS:

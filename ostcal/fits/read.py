@@ -160,7 +160,7 @@ def _inspect_stream(
 
 def _planes_of(frame: FitsFrame, header: Header) -> list[FitsFrame]:
     """Return a frame for each plane of a stack, or the frame itself."""
-    count = plane_count(header) if frame.packed != "fz" else 1
+    count = plane_count(header, prefix="Z" if frame.packed == "fz" else "")
     if count == 1:
         return [frame]
     if count > _MAX_PLANES:
@@ -182,7 +182,7 @@ def _layout_of(unit: Unit, path: str, size: int | None, *, cubes: bool) -> Image
         if unit.is_compressed_image:
             whole_number(unit.header, "TFIELDS", path, low=1, high=_MAX_COLUMNS)
         prefix = "Z" if unit.is_compressed_image else ""
-        of_plane = cubes and not prefix and plane_count(unit.header) > 1
+        of_plane = cubes and plane_count(unit.header, prefix=prefix) > 1
         layout = layout_from_header(unit.header, path, prefix=prefix, of_plane=of_plane)
     except FrameError as error:
         raise _ImageError(str(error)) from error

@@ -77,6 +77,10 @@ def _strips(fits: Any, request: dict[str, Any]) -> Iterator[bytes]:
         if not axes:
             raise ValueError(f"its tiles make {shape}, its header promises {lengths}")
         axis = axes[0]
+        before = [at for at in range(axis) if shape[at] != 1]  # planes of a stack of frames
+        plane = request["plane"]
+        if len(before) != (plane is not None) or (before and plane >= shape[before[0]]):
+            raise ValueError(f"its tiles make {shape}, its header promises {lengths}")
         tile_rows, row_bytes = max(1, hdu.tile_shape[axis]), lengths[1] * int(request["dtype"][-1])
         rows = min(-(-max(1, PIECE_BYTES // row_bytes) // tile_rows) * tile_rows, lengths[0])
         file_bytes = os.fstat(file.fileno()).st_size
@@ -88,6 +92,8 @@ def _strips(fits: Any, request: dict[str, Any]) -> Iterator[bytes]:
                 _BASE_CPU_S + rows * lengths[1] / _PIXELS_PER_S,
             )
             index = [slice(None)] * len(shape)
+            for at in before:
+                index[at] = slice(plane, plane + 1)
             index[axis] = slice(start, min(start + rows, lengths[0]))
             yield section[tuple(index)].reshape(-1, lengths[1]).astype(request["dtype"]).tobytes()
 

@@ -52,6 +52,7 @@ class TileReader:
             "hdu_index": frame.hdu_index,
             "height": frame.height,
             "width": frame.width,
+            "plane": frame.plane,
             "dtype": frame.stored_dtype.str.replace("|", ">"),
         }
         missing, reason, is_waiting = frame.data_length, "", False

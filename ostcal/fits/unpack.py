@@ -63,7 +63,8 @@ def unpack(frame: FitsFrame, directory: str | os.PathLike[str], tiles: TileReade
     if frame.packed == "raw":
         return _unpack_raw(frame, joined(directory, f"{stem}-{mark}.fits"))
     number = f"-{frame.hdu_index}" if frame.extension is not None and not is_gunzipped else ""
-    path = joined(directory, f"{stem}-{mark}{number}.fits")
+    plane = f"-plane{frame.plane}" if frame.plane is not None and not is_gunzipped else ""
+    path = joined(directory, f"{stem}-{mark}{number}{plane}.fits")
     if is_gunzipped:
         if not is_file(path):  # for an image of the same file
             with _on_disk(frame) as packed:

@@ -129,6 +129,8 @@ class MasterSettings:
     """Horizontal and vertical."""
     readout_mode: str | None = None
     bayer_pattern: str | None = None
+    extension: str | None = None
+    """Which image of files of several it is of."""
 
 
 @dataclass(frozen=True, kw_only=True)

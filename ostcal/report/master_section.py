@@ -76,6 +76,7 @@ def master_report(master: LibraryMaster, attributes: Mapping[str, Any]) -> Maste
             binning=settings.binning,
             readout_mode=settings.readout_mode,
             bayer_pattern=key.bayer_pattern,
+            extension=settings.extension,
         ),
         statistics=Statistics(
             unit=unit,

@@ -110,10 +110,11 @@ def celsius(value: float | None) -> str:
 
 
 def master_title(master: MasterReport) -> str:
-    """Return the kind, filter, exposure and temperature of a master, as far as they are known."""
+    """Return the kind, filter, exposure and temperature of a master, and its image of a file of several."""
     settings = master.settings
+    image = f"image {settings.extension}" if settings.extension is not None else DASH
     exposure = seconds(settings.exposure_time_s) if master.kind is not FrameType.BIAS else DASH
-    words = [KIND_WORDS[master.kind], settings.filter_name or DASH, exposure, celsius(settings.temperature_c)]
+    words = [KIND_WORDS[master.kind], settings.filter_name or DASH, exposure, celsius(settings.temperature_c), image]
     return " · ".join(word for word in words if word != DASH)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,18 @@ def test_the_masters_of_a_file_are_one_line_and_one_entry(night: Night) -> None:
         (k, f"im{i}") for k in ("bias", "dark") for i in range(1, 5)
     ]
     assert n.ostcal("verify", night.masters).exit_code == 0
+
+
+def test_the_report_has_a_section_for_each_image(night: Night) -> None:
+    write_mosaics(night.darks, "Dark", 5.0, AMPLIFIERS)
+    assert n.run_command(night).exit_code == 0
+    (page,), (document,) = (list(night.masters.glob(f"report_*.{ending}")) for ending in ("html", "json"))
+    titles = re.findall(r'<h2 id="m\d+-h">([^<]*)', page.read_text(encoding="utf-8"))
+    assert [title.rpartition(" · ")[2] for title in titles] == [f"image im{k}" for k in range(1, 5)]
+    masters = json.loads(document.read_text(encoding="utf-8"))["masters"]
+    assert [(m["settings"]["extension"], round(m["statistics"]["median"])) for m in masters] == [
+        (f"im{k}", 1000 + 50 * k) for k in range(1, 5)
+    ]
 
 
 def test_a_second_run_leaves_them_as_they_are_unless_one_is_missing(night: Night) -> None:
@@ -225,13 +238,19 @@ def write_cube(path: Path, stack: NDArray[Any], **cards: Any) -> None:
     fits.PrimaryHDU(stack, header).writeto(path)
 
 
-@pytest.mark.parametrize("is_gzip", [False, True])
-def test_each_plane_of_a_stack_is_a_frame_where_that_is_asked(night: Night, is_gzip: bool) -> None:
+@pytest.mark.parametrize("packing", ["none", "gzip", "fz", "fz in tiles of several rows"])
+def test_each_plane_of_a_stack_is_a_frame_where_that_is_asked(night: Night, packing: str) -> None:
     stacks = [n.bias_frames(4, seed=seed) for seed in (1, 2)]
     for place, stack in enumerate(stacks):
         path = night.darks / f"kinetic_{place}.fits"
+        if packing.startswith("fz"):
+            header = fits.Header({"IMAGETYP": "Bias", "EXPTIME": 0.0, "INSTRUME": "iXon"})
+            tiles = (1, 7, stack.shape[2]) if "rows" in packing else None
+            night.darks.mkdir(exist_ok=True)
+            fits.CompImageHDU(stack, header, tile_shape=tiles).writeto(path.with_name(f"{path.name}.fz"))
+            continue
         write_cube(path, stack)
-        if is_gzip:
+        if packing == "gzip":
             path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
             path.unlink()
     refused = night.run_darks(quality_control=False)
