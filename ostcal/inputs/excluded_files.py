@@ -14,7 +14,7 @@ from ostcal.errors import FrameError, StorageError
 from ostcal.fits.read import fingerprint, inspect_images
 from ostcal.places.durable import os_reason, read_bounded, storage_errors, write_atomically
 from ostcal.places.locking import locked
-from ostcal.places.paths import absolute, joined, make_directory, path_of
+from ostcal.places.paths import absolute, exists, joined, make_directory, path_of
 from ostcal.series.record import Decision
 
 FILE_NAME = "excluded_frames.json"
@@ -50,11 +50,22 @@ class ExcludedFiles:
         """Return why a frame is excluded; ``None`` where it is not."""
         place = absolute(path)
         by_path = next((file for file in self.files if file.path == place), None)
-        if by_path is not None:
-            return by_path.decision if by_path.decision.excluded else None
+        known = by_path or self.moved(mark, date_obs)
+        return known.decision if known is not None and known.decision.excluded else None
+
+    def moved(self, mark: str, date_obs: datetime | None) -> ExcludedFile | None:
+        """Return the file that has these pixels, wherever it was; ``None`` if there is none."""
         same = (file for file in self.files if mark and file.fingerprint == mark and file.date_obs == date_obs)
-        by_pixels = next(same, None)
-        return by_pixels.decision if by_pixels is not None and by_pixels.decision.excluded else None
+        return next(same, None)
+
+    def lost(self) -> list[str]:
+        """Return a line for each excluded file that would be used again if it was moved: packed ones."""
+        return [
+            f"{file.path}: is excluded, and is not there; packed files are known by their path alone: if it was moved,"
+            " exclude it again, else forget it with ostcal exclude --undo"
+            for file in self.files
+            if file.decision.excluded and not file.fingerprint and not exists(file.path)
+        ]
 
 
 def read_excluded_files(masters_dir: str) -> ExcludedFiles:
@@ -100,11 +111,13 @@ def decide_files(masters_dir: str, paths: Sequence[str], decision: Decision) -> 
         known = {file.path: file for file in read_excluded_files(masters_dir).files}
         for path in dict.fromkeys(map(absolute, paths)):
             before = known.get(path)
-            if before is None and not decision.excluded:
-                raise FrameError(f"{path}: is not excluded; ostcal exclude --list shows the files that are")
             if before is None:
-                before = _described(path)
-            known[path] = replace(before, decisions=(*before.decisions, decision)[-_KEPT_DECISIONS:])
+                found = None if decision.excluded or not exists(path) else _described(path)
+                moved = found and ExcludedFiles(files=tuple(known.values())).moved(found.fingerprint, found.date_obs)
+                if moved is None and not decision.excluded:
+                    raise FrameError(f"{path}: is not excluded; ostcal exclude --list shows the files that are")
+                before = moved or _described(path)
+            known[before.path] = replace(before, decisions=(*before.decisions, decision)[-_KEPT_DECISIONS:])
         document = ExcludedFiles(files=tuple(known[path] for path in sorted(known)))
         with storage_errors(f"{place}: the decision cannot be stored"):
             write_atomically(place, to_json(document, indent=1) + b"\n", durable=True)
@@ -113,5 +126,7 @@ def decide_files(masters_dir: str, paths: Sequence[str], decision: Decision) -> 
 def _described(path: str) -> ExcludedFile:
     """Return what a file is known by; FrameError where it is no frame."""
     fits, *_ = inspect_images(path, cubes=True)
+    if fits.metadata.is_master:
+        raise FrameError(f"{path}: is a master, and masters are not combined; move it away if it is not to be used")
     mark = fingerprint(fits) if fits.packed == "none" else ""
     return ExcludedFile(path=path, fingerprint=mark, date_obs=fits.metadata.date_obs, decisions=())

@@ -166,6 +166,7 @@ def gather_inputs(
             else:
                 excluded.append(source)
                 logger.info("%s: is excluded: %s", source.frame.label, decision.why)
+    left_out += decided.lost()
     log_unused(source.fits for source in sources if source.fits is not None)
     locations = [location for location in find_series(existing) if is_shared or not is_below(location, exclude)]
     for location in locations:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 from pathlib import Path
@@ -107,3 +108,34 @@ def test_a_damaged_record_stops_the_run_in_one_line(night: Night, data: bytes) -
     assert status.is_error
     assert FILE_NAME in status.message
     assert "which frames are excluded" in status.message
+
+
+def test_a_file_that_was_moved_is_included_again_under_its_new_name(night: Night) -> None:
+    path = frames(night)[2]
+    exclude(night, path, "--why", "clouds")
+    path.rename(path.with_name("renamed.fits"))
+    assert used(night) == 6
+    assert exclude(night, path.with_name("renamed.fits"), "--undo").exit_code == 0
+    assert used(night) == 7
+
+
+def test_a_packed_file_that_was_moved_is_named(night: Night) -> None:
+    path = frames(night)[2]
+    packed = path.with_name("packed.fits.gz")
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    path.unlink()
+    exclude(night, packed, "--why", "clouds")
+    assert used(night) == 6
+    packed.rename(path.with_name("moved.fits.gz"))
+    status = night.run_darks()
+    (line,) = [line for line in status.details["warnings"] if "is excluded, and is not there" in line]
+    assert line.startswith(str(packed))
+    assert exclude(night, packed, "--undo").exit_code == 0
+    assert not any("not there" in line for line in night.run_darks().details["warnings"])
+
+
+def test_a_master_is_no_frame_to_exclude(night: Night) -> None:
+    (master,) = night.run_darks().data["dark"]
+    outcome = exclude(night, master, "--why", "old")
+    assert outcome.exit_code == 1
+    assert "is a master, and masters are not combined" in outcome.stderr
