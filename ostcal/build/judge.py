@@ -178,7 +178,7 @@ def _frame_findings(subject: Subject, rules: QualityRules) -> list[Finding]:
             temperatures_c=[m.ccd_temperature_c for m in metadata],
             set_points_c=[m.set_temperature_c for m in metadata],
             max_adu=prepared.full_scale_adu,
-            read_noise_adu=camera.read_noise_adu if camera is not None else None,
+            read_noise_adu=prepared.unlit_noise_adu,
             gain_e_per_adu=camera.gain_e_per_adu if camera is not None else None,
             amplifier_cells_adu=camera.bias_cells_adu if camera is not None else None,
             full_scale_note=_full_scale_note(prepared),

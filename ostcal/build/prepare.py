@@ -123,6 +123,15 @@ class PreparedMaster:
         overscan_adu = self.survey.overscan_adu if self.survey is not None else 0.0
         return self.full_scale.adu - overscan_adu if self.full_scale is not None else None
 
+    @property
+    def unlit_noise_adu(self) -> float | None:
+        """The noise of a sample without light: of reading, of rounding, and of the overscan that was subtracted."""
+        if self.camera is None or self.camera.read_noise_adu is None:
+            return None
+        rounding_adu2 = (self.camera.properties.step_adu or 0.0) ** 2 / 12
+        added_adu2 = self.survey.overscan_added_adu2 if self.survey is not None else 0.0
+        return math.sqrt(self.camera.read_noise_adu**2 + rounding_adu2 + added_adu2)
+
 
 def prepare_masters(
     request: BuildRequest,

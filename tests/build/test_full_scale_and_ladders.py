@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +170,57 @@ def test_flats_in_the_bend_of_an_antiblooming_camera_give_no_gain(tmp_path: Path
     assert found["gain_e_per_adu"] is None or found["gain_e_per_adu"] == pytest.approx(0.47, rel=0.03)
 
 
+@pytest.mark.parametrize("knee", [10000, 39000])
+@pytest.mark.parametrize("lit", [2.0, 4.0])
+def test_flats_without_photon_noise_are_full(tmp_path: Path, knee: float, lit: float) -> None:
+    camera = Camera(bias=110, noise=20, gain=0.6)
+    light = np.broadcast_to(lit * knee * (1 - 0.3 * np.linspace(0, 1, SHAPE[1])), SHAPE)
+
+    def full() -> NDArray[Any]:
+        x = camera.rng.poisson(light * 0.6) / 0.6
+        return camera.read(np.where(x > knee, knee * (1.1 - 0.1 * np.exp(-(x - knee) / (0.1 * knee))), x))
+
+    night = folder(tmp_path, camera.frames(8), [full() for _ in range(8)], 10.0)
+    assert q.run(night).exit_code == 3
+    assert camera_of(night)["gain_e_per_adu"] is None
+    assert camera_of(night)["saturation_adu"] == pytest.approx(1.1 * knee + 110, rel=0.02)
+
+
+@pytest.mark.parametrize("end", [3900, 4095, 48000])
+def test_flats_that_are_clipped_all_over_are_saturated_not_dim(tmp_path: Path, end: int) -> None:
+    camera = Camera(bias=0.01 * end, noise=2, gain=5, end=end)
+    night = folder(tmp_path, camera.frames(6), camera.frames(6, 1.5 * end))
+    assert q.run(night).exit_code == 3
+    report = q.newest_report(night)
+    assert camera_of(night)["saturation_adu"] == end
+    named = {one["check"] for one in q.master_of(report, "flat")["findings"] if one["outcome"] == "fail"}
+    assert {"saturation", "flat too bright"} <= named
+    assert ("flat", "flat too dim") not in q.alarms(report)
+
+
+@pytest.mark.parametrize("bits", [8, 10])
+def test_rounding_of_few_bits_is_no_light_in_bias_frames(tmp_path: Path, bits: int) -> None:
+    end = 2**bits - 1
+    camera = Camera(bias=0.03 * end, noise=1.0, gain=4.0, end=end)
+    night = folder(tmp_path, camera.frames(8), camera.frames(8, 0.5 * end))
+    q.run(night)
+    assert ("bias", "light leak") not in q.alarms(q.newest_report(night))
+
+
 # ---- properties ----
+
+
+@pytest.mark.parametrize("count", range(2, 14))
+def test_the_read_noise_is_known_for_every_number_of_pairs(tmp_path: Path, count: int) -> None:
+    rng = np.random.default_rng(count)
+    sigmas = [(5.0, 5.0, 5.4, 5.2)[i % 4] for i in range(count)]
+    bias = [np.rint(1000 + rng.normal(0, sigma, SHAPE)).astype("u2") for sigma in sigmas]
+    night = Night(tmp_path)
+    n.write_frames(night.darks / "bias", np.stack(bias), "Bias Frame", 0.0)
+    q.run(night, min_frames=2)
+    found = camera_of(night)["read_noise_adu"]
+    pairs = [np.hypot(a, b) / np.sqrt(2) for a, b in pairwise(sigmas)]
+    assert min(pairs) * 0.98 <= found <= max(pairs) * 1.02
 
 
 @pytest.mark.parametrize("stuck", [0, 65535, 20000])
@@ -185,6 +236,47 @@ def test_a_stuck_column_is_in_no_property(tmp_path: Path, stuck: int) -> None:
     q.run(night)
     found = camera_of(night)
     assert found["full_well_adu"] is None
+    assert found["gain_e_per_adu"] == pytest.approx(1.8, rel=0.02)
+    assert found["read_noise_adu"] == pytest.approx(5.0, rel=0.02)
+
+
+def two_columns(frame: NDArray[Any]) -> None:
+    frame[:, 50:52] = 65535
+
+
+def edges(frame: NDArray[Any]) -> None:
+    frame[:, 0], frame[:, -1] = 65535, 0
+
+
+def lower_half(frame: NDArray[Any]) -> None:
+    frame[80:, 77] = 65535
+
+
+def many(frame: NDArray[Any]) -> None:
+    frame[:, 5::20] = 65535
+
+
+def rows(frame: NDArray[Any]) -> None:
+    frame[40:42] = 40000
+
+
+def block(frame: NDArray[Any]) -> None:
+    frame[10:20, 10:20] = 65535
+
+
+@pytest.mark.parametrize("stick", [two_columns, edges, lower_half, many, rows, block])
+def test_stuck_pixels_of_any_shape_give_no_full_well_and_no_full_scale(
+    tmp_path: Path, stick: Callable[[NDArray[Any]], None]
+) -> None:
+    camera = Camera(bias=1000, noise=5, gain=1.8)
+    bias, flats = camera.frames(6), camera.frames(6, 28000)
+    for frame in (*bias, *flats):
+        stick(frame)
+    night = folder(tmp_path, bias, flats, 5.0)
+    q.run(night)
+    found = camera_of(night)
+    assert found["full_well_adu"] is None
+    assert found["saturation_adu"] == 65535
     assert found["gain_e_per_adu"] == pytest.approx(1.8, rel=0.02)
     assert found["read_noise_adu"] == pytest.approx(5.0, rel=0.02)
 

@@ -57,7 +57,7 @@ def find_full_scale(
     if configured_adu is not None:
         return FullScale(adu=configured_adu, why="quality.full_scale_adu says so")
     notes: list[str] = []
-    piled = _pile_up(flats)
+    piled = _pile_up(flats, darks)
     stated = _stated(cards, [one.survey for one in (*flats, *darks)], notes)
     if piled is not None:
         return replace(piled, notes=tuple(notes))
@@ -90,9 +90,10 @@ def with_bend(full: FullScale, curve: TransferCurve | str, configured_adu: float
     return full
 
 
-def _pile_up(flats: Sequence[SurveyedSeries]) -> FullScale | None:
-    """Return the highest value at which samples of flats pile up."""
-    piles = [one.survey.pile_up_adu for one in flats if math.isfinite(one.survey.pile_up_adu)]
+def _pile_up(flats: Sequence[SurveyedSeries], darks: Sequence[SurveyedSeries]) -> FullScale | None:
+    """Return the highest value at which samples of flats pile up; what darks reach, too, is stuck."""
+    reached = max((_highest_word_adu(one.survey) + one.survey.histogram_step_adu for one in darks), default=-math.inf)
+    piles = [one.survey.pile_up_adu for one in flats if one.survey.pile_up_adu >= reached]
     if not piles:
         return None
     highest = max(piles)

@@ -56,6 +56,8 @@ put the gain of a simulated sensor 0.1 % off."""
 COLLAPSED_SHARE = 0.25
 """Pixels are full where their variance is below this share of what their signal gives."""
 MAX_GAIN_UNCERTAINTY = 0.2
+MAX_GAIN_E_PER_ADU = 500.0
+"""No camera has more: 80 are a full well of 20,000 e- in 8 bits. Flats with less noise than that show no light."""
 LEAST_POINTS = 16
 
 
@@ -128,6 +130,8 @@ class TransferCurve:
     darks: DarkCells
     flats: tuple[SurveyedSeries, ...]
     """The series that `series` counts."""
+    dark_saturated: float
+    """Share of saturated pixels in the darks: stuck and hot ones."""
     linear_end_adu: float
     """Signal from which on the variance falls behind; infinity where it does not."""
 
@@ -222,7 +226,8 @@ class TransferCurve:
         It is that of the converter, before overscan was subtracted, as in `level_end_adu`.
         """
         if not math.isfinite(self.linear_end_adu):
-            return None
+            without_noise = [flat.survey for index, flat in enumerate(self.flats) if self._has_no_noise(index)]
+            return max((highest_level_adu(survey) + survey.overscan_adu for survey in without_noise), default=None)
         ratio = self.variance_adu2 / self.signal_adu
         linear = self.used if np.any(self.used) else self.signal_adu <= np.quantile(self.signal_adu, 0.1)
         collapsed = (self.signal_adu > self.linear_end_adu) & (
@@ -231,6 +236,16 @@ class TransferCurve:
         counts = np.bincount(self.series[collapsed], minlength=len(self.flats))
         full = [flat.survey for flat, count in zip(self.flats, counts, strict=True) if count >= LEAST_POINTS]
         return max((highest_level_adu(survey) + survey.overscan_adu for survey in full), default=None)
+
+    def _has_no_noise(self, series: int) -> bool:
+        """Return whether flats have no more noise than darks, where light of any sensor has: all of it is full."""
+        mine = self.series == series
+        if np.count_nonzero(mine) < LEAST_POINTS:
+            return False
+        signal, n = float(np.median(self.signal_adu[mine])), np.count_nonzero(mine)
+        error = 1.5 * float(np.median(self.relative_error[mine] * self.dark_variance_adu2[mine])) / math.sqrt(n)
+        least = signal / MAX_GAIN_E_PER_ADU
+        return least > 5 * error and float(np.median(self.variance_adu2[mine])) < least
 
     def linear_points(self) -> NDArray[np.bool_]:
         """Return which points are in the linear range: not saturated, below the turnover, near the line of the others.
@@ -290,7 +305,12 @@ def transfer_curve(
     parts = [_series_points(flat, index, dark_cells, dark_saturated) for index, flat in enumerate(pairs)]
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     curve = TransferCurve(
-        **joined, used=~joined["saturated"], darks=dark_cells, flats=tuple(pairs), linear_end_adu=math.inf
+        **joined,
+        used=~joined["saturated"],
+        darks=dark_cells,
+        flats=tuple(pairs),
+        dark_saturated=dark_saturated,
+        linear_end_adu=math.inf,
     )
     if np.any(curve.used):
         curve = replace(curve, linear_end_adu=curve.end_of_linear_range(curve.used))
@@ -369,7 +389,8 @@ def measure_full_well(curve: TransferCurve, saturation_adu: float | None) -> Mea
     full = [
         flat
         for flat, count in zip(curve.flats, counts, strict=True)
-        if count >= LEAST_POINTS or np.any(flat.survey.saturated > SATURATED_SHARE * flat.survey.n_pixels)
+        if count >= LEAST_POINTS
+        or np.any(flat.survey.saturated / flat.survey.n_pixels - curve.dark_saturated > SATURATED_SHARE)
     ]
     if not full:
         return None

@@ -57,7 +57,8 @@ def check_frames(
     max_adu : float or None
         Full scale; ``None`` if it is not known (floats), and then what depends on it is not judged.
     read_noise_adu, gain_e_per_adu : float or None
-        With both, light in a whole series of darks shows by its shot noise.
+        Noise of a sample without light, rounding included. With both, light in a whole series of darks shows by its
+        shot noise.
     amplifier_cells_adu : (GRID, GRID) array or None
         Levels of the cells of bias frames of the same camera: darks have the slopes of the amplifier too.
     full_scale_note : str

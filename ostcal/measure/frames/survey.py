@@ -294,15 +294,15 @@ def _merge_histograms(blocks: Sequence[BlockSurvey]) -> tuple[NDArray[np.int64],
 def _pile_up(blocks: Sequence[BlockSurvey]) -> tuple[float, float]:
     """Return the brightest value and its share of the samples if samples pile up there, else NaN and 0.
 
-    Of floats, and of samples that are all equal, nothing is said.
+    Samples that are all equal pile up, those at 0 do not. Of floats nothing is said.
     """
     bins = np.concatenate([block.bins for block in blocks])
     if not len(bins) or not all(block.is_integer for block in blocks):
         return math.nan, 0.0
     values, where = np.unique(bins, return_inverse=True)
     counts = np.bincount(where, weights=np.concatenate([block.bin_counts for block in blocks]))
-    if len(values) < 2:
-        return math.nan, 0.0
+    if len(values) == 1:
+        return (float(values[0]), 1.0) if values[0] > 0 else (math.nan, 0.0)
     total = counts.sum()
     place = int(np.flatnonzero(np.cumsum(counts[::-1])[::-1] >= _PILE_SHARE * total)[-1])  # above it are hot pixels
     count, below = counts[place], counts[max(0, place - _PILE_NEIGHBOURS) : place]

@@ -44,7 +44,8 @@ _LEAST_COLUMN_ROWS, _LEAST_COLUMNS = 4, 64
 """Of a band in which columns are judged: fewer rows agree by chance, and of few columns one is much of the frame."""
 _COLUMN_RANGES = 10.0
 """A column of a dark is hot where its lowest sample is this many ranges of the usual column above the usual highest."""
-_BAD_COLUMNS = 0.05
+_BAD_COLUMNS, _BAD_COLUMNS_OF_DARKS = 0.05, 0.25
+"""What more columns of a cell have is no fault of a column: a bright stripe of a flat is clipped, too."""
 
 Float = NDArray[np.float64]
 
@@ -141,7 +142,7 @@ def _bad_columns(samples: NDArray[Any], *, are_dark: bool) -> NDArray[np.bool_]:
     """Return which columns of a band, (n, rows, width), are stuck or hot: (width,).
 
     In a bias or dark all samples of such a column are far outside the range of its neighbours; anywhere they are the
-    same in all rows and frames. What more than `_BAD_COLUMNS` of the columns around it have is no fault of a column.
+    same in all rows and frames.
     """
     n_frames, rows, width = samples.shape
     bad = np.zeros(width, np.bool_)
@@ -159,7 +160,8 @@ def _bad_columns(samples: NDArray[Any], *, are_dark: bool) -> NDArray[np.bool_]:
         if are_dark and math.isfinite(usual_high - usual_low):
             far = _COLUMN_RANGES * max(usual_high - usual_low, 1.0)
             found |= (lows > usual_high + far) | (highs < usual_low - far)
-        if np.count_nonzero(found) <= max(1.0, _BAD_COLUMNS * (right - left)):
+        most = _BAD_COLUMNS_OF_DARKS if are_dark else _BAD_COLUMNS
+        if np.count_nonzero(found) <= max(1.0, most * (right - left)):
             bad[left:right] = found
     return bad
 
