@@ -18,6 +18,8 @@ from ostcal.fits.read import FitsFrame, FitsStack
 from ostcal.frames import FULL_SCALE_ADU, FrameStack, FrameType
 from ostcal.inputs.gather import Source
 from ostcal.places.fingerprint import fingerprint_rows
+from ostcal.series.format import ENCODINGS
+from ostcal.series.stack import stored_frames
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +76,8 @@ def _is_candidate(source: Source) -> bool:
     if not _is_calibration_frame(source):
         return False
     try:
+        if source.fits is None:  # a stack would look for the record of each frame
+            return not ENCODINGS[stored_frames(source.series).dtype].is_integer
         return not _as_stored(source).encoding.is_integer
     except OstcalError:  # what is wrong is said when it is combined
         return False

@@ -89,6 +89,27 @@ def test_frames_of_a_known_bend_come_out_in_proportion_with_the_light(tmp_path: 
     assert values[1] / values[0] < 2 * (1 - 0.6 * bend / 3), "without --linearize the bend stays"
 
 
+def test_colours_of_a_bayer_sensor_are_each_in_proportion(tmp_path: Path) -> None:
+    camera = BentCamera(0.08)
+    colours = np.ones(SHAPE)
+    colours[::2, ::2], colours[1::2, 1::2] = 0.6, 0.8
+    night, cards = Night(tmp_path), {"BAYERPAT": "RGGB", "XBAYROFF": 0, "YBAYROFF": 0}
+    n.write_frames(night.darks / "bias", np.stack([camera.frame(0) for _ in range(8)]), "Bias Frame", 0.0)
+    ladder = np.stack([camera.frame(RATE * t * colours) for t in LADDER_S])
+    n.write_frames(night.flats / "ladder", ladder, "Flat Frame", LADDER_S, **cards)
+    flats = np.stack([camera.frame(25000 * colours) for _ in range(6)])
+    n.write_frames(night.flats / "flat", flats, "Flat Frame", 15.6, **cards)
+    q.run(night)
+    paths, outcome = calibrated(
+        night, np.stack([camera.frame(level * colours) for level in (5000.0, 40000.0)]), "--linearize", **cards
+    )
+    assert outcome.exit_code == 0, outcome.text
+    images = [np.array(read_with_astropy(path)[0], float) for path in paths]
+    for row, column in ((0, 0), (0, 1), (1, 1)):
+        faint, bright = (float(np.median(image[row::2, column::2])) for image in images)
+        assert bright / faint == pytest.approx(8, rel=0.006)
+
+
 def test_the_curve_is_stored_and_shown(tmp_path: Path) -> None:
     night = night_of(tmp_path, BentCamera(0.08))
     q.run(night)
