@@ -28,7 +28,8 @@ from ostcal.frames import FULL_SCALE_ADU, FrameType
 from ostcal.inputs.trimmed import TrimmedPlane, overscan_level_adu
 from ostcal.inputs.whole_floats import science_words
 from ostcal.library.find import FitsPlane
-from ostcal.library.master_header import Card
+from ostcal.library.master_header import SCALE_CARD, Card
+from ostcal.measure.live import SATURATED_FROM
 from ostcal.measure.masters.defects import Defect
 from ostcal.places.durable import sweep_partial_files
 from ostcal.places.paths import directories_in, is_remote, path_of, remove_tree
@@ -40,6 +41,9 @@ from ostcal.science.synthetic_dark import SyntheticDark
 
 SATURATION_MARGIN_ADU = 15
 """Samples of 12 and 14 bits shifted to 16 end at 65520 and 65532."""
+
+SATURATION_CARDS = ("SATURATE", "SATLEVEL")
+"""Of a science frame."""
 
 SCRATCH_PREFIX = ".ostcal-unpacked-"
 """Name of directories beside the calibrated frames that hold a packed frame while it is calibrated."""
@@ -139,7 +143,7 @@ def sweep_unfinished(output_dir: str) -> None:
 
 def saturation_of(fits: FitsFrame, header: Header) -> float:
     """Return the level in ADU from which a pixel is saturated: SATURATE of the header, else the end of 16 or 8 bits."""
-    stated = header.number("SATURATE", "SATLEVEL", low=1.0)
+    stated = header.number(*SATURATION_CARDS, low=1.0)
     if stated is not None:
         return stated
     if fits.word_scale:
@@ -147,6 +151,16 @@ def saturation_of(fits: FitsFrame, header: Header) -> float:
     if fits.bitpix == 16 and fits.is_whole:
         return fits.bzero + 32767 - SATURATION_MARGIN_ADU
     return 255.0 if fits.bitpix == 8 and fits.is_whole else math.inf
+
+
+def measured_saturation(masters: FrameMasters, saturation_adu: float) -> float:
+    """Return the full scale that was found when the darks were made, where it is below a level in ADU."""
+    for master in masters.darks:
+        found = master.header.number("SATURATE", low=1.0)
+        is_ours = (master.header.text("PROGRAM") or "").startswith("ostcal") and SCALE_CARD not in master.header
+        if is_ours and found is not None and found < SATURATED_FROM * saturation_adu:
+            saturation_adu = SATURATED_FROM * found
+    return saturation_adu
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,11 +228,7 @@ def _calibrated(image: ImageTask, options: CalibrationOptions) -> _Calibrated:
     masters, header = image.masters, Header(image.fits.cards)
     fits = science_words(image.fits) if masters.darks else image.fits
     noise, noise_history = _noise(masters, fits, header) if options.uncertainty else (None, [])
-    saturation_adu = options.saturation_adu or saturation_of(fits, header)
-    science: PlaneReader = FitsPlane(fits=fits)
-    if fits.readout is not None:
-        science = TrimmedPlane(frame=fits, readout=fits.readout)
-        saturation_adu -= overscan_level_adu(science.stack.stack, fits.readout)
+    science, saturation_adu = _science_plane(fits, masters, header, options)
     response = masters.response
     if response is not None:
         if fits.metadata.bias_subtracted:
@@ -269,6 +279,20 @@ def _calibrated(image: ImageTask, options: CalibrationOptions) -> _Calibrated:
     planes = [replace(first, kept_cards=kept, history=history) if label is not None else first]
     planes += _planes_beside(calibration, options, beside, size)
     return _Calibrated(planes=tuple(planes), cards=tuple(cards), history=history, status=status, level=level)
+
+
+def _science_plane(
+    fits: FitsFrame, masters: FrameMasters, header: Header, options: CalibrationOptions
+) -> tuple[PlaneReader, float]:
+    """Return the samples of a frame without overscan, and the level in ADU from which these are saturated."""
+    saturation_adu = options.saturation_adu or saturation_of(fits, header)
+    science: PlaneReader = FitsPlane(fits=fits)
+    if fits.readout is not None:
+        science = TrimmedPlane(frame=fits, readout=fits.readout)
+        saturation_adu -= overscan_level_adu(science.stack.stack, fits.readout)
+    if options.saturation_adu is None and header.number(*SATURATION_CARDS, low=1.0) is None:
+        saturation_adu = measured_saturation(masters, saturation_adu)
+    return science, saturation_adu
 
 
 def _planes_beside(

@@ -207,6 +207,25 @@ def test_rounding_of_few_bits_is_no_light_in_bias_frames(tmp_path: Path, bits: i
     assert ("bias", "light leak") not in q.alarms(q.newest_report(night))
 
 
+@pytest.mark.parametrize(("cards", "from_adu"), [({}, 4091), ({"SATURATE": 3000}, 3000)])
+def test_science_frames_are_saturated_where_the_camera_ends(
+    tmp_path: Path, cards: dict[str, Any], from_adu: int
+) -> None:
+    camera = Camera(bias=60, noise=1.5, gain=10.0, end=4095)
+    night = folder(tmp_path, camera.frames(8), camera.frames(8, 2000))
+    q.run(night)
+    light = camera.frame(500)
+    light[10, 10], light[11, 11] = 4095, from_adu - 20
+    n.write_frames(tmp_path / "lights", light[np.newaxis], "Light Frame", 1.0, **cards)
+    target = tmp_path / "cal"
+    n.ostcal("calibrate", tmp_path / "lights", "--config", q.config(night), "--output-dir", target, "--dq")
+    (path,) = target.glob("*.fits")
+    with fits.open(path) as file:
+        flags = file["DQ"].data & 64
+    assert flags[10, 10]
+    assert np.count_nonzero(flags) == 1
+
+
 # ---- properties ----
 
 
