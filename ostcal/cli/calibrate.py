@@ -71,7 +71,7 @@ bias or a second dark, with a warning and cards in the header (DARKSCAL, HISTORY
     "saturation_adu",
     type=click.FloatRange(min=0, min_open=True),
     metavar="ADU",
-    help="Level at which a pixel is saturated; by default SATURATE of the header, else the 16-bit maximum.",
+    help="Level at which a pixel is saturated; by default SATURATE of the header, else of the master dark, else 65520.",
 )
 @click.option("--no-confirm", is_flag=True, help="Accepted as in other commands; this command asks nothing.")
 @debug_option

@@ -62,7 +62,8 @@ class CalibrationOptions:
     allow_failed : bool
         Take masters too that failed their quality control.
     saturation_adu : float or None
-        Level from which on a pixel is saturated; ``None`` is SATURATE of the header, else the end of 16 bits.
+        Level from which on a pixel is saturated; ``None`` is SATURATE of the header, else of the master
+        dark, else the end of 16 bits.
     """
 
     dark: str | None = None
