@@ -120,9 +120,11 @@ def _of_the_response(
     if isinstance(fitted, str):
         reasons["linearity_curve"] = fitted
     if response is not None:
+        bend = "and levels are in proportion with the light"
+        if response.coefficients:
+            bend = f"levels are up to {response.largest_correction_percent:.2g} % off a straight line"
         notes.append(
-            f"linearity: known up to {response.highest_level_adu:.5g} ADU to {response.uncertainty_percent:.2g} %, "
-            f"levels are up to {response.largest_correction_percent:.2g} % off a straight line"
+            f"linearity: known up to {response.highest_level_adu:.5g} ADU to {response.uncertainty_percent:.2g} %, {bend}"
         )
     linear_end_adu = None
     if math.isfinite(curve.linear_end_adu):
