@@ -124,7 +124,8 @@ def _of_the_response(
         if response.coefficients:
             bend = f"levels are up to {response.largest_correction_percent:.2g} % off a straight line"
         notes.append(
-            f"linearity: known up to {response.highest_level_adu:.5g} ADU to {response.uncertainty_percent:.2g} %, {bend}"
+            f"linearity: known up to {response.highest_level_adu:.5g} ADU to {response.uncertainty_percent:.2g} %, "
+            f"{bend}"
         )
     linear_end_adu = None
     if math.isfinite(curve.linear_end_adu):
