@@ -25,15 +25,28 @@ _MAX_BYTES = 1 << 16
 
 
 def cards_beside(path: str, header: Header) -> list[str]:
-    """Return cards that a header of SharpCap lacks and the settings file beside the frame, or its folder, has."""
+    """Return cards that a header of SharpCap lacks and the settings file of the frame, or of its folder, has."""
     if "sharpcap" not in (header.text("SWCREATE", "CREATOR", "PROGRAM") or "").lower():
         return []
     frame = Path(path)
-    for settings in (frame.with_name(frame.stem + _ENDING), frame.parent.with_name(frame.parent.name + _ENDING)):
+    values = _read(frame.with_name(frame.stem + _ENDING)) or _of_folder(frame.parent)
+    return [card for name, value in values if name not in header for card in format_card(name, value)]
+
+
+@functools.lru_cache(maxsize=64)
+def _of_folder(folder: Path) -> tuple[tuple[str, str], ...]:
+    """Read the settings of all frames of a folder: the file of its name beside or in it, or the only one in it."""
+    if folder.name.lower() == "rawframes":
+        folder = folder.parent
+    for settings in (folder.with_name(folder.name + _ENDING), folder / (folder.name + _ENDING)):
         values = _read(settings)
         if values:
-            return [card for name, value in values if name not in header for card in format_card(name, value)]
-    return []
+            return values
+    try:
+        found = [path for path in folder.iterdir() if path.name.endswith(_ENDING)]
+    except OSError:
+        return ()
+    return _read(found[0]) if len(found) == 1 else ()
 
 
 @functools.lru_cache(maxsize=64)

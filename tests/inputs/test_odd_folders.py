@@ -259,6 +259,31 @@ def test_settings_beside_frames_of_sharpcap_stand_in_for_cards(tmp_path: Path) -
     assert inspect_fits(other).metadata.exposure_time_s is None
 
 
+@pytest.mark.parametrize(
+    ("frame", "settings"),
+    [
+        ("20_11_12/rawframes/a.fits", "20_11_12/20_11_12.CameraSettings.txt"),
+        ("20_11_12/rawframes/a.fits", "20_11_12.CameraSettings.txt"),
+        ("20_11_12/a.fits", "20_11_12/20_11_12.CameraSettings.txt"),
+        ("20_11_12/a.fits", "20_11_12/Capture.CameraSettings.txt"),
+        ("20_11_12/a.fits", "20_11_12/a.CameraSettings.txt"),
+    ],
+)
+def test_settings_of_sharpcap_are_found_where_it_writes_them(tmp_path: Path, frame: str, settings: str) -> None:
+    path = tmp_path / frame
+    path.parent.mkdir(parents=True)
+    write_frame(path, frame_values(), SWCREATE="SharpCap v4.1")
+    (tmp_path / settings).write_text("Exposure=315.0ms\n", encoding="utf-8")
+    assert inspect_fits(path).metadata.exposure_time_s == 0.315
+
+
+def test_two_files_of_settings_say_nothing_of_other_frames(tmp_path: Path) -> None:
+    path = write_frame(tmp_path / "a.fits", frame_values(), SWCREATE="SharpCap v4.1")
+    for name, exposure in (("b", "1.0s"), ("c", "2.0s")):
+        (tmp_path / f"{name}.CameraSettings.txt").write_text(f"Exposure={exposure}\n", encoding="utf-8")
+    assert inspect_fits(path).metadata.exposure_time_s is None
+
+
 def test_a_pedestal_of_a_bias_subtracted_light_is_taken_off(tmp_path: Path) -> None:
     light = write_frame(
         tmp_path / "m31.fits",
