@@ -35,6 +35,7 @@ OTHER_WHEELS: Final = (
     "ACAMFSLI", "FILTNAM2", "FILTID1", "FILTID2",
 )  # fmt: skip
 """Filters of more wheels: light passes through all of them."""
+FILTER_KEYWORDS: Final = frozenset((*FILTER, *OTHER_WHEELS))
 NO_FILTER: Final = re.compile(
     r"open(?:[\W_]*\d+)*|clear[\W_]*\d+|air|empty|blank|none|free|no[\W_]*filter|nofilter|hole|out|0", re.IGNORECASE
 )
@@ -138,6 +139,7 @@ STATED_EXPOSURES_S: Final = {
     )
 }
 """Cards that state one and the same exposure; those that clocks measured may differ from it."""
+STATED_EXPOSURES: Final = tuple(STATED_EXPOSURES_S)
 SET_TEMPERATURE_C: Final = Number(
     keywords=("SET-TEMP", "SETTEMP", "SET_TEMP", "CCDTSET", "CCD-TSET", "CCDSETP", "CCDSTEMP", "TEMPSET", "TEMP_SET"),
     low=-273.0,

@@ -16,6 +16,8 @@ _BEHIND_FLAT = re.compile(r"(?:sky|dome|twi|auto|[dst])?flats?([a-z]+)\d*", re.I
 
 def filter_of(header: Header, path: str, frame_type: FrameType | None) -> str | None:
     """Return the filters in the light path, joined by ``+``; of flats and lights without a card, that of a name."""
+    if not header.has_any(dialects.FILTER_KEYWORDS):
+        return _of_names(path, frame_type)
     words: list[str] = []
     first = _first_filter(header)
     wheels = [_spelled(header.text(keyword)) for keyword in header.present(dialects.OTHER_WHEELS)]
@@ -31,6 +33,10 @@ def filter_of(header: Header, path: str, frame_type: FrameType | None) -> str | 
     named = [text for text in (first, *wheels) if text is not None]
     if named:
         return named[0]
+    return _of_names(path, frame_type)
+
+
+def _of_names(path: str, frame_type: FrameType | None) -> str | None:
     return filter_from_names(path) if frame_type in (FrameType.FLAT, FrameType.LIGHT) else None
 
 

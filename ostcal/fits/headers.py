@@ -14,7 +14,7 @@ from pathlib import PurePath
 from ostcal.fits import dialects
 from ostcal.fits.cards import CardValue, Header
 from ostcal.fits.filters import filter_of
-from ostcal.fits.kinds import kind_of, nearest_names
+from ostcal.fits.kinds import is_name_of_master, kind_of, nearest_names, without_numbers
 from ostcal.fits.kinds import type_from_names as type_from_names
 from ostcal.fits.quantities import SECONDS, UNKNOWN_WORDS, Reading
 from ostcal.frames import CameraSettings, FrameMetadata, FullScaleCard
@@ -107,7 +107,7 @@ def _is_master(header: Header, path: str) -> bool:
         return True
     if any(dialects.COMBINED_LINE.search(line.lower()) for line in header.commentary("HISTORY")):
         return True
-    return dialects.MASTER_NAME.search(nearest_names(path)[0]) is not None
+    return is_name_of_master(without_numbers(nearest_names(path)[0]))
 
 
 def _why_processed(header: Header, path: str) -> str:
@@ -129,8 +129,8 @@ def _exposure(header: Header, path: str) -> Reading:
         return reading
     if reading.value is None:
         return exposure_from_text(path)
-    stated = header.present(tuple(dialects.STATED_EXPOSURES_S))
-    if len(stated) < 2:
+    stated = header.present(dialects.STATED_EXPOSURES)
+    if len(stated) < 2 or (reading.value and len({header.value(keyword) for keyword in stated}) == 1):
         return reading
     others = {keyword: dialects.STATED_EXPOSURES_S[keyword].of(header) or 0.0 for keyword in stated}
     first = next((keyword for keyword, value in others.items() if value == reading.value), stated[0])
@@ -246,14 +246,15 @@ def _binning(header: Header) -> tuple[tuple[int, int], str, str]:
     found, problem = _binning_in_pairs(header)
     for keyword in header.present(dialects.BINNING_TEXT):
         text = header.text(keyword)
-        if text is None or text.lower() in UNKNOWN_WORDS:
+        is_pair = found is not None and keyword == dialects.BINNING[0][0].keywords[0]
+        if text is None or is_pair or text.lower() in UNKNOWN_WORDS:
             continue
         other = _binning_in_text(text)
         if other is None:
             problem = problem or f"{keyword} is {text!r}: its binning is not known; repair the header"
         elif found is None:
             found = other
-        elif other != found and keyword != dialects.BINNING[0][0].keywords[0]:
+        elif other != found:
             bins = f"{found[0]}x{found[1]}"
             return found, "", f"{keyword} is {text!r}, but other cards say a binning of {bins}: taken as {bins}"
     return (found, "", "") if found is not None else ((1, 1), problem, "")

@@ -18,6 +18,7 @@ _ENDING = re.compile(
 )
 _NAMED_FOLDERS, _FOLDERS_ABOVE = 2, 4
 _SAYS_NOTHING = re.compile(r"[\W\d_]*(?:rawframes)?[\W\d_]*", re.IGNORECASE)
+_NUMBER = re.compile(r"\d+")
 _SHORT_WORD = 3
 """Letters of a word in a file name that may be a code (``L2``, ``hg``, ``tel``); longer unknown words name a target."""
 
@@ -79,12 +80,14 @@ def _contradictions(header: Header, taken: FrameType | None, by: str) -> tuple[s
     return ()
 
 
+@functools.lru_cache(maxsize=256)
 def _kind_in_value(keyword: str, text: str) -> FrameType | None:
     if keyword == "PICTTYPE" and (number := re.fullmatch(r"(\d)(?:\.0*)?", text)):
         return dialects.PICTURE_TYPES.get(int(number[1]))
     return next((kind for words, kind in dialects.VALUE_WORDS if words.search(text)), None)
 
 
+@functools.lru_cache(maxsize=256)
 def _kind_in_object(text: str) -> FrameType | None:
     """Return the kind that OBJECT names, where it names nothing else: ``Dome flat V``, ``dark 300s``, ``Twilight``."""
     name = text.lower()
@@ -140,7 +143,23 @@ def _deciding_name(path: str) -> tuple[int, FrameType] | None:
 
 
 def _kinds_in(name: str) -> set[FrameType]:
-    return {frame_type for pattern, frame_type in dialects.NAME_WORDS if pattern.search(name)}
+    return set(_kinds_in_words(without_numbers(name)))
+
+
+@functools.lru_cache(maxsize=256)
+def _kinds_in_words(name: str) -> frozenset[FrameType]:
+    return frozenset(frame_type for pattern, frame_type in dialects.NAME_WORDS if pattern.search(name))
+
+
+@functools.lru_cache(maxsize=256)
+def is_name_of_master(name: str) -> bool:
+    """Return whether a name (`without_numbers`) is one that programs give to combined frames."""
+    return dialects.MASTER_NAME.search(name) is not None
+
+
+def without_numbers(name: str) -> str:
+    """Return a name with 0 for each number: what words say is then looked up once for all frames of a series."""
+    return _NUMBER.sub("0", name)
 
 
 @functools.lru_cache(maxsize=16)
@@ -156,11 +175,14 @@ def nearest_names_as_written(path: str) -> tuple[str, ...]:
     Of the four above it; dates, times and ``rawframes`` say nothing.
     """
     above, file_name = os.path.split(path)
-    names = [_ENDING.sub("", file_name)]
+    return (_ENDING.sub("", file_name), *_nearest_folders(above))
+
+
+@functools.lru_cache(maxsize=256)
+def _nearest_folders(above: str) -> tuple[str, ...]:
+    names: list[str] = []
     for _ in range(_FOLDERS_ABOVE):
         above, folder = os.path.split(above)
         if folder and not _SAYS_NOTHING.fullmatch(folder):
             names.append(folder)
-        if len(names) > _NAMED_FOLDERS:
-            break
-    return tuple(names)
+    return tuple(names[:_NAMED_FOLDERS])
