@@ -97,14 +97,22 @@ def _write_block(file: BinaryIO, image: NewImage, position: int, rows_at_once: i
         if rows.shape != (stop - start, image.width) or rows.dtype != image.dtype:
             raise ValueError(f"rows {start} to {stop} of {image.identifier} are {rows.shape} of {rows.dtype}")
         if stored.kind == "f":
-            finite = rows[np.isfinite(rows)]
-            if finite.size:
-                low, high = min(low, float(finite.min())), max(high, float(finite.max()))
+            lowest, highest = _extremes(rows)
+            low, high = min(low, lowest), max(high, highest)
         data = np.ascontiguousarray(rows.astype(stored, copy=False)).reshape(-1).view(np.uint8).data
         digest.update(data)
         file.write(data)
     length = image.height * image.width * stored.itemsize
     return _Block(position=position, length=length, digest=digest.hexdigest(), bounds=(low, high))
+
+
+def _extremes(rows: NDArray[Any]) -> tuple[float, float]:
+    """Return the lowest and the highest finite value, 0 where there is none."""
+    lowest, highest = float(np.fmin.reduce(rows, axis=None)), float(np.fmax.reduce(rows, axis=None))
+    if math.isfinite(lowest) and math.isfinite(highest):
+        return lowest, highest
+    finite = rows[np.isfinite(rows)]
+    return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
 
 
 def _header(images: Sequence[NewImage], blocks: Sequence[_Block], metadata: Sequence[Property]) -> bytes:
