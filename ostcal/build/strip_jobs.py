@@ -23,6 +23,7 @@ from ostcal.engine.rejection import RejectionMethod
 from ostcal.engine.tasks import FlatTreatment, MasterJob
 from ostcal.engine.tiling import JobSize, WorkPlan, plan_each_worker, plan_work
 from ostcal.errors import StorageError, UnreachableError
+from ostcal.frames import LevelledStack
 from ostcal.library.planes import Plane
 from ostcal.library.store import MasterStore
 from ostcal.measure.masters.strip_scan import RunningScans
@@ -216,6 +217,7 @@ def plan_strips(request: BuildRequest, execution: Execution, plans: Sequence[Mas
             row_step=plan.stack.row_step,
             float_path=plan.is_flat or not plan.stack.encoding.is_integer,
             judged=request.publishing.quality is not None,
+            has_overscan=isinstance(plan.stack, LevelledStack),
         )
         for plan in plans
     ]

@@ -31,6 +31,9 @@ are not faster. Even, so that the colours of a Bayer pattern stay in step."""
 PROCESS_BYTES = 260 * 2**20
 """Resident size of a Python process with numpy, numba, astropy, zarr and Dask loaded and its kernels compiled."""
 
+OVERSCAN_BYTES = 16 * 2**20
+"""More of a process that subtracts overscan: kernels for words and for floats, and words of half ADU."""
+
 TASKS_PER_WORKER = 4
 """Tasks for each worker at least, so that the last ones end at about the same time."""
 
@@ -56,6 +59,8 @@ class JobSize:
     """Whether samples become floats before rejection (flats, float frames)."""
     judged: bool = False
     """Whether the master is scanned for its defects."""
+    has_overscan: bool = False
+    """Whether overscan is subtracted from raw words while they are combined."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +167,7 @@ def plan_work(
     up to the row step. Raise `PlanError` if not even one worker with the smallest strips fits.
     """
     for count in range(max(1, workers), 0, -1):
-        processes_bytes = PROCESS_BYTES * (count + 1 if processes else 1)
+        processes_bytes = _process_bytes(sizes) * (count + 1 if processes else 1)
         plan = _plan_strips(sizes, memory_limit_bytes, processes_bytes, count, strip_rows)
         if plan is not None:
             return plan
@@ -176,11 +181,16 @@ def plan_each_worker(
 
     Each combines `threads` strips at a time. Raise `PlanError` if the smallest strips do not fit.
     """
-    plan = _plan_strips(sizes, memory_limit_bytes, PROCESS_BYTES, threads, strip_rows)
+    plan = _plan_strips(sizes, memory_limit_bytes, _process_bytes(sizes), threads, strip_rows)
     if plan is None:
         about = "in each worker" + (f", which has {threads} threads" if threads > 1 else "")
-        raise _too_little_memory(sizes, memory_limit_bytes, strip_rows, PROCESS_BYTES, threads, about)
+        raise _too_little_memory(sizes, memory_limit_bytes, strip_rows, _process_bytes(sizes), threads, about)
     return replace(plan, workers=1)
+
+
+def _process_bytes(sizes: list[JobSize]) -> int:
+    """Return the resident size of a process that works on these jobs, without their strips."""
+    return PROCESS_BYTES + (OVERSCAN_BYTES if any(size.has_overscan for size in sizes) else 0)
 
 
 def _plan_strips(

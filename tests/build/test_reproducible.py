@@ -19,6 +19,7 @@ from ostcal import MasterFrameCreator
 from support import night as n
 from support import quality_nights
 from support.amounts import IS_THOROUGH
+from support.mosaics import Image, hdu_of, write_mosaic
 from support.night import Night
 from support.quality_nights import BAYER, DEMO
 
@@ -192,6 +193,26 @@ def test_a_plan_that_cannot_fit_is_refused_with_the_number_that_would_do(night: 
     refused = night.run(compute={"memory_limit": f"{needed - 1}MiB", "scheduler": scheduler})
     assert refused.is_error
     assert night.run(compute={"memory_limit": f"{needed}MiB", "scheduler": scheduler}).is_success
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheduler", ["threads", "processes"])
+def test_files_of_several_images_with_overscan_keep_the_memory_limit(tmp_path: Path, scheduler: str) -> None:
+    night = Night(tmp_path)
+    rng = np.random.default_rng(2)
+    noise = rng.normal(1000, 10, (1300, 2500)).astype(np.uint16)
+    cards = {"BIASSEC": "[2401:2432,*]", "TRIMSEC": "[1:2400,*]"}
+    for index in range(12):
+        at = rng.integers(0, 60, (4, 2))
+        hdus = [
+            hdu_of(Image(f"im{k}", 0, cards=cards), noise[y : y + 1200 - 100 * (k % 2), x : x + 2432])
+            for k, (y, x) in enumerate(at)
+        ]
+        write_mosaic(night.darks / f"d{index:02d}.fits", hdus, IMAGETYP="Dark Frame", EXPTIME=5.0)
+    least = needed_mib(night, scheduler=scheduler)
+    assert peak_bytes(night, least, scheduler) <= least * MIB
+    with fits.open(next(night.masters.glob("*.fits"))) as hdus:
+        assert [hdu.data.shape for hdu in hdus[1:]] == [(1200, 2400), (1100, 2400)] * 2
 
 
 class TreeMemory(threading.Thread):
