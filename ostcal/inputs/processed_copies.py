@@ -33,7 +33,7 @@ OTHER_NOISE = 0.5
 _UNSURE_NOISE = 0.995
 """The same where too few frames tell what is noise and what is the response of the pixels."""
 _CERTAIN_NOISE = 0.9
-"""From here on a start of exposure that another program changed says nothing."""
+"""From here on a program that wrote floats may have changed the start of exposure to the time of a zone."""
 _DIFFERENT_SHARE = 0.5
 """Two frames that differ by more than this share of the variance of the noise are two exposures with one pattern."""
 _FEW = 4
@@ -50,6 +50,8 @@ _TRIED_RAW = 4
 _MOST_PAIRS = 128
 """Sets of frames, of one folder and one kind of samples each, of which one may be copies of the other."""
 _SAME_START_S = 2.0
+_ZONES_S = 14 * 3600.0
+"""Zones are up to 14 hours from UTC."""
 
 
 def without_processed_copies(sources: dict[str, Source], left_out: list[str]) -> dict[str, Source]:
@@ -205,7 +207,9 @@ def _matched(views: Sequence[tuple[Source, View]]) -> dict[str, str]:
                 kept[i].frame.metadata,
                 kept[j].frame.metadata,
                 is_turned=is_turned,
-                is_dated=not (rest.is_sure[i] and rest.is_sure[j] and correlation[i, j] >= _CERTAIN_NOISE),
+                apart_s=_ZONES_S
+                if _is_changed(kept[j]) and rest.is_sure[i] and rest.is_sure[j] and correlation[i, j] >= _CERTAIN_NOISE
+                else _SAME_START_S,
             )
         ]
         if not originals:
@@ -275,7 +279,9 @@ def _rank(source: Source) -> tuple[bool, bool, int, float, str]:
     return _is_changed(source), is_marked, -metadata.width * metadata.height, -level_adu, source.frame.label
 
 
-def _can_be_one(a: FrameMetadata, b: FrameMetadata, *, is_turned: bool = False, is_dated: bool = True) -> bool:
+def _can_be_one(
+    a: FrameMetadata, b: FrameMetadata, *, is_turned: bool = False, apart_s: float = _SAME_START_S
+) -> bool:
     """Return whether what two frames say of themselves allows that they are one exposure.
 
     A program that turns, trims or bins a frame may say so.
@@ -287,9 +293,9 @@ def _can_be_one(a: FrameMetadata, b: FrameMetadata, *, is_turned: bool = False, 
     for x, y in ((a.set_temperature_c, b.set_temperature_c), (a.ccd_temperature_c, b.ccd_temperature_c)):
         if x is not None and y is not None and abs(x - y) > 0.1:
             return False
-    if not is_dated or a.date_obs is None or b.date_obs is None:
+    if a.date_obs is None or b.date_obs is None:
         return True
-    return abs((a.date_obs - b.date_obs).total_seconds()) <= _SAME_START_S
+    return abs((a.date_obs - b.date_obs).total_seconds()) <= apart_s
 
 
 def _as_turned(settings: CameraSettings) -> CameraSettings:
@@ -305,12 +311,11 @@ def _view_between(small: Sequence[Source], whole: Sequence[Source]) -> View | No
     height, width = copy.frame.metadata.height, copy.frame.metadata.width
     views = _possible_views((height, width), whole[0].frame.metadata)
     originals = sorted(whole, key=lambda source: _unlikeness(source, copy))
-    is_dated = not _is_changed(copy)
-    tried = _TRIED_RAW if is_dated else _TRIED
+    tried, apart_s = (_TRIED, _ZONES_S) if _is_changed(copy) else (_TRIED_RAW, _SAME_START_S)
     originals = [
         source
         for source in originals
-        if _can_be_one(source.frame.metadata, copy.frame.metadata, is_turned=True, is_dated=is_dated)
+        if _can_be_one(source.frame.metadata, copy.frame.metadata, is_turned=True, apart_s=apart_s)
     ]
     if not views or not originals:
         return None

@@ -165,6 +165,14 @@ def test_a_start_that_another_program_changed_hides_no_copy(tmp_path: Path) -> N
     assert len(names) == 6
 
 
+def test_equal_noise_of_another_night_is_another_exposure(tmp_path: Path) -> None:
+    for i, frame in enumerate(raw_flats(6, seed=9)):
+        write(tmp_path / "a", frame[None], stem=f"a{i}", DATE_OBS=f"2026-01-10T19:00:{i:02d}")
+        write(tmp_path / "b", frame[None] + 10, stem=f"b{i}", DATE_OBS=f"2026-01-10T22:00:{i:02d}")
+        write(tmp_path / "c", frame[None] + 0.5, stem=f"c{i}", DATE_OBS=f"2026-01-11T19:00:{i:02d}")
+    assert len(kept(tmp_path)[0]) == 18
+
+
 def test_copies_of_copies_are_those_of_the_raw_frame(tmp_path: Path) -> None:
     raw = raw_flats(5, seed=10)
     write(tmp_path / "raw", raw)
