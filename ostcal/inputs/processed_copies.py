@@ -279,9 +279,7 @@ def _rank(source: Source) -> tuple[bool, bool, int, float, str]:
     return _is_changed(source), is_marked, -metadata.width * metadata.height, -level_adu, source.frame.label
 
 
-def _can_be_one(
-    a: FrameMetadata, b: FrameMetadata, *, is_turned: bool = False, apart_s: float = _SAME_START_S
-) -> bool:
+def _can_be_one(a: FrameMetadata, b: FrameMetadata, *, is_turned: bool = False, apart_s: float = _SAME_START_S) -> bool:
     """Return whether what two frames say of themselves allows that they are one exposure.
 
     A program that turns, trims or bins a frame may say so.
