@@ -249,6 +249,7 @@ BINNING: Final = tuple(
     )
 )
 """Along a row, and along a column."""
+BINNING_KEYWORDS: Final = frozenset(keyword for pair in BINNING for number in pair for keyword in number.keywords)
 
 # ---- words for the kind of a frame ----
 

@@ -262,6 +262,8 @@ def _binning(header: Header) -> tuple[tuple[int, int], str, str]:
 
 def _binning_in_pairs(header: Header) -> tuple[tuple[int, int] | None, str]:
     """Return the binning of the first pair of cards, and why it cannot be read."""
+    if not header.has_any(dialects.BINNING_KEYWORDS):
+        return None, ""
     problem = ""
     for keywords_x, keywords_y in dialects.BINNING:
         x, y = keywords_x.read(header), keywords_y.read(header)
