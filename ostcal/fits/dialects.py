@@ -95,7 +95,7 @@ NOT_CALIBRATED: Final = frozenset(
 """Values of these cards that say "not done"."""
 NOT_CALIBRATED_START: Final = re.compile(r"(?:no|not|non|none|never|un[a-z]+|false|0)\b(?!\.)")
 """Beginnings of values, in lower case, that say so too: ``not applied``, ``unset``, ``no dark``."""
-NO_STATUS: Final = re.compile(r"|no|none|off|false|raw|n/?a|un[a-z]+|not [a-z]+|[-?]+|0|f(?=alse)", re.IGNORECASE)
+NO_STATUS: Final = re.compile(r"|no|none|off|false|raw|n/?a|un[a-z]+|not [a-z]+|[-?]+|0", re.IGNORECASE)
 """Values of CALSTAT that say that nothing was done."""
 
 # ---- numbers ----

@@ -425,13 +425,14 @@ def _calibrations_applied(header: Header) -> tuple[set[str], str]:
 
 def _calibration_status(header: Header) -> tuple[set[str], str]:
     """Read letters such as OTBDF (O: overscan, T: trim, M: a master), else words such as BIAS, DARK."""
-    status = (header.text(*dialects.CALIBRATION_STATUS) or "").upper()
+    said = header.text(*dialects.CALIBRATION_STATUS) or ""
+    status = said.upper()
     if dialects.NO_STATUS.fullmatch(status):
         return set(), ""
     if re.fullmatch(r"[BDFMOTCZS\W\d_]*", status):
         return set(status.replace("Z", "B")) & set("BDF"), ""
     applied = {word[0] for word in re.findall(r"(?<![A-Z])(?:BIAS|DARK|FLAT)", status)}
-    return applied, "" if applied else f"CALSTAT is {status!r}, which does not say what was subtracted: taken as raw"
+    return applied, "" if applied else f"CALSTAT is {said!r}, which does not say what was subtracted: taken as raw"
 
 
 def _says_done(value: CardValue) -> bool:

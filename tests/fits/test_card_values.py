@@ -103,7 +103,7 @@ def test_a_cooler_that_is_off_has_no_set_point(word: str) -> None:
         ({"EXPTIME": 30.0, "EXPOSURE": 30.2}, None),
         ({"XBINNING": 1, "YBINNING": 1, "BINNING": "2x2"}, "BINNING is '2x2', but other cards say a binning of 1x1"),
         ({"XBINNING": 2, "YBINNING": 2, "CCDSUM": "2 2"}, None),
-        ({"CALSTAT": "Calibrated"}, "CALSTAT is 'CALIBRATED', which does not say what was subtracted"),
+        ({"CALSTAT": "Calibrated"}, "CALSTAT is 'Calibrated', which does not say what was subtracted"),
     ],
 )
 def test_cards_that_contradict_each_other_are_named(cards: dict[str, object], remark: str | None) -> None:

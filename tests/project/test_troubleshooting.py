@@ -262,6 +262,16 @@ def unreadable_card(folder: Path) -> Ran:
     return masters(night, "--darks-only")
 
 
+@provokes("A frame that Siril calibrated")
+def calibrated_by_siril(folder: Path) -> Ran:
+    night = fresh(folder)
+    n.write_darks(night, 5.0)
+    path = night.darks / "exp_5.000s" / "dark_003.fits"
+    fits.setval(path, "PROGRAM", value="Siril 1.2.1")
+    path.rename(path.with_name("pp_dark_003.fits"))
+    return masters(night, "--darks-only")
+
+
 @provokes("Cards and names that contradict each other")
 def contradictory(folder: Path) -> Ran:
     night = fresh(folder)
