@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from ostcal.fits import dialects
 from ostcal.fits.cards import Header
+from ostcal.fits.quantities import UNKNOWN_WORDS
 from ostcal.frames import FrameType
 from ostcal.raw.reader import RAW_ENDINGS
 
@@ -37,6 +38,7 @@ def kind_of(header: Header, path: str, exposure_time_s: float | None) -> Kind:
     remarks: tuple[str, ...] = ()
     if said is None:
         said = type_from_names(path)
+        remarks = _not_understood(header, said)
     elif said is FrameType.LIGHT and type_from_names(path) is FrameType.FLAT:
         text = header.text(keyword) or ""
         if names_only_flats(path) and not _names_target(header):
@@ -66,6 +68,15 @@ def _kind_in_header(header: Header) -> tuple[FrameType | None, str]:
         if kind is not None:
             return kind, keyword
     return found if found is not None else (None, "")
+
+
+def _not_understood(header: Header, taken: FrameType | None) -> tuple[str, ...]:
+    """Return a remark where a card says a kind in a word that is not known, and names decided."""
+    for keyword in header.present(dialects.FRAME_TYPE) if taken is not None else ():
+        text = header.text(keyword) or ""
+        if re.search("[a-z]", text, re.IGNORECASE) and text.lower() not in UNKNOWN_WORDS:
+            return (f"{keyword} is {text!r}, which is not understood: taken as {taken}, as its name says",)
+    return ()
 
 
 def _contradictions(header: Header, taken: FrameType | None, by: str) -> tuple[str, ...]:

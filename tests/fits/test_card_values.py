@@ -340,6 +340,11 @@ def test_contradictions_are_named() -> None:
     assert "FRAME 'Dark': taken as light" in metadata("x/a.fits", IMAGETYP="LIGHT", FRAME="Dark").remarks[0]
     assert metadata("flats/a.fits", IMAGETYP="FLAT").remarks == ()
     assert type_from_names("Big Flat/a.fits") is FLAT
+    (remark,) = metadata("darks/a.fits", IMAGETYP="Cal 7").remarks
+    assert remark == "IMAGETYP is 'Cal 7', which is not understood: taken as dark, as its name says"
+    for text in ("unknown", "N/A", "", "12"):
+        assert metadata("darks/a.fits", IMAGETYP=text).remarks == ()
+    assert metadata("x/a.fits", IMAGETYP="Cal 7").remarks == ()
 
 
 @pytest.mark.parametrize(
