@@ -34,7 +34,7 @@ from ostcal.measure.masters.defects import Defect
 from ostcal.places.durable import sweep_partial_files
 from ostcal.places.paths import directories_in, is_remote, path_of, remove_tree
 from ostcal.science.choose_masters import CalibrationOptions, FrameMasters
-from ostcal.science.level_check import LevelWatch
+from ostcal.science.level_check import CameraNoise, LevelWatch
 from ostcal.science.linearize import linear_flat, linearity_cards, linearity_history, refuse_not_covered
 from ostcal.science.opened_masters import OpenedMaster, rows_of_strip
 from ostcal.science.synthetic_dark import SyntheticDark
@@ -210,13 +210,23 @@ def _calibrate(task: FrameTask) -> CalibratedFrame:
 
 
 def _level_warnings(task: FrameTask, made: Sequence[_Calibrated]) -> Iterator[str]:
-    """Yield a line for each image that is darker than no light."""
+    """Yield a line for each image whose level is none that light has."""
     for image, calibrated in zip(task.images, made, strict=True):
         darks = " and ".join(master.name for master in image.masters.darks)
-        warning = calibrated.level.warning(darks) if darks else ""
+        warning = calibrated.level.warning(darks, _camera_noise(image)) if darks else ""
         if warning:
             extension = f" [{image.fits.extension}]" if image.fits.extension is not None else ""
             yield f"{image.fits.source}{extension}: {warning}"
+
+
+def _camera_noise(image: ImageTask) -> CameraNoise | None:
+    """Return the noise of the camera as its masters have it; ``None`` where it is not known, or the frame is not raw."""
+    of_masters = [master.header for master in image.masters.used]
+    gain, noise_adu = _first_number(of_masters, "GAINMEAS"), _first_number(of_masters, "RDNADU")
+    n_combined = Header(image.fits.cards).number("NCOMBINE", "STACKCNT", low=1) or 1
+    if gain is None or noise_adu is None or not image.fits.is_whole or n_combined > 1:
+        return None
+    return CameraNoise(gain_e_per_adu=gain, read_noise_adu=noise_adu)
 
 
 def _kept_cards(fits: FitsFrame, cards: Sequence[str]) -> Sequence[str]:

@@ -359,3 +359,18 @@ def test_a_changed_word_of_calibration_makes_darks_again(night: Night) -> None:
     for is_again in (False, True):
         assert bool(night.run_darks(calibration={"dark": "none"}).details["unchanged"]) == is_again
     assert not night.run_darks().details["unchanged"]
+
+
+@pytest.mark.parametrize(
+    ("bias", "sky", "is_named"),
+    [(770, 150, False), (770, 0, False), (830, 0, True), (870, 30, True), (830, 2000, False)],
+)
+def test_a_level_without_the_noise_of_light_is_named(night: Night, bias: int, sky: float, is_named: bool) -> None:
+    """Gain 1 e-/ADU, read noise 7: 60 ADU of light have a noise of 10.4 ADU."""
+    write(night.darks, biases(), "bias", 0.0)
+    write(night.darks, biases(seed=8), "dark", 20.0)
+    write(night.flats, flats(level=20000) + (biases(seed=9) - 770), "flat", 1.0)
+    rng = np.random.default_rng(10)
+    raw = np.rint(bias + rng.poisson(sky, SHAPE) + rng.normal(0, 7, SHAPE)).astype(np.uint16)
+    _, _, said = calibrated(night, raw)
+    assert ("its bias level is higher than that of" in said) == is_named
