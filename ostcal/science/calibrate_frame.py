@@ -220,7 +220,7 @@ def _level_warnings(task: FrameTask, made: Sequence[_Calibrated]) -> Iterator[st
 
 
 def _camera_noise(image: ImageTask) -> CameraNoise | None:
-    """Return the noise of the camera as its masters have it; ``None`` where it is not known, or the frame is not raw."""
+    """Return the noise of the camera as its masters have it; ``None`` where it is not known or the frame not raw."""
     of_masters = [master.header for master in image.masters.used]
     gain, noise_adu = _first_number(of_masters, "GAINMEAS"), _first_number(of_masters, "RDNADU")
     n_combined = Header(image.fits.cards).number("NCOMBINE", "STACKCNT", low=1) or 1
