@@ -103,7 +103,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         },
         "bias_temperature_tolerance": 20.0,
         "synthetic_bias": None,
-        "calibration": {"dark": "auto", "flat": "auto", "light": "auto"},
+        "calibration": {"bias": "auto", "dark": "auto", "flat": "auto", "light": "auto"},
         "per_session": False,
         "session": "night",
         "extensions": False,
