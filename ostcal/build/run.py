@@ -28,6 +28,7 @@ from ostcal.inputs.gather import Source, described, gather_inputs, stack_of, unp
 from ostcal.inputs.grouping import Frame, Group, GroupRules, describe, ladders
 from ostcal.inputs.image_sets import group_images, one_of_each_file
 from ostcal.inputs.processed_copies import without_processed_copies
+from ostcal.inputs.unknown_overscan import with_known_overscan
 from ostcal.inputs.unusual_groups import several_nights, wide_temperatures
 from ostcal.inputs.whole_floats import with_whole_floats_as_words
 from ostcal.library.find import find_masters
@@ -144,6 +145,7 @@ def gather_frames(request: BuildRequest, scratch: str, left_out: list[str]) -> d
     sources = without_processed_copies(sources, left_out)
     sources = marked_uncalibrated(sources, request.uncalibrated)
     sources = with_whole_floats_as_words(sources, left_out, request.execution.workers)
+    sources = with_known_overscan(sources, left_out, request.execution.workers)
     sources = marked_bias_subtracted(sources, left_out)
     if not request.make_flats:
         return sources

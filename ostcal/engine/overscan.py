@@ -13,6 +13,8 @@ from ostcal.vocabulary import OverscanFit, OverscanLevel
 
 SPLINE_PIECES: Final = 8
 """Cubic pieces of a spline along the lines."""
+UNKNOWN_LEVEL: Final = int(np.iinfo(np.int64).min)
+"""Level of a line without a finite overscan sample."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,14 +48,16 @@ def line_levels(samples: NDArray[Any], method: OverscanMethod) -> NDArray[np.int
     Returns
     -------
     (..., n_lines) int64
-        The nearest whole number of 1/256 ADU, halves to even. A line without finite samples has the level 0.
+        The nearest whole number of 1/256 ADU, halves to even; `UNKNOWN_LEVEL` for a line without finite samples.
     """
     quanta: NDArray[np.int64]
     n = samples.shape[-1]
     if samples.dtype.kind == "f":
         finite = np.where(np.isfinite(samples), samples, np.nan)
-        centre = np.nanmedian(finite, axis=-1) if method.level == "median" else np.nanmean(finite, axis=-1)
-        quanta = np.rint(np.nan_to_num(centre) * QUANTA_PER_ADU).astype(np.int64)
+        known = np.isfinite(samples).any(axis=-1)
+        centre = (np.nanmedian if method.level == "median" else np.nanmean)(finite[known], axis=-1)
+        quanta = np.full(known.shape, UNKNOWN_LEVEL)
+        quanta[known] = np.rint(centre * QUANTA_PER_ADU).astype(np.int64)
     elif method.level == "median":
         in_order = np.sort(samples, axis=-1)
         quanta = (in_order[..., (n - 1) // 2].astype(np.int64) + in_order[..., n // 2]) * (QUANTA_PER_ADU // 2)
@@ -61,6 +65,11 @@ def line_levels(samples: NDArray[Any], method: OverscanMethod) -> NDArray[np.int
         # A quotient of float64 is exact enough: sums over n are no nearer to a half than 1 / 2 n unless they are one.
         quanta = np.rint(samples.sum(axis=-1, dtype=np.int64) * QUANTA_PER_ADU / n).astype(np.int64)
     return quanta
+
+
+def levels_in_adu(levels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return levels in ADU; NaN where they are unknown."""
+    return np.where(levels == UNKNOWN_LEVEL, np.nan, levels / QUANTA_PER_ADU)
 
 
 def fitted_levels(levels: NDArray[np.int64], method: OverscanMethod) -> NDArray[np.int64]:
@@ -75,7 +84,7 @@ def fitted_levels(levels: NDArray[np.int64], method: OverscanMethod) -> NDArray[
     Returns
     -------
     (n_lines,) int64
-        In 1/256 ADU.
+        In 1/256 ADU. The fit goes through the known levels and gives those of the other lines too.
 
     Notes
     -----
@@ -83,23 +92,27 @@ def fitted_levels(levels: NDArray[np.int64], method: OverscanMethod) -> NDArray[
     is the cubic one of least squares with equal pieces (``spline3``). Neither rejects lines: use the median of each
     line against cosmic rays.
     """
+    is_known = levels != UNKNOWN_LEVEL
+    known = levels[is_known]
+    n = known.size
+    if not n:
+        return levels
     match method.fit:
         case "none":
             return levels
         case "median":
-            middle = np.sort(levels)
-            n = levels.size
-            return np.full(n, (middle[(n - 1) // 2] + middle[n // 2]) // 2)
+            middle = np.sort(known)
+            return np.full(levels.size, (middle[(n - 1) // 2] + middle[n // 2]) // 2)
         case "mean":
-            return np.full(levels.size, np.rint(levels.sum() / levels.size), np.int64)
+            return np.full(levels.size, np.rint(known.sum() / n), np.int64)
         case "polynomial":
-            design = np.polynomial.legendre.legvander(_along(levels.size), min(method.degree, levels.size - 1))
+            design = np.polynomial.legendre.legvander(_along(levels.size), min(method.degree, n - 1))
         case "spline":
-            design = _spline_terms(_along(levels.size), min(SPLINE_PIECES, max(1, levels.size // 4)))
-    # Relative to the first line, so that rounding does not depend on how high the level is.
-    relative = (levels - levels[0]).astype(np.float64)
-    coefficients = np.linalg.lstsq(design, relative, rcond=None)[0]
-    fitted: NDArray[np.int64] = levels[0] + np.rint(design @ coefficients).astype(np.int64)
+            design = _spline_terms(_along(levels.size), min(SPLINE_PIECES, max(1, n // 4)))
+    # Relative to the first known line, so that rounding does not depend on how high the level is.
+    relative = (known - known[0]).astype(np.float64)
+    coefficients = np.linalg.lstsq(design[is_known], relative, rcond=None)[0]
+    fitted: NDArray[np.int64] = known[0] + np.rint(design @ coefficients).astype(np.int64)
     return fitted
 
 

@@ -102,10 +102,13 @@ def _facts_of(stack: TrimmedStack) -> OverscanFacts | None:
         lines = rows[:, :, overscan.left : overscan.right]
         if not is_beside:
             lines = lines.transpose(0, 2, 1)[:, _evenly(0, overscan.width)]
-        variance, samples = _variance_within_lines(lines), lines.shape[2]
+        finite = lines[np.isfinite(lines)]
+        if not finite.size:
+            continue
+        variance, samples = _variance_within_lines(lines[:, np.isfinite(lines).all(axis=(0, 2))]), lines.shape[2]
         known = math.isfinite(variance) and method.fit == "none"
         added = variance / samples * _median_factor(samples, is_median=method.level == "median") if known else 0.0
-        values.append((float(np.median(lines)), variance, added))
+        values.append((float(np.median(finite)), variance, added))
     if not values:
         return None
     level, variance, added = np.median(np.array(values), axis=0)
@@ -122,7 +125,7 @@ def _variance_within_lines(lines: NDArray[np.float64]) -> float:
 
     What every frame has, such as charge that trails behind the last column, cancels; what is far off is left out.
     """
-    if len(lines) < 2 or lines.shape[2] < 2:
+    if len(lines) < 2 or not lines.shape[1] or lines.shape[2] < 2:
         return math.nan
     differences = np.diff(lines, axis=0)
     differences -= differences.mean(axis=2, keepdims=True)

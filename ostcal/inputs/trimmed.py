@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ostcal.engine import kernels
 from ostcal.engine.combine import coding_of
-from ostcal.engine.overscan import OverscanMethod, fitted_levels, line_levels
+from ostcal.engine.overscan import OverscanMethod, fitted_levels, levels_in_adu, line_levels
 from ostcal.fits.cards import Header
 from ostcal.fits.read import FitsFrame, FitsStack
 from ostcal.fits.sections import Amplifier, OverscanRule, Readout
@@ -22,7 +22,7 @@ from ostcal.frames import FrameMetadata, FrameStack, RowReader, SampleEncoding, 
 _ROWS_AT_ONCE = 256
 _ROWS_FOR_LEVEL = 64
 _FRAMES_KEPT = 1024
-"""Frames of which the levels of all lines are kept in a process: 38 KB each at 9,600 lines."""
+"""Frames of which the levels of all lines are kept in a process: 77 KB each at 9,600 lines."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,9 @@ class TrimmedStack:
             target = out[:, rows, left : left + amplifier.kept.width]
             levels = self._levels(block[:, rows], amplifier, bottom, top)
             if not encoding.is_integer:
-                lines = levels[:, :, None] if amplifier.axis == "rows" else levels[:, None, :]
-                np.subtract(source, lines / kernels.QUANTA_PER_ADU, out=target)
+                levels_adu = levels_in_adu(levels)
+                lines = levels_adu[:, :, None] if amplifier.axis == "rows" else levels_adu[:, None, :]
+                np.subtract(source, lines, out=target)
                 continue
             subtract = kernels.subtract_row_levels if amplifier.axis == "rows" else kernels.subtract_column_levels
             for samples, frame_levels, corrected in zip(source, levels, target, strict=True):
@@ -236,14 +237,19 @@ class TrimmedPlane:
 
 
 def overscan_level_adu(stack: FrameStack, readout: Readout) -> float:
-    """Return the highest overscan level of the first frame, of some of its lines: what saturation falls by, in ADU."""
+    """Return the highest overscan level of the first frame, of some of its lines: what saturation falls by, in ADU.
+
+    Samples that are not finite do not count.
+    """
     levels = [0.0]
     for amplifier in readout.amplifiers:
         if amplifier.overscan is not None:
             overscan = amplifier.overscan
             step = max(1, overscan.height // _ROWS_FOR_LEVEL)
             rows = [read_adu(stack.select([0]), y, y + 1)[0] for y in range(overscan.bottom, overscan.top, step)]
-            levels.append(float(np.median(np.concatenate(rows)[:, overscan.left : overscan.right])))
+            samples = np.concatenate(rows)[:, overscan.left : overscan.right]
+            finite = samples[np.isfinite(samples)]
+            levels += [float(np.median(finite))] if finite.size else []
     return max(levels)
 
 
@@ -268,7 +274,7 @@ def _kept_before(runs: Sequence[tuple[int, int]], column: int) -> int:
 
 
 @lru_cache(maxsize=_FRAMES_KEPT)
-def _levels_of_frame(frame: Any, amplifier: Amplifier, method: OverscanMethod) -> NDArray[np.int32]:
+def _levels_of_frame(frame: Any, amplifier: Amplifier, method: OverscanMethod) -> NDArray[np.int64]:
     """Measure and fit the levels of all lines of one frame beside the kept part of an amplifier, in 1/256 ADU.
 
     Stacks of stored frames are values, which the cache compares.
@@ -287,4 +293,4 @@ def _levels_of_frame(frame: Any, amplifier: Amplifier, method: OverscanMethod) -
             columns = slice(overscan.left, overscan.right) if beside else slice(kept.left, kept.right)
             parts.append(encoding.decode(block[0, :, columns]))
     samples = np.concatenate(parts)
-    return fitted_levels(line_levels(samples if beside else samples.T, method), method).astype(np.int32)
+    return fitted_levels(line_levels(samples if beside else samples.T, method), method)

@@ -26,6 +26,7 @@ from ostcal.fits.unpack import unpack
 from ostcal.fits.write import PARTIAL_FITS, ImagePlane, write_fits
 from ostcal.frames import FULL_SCALE_ADU, FrameType
 from ostcal.inputs.trimmed import TrimmedPlane, overscan_level_adu
+from ostcal.inputs.unknown_overscan import unknown_overscan
 from ostcal.inputs.whole_floats import science_words
 from ostcal.library.find import FitsPlane
 from ostcal.library.master_header import SCALE_CARD, Card
@@ -175,6 +176,8 @@ class _Calibrated:
     status: str
     level: LevelWatch
     """Of the image, when it is written."""
+    unknown_overscan: str = ""
+    """What is said of its lines without a level of the overscan."""
 
 
 def _calibrate(task: FrameTask) -> CalibratedFrame:
@@ -205,17 +208,19 @@ def _calibrate(task: FrameTask) -> CalibratedFrame:
         target=task.target,
         masters=tuple(masters),
         calibration_status=status,
-        warnings=tuple(_level_warnings(task, made)),
+        warnings=tuple(_warnings(task, made)),
     )
 
 
-def _level_warnings(task: FrameTask, made: Sequence[_Calibrated]) -> Iterator[str]:
-    """Yield a line for each image whose level is none that light has."""
+def _warnings(task: FrameTask, made: Sequence[_Calibrated]) -> Iterator[str]:
+    """Yield a line for each image with lines of unknown level, and for each whose level is none that light has."""
     for image, calibrated in zip(task.images, made, strict=True):
+        extension = f" [{image.fits.extension}]" if image.fits.extension is not None else ""
+        if calibrated.unknown_overscan:
+            yield f"{image.fits.source}{extension}: {calibrated.unknown_overscan}"
         darks = " and ".join(master.name for master in image.masters.darks)
         warning = calibrated.level.warning(darks, _camera_noise(image)) if darks else ""
         if warning:
-            extension = f" [{image.fits.extension}]" if image.fits.extension is not None else ""
             yield f"{image.fits.source}{extension}: {warning}"
 
 
@@ -288,7 +293,14 @@ def _calibrated(image: ImageTask, options: CalibrationOptions) -> _Calibrated:
     kept = _kept_cards(fits, fits.own_cards)
     planes = [replace(first, kept_cards=kept, history=history) if label is not None else first]
     planes += _planes_beside(calibration, options, beside, size)
-    return _Calibrated(planes=tuple(planes), cards=tuple(cards), history=history, status=status, level=level)
+    return _Calibrated(
+        planes=tuple(planes),
+        cards=tuple(cards),
+        history=history,
+        status=status,
+        level=level,
+        unknown_overscan=unknown_overscan(science.stack, fits.label) if isinstance(science, TrimmedPlane) else "",
+    )
 
 
 def _science_plane(

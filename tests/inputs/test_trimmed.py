@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ostcal.engine.overscan import OverscanMethod, fitted_levels, line_levels
+from ostcal.engine.overscan import UNKNOWN_LEVEL, OverscanMethod, fitted_levels, line_levels
 from ostcal.fits.sections import Amplifier, Readout, Section
 from ostcal.frames import LevelledReader, SampleEncoding
 from ostcal.inputs.trimmed import TrimmedStack
@@ -225,3 +225,39 @@ def test_amplifiers_on_a_grid_are_read_as_words_with_levels(grid: str, cuts: tup
                 for (left, right), quanta in zip(reader.kept_columns, levels, strict=True)
             ]
         np.testing.assert_array_equal(np.concatenate(parts, axis=2), whole[:, start:stop])
+
+
+@pytest.mark.parametrize("level", ["median", "mean"])
+@pytest.mark.parametrize("nothing", [np.nan, np.inf])
+def test_a_line_without_finite_overscan_has_no_level(level: Any, nothing: float) -> None:
+    frames = np.full((2, 8, 12), 1000, np.float32)
+    frames[:, :, :8] += 50
+    frames[1, 3:5, 8:] = nothing
+    frames[0, 6, 8:10] = np.nan
+    stack = TrimmedStack(
+        MemoryStack(frames, SampleEncoding(dtype="float32")), right_of(8, 4, 8, OverscanMethod(level=level))
+    )
+    image = read(stack, 4)
+    expected = np.full((2, 8, 8), 50.0)
+    expected[1, 3:5] = np.nan
+    np.testing.assert_array_equal(image, expected)
+
+
+def test_a_column_without_finite_overscan_has_no_level() -> None:
+    frames = np.full((1, 10, 6), 500, np.float64)
+    frames[:, :8] += 3
+    frames[0, 8:, 2] = np.nan
+    readout = Readout(amplifiers=(Amplifier(kept=section(0, 6, 0, 8), overscan=section(0, 6, 8, 10)),))
+    image = read(TrimmedStack(MemoryStack(frames, SampleEncoding(dtype="float64")), readout), 3)
+    assert np.isnan(image[0, :, 2]).all()
+    np.testing.assert_array_equal(np.delete(image[0], 2, axis=1), np.full((8, 5), 3.0))
+
+
+@pytest.mark.parametrize("fit", ["mean", "median", "polynomial", "spline"])
+def test_a_fit_gives_unknown_lines_the_level_of_the_others(fit: Any) -> None:
+    levels = np.full(40, 1000 * 256, np.int64)
+    levels[[0, 7, 8, 39]] = UNKNOWN_LEVEL
+    found = fitted_levels(levels, OverscanMethod(fit=fit, degree=3))
+    assert np.abs(found - 1000 * 256).max() <= 1
+    nothing = np.full(40, UNKNOWN_LEVEL)
+    np.testing.assert_array_equal(fitted_levels(nothing, OverscanMethod(fit=fit)), nothing)
