@@ -152,6 +152,53 @@ def test_the_configuration_overrides_what_samples_show(tmp_path: Path) -> None:
     assert "full scale is 2200 ADU: quality.full_scale_adu says so" in outcome.text
 
 
+@pytest.mark.parametrize(
+    ("dtype", "step", "stated"),
+    [("i4", 1, ""), ("i4", 2, "card"), ("i4", 4, "key"), ("f4", 4, ""), ("f8", 1, "card"), ("f4", 2, "key")],
+)
+def test_flats_above_16_bits_are_neither_saturated_nor_of_unknown_gain(
+    tmp_path: Path, dtype: str, step: int, stated: str
+) -> None:
+    camera = Camera(bias=600, noise=12, gain=2.0, step=step, end=262143, dtype=dtype)
+    cards = {"SATURATE": 262143} if stated == "card" else {}
+    night = folder(tmp_path, camera.frames(6), camera.frames(6, 90000), **cards)
+    quality = {"full_scale_adu": 262143} if stated == "key" else {}
+    assert q.run(night, quality=quality).exit_code == 0
+    found = camera_of(night)
+    assert found["gain_e_per_adu"] == pytest.approx(2.0, rel=0.02)
+    assert found["read_noise_adu"] == pytest.approx(12, rel=0.02)
+    assert found["saturation_adu"] == (262143 if stated else None)
+    findings = q.master_of(q.newest_report(night), "flat")["findings"]
+    named = {one["check"] for one in findings if one["outcome"] != "pass"}
+    assert not {"saturation", "flat too bright"} & named
+
+
+@pytest.mark.parametrize("hot", [False, True])
+@pytest.mark.parametrize(("end", "cards"), [(131071, {}), (200000, {}), (262143, {"SATURATE": 262143})])
+def test_flats_that_are_clipped_above_16_bits_are_saturated(
+    tmp_path: Path, end: int, cards: dict[str, Any], hot: bool
+) -> None:
+    camera = Camera(bias=600, noise=12, gain=2.0, end=end, dtype="i4")
+    bias = camera.frames(6)
+    for frame in bias:
+        frame[100, 100] = end if hot else 600
+    night = folder(tmp_path, bias, camera.frames(6, 1.5 * end), **cards)
+    assert q.run(night).exit_code == 3
+    assert camera_of(night)["saturation_adu"] == end
+    assert camera_of(night)["gain_e_per_adu"] is None
+
+
+@pytest.mark.parametrize("end", [1023, 4095, 16383, 50000])
+def test_a_ladder_of_single_flats_ends_where_its_samples_pile_up(tmp_path: Path, end: int) -> None:
+    camera = Camera(bias=0.1 * end, noise=3, gain=2.0, end=end)
+    shares = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4)
+    ladder = [camera.frame(share * end) for share in shares]
+    night = folder(tmp_path, camera.frames(6), ladder, [20 * share for share in shares])
+    q.run(night)
+    assert camera_of(night)["saturation_adu"] == end
+    assert camera_of(night)["gain_e_per_adu"] == pytest.approx(2.0, rel=0.03)
+
+
 @pytest.mark.parametrize("lit", [60000, 48000])
 def test_flats_in_the_bend_of_an_antiblooming_camera_give_no_gain(tmp_path: Path, lit: float) -> None:
     camera = Camera(bias=110, noise=30, gain=0.47)
@@ -453,6 +500,24 @@ def test_two_series_do_not_give_a_dark_current_finer_than_the_bias_may_drift(tmp
     found = camera_of(night)
     assert found["dark_current_adu_per_s"] == pytest.approx(0.3, abs=0.01)
     assert found["dark_current_adu_per_s_uncertainty"] >= 0.01
+
+
+@pytest.mark.parametrize("moved_adu", [1.0, -0.5])
+@pytest.mark.parametrize("times", [(60, 120), (60, 120, 180), (30, 60, 90, 120)])
+def test_a_bias_that_moves_between_masters_is_in_the_error_of_the_dark_current(
+    tmp_path: Path, times: Sequence[float], moved_adu: float
+) -> None:
+    camera = Camera(bias=1000, noise=5, gain=1.0)
+    night = Night(tmp_path)
+    n.write_frames(night.darks / "bias", np.stack(camera.frames(8)), "Bias Frame", 0.0)
+    for i, t in enumerate(times, 1):
+        frames = [camera.read(np.full(SHAPE, t + i * moved_adu)) for _ in range(8)]
+        n.write_frames(night.darks / f"dark_{t}", np.stack(frames), "Dark Frame", t)
+    q.run(night)
+    found = camera_of(night)
+    error = found["dark_current_adu_per_s_uncertainty"]
+    assert abs(found["dark_current_adu_per_s"] - 1.0) < 2.5 * error
+    assert error < 0.05
 
 
 def test_a_negative_dark_current_is_unknown_with_the_reason(tmp_path: Path) -> None:

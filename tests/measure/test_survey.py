@@ -119,7 +119,9 @@ def test_bits_that_never_vary_are_seen() -> None:
     stack = normal((4, 64, 100), 3000, 300)
     assert survey_of(stack & np.uint16(0xFFF0)).varying_bits & 0xF == 0
     assert survey_of(stack | np.uint16(0x8000)).varying_bits & 0x8001 == 1
-    assert survey_of(stack.astype(np.float32)).varying_bits == 0
+    assert survey_of(stack.astype(np.float32)).varying_bits == survey_of(stack).varying_bits
+    assert survey_of(30.0 * stack.astype(np.float64)).varying_bits > 0xFFFF
+    assert survey_of(stack.astype(np.float32) / 3).varying_bits == 0
 
 
 def test_histograms_of_normalised_floats_have_more_than_one_bin() -> None:

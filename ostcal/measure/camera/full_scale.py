@@ -38,15 +38,17 @@ def find_full_scale(
     configured_adu: float | None = None,
     step_adu: float | None = None,
     read_noise_adu: float | None = None,
-) -> FullScale:
+) -> FullScale | None:
     """Return full scale as far as samples, headers and the user show it; `with_bend` adds what flats show.
+
+    It is ``None`` for samples of more than 16 bits of which neither pile-up nor cards show the end.
 
     Parameters
     ----------
     flats, darks : sequence of SurveyedSeries
         Of one camera at one setting.
     word_adu : float
-        The largest value that a sample can hold.
+        The largest value that a sample can hold; where samples are above it, others are wider and have no known end.
     cards : sequence of (card, value in ADU)
         Of frames whose headers state it.
     configured_adu : float or None
@@ -57,12 +59,16 @@ def find_full_scale(
     if configured_adu is not None:
         return FullScale(adu=configured_adu, why="quality.full_scale_adu says so")
     notes: list[str] = []
+    is_wider = any(one.survey.highest_word_adu > word_adu for one in (*flats, *darks))
+    word_adu = math.inf if is_wider else word_adu
     piled = _pile_up(flats, darks)
     stated = _stated(cards, [one.survey for one in (*flats, *darks)], notes)
     if piled is not None:
         return replace(piled, notes=tuple(notes))
     if stated is not None and stated.adu < SATURATED_FROM * word_adu:
         return replace(stated, notes=tuple(notes))
+    if is_wider:
+        return None
     if step_adu is not None and step_adu > 1:
         bits = 16 - round(math.log2(step_adu))
         return FullScale(
@@ -76,7 +82,9 @@ def find_full_scale(
     return FullScale(adu=word_adu, why="a sample cannot hold more", is_whole_word=True, notes=tuple(notes))
 
 
-def with_bend(full: FullScale, curve: TransferCurve | str, configured_adu: float | None) -> FullScale:
+def with_bend(
+    full: FullScale | None, curve: TransferCurve | str, configured_adu: float | None
+) -> FullScale | None:
     """Return full scale, or the level at which pixels are full where the noise of flats shows a lower one."""
     if configured_adu is not None or isinstance(curve, str):
         return full
@@ -85,8 +93,8 @@ def with_bend(full: FullScale, curve: TransferCurve | str, configured_adu: float
         "flats no longer grow with their exposure there": level_end_adu(curve),
     }
     for why, level in shown.items():
-        if level is not None and level < SATURATED_FROM * full.adu:
-            return replace(full, adu=float(round(level)), why=why, is_whole_word=False)
+        if level is not None and (full is None or level < SATURATED_FROM * full.adu):
+            return FullScale(adu=float(round(level)), why=why, notes=full.notes if full is not None else ())
     return full
 
 

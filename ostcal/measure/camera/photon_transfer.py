@@ -227,7 +227,7 @@ class TransferCurve:
         """
         if not math.isfinite(self.linear_end_adu):
             without_noise = [flat.survey for index, flat in enumerate(self.flats) if self._has_no_noise(index)]
-            return max((highest_level_adu(survey) + survey.overscan_adu for survey in without_noise), default=None)
+            return max(map(_highest_word_adu, without_noise), default=None)
         ratio = self.variance_adu2 / self.signal_adu
         linear = self.used if np.any(self.used) else self.signal_adu <= np.quantile(self.signal_adu, 0.1)
         collapsed = (self.signal_adu > self.linear_end_adu) & (
@@ -235,7 +235,7 @@ class TransferCurve:
         )
         counts = np.bincount(self.series[collapsed], minlength=len(self.flats))
         full = [flat.survey for flat, count in zip(self.flats, counts, strict=True) if count >= LEAST_POINTS]
-        return max((highest_level_adu(survey) + survey.overscan_adu for survey in full), default=None)
+        return max(map(_highest_word_adu, full), default=None)
 
     def _has_no_noise(self, series: int) -> bool:
         """Return whether flats have no more noise than darks, where light of any sensor has: all of it is full."""
@@ -409,3 +409,9 @@ def highest_level_adu(survey: SeriesSurvey) -> float:
     above = np.cumsum(survey.histogram[::-1])[::-1]
     occupied = np.flatnonzero(above > SATURATED_SHARE * above[0])
     return survey.histogram_start_adu + int(occupied[-1]) * survey.histogram_step_adu if occupied.size else 0.0
+
+
+def _highest_word_adu(survey: SeriesSurvey) -> float:
+    """Return the end of the bin that `highest_level_adu` is the start of, before overscan was subtracted."""
+    end_adu = highest_level_adu(survey) + survey.histogram_step_adu + survey.overscan_adu
+    return min(end_adu, survey.highest_word_adu)

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from ostcal.frames import FullScaleCard
+from ostcal.frames import FULL_SCALE_ADU, FullScaleCard
 from ostcal.measure.camera.dark_current import measure_dark_current
 from ostcal.measure.camera.full_scale import find_full_scale, with_bend
 from ostcal.measure.camera.linearity import measure_linearity
@@ -49,17 +49,25 @@ def measure_camera(
     curve = transfer_curve(flats, [s for s in (*bias, *darks) if not s.subtracted], notes)
     gain = _or_reason("gain_e_per_adu", curve if isinstance(curve, str) else measure_gain(curve), reasons)
     full = full_scale
+    is_wider = any(one.survey.highest_word_adu > FULL_SCALE_ADU for one in (*bias, *darks, *flats))
+    if word_adu is None and step_adu is not None and is_wider:
+        word_adu = float(FULL_SCALE_ADU)
     if full is None and (word_adu is not None or configured_adu is not None):
         found = find_full_scale(
             flats=flats,
             darks=[*bias, *darks],
-            word_adu=word_adu or math.inf,
+            word_adu=math.inf if word_adu is None else word_adu,
             cards=cards,
             configured_adu=configured_adu,
             step_adu=step_adu,
             read_noise_adu=noise.value if noise is not None else None,
         )
         full = with_bend(found, curve, configured_adu)
+        if full is None:
+            notes.append(
+                "full scale is not known: samples have more than 16 bits; state it as quality.full_scale_adu or in the "
+                "card SATURATE"
+            )
     if full is not None:
         notes += full.notes if full.is_whole_word else (*full.notes, full.in_words)
     if bits_used is None and step_adu is not None and (bits_used := _bits_of(full)) is not None:
@@ -150,8 +158,8 @@ def _converter(series: Sequence[SurveyedSeries], reasons: dict[str, str]) -> tup
     """Return the step of the converter, ADU, and the bits it has.
 
     The step is the lowest bit that varies in any frame of the camera. Its bits are 16 less those that never vary below,
-    or what the highest value shows: whole numbers below 4096 may be of 12 bits or of 16, and only frames that reach the
-    end of the range decide.
+    or what the highest value shows: whole numbers below 4096 may be of 12 bits or of 16, those above 65535 of 17 or of
+    32, and only frames that reach the end of the range decide.
     """
     varying = 0
     for one in series:
@@ -161,11 +169,11 @@ def _converter(series: Sequence[SurveyedSeries], reasons: dict[str, str]) -> tup
         reasons.update(step_adu=why, bits_used=why)
         return None, None
     step_adu = float(varying & -varying)
-    if step_adu > 1:
-        return step_adu, 16 - int(math.log2(step_adu))
     highest = int(max(one.survey.highest_word_adu for one in series))
     bits = max(1, highest.bit_length())
-    if bits >= 16 or highest == 2**bits - 1:
-        return step_adu, bits
+    if step_adu > 1 and bits <= 16:
+        return step_adu, 16 - int(math.log2(step_adu))
+    if bits == 16 or highest == 2**bits - step_adu:
+        return step_adu, bits - int(math.log2(step_adu))
     reasons["bits_used"] = f"no frame reaches the end of the range: the highest value is {highest} ADU"
     return step_adu, None

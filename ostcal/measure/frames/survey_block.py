@@ -97,13 +97,13 @@ def survey_block(
     for (start, stop), bad in zip(spans, bad_columns, strict=True):
         given = None if words is None else words[:, start:stop]
         bands.append(measure(samples[:, start:stop], given, first_row + start, buffer, full_adu, ~bad))
-    bins, counts, bin_adu = _histogram(raw, bad_columns, spans, full_adu)
+    bins, counts, bin_adu, is_integer = _histogram(raw, bad_columns, spans, full_adu)
     return BlockSurvey(
         shape=shape,
         first_rows=np.array([first_row + start for start, _ in spans], np.int64),
         n_rows=np.array([stop - start for start, stop in spans], np.int64),
         **{name: np.stack([band[name] for band in bands]) for name in bands[0]},
-        is_integer=bool(np.issubdtype(raw.dtype, np.integer)),
+        is_integer=is_integer,
         bins=bins,
         bin_counts=counts,
         bin_adu=bin_adu,
@@ -114,12 +114,17 @@ def survey_block(
 
 def _histogram(
     samples: NDArray[Any], bad_columns: NDArray[np.bool_], spans: list[tuple[int, int]], full_adu: float
-) -> tuple[NDArray[np.int64], NDArray[np.int64], float]:
-    """Count the samples of evenly spaced columns; return the occupied bins, their counts and the size of a bin."""
+) -> tuple[NDArray[np.int64], NDArray[np.int64], float, bool]:
+    """Count the samples of evenly spaced columns.
+
+    Return the occupied bins, their counts, the size of a bin, and whether all are whole numbers: integers of more than
+    16 bits come as floats.
+    """
     width = samples.shape[2]
+    is_integer = bool(np.issubdtype(samples.dtype, np.integer))
     bin_adu = 1.0
-    if not np.issubdtype(samples.dtype, np.integer) and 0 < full_adu < math.inf:
-        bin_adu = 2.0 ** round(math.log2(full_adu / 65536))  # floats between 0 and 1 need it
+    if not is_integer and 0 < full_adu < math.inf:
+        bin_adu = min(1.0, 2.0 ** round(math.log2(full_adu / 65536)))  # floats between 0 and 1 need it
     # an odd distance of columns meets all colours of a Bayer sensor
     stride = max(1, width // _HISTOGRAM_COLUMNS) | 1
     few = samples[:, :, ::stride]
@@ -131,11 +136,13 @@ def _histogram(
         bins = np.flatnonzero(counts)
         counts = counts[bins]
     else:
-        if not np.issubdtype(samples.dtype, np.integer):
-            few = np.floor(few[np.isfinite(few)] / bin_adu)
+        if not is_integer:
+            scaled = few[np.isfinite(few)] / bin_adu
+            few = np.floor(scaled)
+            is_integer = bin_adu == 1 and few.size > 0 and np.array_equal(few, scaled)
             few = few[np.abs(few) < _LARGEST_BIN]
         bins, counts = np.unique(few.astype(np.int64), return_counts=True)
-    return bins.astype(np.int64), counts.astype(np.int64), bin_adu
+    return bins.astype(np.int64), counts.astype(np.int64), bin_adu, is_integer
 
 
 def _bad_columns(samples: NDArray[Any], *, are_dark: bool) -> NDArray[np.bool_]:
