@@ -11,7 +11,11 @@ from ostcal.measure.camera.measured import DarkLadder, FloatArray, Measured, Sur
 from ostcal.measure.camera.photon_transfer import SAME_EXPOSURE
 
 BIAS_DRIFT_ADU = 1.0
-"""What the bias level of real cameras moves by between two series; two exposures cannot show it."""
+"""What the bias level of real cameras moves by between two series. Levels do not show it: a bias that rises from one
+series to the next, the longer exposures last, looks like dark current, and three or four levels are near a line by
+chance."""
+LEAST_SINGLES = 4
+"""So many single frames of different exposures, taken one after the other, show by their scatter how the bias moves."""
 SIGNIFICANT_SIGMAS = 2.0
 """A dark current that falls with the exposure by more than this is a drift of the bias."""
 _LEVEL_NOISE = 1.25
@@ -24,6 +28,14 @@ their line is often small by chance."""
 def student_factor(freedom: int) -> float:
     """Return by how much a standard deviation measured with so many degrees of freedom is to be widened."""
     return _STUDENT[min(freedom, len(_STUDENT)) - 1]
+
+
+def bias_drift_error(exposures_s: Sequence[float] | FloatArray) -> float:
+    """Return the error of a dark current, ADU/s, by a bias level that moves between series of these exposures.
+
+    It moves by `BIAS_DRIFT_ADU`, up or down, from each series to the next.
+    """
+    return BIAS_DRIFT_ADU * math.sqrt(len(exposures_s) - 1) / float(max(exposures_s) - min(exposures_s))
 
 
 def why_no_dark_current(rate: Measured) -> str:
@@ -41,9 +53,11 @@ def measure_dark_current(
 ) -> tuple[Measured | str, DarkLadder | None]:
     """Return the dark current, ADU/s, or why there is none, and the levels it comes from.
 
-    The error of a level is the noise of the frames it comes from, and their scatter where there are three.
+    The error of a level is the noise of the frames it comes from, and their scatter where there are three. That of the
+    rate has the drift of the bias between series, too, unless a ladder of single frames shows how large it is.
     """
-    steps = _steps([one for one in (*bias, *darks) if not one.subtracted])
+    raw = [one for one in (*bias, *darks) if not one.subtracted]
+    steps = _steps(raw)
     if len(steps) < 2:
         return "it needs bias or darks of two exposures", None
     exposures, levels, errors = (np.array(column) for column in zip(*steps, strict=True))
@@ -57,10 +71,11 @@ def measure_dark_current(
     freedom = len(steps) - 2
     chi_square = float(np.sum(weight * residuals**2)) / freedom if freedom else None
     uncertainty = 1 / math.sqrt(spread)
-    if chi_square is None:
-        uncertainty = math.hypot(uncertainty, BIAS_DRIFT_ADU / float(exposures.max() - exposures.min()))
-    else:
+    if chi_square is not None:
         uncertainty *= student_factor(freedom) * math.sqrt(max(1.0, chi_square))
+    singles = max((len(set(one.exposures_s)) for one in raw if one.is_ladder), default=0)
+    if singles < LEAST_SINGLES:
+        uncertainty = math.hypot(uncertainty, bias_drift_error(exposures))
     ladder = DarkLadder(
         exposures_s=tuple(map(float, exposures)),
         levels_adu=tuple(map(float, levels)),

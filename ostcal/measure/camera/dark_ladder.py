@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostcal.errors import InputError
-from ostcal.measure.camera.dark_current import BIAS_DRIFT_ADU, student_factor
+from ostcal.measure.camera.dark_current import bias_drift_error, student_factor
 from ostcal.measure.camera.measured import Measured
 from ostcal.measure.estimators import P16, P84, chi_square_quantile
 
@@ -268,8 +268,8 @@ def median_dark_current(
     """Return the dark current of the median pixel, ADU/s.
 
     The uncertainty has two parts: that of a median of so many tiles of `TILE` pixels squared (sqrt(pi / 2) times that
-    of a mean of normal values), and the scatter of the medians of the masters about their own line: the bias level
-    drifts between series, for all pixels alike. Two masters cannot show it, so that `BIAS_DRIFT_ADU` is assumed.
+    of a mean of normal values), and that of the bias level, which drifts between series, for all pixels alike: what is
+    assumed of it (`bias_drift_error`), or the scatter of the medians of the masters about their own line if larger.
     `fit` and `masters` are of the same sampled rows; an InputError is raised if no pixel was fitted.
     """
     # A tile counts with the mean of its middle half: in a tile glow is even. If glow makes the distribution of pixels
@@ -287,7 +287,7 @@ def median_dark_current(
         raise InputError("dark current: no pixel has two masters below saturation; take darks of shorter exposures")
     low, median, high = np.quantile(levels, (P16, 0.5, P84))
     sampling = math.sqrt(math.pi / 2) * float(high - low) / 2 / math.sqrt(len(levels))
-    drift = BIAS_DRIFT_ADU / (max(exposures_s) - min(exposures_s))
+    drift = bias_drift_error(exposures_s)
     if len(exposures_s) >= 3:
         t = np.asarray(exposures_s, np.float64)
         t -= t.mean()
@@ -295,5 +295,6 @@ def median_dark_current(
         medians -= medians.mean()
         spread = float(np.sum(t * t))
         residuals = medians - t * (np.sum(t * medians) / spread)
-        drift = student_factor(len(t) - 2) * math.sqrt(float(np.sum(residuals**2)) / (len(t) - 2) / spread)
+        scatter = student_factor(len(t) - 2) * math.sqrt(float(np.sum(residuals**2)) / (len(t) - 2) / spread)
+        drift = max(drift, scatter)
     return Measured(value=float(median), uncertainty=math.hypot(sampling, drift))
