@@ -82,9 +82,7 @@ def find_full_scale(
     return FullScale(adu=word_adu, why="a sample cannot hold more", is_whole_word=True, notes=tuple(notes))
 
 
-def with_bend(
-    full: FullScale | None, curve: TransferCurve | str, configured_adu: float | None
-) -> FullScale | None:
+def with_bend(full: FullScale | None, curve: TransferCurve | str, configured_adu: float | None) -> FullScale | None:
     """Return full scale, or the level at which pixels are full where the noise of flats shows a lower one."""
     if configured_adu is not None or isinstance(curve, str):
         return full
