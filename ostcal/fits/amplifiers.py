@@ -22,6 +22,7 @@ _SECTION_CARD = re.compile(
     r"|PREPIX|POSTPIX|PRECOL|PRELINE|POSTLINE|ESO DET OUT\d+ (?:PRSC|OVSC)[XY]"
 )
 _MAX_OUTPUTS: Final = 16
+_COUNT = re.compile(r"\d+(?:\.0*)?")
 _TWO_NUMBERS = re.compile(r"(\d+)\s*[,xX ]\s*(\d+)")
 
 
@@ -45,10 +46,20 @@ class UntrimmedImage:
         return Section(left=0, right=self.width, bottom=0, top=self.height)
 
     def section(self, *keywords: str) -> tuple[Section, str] | None:
-        """Return the first section among cards, and its card."""
+        """Return the first section among cards, and its card.
+
+        Raises
+        ------
+        FrameError
+            If one of them cannot be read; a number is a section in no card, and a count of columns in OVERSCAN.
+        """
         for keyword in keywords:
             value = self.header.value(keyword)
             if not isinstance(value, str):
+                if value and keyword != "OVERSCAN":
+                    raise self.contradicts(keyword, f"is no section such as [1:{self.width},1:{self.height}]")
+                continue
+            if keyword == "OVERSCAN" and _COUNT.fullmatch(value.strip()):
                 continue
             section = parse_section(value, width=self.width, height=self.height, name=keyword, path=self.path)
             if section is not None:
@@ -142,7 +153,14 @@ def _with_cards_of_their_own(image: UntrimmedImage) -> list[Amplifier]:
     if alone and (amplifiers or len(alone) > 1):
         end = alone[0].removeprefix("BIASSEC").removeprefix("BSEC")
         raise image.contradicts(alone[0], f"has no TRIMSEC{end} or DATASEC{end} beside it")
-    if any(amplifier.overscan is not None for amplifier in amplifiers):
+    measured = [amplifier for amplifier in amplifiers if amplifier.overscan is not None]
+    if measured:
+        lacking = next((amplifier for amplifier in amplifiers if amplifier.overscan is None), None)
+        if lacking is not None:
+            end = re.sub("^(?:TRIMSEC|DATASEC|TSEC|DSEC)", "", lacking.kept_card)
+            card = "BSEC" if measured[0].overscan_card.startswith("BSEC") else "BIASSEC"
+            why = f"has no {card}{end} beside it as the other amplifiers have"
+            raise image.contradicts(lacking.kept_card, why)
         return amplifiers
     # Without an overscan of their own, the cards of the whole image say more.
     if image.section(*OVERSCAN_CARDS) is not None or image.kept() is not None:
@@ -292,7 +310,11 @@ def _counted(image: UntrimmedImage) -> list[Amplifier]:
         x_bin = y_bin = 1
         n_amplifiers = 1
         pre_x, pre_card = image.count("PRESCAN", "PRESCANX")
-        post_x, post_card = (0, "") if _is_level(image) else image.count("OVERSCAN", "OVERSCNX", "OVRSCNX")
+        post_x, post_card = (
+            (0, "")
+            if is_subtracted_level(image.header, image.width)
+            else image.count("OVERSCAN", "OVERSCNX", "OVRSCNX")
+        )
     pre_y, pre_y_card = image.count("PRELINE", "PRESCANY")
     post_y, post_y_card = image.count("ROVER", "POSTLINE", "OVERSCNY", "OVRSCNY")
     card = post_card or pre_card or post_y_card or pre_y_card
@@ -337,6 +359,11 @@ def _beside(
     return Amplifier(kept=section, kept_card=kept_card, overscan=overscan, overscan_card=card)
 
 
-def _is_level(image: UntrimmedImage) -> bool:
-    """Return whether OVERSCAN is no count but the level that was subtracted, as Gemini's IRAF writes it."""
-    return isinstance(image.header.value("OVERSCAN"), float) or "OVERRMS" in image.header
+def is_subtracted_level(header: Header, width: int) -> bool:
+    """Return whether OVERSCAN is no count but the level that was subtracted, as Gemini's IRAF writes it.
+
+    32.0 is a count of columns, unless the image has no more than these.
+    """
+    value = header.value("OVERSCAN")
+    is_level = isinstance(value, float) and not (value.is_integer() and 0 <= value < width)
+    return is_level or "OVERRMS" in header

@@ -189,6 +189,13 @@ def check_readout(readout: Readout, *, width: int, height: int, path: str) -> No
             if amplifier.kept.overlaps(other.kept):
                 second = _named(other.kept_card or "the image", other.kept)
                 raise FrameError(f"{path}: {kept} and {second} of two amplifiers overlap {size}; {ADVICE}")
+            if _is_crossed(amplifier, other):
+                pairs = " and ".join(
+                    f"{_named(a.overscan_card, a.overscan)} of {_named(a.kept_card, a.kept)}"
+                    for a in (amplifier, other)
+                    if a.overscan is not None
+                )
+                raise FrameError(f"{path}: {pairs} are not the overscans of their own amplifiers {size}; {ADVICE}")
         if amplifier.overscan is not None and not _faces(amplifier, amplifier.overscan):
             overscan = _named(amplifier.overscan_card or "the overscan", amplifier.overscan)
             raise FrameError(f"{path}: {overscan} covers not all {amplifier.axis} of {kept} {size}; {ADVICE}")
@@ -200,6 +207,42 @@ def check_readout(readout: Readout, *, width: int, height: int, path: str) -> No
 
 def _named(card: str, section: Section) -> str:
     return f"{card} {section.text()}".strip()
+
+
+def _is_crossed(first: Amplifier, second: Amplifier) -> bool:
+    """Return whether the overscans of two amplifiers beside each other stand in another order than their images.
+
+    They may be one strip if it lies between the images.
+    """
+    if first.overscan is None or second.overscan is None or first.axis != second.axis:
+        return False
+    along, across = (_columns, _rows) if first.axis == "rows" else (_rows, _columns)
+    if not _share(across(first.kept), across(second.kept)):
+        return False
+    low, high = sorted((first, second), key=lambda amplifier: along(amplifier.kept))
+    if low.overscan is None or high.overscan is None:
+        return False
+    strip, other_strip = along(low.overscan), along(high.overscan)
+    if not _share(across(low.overscan), across(high.overscan)) or not _share(strip, other_strip):
+        return strip > other_strip
+    gaps = (_gap(along(low.kept), strip), _gap(along(high.kept), other_strip))
+    return 2 * max(gaps) > min(strip[1] - strip[0], other_strip[1] - other_strip[0])
+
+
+def _columns(section: Section) -> tuple[int, int]:
+    return section.left, section.right
+
+
+def _rows(section: Section) -> tuple[int, int]:
+    return section.bottom, section.top
+
+
+def _share(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    return one[0] < other[1] and other[0] < one[1]
+
+
+def _gap(one: tuple[int, int], other: tuple[int, int]) -> int:
+    return max(other[0] - one[1], one[0] - other[1], 0)
 
 
 def _faces(amplifier: Amplifier, overscan: Section) -> bool:

@@ -8,7 +8,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from ostcal.engine.overscan import OverscanMethod
-from ostcal.fits.amplifiers import UntrimmedImage, amplifiers_of, is_section_card, rest_of, trimmed_only
+from ostcal.fits import dialects
+from ostcal.fits.amplifiers import (
+    UntrimmedImage,
+    amplifiers_of,
+    is_section_card,
+    is_subtracted_level,
+    rest_of,
+    trimmed_only,
+)
 from ostcal.fits.cards import CardValue, Header, card_keyword, image_cards
 from ostcal.fits.regions import NOTHING, Amplifier, Readout, Section, check_readout, parse_section
 from ostcal.vocabulary import OverscanAxis
@@ -30,7 +38,9 @@ __all__ = [
 _OVERSCAN_DONE: Final = ("OVERSCAN", "SUBOVER")
 _TRIM_DONE: Final = ("TRIM", "TRIMIM")
 """Cards in which IRAF (``Overscan section is [..] with mean=1040.5``) and ccdproc say that it was done already."""
-_SAYS_DONE = re.compile(r"[A-Za-z]{3,}")
+_WORD = re.compile(r"[A-Za-z]{3,}")
+_NOT = re.compile(r"\b(?:not|never|skipped|disabled)\b|[:=]\s*[\"']?(?:f|false|no)[\"']?$")
+_YES: Final = frozenset({"t", "y", "1"})
 _INTEGERS = re.compile(r"[+-]?\d+")
 _CALSTAT_LETTERS = re.compile(r"[BDFOTZMIC, ]+")
 
@@ -46,7 +56,8 @@ def readout_from_header(header: Header, *, width: int, height: int, path: str) -
     if _is_done(header, _TRIM_DONE, "T"):
         return None
     image = UntrimmedImage(header=header, width=width, height=height, path=path)
-    amplifiers = trimmed_only(image) if _is_done(header, _OVERSCAN_DONE, "O") else amplifiers_of(image)
+    is_subtracted = _is_done(header, _OVERSCAN_DONE, "O") or is_subtracted_level(header, width)
+    amplifiers = trimmed_only(image) if is_subtracted else amplifiers_of(image)
     if not amplifiers:
         return None
     readout = Readout(amplifiers=tuple(amplifiers))
@@ -189,10 +200,17 @@ def _is_done(header: Header, keywords: Sequence[str], letter: str) -> bool:
         return True
     for keyword in keywords:
         value = header.value(keyword)
-        if value is True and keyword != "OVERSCAN":
-            return True
-        if isinstance(value, float) and keyword == "OVERSCAN":
-            return True  # the level that was subtracted, as Gemini's IRAF writes it
-        if isinstance(value, str) and _SAYS_DONE.search(value) and value.strip().upper() not in NOTHING:
+        if isinstance(value, str):
+            if _says_done(value):
+                return True
+        elif keyword != "OVERSCAN" and value == 1:
             return True
     return False
+
+
+def _says_done(value: str) -> bool:
+    """Return whether the text of a card says that a step was done, by the rule of the other marks of earlier work."""
+    text = value.strip().lower()
+    if text in dialects.NOT_CALIBRATED or dialects.NOT_CALIBRATED_START.match(text) or text.upper() in NOTHING:
+        return False
+    return text in _YES or (_WORD.search(text) is not None and not _NOT.search(text))

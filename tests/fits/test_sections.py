@@ -144,10 +144,91 @@ def test_four_numbers_of_the_qhy600() -> None:
         {"TRIM": "Nov 15 2:58 Trim data section is [1:256,1:256]"},
         {"CALSTAT": "OTZ"},
         {"SUBOVER": True},
+        {"SUBOVER": 1},
+        {"TRIM": "T"},
+        {"TRIM": "yes"},
+        {"OVERSCAN": "Overscan [257:288,1:256], median of each row, fit none"},
+        {"OVERSCAN": 1040.5},
+        {"OVERSCAN": 1040.0},
     ],
 )
 def test_what_was_done_is_not_done_again(cards: dict[str, Any]) -> None:
     assert readout(256, 256, BIASSEC="[257:288,1:256]", **cards) is None
+
+
+@pytest.mark.parametrize("card", ["TRIM", "TRIMIM", "SUBOVER", "OVERSCAN"])
+@pytest.mark.parametrize(
+    "no",
+    ["False", "F", "f", "no", "NO", "not done", "none", "0", "omit", "skipped", "never", "Trim: not done", "done=F"],
+)
+def test_a_card_that_says_no_is_no_mark_of_work_done(card: str, no: str) -> None:
+    found = readout(288, 256, **{"BIASSEC": "[257:288,1:256]", "TRIMSEC": "[1:256,1:256]", card: no})
+    assert found == readout(288, 256, BIASSEC="[257:288,1:256]", TRIMSEC="[1:256,1:256]")
+    assert found is not None
+    assert found.amplifiers[0].overscan is not None
+
+
+@pytest.mark.parametrize("count", [32, 32.0, "32"])
+def test_a_count_of_columns_may_be_written_as_a_float(count: Any) -> None:
+    found = readout(288, 256, OVERSCAN=count)
+    assert found is not None
+    assert found.amplifiers[0].overscan == section(256, 288, 0, 256)
+
+
+TWO = {"TRIMSEC1": "[1:128,1:64]", "TRIMSEC2": "[129:256,1:64]"}
+MIDDLE = {"TRIMSEC1": "[1:64,1:64]", "TRIMSEC2": "[105:168,1:64]"}
+ABOVE = {"TRIMSEC1": "[1:64,1:64]", "TRIMSEC2": "[1:64,105:168]"}
+
+
+@pytest.mark.parametrize(
+    ("size", "cards", "first", "second"),
+    [
+        ((288, 64), TWO, "[257:272,1:64]", "[273:288,1:64]"),
+        ((168, 64), MIDDLE, "[65:84,1:64]", "[85:104,1:64]"),
+        ((168, 64), MIDDLE, "[68:101,1:64]", "[68:101,1:64]"),
+        ((168, 64), MIDDLE, "[65:104,1:64]", "[65:104,1:64]"),
+        ((64, 168), ABOVE, "[1:64,65:84]", "[1:64,85:104]"),
+    ],
+)
+def test_an_overscan_of_each_amplifier_in_the_order_of_the_images(
+    size: tuple[int, int], cards: dict[str, str], first: str, second: str
+) -> None:
+    found = readout(*size, **cards, BIASSEC1=first, BIASSEC2=second)
+    assert found is not None
+    assert [a.overscan.text() for a in found.amplifiers if a.overscan is not None] == [first, second]
+
+
+@pytest.mark.parametrize(
+    ("size", "cards", "first", "second"),
+    [
+        ((288, 64), TWO, "[273:288,1:64]", "[257:272,1:64]"),
+        ((288, 64), TWO, "[257:272,1:64]", "[257:272,1:64]"),
+        ((288, 64), TWO, "[273:288,1:64]", "[273:288,1:64]"),
+        ((168, 64), MIDDLE, "[85:104,1:64]", "[85:104,1:64]"),
+        ((168, 64), MIDDLE, "[65:84,1:64]", "[65:84,1:64]"),
+        ((168, 64), MIDDLE, "[85:104,1:64]", "[65:84,1:64]"),
+        ((64, 168), ABOVE, "[1:64,85:104]", "[1:64,65:84]"),
+        ((64, 168), ABOVE, "[1:64,85:104]", "[1:64,85:104]"),
+    ],
+)
+def test_the_overscan_of_another_amplifier_is_refused(
+    size: tuple[int, int], cards: dict[str, str], first: str, second: str
+) -> None:
+    with pytest.raises(FrameError, match=r"x\.fits: BIASSEC1 .* of TRIMSEC1 .* and BIASSEC2 .* of TRIMSEC2 .* own"):
+        readout(*size, **cards, BIASSEC1=first, BIASSEC2=second)
+
+
+@pytest.mark.parametrize("nothing", [{}, {"BIASSEC2": "none"}, {"BIASSEC2": ""}])
+def test_an_amplifier_without_overscan_beside_one_with_it_is_refused(nothing: dict[str, str]) -> None:
+    with pytest.raises(FrameError, match=r"x\.fits: TRIMSEC2 is .* has no BIASSEC2 beside it"):
+        readout(288, 64, **TWO, BIASSEC1="[257:272,1:64]", **nothing)
+
+
+@pytest.mark.parametrize("card", ["BIASSEC", "TRIMSEC"])
+@pytest.mark.parametrize("number", [5, 5.5, True])
+def test_a_number_is_no_section(card: str, number: Any) -> None:
+    with pytest.raises(FrameError, match=rf"x\.fits: {card} is {number}, which is no section such as"):
+        readout(288, 64, **{"BIASSEC": "[257:288,1:64]", "TRIMSEC": "[1:256,1:64]", card: number})
 
 
 @pytest.mark.parametrize("naming", [("BIASSEC{}", "TRIMSEC{}", "AB"), ("BSEC{}", "TSEC{}", ("11", "21"))])
