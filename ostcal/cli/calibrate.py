@@ -105,7 +105,7 @@ def calibrate_command(
         if frames := status.details["frames"]:
             table = new_table("Calibrated", "frame", "done", "masters", "file")
             for source, frame in frames.items():
-                row = (source, frame["calibration_status"], ", ".join(frame["masters"]), frame["file"])
+                row = (source, frame["calibration_status"], "\n".join(frame["master_files"]), frame["file"])
                 table.add_row(*(Text(text) for text in row))
             open_console().print(table)
         logger.info("log: %s", log_path)

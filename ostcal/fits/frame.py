@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from ostcal.fits.layout import ImageLayout
@@ -20,6 +20,16 @@ class FitsPixels(ImageLayout):
     """Byte of the first sample in the file (in the unpacked stream of a packed one)."""
     word_scale: float = 0.0
     """What floats are multiplied by to be the 16-bit integers that they are; 0 for all other samples."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoneImage:
+    """What the only image of a file is where other files of the camera have several."""
+
+    labels: tuple[str, ...]
+    """What it may be called: its EXTNAME, alone and with EXTVER."""
+    primary_cards: tuple[str, ...]
+    own_cards: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +58,8 @@ class FitsFrame(FitsPixels):
     """Names of what else the file holds: tables, and images about others (`ostcal.fits.hdus.COMPANIONS`)."""
     plane: int | None = None
     """Of a stack of frames in one image: which one, from 0."""
+    lone: LoneImage | None = None
+    """Of a file of one image that has an EXTNAME."""
 
     @property
     def is_ready(self) -> bool:
@@ -64,3 +76,17 @@ class FitsFrame(FitsPixels):
         """What messages call it: the file, and of several images which: ``dark_001.fits[im1]``, ``a.fits[plane 3]``."""
         extension = "" if self.extension is None else f"[{self.extension}]"
         return f"{self.source}{extension}" + ("" if self.plane is None else f"[plane {self.plane}]")
+
+    @property
+    def possible_labels(self) -> tuple[str, ...]:
+        """What the only image of a file may be called among several."""
+        return self.lone.labels if self.lone is not None else ()
+
+    def as_extension(self, label: str) -> FitsFrame:
+        """Return the only image of a file as the image `label` of several, of which the file lacks the others."""
+        if self.lone is None:
+            return self
+        metadata = replace(self.metadata, settings=replace(self.metadata.settings, extension=label))
+        return replace(
+            self, metadata=metadata, primary_cards=self.lone.primary_cards, own_cards=self.lone.own_cards, lone=None
+        )

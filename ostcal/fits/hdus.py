@@ -90,6 +90,16 @@ class Unit:
         return not any(word.upper().rstrip("0123456789") in COMPANIONS for word in words)
 
 
+def unused_name(unit: Unit) -> str:
+    """Return what a unit is called that is not used as a frame; "" where it is used or has nothing to be used."""
+    if unit.is_frame:
+        return ""
+    if unit.data_length:
+        return unit.name
+    is_empty_image = unit.index > 0 and (unit.is_image or unit.is_compressed_image)
+    return f"{unit.name} (no data)" if is_empty_image else ""
+
+
 def read_units(stream: BinaryIO | gzip.GzipFile, path: str, size: int | None = None) -> Iterator[Unit]:
     """Yield the units of a file of `size` bytes; bytes behind the last one that are no extension are ignored.
 
@@ -127,21 +137,31 @@ def image_labels(units: Sequence[Unit]) -> list[str]:
     """Return what the images of one file are called, no two the same.
 
     ``im1`` is an EXTNAME, ``SCI,2`` one with its EXTVER where several images share the name (or it could be taken for
-    something else), ``3`` the number of an image without a name: 0 is the primary image, extensions count from 1.
+    something else; EXTVER is counted from 1 where images share it too), ``3`` the number of an image without a name: 0
+    is the primary image, extensions count from 1.
     """
     labels: list[str] = []
     names = Counter(unit.extension_name for unit in units)
     versions = Counter((unit.extension_name, _version(unit)) for unit in units)
     n_primary = sum(unit.is_primary for unit in units)
+    repeated = {name for (name, _), count in versions.items() if count > 1}
+    seen: Counter[str] = Counter()
     for place, unit in enumerate(units):
-        name, version = unit.extension_name, _version(unit)
+        name = unit.extension_name
+        seen[name] += 1
         if name and names[name] == 1 and not name.isdecimal() and "," not in name:
             labels.append(name)
-        elif name and versions[name, version] == 1:
-            labels.append(f"{name},{version}")
+        elif name:
+            labels.append(f"{name},{seen[name] if name in repeated else _version(unit)}")
         else:
             labels.append(str(0 if unit.is_primary else place + 1 - n_primary))
     return labels
+
+
+def possible_labels(unit: Unit) -> tuple[str, ...]:
+    """Return what `image_labels` may call an image in a file of several; nothing for one without EXTNAME."""
+    name = unit.extension_name
+    return (name, f"{name},{_version(unit)}") if name else ()
 
 
 def name_and_version(label: str) -> tuple[str | None, int | None]:

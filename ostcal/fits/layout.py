@@ -16,7 +16,7 @@ _STORED_DTYPES = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f
 _MAX_PIXELS = 2**31
 """20 times the largest sensors in use; more is a damaged header, or a file made to fill memory."""
 _MAX_AXES = 999
-_ADVICE = " (for masters of a stack of frames, set master_frames.cubes to frames)"
+_ADVICE = " (master_frames.cubes: frames splits a stack of frames for masters; science frames are never split)"
 _LARGEST_ZERO = 2.0**53
 
 

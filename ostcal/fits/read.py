@@ -24,7 +24,8 @@ from ostcal.errors import FrameError
 from ostcal.fits.cards import Header, card_keyword, image_cards, structural_cards
 from ostcal.fits.frame import FitsFrame as FitsFrame
 from ostcal.fits.frame import FitsPixels as FitsPixels
-from ostcal.fits.hdus import Unit, image_labels, read_units, refuse_several
+from ostcal.fits.frame import LoneImage
+from ostcal.fits.hdus import Unit, image_labels, possible_labels, read_units, refuse_several, unused_name
 from ostcal.fits.headers import metadata_from_header
 from ostcal.fits.layout import ImageLayout, decode_samples, layout_from_header, plane_count, whole_number
 from ostcal.fits.raw_images import inspect_raw, is_raw_name
@@ -126,7 +127,7 @@ def _inspect_stream(
         for unit in read_units(stream, path, size):
             primary = primary or unit.header
             is_frame = unit.is_frame
-            unused += [unit.name] if unit.data_length and not is_frame else []
+            unused += filter(None, [unused_name(unit)])
             if is_frame or (beside is None and not images and (unit.is_image or unit.is_compressed_image)):
                 layout = _layout_of(unit, path, size, cubes=cubes)
                 if is_frame and layout is not None:
@@ -145,17 +146,26 @@ def _inspect_stream(
     if len(found) == 1:
         named = tuple(name for name in unused if images or name != found[0][0].name)
         frame = _frame(path, *found[0], primary, is_gzip=size is None, unused=named)
+        if images and (labels := possible_labels(found[0][0])):
+            lone = LoneImage(labels=labels, primary_cards=primary.cards, own_cards=_own_cards(*found[0]))
+            frame = replace(frame, lone=lone)
         return tuple(_planes_of(frame, found[0][0].header)) if cubes else (frame,)
     frames: list[FitsFrame] = []
     for (unit, layout), label in zip(found, image_labels([unit for unit, _ in found]), strict=True):
         frame = _frame(path, unit, layout, primary, is_gzip=size is None, unused=tuple(unused))
         metadata = replace(frame.metadata, settings=replace(frame.metadata.settings, extension=label))
-        structure = structural_cards(layout.bitpix, layout.height, layout.width, extension=True)
-        names = [c for c in unit.header.cards if card_keyword(c) in ("EXTNAME", "EXTVER") and unit.extension_name]
-        own = (*structure, *names, *_image_header(unit)) if unit.index else ()
-        frame = replace(frame, metadata=metadata, primary_cards=primary.cards, own_cards=own)
+        frame = replace(frame, metadata=metadata, primary_cards=primary.cards, own_cards=_own_cards(unit, layout))
         frames += _planes_of(frame, unit.header) if cubes else [frame]
     return tuple(frames)
+
+
+def _own_cards(unit: Unit, layout: ImageLayout) -> tuple[str, ...]:
+    """Return the header of an extension alone; nothing for the primary image."""
+    if not unit.index:
+        return ()
+    structure = structural_cards(layout.bitpix, layout.height, layout.width, extension=True)
+    names = [c for c in unit.header.cards if card_keyword(c) in ("EXTNAME", "EXTVER") and unit.extension_name]
+    return (*structure, *names, *_image_header(unit))
 
 
 def _planes_of(frame: FitsFrame, header: Header) -> list[FitsFrame]:

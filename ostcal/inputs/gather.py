@@ -24,6 +24,7 @@ from ostcal.frames import FrameStack, read_adu
 from ostcal.inputs.excluded_files import ExcludedFiles, read_excluded_files
 from ostcal.inputs.forced_kinds import NO_RULES, KindRules, with_forced_kind, with_stated_kind
 from ostcal.inputs.grouping import Frame
+from ostcal.inputs.known_extensions import KnownExtensions
 from ostcal.inputs.remarks import remark_lines
 from ostcal.inputs.trimmed import TrimmedStack, trimmed_metadata
 from ostcal.inputs.unused import log_unused
@@ -167,6 +168,7 @@ def gather_inputs(
                 excluded.append(source)
                 logger.info("%s: is excluded: %s", source.frame.label, decision.why)
     left_out += decided.lost()
+    sources, excluded = _with_extensions(sources, excluded)
     log_unused(source.fits for source in sources if source.fits is not None)
     locations = [location for location in find_series(existing) if is_shared or not is_below(location, exclude)]
     for location in locations:
@@ -203,12 +205,34 @@ def described(directory: str) -> str:
 
 
 def _fits_source(image: FitsFrame) -> Source:
-    file = ""
-    if image.extension is not None:
-        file = image.source if image.plane is None else f"{image.source}[plane {image.plane}]"
+    file = _file_with(image)
     frame = Frame(label=image.label, metadata=image.metadata, file=file, place=image.hdu_index if file else 0)
     mark = fingerprint(image) if image.packed == "none" else ""
     return Source(frame=frame, fingerprint=mark, fits=image, primary_cards=image.primary_cards)
+
+
+def _with_extensions(sources: list[Source], excluded: list[Source]) -> tuple[list[Source], list[Source]]:
+    """Return sources, of which the only image of a file is one of several where files of its camera have several."""
+    known = KnownExtensions.of(source.frame.metadata for source in (*sources, *excluded))
+    return [_as_extension(source, known) for source in sources], [_as_extension(source, known) for source in excluded]
+
+
+def _as_extension(source: Source, known: KnownExtensions) -> Source:
+    metadata = source.frame.metadata
+    label = known.label_of(source.fits, metadata) if source.fits is not None and not metadata.is_master else None
+    if source.fits is None or label is None:
+        return source
+    image = source.fits.as_extension(label)
+    metadata = replace(metadata, settings=replace(metadata.settings, extension=label))
+    frame = Frame(label=image.label, metadata=metadata, file=_file_with(image), place=image.hdu_index)
+    return replace(source, frame=frame, fits=image, primary_cards=image.primary_cards)
+
+
+def _file_with(image: FitsFrame) -> str:
+    """Return what joins the images of one file of several; "" for a file of one."""
+    if image.extension is None:
+        return ""
+    return image.source if image.plane is None else f"{image.source}[plane {image.plane}]"
 
 
 def _trimmed(source: Source, header: Header, overscan: OverscanRule) -> Source:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -31,7 +31,8 @@ def group_images(frames: Iterable[Frame], rules: GroupRules, level_adu: LevelOf 
         times[image] += 1  # of files that were imported from two folders under one name
         file = frame.file if times[image] == 1 else f"{frame.file}|{times[image]}"
         files[file].append(replace(frame, file=file))
-    whole = {file: _WholeFile.of(images) for file, images in files.items()}
+    uneven = {name for images in files.values() for name in _uneven(images)}
+    whole = {file: _WholeFile.of(images, uneven) for file, images in files.items()}
     grouping = group_frames([*ordinary, *(file.lead for file in whole.values())], rules, level_adu)
     found: list[Group] = []
     unused = list(grouping.unused)
@@ -67,14 +68,15 @@ class _WholeFile:
     """By extension."""
 
     @classmethod
-    def of(cls, images: Sequence[Frame]) -> _WholeFile:
+    def of(cls, images: Sequence[Frame], uneven: Set[str]) -> _WholeFile:
+        """Join images; what is `uneven` in other files says nothing of a file that lacks all images but one."""
         images = sorted(images, key=lambda image: image.place)
         first = images[0].metadata
         shared: dict[str, Any] = {}
-        for field in fields(CameraSettings):  # the amplifiers of a detector may have a gain each
-            values = {getattr(image.metadata.settings, field.name) for image in images}
+        dropped = uneven if len(images) == 1 else _uneven(images)
+        for field in fields(CameraSettings):
             default = (1, 1) if field.name == "binning" else None
-            shared[field.name] = values.pop() if len(values) == 1 else default
+            shared[field.name] = default if field.name in dropped else getattr(first.settings, field.name)
         settings = CameraSettings(**{**shared, "extension": _WHOLE_FILE})
         subtracted = any(image.metadata.dark_subtracted for image in images)
         metadata = replace(first, settings=settings, width=1, height=1, bayer_pattern=None, dark_subtracted=subtracted)
@@ -87,6 +89,12 @@ class _WholeFile:
         """What must be equal in a group, by extension."""
         of_images = {name: image.metadata for name, image in self.images.items()}
         return {name: (m.settings, m.width, m.height, m.bayer_pattern) for name, m in of_images.items()}
+
+
+def _uneven(images: Sequence[Frame]) -> set[str]:
+    """Return the settings in which the images of a file differ: the amplifiers of a detector may have a gain each."""
+    names = [field.name for field in fields(CameraSettings)]
+    return {name for name in names if len({getattr(image.metadata.settings, name) for image in images}) > 1}
 
 
 def _alike(files: Sequence[_WholeFile]) -> list[tuple[list[_WholeFile], list[tuple[Frame, str]]]]:

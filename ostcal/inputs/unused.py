@@ -20,4 +20,4 @@ def log_unused(images: Iterable[FitsFrame]) -> None:
     for names, sources in files.items():
         first, n_more = next(iter(sources)), len(sources) - 1
         more = f" and {n_more} more" if n_more else ""
-        logger.info("%s%s: not used: %s (tables, or about the images)", first, more, ", ".join(names))
+        logger.info("%s%s: not used: %s (tables, about the images, or empty)", first, more, ", ".join(names))

@@ -113,6 +113,7 @@ def find_masters(output_dir: str) -> list[LibraryMaster]:
         for fits in images:
             if not fits.metadata.is_master:
                 continue
+            fits = _own_extension(fits)
             key = key_from_metadata(fits.metadata)
             if key is None:
                 logger.warning(
@@ -128,6 +129,12 @@ def find_masters(output_dir: str) -> list[LibraryMaster]:
         return -made_at.timestamp() if made_at else math.inf, master.record.name
 
     return sorted(found, key=newest_first)
+
+
+def _own_extension(fits: FitsFrame) -> FitsFrame:
+    """Return a master of ours that is alone in its file, in an extension, as that extension: its frames had more."""
+    is_ours = (Header(fits.cards).text("PROGRAM") or "").startswith("ostcal")
+    return fits.as_extension(fits.possible_labels[0]) if is_ours and fits.possible_labels else fits
 
 
 def name_in_file(name: str, fits: FitsFrame) -> str:

@@ -108,7 +108,9 @@ def _image_of(label: str) -> FitsFrame:
     path = label
     while path.endswith("]") and not is_file(path):
         path = path.rpartition("[")[0]
-    found = next((image for image in inspect_images(path, cubes="[plane " in label) if image.label == label), None)
+    images = inspect_images(path, cubes="[plane " in label)
+    names = [(image.label, *(image.as_extension(name).label for name in image.possible_labels)) for image in images]
+    found = next((image for image, known in zip(images, names, strict=True) if label in known), None)
     if found is None:
         raise StorageError(f"{label}: there is no such image in the file")
     return found

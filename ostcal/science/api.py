@@ -178,7 +178,8 @@ class CalibrationApplier(KeepsStatus):
         InputError
             If the frame cannot be used, or no master fits; the message names the condition and the nearest master.
         """
-        return self._matcher(_options(options)).match(inspect_images(path)[0])
+        matcher = self._matcher(_options(options))
+        return matcher.match(matcher.images_of(inspect_images(path))[0])
 
     def calibrate_file(
         self,
@@ -275,12 +276,14 @@ class CalibrationApplier(KeepsStatus):
         targets = output_files([images[0].source for images in frames], output_dir, options.overwrite)
         matcher = self._matcher(options)
         tasks: list[FrameTask] = []
-        for images, target in zip(frames, targets, strict=True):
+        for found_images, target in zip(frames, targets, strict=True):
+            images = matcher.images_of(found_images)
             image = images[0]
             try:
                 found = []
                 for image in images:
                     found.append(ImageTask(fits=image, masters=matcher.open(image)))
+                matcher.warn_of_lacking(images, [one.masters for one in found])
                 tasks.append(FrameTask(images=tuple(found), target=target, options=options))
             except OstcalError as error:
                 self._logger.debug("%s: traceback", image.label, exc_info=True)
@@ -368,6 +371,7 @@ def _status_of(
                 frame.source: {
                     "file": frame.target,
                     "masters": list(frame.masters),
+                    "master_files": list(frame.master_files),
                     "calibration_status": frame.calibration_status,
                 }
                 for frame in done

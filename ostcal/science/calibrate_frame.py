@@ -30,6 +30,7 @@ from ostcal.inputs.unknown_overscan import unknown_overscan
 from ostcal.inputs.whole_floats import science_words
 from ostcal.library.find import FitsPlane
 from ostcal.library.master_header import SCALE_CARD, Card
+from ostcal.library.master_names import name_of_file
 from ostcal.measure.live import SATURATED_FROM
 from ostcal.measure.masters.defects import Defect
 from ostcal.places.durable import sweep_partial_files
@@ -112,6 +113,8 @@ class CalibratedFrame:
     source: str
     target: str
     masters: tuple[str, ...]
+    master_files: tuple[str, ...]
+    """Names of the files of the masters; the masters of several images share one."""
     calibration_status: str
     warnings: tuple[str, ...] = ()
 
@@ -207,9 +210,16 @@ def _calibrate(task: FrameTask) -> CalibratedFrame:
         source=task.source,
         target=task.target,
         masters=tuple(masters),
+        master_files=tuple(dict.fromkeys(name for image in task.images for name in _file_names(image.masters))),
         calibration_status=status,
         warnings=tuple(_warnings(task, made)),
     )
+
+
+def _file_names(masters: FrameMasters) -> Iterator[str]:
+    for master in masters.chosen.used:
+        is_shared = master.key.settings.extension is not None and master.record.files
+        yield name_of_file(master.record.files[0]) if is_shared else master.record.name
 
 
 def _warnings(task: FrameTask, made: Sequence[_Calibrated]) -> Iterator[str]:
@@ -287,7 +297,7 @@ def _calibrated(image: ImageTask, options: CalibrationOptions) -> _Calibrated:
     beside: Callable[[str], str] = partial(companion_name, label) if label is not None else str
     name, version = name_and_version(label) if label is not None else (None, None)
     stated = Header(fits.own_cards).number("EXTVER", low=1, high=1e9)
-    version = int(stated) if stated is not None else version
+    version = int(stated) if stated is not None and version is None else version
     level = LevelWatch(values=calibration.values, height=fits.metadata.height)
     first = ImagePlane(name=name, version=version, dtype="float32", cards=cards, read_rows=level.read_rows, **size)
     kept = _kept_cards(fits, fits.own_cards)

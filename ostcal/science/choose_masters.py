@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from ostcal.errors import InputError, OstcalError
 from ostcal.fits.read import FitsFrame, inspect_images
 from ostcal.frames import FrameType
 from ostcal.inputs.grouping import GroupKey
+from ostcal.inputs.known_extensions import KnownExtensions
 from ostcal.library.attributes import key_from_metadata
 from ostcal.library.find import LibraryMaster, find_masters, fits_master, name_in_file
 from ostcal.library.master_header import linearity_of
@@ -116,8 +117,36 @@ class FrameMatcher:
             if value is not None and value != NONE
         }
         self._darks: dict[GroupKey, DarkMix] = {}
+        keys = [master.key for master in (*self._library, *(m for named in self._named.values() for m in named))]
+        self._extensions = KnownExtensions.of_settings((key.settings, key.width, key.height) for key in keys)
         self._opened: dict[tuple[FrameType, str], OpenedMaster | OstcalError] = {}
         self.warnings: list[str] = []
+
+    def images_of(self, images: tuple[FitsFrame, ...]) -> tuple[FitsFrame, ...]:
+        """Return the images of a science frame; the only one of a file as the extension that the masters have."""
+        image = images[0]
+        label = self._extensions.label_of(image, image.metadata)
+        if len(images) > 1 or label is None or self._extensions.has_whole_files(image.metadata):
+            return images
+        return (image.as_extension(label),)
+
+    def warn_of_lacking(self, images: Sequence[FitsFrame], masters: Sequence[FrameMasters]) -> None:
+        """Warn where the masters of a frame share their file with masters of images that the frame lacks."""
+        ours = dict.fromkeys(image.extension for image in images)
+        if None in ours:
+            return
+        used = [master for one in masters for master in one.chosen.used]
+        files = {file for master in used for file in master.record.files}
+        beside = [master.key.settings.extension for master in self._library if files.intersection(master.record.files)]
+        lacking = [label for label in dict.fromkeys(beside) if label is not None and label not in ours]
+        if lacking:
+            s = "s" if len(lacking) > 1 else ""
+            self._warn(
+                [
+                    f"{images[0].source}: lacks the extension{s} {', '.join(lacking)} that its masters have: "
+                    f"{', '.join(filter(None, ours))} alone calibrated; copy the file again if it is not whole"
+                ]
+            )
 
     def match(self, frame: FitsFrame) -> MatchedMasters:
         """Choose the masters of a frame.

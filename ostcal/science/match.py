@@ -81,6 +81,12 @@ class MatchedMasters:
     """A bias that fits: the level from which photon noise counts."""
     warnings: tuple[str, ...] = ()
 
+    @property
+    def used(self) -> tuple[LibraryMaster, ...]:
+        """Those of the arithmetic, the darks first."""
+        darks = tuple(part.master for part in self.dark.parts) if self.dark is not None else ()
+        return darks if self.flat is None else (*darks, self.flat)
+
     def calibration_status(self, *, bias_subtracted: bool) -> str:
         """Return CALSTAT of the calibrated frame: B bias, D dark, F flat; a dark holds the bias too."""
         has_dark_current = self.dark is not None and self.dark.has_dark_current

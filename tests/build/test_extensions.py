@@ -229,6 +229,84 @@ def test_each_amplifier_has_an_overscan_of_its_own(night: Night) -> None:
         assert not any("TRIMSEC" in hdu.header or "BIASSEC" in hdu.header for hdu in hdus)
 
 
+# ---- files that lack all images but one ----
+
+PAIR = [Image("A", 500), Image("B", 700)]
+
+
+def write_some(night: Night, n_whole: int, n_lacking: int, images: list[Image] = PAIR, packed: bool = False) -> None:
+    """Write whole files of two images, and files that have the first alone."""
+    write_mosaics(night.darks, "Bias", 0.0, images, n=n_whole, seed=1, packed=packed)
+    write_mosaics(night.darks, "Bias", 0.0, images[:1], n=n_lacking, seed=2, packed=packed)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    "images", [PAIR, [replace(image, cards={"GAIN": 1.5 + k}) for k, image in enumerate(PAIR)], VERSIONS[:2]]
+)
+@pytest.mark.parametrize("n_lacking", [1, 5])
+def test_a_file_of_one_image_lacks_those_that_others_have(
+    night: Night, images: list[Image], n_lacking: int, packed: bool
+) -> None:
+    write_some(night, 6, n_lacking, images, packed)
+    status = night.run_darks(quality_control=False)
+    lines = status.details["warnings"]
+    missing = "SCI,2" if images[0].name == "SCI" else "B"
+    assert len(lines) == n_lacking
+    assert all(f"left out, it lacks the extension {missing} that" in line and "bias_2_00" in line for line in lines)
+    path = n.one_file(status, "bias")
+    assert [fits.getheader(path, place)["NCOMBINE"] for place in (1, 2)] == [6, 6]
+
+
+def test_an_image_that_most_files_lack_is_named(night: Night) -> None:
+    write_some(night, 2, 4)
+    status = night.run_darks()
+    lines = [line for line in status.details["warnings"] if "left out" in line]
+    assert len(lines) == 2
+    assert all("[B]: left out" in line and "bias_1_00" in line for line in lines)
+    path = n.one_file(status, "bias")
+    assert [name for name, _, _ in named(path)] == ["A"]
+    assert fits.getheader(path, 1)["NCOMBINE"] == 6
+    assert n.ostcal("verify", night.masters).exit_code == 0
+
+
+@pytest.mark.parametrize("cards", [{"INSTRUME": "Other"}, {}])
+def test_the_usual_file_of_one_image_in_an_extension_is_an_ordinary_frame(night: Night, cards: dict[str, str]) -> None:
+    other = Image("A", 900) if cards else Image("A", 900, (13, 17))
+    write_mosaics(night.darks, "Bias", 0.0, PAIR, seed=1)
+    write_mosaics(night.darks, "Bias", 0.0, [other], seed=2, **cards)
+    status = night.run_darks(quality_control=False)
+    assert status.details["warnings"] == []
+    assert len(status.data["bias"]) == 2
+    sizes = []
+    for path in status.data["bias"]:
+        with fits.open(path) as hdus:
+            sizes.append([hdu.data is not None for hdu in hdus])
+    assert sorted(sizes) == [[False, True, True], [True]]
+
+
+def test_an_extension_without_data_is_named(night: Night, caplog: pytest.LogCaptureFixture) -> None:
+    stacks = write_mosaics(night.root / "spare", "Bias", 0.0, PAIR)
+    for index in range(5):
+        hdus = [hdu_of(image, stack[index]) for image, stack in zip(PAIR, stacks, strict=True)]
+        empty = fits.ImageHDU(None, name="C")
+        write_mosaic(night.darks / f"b{index}.fits", [hdus[0], empty, hdus[1]], IMAGETYP="Bias", EXPTIME=0.0)
+    with caplog.at_level(logging.INFO, "ostcal"):
+        status = night.run_darks(quality_control=False)
+    assert [name for name, _, _ in named(n.one_file(status, "bias"))] == ["A", "B"]
+    (line,) = [message for message in caplog.messages if "not used" in message]
+    assert "b0.fits and 4 more: not used: C (no data)" in line
+
+
+@pytest.mark.parametrize("version", [None, 1, 7])
+def test_images_of_one_name_without_numbers_are_numbered(night: Night, version: int | None) -> None:
+    write_mosaics(night.darks, "Bias", 0.0, [Image("A", 500, version=version), Image("A", 700, version=version)])
+    path = n.one_file(night.run_darks(quality_control=False), "bias")
+    assert [(name, ver, round(float(np.median(image)), -1)) for name, ver, image in named(path)] == [
+        ("A", 1, 500), ("A", 2, 700),
+    ]  # fmt: skip
+
+
 # ---- stacks of frames in one image ----
 
 

@@ -108,16 +108,43 @@ def test_a_light_with_an_image_that_no_master_fits_is_refused_whole(night: Night
     assert not list((night.root / "calibrated").glob("*.fits"))
 
 
-def test_a_light_of_one_image_takes_no_master_of_one_amplifier(night: Night) -> None:
-    write_mosaic(
-        night.root / "lights" / "a.fits",
-        [hdu_of(Image("im1", 0), np.full((21, 28), 1500, np.uint16))],
-        IMAGETYP="Light",
-        EXPTIME=10.0,
-    )
+def write_light_of(night: Night, *images: Image) -> None:
+    hdus = [hdu_of(image, np.full(image.shape, image.level + 10 + SKY_ADU, np.uint16)) for image in images]
+    write_mosaic(night.root / "lights" / "a.fits", hdus, IMAGETYP="Light", EXPTIME=10.0)
+
+
+@pytest.mark.parametrize(("places", "lacking"), [((1,), "im1, im3, im4"), ((0, 1, 3), "im3")])
+@pytest.mark.parametrize("with_store", [True, False])
+def test_a_light_that_lacks_extensions_is_calibrated_without_them_and_says_so(
+    night: Night, places: tuple[int, ...], lacking: str, with_store: bool
+) -> None:
+    if not with_store:
+        shutil.rmtree(night.masters / "masters.zarr")
+    write_light_of(night, *(AMPLIFIERS[place] for place in places))
+    outcome = calibrate(night)
+    assert outcome.exit_code == 0, outcome.text
+    (line,) = [line for line in outcome.stderr.splitlines() if "lacks the extension" in line]
+    assert f" {lacking} that its masters have" in line
+    with fits.open(night.root / "calibrated" / "a_cal.fits") as hdus:
+        assert [hdu.name for hdu in hdus[1:]] == [AMPLIFIERS[place].name for place in places]
+        assert [float(np.median(hdu.data)) for hdu in hdus[1:]] == pytest.approx([SKY_ADU] * len(places), abs=4)
+
+
+@pytest.mark.parametrize("image", [Image("im1", 0), Image("other", 0, (21, 28)), Image("", 0, (21, 28))])
+def test_a_light_of_one_image_that_is_no_amplifier_takes_no_master_of_one(night: Night, image: Image) -> None:
+    write_light_of(night, image)
     outcome = calibrate(night)
     assert outcome.exit_code == 1
-    assert "extension" in outcome.stderr
+    assert "extension" in outcome.stderr or "x 20" in outcome.stderr
+
+
+def test_the_table_names_each_master_file_once(night: Night) -> None:
+    write_lights(night)
+    outcome = calibrate(night)
+    for kind in ("dark_10", "flat"):
+        (file,) = night.masters.glob(f"master_{kind}*.fits")
+        assert outcome.stdout.count(file.stem) == 2, outcome.stdout  # of two frames
+    assert "_im2_" not in outcome.stdout
 
 
 def test_a_light_that_is_cut_short_in_its_last_image_is_refused(night: Night) -> None:
