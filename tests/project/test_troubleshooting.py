@@ -350,6 +350,16 @@ def without_an_extension(folder: Path) -> Ran:
     return masters(night, "--darks-only")
 
 
+@provokes("A science frame that lacks an extension")
+def science_frame_without_an_extension(folder: Path) -> Ran:
+    night = fresh(folder)
+    images = [Image("im1", 1000), Image("im2", 1100)]
+    write_mosaics(night.darks, "Dark", 5.0, images)
+    masters(night, "--darks-only")
+    write_mosaics(night.root / "lights", "Light", 5.0, images[:1], n=1, seed=2)
+    return calibrate(night, night.root / "lights", "--flat", "none")
+
+
 @provokes("A stack of frames in one image")
 def of_three_axes(folder: Path) -> Ran:
     night = fresh(folder)
