@@ -27,6 +27,7 @@ __all__ = [
     "Readout",
     "Section",
     "check_readout",
+    "overscan_was_subtracted",
     "parse_section",
     "readout_cards",
     "readout_from_header",
@@ -56,8 +57,7 @@ def readout_from_header(header: Header, *, width: int, height: int, path: str) -
     if _is_done(header, _TRIM_DONE, "T"):
         return None
     image = UntrimmedImage(header=header, width=width, height=height, path=path)
-    is_subtracted = _is_done(header, _OVERSCAN_DONE, "O") or is_subtracted_level(header, width)
-    amplifiers = trimmed_only(image) if is_subtracted else amplifiers_of(image)
+    amplifiers = trimmed_only(image) if overscan_was_subtracted(header, width) else amplifiers_of(image)
     if not amplifiers:
         return None
     readout = Readout(amplifiers=tuple(amplifiers))
@@ -191,6 +191,11 @@ def without_sections(cards: Sequence[str]) -> list[str]:
 def was_corrected(header: Header) -> bool:
     """Return whether a program says that it has subtracted the overscan or trimmed the frame."""
     return _is_done(header, _TRIM_DONE, "T") or _is_done(header, _OVERSCAN_DONE, "O")
+
+
+def overscan_was_subtracted(header: Header, width: int) -> bool:
+    """Return whether a header of an image so wide says that its overscan was subtracted."""
+    return _is_done(header, _OVERSCAN_DONE, "O") or is_subtracted_level(header, width)
 
 
 def _is_done(header: Header, keywords: Sequence[str], letter: str) -> bool:

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from ostcal.errors import InputError, OstcalError
+from ostcal.fits.cards import Header
 from ostcal.fits.read import FitsFrame, inspect_images
+from ostcal.fits.sections import overscan_was_subtracted, readout_status
 from ostcal.frames import FrameType
 from ostcal.inputs.grouping import GroupKey
 from ostcal.inputs.known_extensions import KnownExtensions
@@ -205,7 +207,7 @@ class FrameMatcher:
                     "each other; take masters made of frames of the same program"
                 )
             self._warn(master.warnings)
-        self._warn(f"{frame.label}: {line}" for line in chosen.warnings)
+        self._warn(f"{frame.label}: {line}" for line in (*chosen.warnings, *_overscan_of_masters_alone(frame, masters)))
         if self._options.interpolate and not any(master.flags for master in masters.all):
             self._warn(["--interpolate: the masters name no hot or dead pixels (no extension DQ), none are replaced"])
         return masters
@@ -312,6 +314,19 @@ class FrameMatcher:
         if key is None:
             raise InputError(f"--{kind} {text}: cannot serve as a {kind}; name a master {kind}")
         return fits_master(name_in_file(os.path.basename(text), fits), key, fits)
+
+
+def _overscan_of_masters_alone(frame: FitsFrame, masters: FrameMasters) -> list[str]:
+    """Return a line if the overscan of the darks was subtracted, and nothing says so of the frame."""
+    dark = next((dark for dark in masters.darks if overscan_was_subtracted(dark.header, frame.width)), None)
+    is_subtracted = "O" in readout_status(frame.readout) or frame.metadata.bias_subtracted
+    if dark is None or is_subtracted or overscan_was_subtracted(Header(frame.cards), frame.width):
+        return []
+    return [
+        f"the overscan of {dark.name} was subtracted, and nothing says so of this frame (no BIASSEC, and no O in "
+        "CALSTAT): its level may be too high by the whole bias; set master_frames.overscan to the sections of the "
+        "camera, or CALSTAT to OT in its header if it was done"
+    ]
 
 
 def _refuse_other_kind(name: str, frame_type: FrameType | None, kind: str) -> None:
