@@ -330,7 +330,15 @@ def block(frame: NDArray[Any]) -> None:
     frame[10:20, 10:20] = 65535
 
 
-@pytest.mark.parametrize("stick", [two_columns, edges, lower_half, many, rows, block])
+def eighth(frame: NDArray[Any]) -> None:
+    frame[::8] = 65535
+
+
+def dead_columns(frame: NDArray[Any]) -> None:
+    frame[:, 30:50] = 0
+
+
+@pytest.mark.parametrize("stick", [two_columns, edges, lower_half, many, rows, block, dead_columns])
 def test_stuck_pixels_of_any_shape_give_no_full_well_and_no_full_scale(
     tmp_path: Path, stick: Callable[[NDArray[Any]], None]
 ) -> None:
@@ -345,6 +353,23 @@ def test_stuck_pixels_of_any_shape_give_no_full_well_and_no_full_scale(
     assert found["saturation_adu"] == 65535
     assert found["gain_e_per_adu"] == pytest.approx(1.8, rel=0.02)
     assert found["read_noise_adu"] == pytest.approx(5.0, rel=0.02)
+
+
+@pytest.mark.parametrize("stick", [eighth, dead_columns])
+def test_many_stuck_pixels_are_in_no_noise_gain_and_dark_current(
+    tmp_path: Path, stick: Callable[[NDArray[Any]], None]
+) -> None:
+    camera = Camera(bias=500, noise=5, gain=2.0)
+    bias, flats, darks = camera.frames(6), camera.frames(6, 20000), camera.frames(6, 60)
+    for frame in (*bias, *flats, *darks):
+        stick(frame)
+    night = folder(tmp_path, bias, flats)
+    n.write_frames(night.darks / "dark", np.stack(darks), "Dark Frame", 60.0)
+    q.run(night)
+    found = camera_of(night)
+    assert found["gain_e_per_adu"] == pytest.approx(2.0, rel=0.02)
+    assert found["read_noise_adu"] == pytest.approx(5.0, rel=0.01)
+    assert found["dark_current_adu_per_s"] == pytest.approx(1.0, abs=0.01)
 
 
 @pytest.mark.parametrize(("dtype", "scale"), [("f4", 1), ("f8", 1), ("f4", 1 / 65535), ("f8", 1 / 65535)])

@@ -294,3 +294,31 @@ def test_a_frame_of_which_nothing_is_a_number_does_not_spoil_the_others() -> Non
     assert np.isnan([survey.mean_adu[1], survey.std_adu[1], survey.minimum_adu[1]]).all()
     assert np.isnan(survey.cells_adu[1]).all()
     np.testing.assert_allclose(np.delete(survey.mean_adu, 1), np.delete(clean.mean_adu, 1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("value", [0, 510, 20_000, FULL_ADU])
+@pytest.mark.parametrize("n_frames", [2, 3, 6])
+@pytest.mark.parametrize(
+    "stick", [np.s_[:, ::8], np.s_[:, :, 8:28], np.s_[:, 100:110], np.s_[:, 20:90, 10:24]], ids=str
+)
+def test_stuck_pixels_of_a_dark_are_in_no_variance(stick: Any, n_frames: int, value: int) -> None:
+    if n_frames < 6 and value == 510:
+        pytest.skip("samples of good pixels are often the same")
+    stack = normal((n_frames, 128, 256), 500, 5)
+    stack[stick] = value
+    survey = survey_of(stack)
+    assert float(np.nanmean(survey.pair_variance_adu2)) == pytest.approx(25 + 1 / 12, rel=0.03)
+    assert float(np.nanmedian(survey.cells_adu)) == pytest.approx(500, abs=0.2)
+
+
+@pytest.mark.parametrize("n_frames", [2, 3, 6, 20])
+@pytest.mark.parametrize(("level", "noise"), [(500, 0.6), (500, 1.5), (1, 5.0), (500, 5.0)])
+def test_pixels_that_agree_by_chance_are_not_stuck(n_frames: int, level: float, noise: float) -> None:
+    stack = np.maximum(normal((n_frames, 128, 256), 5000 + level, noise), 5000) - np.uint16(5000)
+    assert survey_of(stack).cell_pixels.sum() == 128 * 256
+
+
+@pytest.mark.parametrize("step", [4, 16])
+def test_coarse_steps_are_not_stuck(step: int) -> None:
+    stack = normal((12, 128, 256), 8000, 0.4 * step) // step * step
+    assert survey_of(stack.astype(np.uint16)).cell_pixels.sum() == 128 * 256

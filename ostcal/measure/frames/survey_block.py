@@ -47,6 +47,12 @@ _COLUMN_RANGES = 10.0
 _BAD_COLUMNS, _BAD_COLUMNS_OF_DARKS = 0.05, 0.25
 """What more columns of a cell have is no fault of a column: a bright stripe of a flat is clipped, too."""
 
+_STUCK_SHARE = 1e-3
+"""Up to this share of stuck pixels of a unit its noise is off by 0.05 %."""
+_STUCK_CHANCE = 1e-5
+_STUCK_NOISES = 20.0
+"""A sample so many noises from the usual one is far from it."""
+
 Float = NDArray[np.float64]
 
 
@@ -173,6 +179,34 @@ def _bad_columns(samples: NDArray[Any], *, are_dark: bool) -> NDArray[np.bool_]:
     return bad
 
 
+def _stuck_pixels(values: NDArray[np.float32], saturation_adu: float, *, are_dark: bool) -> NDArray[np.bool_]:
+    """Return which pixels of a unit, (n, pixels), are stuck: (pixels,), none where they are too few to matter.
+
+    Their sample is the same in all frames, and far from the usual level or, in darks between the ends of the scale,
+    what noise as large as that of the others gives by chance to less than `_STUCK_CHANCE` of the pixels.
+    """
+    n_frames, pixels = values.shape
+    none = np.zeros(pixels, np.bool_)
+    same = values[0] == values[-1]
+    if n_frames < 2 or np.count_nonzero(same) <= _STUCK_SHARE * pixels:
+        return none
+    same &= (values == values[0]).all(axis=0)
+    if np.count_nonzero(same) <= _STUCK_SHARE * pixels or same.all():
+        return none
+    others = np.flatnonzero(~same)
+    others = others[:: max(1, others.size // _PROBE)]
+    changes = np.abs(values[-1, others] - values[0, others])
+    step_adu = float(np.min(changes, where=changes > 0, initial=np.inf))
+    if not math.isfinite(step_adu):
+        return none
+    noise_adu = max(float(np.median(changes)), step_adu)  # of normal noise 0.954 sigmas
+    stuck = same & (np.abs(values[0] - np.median(values[0, others])) > _STUCK_NOISES * noise_adu)
+    by_chance = (step_adu / (math.sqrt(2 * math.pi) * noise_adu)) ** (n_frames - 1)
+    if are_dark and noise_adu >= 2 * step_adu and by_chance < _STUCK_CHANCE:
+        stuck |= same & (values[0] > 0) & (values[0] < saturation_adu)
+    return stuck if np.count_nonzero(stuck) > _STUCK_SHARE * pixels else none
+
+
 # ---- a band, unit by unit ----
 
 
@@ -214,6 +248,10 @@ def _survey_band(
         else:
             given = words[:, :, left:right][:, :, good].reshape(n, -1)
             _count_ends(given, given.min(axis=1), given.max(axis=1), saturation_adu, band)
+        if (stuck := _stuck_pixels(values, saturation_adu, are_dark=not by_ratio)).any():
+            values = np.ascontiguousarray(values[:, ~stuck])
+            pixels = values.shape[1]
+            band["pixels"][cell] = pixels
         # a whole number near the level: differences of 16-bit samples from it are exact, and their sums nearly so
         centre = np.rint(values[n // 2, 0])
         mean, squares = np.empty((2, n))
