@@ -69,6 +69,7 @@ FULL = FrameRecord(
         is_master=True,
         unreadable=("GAIN 'high'",),
         remarks=("EXPTIME 1.5 beside EXPOSURE 1.4",),
+        full_scale=("SATURATE", 60000.0),
     ),
     pixels=describe_pixels(np.arange(6, dtype=np.uint16).reshape(2, 3)),
     date_end=datetime(2026, 11, 21, 8, 42, 1, tzinfo=UTC),
@@ -189,10 +190,12 @@ def what_came_later(new: dict[str, Any], old: dict[str, Any]) -> list[Any]:
 def test_stored_records_and_decisions_are_read_and_written_as_before(tmp_path: Path) -> None:
     stored_settings = ("camera", "camera_id", "gain", "offset", "binning", "readout_mode")
     settings = CameraSettings(**{name: getattr(FULL.metadata.settings, name) for name in stored_settings})
-    metadata = dataclasses.replace(FULL.metadata, settings=settings, longitude_deg=None, unreadable=(), remarks=())
+    metadata = dataclasses.replace(
+        FULL.metadata, settings=settings, longitude_deg=None, full_scale=None, unreadable=(), remarks=()
+    )
     record = dataclasses.replace(FULL, metadata=metadata, primary_header=(), hdu_index=None)
     assert from_json(FrameRecord, STORED) == record
-    assert what_came_later(json.loads(record.to_json()), json.loads(STORED)) == [None] * 7 + [[]] * 3 + [None]
+    assert what_came_later(json.loads(record.to_json()), json.loads(STORED)) == [None] * 8 + [[]] * 3 + [None]
     (tmp_path / "000003.excluded.json").write_bytes(STORED_DECISIONS)
     decision = Decision(excluded=True, why="cloud", who="anna@dome", when=datetime(2026, 11, 22, 9, tzinfo=UTC))
     assert read_exclusions(tmp_path) == ({3: decision}, {})
