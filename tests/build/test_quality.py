@@ -80,7 +80,7 @@ def test_gain_read_noise_and_dark_current_are_the_truth(tmp_path: Path, name: st
     assert camera["step_adu"] == sensor.adu_step
     for key in ("gain_e_per_adu", "read_noise_e"):
         assert 0 < camera[f"{key}_uncertainty"] < 0.1 * camera[key]
-    # a bias level that moves by 1 ADU from one of three series to the next, 20 s apart, cannot be told from dark current
+    # a bias level that moves by 1 ADU from one of three series to the next, 20 s apart, looks like dark current
     drift_e_per_s = sensor.gain_e_per_adu * np.sqrt(2) / 20
     assert 0 < camera["dark_current_e_per_s_uncertainty"] < 1.5 * drift_e_per_s
     with opened(night, "master_flat") as hdus:
