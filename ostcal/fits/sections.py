@@ -32,7 +32,6 @@ __all__ = [
     "readout_cards",
     "readout_from_header",
     "readout_status",
-    "was_corrected",
     "without_sections",
 ]
 
@@ -186,11 +185,6 @@ def _section_of_chip(header: Header, keyword: str, kept: Section) -> str | None:
 def without_sections(cards: Sequence[str]) -> list[str]:
     """Return the cards of a raw frame without those of sections that a trimmed image no longer has."""
     return image_cards(cards, without={keyword for card in cards if is_section_card(keyword := card_keyword(card))})
-
-
-def was_corrected(header: Header) -> bool:
-    """Return whether a program says that it has subtracted the overscan or trimmed the frame."""
-    return _is_done(header, _TRIM_DONE, "T") or _is_done(header, _OVERSCAN_DONE, "O")
 
 
 def overscan_was_subtracted(header: Header, width: int) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from ostcal import decoding
 from ostcal.errors import FrameError
 from ostcal.fits.read import FitsStack, inspect_fits, search_fits
 from ostcal.fits.unpack import unpack
@@ -190,4 +191,4 @@ def test_the_process_answers_a_request_for_what_is_no_file(tmp_path: Path) -> No
         check=True,
         timeout=60,
     )
-    assert done.stdout[:8] == reader.LENGTH.pack(reader.FAILED)
+    assert done.stdout[:8] == decoding.LENGTH.pack(decoding.FAILED)
