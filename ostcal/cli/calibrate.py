@@ -15,6 +15,7 @@ from ostcal.cli.console import (
     command_console,
     config_option,
     debug_option,
+    import_numba,
     new_table,
     open_config,
     open_console,
@@ -95,6 +96,7 @@ def calibrate_command(
     Pixels where the flat is zero become NaN. Saturated pixels keep at least the value of the card SATURATE.
     """
     with command_console(log_level, debug) as console:
+        import_numba()
         from ostcal.science.api import CalibrationApplier, CalibrationWatcher
 
         config = open_config(config_path)

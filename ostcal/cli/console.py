@@ -180,6 +180,15 @@ def command_console(log_level: str, debug: bool, resume_command: str = "") -> It
         yield console
 
 
+def import_numba() -> None:
+    """Import numba before the modules that use it, which import it nine modules deep.
+
+    CPython 3.11 keeps the frames of calls in blocks of 16 KB, and a loop whose calls cross the end of one asks the
+    system for memory each time. At that depth numba's import is such a loop: 0.18 s of 0.28.
+    """
+    import numba  # noqa: F401
+
+
 @contextlib.contextmanager
 def errors_to_exit_codes(console: Console, debug: bool, resume_command: str = "") -> Iterator[None]:
     """Turn errors raised on purpose into one line and an exit code; the traceback only with ``--debug``.

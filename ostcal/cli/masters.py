@@ -18,6 +18,7 @@ from ostcal.cli.console import (
     command_console,
     config_option,
     debug_option,
+    import_numba,
     new_table,
     open_config,
     open_console,
@@ -91,6 +92,7 @@ def masters(
         _combine_strips(config_path, strips_only, strips_dark)
         return
     with command_console(log_level, debug) as console:
+        import_numba()
         from ostcal.build.api import MasterFrameCreator
         from ostcal.build.request import Watcher
         from ostcal.inputs.grouping import describe

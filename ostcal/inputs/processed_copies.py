@@ -194,6 +194,8 @@ def _matched(views: Sequence[tuple[Source, View]]) -> dict[str, str]:
     is_turned = any(view is not AS_IT_IS for _, view in views)
     correlation = rest.unit @ rest.unit.T
     np.fill_diagonal(correlation, -1.0)
+    if np.max(correlation) < SAME_NOISE:
+        return {}
     ranks = [_rank(source) for source in kept]
     copies: dict[str, str] = {}
     for j in sorted(range(len(kept)), key=lambda index: ranks[index], reverse=True):
