@@ -13,7 +13,7 @@ from ostcal.errors import FrameError, StorageError
 from ostcal.fits.cards import Header
 from ostcal.fits.read import FRAME_ENDINGS, FitsFrame, inspect_images, search_fits
 from ostcal.fits.sections import OverscanRule
-from ostcal.frames import FrameType
+from ostcal.frames import FrameMetadata, FrameType
 from ostcal.inputs.forced_kinds import NO_RULES, KindRules, with_stated_kind
 from ostcal.inputs.pedestals import without_pedestal
 from ostcal.inputs.remarks import remark_lines
@@ -23,6 +23,8 @@ from ostcal.places.paths import is_dir, is_file, is_remote, is_taken, joined, pa
 from ostcal.raw.reader import RAW_ENDINGS
 
 ENDING = "_cal.fits"
+
+CALIBRATION_KINDS = (FrameType.BIAS, FrameType.DARK, FrameType.FLAT)
 
 
 def science_frames(
@@ -38,25 +40,21 @@ def science_frames(
     warnings: list[str] = []
     errors: list[str] = []
     skipped: list[str] = []
-    for path, was_named in _found_files(paths, output_dir, errors, warnings):
+    for path, was_named in found_files(paths, output_dir, errors, warnings):
         try:
-            found = (with_stated_kind(without_pedestal(image), kinds) for image in inspect_images(path))
-            images = tuple(trimmed_frame(image, overscan) for image in found)
+            images = inspect_science(path, overscan, kinds)
         except FrameError as error:
             errors.append(str(error))
             continue
-        frame, metadata = images[0], images[0].metadata
-        kind = metadata.frame_type
-        is_calibration = kind in (FrameType.BIAS, FrameType.DARK, FrameType.FLAT)
-        is_done = metadata.is_master or metadata.dark_subtracted or metadata.flat_divided
-        if not was_named and (is_calibration or is_done):
+        frame, kind = images[0], images[0].metadata.frame_type
+        if not was_named and is_no_science(frame.metadata):
             skipped.append(path)
             continue
         reason = why_unusable(frame)
         if reason:
             errors.append(f"{path}: {reason}")
             continue
-        if is_calibration:
+        if kind in CALIBRATION_KINDS:
             warnings.append(f"{path}: its header or name calls it a {kind}, it is calibrated as it was named")
         frames.append(images)
     warnings += remark_lines((images[0].source, images[0].metadata) for images in frames)
@@ -70,7 +68,25 @@ def science_frames(
     return frames, warnings, errors
 
 
-def _found_files(
+def inspect_science(path: str, overscan: OverscanRule, kinds: KindRules) -> tuple[FitsFrame, ...]:
+    """Inspect the images of a science frame, their overscan left out.
+
+    Raises
+    ------
+    FrameError
+        If the file cannot be read.
+    """
+    found = (with_stated_kind(without_pedestal(image), kinds) for image in inspect_images(path))
+    return tuple(trimmed_frame(image, overscan) for image in found)
+
+
+def is_no_science(metadata: FrameMetadata) -> bool:
+    """Return whether a header or a name says that a frame is no light, or that it is calibrated already."""
+    is_done = metadata.is_master or metadata.dark_subtracted or metadata.flat_divided
+    return metadata.frame_type in CALIBRATION_KINDS or is_done
+
+
+def found_files(
     paths: Sequence[str | os.PathLike[str]], output_dir: str, errors: list[str], warnings: list[str]
 ) -> list[tuple[str, bool]]:
     """List the files, each once, with whether it was named itself."""

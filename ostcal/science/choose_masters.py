@@ -10,7 +10,7 @@ from ostcal.errors import InputError, OstcalError
 from ostcal.fits.cards import Header
 from ostcal.fits.read import FitsFrame, inspect_images
 from ostcal.fits.sections import overscan_was_subtracted, readout_status
-from ostcal.frames import FrameType
+from ostcal.frames import FrameMetadata, FrameType
 from ostcal.inputs.grouping import GroupKey
 from ostcal.inputs.known_extensions import KnownExtensions
 from ostcal.library.attributes import key_from_metadata
@@ -108,11 +108,18 @@ class FrameMasters:
 class FrameMatcher:
     """Finds the masters of frames, and opens and checks each master once."""
 
-    def __init__(self, masters_dir: str, options: CalibrationOptions, rules: MatchRules) -> None:
+    def __init__(
+        self,
+        masters_dir: str,
+        options: CalibrationOptions,
+        rules: MatchRules,
+        library: Sequence[LibraryMaster] | None = None,
+    ) -> None:
+        """Match with the masters of a directory; `library` are these, or some of them, where they are known."""
         self._masters_dir = masters_dir
         self._options = options
         self._rules = rules
-        self._library = find_masters(masters_dir)
+        self._library = list(library) if library is not None else find_masters(masters_dir)
         self._named = {
             kind: self._named_masters(value, kind)
             for kind, value in (("dark", options.dark), ("flat", options.flat), ("bias", options.bias))
@@ -151,20 +158,24 @@ class FrameMatcher:
             )
 
     def match(self, frame: FitsFrame) -> MatchedMasters:
-        """Choose the masters of a frame.
+        """Choose the masters of a frame; see `match_metadata`."""
+        return self.match_metadata(frame.metadata)
+
+    def match_metadata(self, metadata: FrameMetadata) -> MatchedMasters:
+        """Choose the masters of a frame by what is known of it.
 
         Raises
         ------
         InputError
             If none fits, or one that the user named cannot be used.
         """
-        key = science_key(frame.metadata, self._rules.temperature_tolerance_c)
-        dark = None if self._options.dark == NONE and "bias" not in self._named else self._choose_dark(frame, key)
+        key = science_key(metadata, self._rules.temperature_tolerance_c)
+        dark = None if self._options.dark == NONE and "bias" not in self._named else self._choose_dark(metadata, key)
         flat = self._named_for("flat", key)
         if flat is not None:
             refuse_other_geometry(key, flat)
         elif self._options.flat != NONE:
-            flat = choose_science_flat(key, frame.metadata.date_obs, self._library, self._rules)
+            flat = choose_science_flat(key, metadata.date_obs, self._library, self._rules)
         bias = self._named_for("bias", key) or choose_science_bias(key, self._library, self._rules)
         if dark is None and flat is None:
             raise InputError("neither a dark nor a flat is to be used: there is nothing to do")
@@ -222,15 +233,15 @@ class FrameMatcher:
             raise no_response(key)
         return response
 
-    def _choose_dark(self, frame: FitsFrame, key: GroupKey) -> DarkMix:
+    def _choose_dark(self, metadata: FrameMetadata, key: GroupKey) -> DarkMix:
         dark, bias = self._named_for("dark", key), self._named_for("bias", key)
-        if frame.metadata.exposure_time_s is None and (dark is None and self._options.dark != NONE):
+        if metadata.exposure_time_s is None and (dark is None and self._options.dark != NONE):
             raise InputError(
                 "its exposure is not known (no EXPTIME, EXPOSURE, nor a time in its name), so that no dark can be "
                 "chosen; write EXPTIME into its header or name a dark with --dark"
             )
         if dark is not None:
-            if frame.metadata.exposure_time_s is None:
+            if metadata.exposure_time_s is None:
                 key = replace(key, exposure_time_s=dark.key.exposure_time_s)
             elif dark.key.frame_type is FrameType.DARK and dark.key.exposure_time_s == 0.0:
                 self._warn([f"dark {dark.record.name}: its exposure is not recorded and taken as the frame's"])
