@@ -522,7 +522,7 @@ def test_settings_that_it_cannot_take_are_refused_with_what_it_takes(asked: Came
 )
 def test_settings_that_read_back_otherwise_are_an_error(member: str, asked: CameraRequest, message: str) -> None:
     device = odd_camera()
-    with opened(device) as camera:
+    with opened(device, Timeouts()) as camera:
         device.set(**{member: lambda request: 19 if request.method == "GET" else None})
         with pytest.raises(ReplyError, match=message):
             camera.apply(asked)
