@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostcal.build.from_config import execution_of, kinds_of, location_for, overscan_of
-from ostcal.config import ConfigSource, load_config
+from ostcal.config import Config, ConfigSource, load_config
 from ostcal.engine.calibrate_rows import calibrate_array
 from ostcal.engine.driver import Failure, run_tasks
 from ostcal.engine.tiling import PROCESS_BYTES
 from ostcal.errors import InputError, OstcalError, StorageError
 from ostcal.fits.read import inspect_images
 from ostcal.inputs.science_frames import output_files, science_frames
+from ostcal.library.find import LibraryMaster
 from ostcal.places.locking import LOCK_FILE, LockRules, locked
 from ostcal.places.object_requests import ObjectOptions, use_options
 from ostcal.places.paths import joined, make_directory, normalized, parent_of, path_of
@@ -178,7 +179,7 @@ class CalibrationApplier(KeepsStatus):
         InputError
             If the frame cannot be used, or no master fits; the message names the condition and the nearest master.
         """
-        matcher = self._matcher(_options(options))
+        matcher = matcher_of(self.config, _options(options))
         return matcher.match(matcher.images_of(inspect_images(path))[0])
 
     def calibrate_file(
@@ -252,18 +253,6 @@ class CalibrationApplier(KeepsStatus):
             self._logger.info("%s", self._status.message)
         return self._status
 
-    def _matcher(self, options: CalibrationOptions) -> FrameMatcher:
-        m = self.config.master_frames
-        rules = MatchRules(
-            exposure_tolerance=m.calibration_tolerance,
-            temperature_tolerance_c=m.temperature_tolerance,
-            bias_temperature_tolerance_c=m.bias_temperature_tolerance,
-            allow_failed=options.allow_failed or self.config.quality.use_failed,
-        )
-        if m.calibration.light == NONE and options.dark is None and options.bias is None:
-            options = replace(options, dark=NONE)
-        return FrameMatcher(location_for(self.config, m.output_dir), options, rules)
-
     def _prepare(
         self, paths: Sequence[str | os.PathLike[str]], output_dir: str, options: CalibrationOptions
     ) -> tuple[list[FrameTask], list[str], list[str]]:
@@ -274,7 +263,7 @@ class CalibrationApplier(KeepsStatus):
         paths = [location_for(self.config, os.fspath(path)) for path in paths]
         frames, warnings, errors = science_frames(paths, output_dir, overscan_of(self.config), kinds_of(self.config))
         targets = output_files([images[0].source for images in frames], output_dir, options.overwrite)
-        matcher = self._matcher(options)
+        matcher = matcher_of(self.config, options)
         tasks: list[FrameTask] = []
         for found_images, target in zip(frames, targets, strict=True):
             images = matcher.images_of(found_images)
@@ -327,6 +316,22 @@ class CalibrationApplier(KeepsStatus):
                 self._logger.debug("%s: %s", task.source, result.traceback)
                 failed.append(_named(task.source, result.message))
         return done, failed
+
+
+def matcher_of(
+    config: Config, options: CalibrationOptions, library: Sequence[LibraryMaster] | None = None
+) -> FrameMatcher:
+    """Return what chooses the masters of frames, as a configuration says; `library` are those known already."""
+    m = config.master_frames
+    rules = MatchRules(
+        exposure_tolerance=m.calibration_tolerance,
+        temperature_tolerance_c=m.temperature_tolerance,
+        bias_temperature_tolerance_c=m.bias_temperature_tolerance,
+        allow_failed=options.allow_failed or config.quality.use_failed,
+    )
+    if m.calibration.light == NONE and options.dark is None and options.bias is None:
+        options = replace(options, dark=NONE)
+    return FrameMatcher(location_for(config, m.output_dir), options, rules, library)
 
 
 def _options(values: CalibrationKeywords) -> CalibrationOptions:
