@@ -25,7 +25,7 @@ from ostcal.inputs.excluded_files import ExcludedFiles, read_excluded_files
 from ostcal.inputs.forced_kinds import NO_RULES, KindRules, with_forced_kind, with_stated_kind
 from ostcal.inputs.grouping import Frame
 from ostcal.inputs.known_extensions import KnownExtensions
-from ostcal.inputs.remarks import remark_lines
+from ostcal.inputs.remarks import refusal_lines, remark_lines
 from ostcal.inputs.trimmed import TrimmedStack, trimmed_metadata
 from ostcal.inputs.unused import log_unused
 from ostcal.places.fingerprint import fingerprint_rows
@@ -149,12 +149,13 @@ def gather_inputs(
     left_out += found.passed_over
     files = [path for path in found.files if is_shared or not is_below(path, exclude)]
     decided = read_excluded_files(exclude) if exclude else ExcludedFiles()
+    refused: list[tuple[str, str]] = []
     for path in files:
         try:
             images = [with_stated_kind(image, kinds) for image in inspect_images(path, cubes=cubes == "frames")]
             of_file = [_trimmed(_fits_source(image), Header(image.cards), overscan) for image in images]
         except InputError as error:
-            left_out.append(str(error))
+            refused.append((path, str(error)))
             logger.debug("%s: traceback", path, exc_info=True)
             continue
         is_own = is_shared and is_below(path, exclude)
@@ -167,7 +168,7 @@ def gather_inputs(
             else:
                 excluded.append(source)
                 logger.info("%s: is excluded: %s", source.frame.label, decision.why)
-    left_out += decided.lost()
+    left_out += [*refusal_lines(refused), *decided.lost()]
     sources, excluded = _with_extensions(sources, excluded)
     log_unused(source.fits for source in sources if source.fits is not None)
     locations = [location for location in find_series(existing) if is_shared or not is_below(location, exclude)]

@@ -49,6 +49,26 @@ def test_bad_files_and_bzip2_are_passed_over_with_a_word(tmp_path: Path) -> None
     assert inputs.left_out == found.passed_over
 
 
+def test_files_that_are_refused_for_one_reason_share_a_line(tmp_path: Path) -> None:
+    beyond = {**CARDS, "BIASSEC": "[900:999,1:6]"}
+    for folder, count in (("a", 25), ("b", 1)):
+        (tmp_path / folder).mkdir()
+        for index in range(count):
+            write_frame(tmp_path / folder / f"dark_{index:02d}.fits", frame_values(), **beyond)
+    write_frame(tmp_path / "a" / "dark_99.fits", frame_values(), **{**beyond, "BIASSEC": "[8:7,1:6]"})
+    write_frame(tmp_path / "a" / "good.fits", frame_values(), **CARDS)
+    inputs = gather_inputs([str(tmp_path)], exclude=str(tmp_path / "masters"), overscan=OverscanRule(source="auto"))
+    assert len(inputs.sources) == 1
+    assert len(inputs.left_out) == 3
+    many, other, alone = inputs.left_out
+    assert many.startswith(f"{tmp_path}/a/dark_00.fits: BIASSEC is '[900:999,1:6]'")
+    assert "; the same of dark_01.fits, dark_02.fits, " in many
+    assert many.endswith("dark_20.fits and 4 more")
+    assert other.startswith(f"{tmp_path}/a/dark_99.fits: BIASSEC is '[8:7,1:6]'")
+    assert alone.startswith(f"{tmp_path}/b/dark_00.fits: BIASSEC")
+    assert "the same of" not in alone
+
+
 def damaged_header(path: Path, filling: bytes) -> Path:
     """Replace the blanks behind END."""
     data = bytearray(path.read_bytes())
