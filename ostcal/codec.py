@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import json
 import math
 import re
@@ -111,6 +112,23 @@ def from_values(kind: type[_T], values: Any) -> _T:
     except msgspec.ValidationError as error:
         raise ValueError(_reason(str(error), kind, values)) from error
     return decoded
+
+
+def schema_digest(kind: Any) -> str:
+    """Return what changes when a dataclass, or one that it holds, gets other fields or types."""
+    seen: dict[str, str] = {}
+
+    def visit(hint: Any) -> None:
+        for inner in get_args(hint):
+            visit(inner)
+        if dataclasses.is_dataclass(hint) and (name := getattr(hint, "__qualname__", "")) not in seen:
+            hints = get_type_hints(hint)
+            seen[name] = repr({field.name: hints[field.name] for field in dataclasses.fields(hint)})
+            for inner in hints.values():
+                visit(inner)
+
+    visit(kind)
+    return hashlib.sha256(repr(seen).encode()).hexdigest()[:16]
 
 
 def parse_json(data: bytes) -> Any:

@@ -26,11 +26,16 @@ _MAX_BYTES = 1 << 16
 
 def cards_beside(path: str, header: Header) -> list[str]:
     """Return cards that a header of SharpCap lacks and the settings file of the frame, or of its folder, has."""
-    if "sharpcap" not in (header.text("SWCREATE", "CREATOR", "PROGRAM") or "").lower():
+    if not may_have_settings_beside(header):
         return []
     frame = Path(path)
     values = _read(frame.with_name(frame.stem + _ENDING)) or _of_folder(frame.parent)
     return [card for name, value in values if name not in header for card in format_card(name, value)]
+
+
+def may_have_settings_beside(header: Header) -> bool:
+    """Return whether a header is of SharpCap, which writes settings into a file beside the frame."""
+    return "sharpcap" in (header.text("SWCREATE", "CREATOR", "PROGRAM") or "").lower()
 
 
 @functools.lru_cache(maxsize=64)

@@ -4,12 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol, Self
 
-from ostcal.fits.frame import FitsFrame
 from ostcal.frames import CameraSettings, FrameMetadata
 
 _Image = tuple[str | None, str | None, int, int]
 """Camera, extension, width and height."""
+
+
+class FrameImage(Protocol):
+    """An image of a file, of which files of the camera may have several."""
+
+    @property
+    def metadata(self) -> FrameMetadata:
+        """What is known of it."""
+
+    @property
+    def possible_labels(self) -> tuple[str, ...]:
+        """What the only image of a file may be called among several."""
+
+    def as_extension(self, label: str) -> Self:
+        """Return the only image of a file as the image `label` of several."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +43,7 @@ class KnownExtensions:
         """Collect images of a width and a height."""
         return cls(frozenset((s.camera, s.extension, width, height) for s, width, height in images))
 
-    def label_of(self, image: FitsFrame, metadata: FrameMetadata) -> str | None:
+    def label_of(self, image: FrameImage, metadata: FrameMetadata) -> str | None:
         """Return which of several images the only one of a file is: same camera, EXTNAME and size; else ``None``.
 
         `metadata` are those of the image when it is trimmed.

@@ -21,6 +21,7 @@ from ostcal.library.attributes import MasterRecord, key_from_metadata, known_ver
 from ostcal.library.master_header import SCALE_CARD
 from ostcal.library.master_names import name_of_file
 from ostcal.library.store import MasterStore
+from ostcal.places.file_index import FileIndex
 from ostcal.places.paths import is_dir, joined
 
 logger = logging.getLogger(__name__)
@@ -65,11 +66,54 @@ class FitsPlane:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FilePlane:
+    """An image of a file whose header is read when it is asked for; implements `SteppedReader`, as `FitsPlane` does."""
+
+    path: str
+    extension: str | None
+    scale: float = 1.0
+
+    @property
+    def fits(self) -> FitsFrame:
+        """The image in the file."""
+        images = map(_own_extension, inspect_images(self.path))
+        found = next((image for image in images if image.extension == self.extension), None)
+        if found is None:
+            raise InputError(f"{self.path}: was changed meanwhile; run the same command again")
+        return found
+
+    @property
+    def row_step(self) -> int:
+        """Rows that are stored together."""
+        return FitsPlane(fits=self.fits).row_step
+
+    def read_rows(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Return rows ``start`` to ``stop``."""
+        return FitsPlane(fits=self.fits, scale=self.scale).read_rows(start, stop)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownMaster:
+    """What an index remembers of a master."""
+
+    record: MasterRecord
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileMasters:
+    """The masters of a file, and why others in it are not used."""
+
+    masters: tuple[KnownMaster, ...]
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class LibraryMaster:
     """A master on disk and where its image is."""
 
     record: MasterRecord
-    plane: StorePlane | FitsPlane
+    plane: StorePlane | FitsPlane | FilePlane
 
     @property
     def key(self) -> GroupKey:
@@ -82,53 +126,90 @@ def store_location(output_dir: str) -> str:
     return joined(output_dir, STORE_NAME)
 
 
-def find_masters(output_dir: str) -> list[LibraryMaster]:
-    """Find all masters in a directory, newest first; a damaged one is logged and left out."""
+def find_masters(output_dir: str, index: FileIndex[FileMasters] | None = None) -> list[LibraryMaster]:
+    """Find all masters in a directory, newest first; a damaged one is logged and left out.
+
+    What `index` knows of their files is not read again.
+    """
     if not is_dir(output_dir):
         return []
-    location = store_location(output_dir)
-    store = MasterStore(location)
-    found = []
-    for name in store.names():
-        try:
-            record = record_from_attributes(name, store.attributes(name))
-        except UnreachableError:
-            raise
-        except OstcalError as error:
-            logger.warning("%s", error)
-        else:
-            found.append(LibraryMaster(record=record, plane=StorePlane(store=location, name=name)))
+    index = index if index is not None else FileIndex(None, FileMasters, "")
+    found = _stored_masters(MasterStore(store_location(output_dir)), index)
     known = {master.record.name for master in found}
     known |= {name_of_file(file) for m in found if m.key.settings.extension is not None for file in m.record.files}
     files = find_fits([output_dir])
     for path in files:
-        name = name_of_file(path)
-        if name in known or (path.endswith(".xisf") and path.removesuffix(".xisf") + ".fits" in files):
+        if name_of_file(path) in known or (path.endswith(".xisf") and path.removesuffix(".xisf") + ".fits" in files):
             continue
         try:
-            images = inspect_images(path)
+            found += _masters_of_file(path, index)
         except InputError as error:
             logger.warning("%s", error)
-            continue
-        for fits in images:
-            if not fits.metadata.is_master:
-                continue
-            fits = _own_extension(fits)
-            key = key_from_metadata(fits.metadata)
-            if key is None:
-                logger.warning(
-                    "%s: is a master and does not say of what (IMAGETYP): not used; write bias, dark or flat", path
-                )
-            elif fits.packed != "none":
-                logger.warning("%s: is a compressed master: not used; unpack it", path)
-            else:
-                found.append(fits_master(name_in_file(name, fits), key, fits))
 
     def newest_first(master: LibraryMaster) -> tuple[float, str]:
         made_at = master.record.made_at
         return -made_at.timestamp() if made_at else math.inf, master.record.name
 
     return sorted(found, key=newest_first)
+
+
+def _stored_masters(store: MasterStore, index: FileIndex[FileMasters]) -> list[LibraryMaster]:
+    found = []
+    for name in store.names():
+
+        def read(name: str = name) -> tuple[FileMasters, bool]:
+            record = record_from_attributes(name, store.attributes(name))
+            return FileMasters(masters=(KnownMaster(record=record),)), True
+
+        try:
+            (master,) = index.get(store.attributes_file(name), read).masters
+        except UnreachableError:
+            raise
+        except OstcalError as error:
+            logger.warning("%s", error)
+        else:
+            found.append(LibraryMaster(record=master.record, plane=StorePlane(store=store.location, name=name)))
+    return found
+
+
+def _masters_of_file(path: str, index: FileIndex[FileMasters]) -> list[LibraryMaster]:
+    """Return the masters in a FITS or XISF file."""
+    inspected: list[LibraryMaster] = []
+
+    def read() -> tuple[FileMasters, bool]:
+        inspected[:], remarks = _inspected_masters(path)
+        known = [KnownMaster(record=m.record, scale=m.plane.scale) for m in inspected if isinstance(m.plane, FitsPlane)]
+        return FileMasters(masters=tuple(known), remarks=remarks), True
+
+    content = index.get(path, read)
+    for remark in content.remarks:
+        logger.warning("%s: %s", path, remark)
+    if inspected:
+        return inspected
+    return [
+        LibraryMaster(
+            record=master.record,
+            plane=FilePlane(path=path, extension=master.record.key.settings.extension, scale=master.scale),
+        )
+        for master in content.masters
+    ]
+
+
+def _inspected_masters(path: str) -> tuple[list[LibraryMaster], tuple[str, ...]]:
+    """Read the headers of a file; return the masters in it, and why other masters in it are not used."""
+    found, remarks = [], []
+    for fits in inspect_images(path):
+        if not fits.metadata.is_master:
+            continue
+        fits = _own_extension(fits)
+        key = key_from_metadata(fits.metadata)
+        if key is None:
+            remarks.append("is a master and does not say of what (IMAGETYP): not used; write bias, dark or flat")
+        elif fits.packed != "none":
+            remarks.append("is a compressed master: not used; unpack it")
+        else:
+            found.append(fits_master(name_in_file(name_of_file(path), fits), key, fits))
+    return found, tuple(remarks)
 
 
 def _own_extension(fits: FitsFrame) -> FitsFrame:

@@ -239,6 +239,10 @@ class MasterStore:
                 raise StorageError(f"{path}: version {version} of the format needs a newer ostcal than this one")
         raise StorageError(f"{path}: this is no master of this program; delete it, or make it again")
 
+    def attributes_file(self, name: str) -> str:
+        """Return the file that holds the attributes of a master; it is replaced as a whole, never changed."""
+        return str(self._subgroup(name) / METADATA_FILE)
+
     def open(self, name: str) -> StoredMaster:
         """Open a complete master; raise StorageError, which lists the newest, if none has this name."""
         path = self._subgroup(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from ostcal.errors import InputError, OstcalError
 from ostcal.fits.cards import Header
@@ -12,7 +13,7 @@ from ostcal.fits.read import FitsFrame, inspect_images
 from ostcal.fits.sections import overscan_was_subtracted, readout_status
 from ostcal.frames import FrameMetadata, FrameType
 from ostcal.inputs.grouping import GroupKey
-from ostcal.inputs.known_extensions import KnownExtensions
+from ostcal.inputs.known_extensions import FrameImage, KnownExtensions
 from ostcal.library.attributes import key_from_metadata
 from ostcal.library.find import LibraryMaster, find_masters, fits_master, name_in_file
 from ostcal.library.master_header import linearity_of
@@ -35,6 +36,8 @@ from ostcal.science.match import (
     science_key,
 )
 from ostcal.science.opened_masters import OpenedMaster, open_master
+
+_Image = TypeVar("_Image", bound=FrameImage)
 
 NONE = "none"
 """What leaves a step out when it is given as the dark or the flat."""
@@ -131,7 +134,7 @@ class FrameMatcher:
         self._opened: dict[tuple[FrameType, str], OpenedMaster | OstcalError] = {}
         self.warnings: list[str] = []
 
-    def images_of(self, images: tuple[FitsFrame, ...]) -> tuple[FitsFrame, ...]:
+    def images_of(self, images: tuple[_Image, ...]) -> tuple[_Image, ...]:
         """Return the images of a science frame; the only one of a file as the extension that the masters have."""
         image = images[0]
         label = self._extensions.label_of(image, image.metadata)

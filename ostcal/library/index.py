@@ -1,0 +1,23 @@
+"""The index beside a library: what its masters are, without reading 2,000 headers again."""
+
+from __future__ import annotations
+
+import os
+
+from ostcal._version import __version__
+from ostcal.library.find import FileMasters, LibraryMaster, find_masters
+from ostcal.places.file_index import FileIndex
+from ostcal.places.paths import joined
+
+MASTERS_INDEX = ".ostcal_masters.index"
+LIGHTS_INDEX = ".ostcal_lights.index"
+"""Both in the directory of the masters; either may be deleted at any time."""
+
+
+def known_masters(output_dir: str | os.PathLike[str]) -> list[LibraryMaster]:
+    """Find all masters in a directory, newest first, as `find_masters` does; only what changed is read."""
+    directory = os.fspath(output_dir)
+    index = FileIndex(joined(directory, MASTERS_INDEX), FileMasters, __version__)
+    found = find_masters(directory, index)
+    index.save()
+    return found
