@@ -68,6 +68,19 @@ class CameraSettings:
         return " ".join(word for word in (self.camera, self.camera_id, extension) if word) or None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Optics:
+    """What the light came through, and how the camera was turned to it; ``None`` is "not recorded"."""
+
+    telescope: str | None = None
+    focal_length_mm: float | None = None
+    rotator_deg: float | None = None
+    """Mechanical angle of the rotator, 0 to 360: how the camera is turned to the telescope."""
+    sky_angle_deg: float | None = None
+    """Position angle on the sky, 0 to 360, turned by half a circle where the mount was west of the pier: a meridian
+    flip turns the sky, not the camera."""
+
+
 FullScaleCard = tuple[str, float]
 """A card that says full scale, and its value in ADU: ``("SATURATE", 4095.0)``."""
 
@@ -82,6 +95,7 @@ class FrameMetadata:
     height: Side
     settings: CameraSettings = field(default_factory=CameraSettings)
     filter_name: str | None = None
+    optics: Optics = field(default_factory=Optics)
     set_temperature_c: float | None = None
     ccd_temperature_c: float | None = None
     date_obs: datetime | None = None

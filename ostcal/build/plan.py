@@ -24,9 +24,10 @@ from ostcal.engine.levels import DarkModel, SteppedReader
 from ostcal.engine.rejection import RejectionMethod, SigmaClip
 from ostcal.errors import InputError
 from ostcal.fits.sections import readout_status
-from ostcal.frames import FrameStack, FrameType
+from ostcal.frames import FrameStack, FrameType, Optics
 from ostcal.inputs.gather import Source, input_digest, stack_of
 from ostcal.inputs.grouping import Group
+from ostcal.inputs.optics import optics_differ
 from ostcal.library.find import LibraryMaster, calibration_id_of, find_masters
 from ostcal.library.history import subject_of
 from ostcal.library.master_names import file_names, untimed
@@ -335,7 +336,13 @@ def _plan(
             **({"subtracted": list(subtracted)} if any(subtracted) else {}),
         }
     )
-    same = [older for older in library if rules.quality and subject_of(older.key) == subject_of(group.key)]
+    same = [
+        older
+        for older in library
+        if rules.quality
+        and subject_of(older.key) == subject_of(group.key)
+        and not optics_differ(older.key.optics, group.key.optics)
+    ]
     exposure_s = group.key.exposure_time_s
     return MasterPlan(
         group=group,
@@ -373,7 +380,11 @@ def _replaces(newer: LibraryMaster, older: LibraryMaster) -> bool:
     """Return whether the newer of two masters would be taken for the same frames."""
     if newer.record.made_at == older.record.made_at:  # of one run
         return False
-    one, other = (replace(master.key, exposure_time_s=0.0, temperature_c=None) for master in (newer, older))
+    if optics_differ(newer.key.optics, older.key.optics):
+        return False
+    one, other = (
+        replace(master.key, exposure_time_s=0.0, temperature_c=None, optics=Optics()) for master in (newer, older)
+    )
     exposures = newer.key.exposure_time_s, older.key.exposure_time_s
     temperatures = newer.key.temperature_c, older.key.temperature_c
     if one != other or abs(exposures[0] - exposures[1]) > _SAME_EXPOSURE * max(exposures):

@@ -46,6 +46,8 @@ READOUT_MODE: Final = ("READOUTM", "READMODE", "READOUT", "ESO DET READ CLOCK", 
 BAYER_PATTERN: Final = ("BAYERPAT", "COLORTYP", "CFA-PAT", "CFAPAT", "CFA_PATT", "CFAIMAGE")
 BAYER_PATTERN_IN_TEXT: Final = re.compile(r"(?<![A-Z])(?:RGGB|BGGR|GRBG|GBRG)(?![A-Z])")
 ROW_ORDER: Final = ("ROWORDER",)
+TELESCOPE: Final = ("TELESCOP", "TELESCOPE", "TELNAME", "ESO TEL NAME")
+PIER_SIDE: Final = ("PIERSIDE", "SIDEOFP", "PIER-SIDE")
 FLIP: Final = "FLIPSTAT"
 """How MaxIm DL turned the image over; blank where it did not."""
 DETECTOR_SECTION: Final = "DETSEC"
@@ -205,6 +207,27 @@ COMBINED_VALUES: Final = {
 """Values of cards of NOIRLab's archive and of Astro Pixel Processor that say so."""
 SIRIL_NAME: Final = re.compile(r"^(?:r_|bkg_)*pp_")
 """Of frames that Siril calibrated."""
+FOCAL_LENGTH_MM: Final = Number(
+    keywords=("FOCALLEN", "FOCALLENGTH", "FOCLEN", "FOCAL"), low=1.0, high=1e6, units={"mm": 1.0, "cm": 10.0}
+)
+"""0 is "not known"."""
+LARGEST_ANGLE_DEG: Final = 720.0
+"""Larger ones, such as -999, are marks of programs that do not know the angle."""
+ROTATOR_DEG: Final = Number(
+    keywords=("ROTATANG", "ROTATOR", "ROTANGLE", "ROTPOS", "ROTATPOS"),
+    low=-LARGEST_ANGLE_DEG,
+    high=LARGEST_ANGLE_DEG,
+    units=dict.fromkeys(("deg", "degree", "degrees"), 1.0),
+)
+"""Mechanical angles of a rotator (MaxIm DL, N.I.N.A., INDI). Those of field derotators (ROTPPOSN of Keck, MOUNTPA of
+ING) are none of these: they turn all night, and flats of any angle serve."""
+SKY_ANGLE_DEG: Final = Number(
+    keywords=("ROTSKYPA", "POSANGLE", "POSANG", "ROTPA", "PA"),
+    low=-LARGEST_ANGLE_DEG,
+    high=LARGEST_ANGLE_DEG,
+    units=dict.fromkeys(("deg", "degree", "degrees"), 1.0),
+)
+"""Position angles on the sky. OBJCTROT (N.I.N.A.) is the angle that was planned, and CROTA2 one that was solved."""
 COADDS: Final = Number(keywords=("COADDS", "COADD", "NCOADDS", "NCOADD", "ESO DET NDIT"), low=1, high=1e6)
 """Exposures that the camera added up (or averaged) to one frame."""
 ORIGIN: Final = tuple(

@@ -16,6 +16,7 @@ from ostcal.fits.cards import CardValue, Header
 from ostcal.fits.filters import filter_of
 from ostcal.fits.kinds import is_name_of_master, kind_of, nearest_names, without_numbers
 from ostcal.fits.kinds import type_from_names as type_from_names
+from ostcal.fits.optics import optics_of
 from ostcal.fits.quantities import SECONDS, UNKNOWN_WORDS, Reading
 from ostcal.frames import CameraSettings, FrameMetadata, FullScaleCard
 
@@ -77,6 +78,7 @@ def metadata_from_header(
             flip=_flip(header),
         ),
         filter_name=filter_of(header, path, kind.frame_type),
+        optics=optics_of(header),
         set_temperature_c=set_c.value,
         ccd_temperature_c=ccd_c.value,
         date_obs=_date_obs(header),

@@ -16,7 +16,7 @@ DRIFT_C = 1.0
 _WORDS = ("camera id", "filter", "gain", "binning", "temperature", "night", "extension")
 _RARER_WORDS = (
     *("temperature", "offset", "readout mode", "size", "camera", "colours", "subtracted", "exposure"),
-    *("iso", "coadds", "subframe", "rows", "flip"),
+    *("iso", "coadds", "subframe", "rows", "flip", "telescope", "focal length", "rotation"),
 )
 """Added only to names that are still the same."""
 
@@ -86,6 +86,7 @@ def _texts(key: GroupKey) -> dict[str, str]:
     settings = key.settings
     is_flat = key.frame_type is FrameType.FLAT
     origin = settings.subframe_origin
+    angle_deg = key.optics.rotator_deg if key.optics.rotator_deg is not None else key.optics.sky_angle_deg
     return {
         "camera id": safe_word(settings.camera_id or ""),
         "extension": safe_word(settings.extension or ""),
@@ -105,6 +106,9 @@ def _texts(key: GroupKey) -> dict[str, str]:
         "coadds": f"coadds{settings.coadds}" if settings.coadds is not None else "",
         "subframe": f"from{origin[0]}-{origin[1]}" if origin is not None else "",
         "rows": (settings.row_order or "").lower(),
+        "telescope": safe_word(key.optics.telescope or ""),
+        "focal length": f"{key.optics.focal_length_mm:g}mm" if key.optics.focal_length_mm is not None else "",
+        "rotation": f"rot{angle_deg:.0f}" if angle_deg is not None else "",
         "flip": safe_word(settings.flip) if settings.flip not in (None, "none") else "",
     }
 

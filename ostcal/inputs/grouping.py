@@ -11,8 +11,15 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from itertools import pairwise
 
-from ostcal.frames import CameraSettings, FrameMetadata, FrameType
+from ostcal.frames import CameraSettings, FrameMetadata, FrameType, Optics
 from ostcal.inputs.bias_temperatures import bias_clusters
+from ostcal.inputs.optics import (
+    ROTATION_TOLERANCE_DEG,
+    common_optics,
+    optics_clusters,
+    optics_differ,
+    telescope_identity,
+)
 from ostcal.naming import filter_identity, night_of, noon_at, quiet_noon
 from ostcal.vocabulary import Session
 
@@ -64,6 +71,8 @@ class GroupRules:
     temperature_tolerance_c: float = 2.0
     bias_temperature_tolerance_c: float = 20.0
     """Of bias frames, whose level hardly depends on the temperature."""
+    rotation_tolerance_deg: float = ROTATION_TOLERANCE_DEG
+    """Of flats: how far the camera may be turned within a group."""
     per_session: bool = False
     """Whether bias and darks of different nights are different groups, and flats in any case."""
     session: Session = "night"
@@ -84,6 +93,8 @@ class GroupKey:
     exposure_time_s: float
     """Median of the group's exposures."""
     filter_name: str | None = None
+    optics: Optics = field(default_factory=Optics)
+    """Of flats: the telescope, and how the camera was turned."""
     temperature_c: float | None = None
     bayer_pattern: str | None = None
     dark_subtracted: bool = False
@@ -180,7 +191,8 @@ def _groups_of(frames: Iterable[Frame], rules: GroupRules, is_ladder: Callable[[
     return [
         group
         for same in alike.values()
-        for cluster in _temperature_clusters(same, rules)
+        for turned in _turned_alike(same, rules)
+        for cluster in _temperature_clusters(turned, rules)
         for group in _by_exposure(cluster, rules, is_ladder)
     ]
 
@@ -271,12 +283,21 @@ def _fixed_key(metadata: FrameMetadata, rules: GroupRules) -> GroupKey:
         height=metadata.height,
         exposure_time_s=0.0,
         filter_name=metadata.filter_name if is_flat else None,
+        optics=Optics(telescope=telescope_identity(metadata.optics.telescope)) if is_flat else Optics(),
         bayer_pattern=metadata.bayer_pattern if is_flat else None,
         dark_subtracted=is_flat and metadata.dark_subtracted,
         bias_subtracted=metadata.bias_subtracted,
         night=night_of(metadata.date_obs, noon_utc_s) if is_apart else None,
         noon_utc_s=noon_utc_s,
     )
+
+
+def _turned_alike(frames: list[Frame], rules: GroupRules) -> list[list[Frame]]:
+    """Split flats by the focal length and the angle of the camera; bias and darks see neither."""
+    if frames[0].metadata.frame_type is not FrameType.FLAT:
+        return [frames]
+    clusters = optics_clusters([frame.metadata.optics for frame in frames], rules.rotation_tolerance_deg)
+    return [[frames[index] for index in cluster] for cluster in clusters]
 
 
 def _temperature_clusters(frames: list[Frame], rules: GroupRules) -> list[list[Frame]]:
@@ -348,7 +369,10 @@ def ladders(groups: Iterable[Group], tolerance_c: float) -> list[Group]:
 
 
 def _differ_in_exposure(a: GroupKey, b: GroupKey, tolerance_c: float) -> bool:
-    if replace(a, exposure_time_s=0.0, temperature_c=None) != replace(b, exposure_time_s=0.0, temperature_c=None):
+    if optics_differ(a.optics, b.optics):
+        return False
+    one, other = (replace(key, exposure_time_s=0.0, temperature_c=None, optics=Optics()) for key in (a, b))
+    if one != other:
         return False
     if a.temperature_c is None or b.temperature_c is None:
         return a.temperature_c == b.temperature_c
@@ -465,9 +489,11 @@ def _group(frames: list[Frame], rules: GroupRules, twilight: bool = False) -> Gr
         if temperature_c is None or same_temperature(temperature_c, middle_c, rules.temperature_tolerance_c):
             temperature_c = middle_c
     first = frames[0].metadata
+    is_flat = first.frame_type is FrameType.FLAT
     key = replace(
         _fixed_key(first, rules),
         exposure_time_s=statistics.median(_exposure_s(frame) for frame in frames),
+        optics=common_optics([f.metadata.optics for f in frames]) if is_flat else Optics(),
         temperature_c=temperature_c,
         bayer_pattern=first.bayer_pattern,
     )

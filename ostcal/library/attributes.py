@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from ostcal.codec import between, from_values, matching, to_values
 from ostcal.engine.tasks import JobResult
 from ostcal.errors import StorageError
-from ostcal.frames import CameraSettings, FrameMetadata, FrameType, Side
+from ostcal.frames import CameraSettings, FrameMetadata, FrameType, Optics, Side
 from ostcal.inputs.grouping import Group, GroupKey
 from ostcal.library.master_header import Card, Provenance
 from ostcal.naming import DAY_S
@@ -53,6 +53,7 @@ def attributes_of(
         "exposure_time_s": key.exposure_time_s,
         **to_values(key.settings),
         "filter": key.filter_name,
+        **to_values(key.optics),
         "temperature_c": key.temperature_c,
         "bayer_pattern": key.bayer_pattern,
         "bias_subtracted": key.bias_subtracted,
@@ -82,6 +83,7 @@ def record_from_attributes(name: str, attributes: dict[str, Any]) -> MasterRecor
     try:
         stored = from_values(_StoredAttributes, attributes)
         settings = from_values(CameraSettings, attributes)
+        optics = from_values(Optics, attributes)
     except ValueError as error:
         raise StorageError(f"master {name}: its attributes are damaged: {error}; delete it or make it again") from error
     key = GroupKey(
@@ -91,6 +93,7 @@ def record_from_attributes(name: str, attributes: dict[str, Any]) -> MasterRecor
         height=stored.height,
         exposure_time_s=stored.exposure_time_s,
         filter_name=stored.filter,
+        optics=optics,
         temperature_c=stored.temperature_c,
         bayer_pattern=stored.bayer_pattern,
         bias_subtracted=stored.bias_subtracted,
@@ -150,6 +153,7 @@ def key_from_metadata(metadata: FrameMetadata) -> GroupKey | None:
         height=metadata.height,
         exposure_time_s=metadata.exposure_time_s or 0.0,
         filter_name=metadata.filter_name if metadata.frame_type is FrameType.FLAT else None,
+        optics=metadata.optics if metadata.frame_type is FrameType.FLAT else Optics(),
         temperature_c=temperature_c if temperature_c is not None else metadata.ccd_temperature_c,
         bayer_pattern=metadata.bayer_pattern,
         bias_subtracted=metadata.bias_subtracted and metadata.frame_type is not FrameType.FLAT,

@@ -18,6 +18,7 @@ from ostcal.engine.rejection import RejectionMethod
 from ostcal.engine.tasks import JobResult
 from ostcal.fits.cards import CardValue, Header
 from ostcal.fits.headers import settings_cards
+from ostcal.fits.optics import optics_cards
 from ostcal.fits.sections import Readout, readout_cards
 from ostcal.frames import FrameType
 from ostcal.inputs.grouping import Group
@@ -140,6 +141,7 @@ def _camera_cards(group: Group, measured: CameraProperties | None) -> list[Card]
         ("XPIXSZ", pixel[0] if pixel else None, "[um] pixel width, binned"),
         ("YPIXSZ", pixel[1] if pixel else None, "[um] pixel height, binned"),
         ("FILTER", key.filter_name, "filter"),
+        *optics_cards(key.optics),
         ("BAYERPAT", pattern, "colours of the 2 x 2 cell at the first pixel"),
         ("XBAYROFF", 0 if pattern else None, "column offset of BAYERPAT"),
         ("YBAYROFF", 0 if pattern else None, "row offset of BAYERPAT"),

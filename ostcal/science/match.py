@@ -18,6 +18,7 @@ from ostcal.build.match_darks import MAX_STRETCH, DarkCandidate, choose_line, ch
 from ostcal.errors import InputError
 from ostcal.frames import FrameMetadata, FrameType
 from ostcal.inputs.grouping import EXPOSURE_TOLERANCE, GroupKey, same_temperature, settings_differ
+from ostcal.inputs.optics import optics_differ
 from ostcal.library.find import LibraryMaster
 from ostcal.naming import filter_identity, night_of, same_filter
 from ostcal.science.synthetic_dark import NoSyntheticDark, SyntheticDark, SyntheticRules, synthetic_dark
@@ -105,6 +106,7 @@ def science_key(metadata: FrameMetadata, temperature_tolerance_c: float) -> Grou
         height=metadata.height,
         exposure_time_s=metadata.exposure_time_s or 0.0,
         filter_name=metadata.filter_name,
+        optics=metadata.optics,
         temperature_c=set_c if is_at_set else ccd_c,
         bayer_pattern=metadata.bayer_pattern,
         bias_subtracted=metadata.bias_subtracted,
@@ -391,6 +393,9 @@ def _flat_unfit(key: GroupKey, flat: GroupKey) -> str:
         return difference
     if key.filter_name and flat.filter_name and not same_filter(key.filter_name, flat.filter_name):
         return f"filter {flat.filter_name} against {key.filter_name}"
+    turned = optics_differ(flat.optics, key.optics)
+    if turned:
+        return turned
     if _colours_differ(key, flat):
         return f"Bayer pattern {flat.bayer_pattern} against {key.bayer_pattern}"
     return ""
@@ -431,6 +436,7 @@ def _reasons(kind: str, key: GroupKey, master: LibraryMaster, rules: MatchRules)
         {"bias_subtracted": its.bias_subtracted},
         {"settings": its.settings},
         {"filter_name": its.filter_name},
+        {"optics": its.optics},
         {"temperature_c": its.temperature_c},
     ]
     for equal in steps:
