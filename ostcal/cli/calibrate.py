@@ -21,6 +21,7 @@ from ostcal.cli.console import (
     open_console,
     start_log_file,
 )
+from ostcal.cli.json_output import JsonCommand, json_record
 
 logger = logging.getLogger("ostcal")
 
@@ -37,7 +38,7 @@ bias or a second dark, with a warning and cards in the header (DARKSCAL, HISTORY
 """
 
 
-@click.command("calibrate", epilog=EXAMPLES)
+@click.command("calibrate", cls=JsonCommand, epilog=EXAMPLES)
 @click.argument("science", nargs=-1, required=True, metavar="SCIENCE...", type=click.Path())
 @config_option
 @click.option(
@@ -104,6 +105,10 @@ def calibrate_command(
         with RunProgress(console, "calibrate") as progress:
             watcher = CalibrationWatcher(planned=progress.start, done=progress.advance)
             status = CalibrationApplier(config, logger, watcher).calibrate_files(science, output_dir, **options)
+        if record := json_record():
+            from ostcal.cli.entries import calibrated_entries
+
+            record.put(calibrated=calibrated_entries(status.details["frames"]), directory=status.details["output_dir"])
         if frames := status.details["frames"]:
             table = new_table("Calibrated", "frame", "done", "masters", "file")
             for source, frame in frames.items():

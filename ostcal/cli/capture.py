@@ -24,6 +24,7 @@ from ostcal.cli.console import (
     open_console,
     start_log_file,
 )
+from ostcal.cli.json_output import JsonCommand, json_record
 from ostcal.cli.masters import exit_code_of, show_masters
 from ostcal.config import load_config
 from ostcal.vocabulary import Step
@@ -59,7 +60,7 @@ def _capture_options(function: F) -> F:
     return function
 
 
-@click.command("workflow", epilog=WORKFLOW_EXAMPLES)
+@click.command("workflow", cls=JsonCommand, epilog=WORKFLOW_EXAMPLES)
 @click.option(
     "--step",
     type=click.Choice(get_args(Step)),
@@ -78,7 +79,7 @@ def workflow_command(step: str, **options: Any) -> None:
     _run(step, **options)
 
 
-@click.command("darks")
+@click.command("darks", cls=JsonCommand)
 @_capture_options
 def darks_command(**options: Any) -> None:
     """Take the bias frames and darks that are missing.
@@ -89,7 +90,7 @@ def darks_command(**options: Any) -> None:
     _run("darks", **options)
 
 
-@click.command("flats")
+@click.command("flats", cls=JsonCommand)
 @_capture_options
 def flats_command(**options: Any) -> None:
     """Take the flats that are missing; the exposure time is found automatically.
@@ -138,6 +139,10 @@ def _run(step: Any, *, config_path: str, no_confirm: bool, wait_for_cooling: boo
                 planned=capture_planned,
             )
             statuses = workflow.run(step, wait_for_cooling=True if wait_for_cooling else None)
+        if record := json_record():
+            from ostcal.cli.entries import captured_entries
+
+            record.put(series=captured_entries(outcomes))
         if outcomes:
             open_console().print(_series_table(outcomes))
         # Series that are not complete are named at the end; what ended a step, and the masters, when it happened.
@@ -196,7 +201,7 @@ def _series_table(outcomes: list[SeriesOutcome]) -> Table:
     return table
 
 
-@click.command("cameras")
+@click.command("cameras", cls=JsonCommand)
 @click.option("--timeout", "timeout_s", default=3.0, show_default=True, help="Seconds to wait for replies.")
 @debug_option
 def cameras_command(timeout_s: float, debug: bool, log_level: str) -> None:
@@ -205,9 +210,24 @@ def cameras_command(timeout_s: float, debug: bool, log_level: str) -> None:
         from ostcal.devices.discovery import discover
 
         table = new_table("Devices", "host", "port", "type", "number", "name")
-        for server in discover(timeout_s):
-            for device in server.devices:
-                table.add_row(server.host, str(server.port), device.device_type, str(device.device_id), device.name)
+        found = [(server, device) for server in discover(timeout_s) for device in server.devices]
+        for server, device in found:
+            table.add_row(server.host, str(server.port), device.device_type, str(device.device_id), device.name)
+        if record := json_record():
+            from ostcal.cli.document import DeviceEntry
+
+            record.put(
+                devices=tuple(
+                    DeviceEntry(
+                        host=server.host,
+                        port=server.port,
+                        kind=device.device_type,
+                        number=device.device_id,
+                        name=device.name,
+                    )
+                    for server, device in found
+                )
+            )
         if table.row_count:
             open_console().print(table)
         else:

@@ -28,6 +28,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from ostcal.cli.json_output import json_handlers, json_record
 from ostcal.config import Config, dump, load_config, without_endpoint
 from ostcal.errors import ConfigError, OstcalError
 
@@ -94,7 +95,7 @@ def start_logging(console: Console, level: str, debug: bool) -> None:
     handler.setLevel(logging.DEBUG if debug else level.upper())
     for old in logger.handlers:
         old.close()
-    logger.handlers = [handler]
+    logger.handlers = [handler, *json_handlers()]
     logger.setLevel(min(handler.level, logging.INFO))  # the log file has INFO, whatever the screen shows
     logger.propagate = False
 
@@ -167,6 +168,8 @@ def start_log_file(config: Config, prefix: str, debug: bool) -> str:
     formatter.converter = time.gmtime
     handler.setFormatter(formatter)
     logger.addHandler(handler)
+    if record := json_record():
+        record.put(log_file=path)
     logger.debug("configuration as loaded from %s:\n%s", config.source, dump(without_endpoint(config)))
     return path
 

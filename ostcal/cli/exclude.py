@@ -14,6 +14,7 @@ import click
 from rich.text import Text
 
 from ostcal.cli.console import command_console, debug_option, new_table, objects_option, open_config, open_console
+from ostcal.cli.json_output import JsonCommand, json_record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +33,7 @@ Examples:
 """
 
 
-@click.command("exclude", epilog=EXAMPLES)
+@click.command("exclude", cls=JsonCommand, epilog=EXAMPLES)
 @click.argument("paths", metavar="PATH...", nargs=-1, type=click.Path())
 @click.option(
     "--frame",
@@ -110,8 +111,10 @@ def _decide(location: str, frames: tuple[int, ...], why: str, *, include: bool) 
     from ostcal.places.paths import exists, path_of
     from ostcal.series.series_writer import decide_frames
 
+    decision = _decision(why, include=include)
     with series_locked(path_of(location)) if exists(location) else nullcontext():
-        decide_frames(location, frames, _decision(why, include=include))
+        decide_frames(location, frames, decision)
+    _put_in_document([(location, index, decision) for index in sorted(set(frames))])
     for index in sorted(set(frames)):
         if include:
             logger.info("%s: frame %d is used again", location, index)
@@ -122,7 +125,9 @@ def _decide(location: str, frames: tuple[int, ...], why: str, *, include: bool) 
 def _decide_files(masters_dir: str, files: Sequence[str], why: str, *, include: bool) -> None:
     from ostcal.inputs.excluded_files import decide_files
 
-    decide_files(masters_dir, files, _decision(why, include=include))
+    decision = _decision(why, include=include)
+    decide_files(masters_dir, files, decision)
+    _put_in_document([(path, None, decision) for path in files])
     for path in files:
         if include:
             logger.info("%s: is used again", path)
@@ -139,6 +144,7 @@ def _show_excluded(location: str) -> None:
     if not series.excluded:
         logger.info("%s: no frame is excluded", location)
         return
+    _put_in_document([(location, index, decision) for index, decision in series.excluded.items()])
     title = f"{len(series.excluded)} of {len(series.records)} frames excluded"
     _show(title, "frame", [(str(index), decision) for index, decision in series.excluded.items()])
 
@@ -153,8 +159,29 @@ def _show_excluded_files(masters_dir: str, files: Sequence[str]) -> None:
     if not found:
         logger.info("%s: no FITS file is excluded", masters_dir)
         return
+    _put_in_document([(file.path, None, file.decision) for file in found])
     title = f"{len(found)} FITS file{'' if len(found) == 1 else 's'} excluded"
     _show(title, "file", [(file.path, file.decision) for file in found])
+
+
+def _put_in_document(decisions: Sequence[tuple[str, int | None, Decision]]) -> None:
+    """Add the excluded frames to the document of ``--json``."""
+    if record := json_record():
+        from ostcal.cli.document import ExcludedEntry
+
+        record.add(
+            excluded=tuple(
+                ExcludedEntry(
+                    place=place,
+                    frame=frame,
+                    excluded=decision.excluded,
+                    why=decision.why,
+                    who=decision.who,
+                    when=decision.when,
+                )
+                for place, frame, decision in decisions
+            )
+        )
 
 
 def _show(title: str, what: str, decisions: Sequence[tuple[str, Decision]]) -> None:

@@ -19,6 +19,7 @@ from ostcal.cli.console import (
     open_config,
     open_console,
 )
+from ostcal.cli.json_output import JsonCommand, json_record
 
 logger = logging.getLogger("ostcal")
 
@@ -34,7 +35,7 @@ Examples:
 """
 
 
-@click.command("import", epilog=IMPORT_EXAMPLES)
+@click.command("import", cls=JsonCommand, epilog=IMPORT_EXAMPLES)
 @click.argument("directories", nargs=-1, required=True, metavar="DIR...", type=click.Path())
 @config_option
 @debug_option
@@ -68,6 +69,21 @@ def import_command(directories: tuple[str, ...], config_path: str, debug: bool, 
                 rows=config.storage.rows,
                 on_frame=lambda plan, n_bytes: progress.advance(n_bytes, plan.location),
             )
+        if record := json_record():
+            from ostcal.cli.document import SeriesEntry
+
+            record.put(
+                series=tuple(
+                    SeriesEntry(
+                        location=report.location,
+                        frames=report.imported + report.skipped,
+                        added=report.imported,
+                        kind=str(plan.frame_type),
+                        problems=report.problems,
+                    )
+                    for plan, report in zip(plans, reports, strict=True)
+                )
+            )
         table = new_table("Series", "series", ">frames copied", ">already there", ">left out")
         for report in reports:
             table.add_row(Text(report.location), str(report.imported), str(report.skipped), str(len(report.problems)))
@@ -77,7 +93,7 @@ def import_command(directories: tuple[str, ...], config_path: str, debug: bool, 
     sys.exit(0 if any(report.imported or report.skipped for report in reports) else EXIT_FAILED)
 
 
-@click.command("export", epilog=EXPORT_EXAMPLES)
+@click.command("export", cls=JsonCommand, epilog=EXPORT_EXAMPLES)
 @click.argument("series", type=click.Path())
 @click.option(
     "--to", "directory", required=True, type=click.Path(), metavar="DIR", help="Directory for the FITS files."
@@ -94,4 +110,6 @@ def export_command(series: str, directory: str, config_path: str | None, debug: 
         files = export_series(series, directory)
         for index, decision in sorted(open_series(series).excluded.items()):
             logger.info("frame %d was exported, although it is excluded from masters: %s", index, decision.why)
+        if record := json_record():
+            record.put(files=tuple(map(str, files)), directory=directory)
         click.echo(f"{len(files)} frames of {series} written to {directory}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ import click
 from rich.text import Text
 
 from ostcal.cli.console import command_console, config_option, debug_option, new_table, open_config, open_console
+from ostcal.cli.json_output import JsonCommand, json_record
 from ostcal.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,17 +31,17 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-@click.command("library", epilog=EXAMPLES)
+@click.command("library", cls=JsonCommand, epilog=EXAMPLES)
 @config_option
-@click.option("--json", "as_json", is_flag=True, help="Write the list as JSON to standard output.")
 @debug_option
-def library_command(config_path: str, as_json: bool, debug: bool, log_level: str) -> None:
+def library_command(config_path: str, debug: bool, log_level: str) -> None:
     """List the masters in master_frames.output_dir: settings, temperature, frames, age, verdict.
 
     The list contains the masters in the store and FITS masters of any program; damaged ones are reported as warnings.
     The verdict is that of the quality control: pass, warn or fail. Failed masters are not chosen automatically.
     """
     with command_console(log_level, debug):
+        from ostcal.cli.entries import library_entry
         from ostcal.library.find import find_masters
         from ostcal.places.paths import is_dir
 
@@ -53,10 +54,12 @@ def library_command(config_path: str, as_json: bool, debug: bool, log_level: str
         if not is_dir(directory):
             raise InputError(f"{directory}: there is no such directory of masters; set master_frames.output_dir")
         now = datetime.now(UTC)
-        masters = [_as_dict(master, now) for master in sorted(find_masters(directory), key=order)]
-        if as_json:
-            click.echo(json.dumps({"directory": directory, "masters": masters}, indent=2))
-        elif not masters:
+        entries = [library_entry(master, now) for master in sorted(find_masters(directory), key=order)]
+        if record := json_record():
+            record.put(directory=directory, masters=tuple(entries))
+            return
+        masters = [dataclasses.asdict(entry) for entry in entries]
+        if not masters:
             logger.warning("%s: there are no masters; make some with ostcal masters", directory)
         else:
             table = new_table(f"Masters in {directory}", *_COLUMNS)
@@ -67,35 +70,6 @@ def library_command(config_path: str, as_json: bool, debug: bool, log_level: str
             for same in of_files.values():
                 table.add_row(*(Text(text) for text in _row(_as_one(same))))
             open_console().print(table)
-
-
-def _as_dict(master: LibraryMaster, now: datetime) -> dict[str, Any]:
-    """Return a master as JSON values; ``None`` is "not recorded"."""
-    key, record = master.key, master.record
-    age_days = (now - record.made_at).total_seconds() / 86400 if record.made_at else None
-    return {
-        "name": record.name,
-        "kind": str(key.frame_type),
-        "exposure_time_s": key.exposure_time_s,
-        "filter": key.filter_name,
-        "camera": key.settings.camera,
-        "camera_id": key.settings.camera_id,
-        "extension": key.settings.extension,
-        "gain": key.settings.gain,
-        "offset": key.settings.offset,
-        "binning": list(key.settings.binning),
-        "readout_mode": key.settings.readout_mode,
-        "temperature_c": key.temperature_c,
-        "width": key.width,
-        "height": key.height,
-        "bayer_pattern": key.bayer_pattern,
-        "frames": record.n_frames,
-        "made_at": record.made_at.isoformat() if record.made_at else None,
-        "age_days": round(age_days, 3) if age_days is not None else None,
-        "verdict": record.verdict,
-        "calibration_id": record.calibration_id or None,
-        "file": record.files[0] if record.files else None,
-    }
 
 
 def _as_one(masters: list[dict[str, Any]]) -> dict[str, Any]:

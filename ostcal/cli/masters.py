@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
 import click
@@ -24,6 +25,7 @@ from ostcal.cli.console import (
     open_console,
     start_log_file,
 )
+from ostcal.cli.json_output import JsonCommand, json_record
 from ostcal.cli.report import write_report_of
 from ostcal.config import Config, load_config, with_overrides
 from ostcal.engine.rejection import METHODS
@@ -50,7 +52,7 @@ Examples:
 """
 
 
-@click.command(epilog=EXAMPLES)
+@click.command(cls=JsonCommand, epilog=EXAMPLES)
 @config_option
 @click.option("--darks-only", is_flag=True, help="Make the master bias and the master darks only.")
 @click.option("--flats-only", is_flag=True, help="Make the master flats only, with the master darks on disk.")
@@ -170,6 +172,11 @@ def show_masters(creator: MasterFrameCreator) -> None:
     report = creator.report
     if report is None or not (report.made or report.unchanged):
         return
+    if record := json_record():
+        from ostcal.cli.entries import built_entries
+
+        directory = creator.config.master_frames.output_dir
+        record.put(masters=built_entries(report, directory, datetime.now(UTC)), directory=directory)
     open_console().print(_result_table(report))
     logger.info("finished in %.1f s", sum(report.seconds.values()) - report.seconds["confirm"])
     if report.made and creator.config.master_frames.quality_control and creator.config.quality.report:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 import click
 
 from ostcal.cli.console import command_console, config_option, debug_option, open_config
+from ostcal.cli.json_output import JsonCommand, json_record
 from ostcal.config import Config, resolved_values, without_endpoint
 
 logger = logging.getLogger("ostcal")
@@ -19,7 +20,7 @@ Examples:
 """
 
 
-@click.command("report", epilog=EXAMPLES)
+@click.command("report", cls=JsonCommand, epilog=EXAMPLES)
 @config_option
 @click.option(
     "--all", "everything", is_flag=True, help="Include all masters, not only the newest of each kind and setting."
@@ -51,3 +52,7 @@ def write_report_of(config: Config, only: Collection[str] | None = None, left_ou
         left_out=left_out,
     )
     logger.info("report: %s and %s", html, json_path.name)
+    if record := json_record():
+        from ostcal.cli.document import ReportFiles
+
+        record.put(report=ReportFiles(html=str(html), json=str(json_path)))

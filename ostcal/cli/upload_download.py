@@ -18,6 +18,7 @@ from ostcal.cli.console import (
     open_config,
     open_console,
 )
+from ostcal.cli.json_output import JsonCommand, json_record
 
 logger = logging.getLogger("ostcal")
 
@@ -39,7 +40,7 @@ Examples:
 """
 
 
-@click.command("upload", epilog=UPLOAD_EXAMPLES)
+@click.command("upload", cls=JsonCommand, epilog=UPLOAD_EXAMPLES)
 @click.argument("source", metavar="SRC", type=click.Path())
 @click.argument("target", metavar="s3://BUCKET/PREFIX", type=click.Path())
 @objects_option
@@ -56,7 +57,7 @@ def upload_command(source: str, target: str, config_path: str | None, debug: boo
     _copy("upload", source, target, config_path, debug, log_level)
 
 
-@click.command("download", epilog=DOWNLOAD_EXAMPLES)
+@click.command("download", cls=JsonCommand, epilog=DOWNLOAD_EXAMPLES)
 @click.argument("source", metavar="s3://BUCKET/PREFIX", type=click.Path())
 @click.argument("target", metavar="DEST", type=click.Path())
 @objects_option
@@ -85,6 +86,22 @@ def _copy(command: str, source: str, target: str, config_path: str | None, debug
         numbers = (report.copied, f"{report.n_bytes / 1e6:.1f}", report.kept, len(report.problems))
         table.add_row(Text(report.target), *map(str, numbers))
     open_console().print(table)
+    if record := json_record():
+        from ostcal.cli.document import CopyEntry
+
+        record.put(
+            copies=tuple(
+                CopyEntry(
+                    source=report.source,
+                    target=report.target,
+                    files_copied=report.copied,
+                    files_kept=report.kept,
+                    n_bytes=report.n_bytes,
+                    problems=report.problems,
+                )
+                for report in reports
+            )
+        )
     problems = [line for report in reports for line in report.problems]
     for line in problems:
         logger.error("%s", line)

@@ -19,6 +19,7 @@ from ostcal.cli.console import (
     open_config,
     open_console,
 )
+from ostcal.cli.json_output import JsonCommand, json_record
 
 logger = logging.getLogger("ostcal")
 
@@ -31,7 +32,7 @@ Examples:
 """
 
 
-@click.command("verify", epilog=EXAMPLES)
+@click.command("verify", cls=JsonCommand, epilog=EXAMPLES)
 @click.argument("places", nargs=-1, required=True, metavar="SERIES|MASTERS...", type=click.Path())
 @objects_option
 @debug_option
@@ -49,6 +50,22 @@ def verify_command(places: tuple[str, ...], config_path: str | None, debug: bool
         plan = plan_verification(places)
         progress.start(plan.n_bytes)
         checked = verify(plan, os.cpu_count() or 1, lambda check: progress.advance(check.n_bytes, check.place))
+    if record := json_record():
+        from ostcal.cli.document import VerifiedEntry
+
+        record.put(
+            verified=tuple(
+                VerifiedEntry(
+                    kind=place.kind,
+                    place=place.place,
+                    n_items=place.n_items,
+                    n_bytes=place.n_bytes,
+                    findings=place.findings,
+                    note=place.note,
+                )
+                for place in checked
+            )
+        )
     for line in (line for place in checked for line in place.findings):
         click.echo(line)
     table = new_table("Verified", "kind", "where", ">frames or masters", ">MB", ">findings", "note")

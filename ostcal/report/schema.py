@@ -20,9 +20,7 @@ _NULL = {"type": "null"}
 def json_schema() -> dict[str, Any]:
     """Return the schema (draft 2020-12) of what `Report.as_json` returns."""
     definitions: dict[str, Any] = {}
-    _schema_of(Report, definitions)
     flagged = _schema_of(FlaggedFrame, definitions)
-    whole = definitions.pop("Report")
     verdict = {"description": "The worst verdict of all masters.", "enum": ["pass", "warn", "fail", None]}
     derived = {
         "format": {"const": FORMAT},
@@ -34,10 +32,20 @@ def json_schema() -> dict[str, Any]:
             "description": "Every finding that names a frame and is not a pass.",
         },
     }
+    return schema_of_class(Report, "Report of ostcal", derived, definitions)
+
+
+def schema_of_class(
+    kind: type[Any], title: str, derived: dict[str, Any], definitions: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return the schema (draft 2020-12) of a document: a dataclass, and the properties that are written before it."""
+    definitions = {} if definitions is None else definitions
+    _schema_of(kind, definitions)
+    whole = definitions.pop(kind.__name__)
     properties = derived | whole["properties"]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Report of ostcal",
+        "title": title,
         **whole,
         "properties": properties,
         "required": list(properties),

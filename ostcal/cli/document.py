@@ -1,0 +1,252 @@
+"""The document that ``--json`` writes: one for all commands, and its schema."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from ostcal.codec import to_values_with_nulls
+from ostcal.redaction import without_secrets
+from ostcal.report.document import json_text
+from ostcal.report.schema import schema_of_class
+
+FORMAT = "ostcal-command"
+SCHEMA_VERSION = 1
+"""Raised when a key changes its meaning or is taken away; new keys do not raise it."""
+
+Number = float | None
+
+
+class Ending(StrEnum):
+    """How a command ended."""
+
+    SUCCESS = "success"
+    WARNING = "warning"
+    FAILED_QUALITY = "failed_quality"
+    ERROR = "error"
+    INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MasterEntry:
+    """A master that was made, is unchanged, or is in the library."""
+
+    name: str
+    kind: str
+    state: str
+    """made, unchanged, or in_library."""
+    exposure_time_s: Number = None
+    filter: str | None = None
+    camera: str | None = None
+    camera_id: str | None = None
+    extension: str | None = None
+    gain: Number = None
+    offset: Number = None
+    binning: tuple[int, ...] = (1, 1)
+    readout_mode: str | None = None
+    temperature_c: Number = None
+    width: int | None = None
+    height: int | None = None
+    bayer_pattern: str | None = None
+    frames: int | None = None
+    """Frames combined."""
+    made_at: str | None = None
+    """ISO 8601 with its time zone."""
+    age_days: Number = None
+    """Days since it was made."""
+    verdict: str | None = None
+    """Of its quality control: pass, warn, fail, or null without one."""
+    calibration_id: str | None = None
+    file: str | None = None
+    """Name of its file."""
+    files: tuple[str, ...] = ()
+    """Paths of its files; the place in the store where no file was asked for."""
+    mean: Number = None
+    """Of its pixels: ADU, or 1 for flats."""
+    rejected_share: Number = None
+    """Share of the samples that were not kept, from 0 to 1."""
+    findings: tuple[str, ...] = ()
+    """One line for each check that is not a pass."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgeEntry:
+    """The age of a master that a frame was calibrated with."""
+
+    kind: str
+    """bias, dark or flat."""
+    days: Number
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibratedEntry:
+    """A science frame that was calibrated."""
+
+    source: str
+    file: str
+    calibration_status: str
+    """As CALSTAT of its header: B, D, F."""
+    masters: tuple[str, ...]
+    master_files: tuple[str, ...]
+    ages: tuple[AgeEntry, ...] = ()
+    """AGEBIAS, AGEDARK and AGEFLAT of its header, where it has them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeriesEntry:
+    """A series of frames that was captured, or into which frames were copied."""
+
+    location: str
+    frames: int
+    """Frames in the series now."""
+    added: int
+    """Frames that this command added."""
+    kind: str | None = None
+    """bias, dark or flat."""
+    exposure_time_s: Number = None
+    """Null where it changes from frame to frame, or is not known here."""
+    filter: str | None = None
+    level_adu: Number = None
+    """Median of the frames' levels."""
+    end: str | None = None
+    """Why a captured series ended: complete, stopped, camera failed, storage failed."""
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopyEntry:
+    """A series or a store that was copied to or from an object store."""
+
+    source: str
+    target: str
+    files_copied: int
+    files_kept: int
+    """Files that were there already with the same contents."""
+    n_bytes: int
+    """Of the files that were copied."""
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifiedEntry:
+    """A series, a store or a file whose checksums were verified."""
+
+    kind: str
+    place: str
+    n_items: int
+    """Frames of a series, masters of a store, one of a file."""
+    n_bytes: int
+    findings: tuple[str, ...]
+    note: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExcludedEntry:
+    """A frame that the observer excluded, or included again."""
+
+    place: str
+    """The series or the file."""
+    frame: int | None
+    """Index in the series; null for a file."""
+    excluded: bool
+    why: str
+    who: str
+    when: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemovalEntry:
+    """What ``ostcal prune`` removes, would remove, or keeps."""
+
+    place: str
+    """The series, the master in the store, or the file."""
+    what: str
+    """series, master or file."""
+    action: str
+    """remove (dry run), removed, kept or failed."""
+    n_bytes: int
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceEntry:
+    """A device of an Alpaca server."""
+
+    host: str
+    port: int
+    kind: str
+    number: int
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportFiles:
+    """The two files of a report."""
+
+    html: str
+    json: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommandDocument:
+    """What one command did."""
+
+    command: str
+    """Its name, such as masters."""
+    software: str
+    """The program and its version."""
+    began_at: datetime
+    ended_at: datetime
+    exit_code: int
+    """0 success, 1 something could not be made, 2 wrong configuration or options, 3 a master failed its quality
+    control, 130 interrupted, 143 ended by SIGTERM."""
+    ending: Ending
+    """The exit code in a word; warning is exit code 0 with warnings."""
+    config_file: str | None = None
+    log_file: str | None = None
+    directory: str | None = None
+    """Where results were written; of library, where the masters are."""
+    warnings: tuple[str, ...] = ()
+    """The lines that were printed as warnings."""
+    errors: tuple[str, ...] = ()
+    """The lines that were printed as errors; not empty unless the exit code is 0 or 3."""
+    verdict: str | None = None
+    """The worst verdict of the masters: pass, warn or fail; null where none has one."""
+    report: ReportFiles | None = None
+    masters: tuple[MasterEntry, ...] = ()
+    calibrated: tuple[CalibratedEntry, ...] = ()
+    series: tuple[SeriesEntry, ...] = ()
+    copies: tuple[CopyEntry, ...] = ()
+    verified: tuple[VerifiedEntry, ...] = ()
+    excluded: tuple[ExcludedEntry, ...] = ()
+    removals: tuple[RemovalEntry, ...] = ()
+    devices: tuple[DeviceEntry, ...] = ()
+    files: tuple[str, ...] = ()
+    """Other files that were written, such as those of export."""
+
+
+def document_text(document: CommandDocument) -> str:
+    """Return a document as strict JSON, without secrets in addresses."""
+    head = {"format": FORMAT, "schema_version": SCHEMA_VERSION}
+    return json_text(head | _without_secrets(to_values_with_nulls(document)))
+
+
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_secrets(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_secrets(item) for item in value]
+    return without_secrets(value) if isinstance(value, str) else value
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the schema (draft 2020-12) of the document."""
+    head = {"format": {"const": FORMAT}, "schema_version": {"const": SCHEMA_VERSION}}
+    return schema_of_class(CommandDocument, "What a command of ostcal did", head)
+
+
+def schema_text() -> str:
+    """Return the schema as ``docs/automation.md`` shows it."""
+    return json_text(json_schema())

@@ -1,0 +1,133 @@
+"""Entries of the document of ``--json``, from what the rooms below return."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from ostcal.cli.document import (
+    AgeEntry,
+    CalibratedEntry,
+    MasterEntry,
+    SeriesEntry,
+)
+
+if TYPE_CHECKING:
+    from ostcal.build.run import BuildReport
+    from ostcal.capture.series_plan import SeriesOutcome
+    from ostcal.library.attributes import MasterRecord
+    from ostcal.library.find import LibraryMaster
+
+_AGES = {"bias": "AGEBIAS", "dark": "AGEDARK", "flat": "AGEFLAT"}
+
+
+def _of_record(record: MasterRecord, now: datetime) -> dict[str, Any]:
+    """Return the fields of a `MasterEntry` that are stored with a master."""
+    key, settings = record.key, record.key.settings
+    age_days = (now - record.made_at).total_seconds() / 86400 if record.made_at else None
+    return {
+        "name": record.name,
+        "frames": record.n_frames,
+        "made_at": record.made_at.isoformat() if record.made_at else None,
+        "age_days": round(age_days, 3) if age_days is not None else None,
+        "verdict": record.verdict,
+        "calibration_id": record.calibration_id or None,
+        "file": record.files[0] if record.files else None,
+        "kind": str(key.frame_type),
+        "exposure_time_s": key.exposure_time_s,
+        "filter": key.filter_name,
+        "camera": settings.camera,
+        "camera_id": settings.camera_id,
+        "extension": settings.extension,
+        "gain": settings.gain,
+        "offset": settings.offset,
+        "binning": tuple(settings.binning),
+        "readout_mode": settings.readout_mode,
+        "temperature_c": key.temperature_c,
+        "width": key.width,
+        "height": key.height,
+        "bayer_pattern": key.bayer_pattern,
+    }
+
+
+def library_entry(master: LibraryMaster, now: datetime) -> MasterEntry:
+    """Return a master of the library."""
+    return MasterEntry(state="in_library", **_of_record(master.record, now))
+
+
+def built_entries(report: BuildReport, masters_dir: str, now: datetime) -> tuple[MasterEntry, ...]:
+    """Return the masters of a run: those that were made, and those that are unchanged."""
+    from ostcal.library.attributes import record_from_attributes
+    from ostcal.library.find import store_location
+    from ostcal.library.store import MasterStore
+
+    store = MasterStore(store_location(masters_dir))
+    made = []
+    for master in report.made:
+        entry = MasterEntry(
+            state="made",
+            **_of_record(record_from_attributes(master.name, store.attributes(master.name)), now),
+            files=_distinct(path for _, path in master.files),
+            mean=master.result.mean,
+            rejected_share=master.result.rejected_share,
+            findings=tuple(master.quality_lines),
+        )
+        made.append(entry)
+    unchanged = [
+        dataclasses.replace(
+            library_entry(found.stored, now), state="unchanged", files=_distinct(path for _, path in found.files)
+        )
+        for found in report.unchanged
+    ]
+    return (*made, *unchanged)
+
+
+def _distinct(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(values))
+
+
+def calibrated_entries(frames: Mapping[str, Mapping[str, Any]]) -> tuple[CalibratedEntry, ...]:
+    """Return the frames that `CalibrationApplier` names in its status."""
+    return tuple(
+        CalibratedEntry(
+            source=source,
+            file=frame["file"],
+            calibration_status=frame["calibration_status"],
+            masters=tuple(frame["masters"]),
+            master_files=tuple(frame["master_files"]),
+            ages=ages_of(frame["file"]),
+        )
+        for source, frame in frames.items()
+    )
+
+
+def ages_of(path: str) -> tuple[AgeEntry, ...]:
+    """Return the ages of the masters that the header of a calibrated file states."""
+    from ostcal.fits.cards import Header
+    from ostcal.fits.read import inspect_images
+
+    header = Header(inspect_images(path)[0].cards)
+    days = {kind: header.number(card, low=-1e6, high=1e6) for kind, card in _AGES.items()}
+    return tuple(AgeEntry(kind=kind, days=age) for kind, age in days.items() if age is not None)
+
+
+def captured_entries(outcomes: Sequence[SeriesOutcome]) -> tuple[SeriesEntry, ...]:
+    """Return the series of an evening, each once: a step may come back to a series of an earlier one."""
+    entries: dict[str, SeriesEntry] = {}
+    for outcome in outcomes:
+        before = entries.get(outcome.location)
+        problems = (*outcome.warnings, *(() if outcome.is_complete else (outcome.message,)))
+        entries[outcome.location] = SeriesEntry(
+            location=outcome.location,
+            frames=outcome.present,
+            added=outcome.taken + (before.added if before is not None else 0),
+            kind=str(outcome.plan.frame_type),
+            exposure_time_s=outcome.plan.exposure_time_s,
+            filter=outcome.plan.filter_name,
+            level_adu=outcome.level_adu,
+            end=str(outcome.end),
+            problems=(*(before.problems if before is not None else ()), *problems),
+        )
+    return tuple(entries.values())
