@@ -142,48 +142,17 @@ def gather_inputs(
     existing = [directory for directory in searched if exists(directory)]
     # Masters may lie among or above the frames; then the header alone tells them from frames.
     is_shared = any(is_below(directory, exclude) for directory in existing)
-    left_out: list[str] = []
-    sources: list[Source] = []
-    excluded: list[Source] = []
     found = search_fits(existing)
-    left_out += found.passed_over
     files = [path for path in found.files if is_shared or not is_below(path, exclude)]
-    decided = read_excluded_files(exclude) if exclude else ExcludedFiles()
-    refused: list[tuple[str, str]] = []
-    for path in files:
-        try:
-            images = [with_stated_kind(image, kinds) for image in inspect_images(path, cubes=cubes == "frames")]
-            of_file = [_trimmed(_fits_source(image), Header(image.cards), overscan) for image in images]
-        except InputError as error:
-            refused.append((path, str(error)))
-            logger.debug("%s: traceback", path, exc_info=True)
-            continue
-        is_own = is_shared and is_below(path, exclude)
-        for source in of_file:
-            if is_own and source.frame.metadata.is_master:
-                continue
-            decision = decided.decision_on(path, source.fingerprint, source.frame.metadata.date_obs)
-            if decision is None:
-                sources.append(source)
-            else:
-                excluded.append(source)
-                logger.info("%s: is excluded: %s", source.frame.label, decision.why)
-    left_out += [*refusal_lines(refused), *decided.lost()]
-    sources, excluded = _with_extensions(sources, excluded)
-    log_unused(source.fits for source in sources if source.fits is not None)
     locations = [location for location in find_series(existing) if is_shared or not is_below(location, exclude)]
-    for location in locations:
-        try:
-            series = open_series(location)
-        except UnreachableError:
-            raise
-        except OstcalError as error:
-            left_out.append(str(error))
-            logger.debug("%s: traceback", location, exc_info=True)
-            continue
-        left_out.extend(series.problems)
-        for source in _sources_of(series, overscan, left_out, kinds, verify=verify):
-            (excluded if source.index in series.excluded else sources).append(source)
+    masters_dir = exclude if is_shared else ""
+    decided = read_excluded_files(exclude) if exclude else ExcludedFiles()
+    of_files = _of_files(files, overscan, decided, kinds, cubes=cubes, masters_dir=masters_dir)
+    of_series = _of_series(locations, overscan, kinds, verify=verify)
+    left_out = [*found.passed_over, *of_files.left_out, *decided.lost(), *of_series.left_out]
+    sources, excluded = _with_extensions(of_files.sources, of_files.excluded)
+    log_unused(source.fits for source in sources if source.fits is not None)
+    sources, excluded = [*sources, *of_series.sources], [*excluded, *of_series.excluded]
     if not files and not locations:
         passed_over = "".join(f"; {line}" for line in left_out)
         raise NoFramesError(
@@ -245,6 +214,69 @@ def _trimmed(source: Source, header: Header, overscan: OverscanRule) -> Source:
     if readout is None:
         return source
     return replace(source, frame=replace(source.frame, metadata=trimmed_metadata(metadata, readout)), readout=readout)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """Frames of files or of series, those that the user excluded, and a line for what cannot be used."""
+
+    sources: list[Source]
+    excluded: list[Source]
+    left_out: list[str]
+
+
+def _of_files(
+    files: Sequence[str],
+    overscan: OverscanRule,
+    decided: ExcludedFiles,
+    kinds: KindRules,
+    *,
+    cubes: Cubes,
+    masters_dir: str,
+) -> _Found:
+    """Inspect FITS files and others; those in `masters_dir` that are masters are passed over."""
+    sources: list[Source] = []
+    excluded: list[Source] = []
+    refused: list[tuple[str, str]] = []
+    for path in files:
+        try:
+            images = [with_stated_kind(image, kinds) for image in inspect_images(path, cubes=cubes == "frames")]
+            of_file = [_trimmed(_fits_source(image), Header(image.cards), overscan) for image in images]
+        except InputError as error:
+            refused.append((path, str(error)))
+            logger.debug("%s: traceback", path, exc_info=True)
+            continue
+        is_own = bool(masters_dir) and is_below(path, masters_dir)
+        for source in of_file:
+            if is_own and source.frame.metadata.is_master:
+                continue
+            decision = decided.decision_on(path, source.fingerprint, source.frame.metadata.date_obs)
+            if decision is None:
+                sources.append(source)
+            else:
+                excluded.append(source)
+                logger.info("%s: is excluded: %s", source.frame.label, decision.why)
+    return _Found(sources=sources, excluded=excluded, left_out=refusal_lines(refused))
+
+
+def _of_series(locations: Sequence[str], overscan: OverscanRule, kinds: KindRules, *, verify: bool) -> _Found:
+    """Open series and list their frames."""
+    sources: list[Source] = []
+    excluded: list[Source] = []
+    left_out: list[str] = []
+    for location in locations:
+        try:
+            series = open_series(location)
+        except UnreachableError:
+            raise
+        except OstcalError as error:
+            left_out.append(str(error))
+            logger.debug("%s: traceback", location, exc_info=True)
+            continue
+        left_out.extend(series.problems)
+        for source in _sources_of(series, overscan, left_out, kinds, verify=verify):
+            (excluded if source.index in series.excluded else sources).append(source)
+    return _Found(sources=sources, excluded=excluded, left_out=left_out)
 
 
 def _sources_of(
