@@ -1,4 +1,4 @@
-"""Words that file names are made of: exposures, filters, and the night in which a frame was taken.
+"""Words that names of files and folders are made of: exposures, filters, and the night in which a frame was taken.
 
 Captured and imported series and masters use the same functions, so that one series has one name whatever way it came.
 """
@@ -74,6 +74,25 @@ def filter_identity(name: str) -> str:
 def same_filter(a: str, b: str) -> bool:
     """Return whether two names may be one filter; of letters in any case too, as programs write r for R."""
     return a.casefold() == b.casefold() or filter_identity(a) == filter_identity(b)
+
+
+# ---- folders ----
+
+_DAY = r"\d{4}-\d{2}-\d{2}"
+FOLDER_WORDS = {"night": _DAY, "date": _DAY, "camera": r"[A-Za-z0-9+.-]+"}
+"""Words that stand in braces in the names of directories, ``darks/{night}``, and what is written for them."""
+FOLDER_WORD = re.compile(r"\{([^{}/]*)\}")
+
+
+def unknown_folder_words(pattern: str) -> list[str]:
+    """Return what stands in braces without being a word that is filled in."""
+    return [word for word in FOLDER_WORD.findall(pattern) if word not in FOLDER_WORDS]
+
+
+def folder_of(pattern: str, *, night: date, day: date, camera: str) -> str:
+    """Fill the words of a directory in: ``darks/{night}`` is ``darks/2026-11-21``."""
+    words = {"night": night.isoformat(), "date": day.isoformat(), "camera": safe_word(camera) or "camera"}
+    return FOLDER_WORD.sub(lambda found: words.get(found[1], found[0]), pattern)
 
 
 # ---- nights ----

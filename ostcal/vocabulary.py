@@ -23,6 +23,10 @@ OverscanFit = Literal["none", "mean", "median", "polynomial", "spline"]
 """What the levels of the lines are fitted with, along the lines."""
 Session = Literal["night", "none"]
 """Whether flats of different nights are different masters."""
+ContinueSeries = Literal["session", "always"]
+"""Whether a series is continued only in the night in which it was begun."""
+DarkStrategy = Literal["missing", "aged", "all"]
+"""Which darks are taken: those that no night has, older ones too, or all in each night."""
 Cubes = Literal["refuse", "frames"]
 """What FITS images of three axes are: refused, or stacks of frames."""
 MasterFormat = Literal["fits", "xisf", "both"]

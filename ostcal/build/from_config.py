@@ -15,6 +15,7 @@ from ostcal.frames import FrameType
 from ostcal.inputs.forced_kinds import KindRules
 from ostcal.inputs.grouping import GroupRules
 from ostcal.measure.limits import DefectLimits, FrameLimits, MasterLimits
+from ostcal.places.night_folders import folders_of
 from ostcal.places.object_requests import ObjectOptions
 from ostcal.places.objects import ObjectAccess
 from ostcal.places.paths import absolute, is_dir, is_remote
@@ -23,7 +24,8 @@ from ostcal.places.paths import absolute, is_dir, is_remote
 def request_of(config: Config, *, bias: bool, darks: bool, flats: bool) -> BuildRequest:
     """Return what a run is asked for."""
     m, compute = config.master_frames, config.compute
-    places = dict.fromkeys((config.dark_capture.output_dir, config.flat_capture.output_dir))
+    patterns = (config.dark_capture.output_dir, config.flat_capture.output_dir)
+    places = dict.fromkeys(folder for pattern in patterns for folder in folders_of(pattern))
     output_dir, *input_dirs = (location_for(config, place) for place in (m.output_dir, *places))
     quality = QualityRules(
         frames=FrameLimits(**config.quality.frames.model_dump()),

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import logging
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from ostcal.capture.budget import SeriesCost, check_room, series_cost
 from ostcal.capture.covering import make_dark
 from ostcal.capture.exposer import Exposer
-from ostcal.capture.place import find_place
-from ostcal.capture.series import capture_series
+from ostcal.capture.nights import EarlierSeries
+from ostcal.capture.place import SeriesPlace, find_place
+from ostcal.capture.series import capture_series, keep_series
 from ostcal.capture.series_plan import Equipment, RetryRules, SeriesEnd, SeriesOutcome, SeriesPlan, SeriesSink
 from ostcal.devices.protocols import CameraInfo
 from ostcal.errors import InputError, StorageError
 from ostcal.fits.read import find_fits, inspect_images
 from ostcal.frames import CameraSettings, FrameMetadata, FrameType
 from ostcal.measure.live import LiveLimits
-from ostcal.naming import series_name
+from ostcal.naming import NOON_UTC_S, night_of, series_name
 from ostcal.places.paths import Location
 from ostcal.series.reader import find_series, open_series
 
@@ -43,6 +44,8 @@ class DarkRules:
     """See `flat_exposures`."""
     min_exposure_s: float = 0.001
     max_exposure_s: float = 60.0
+    earlier: EarlierSeries = field(default_factory=EarlierSeries)
+    """Series of earlier nights that make new ones needless."""
     limits: LiveLimits = field(default_factory=LiveLimits)
     retry: RetryRules = field(default_factory=RetryRules)
 
@@ -65,6 +68,8 @@ class DarkPlan:
     costs: tuple[SeriesCost, ...]
     """One for each series."""
     left_out: tuple[str, ...]
+    earlier: Mapping[str, SeriesPlace] = field(default_factory=dict)
+    """Complete series of earlier nights that serve, by the name of the series for which they stand."""
 
     def incomplete(self) -> DarkPlan:
         """Return the plan without the complete series."""
@@ -72,26 +77,29 @@ class DarkPlan:
         return replace(self, series=tuple(series for series, _ in todo), costs=tuple(cost for _, cost in todo))
 
 
-def flat_exposures(configured_s: float | None, directories: Iterable[Location]) -> tuple[float, ...]:
+def flat_exposures(
+    configured_s: float | None, directories: Iterable[Location], noon_utc_s: float = NOON_UTC_S
+) -> tuple[float, ...]:
     """Return the exposures of the flats: as configured, else of the existing flats, else 1 s with a warning.
 
-    `configured_s` is ``dark_capture.flat_exposure_time``. Existing flats are series and FITS files in the directories;
-    each filter may have its own exposure.
+    `configured_s` is ``dark_capture.flat_exposure_time``. Existing flats are those of the newest night, in series and
+    FITS files in the directories; each filter may have its own exposure. Nights end at `noon_utc_s`.
     """
     if configured_s is not None:
         return (configured_s,)
     places = list(directories)
-    found: list[float] = []
+    frames: list[FrameMetadata] = []
     for location in find_series(places):
         try:
-            found += _flat_exposures_of(record.metadata for record in open_series(location).records)
+            frames += [record.metadata for record in open_series(location).records]
         except StorageError as error:
             logger.warning("%s", error)
     for path in find_fits(places):
         try:
-            found += _flat_exposures_of([inspect_images(path)[0].metadata])
+            frames.append(inspect_images(path)[0].metadata)
         except InputError as error:
             logger.debug("%s", error)
+    found = _flat_exposures_of(frames, noon_utc_s)
     groups: list[list[float]] = []
     for exposure_s in sorted(found):
         if not groups or exposure_s - groups[-1][0] > SAME_EXPOSURE * exposure_s:
@@ -156,6 +164,7 @@ def plan_darks(equipment: Equipment, settings: CameraSettings, rules: DarkRules,
     exposures = dark_exposures(rules, equipment.camera.info)
     plans = []
     costs = []
+    earlier: dict[str, SeriesPlace] = {}
     for number, exposure_s in enumerate(exposures.exposures_s):
         plan = SeriesPlan(
             name=series_name(exposure_s),
@@ -168,9 +177,13 @@ def plan_darks(equipment: Equipment, settings: CameraSettings, rules: DarkRules,
             retry=rules.retry,
         )
         place = find_place(plan, sink, exposer.shape, exposer.set_point_c)
+        if place.present < plan.n_frames and sink.night is not None:
+            there = rules.earlier.place_of(plan, exposer.shape, exposer.set_point_c, equipment.clock.utc())
+            if there is not None:
+                place = earlier[plan.name] = there
         plans.append(plan)
         costs.append(series_cost(plan, sink, place, exposer.shape))
-    return DarkPlan(series=tuple(plans), costs=tuple(costs), left_out=exposures.left_out)
+    return DarkPlan(series=tuple(plans), costs=tuple(costs), left_out=exposures.left_out, earlier=earlier)
 
 
 def capture_darks(equipment: Equipment, plan: DarkPlan, sink: SeriesSink) -> tuple[SeriesOutcome, ...]:
@@ -197,9 +210,12 @@ def capture_darks(equipment: Equipment, plan: DarkPlan, sink: SeriesSink) -> tup
     if plan.series and plan.series[0].frame_type is not FrameType.BIAS:
         bias_adu = find_bias_level([sink.directory], plan.series[0].settings, equipment.camera.frame_shape())
     for series in plan.series:
-        outcome = capture_series(
-            equipment.camera, replace(series, bias_level_adu=bias_adu), sink, equipment.clock, equipment.watcher
-        )
+        if (there := plan.earlier.get(series.name)) is not None:
+            outcome = keep_series(series, there, equipment.watcher)
+        else:
+            outcome = capture_series(
+                equipment.camera, replace(series, bias_level_adu=bias_adu), sink, equipment.clock, equipment.watcher
+            )
         outcomes.append(outcome)
         if series.frame_type is FrameType.BIAS:
             bias_adu = outcome.level_adu
@@ -208,9 +224,12 @@ def capture_darks(equipment: Equipment, plan: DarkPlan, sink: SeriesSink) -> tup
     return tuple(outcomes)
 
 
-def _flat_exposures_of(frames: Iterable[FrameMetadata]) -> list[float]:
-    return [
-        frame.exposure_time_s
+def _flat_exposures_of(frames: Iterable[FrameMetadata], noon_utc_s: float) -> list[float]:
+    """Return the exposures of the flats of the newest night, and of those that do not say when they were taken."""
+    flats = [
+        (night_of(frame.date_obs, noon_utc_s), frame.exposure_time_s)
         for frame in frames
         if frame.frame_type is FrameType.FLAT and not frame.is_master and frame.exposure_time_s
     ]
+    newest = max((night for night, _ in flats if night is not None), default=None)
+    return [exposure_s for night, exposure_s in flats if night in (None, newest)]

@@ -300,7 +300,8 @@ class _FlatWork:
     def _sky_plan(self, filter_name: str | None) -> SeriesPlan:
         """Plan a sky series: levels vary within the accepted window, so only larger changes count as jumps."""
         limits, exposure = self._rules.limits, self._rules.exposure
-        night = night_of(self._equipment.clock.utc(), self._rules.noon_utc_s)
+        noon_utc_s = self._sink.night.noon_utc_s if self._sink.night is not None else self._rules.noon_utc_s
+        night = night_of(self._equipment.clock.utc(), noon_utc_s)
         plan = self._plan(twilight_name(night, filter_name), None, filter_name)
         jump_share = max(limits.jump_share, 2.5 * exposure.tolerance / exposure.target_rate)
         return replace(plan, limits=replace(limits, jump_share=jump_share))
@@ -369,7 +370,8 @@ class _FlatWork:
             if not isinstance(exposure_s, (int, float)) or Path(location).parent != Path(self._sink.directory):
                 continue
             plan = self._plan(safe_word(location), float(exposure_s), filter_name)
-            if not differences(series, plan, self._exposer.shape, self._exposer.set_point_c):
+            is_of_night = self._sink.night is None or self._sink.night.has(series)
+            if is_of_night and not differences(series, plan, self._exposer.shape, self._exposer.set_point_c):
                 fitting.append(series)
         return max(fitting, key=lambda series: len(series.records), default=None)
 

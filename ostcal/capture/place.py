@@ -47,12 +47,33 @@ class SeriesPlace:
 def find_place(plan: SeriesPlan, sink: SeriesSink, shape: tuple[int, int], set_point_c: float | None) -> SeriesPlace:
     """Choose the directory of a series: ``NAME.zarr``, or ``NAME_2.zarr`` if the first has other settings.
 
-    The shape is (height, width); the set point is that of the cooler, if it is on.
+    Where a series with these settings is there that was taken in another night, the name carries the night:
+    ``NAME_20261122.zarr``. The shape is (height, width); the set point is that of the cooler, if it is on.
+    """
+    place = _place_named(plan.name, plan, sink, shape, set_point_c)
+    if place is None and sink.night is not None:
+        place = _place_named(f"{plan.name}_{sink.night.night:%Y%m%d}", plan, sink, shape, set_point_c, is_dated=True)
+    assert place is not None
+    return place
+
+
+def _place_named(
+    name: str,
+    plan: SeriesPlan,
+    sink: SeriesSink,
+    shape: tuple[int, int],
+    set_point_c: float | None,
+    *,
+    is_dated: bool = False,
+) -> SeriesPlace | None:
+    """Return the first place of a name that can take the frames.
+
+    ``None`` where a series with these settings was taken in another night, and the name does not carry the night.
     """
     notices: list[str] = []
     for number in itertools.count(1):
         suffix = "" if number == 1 else f"_{number}"
-        path = Path(sink.directory) / f"{plan.name}{suffix}{STORE_ENDING}"
+        path = Path(sink.directory) / f"{name}{suffix}{STORE_ENDING}"
         if not os.path.lexists(path):
             return SeriesPlace(location=str(path), series=None, notices=_ending(notices, path))
         try:
@@ -61,8 +82,11 @@ def find_place(plan: SeriesPlan, sink: SeriesSink, shape: tuple[int, int], set_p
             notices.append(f"{error}; it is left as it is")
             continue
         changes = differences(series, plan, shape, set_point_c)
-        if not changes:
+        if not changes and (sink.night is None or sink.night.has(series)):
             return SeriesPlace(location=str(path), series=series, notices=_ending(notices, path))
+        if not changes and not is_dated:
+            return None
+        changes = changes or ["another night"]
         notices.append(f"{path} was taken with other settings ({'; '.join(changes)}) and is left as it is")
     raise AssertionError("there is always a next number")
 

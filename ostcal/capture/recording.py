@@ -161,6 +161,7 @@ class SeriesRecorder:
             set_temperature_c=self._series.set_point_c,
             ccd_temperature_c=finite(taken.status.ccd_temperature_c),
             date_obs=taken.start_utc,
+            longitude_deg=night.longitude_deg if (night := self._series.sink.night) is not None else None,
             bayer_pattern=self._bayer,
             row_order="TOP-DOWN",
             pixel_size_um=(size_um[0] * binning[0], size_um[1] * binning[1]) if size_um else None,

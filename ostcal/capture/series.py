@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from ostcal.capture.exposer import Exposer, Meanwhile, TakenFrame
-from ostcal.capture.place import find_place
+from ostcal.capture.place import SeriesPlace, find_place
 from ostcal.capture.recording import RecordedSeries, SeriesRecorder, WriterThread, series_lock
 from ostcal.capture.series_plan import (
     CaptureWatcher,
@@ -77,6 +77,24 @@ def capture_series(
             return _reported(_untouched(plan, place.location, SeriesEnd.STORAGE_FAILED, error, place.present), watcher)
         run = _Run(series, recorder, exposer, watcher, control or _Fixed(plan))
         return _reported(run.outcome(*run.take(missing)), watcher)
+
+
+def keep_series(plan: SeriesPlan, place: SeriesPlace, watcher: CaptureWatcher) -> SeriesOutcome:
+    """Return the outcome of a series for which one of an earlier night stands; nothing is taken."""
+    watcher.series_started(plan, place.location, 0)
+    records = place.series.records if place.series is not None else ()
+    levels = [record.pixels.statistics.median for record in records]
+    known = [level for level in levels if level is not None]
+    outcome = SeriesOutcome(
+        plan=plan,
+        location=place.location,
+        end=SeriesEnd.COMPLETE,
+        message=f"{place.location}: {place.present} frames of an earlier night serve",
+        present=place.present,
+        taken=0,
+        level_adu=statistics.median(known) if known else None,
+    )
+    return _reported(outcome, watcher)
 
 
 class _Fixed:

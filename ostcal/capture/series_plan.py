@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import date
 from enum import StrEnum
 from typing import Protocol
 
@@ -12,7 +13,9 @@ from ostcal.clock import Clock
 from ostcal.devices.protocols import Camera, CoverCalibrator, ExposureResult, FilterWheel
 from ostcal.frames import CameraSettings, FrameType
 from ostcal.measure.live import LiveLimits, Verdict
+from ostcal.naming import night_of
 from ostcal.places.paths import Location
+from ostcal.series.reader import Series
 from ostcal.series.record import FrameRecord
 
 logger = logging.getLogger(__name__)
@@ -56,6 +59,22 @@ class SeriesPlan:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CaptureNight:
+    """The night in which frames are taken: a series of another night is not continued in it."""
+
+    night: date
+    noon_utc_s: float
+    """Local noon in seconds after 0:00 UTC, which parts the nights."""
+    longitude_deg: float | None = None
+    """Longitude of the observatory, degrees, positive east, if it is known."""
+
+    def has(self, series: Series) -> bool:
+        """Return whether the newest frame of a series is of this night; true where no frame says when it was taken."""
+        taken = [record.metadata.date_obs for record in series.records if record.metadata.date_obs]
+        return not taken or night_of(max(taken), self.noon_utc_s) == self.night
+
+
+@dataclass(frozen=True, kw_only=True)
 class SeriesSink:
     """Where and how the frames of a series are stored."""
 
@@ -68,6 +87,8 @@ class SeriesSink:
     overscan_section: str = ""
     trim_section: str = ""
     """Overscan of the frames and what is to be kept of them, as FITS writes sections; "" is what the driver says."""
+    night: CaptureNight | None = None
+    """Only series of this night are continued; ``None`` continues those of any night."""
 
 
 class SeriesEnd(StrEnum):

@@ -65,8 +65,8 @@ def join_words(words: Sequence[str], last: str = "and") -> str:
 
 
 def allowed_words(annotation: object, metadata: Iterable[object] = ()) -> str:
-    """Return the words for what a key takes, from its type."""
-    for item in metadata:
+    """Return the words for what a key takes, from its type; those of the outermost where types are nested."""
+    for item in reversed(tuple(metadata)):
         if isinstance(item, Allowed):
             return item.text
     origin, arguments = get_origin(annotation), get_args(annotation)

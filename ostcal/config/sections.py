@@ -13,9 +13,9 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from ostcal.config.calibration_section import CalibrationSection, word_for_all_kinds
+from ostcal.config.capture_sections import DarkCaptureSection, FlatCaptureSection
 from ostcal.config.quality_sections import QualitySection
 from ostcal.config.values import (
-    AboveOne,
     Binning,
     Celsius,
     ClusterStart,
@@ -23,7 +23,6 @@ from ostcal.config.values import (
     CountOrZero,
     Directory,
     Endpoint,
-    Factors,
     ImageSection,
     Kinds,
     MemorySize,
@@ -36,7 +35,6 @@ from ostcal.config.values import (
     Retries,
     Section,
     Setting,
-    Share,
     StripRows,
     Switch,
     SyntheticBias,
@@ -66,68 +64,6 @@ from ostcal.vocabulary import (
 
 KeyPath = tuple[str, ...]
 """Section, groups and name of a key: ``("video", "alpaca", "port")``."""
-
-
-def _above_min_exposure(value: float, info: ValidationInfo) -> float:
-    minimum = info.data.get("min_exposure")
-    if minimum is not None and value <= minimum:
-        raise PydanticCustomError(
-            "order", "it must be above min_exposure, which is {minimum}", {"minimum": minimum, "other": "min_exposure"}
-        )
-    return value
-
-
-class DarkCaptureSection(Section):
-    """How dark and bias frames are taken."""
-
-    num_darks: Count = key(40, "Frames taken for each exposure time.", "frames")
-    flat_exposure_time: Positive | None = key(
-        None,
-        "Exposure time of the flats, for darks that match them; null uses that of the flats on disk.",
-        "seconds",
-    )
-    science_exposure_time: Positive = key(5.0, "Exposure time of the science frames.", "seconds")
-    min_exposure: NotNegative = key(
-        0.001, "Shortest exposure time; frames at or below it count as bias frames.", "seconds"
-    )
-    max_exposure: Positive = key(60.0, "Longest exposure time; longer ones are not taken.", "seconds")
-    exposure_factors: Factors = key(
-        (0.5, 1.0, 2.0, 4.0), "Darks are taken at science_exposure_time multiplied by each of these."
-    )
-    output_dir: Directory = key(
-        "darks", "Directory of the dark and bias frames: capture writes to it, masters are made from it."
-    )
-
-    _order = field_validator("max_exposure")(_above_min_exposure)
-
-
-class FlatCaptureSection(Section):
-    """How flat frames are taken."""
-
-    target_count_rate: Share = key(
-        0.5, "Wanted level: the mean of a frame divided by the full scale of the camera.", "share of full scale"
-    )
-    count_tolerance: Share = key(
-        0.1, "How far the level may be from target_count_rate on either side.", "share of full scale"
-    )
-    num_flats: Count = key(40, "Flats taken with each filter.", "frames")
-    min_exposure: NotNegative = key(0.001, "Shortest exposure time allowed.", "seconds")
-    max_exposure: Positive = key(10.0, "Longest exposure time allowed.", "seconds")
-    exposure_step_factor: AboveOne = key(
-        1.5,
-        "Factor that changes the exposure time if a test frame is too dark or too saturated to compute it.",
-    )
-    max_adjustment_attempts: Count = key(10, "Largest number of test exposures to reach the level.", "exposures")
-    output_dir: Directory = key(
-        "flats", "Directory of the flat frames: capture writes to it, masters are made from it."
-    )
-    filters: Texts = key((), "Filter names as in the filter wheel; a series of flats is taken with each.")
-    twilight: Switch = key(False, "Take sky flats: adapt the exposure time to the sky at dusk or dawn, frame by frame.")
-    panel_brightness: CountOrZero | None = key(
-        None, "Initial brightness of a flat panel, in its own steps; null is half of its maximum."
-    )
-
-    _order = field_validator("max_exposure")(_above_min_exposure)
 
 
 class InputSection(Section):

@@ -19,6 +19,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from ostcal.engine.rejection import MethodKey
 from ostcal.formula import read_formula
+from ostcal.naming import unknown_folder_words
 
 MEMORY_FLOOR_BYTES = 1 << 20
 """Catches ``memory_limit: 4``, which is four bytes where four GiB were meant."""
@@ -104,6 +105,13 @@ def _expand(value: str) -> str:
     if _VARIABLE.search(value) and _VARIABLE.search(expanded):
         raise ValueError
     return expanded
+
+
+def _check_folder_words(value: str) -> str:
+    """Refuse words in braces that are not filled in."""
+    if unknown_folder_words(value):
+        raise ValueError
+    return value
 
 
 def _kinds(value: object) -> object:
@@ -246,6 +254,14 @@ Directory = Annotated[
     Allowed(
         "a path, in which ~ and variables that are set ($HOME) are expanded, or s3://bucket/prefix, without credentials"
         " (they come from the environment)"
+    ),
+]
+CaptureDirectory = Annotated[
+    Directory,
+    AfterValidator(_check_folder_words),
+    Allowed(
+        "a path, in which ~ and variables that are set ($HOME) are expanded and {night}, {date} and {camera} stand for"
+        " those of the frames, or s3://bucket/prefix, without credentials (they come from the environment)"
     ),
 ]
 Endpoint = Annotated[

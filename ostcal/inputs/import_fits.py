@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import date
 from functools import partial
 
+from ostcal.errors import InputError
 from ostcal.fits.read import FitsFrame
 from ostcal.frames import FrameType
 from ostcal.inputs.copy_frames import SeriesReport, import_frames
@@ -15,6 +17,7 @@ from ostcal.inputs.gather import gather_inputs
 from ostcal.inputs.group_names import series_names
 from ostcal.inputs.grouping import Group, GroupRules
 from ostcal.inputs.image_sets import group_images
+from ostcal.naming import folder_of, night_of
 from ostcal.places.durable import storage_errors
 from ostcal.places.locking import series_locked
 from ostcal.places.paths import joined, make_directory, path_of
@@ -55,7 +58,7 @@ def plan_imports(
     plans = []
     by_dir: dict[str, list[Group]] = defaultdict(list)
     for group in (*grouping.groups, *grouping.too_small):
-        by_dir[flat_dir if group.key.frame_type is FrameType.FLAT else dark_dir].append(group)
+        by_dir[_folder(flat_dir if group.key.frame_type is FrameType.FLAT else dark_dir, group)].append(group)
     for directory, groups in by_dir.items():
         for group, name in zip(groups, series_names(groups), strict=True):
             plans.append(
@@ -66,6 +69,21 @@ def plan_imports(
                 )
             )
     return plans, left_out
+
+
+def _folder(pattern: str, group: Group) -> str:
+    """Return the directory of a group: the night, date and camera of its first frame are filled in."""
+    metadata = group.frames[0].metadata
+    night = night_of(metadata.date_obs, group.key.noon_utc_s)
+    if metadata.date_obs is None or night is None:
+        if "{night}" in pattern or "{date}" in pattern:
+            raise InputError(
+                f"{group.frames[0].label}: DATE-OBS is missing, so it has no night for the directory {pattern};"
+                " import it with an output_dir without {night} and {date}"
+            )
+        night = date.min
+    day = metadata.date_obs.date() if metadata.date_obs is not None else night
+    return folder_of(pattern, night=night, day=day, camera=metadata.settings.camera or "")
 
 
 def import_all(

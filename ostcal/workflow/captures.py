@@ -10,12 +10,16 @@ from ostcal.capture.auto_exposure import ExposureRules
 from ostcal.capture.budget import StepPlan
 from ostcal.capture.darks import DarkPlan, DarkRules, capture_darks, find_bias_level, flat_exposures, plan_darks
 from ostcal.capture.flats import FlatRules, capture_flats, plan_flats
+from ostcal.capture.nights import EarlierSeries, capture_night
 from ostcal.capture.series_plan import CaptureWatcher, Equipment, SeriesOutcome, SeriesSink
 from ostcal.config import Config, ConfigSource, load_config
+from ostcal.config.capture_sections import DarkCaptureSection, FlatCaptureSection
 from ostcal.devices.protocols import Camera, CameraRequest
 from ostcal.errors import ConfigError, DeviceError, OstcalError
 from ostcal.frames import CameraSettings
 from ostcal.measure.live import LiveLimits
+from ostcal.naming import folder_of
+from ostcal.places.night_folders import folders_of
 from ostcal.places.paths import is_remote
 from ostcal.status import KeepsStatus, Level, Status
 from ostcal.workflow.open_devices import Ask, camera_values, clock_of, retry_rules
@@ -41,11 +45,16 @@ def refuse_object_stores(config: Config) -> None:
             )
 
 
-def _sink(config: Config, directory: str) -> SeriesSink:
+def _sink(config: Config, equipment: Equipment, section: DarkCaptureSection | FlatCaptureSection) -> SeriesSink:
+    """Return where frames go now: the night, the date and the camera are filled in."""
     refuse_object_stores(config)
     overscan = config.master_frames.overscan
+    night = capture_night(equipment.clock)
     return SeriesSink(
-        directory=directory,
+        directory=folder_of(
+            section.output_dir, night=night.night, day=equipment.clock.utc().date(), camera=equipment.camera.info.name
+        ),
+        night=night if section.continue_series == "session" else None,
         compressor=config.storage.compressor,
         rows=config.storage.rows,
         export_frames=config.storage.export_frames,
@@ -216,7 +225,8 @@ class DarkCapture(Capture):
         d = self.config.dark_capture
         exposures = tuple(flat_exposures_s)
         if not exposures:
-            exposures = flat_exposures(d.flat_exposure_time, [self.config.flat_capture.output_dir])
+            flats = folders_of(self.config.flat_capture.output_dir)
+            exposures = flat_exposures(d.flat_exposure_time, flats, capture_night(equipment.clock).noon_utc_s)
         rules = DarkRules(
             n_frames=d.num_darks,
             science_exposure_s=d.science_exposure_time,
@@ -224,17 +234,20 @@ class DarkCapture(Capture):
             flat_exposures_s=exposures,
             min_exposure_s=d.min_exposure,
             max_exposure_s=d.max_exposure,
+            earlier=EarlierSeries(
+                directories=tuple(folders_of(d.output_dir)), strategy=d.strategy, max_age_days=d.max_age_days
+            ),
             limits=self._limits(),
             retry=retry_rules(self.config),
         )
-        return plan_darks(equipment, settings, rules, _sink(self.config, d.output_dir))
+        return plan_darks(equipment, settings, rules, _sink(self.config, equipment, d))
 
     def _capture(self, step: str, plan: DarkPlan) -> Status:
         equipment, _ = self._ready()
         if not self._planned(StepPlan(step=step, costs=plan.costs)):
             raise DeviceError(f"{step} were not taken: they were declined")
-        directory = self.config.dark_capture.output_dir
-        return _status_of(capture_darks(equipment, plan, _sink(self.config, directory)), [], directory)
+        sink = _sink(self.config, equipment, self.config.dark_capture)
+        return _status_of(capture_darks(equipment, plan, sink), [], str(sink.directory))
 
 
 class FlatCapture(Capture):
@@ -298,17 +311,18 @@ class FlatCapture(Capture):
             filters=f.filters,
             brightness=f.panel_brightness,
             full_scale_adu=round(full_adu) if (full_adu := self.config.quality.full_scale_adu) else None,
-            bias_level_adu=find_bias_level([darks], settings, shape),
+            bias_level_adu=find_bias_level(folders_of(darks), settings, shape),
             limits=self._limits(saturated_share=0.001),
             retry=retry_rules(self.config),
         )
-        sink = _sink(self.config, f.output_dir)
+        sink = _sink(self.config, equipment, f)
+        directory = str(sink.directory)
         plan = StepPlan(step="flats", costs=plan_flats(equipment, settings, rules, sink), is_estimate=True)
         if not plan.missing:  # their exposures may still need darks
             exposures_s = {cost.exposure_time_s for cost in plan.costs if cost.exposure_time_s is not None}
             frames = {cost.location: cost.frames for cost in plan.costs}
-            details = _details(frames, 0, exposures_s, f.output_dir)
-            return Status(level=Level.SUCCESS, message=f"no flats are missing in {f.output_dir}", details=details)
+            details = _details(frames, 0, exposures_s, directory)
+            return Status(level=Level.SUCCESS, message=f"no flats are missing in {directory}", details=details)
         if not self._planned(plan):
             raise DeviceError("flats were not taken: they were declined")
         report = capture_flats(equipment, settings, rules, sink)
@@ -316,7 +330,7 @@ class FlatCapture(Capture):
             f"flats{f' with filter {failure.filter_name}' if failure.filter_name else ''}: {failure.reason}"
             for failure in report.failures
         ]
-        return _status_of(report.outcomes, failures, f.output_dir)
+        return _status_of(report.outcomes, failures, directory)
 
 
 def _status_of(outcomes: Sequence[SeriesOutcome], failures: Sequence[str], directory: str) -> Status:

@@ -49,6 +49,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "min_exposure": 0.001,
         "max_exposure": 60.0,
         "exposure_factors": [0.5, 1.0, 2.0, 4.0],
+        "continue_series": "session",
+        "strategy": "missing",
+        "max_age_days": 30.0,
         "output_dir": "darks",
     },
     "flat_capture": {
@@ -60,6 +63,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "exposure_step_factor": 1.5,
         "max_adjustment_attempts": 10,
         "output_dir": "flats",
+        "continue_series": "session",
         "filters": [],
         "twilight": False,
         "panel_brightness": None,
