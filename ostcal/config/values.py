@@ -19,7 +19,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from ostcal.engine.rejection import MethodKey
 from ostcal.formula import read_formula
-from ostcal.naming import unknown_folder_words
+from ostcal.naming import FOLDER_WORDS, unknown_folder_words
 
 MEMORY_FLOOR_BYTES = 1 << 20
 """Catches ``memory_limit: 4``, which is four bytes where four GiB were meant."""
@@ -110,6 +110,13 @@ def _expand(value: str) -> str:
 def _check_folder_words(value: str) -> str:
     """Refuse words in braces that are not filled in."""
     if unknown_folder_words(value):
+        raise ValueError
+    return value
+
+
+def _refuse_folder_words(value: str) -> str:
+    """Refuse words that only directories of captured frames have."""
+    if any(f"{{{word}}}" in value for word in FOLDER_WORDS):
         raise ValueError
     return value
 
@@ -244,20 +251,24 @@ SyntheticBias = Annotated[
     AfterValidator(_check_formula),
     Allowed("a level in ADU of at least 0, or a formula of numbers and header cards such as 10 * OFFSET"),
 ]
-Directory = Annotated[
+_Place = Annotated[
     str,
     BeforeValidator(_text),
     Strict(),
     AfterValidator(_check_text),
     AfterValidator(_check_location),
     AfterValidator(_expand),
+]
+Directory = Annotated[
+    _Place,
+    AfterValidator(_refuse_folder_words),
     Allowed(
         "a path, in which ~ and variables that are set ($HOME) are expanded, or s3://bucket/prefix, without credentials"
         " (they come from the environment)"
     ),
 ]
 CaptureDirectory = Annotated[
-    Directory,
+    _Place,
     AfterValidator(_check_folder_words),
     Allowed(
         "a path, in which ~ and variables that are set ($HOME) are expanded and {night}, {date} and {camera} stand for"

@@ -242,6 +242,11 @@ def test_a_word_that_is_not_filled_in_is_refused() -> None:
         load_config({"dark_capture": {"output_dir": "darks/{nigth}"}})
 
 
+def test_masters_have_one_directory() -> None:
+    with pytest.raises(ConfigError, match=r"master_frames.output_dir: .*\{night\}.* is not allowed"):
+        load_config({"master_frames": {"output_dir": "masters/{night}"}})
+
+
 def test_exposures_of_flats_are_those_of_the_newest_night(tmp_path: Path) -> None:
     for days, exposure_s in ((0, 1.0), (1, 2.0), (2, 3.0)):
         clock = FakeClock(START + timedelta(days=days))
