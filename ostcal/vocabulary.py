@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+HookEvent = Literal["series_finished", "master_made", "master_failed", "night_finished", "error"]
+"""Events that hooks are told of."""
 CameraType = Literal["ascom", "alpaca", "simulator"]
 Calibration = Literal["auto", "none"]
 """What is subtracted from frames of a kind: the dark or bias that fits, or nothing."""

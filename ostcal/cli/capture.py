@@ -116,6 +116,11 @@ def _run(step: Any, *, config_path: str, no_confirm: bool, wait_for_cooling: boo
             progress.stop()
             return click.confirm(question, default=True, err=True)
 
+        def series_ended(outcome: SeriesOutcome) -> None:
+            outcomes.append(outcome)
+            if record := json_record():
+                record.series_ended(outcome)
+
         def capture_planned(plan: StepPlan) -> bool:
             progress.stop()
             if plan.costs:
@@ -133,7 +138,7 @@ def _run(step: Any, *, config_path: str, no_confirm: bool, wait_for_cooling: boo
             workflow = CalibrationWorkflow(
                 config,
                 logger,
-                progress.watcher(outcomes.append),
+                progress.watcher(series_ended),
                 ask if not no_confirm and sys.stdin.isatty() else None,
                 masters_watcher=Watcher(planned=masters_planned, progressed=masters_progress.advance_strip),
                 planned=capture_planned,

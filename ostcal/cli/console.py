@@ -28,7 +28,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from ostcal.cli.json_output import json_handlers, json_record
+from ostcal.cli.json_output import json_handlers, json_record, use_hooks_of
 from ostcal.config import Config, dump, load_config, without_endpoint
 from ostcal.errors import ConfigError, OstcalError
 
@@ -168,6 +168,7 @@ def start_log_file(config: Config, prefix: str, debug: bool) -> str:
     formatter.converter = time.gmtime
     handler.setFormatter(formatter)
     logger.addHandler(handler)
+    use_hooks_of(config)
     if record := json_record():
         record.put(log_file=path)
     logger.debug("configuration as loaded from %s:\n%s", config.source, dump(without_endpoint(config)))

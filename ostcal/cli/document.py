@@ -8,7 +8,8 @@ from enum import StrEnum
 from typing import Any
 
 from ostcal.codec import to_values_with_nulls
-from ostcal.redaction import without_secrets
+from ostcal.events.event import SeriesEntry
+from ostcal.redaction import values_without_secrets
 from ostcal.report.document import json_text
 from ostcal.report.schema import schema_of_class
 
@@ -92,27 +93,6 @@ class CalibratedEntry:
     master_files: tuple[str, ...]
     ages: tuple[AgeEntry, ...] = ()
     """AGEBIAS, AGEDARK and AGEFLAT of its header, where it has them."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SeriesEntry:
-    """A series of frames that was captured, or into which frames were copied."""
-
-    location: str
-    frames: int
-    """Frames in the series now."""
-    added: int
-    """Frames that this command added."""
-    kind: str | None = None
-    """bias, dark or flat."""
-    exposure_time_s: Number = None
-    """Null where it changes from frame to frame, or is not known here."""
-    filter: str | None = None
-    level_adu: Number = None
-    """Median of the frames' levels."""
-    end: str | None = None
-    """Why a captured series ended: complete, stopped, camera failed, storage failed."""
-    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,6 +196,8 @@ class CommandDocument:
     """The worst verdict of the masters: pass, warn or fail; null where none has one."""
     report: ReportFiles | None = None
     masters: tuple[MasterEntry, ...] = ()
+    not_made: tuple[str, ...] = ()
+    """One line for each master that could not be made; they are among the errors too."""
     calibrated: tuple[CalibratedEntry, ...] = ()
     series: tuple[SeriesEntry, ...] = ()
     copies: tuple[CopyEntry, ...] = ()
@@ -230,15 +212,7 @@ class CommandDocument:
 def document_text(document: CommandDocument) -> str:
     """Return a document as strict JSON, without secrets in addresses."""
     head = {"format": FORMAT, "schema_version": SCHEMA_VERSION}
-    return json_text(head | _without_secrets(to_values_with_nulls(document)))
-
-
-def _without_secrets(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_secrets(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_secrets(item) for item in value]
-    return without_secrets(value) if isinstance(value, str) else value
+    return json_text(head | values_without_secrets(to_values_with_nulls(document)))
 
 
 def json_schema() -> dict[str, Any]:

@@ -11,8 +11,8 @@ from ostcal.cli.document import (
     AgeEntry,
     CalibratedEntry,
     MasterEntry,
-    SeriesEntry,
 )
+from ostcal.events.event import MasterOfEvent, SeriesEntry
 
 if TYPE_CHECKING:
     from ostcal.build.run import BuildReport
@@ -115,19 +115,30 @@ def ages_of(path: str) -> tuple[AgeEntry, ...]:
 
 def captured_entries(outcomes: Sequence[SeriesOutcome]) -> tuple[SeriesEntry, ...]:
     """Return the series of an evening, each once: a step may come back to a series of an earlier one."""
+    from ostcal.workflow.hooks import series_entry
+
     entries: dict[str, SeriesEntry] = {}
     for outcome in outcomes:
         before = entries.get(outcome.location)
-        problems = (*outcome.warnings, *(() if outcome.is_complete else (outcome.message,)))
-        entries[outcome.location] = SeriesEntry(
-            location=outcome.location,
-            frames=outcome.present,
-            added=outcome.taken + (before.added if before is not None else 0),
-            kind=str(outcome.plan.frame_type),
-            exposure_time_s=outcome.plan.exposure_time_s,
-            filter=outcome.plan.filter_name,
-            level_adu=outcome.level_adu,
-            end=str(outcome.end),
-            problems=(*(before.problems if before is not None else ()), *problems),
-        )
+        entry = series_entry(outcome, before.added if before is not None else 0)
+        problems = (*(before.problems if before is not None else ()), *entry.problems)
+        entries[outcome.location] = dataclasses.replace(entry, problems=problems)
     return tuple(entries.values())
+
+
+def masters_of_events(masters: Iterable[MasterEntry]) -> tuple[MasterOfEvent, ...]:
+    """Return the masters that were made as events name them."""
+    return tuple(
+        MasterOfEvent(
+            name=master.name,
+            kind=master.kind,
+            exposure_time_s=master.exposure_time_s,
+            filter=master.filter,
+            frames=master.frames,
+            verdict=master.verdict,
+            files=master.files,
+            findings=master.findings,
+        )
+        for master in masters
+        if master.state == "made"
+    )

@@ -70,7 +70,7 @@ def import_command(directories: tuple[str, ...], config_path: str, debug: bool, 
                 on_frame=lambda plan, n_bytes: progress.advance(n_bytes, plan.location),
             )
         if record := json_record():
-            from ostcal.cli.document import SeriesEntry
+            from ostcal.events.event import SeriesEntry
 
             record.put(
                 series=tuple(

@@ -1,4 +1,4 @@
-"""``--json``: one document on standard output when a command ends, however it ends; lines go to standard error."""
+"""What a command did: for ``--json`` one document on standard output, however it ends, and for hooks the events."""
 
 from __future__ import annotations
 
@@ -7,11 +7,16 @@ import logging
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ostcal._version import __version__
+
+if TYPE_CHECKING:
+    from ostcal.capture.series_plan import SeriesOutcome
+    from ostcal.config import Config
+    from ostcal.events.hooks import Hooks
 
 _EXIT_USAGE = 2
 _EXIT_QUALITY = 3
@@ -22,8 +27,10 @@ _META_KEY = "ostcal.cli.json_output"
 class CommandRecord(logging.Handler):
     """Collects what the document of a command says: its results, and the warnings and errors that are logged."""
 
-    def __init__(self, command: str) -> None:
+    def __init__(self, command: str, *, as_json: bool = True) -> None:
         super().__init__(logging.WARNING)
+        self.as_json = as_json
+        self._hooks: Hooks | None = None
         self._command = command
         self._began_at = datetime.now(UTC)
         self._warnings: list[str] = []
@@ -46,6 +53,42 @@ class CommandRecord(logging.Handler):
     def put_error(self, line: str) -> None:
         """Add the line of an error that was not logged."""
         self._errors += line.splitlines()
+
+    def use_hooks(self, hooks: Hooks | None) -> None:
+        """Tell these hooks of what happens from now on."""
+        self._hooks = hooks
+
+    @property
+    def is_wanted(self) -> bool:
+        """Return whether anyone reads the results."""
+        return self.as_json or self._hooks is not None
+
+    def series_ended(self, outcome: SeriesOutcome) -> None:
+        """Tell the hooks of a series that ended, while the next one is exposed."""
+        if self._hooks is not None:
+            from ostcal.workflow.hooks import series_event
+
+            self._hooks.tell(series_event(self._command, outcome, self._results.get("config_file")))
+
+    def finish_hooks(self, exit_code: int) -> None:
+        """Tell the hooks what came of the command, and wait for them for a bounded time."""
+        if self._hooks is None:
+            return
+        from ostcal.cli.entries import masters_of_events
+        from ostcal.events.event import error_event, master_finished, master_not_made, night_finished
+
+        hooks, config_file = self._hooks, self._results.get("config_file")
+        masters = masters_of_events(self._results.get("masters", ()))
+        for master in masters:
+            hooks.tell(master_finished(self._command, master, config_file))
+        for line in self._results.get("not_made", ()):
+            hooks.tell(master_not_made(self._command, line, config_file))
+        if exit_code in (1, 2):
+            hooks.tell(error_event(self._command, self._errors or [self._reason()], exit_code, config_file))
+        if self._command == "workflow":
+            series = self._results.get("series", ())
+            hooks.tell(night_finished(self._command, exit_code, series, masters, self._errors, config_file))
+        hooks.close()
 
     def text(self, exit_code: int) -> str:
         """Return the document."""
@@ -119,14 +162,12 @@ class JsonCommand(click.Command):
         """Run the command, and write its document at the end."""
         values = {name: value for name, value in ctx.params.items() if name != "as_json"}
         assert self.callback is not None
-        if not ctx.params["as_json"]:
-            return ctx.invoke(self.callback, **values)
-        record = CommandRecord(self.name or "")
+        record = CommandRecord(self.name or "", as_json=ctx.params["as_json"])
         ctx.meta[_META_KEY] = record
         record.put(config_file=ctx.params.get("config_path"))
         exit_code = 1  # of what is raised and not expected
         try:
-            with contextlib.redirect_stdout(sys.stderr):
+            with contextlib.redirect_stdout(sys.stderr) if record.as_json else contextlib.nullcontext():
                 ctx.invoke(self.callback, **values)
             exit_code = 0
         except SystemExit as end:
@@ -137,17 +178,32 @@ class JsonCommand(click.Command):
             record.put_error(error.format_message())
             raise
         finally:
-            click.echo(record.text(exit_code))
+            record.finish_hooks(exit_code)
+            if record.as_json:
+                click.echo(record.text(exit_code))
 
 
 def json_record() -> CommandRecord | None:
-    """Return what collects the results of the running command; ``None`` without ``--json``."""
+    """Return what collects the results of the running command; ``None`` without ``--json`` and hooks."""
+    record = _running()
+    return record if record is not None and record.is_wanted else None
+
+
+def use_hooks_of(config: Config) -> None:
+    """Tell the hooks of a configuration of what the running command does."""
+    record = _running()
+    if record is not None and (config.hooks.command or config.hooks.url):
+        from ostcal.workflow.hooks import open_hooks
+
+        record.use_hooks(open_hooks(config))
+
+
+def _running() -> CommandRecord | None:
     context = click.get_current_context(silent=True)
-    record: CommandRecord | None = context.meta.get(_META_KEY) if context is not None else None
-    return record
+    return None if context is None else context.meta.get(_META_KEY)
 
 
 def json_handlers() -> Sequence[logging.Handler]:
-    """Return the handler that collects warnings and errors, with ``--json``."""
-    record = json_record()
+    """Return the handler that collects warnings and errors."""
+    record = _running()
     return () if record is None else (record,)

@@ -170,9 +170,14 @@ def exit_code_of(status: Status) -> int:
 def show_masters(creator: MasterFrameCreator) -> None:
     """Print the table of the masters of a run, and write their report if quality control is on."""
     report = creator.report
-    if report is None or not (report.made or report.unchanged):
+    if report is None:
         return
-    if record := json_record():
+    record = json_record()
+    if record is not None:
+        record.put(not_made=report.errors)
+    if not (report.made or report.unchanged):
+        return
+    if record is not None:
         from ostcal.cli.entries import built_entries
 
         directory = creator.config.master_frames.output_dir

@@ -164,8 +164,9 @@ def _checked(given: GivenValues, source: str | None) -> tuple[Config, list[Notic
 
 
 def without_endpoint(config: Config) -> Config:
-    """Return a configuration as logs and reports may show it: without the server of the object store."""
-    return replace(config, storage=config.storage.model_copy(update={"endpoint": None}))
+    """Return a configuration as logs and reports may show it: without the server of the object store, and of hooks."""
+    storage = config.storage.model_copy(update={"endpoint": None})
+    return replace(config, storage=storage, hooks=config.hooks.without_secrets())
 
 
 def resolved_values(config: Config) -> dict[str, dict[str, Any]]:

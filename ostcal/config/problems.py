@@ -143,7 +143,10 @@ def explain(model: type[Section], section: str, given: GivenValues, detail: Erro
         return given.notice(path, f"no value; write {allowed}, or leave the key out{default}")
     near = nearest(value, literal_words(entry.annotation)) if isinstance(value, str) else None
     hint = f"; did you mean {near}?" if near else ""
-    return given.notice(path, f"{as_written(value)} is not allowed; write {allowed}{hint}")
+    extra = entry.json_schema_extra
+    is_secret = isinstance(extra, dict) and bool(extra.get("is_secret"))
+    shown = "this value" if is_secret else as_written(value)
+    return given.notice(path, f"{shown} is not allowed; write {allowed}{'' if is_secret else hint}")
 
 
 def _hint(name: str, path: KeyPath, keys: Sequence[str], cutoff: float = 0.6) -> str:

@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from ostcal.config.calibration_section import CalibrationSection, word_for_all_kinds
 from ostcal.config.capture_sections import DarkCaptureSection, FlatCaptureSection
+from ostcal.config.hooks_section import HooksSection
 from ostcal.config.quality_sections import QualitySection
 from ostcal.config.values import (
     Binning,
@@ -379,6 +380,7 @@ SECTIONS: Mapping[str, type[Section]] = types.MappingProxyType(
         "quality": QualitySection,
         "video": VideoSection,
         "workflow": WorkflowSection,
+        "hooks": HooksSection,
         "compute": ComputeSection,
         "storage": StorageSection,
     }
@@ -393,7 +395,7 @@ class Config:
 
     Parameters
     ----------
-    dark_capture, flat_capture, input, master_frames, quality, video, workflow, compute, storage : Section
+    dark_capture, flat_capture, input, master_frames, quality, video, workflow, hooks, compute, storage : Section
         The sections, with the keys of ``docs/configuration.md`` as attributes; ``memory_limit`` is in bytes,
         ``binning`` is ``(x, y)``, directories are text as written and relative to the working directory.
     source : str or None
@@ -415,6 +417,7 @@ class Config:
     quality: QualitySection = field(default_factory=QualitySection)
     video: VideoSection = field(default_factory=VideoSection)
     workflow: WorkflowSection = field(default_factory=WorkflowSection)
+    hooks: HooksSection = field(default_factory=HooksSection)
     compute: ComputeSection = field(default_factory=ComputeSection)
     storage: StorageSection = field(default_factory=StorageSection)
     source: str | None = None

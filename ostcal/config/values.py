@@ -366,9 +366,12 @@ def type_of(method_key: MethodKey) -> Any:
     return checked | None if method_key.or_null else checked
 
 
-def key(default: object, meaning: str, unit: str = "") -> Any:
-    """Declare a key: its default, a sentence for the reference, its unit. ``Any``, as pydantic's own ``Field``."""
-    return Field(default=default, description=meaning, json_schema_extra={"unit": unit})
+def key(default: object, meaning: str, unit: str = "", *, is_secret: bool = False) -> Any:
+    """Declare a key: its default, a sentence for the reference, its unit. ``Any``, as pydantic's own ``Field``.
+
+    Messages do not show the value of a secret.
+    """
+    return Field(default=default, description=meaning, json_schema_extra={"unit": unit, "is_secret": is_secret})
 
 
 class Section(BaseModel):

@@ -11,6 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from ostcal.events import event
 from ostcal.report.document import FORMAT, SCHEMA_VERSION, FlaggedFrame, Report, json_text
 
 _PLAIN = {str: "string", bool: "boolean", int: "integer", float: "number"}
@@ -51,6 +52,12 @@ def schema_of_class(
         "required": list(properties),
         "$defs": dict(sorted(definitions.items())),
     }
+
+
+def event_schema() -> dict[str, Any]:
+    """Return the schema of what hooks are told; ``docs/automation.md`` shows it."""
+    head = {"format": {"const": event.FORMAT}, "schema_version": {"const": event.SCHEMA_VERSION}}
+    return schema_of_class(event.Event, "An event of ostcal", head)
 
 
 def schema_text() -> str:

@@ -160,6 +160,13 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "pixels": asdict(DefectLimits()),
     },
     "workflow": {"masters_while_exposing": True},
+    "hooks": {
+        "on": ["series_finished", "master_made", "master_failed", "night_finished", "error"],
+        "command": [],
+        "url": None,
+        "timeout": 10.0,
+        "retries": 3,
+    },
     "compute": {
         "scheduler": "threads",
         "workers": None,

@@ -7,6 +7,7 @@ stand for paths, numbers and names, and an indented line goes on where the one b
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import re
 import shutil
@@ -32,6 +33,7 @@ from support import night as n
 from support.dng_samples import write_dng
 from support.fits_samples import write_frame
 from support.folders import ROOT
+from support.hook_server import hook_server
 from support.mosaics import Image, hdu_of, write_mosaic, write_mosaics
 from support.night import Night, Outcome
 from support.object_samples import fresh_bucket, write_series
@@ -52,6 +54,7 @@ CHAPTERS = (
     "Object stores",
     "Camera",
     "Configuration",
+    "Automation",
 )
 SCALE = 400.0
 """How much faster simulated time passes."""
@@ -904,6 +907,19 @@ def unknown_key(folder: Path) -> Ran:
 @provokes("No configuration file")
 def no_config(folder: Path) -> Ran:
     return run("workflow", "--config", folder / "night.yaml")
+
+
+# Automation
+
+
+@provokes("A hook is not told")
+def refused_hook(folder: Path) -> Ran:
+    night = n.whole_night(folder)
+    with hook_server([404]) as server:
+        path = n.write_config(night)
+        values = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps({**values, "hooks": {"url": server.url}}), encoding="utf-8")
+        return run("masters", "--config", path, "--no-confirm")
 
 
 # ---- the tests ----

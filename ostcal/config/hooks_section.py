@@ -1,0 +1,54 @@
+"""The section ``hooks``: who is told of events."""
+
+from __future__ import annotations
+
+from typing import Annotated, get_args
+
+from pydantic import BeforeValidator, Field, PlainSerializer, Strict
+
+from ostcal.config.values import Allowed, Positive, Retries, Section, Text, Texts, key
+from ostcal.vocabulary import HookEvent
+
+_EVENTS = get_args(HookEvent)
+
+
+def _tuple(value: object) -> object:
+    """Convert a list, or one word, to a tuple."""
+    if isinstance(value, str):
+        return (str(value),)
+    return tuple(str(word) if isinstance(word, str) else word for word in value) if isinstance(value, list) else value
+
+
+_Events = Annotated[
+    tuple[HookEvent, ...],
+    BeforeValidator(_tuple),
+    PlainSerializer(list),
+    Allowed(f"a list of {', '.join(_EVENTS)}"),
+]
+_WebAddress = Annotated[
+    Text,
+    Strict(),
+    Field(pattern=r"^https?://([^/?#\s@]*@)?[A-Za-z0-9._\[\]:-]+([/?#]\S*)?$"),
+    Allowed("an address such as https://example.org/hook"),
+]
+
+
+class HooksSection(Section):
+    """A command and a web server that are told of events; neither delays an exposure or ends a run."""
+
+    on: _Events = key(_EVENTS, "Events that are told.")
+    command: Texts = key(
+        (),
+        "Program and arguments, run without a shell for each event, which is JSON on its standard input.",
+        is_secret=True,
+    )
+    url: _WebAddress | None = key(
+        None, "Address to which each event is sent as JSON (POST); null is none.", is_secret=True
+    )
+    timeout: Positive = key(10.0, "Longest time of one command or one request; then it is ended.", "seconds")
+    retries: Retries = key(3, "Number of retries of a request that fails, with increasing pauses.")
+
+    def without_secrets(self) -> HooksSection:
+        """Return the section as logs and reports may show it: arguments and addresses may hold tokens."""
+        shown = (self.command[0], "***") if len(self.command) > 1 else self.command
+        return self.model_copy(update={"command": shown, "url": "***" if self.url is not None else None})
