@@ -29,6 +29,8 @@ ContinueSeries = Literal["session", "always"]
 """Whether a series is continued only in the night in which it was begun."""
 DarkStrategy = Literal["missing", "aged", "all"]
 """Which darks are taken: those that no night has, older ones too, or all in each night."""
+Prefer = Literal["nearest", "best"]
+"""Which of several masters that fit is taken: the nearest in time, or the one of the best quality."""
 Cubes = Literal["refuse", "frames"]
 """What FITS images of three axes are: refused, or stacks of frames."""
 MasterFormat = Literal["fits", "xisf", "both"]

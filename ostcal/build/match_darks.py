@@ -1,5 +1,6 @@
-"""Which dark fits a flat: same settings, exposure within the tolerance, nearest first, then newest.
+"""Which dark fits a flat: same settings, exposure within the tolerance, nearest in the time the frames were taken.
 
+A master that records a setting goes before one that leaves it open, whatever else it has.
 The temperature of a bias hardly matters: the rule for it is wide, and a flat takes a bias of any temperature rather
 than none, with a warning.
 """
@@ -8,12 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Literal, get_args
+from typing import Literal
 
 from ostcal.frames import FrameType
-from ostcal.inputs.grouping import Group, GroupKey, same_temperature, settings_differ
+from ostcal.inputs.grouping import EXPOSURE_TOLERANCE, Group, GroupKey, same_temperature, settings_differ
+from ostcal.inputs.observed import Observed
+from ostcal.inputs.one_exposure import SAME_EXPOSURE_S, is_one_exposure
+from ostcal.inputs.stated_settings import unstated_settings
+from ostcal.library.in_time import Merit, TimeRules, order_in_time
 from ostcal.library.master_names import untimed
 
 
@@ -24,13 +29,66 @@ class DarkCandidate:
     name: str
     key: GroupKey
     made_at: datetime | None = None
-    """``None`` for masters of this run, which are the newest."""
+    """``None`` for masters of this run, which are the newest. It decides between masters of the same frames alone."""
     from_this_run: bool = True
+    observed: Observed | None = None
+    """When its frames were taken."""
+    verdict: str | None = field(default=None, compare=False)
+    noise: float | None = field(default=None, compare=False)
+    unstated: int = field(default=0, compare=False)
+    """Settings that the frame records and this one does not; set by `ranked`."""
+    degrees: int = field(default=0, compare=False)
+    """Steps of temperature from the frame, where these count; set by `ranked`."""
+    place: int = field(default=0, compare=False)
+    """In the order of time, 0 the first; set by `ranked`."""
 
     @property
     def label(self) -> str:
         """Its name; of a master of this run without the time, so that equal runs write equal headers."""
         return untimed(self.name) if self.from_this_run else self.name
+
+    @property
+    def merit(self) -> Merit:
+        """What decides between it and masters that fit as well."""
+        return Merit(
+            name=self.name,
+            observed=self.observed,
+            made_at=self.made_at,
+            verdict=self.verdict,
+            noise=self.noise,
+            is_of_run=self.from_this_run,
+            night=self.key.night,
+            noon_utc_s=self.key.noon_utc_s,
+        )
+
+
+def ranked(
+    key: GroupKey,
+    taken_at: datetime | None,
+    candidates: Sequence[DarkCandidate],
+    rules: TimeRules | None = None,
+    temperature_step_c: float = math.inf,
+) -> list[DarkCandidate]:
+    """Return candidates with what decides between those that fit a frame: what they leave open, and their time.
+
+    Before the time, the temperature of darks counts in steps.
+    """
+    order = order_in_time([candidate.merit for candidate in candidates], taken_at, rules or TimeRules())
+
+    def degrees(its: GroupKey) -> int:
+        if its.frame_type is FrameType.BIAS or key.temperature_c is None or its.temperature_c is None:
+            return 0
+        return round(abs(its.temperature_c - key.temperature_c) / temperature_step_c)
+
+    return [
+        replace(
+            candidates[i],
+            place=place,
+            unstated=len(unstated_settings(key, candidates[i].key)),
+            degrees=degrees(candidates[i].key),
+        )
+        for place, i in enumerate(order)
+    ]
 
 
 MAX_STRETCH = 10.0
@@ -110,42 +168,37 @@ def choose_dark(
 ) -> DarkChoice | NoDark:
     """Choose the dark of a group of flats.
 
-    First a dark within the relative `exposure_tolerance` of every exposure of the group, nearest first, then newest;
-    else bias plus dark current scaled to the exposure; else the line through two darks; else bias and dark current from
-    a bias and a dark of which one lacks what the flat has (see `choose_sum`); else the bias alone, of any temperature,
-    the nearest first.
+    Masters that record all that the flats do are tried first, then those that leave one setting open, and so on. Of
+    these: a dark of every exposure of the group, within 0.05 s or 0.1 %; else bias plus dark current scaled to the
+    exposure; else a dark within the relative `exposure_tolerance` as it is; else the line through two darks; else bias
+    and dark current from a bias and a dark of which one lacks what the flat has (see `choose_sum`). The bias alone, of
+    any temperature, the nearest first, comes last. Between masters that fit alike the time of their frames decides.
     """
+    observed = Observed.of(frame.metadata for frame in flat.frames)
+    candidates = ranked(flat.key, observed.middle if observed is not None else None, candidates)
+    tolerances = temperature_tolerance_c, bias_temperature_tolerance_c
+    for most in sorted({candidate.unstated for candidate in candidates}):
+        stating = [candidate for candidate in candidates if candidate.unstated <= most]
+        found = _with_dark_current(flat, stating, exposure_tolerance, *tolerances)
+        if found is not None:
+            return found
     reasons = [
         (c, why_unfit(flat.key, c.key, temperature_tolerance_c, bias_temperature_tolerance_c)) for c in candidates
     ]
-    fitting = [c for c, reason in reasons if not reason]
-    target_s = flat.key.exposure_time_s
-    times_s = {frame.metadata.exposure_time_s or 0.0 for frame in flat.frames}
-
-    def preference(candidate: DarkCandidate, exposure_s: float) -> tuple[float, float, bool, float, str]:
-        apart_s, is_older, age, name = _preference(candidate, exposure_s)
-        degrees = _degrees_apart(flat.key, candidate.key)
-        return apart_s, 0.0 if degrees <= temperature_tolerance_c + 1e-6 else degrees, is_older, age, name
-
-    matched = [
-        c
-        for c in fitting
-        if all(_same_exposure(c.key.exposure_time_s, time_s, exposure_tolerance) for time_s in times_s)
-    ]
-    if matched:
-        return DarkChoice(kind="matched", first=min(matched, key=lambda c: preference(c, target_s)))
-    line = choose_line(fitting, target_s, exposure_tolerance, temperature_tolerance_c, bias_temperature_tolerance_c)
-    if line is not None:
-        return line
-    both = choose_sum(flat.key, candidates, temperature_tolerance_c, bias_temperature_tolerance_c)
-    if both is not None:
-        return DarkChoice(kind="line", first=both[0], second=both[1], is_current_only=flat.key.bias_subtracted)
     of_any_temperature = replace(flat.key, temperature_c=None)
     biases = [
         c for c in candidates if c.key.frame_type is FrameType.BIAS and not why_unfit(of_any_temperature, c.key, 0.0)
     ]
     if biases:
-        return DarkChoice(kind="bias", first=min(biases, key=lambda c: preference(c, 0.0)[1:]))
+        near_c = temperature_tolerance_c + 1e-6
+
+        def preference(candidate: DarkCandidate) -> tuple[int, float, int]:
+            degrees = _degrees_apart(flat.key, candidate.key)
+            return candidate.unstated, 0.0 if degrees <= near_c else degrees, candidate.place
+
+        return DarkChoice(kind="bias", first=min(biases, key=preference))
+    times_s = {frame.metadata.exposure_time_s or 0.0 for frame in flat.frames}
+    target_s = flat.key.exposure_time_s
     asked = f"{min(times_s):g} s" if len(times_s) == 1 else f"{min(times_s):g} to {max(times_s):g} s"
     there = "there are no darks and no bias at all"
     if reasons:
@@ -154,6 +207,43 @@ def choose_dark(
             for c, reason in sorted(reasons, key=lambda p: (p[0].key.exposure_time_s, p[0].key.frame_type, p[1]))
         )
     return NoDark(message=f"no dark for the flat of {asked}: {there}; take darks of {target_s:g} s or a bias")
+
+
+def _with_dark_current(
+    flat: Group,
+    candidates: Sequence[DarkCandidate],
+    exposure_tolerance: float,
+    temperature_tolerance_c: float,
+    bias_temperature_tolerance_c: float,
+) -> DarkChoice | None:
+    """Choose among candidates that leave equally little open; ``None`` where they give no dark of the exposure."""
+    tolerances = temperature_tolerance_c, bias_temperature_tolerance_c
+    fitting = [c for c in candidates if not why_unfit(flat.key, c.key, *tolerances)]
+    target_s = flat.key.exposure_time_s
+    times_s = {frame.metadata.exposure_time_s or 0.0 for frame in flat.frames}
+
+    def nearest(found: Sequence[DarkCandidate]) -> DarkChoice:
+        return DarkChoice(kind="matched", first=min(found, key=lambda c: _preference(c, target_s)))
+
+    near = [
+        c
+        for c in fitting
+        if all(_same_exposure(c.key.exposure_time_s, time_s, exposure_tolerance) for time_s in times_s)
+    ]
+    same = [c for c in near if all(is_one_exposure(c.key.exposure_time_s, time_s) for time_s in times_s)]
+    if same:
+        return nearest(same)
+    line = choose_line(fitting, target_s, exposure_tolerance, *tolerances)
+    if line is not None and line.first.key.frame_type is FrameType.BIAS:
+        return line
+    if near:
+        return nearest(near)
+    if line is not None:
+        return line
+    both = choose_sum(flat.key, candidates, *tolerances)
+    if both is None:
+        return None
+    return DarkChoice(kind="line", first=both[0], second=both[1], is_current_only=flat.key.bias_subtracted)
 
 
 def choose_nearest_dark(
@@ -165,15 +255,14 @@ def choose_nearest_dark(
     temperature_tolerance_c: float,
     bias_temperature_tolerance_c: float = 0.0,
 ) -> DarkChoice | NoDark:
-    """Choose the dark of flats among those of the run, unless one on disk fits better: in exposure, not by its age."""
-    rules = {
-        "exposure_tolerance": exposure_tolerance,
-        "temperature_tolerance_c": temperature_tolerance_c,
-        "bias_temperature_tolerance_c": bias_temperature_tolerance_c,
-    }
-    choices = [choose_dark(flat, candidates, **rules) for candidates in (of_run, [*of_run, *on_disk])]
-    found = [choice for choice in choices if isinstance(choice, DarkChoice)]
-    return min(found, key=lambda choice: get_args(DarkKind).index(choice.kind)) if found else choices[-1]
+    """Choose the dark of flats among those of the run and those on disk; of one session those of the run go first."""
+    return choose_dark(
+        flat,
+        [*of_run, *on_disk],
+        exposure_tolerance=exposure_tolerance,
+        temperature_tolerance_c=temperature_tolerance_c,
+        bias_temperature_tolerance_c=bias_temperature_tolerance_c,
+    )
 
 
 def choose_line(
@@ -182,10 +271,12 @@ def choose_line(
     exposure_tolerance: float,
     temperature_tolerance_c: float,
     bias_temperature_tolerance_c: float = 0.0,
+    max_stretch: float = MAX_STRETCH,
 ) -> DarkChoice | None:
     """Choose the two masters whose line gives the dark of any exposure: bias and a dark, else two darks.
 
-    Both must fit each other too: a flat that records no gain fits masters of any gain, which are no pair.
+    `fitting` is as `ranked` returns it. Beside a bias, dark current is scaled up at most `max_stretch` times. Both must
+    fit each other too: a flat that records no gain fits masters of any gain, which are no pair.
     """
     pairs = [
         (a, b)
@@ -196,7 +287,7 @@ def choose_line(
         and not why_unfit(a.key, b.key, 2 * temperature_tolerance_c, bias_temperature_tolerance_c)
     ]
     if any(c.key.frame_type is FrameType.BIAS for c in fitting):  # without one, a noisy line is better than nothing
-        pairs = [(a, b) for a, b in pairs if stretch_of(a, b, target_s) <= MAX_STRETCH]
+        pairs = [(a, b) for a, b in pairs if stretch_of(a, b, target_s) <= max_stretch + 1e-9]
     with_bias = [pair for pair in pairs if pair[0].key.frame_type is FrameType.BIAS]
     # A longer dark scaled down adds less noise than a shorter one scaled up.
     longer = [pair for pair in with_bias if pair[1].key.exposure_time_s >= target_s]
@@ -224,6 +315,7 @@ def choose_sum(
     candidates: Sequence[DarkCandidate],
     temperature_tolerance_c: float,
     bias_temperature_tolerance_c: float = 0.0,
+    max_stretch: float = MAX_STRETCH,
 ) -> tuple[DarkCandidate, DarkCandidate] | None:
     """Choose a bias and a dark that calibrate a frame together, where no dark alone has what the frame has.
 
@@ -243,7 +335,7 @@ def choose_sum(
         if c.key.frame_type is FrameType.DARK
         and c.key.bias_subtracted != key.bias_subtracted
         and not why_unfit(replace(key, bias_subtracted=c.key.bias_subtracted), c.key, temperature_tolerance_c)
-        and key.exposure_time_s <= MAX_STRETCH * c.key.exposure_time_s
+        and key.exposure_time_s <= (max_stretch + 1e-9) * c.key.exposure_time_s
     ]
     if not biases or not darks:
         return None
@@ -266,10 +358,14 @@ def _same_exposure(dark_s: float, exposure_s: float, tolerance: float) -> bool:
 
 
 def _degrees_apart(a: GroupKey, b: GroupKey) -> float:
-    """Return the difference of two temperatures; 0 where one is not known."""
-    return 0.0 if a.temperature_c is None or b.temperature_c is None else abs(a.temperature_c - b.temperature_c)
+    """Return the difference of two temperatures; of one that is not known more than of any that is."""
+    if a.temperature_c is None or b.temperature_c is None:
+        return math.inf
+    return abs(a.temperature_c - b.temperature_c)
 
 
-def _preference(candidate: DarkCandidate, exposure_s: float) -> tuple[float, bool, float, str]:
-    age = -candidate.made_at.timestamp() if candidate.made_at else 0.0
-    return abs(candidate.key.exposure_time_s - exposure_s), not candidate.from_this_run, age, candidate.name
+def _preference(candidate: DarkCandidate, exposure_s: float) -> tuple[int, int, int, int]:
+    """Order candidates: what they leave open, the exposure in steps of what clocks tell apart, temperature, time."""
+    own_s = candidate.key.exposure_time_s
+    steps = round(abs(own_s - exposure_s) / max(SAME_EXPOSURE_S, EXPOSURE_TOLERANCE * own_s))
+    return candidate.unstated, steps, candidate.degrees, candidate.place

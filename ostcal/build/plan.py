@@ -27,6 +27,7 @@ from ostcal.fits.sections import readout_status
 from ostcal.frames import FrameStack, FrameType, Optics
 from ostcal.inputs.gather import Source, input_digest, stack_of
 from ostcal.inputs.grouping import Group
+from ostcal.inputs.observed import Observed
 from ostcal.inputs.optics import optics_differ
 from ostcal.library.find import LibraryMaster, calibration_id_of, find_masters
 from ostcal.library.history import subject_of
@@ -199,9 +200,11 @@ def plan_masters(request: BuildRequest, groups: Sequence[Group], sources: Mappin
     )
     made_before = _by_recipe(library) if request.only_changed else {}
     on_disk = {
-        DarkCandidate(name=m.record.name, key=m.key, made_at=m.record.made_at, from_this_run=False): _Dark.stored(m)
+        _stored_candidate(m): _Dark.stored(m)
         for m in (library if request.use_masters_on_disk else [])
-        if m.key.frame_type is not FrameType.FLAT and (request.use_failed or m.record.verdict != str(Outcome.FAIL))
+        if m.key.frame_type is not FrameType.FLAT
+        and not m.record.has_two_levels
+        and (request.use_failed or m.record.verdict != str(Outcome.FAIL))
     }
     of_run: dict[DarkCandidate, _Dark] = {}
     to_make: list[MasterPlan] = []
@@ -231,7 +234,9 @@ def plan_masters(request: BuildRequest, groups: Sequence[Group], sources: Mappin
                 to_make.append(plan)
                 name, dark = plan.name, _Dark(StoreSink(store=request.store, name=plan.name), plan.recipe)
             if not plan.is_flat:
-                of_run[DarkCandidate(name=name, key=plan.group.key, from_this_run=not is_unchanged)] = dark
+                observed = Observed.of(frame.metadata for frame in plan.group.frames)
+                candidate = DarkCandidate(name=name, key=plan.group.key, observed=observed)
+                of_run[_stored_candidate(stored.stored) if stored and is_unchanged else candidate] = dark
             elif not is_unchanged:
                 warnings += _warned_darks(name, plan.dark, library)
                 logger.info("%s: dark: %s", name, plan.dark.choice.description if plan.dark else "already subtracted")
@@ -243,6 +248,19 @@ def plan_masters(request: BuildRequest, groups: Sequence[Group], sources: Mappin
         bytes_to_read=sum(
             (2 if plan.is_flat and request.flat_scaling != "none" else 1) * plan.n_bytes for plan in to_make
         ),
+    )
+
+
+def _stored_candidate(master: LibraryMaster) -> DarkCandidate:
+    record = master.record
+    return DarkCandidate(
+        name=record.name,
+        key=record.key,
+        made_at=record.made_at,
+        from_this_run=False,
+        observed=record.observed,
+        verdict=record.verdict,
+        noise=record.noise,
     )
 
 
@@ -365,7 +383,8 @@ def _by_recipe(library: Sequence[LibraryMaster]) -> dict[str, LibraryMaster]:
     """Return the masters that may be left as they are, by recipe.
 
     Those that failed are made again, so that the failure is reported again; and so are those that are older than
-    another one of the same kind, for the newest is used: a frame was excluded and is taken again, for example.
+    another one of the same kind and session, for the newest is used: a frame was excluded and is taken again, for
+    example.
     """
     return {
         master.record.recipe: master
@@ -379,6 +398,8 @@ def _by_recipe(library: Sequence[LibraryMaster]) -> dict[str, LibraryMaster]:
 def _replaces(newer: LibraryMaster, older: LibraryMaster) -> bool:
     """Return whether the newer of two masters would be taken for the same frames."""
     if newer.record.made_at == older.record.made_at:  # of one run
+        return False
+    if not newer.record.merit.is_of_session(older.record.merit):  # each is the nearest for frames of its time
         return False
     if optics_differ(newer.key.optics, older.key.optics):
         return False

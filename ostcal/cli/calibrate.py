@@ -91,8 +91,8 @@ def calibrate_command(
     SCIENCE are FITS files, folders, or patterns in quotes. Matching masters are searched for in
     master_frames.output_dir: they have the same camera, size, binning, gain, offset and readout mode, flats also the
     same filter; the exposure time must be within calibration_tolerance, the temperature within temperature_tolerance.
-    If several match, the nearest is used, then the newest. The result is NAME_cal.fits, float32 in ADU, with all cards
-    of the header, CALSTAT and the names of the masters.
+    If several match, the one whose frames were taken nearest in time is used, before or after. The result is
+    NAME_cal.fits, float32 in ADU, with all cards of the header, CALSTAT, and the names and ages of the masters.
 
     Pixels where the flat is zero become NaN. Saturated pixels keep at least the value of the card SATURATE.
     """

@@ -57,6 +57,14 @@ class MasterEntry:
     """ISO 8601 with its time zone."""
     age_days: Number = None
     """Days since it was made."""
+    taken_from: str | None = None
+    """Start of its first frame, ISO 8601 with its time zone."""
+    taken_to: str | None = None
+    """End of its last frame."""
+    taken_at: str | None = None
+    """Median time of its frames, by which masters are matched."""
+    taken_age_days: Number = None
+    """Days since then."""
     verdict: str | None = None
     """Of its quality control: pass, warn, fail, or null without one."""
     calibration_id: str | None = None

@@ -27,11 +27,16 @@ def _of_record(record: MasterRecord, now: datetime) -> dict[str, Any]:
     """Return the fields of a `MasterEntry` that are stored with a master."""
     key, settings = record.key, record.key.settings
     age_days = (now - record.made_at).total_seconds() / 86400 if record.made_at else None
+    observed = record.observed
     return {
         "name": record.name,
         "frames": record.n_frames,
         "made_at": record.made_at.isoformat() if record.made_at else None,
         "age_days": round(age_days, 3) if age_days is not None else None,
+        "taken_from": observed.first.isoformat() if observed else None,
+        "taken_to": observed.last.isoformat() if observed else None,
+        "taken_at": observed.middle.isoformat() if observed else None,
+        "taken_age_days": round(observed.age_days(now), 3) if observed else None,
         "verdict": record.verdict,
         "calibration_id": record.calibration_id or None,
         "file": record.files[0] if record.files else None,

@@ -27,7 +27,7 @@ Examples:
 
 _COLUMNS = (
     "kind", ">exposure", "filter", ">gain", ">offset", "binning",
-    ">temperature", "size", ">frames", ">age", "verdict", "name",
+    ">temperature", "size", ">frames", "taken", ">age", ">built", "verdict", "name",
 )  # fmt: skip
 
 
@@ -36,6 +36,9 @@ _COLUMNS = (
 @debug_option
 def library_command(config_path: str, debug: bool, log_level: str) -> None:
     """List the masters in master_frames.output_dir: settings, temperature, frames, age, verdict.
+
+    The age is that of its frames, whenever the master was built; with --json it is taken_age_days, and age_days is the
+    time since the master was built.
 
     The list contains the masters in the store and FITS masters of any program; damaged ones are reported as warnings.
     The verdict is that of the quality control: pass, warn or fail. Failed masters are not chosen automatically.
@@ -47,8 +50,8 @@ def library_command(config_path: str, debug: bool, log_level: str) -> None:
 
         def order(master: LibraryMaster) -> tuple[Any, ...]:
             key = master.key
-            made = master.record.made_at.timestamp() if master.record.made_at else 0.0
-            return (str(key.frame_type), key.filter_name or "", key.exposure_time_s, -made, master.record.name)
+            taken = master.record.observed.middle.timestamp() if master.record.observed else 0.0
+            return (str(key.frame_type), key.filter_name or "", key.exposure_time_s, -taken, master.record.name)
 
         directory = open_config(config_path).master_frames.output_dir
         if not is_dir(directory):
@@ -103,6 +106,8 @@ def _row(values: dict[str, Any]) -> list[str]:
         number("temperature_c", " C"),
         f"{values['width']}x{values['height']}" if values["width"] and values["height"] else "",
         number("frames"),
+        (values["taken_at"] or "")[:10],
+        number("taken_age_days", " d", ".0f"),
         number("age_days", " d", ".0f"),
         values["verdict"] or "",
         values["name"],

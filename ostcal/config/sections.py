@@ -15,6 +15,7 @@ from pydantic_core import PydanticCustomError
 from ostcal.config.calibration_section import CalibrationSection, word_for_all_kinds
 from ostcal.config.capture_sections import DarkCaptureSection, FlatCaptureSection
 from ostcal.config.hooks_section import HooksSection
+from ostcal.config.matching_section import MatchingSection
 from ostcal.config.quality_sections import QualitySection
 from ostcal.config.values import (
     Binning,
@@ -377,6 +378,7 @@ SECTIONS: Mapping[str, type[Section]] = types.MappingProxyType(
         "flat_capture": FlatCaptureSection,
         "input": InputSection,
         "master_frames": MasterFramesSection,
+        "matching": MatchingSection,
         "quality": QualitySection,
         "video": VideoSection,
         "workflow": WorkflowSection,
@@ -395,7 +397,9 @@ class Config:
 
     Parameters
     ----------
-    dark_capture, flat_capture, input, master_frames, quality, video, workflow, hooks, compute, storage : Section
+    dark_capture, flat_capture, input, master_frames, matching : Section
+        As the following.
+    quality, video, workflow, hooks, compute, storage : Section
         The sections, with the keys of ``docs/configuration.md`` as attributes; ``memory_limit`` is in bytes,
         ``binning`` is ``(x, y)``, directories are text as written and relative to the working directory.
     source : str or None
@@ -414,6 +418,7 @@ class Config:
     flat_capture: FlatCaptureSection = field(default_factory=FlatCaptureSection)
     input: InputSection = field(default_factory=InputSection)
     master_frames: MasterFramesSection = field(default_factory=MasterFramesSection)
+    matching: MatchingSection = field(default_factory=MatchingSection)
     quality: QualitySection = field(default_factory=QualitySection)
     video: VideoSection = field(default_factory=VideoSection)
     workflow: WorkflowSection = field(default_factory=WorkflowSection)

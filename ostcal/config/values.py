@@ -231,6 +231,7 @@ Workers = Annotated[_Int, Field(ge=1, le=4096), Allowed("a whole number from 1 t
 Port = Annotated[_Int, Field(ge=1, le=65535), Allowed("a whole number from 1 to 65535")]
 Positive = Annotated[_Float, Field(gt=0), Allowed("a number above 0")]
 NotNegative = Annotated[_Float, Field(ge=0), Allowed("a number of at least 0")]
+AtLeastOne = Annotated[_Float, Field(ge=1), Allowed("a number of at least 1")]
 AboveOne = Annotated[_Float, Field(gt=1), Allowed("a number above 1")]
 Share = Annotated[_Float, Field(gt=0, lt=1), Allowed("a number above 0 and below 1")]
 Celsius = Annotated[_Float, Field(ge=-273.15, le=100), Allowed("a number from -273.15 to 100")]

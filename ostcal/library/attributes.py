@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Annotated, Any
 
@@ -12,7 +13,9 @@ from ostcal.engine.tasks import JobResult
 from ostcal.errors import StorageError
 from ostcal.frames import CameraSettings, FrameMetadata, FrameType, Optics, Side
 from ostcal.inputs.grouping import Group, GroupKey
-from ostcal.library.master_header import Card, Provenance
+from ostcal.inputs.observed import Observed
+from ostcal.library.in_time import Merit
+from ostcal.library.master_header import Card, Provenance, observed_in
 from ostcal.naming import DAY_S
 
 
@@ -32,6 +35,25 @@ class MasterRecord:
     """SHA-256 over all that decided it; "" where it is not recorded."""
     files: tuple[str, ...] = ()
     """Names of its FITS files."""
+    observed: Observed | None = None
+    """When its frames were taken; ``None`` where it is not recorded."""
+    noise: float | None = field(default=None, compare=False)
+    """Of a pixel, in ADU, of flats in units of their level; ``None`` where it is not recorded."""
+    has_two_levels: bool = field(default=False, compare=False)
+    """Whether its frames are a mixture of two levels, so that it is at neither (the check ``mixture`` failed)."""
+
+    @property
+    def merit(self) -> Merit:
+        """What decides between it and masters that fit as well."""
+        return Merit(
+            name=self.name,
+            observed=self.observed,
+            made_at=self.made_at,
+            verdict=self.verdict,
+            noise=self.noise,
+            night=self.key.night,
+            noon_utc_s=self.key.noon_utc_s,
+        )
 
 
 def attributes_of(
@@ -46,6 +68,7 @@ def attributes_of(
 ) -> dict[str, Any]:
     """Return a master's attributes as JSON values."""
     key = group.key
+    observed = Observed.of(frame.metadata for frame in group.frames)
     return {
         "frame_type": str(provenance.frame_type),
         "width": key.width,
@@ -59,6 +82,7 @@ def attributes_of(
         "bias_subtracted": key.bias_subtracted,
         "night": key.night.isoformat() if key.night else None,
         "noon_utc_s": key.noon_utc_s,
+        "observed": to_values(observed) if observed is not None else None,
         "made_at": provenance.made_at.astimezone(UTC).isoformat(),
         "calibration_id": provenance.calibration_id,
         "input_digest": provenance.input_digest,
@@ -109,6 +133,38 @@ def record_from_attributes(name: str, attributes: dict[str, Any]) -> MasterRecor
         n_frames=len(stored.inputs) if stored.inputs is not None else None,
         recipe=stored.recipe,
         files=stored.files,
+        observed=stored.observed or _observed_of_older(attributes.get("cards")),
+        noise=_noise_of(attributes, len(stored.inputs or ())),
+        has_two_levels=_has_two_levels(attributes.get("quality")),
+    )
+
+
+def _observed_of_older(cards: object) -> Observed | None:
+    """Return when the frames of a master of an older version were taken, from the cards of its header."""
+    texts = {
+        card[0]: card[1]
+        for card in (cards if isinstance(cards, list) else [])
+        if isinstance(card, list) and len(card) > 1 and isinstance(card[0], str) and isinstance(card[1], str)
+    }
+    return observed_in(lambda keyword: texts.get(keyword))
+
+
+def _noise_of(attributes: Mapping[str, Any], n_frames: int) -> float | None:
+    """Return the noise of a pixel: that of a sample over the square root of their number, of flats by their level."""
+    noise, levels = attributes.get("noise_adu"), attributes.get("normalization_levels_adu")
+    if not isinstance(noise, int | float) or not n_frames or not noise > 0:
+        return None
+    values = [v for v in (levels.values() if isinstance(levels, Mapping) else ()) if isinstance(v, int | float)]
+    level = math.fsum(values) / len(values) if values else 1.0
+    return noise / math.sqrt(n_frames) / level if level > 0 else None
+
+
+def _has_two_levels(quality: object) -> bool:
+    """Return whether the check of two levels failed."""
+    findings = quality.get("findings") if isinstance(quality, Mapping) else None
+    return any(
+        isinstance(one, Mapping) and one.get("check") == "mixture" and one.get("outcome") == "fail"
+        for one in (findings if isinstance(findings, list) else [])
     )
 
 
@@ -133,6 +189,7 @@ class _StoredAttributes:
     """Local noon, seconds after 0:00 UTC."""
     files: tuple[Annotated[str, matching(r"(?!\.{1,2}\Z)[^/\\\0]+", "a name of a file")], ...] = ()
     """None of them leads out of the directory of the masters."""
+    observed: Observed | None = None
 
 
 def known_verdict(value: object) -> str | None:

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from ostcal.errors import InputError, OstcalError, UnreachableError
 from ostcal.fits.cards import Header
 from ostcal.fits.read import FitsFrame, FitsPixels, FitsStack, find_fits, inspect_images
-from ostcal.frames import read_adu
+from ostcal.frames import FrameType, read_adu
 from ostcal.inputs.grouping import GroupKey
+from ostcal.inputs.observed import Observed
 from ostcal.library.attributes import MasterRecord, key_from_metadata, known_verdict, record_from_attributes
-from ostcal.library.master_header import SCALE_CARD
+from ostcal.library.master_header import SCALE_CARD, observed_in
 from ostcal.library.master_names import name_of_file
 from ostcal.library.store import MasterStore
 from ostcal.places.file_index import FileIndex
@@ -239,9 +240,29 @@ def fits_master(name: str, key: GroupKey, fits: FitsFrame) -> LibraryMaster:
         verdict=known_verdict(header.text("QCVERD")),
         n_frames=int(n_frames) if n_frames is not None else None,
         files=(os.path.basename(fits.path),) if fits.extension is not None else (),
+        observed=_observed(fits, header),
+        noise=_noise(header, key, n_frames),
     )
     scale = header.number(SCALE_CARD, low=1e-6, high=1e9)
     return LibraryMaster(record=record, plane=FitsPlane(fits=fits, scale=1.0 if scale is None else scale))
+
+
+def _observed(fits: FitsFrame, header: Header) -> Observed | None:
+    """Return when the frames of a master were taken; programs have many words for the start of a frame."""
+    start = fits.metadata.date_obs
+    if start is None:
+        return None
+    return observed_in(lambda keyword: start.isoformat() if keyword == "DATE-OBS" else header.text(keyword))
+
+
+def _noise(header: Header, key: GroupKey, n_frames: float | None) -> float | None:
+    """Return the noise of a pixel: that of a sample over the square root of their number, of flats by their level."""
+    noise_adu = header.number("SERNOISE", low=1e-9, high=1e9)
+    if noise_adu is None or not n_frames:
+        return None
+    levels = [header.number(f"NORMLV{colour}", low=1e-9) for colour in ("", "R", "G", "B")]
+    known = [level for level in levels if level is not None] if key.frame_type is FrameType.FLAT else []
+    return noise_adu / math.sqrt(n_frames) / (math.fsum(known) / len(known) if known else 1.0)
 
 
 def calibration_id_of(path: str, extension: str | None = None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any, TypedDict, Unpack
 
 import numpy as np
@@ -12,7 +13,9 @@ from ostcal.config import ConfigSource, load_config
 from ostcal.errors import InputError
 from ostcal.frames import FrameType
 from ostcal.inputs.grouping import GroupKey
+from ostcal.inputs.one_exposure import is_one_exposure
 from ostcal.library.find import LibraryMaster, find_masters
+from ostcal.library.in_time import TimeRules, nearest_first
 from ostcal.places.object_requests import ObjectOptions, use_options
 from ostcal.places.paths import is_dir
 
@@ -30,6 +33,7 @@ class MasterSelection(TypedDict, total=False):
     width: int | None
     height: int | None
     extension: str | None
+    taken_at: datetime | str | None
 
 
 SETTINGS = tuple(MasterSelection.__annotations__)
@@ -43,13 +47,16 @@ def load_master_dark(
     Parameters
     ----------
     exposure_time : float
-        In seconds; the nearest within ``calibration_tolerance`` is taken, the newest of equals.
+        In seconds; the nearest within ``calibration_tolerance`` is taken, of equals the one that was taken last, or
+        nearest to `taken_at`.
     config : None, path, dict or Config
         States where the masters are (``master_frames.output_dir``).
     **settings : MasterSelection
         ``camera``, ``camera_id``, ``gain``, ``offset``, ``binning`` (n or (x, y)), ``readout_mode``, ``temperature_c``
         (within ``temperature_tolerance``), ``width``, ``height`` (pixels), ``extension`` (EXTNAME or number, of masters
-        of several images): only masters that have them are used.
+        of several images): only masters that have them are used. ``taken_at`` (a datetime, or UTC as text such as
+        ``2026-01-10T22:00:00``) is when the science frame was taken: the master whose frames were taken nearest to it
+        is loaded, before or after; without it, the one whose frames were taken last.
 
     Returns
     -------
@@ -76,12 +83,16 @@ def load_master_dark(
             f"no master dark of {exposure_time:g} s within {tolerance:.0%} in {loaded.master_frames.output_dir}; "
             f"exposures that fit otherwise: {there}; make one or raise master_frames.calibration_tolerance"
         )
-    # `find_masters` returns the newest first, and min keeps the first of equals.
-    return _array(min(near, key=lambda m: abs(m.key.exposure_time_s - exposure_time)))
+
+    def steps(master: LibraryMaster) -> int:
+        apart_s = abs(master.key.exposure_time_s - exposure_time)
+        return 0 if is_one_exposure(master.key.exposure_time_s, exposure_time) else round(1e3 * apart_s / exposure_time)
+
+    return _array(min(near, key=steps))  # `_fitting` puts the nearest in time first, and min keeps the first of equals
 
 
 def load_master_bias(config: ConfigSource = None, **settings: Unpack[MasterSelection]) -> NDArray[np.float32]:
-    """Load the newest master bias.
+    """Load the master bias that was taken last, or nearest to `taken_at`.
 
     Parameters
     ----------
@@ -105,18 +116,18 @@ def load_master_bias(config: ConfigSource = None, **settings: Unpack[MasterSelec
     >>> from ostcal import load_master_bias
     >>> bias = load_master_bias("night.yaml", gain=100)  # doctest: +SKIP
     """
-    return _newest(config, FrameType.BIAS, settings, "")
+    return _nearest(config, FrameType.BIAS, settings, "")
 
 
 def load_master_flat(
     filter: str | None = None, config: ConfigSource = None, **settings: Unpack[MasterSelection]
 ) -> NDArray[np.float32]:
-    """Load the newest master flat, normalised to 1.
+    """Load the master flat that was taken last, or nearest to `taken_at`, normalised to 1.
 
     Parameters
     ----------
     filter : str, optional
-        Name of the filter, in any case; ``None`` takes the newest flat whatever its filter.
+        Name of the filter, in any case; ``None`` takes any.
     config : None, path, dict or Config
         As of `load_master_dark`.
     **settings : MasterSelection
@@ -137,10 +148,10 @@ def load_master_flat(
     >>> from ostcal import load_master_flat
     >>> flat = load_master_flat("Ha", "night.yaml")  # doctest: +SKIP
     """
-    return _newest(config, FrameType.FLAT, settings, filter or "")
+    return _nearest(config, FrameType.FLAT, settings, filter or "")
 
 
-def _newest(config: ConfigSource, kind: FrameType, settings: MasterSelection, filter_name: str) -> NDArray[np.float32]:
+def _nearest(config: ConfigSource, kind: FrameType, settings: MasterSelection, filter_name: str) -> NDArray[np.float32]:
     fitting = _fitting(config, (kind,), settings)
     chosen = [m for m in fitting if not filter_name or (m.key.filter_name or "").lower() == filter_name.lower()]
     if not chosen:
@@ -172,13 +183,27 @@ def _fitting(config: ConfigSource, kinds: Sequence[FrameType], settings: MasterS
         return sorted({m.key.settings.extension for m in masters if m.key.settings.extension is not None})
 
     wanted = {name: value for name, value in settings.items() if value is not None}
+    taken_at = _moment(wanted.pop("taken_at", None))
     masters = [master for master in find_masters(m.output_dir) if master.key.frame_type in kinds]
     if not loaded.quality.use_failed:
         masters = [master for master in masters if master.record.verdict != "fail"]
+    masters = [master for master in masters if not master.record.has_two_levels]
     fitting = [master for master in masters if all(has(master.key, *pair) for pair in wanted.items())]
     if "extension" not in wanted and (names := several(fitting)):
         raise InputError(f"the masters in {m.output_dir} have the extensions {', '.join(names)}; say which: extension=")
-    return fitting
+    rules = TimeRules(prefer=loaded.matching.prefer, by_night=kinds == (FrameType.FLAT,))
+    return nearest_first(fitting, lambda master: master.record.merit, taken_at, rules)
+
+
+def _moment(taken_at: Any) -> datetime | None:
+    """Return a time in UTC, which is meant where none is named."""
+    if taken_at is None:
+        return None
+    try:
+        when = taken_at if isinstance(taken_at, datetime) else datetime.fromisoformat(str(taken_at))
+    except ValueError as error:
+        raise InputError(f"taken_at: {taken_at!r} is not a time; write it as 2026-01-10T22:00:00") from error
+    return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
 
 
 def _array(master: LibraryMaster) -> NDArray[np.float32]:

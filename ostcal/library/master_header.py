@@ -6,12 +6,13 @@ a value are left out by the writer.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from ostcal._version import __version__
 from ostcal.engine.rejection import RejectionMethod
@@ -22,6 +23,7 @@ from ostcal.fits.optics import optics_cards
 from ostcal.fits.sections import Readout, readout_cards
 from ostcal.frames import FrameType
 from ostcal.inputs.grouping import Group
+from ostcal.inputs.observed import Observed
 from ostcal.measure.camera.measured import CameraProperties, Measured
 from ostcal.measure.findings import Outcome
 from ostcal.measure.masters.defects import Defect
@@ -98,10 +100,8 @@ def master_cards(group: Group, result: JobResult, provenance: Provenance) -> lis
 def _time_cards(group: Group, provenance: Provenance) -> list[Card]:
     exposure_s = group.key.exposure_time_s
     times = [frame.metadata.exposure_time_s or 0.0 for frame in group.frames]
-    starts = [frame.metadata.date_obs for frame in group.frames]
-    dates = [(start, time_s) for start, time_s in zip(starts, times, strict=True) if start is not None]
-    first = min((start for start, _ in dates), default=None)
-    last = max((start + timedelta(seconds=time_s) for start, time_s in dates), default=None)
+    observed = Observed.of(frame.metadata for frame in group.frames)
+    first, last = (observed.first, observed.last) if observed is not None else (None, None)
     spread = max(times) > min(times)
     what = "[s] exposure of a frame" + (", median" if spread else "")
     return [
@@ -112,11 +112,38 @@ def _time_cards(group: Group, provenance: Provenance) -> list[Card]:
         ("LIVETIME", math.fsum(times), "[s] summed exposure"),
         ("DATE-OBS", _fits_time(first), "UTC start of the first frame"),
         ("DATE-END", _fits_time(last), "UTC end of the last frame"),
+        (
+            "DATE-AVG",
+            _fits_time(observed.middle if observed else None),
+            "UTC median of the frames; masters match by it",
+        ),
         ("EXPSTART", julian_date(first) if first else None, "[d] JD start of the first frame"),
         ("EXPEND", julian_date(last) if last else None, "[d] JD end of the last frame"),
         ("DATE", provenance.made_at.strftime("%Y-%m-%dT%H:%M:%S"), "UTC when this file was made"),
         ("TIMESYS", "UTC", "time system"),
     ]
+
+
+def observed_in(text: Callable[[str], str | None]) -> Observed | None:
+    """Read when the frames of a master were taken, from the texts of its cards; ``None`` where they do not say it.
+
+    Masters of other programs often have only the start of a frame: it is the first, the last and the middle.
+    """
+    first, last, middle = (_time_in(text(keyword)) for keyword in ("DATE-OBS", "DATE-END", "DATE-AVG"))
+    if first is None:
+        return None
+    last = last if last is not None and last >= first else first
+    if middle is None or not first <= middle <= last:
+        middle = first + (last - first) / 2
+    return Observed(first=first, last=last, middle=middle)
+
+
+def _time_in(text: str | None) -> datetime | None:
+    """Read the time of a card, in UTC where it names no time zone."""
+    with contextlib.suppress(ValueError):
+        when = datetime.fromisoformat(text or "")
+        return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
+    return None
 
 
 def _fits_time(when: datetime | None) -> str | None:

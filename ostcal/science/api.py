@@ -27,7 +27,7 @@ from ostcal.places.object_requests import ObjectOptions, use_options
 from ostcal.places.paths import joined, make_directory, normalized, parent_of, path_of
 from ostcal.science.calibrate_frame import CalibratedFrame, FrameTask, ImageTask, calibrate_frame, sweep_unfinished
 from ostcal.science.choose_masters import NONE, CalibrationOptions, FrameMatcher
-from ostcal.science.match import MatchedMasters, MatchRules
+from ostcal.science.match import MatchedMasters, MatchRules, MaxAges
 from ostcal.science.opened_masters import UNUSABLE_SHARE
 from ostcal.status import KeepsStatus, Level, Status
 
@@ -277,7 +277,9 @@ class CalibrationApplier(KeepsStatus):
             except OstcalError as error:
                 self._logger.debug("%s: traceback", image.label, exc_info=True)
                 errors.append(_named(image.label, error))
-        return tasks, warnings + matcher.warnings, errors
+        for line in matcher.ages.remarks:
+            self._logger.info("%s", line)
+        return tasks, warnings + matcher.warnings + matcher.ages.warnings, errors
 
     def _calibrate(self, tasks: Sequence[FrameTask], output_dir: str) -> tuple[list[CalibratedFrame], list[str]]:
         """Calibrate and write all frames; return those that are done, and a line for each that failed.
@@ -322,12 +324,16 @@ def matcher_of(
     config: Config, options: CalibrationOptions, library: Sequence[LibraryMaster] | None = None
 ) -> FrameMatcher:
     """Return what chooses the masters of frames, as a configuration says; `library` are those known already."""
-    m = config.master_frames
+    m, ages = config.master_frames, config.matching.max_age_days
     rules = MatchRules(
         exposure_tolerance=m.calibration_tolerance,
         temperature_tolerance_c=m.temperature_tolerance,
         bias_temperature_tolerance_c=m.bias_temperature_tolerance,
         allow_failed=options.allow_failed or config.quality.use_failed,
+        max_ages=MaxAges(bias=ages.bias, dark=ages.dark, flat=ages.flat),
+        prefer=config.matching.prefer,
+        strict=config.matching.strict,
+        max_scale_up=config.matching.max_scale_up,
     )
     if m.calibration.light == NONE and options.dark is None and options.bias is None:
         options = replace(options, dark=NONE)

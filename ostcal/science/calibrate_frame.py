@@ -419,7 +419,17 @@ def _master_cards(masters: FrameMasters) -> list[Card]:
             cards.append((f"{prefix}SCAL", part.weight, f"how many times the {what} was subtracted"))
     if dark is not None and dark.synthetic is not None:
         cards.append(("SYNTHDRK", True, "the dark comes from a fit over exposures"))
-    return cards if masters.flat is None else cards + _identity_cards("FLAT", "flat", masters.flat)
+    cards += [] if masters.flat is None else _identity_cards("FLAT", "flat", masters.flat)
+    return cards + _age_cards(masters)
+
+
+def _age_cards(masters: FrameMasters) -> list[Card]:
+    """Return how many days before the frame the masters were taken; what is not used or not known has no card."""
+    ages = {kind: masters.chosen.age_days(kind) for kind in (FrameType.BIAS, FrameType.DARK, FrameType.FLAT)}
+    return [
+        (f"AGE{kind.upper()}", round(age, 4) if age is not None else None, f"[d] {kind} taken before this frame")
+        for kind, age in ages.items()
+    ]
 
 
 def _identity_cards(prefix: str, what: str, master: OpenedMaster) -> list[Card]:

@@ -36,6 +36,8 @@ from ostcal.science.match import (
     science_key,
 )
 from ostcal.science.opened_masters import OpenedMaster, open_master
+from ostcal.science.said import AgeLog, notes_of
+from ostcal.science.synthetic_dark import NoSyntheticDark, SyntheticDark, SyntheticRules, ladder_steps, synthetic_dark
 
 _Image = TypeVar("_Image", bound=FrameImage)
 
@@ -128,11 +130,12 @@ class FrameMatcher:
             for kind, value in (("dark", options.dark), ("flat", options.flat), ("bias", options.bias))
             if value is not None and value != NONE
         }
-        self._darks: dict[GroupKey, DarkMix] = {}
+        self._fits: dict[tuple[GroupKey, tuple[str, ...]], SyntheticDark | NoSyntheticDark] = {}
         keys = [master.key for master in (*self._library, *(m for named in self._named.values() for m in named))]
         self._extensions = KnownExtensions.of_settings((key.settings, key.width, key.height) for key in keys)
         self._opened: dict[tuple[FrameType, str], OpenedMaster | OstcalError] = {}
         self.warnings: list[str] = []
+        self.ages = AgeLog(rules=rules)
 
     def images_of(self, images: tuple[_Image, ...]) -> tuple[_Image, ...]:
         """Return the images of a science frame; the only one of a file as the extension that the masters have."""
@@ -179,7 +182,8 @@ class FrameMatcher:
             refuse_other_geometry(key, flat)
         elif self._options.flat != NONE:
             flat = choose_science_flat(key, metadata.date_obs, self._library, self._rules)
-        bias = self._named_for("bias", key) or choose_science_bias(key, self._library, self._rules)
+        taken_at = metadata.date_obs
+        bias = self._named_for("bias", key) or choose_science_bias(key, self._library, self._rules, taken_at)
         if dark is None and flat is None:
             raise InputError("neither a dark nor a flat is to be used: there is nothing to do")
         named = [master for kind in self._named if (master := self._named_for(kind, key)) is not None]
@@ -193,7 +197,9 @@ class FrameMatcher:
             warnings.append(f"no dark of {key.exposure_time_s:g} s, dark current is scaled: {dark.description}{why}")
         elif dark is not None and not dark.has_dark_current and key.exposure_time_s > 0:
             warnings.append(bias_alone_warning(key, dark))
-        return MatchedMasters(dark=dark, flat=flat, bias=bias, warnings=tuple(warnings))
+        chosen = MatchedMasters(dark=dark, flat=flat, bias=bias, warnings=tuple(warnings), taken_at=taken_at)
+        automatic = [master for master in chosen.used if all(master is not one for one in named)]
+        return replace(chosen, notes=tuple(notes_of(automatic, key, taken_at, self._library, self._rules)))
 
     def open(self, frame: FitsFrame) -> FrameMasters:
         """Choose the masters of a frame, open and check them.
@@ -221,6 +227,8 @@ class FrameMatcher:
                     "each other; take masters made of frames of the same program"
                 )
             self._warn(master.warnings)
+        self._warn(chosen.notes)
+        self.ages.add(frame.label, chosen)
         self._warn(f"{frame.label}: {line}" for line in (*chosen.warnings, *_overscan_of_masters_alone(frame, masters)))
         if self._options.interpolate and not any(master.flags for master in masters.all):
             self._warn(["--interpolate: the masters name no hot or dead pixels (no extension DQ), none are replaced"])
@@ -250,22 +258,29 @@ class FrameMatcher:
                 self._warn([f"dark {dark.record.name}: its exposure is not recorded and taken as the frame's"])
                 record = replace(dark.record, key=replace(dark.key, exposure_time_s=key.exposure_time_s))
                 dark = replace(dark, record=record)
-            return scale_named_dark(
-                key, dark, bias or choose_science_bias(key, self._library, self._rules), self._rules
-            )
+            nearest = bias or choose_science_bias(key, self._library, self._rules, metadata.date_obs)
+            return scale_named_dark(key, dark, nearest, self._rules)
         if bias is None:
-            if key not in self._darks:  # a fit reads its masters; all frames of a night share it
-                self._darks[key] = choose_science_dark(key, self._library, self._rules)
-            return self._darks[key]
+            return choose_science_dark(key, self._library, self._rules, metadata.date_obs, self._fit)
         refuse_other_geometry(key, bias)
         alone = DarkMix(parts=(DarkPart(master=bias),), description=f"bias {bias.record.name} alone")
         if self._options.dark == NONE:
             return alone
         others = [master for master in self._library if master.key.frame_type is not FrameType.BIAS]
         try:
-            return choose_science_dark(key, [bias, *others], self._rules)
+            return choose_science_dark(key, [bias, *others], self._rules, metadata.date_obs, self._fit)
         except InputError:
             return alone
+
+    def _fit(
+        self, key: GroupKey, masters: Sequence[LibraryMaster], rules: SyntheticRules
+    ) -> SyntheticDark | NoSyntheticDark:
+        """Return the fit over masters; it reads them, so that frames with the same ones share it."""
+        steps = ladder_steps(masters)
+        known = key, tuple(master.record.name for master in steps)
+        if known not in self._fits:
+            self._fits[known] = synthetic_dark(key, steps, rules)
+        return self._fits[known]
 
     def _open(self, master: LibraryMaster) -> OpenedMaster:
         """Open a master, or raise again what went wrong when it was opened for another frame."""

@@ -186,6 +186,8 @@ class SyntheticRules:
 
     temperature_tolerance_c: float = 2.0
     saturation_adu: float = 65535.0
+    max_stretch: float = MAX_STRETCH
+    """Times the span of the exposures that the dark current is scaled up to."""
     limits: LadderLimits = field(default_factory=LadderLimits)
 
 
@@ -194,16 +196,16 @@ def synthetic_dark(
 ) -> SyntheticDark | NoSyntheticDark:
     """Make the dark of a frame's exposure from masters of the same settings and temperature and of other exposures.
 
-    All darks and the newest bias are used; if these are not on a line and there are three darks, the darks alone: the
-    bias of many CMOS sensors is not what their darks begin with. `masters` come newest first, as `find_masters` returns
-    them; those whose standard deviation is not stored (FITS) are left out.
+    All darks and the first bias are used; if these are not on a line and there are three darks, the darks alone: the
+    bias of many CMOS sensors is not what their darks begin with. `masters` come in the order in which they are
+    preferred, the nearest in time first; those whose standard deviation is not stored (FITS) are left out.
 
     Raises
     ------
     StorageError
         If a master cannot be read.
     """
-    ladder = _steps([m for m in masters if not why_unfit(target, m.key, rules.temperature_tolerance_c)])
+    ladder = ladder_steps([m for m in masters if not why_unfit(target, m.key, rules.temperature_tolerance_c)])
     longest = next((step for step in reversed(ladder) if step.key.frame_type is FrameType.DARK), None)
     if longest is not None:  # a frame that records no gain fits masters of any gain, which do not fit each other
         ladder = [step for step in ladder if not why_unfit(longest.key, step.key, math.inf)]
@@ -227,10 +229,10 @@ def _from_ladder(
     exposures = [step.key.exposure_time_s for step in steps]
     low_s, high_s = min(exposures), max(exposures)
     stretch = (target.exposure_time_s - low_s) / (high_s - low_s)
-    if not 1 - MAX_STRETCH <= stretch <= MAX_STRETCH:
+    if not 1 - MAX_STRETCH <= stretch <= rules.max_stretch + 1e-9:
         return NoSyntheticDark(
             message=f"it is too far from the masters of {low_s:g} to {high_s:g} s: {abs(stretch):.0f} times their "
-            f"span, limit {MAX_STRETCH:g}; take darks nearer to it"
+            f"span, limit {rules.max_stretch:g}; take darks nearer to it"
         )
     ladder = _ladder(steps, rules.saturation_adu)
     quality, _ = _linearity(ladder, _bands(target.height, target.width))
@@ -271,7 +273,7 @@ def ladder_dark_currents(masters: Sequence[LibraryMaster], rules: SyntheticRules
         first = left[0]
         fitting = [m for m in masters if not why_unfit(first.key, m.key, rules.temperature_tolerance_c)]
         left = [m for m in left if not any(m is used for used in fitting)]
-        steps = _steps(fitting)
+        steps = ladder_steps(fitting)
         if len(steps) < 2:
             continue
         ladder = _ladder(steps, rules.saturation_adu)
@@ -288,8 +290,8 @@ def ladder_dark_currents(masters: Sequence[LibraryMaster], rules: SyntheticRules
     return sorted(found, key=lambda one: (str(one.key.settings), one.key.temperature_c or 0.0, one.key.width))
 
 
-def _steps(masters: Sequence[LibraryMaster]) -> list[LibraryMaster]:
-    """Return the newest bias and the newest dark of each exposure, ascending in exposure."""
+def ladder_steps(masters: Sequence[LibraryMaster]) -> list[LibraryMaster]:
+    """Return the first bias and the first dark of each exposure, ascending in exposure."""
     usable = [
         m for m in masters if m.key.frame_type in (FrameType.BIAS, FrameType.DARK) and isinstance(m.plane, StorePlane)
     ]

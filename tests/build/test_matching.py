@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from ostcal.build.match_darks import DarkCandidate, DarkChoice, NoDark, choose_dark, why_unfit
 from ostcal.frames import CameraSettings, FrameMetadata, FrameType
 from ostcal.inputs.grouping import Frame, Group, GroupKey, settings_differ
+from ostcal.inputs.observed import Observed
 
 SETTINGS = CameraSettings(camera="Demo", gain=100.0, offset=30.0, readout_mode="Normal")
 MONDAY = datetime(2026, 11, 16, 20, 0, tzinfo=UTC)
@@ -109,6 +110,59 @@ def test_a_dark_must_match_every_exposure_of_a_twilight() -> None:
 
 def test_a_bias_matches_flats_of_its_exposure() -> None:
     assert names(choose(flat(0.001), bias(0.001), dark(60.0))) == ("matched", "bias")
+
+
+# --- the time of the frames, and what is left open ---
+
+EVENING = datetime(2026, 1, 10, 20, tzinfo=UTC)
+
+
+def taken(candidate: DarkCandidate, days: float, *, now: bool = False, built_days: float = 0.0) -> DarkCandidate:
+    """Return a candidate whose frames were taken some days from the flats, built so many days before Monday."""
+    middle = EVENING + timedelta(days=days)
+    half = timedelta(minutes=10)
+    observed = Observed(first=middle - half, last=middle + half, middle=middle)
+    return replace(
+        candidate,
+        observed=observed,
+        from_this_run=now,
+        made_at=None if now else MONDAY - timedelta(days=built_days),
+    )
+
+
+def flat_of_the_evening(**others: Any) -> Group:
+    made = flat(1.0, **others)
+    return replace(made, frames=tuple(replace(f, metadata=replace(f.metadata, date_obs=EVENING)) for f in made.frames))
+
+
+@pytest.mark.parametrize("make", [lambda name: dark(1.0, name), lambda name: bias(name=name)])
+@pytest.mark.parametrize("now", [False, True])
+def test_the_time_of_the_frames_decides_not_that_of_the_building(make: Any, now: bool) -> None:
+    """Flats of January are made again in June, together with darks of June: those of January are taken."""
+    january, june = taken(make("january"), 1.0, built_days=9), taken(make("june"), 150.0, now=now)
+    for order in ((january, june), (june, january)):
+        assert names(choose(flat_of_the_evening(), *order))[1] == "january"
+
+
+def test_of_one_session_the_darks_of_the_run_go_before_those_on_disk() -> None:
+    stored, now = taken(dark(1.0, "stored"), 0.01), taken(dark(1.0, "now"), 0.02, now=True)
+    assert names(choose(flat_of_the_evening(), stored, now)) == ("matched", "now")
+
+
+def test_a_dark_that_records_the_settings_goes_before_one_that_does_not() -> None:
+    exact, unstated = (
+        taken(dark(1.0, "exact"), 300.0),
+        taken(dark(1.0, "open", settings=CameraSettings()), 0.1, now=True),
+    )
+    assert names(choose(flat_of_the_evening(), unstated, exact)) == ("matched", "exact")
+    line = taken(dark(5.0, "dark"), 300.0), taken(bias(), 300.0)
+    assert names(choose(flat_of_the_evening(), unstated, *line)) == ("line", "bias", "dark")
+    assert names(choose(flat_of_the_evening(), unstated)) == ("matched", "open")
+
+
+def test_a_dark_near_the_exposure_is_scaled_where_there_is_a_bias() -> None:
+    assert names(choose(flat(1.0), dark(1.08), bias())) == ("line", "bias", "dark_1.08")
+    assert names(choose(flat(1.0), dark(1.04), bias())) == ("matched", "dark_1.04")
 
 
 # --- bias and dark current ---
@@ -321,19 +375,20 @@ def test_the_order_of_candidates_does_not_matter(found: list[DarkCandidate], ran
 
 @given(candidates)
 def test_each_kind_of_dark_is_chosen_only_where_no_better_kind_is_there(found: list[DarkCandidate]) -> None:
-    fitting = [c for c in found if c.key.temperature_c in (None, -10.0, -9.0)]
-    near = [c for c in fitting if abs(c.key.exposure_time_s - 1.0) <= 0.1]
     choice = choose(flat(1.0), *found)
-    if near:
-        assert choice.kind == "matched"
-        nearest = min(abs(c.key.exposure_time_s - 1.0) for c in near)
-        assert abs(choice.first.key.exposure_time_s - 1.0) == nearest
-        return
-    darks = {c.key.exposure_time_s for c in fitting if c.key.frame_type is FrameType.DARK}
-    biases = [c for c in fitting if c.key.frame_type is FrameType.BIAS]
-    of_any_temperature = [c for c in found if c.key.frame_type is FrameType.BIAS]
-    has_line = any(b.key.exposure_time_s < t for b in biases for t in darks) or len(darks) > 1
-    assert (isinstance(choice, DarkChoice) and choice.kind == "line") == has_line
-    if isinstance(choice, DarkChoice) and choice.second is not None:
-        assert choice.first.key.exposure_time_s < choice.second.key.exposure_time_s
-    assert isinstance(choice, NoDark) == (not has_line and not of_any_temperature)
+    for temperatures_c in ((-10.0, -9.0), (-10.0, -9.0, None)):  # what records a temperature goes before what does not
+        fitting = [c for c in found if c.key.temperature_c in temperatures_c]
+        near = [c for c in fitting if abs(c.key.exposure_time_s - 1.0) <= 0.1]
+        if near:
+            assert choice.kind == "matched"
+            nearest = min(abs(c.key.exposure_time_s - 1.0) for c in near)
+            assert abs(choice.first.key.exposure_time_s - 1.0) == nearest
+            return
+        darks = {c.key.exposure_time_s for c in fitting if c.key.frame_type is FrameType.DARK}
+        biases = [c for c in fitting if c.key.frame_type is FrameType.BIAS]
+        if any(b.key.exposure_time_s < t for b in biases for t in darks) or len(darks) > 1:
+            assert choice.kind == "line"
+            assert choice.first.key.exposure_time_s < choice.second.key.exposure_time_s
+            return
+    has_bias = any(c.key.frame_type is FrameType.BIAS for c in found)
+    assert choice.kind == "bias" if has_bias else isinstance(choice, NoDark)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -322,7 +323,7 @@ def library(night: Night, *options: str) -> Outcome:
 def test_the_library_lists_masters_with_their_settings(night: Night) -> None:
     outcome = library(night)
     assert outcome.exit_code == 0
-    for word in ("master_dark_5.000s", "-10 C", "28x20", "1x1", "100", "30", "0 d", "L"):
+    for word in ("master_dark_5.000s", "-10 C", "28x20", "1x1", "100", "30", "0 d", "2026-11-2", "L"):
         assert word in outcome.stdout, word
 
 
@@ -334,6 +335,9 @@ def test_the_library_as_json(night: Night) -> None:
     expected = {"filter": "L", "exposure_time_s": 2.0, "gain": 100, "offset": 30, "binning": [1, 1], "frames": 5}
     assert {key: flat[key] for key in expected} == expected
     assert 0 <= flat["age_days"] < 0.1
+    taken = datetime.fromisoformat(flat["taken_at"])
+    assert n.START + timedelta(hours=8) < taken < n.START + timedelta(hours=9)
+    assert flat["taken_age_days"] == pytest.approx((datetime.now(UTC) - taken).total_seconds() / 86400, abs=0.01)
 
 
 def test_the_library_shows_verdicts_and_names_damaged_masters(night: Night) -> None:

@@ -150,6 +150,12 @@ DEFAULTS: dict[str, dict[str, Any]] = {
             "warmup_at_end": False,
         },
     },
+    "matching": {
+        "max_age_days": {"bias": None, "dark": None, "flat": None},
+        "prefer": "nearest",
+        "strict": False,
+        "max_scale_up": 2.0,
+    },
     "quality": {
         "report": True,
         "use_failed": False,

@@ -192,10 +192,20 @@ def test_a_bias_alone_is_chosen_where_there_is_no_dark_of_the_camera(bias_c: flo
         chosen([bias(settings=replace(SETTINGS, gain=0.0))])
 
 
-def test_a_bias_alone_is_not_chosen_beside_darks_that_do_not_fit() -> None:
-    """A dark of another temperature shows that dark current matters to whoever took it."""
+def test_a_bias_alone_is_chosen_where_all_darks_are_of_another_temperature() -> None:
+    """The warning says what is left in; it is the library without these darks that calibrated, and with them not."""
+    warm = dark(300, "warm", temperature_c=5.0)
+    assert chosen([bias("b"), warm]) == ["b"]
     with pytest.raises(InputError, match="temperature 5 C against -10 C"):
-        chosen([bias(), dark(300, "warm", temperature_c=5.0)])
+        chosen([bias("b"), warm], rules=replace(RULES, strict=True))
+
+
+def test_a_bias_alone_is_not_chosen_beside_a_dark_whose_exposure_is_too_far() -> None:
+    library = [replace(m, plane=PLANE) for m in (bias("b"), dark(100, "short"))]
+    with pytest.raises(InputError, match=r"exposure 100 s against 300 s.* up to 2 times its exposure, matching.max_sc"):
+        chosen(library)
+    mix = choose_science_dark(FRAME, library, replace(RULES, max_scale_up=3.0))
+    assert [(part.master.record.name, part.weight) for part in mix.parts] == [("b", -2.0), ("short", 3.0)]
 
 
 # --- darks that the user names ---
@@ -343,5 +353,8 @@ def test_a_line_of_short_darks_is_not_stretched_to_a_long_exposure() -> None:
     library = [replace(m, plane=PLANE) for m in (dark(2, "short"), dark(5, "longer"))]
     with pytest.raises(InputError, match=r"nearest is longer, but exposure 5 s against 300 s, and there is nothing to"):
         choose_science_dark(FRAME, library, RULES)
-    near = [replace(m, plane=PLANE) for m in (dark(20, "short"), dark(60, "longer"))]
+    near = [replace(m, plane=PLANE) for m in (dark(20, "short"), dark(150, "longer"))]
     assert choose_science_dark(FRAME, near, RULES).scaled
+    far = [replace(m, plane=PLANE) for m in (dark(20, "short"), dark(149, "longer"))]
+    with pytest.raises(InputError, match=r"exposure 149 s against 300 s"):
+        choose_science_dark(FRAME, far, RULES)

@@ -1,0 +1,177 @@
+"""What masters of a science frame must be like, and what was chosen for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from ostcal.frames import FrameMetadata, FrameType
+from ostcal.inputs.grouping import EXPOSURE_TOLERANCE, GroupKey, same_temperature
+from ostcal.inputs.one_exposure import is_one_exposure
+from ostcal.library.find import LibraryMaster
+from ostcal.library.in_time import TimeRules
+from ostcal.science.synthetic_dark import SyntheticDark
+from ostcal.vocabulary import Prefer
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaxAges:
+    """Most days between the frames of a master and a science frame; ``None`` is no limit."""
+
+    bias: float | None = None
+    dark: float | None = None
+    flat: float | None = None
+
+    def of(self, kind: FrameType) -> float | None:
+        """Return the limit of a kind."""
+        return {FrameType.BIAS: self.bias, FrameType.DARK: self.dark, FrameType.FLAT: self.flat}.get(kind)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatchRules:
+    """How near a master must be."""
+
+    exposure_tolerance: float = 0.1
+    """Share of the exposure of the frame: the widest difference that a dark is taken with as it is."""
+    temperature_tolerance_c: float = 2.0
+    bias_temperature_tolerance_c: float = 20.0
+    """Of a bias, whose level hardly depends on the temperature; one within `temperature_tolerance_c` goes before."""
+    allow_failed: bool = False
+    """Whether masters that failed their quality control count too."""
+    max_ages: MaxAges = field(default_factory=MaxAges)
+    prefer: Prefer = "nearest"
+    strict: bool = False
+    """Whether masters beyond their age, and a bias alone beside darks that do not fit, are refused."""
+    max_scale_up: float = 2.0
+    """Times the exposure of a dark that its dark current is scaled up to."""
+
+    def in_time(self, kind: FrameType) -> TimeRules:
+        """Return how masters of a kind that fit alike are put in order."""
+        return TimeRules(prefer=self.prefer, by_night=kind is FrameType.FLAT)
+
+    def too_old(self, master: LibraryMaster, taken_at: datetime | None) -> str:
+        """Say by how much a master is beyond its age; "" where it is not, or nothing is known of a time."""
+        limit, observed = self.max_ages.of(master.key.frame_type), master.record.observed
+        if limit is None or taken_at is None:
+            return ""
+        if observed is None:
+            return "it does not say when its frames were taken (DATE-OBS)"
+        age_days = observed.age_days(taken_at)
+        if abs(age_days) <= limit:
+            return ""
+        side = "before" if age_days > 0 else "after"
+        return f"its frames were taken {abs(age_days):.0f} days {side} the frame (limit {limit:g})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DarkPart:
+    """A master that a dark consists of, and its weight."""
+
+    master: LibraryMaster
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DarkMix:
+    """What is subtracted from a frame: the weighted sum of its parts, or a fit over them."""
+
+    parts: tuple[DarkPart, ...]
+    description: str
+    """What was done, for the log and the header."""
+    scaled: bool = False
+    """Whether dark current was scaled to the exposure."""
+    unscaled: str = ""
+    """Why a dark of another exposure is taken as it is."""
+    synthetic: SyntheticDark | None = None
+    """The fit over the exposures of the parts, if that is subtracted and not their weighted sum."""
+    refused: str = ""
+    """Why there is no such fit although no dark has the exposure."""
+
+    @property
+    def has_dark_current(self) -> bool:
+        """Whether more than a bias is subtracted."""
+        return any(part.master.key.frame_type is FrameType.DARK for part in self.parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatchedMasters:
+    """The masters of one science frame; ``None`` for a step that is left out."""
+
+    dark: DarkMix | None
+    flat: LibraryMaster | None
+    bias: LibraryMaster | None = None
+    """A bias that fits: the level from which photon noise counts."""
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What is said of masters once, not for each frame."""
+    taken_at: datetime | None = None
+    """When the frame was taken."""
+
+    @property
+    def used(self) -> tuple[LibraryMaster, ...]:
+        """Those of the arithmetic, the darks first."""
+        darks = tuple(part.master for part in self.dark.parts) if self.dark is not None else ()
+        return darks if self.flat is None else (*darks, self.flat)
+
+    def age_days(self, kind: FrameType) -> float | None:
+        """Return how many days before the frame the masters of a kind were taken: of several the farthest.
+
+        Negative where they were taken later; ``None`` where none is used or a time is not known.
+        """
+        masters = [master for master in self.used if master.key.frame_type is kind]
+        if kind is FrameType.BIAS and not masters and self.bias is not None:
+            masters = [self.bias]
+        ages = [
+            observed.age_days(self.taken_at)
+            for master in masters
+            if self.taken_at is not None and (observed := master.record.observed) is not None
+        ]
+        return max(ages, key=abs, default=None)
+
+    def calibration_status(self, *, bias_subtracted: bool) -> str:
+        """Return CALSTAT of the calibrated frame: B bias, D dark, F flat; a dark holds the bias too."""
+        has_dark_current = self.dark is not None and self.dark.has_dark_current
+        letters = {"B": self.dark is not None or bias_subtracted, "D": has_dark_current, "F": self.flat is not None}
+        return "".join(letter for letter, is_done in letters.items() if is_done)
+
+
+def science_key(metadata: FrameMetadata, temperature_tolerance_c: float) -> GroupKey:
+    """Return what a science frame is compared by."""
+    set_c, ccd_c = metadata.set_temperature_c, metadata.ccd_temperature_c
+    is_at_set = set_c is not None and (ccd_c is None or same_temperature(ccd_c, set_c, temperature_tolerance_c))
+    return GroupKey(
+        frame_type=FrameType.LIGHT,
+        settings=metadata.settings,
+        width=metadata.width,
+        height=metadata.height,
+        exposure_time_s=metadata.exposure_time_s or 0.0,
+        filter_name=metadata.filter_name,
+        optics=metadata.optics,
+        temperature_c=set_c if is_at_set else ccd_c,
+        bayer_pattern=metadata.bayer_pattern,
+        bias_subtracted=metadata.bias_subtracted,
+    )
+
+
+def usable_masters(library: Sequence[LibraryMaster], rules: MatchRules) -> list[LibraryMaster]:
+    """Return the masters that did not fail their quality control, or all if failed ones are allowed.
+
+    A mixture of two levels is at neither of them: it is never chosen.
+    """
+    return [
+        master
+        for master in library
+        if (rules.allow_failed or master.record.verdict != "fail") and not master.record.has_two_levels
+    ]
+
+
+def is_near_exposure(key: GroupKey, dark: GroupKey, rules: MatchRules) -> bool:
+    """Return whether a dark's exposure is within the relative tolerance of the frame's."""
+    limit = max(rules.exposure_tolerance, EXPOSURE_TOLERANCE) + 1e-9
+    return abs(dark.exposure_time_s - key.exposure_time_s) <= limit * key.exposure_time_s
+
+
+def is_same_exposure(key: GroupKey, dark: GroupKey) -> bool:
+    """Return whether a dark has the exposure of the frame, as clocks tell it."""
+    return is_one_exposure(dark.exposure_time_s, key.exposure_time_s)

@@ -1,0 +1,134 @@
+"""What is said of the masters that were chosen: settings they leave open, times, ages; of each master once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from ostcal.frames import FrameType
+from ostcal.inputs.grouping import GroupKey
+from ostcal.inputs.stated_settings import unstated_settings
+from ostcal.library.find import LibraryMaster
+from ostcal.library.in_time import better_than_nearest
+from ostcal.science.matched import MatchedMasters, MatchRules, usable_masters
+
+MONTH_DAYS = 30.0
+"""Masters that are further from a frame are named on the console, whatever their limit."""
+LONG_DAYS = 366.0
+"""Frames of one master that are further apart had a clock that was wrong."""
+
+
+def notes_of(
+    used: Sequence[LibraryMaster],
+    key: GroupKey,
+    taken_at: datetime | None,
+    library: Sequence[LibraryMaster],
+    rules: MatchRules,
+) -> Iterator[str]:
+    """Yield a line for each master that leaves a setting open, or was taken although another one is nearer in time."""
+    for master in used:
+        kind, name = master.key.frame_type, master.record.name
+        if open_settings := unstated_settings(key, master.key):
+            yield (
+                f"{kind} {name} does not record {' and '.join(open_settings)}: it is taken because no {kind} that does "
+                "fits"
+            )
+        alike = [
+            other.record.merit
+            for other in usable_masters(library, rules)
+            if other is not master and _are_alike(master.key, other.key)
+        ]
+        better = better_than_nearest(master.record.merit, alike, taken_at, rules.in_time(kind))
+        if better:
+            yield f"{kind} {name} is taken: {better}"
+        observed = master.record.observed
+        if observed is not None and (days := (observed.last - observed.first).days) > LONG_DAYS:
+            yield (
+                f"{kind} {name}: its frames were taken over {days} days, {observed.first:%Y-%m-%d} to "
+                f"{observed.last:%Y-%m-%d} (DATE-OBS), as if a clock was wrong: their median counts"
+            )
+
+
+def _are_alike(a: GroupKey, b: GroupKey) -> bool:
+    """Return whether two masters are of one kind, settings, exposure and filter; temperatures differ by less than 1."""
+    ours, its = (
+        (k.frame_type, k.settings, k.width, k.height, k.filter_name, k.bias_subtracted, round(k.exposure_time_s, 2))
+        for k in (a, b)
+    )
+    if a.temperature_c is None or b.temperature_c is None or a.frame_type is FrameType.FLAT:
+        return ours == its
+    return ours == its and abs(a.temperature_c - b.temperature_c) < 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgeLog:
+    """Collects how old the masters of frames are, to say it in a line or two and not for each frame."""
+
+    rules: MatchRules
+    _farthest: dict[str, tuple[float, str, LibraryMaster]] = field(default_factory=dict)
+    """By the name of a master: its age in days, the frame, and the master."""
+    _undated_masters: dict[str, LibraryMaster] = field(default_factory=dict)
+    _undated_frames: list[str] = field(default_factory=list)
+
+    def add(self, label: str, chosen: MatchedMasters) -> None:
+        """Note the ages of the masters of a frame."""
+        if chosen.taken_at is None:
+            self._undated_frames.append(label)
+        for master in chosen.used:
+            name, observed = master.record.name, master.record.observed
+            if observed is None:
+                self._undated_masters[name] = master
+            elif chosen.taken_at is not None:
+                age_days = observed.age_days(chosen.taken_at)
+                known = self._farthest.get(name)
+                if known is None or abs(age_days) > abs(known[0]):
+                    self._farthest[name] = age_days, label, master
+
+    @property
+    def warnings(self) -> list[str]:
+        """A line for each master beyond its age."""
+        lines = []
+        for name, (age_days, label, master) in self._farthest.items():
+            kind = master.key.frame_type
+            limit = self.rules.max_ages.of(kind)
+            if limit is not None and abs(age_days) > limit:
+                lines.append(
+                    f"{kind} {name}: its frames were taken {abs(age_days):.0f} days {_side(age_days)} {label} (limit "
+                    f"{limit:g}, matching.max_age_days.{kind}); take new ones"
+                )
+        lines += [
+            f"{master.key.frame_type} {name} does not say when its frames were taken (DATE-OBS): its age is not known "
+            f"(limit {limit:g} days, matching.max_age_days.{master.key.frame_type})"
+            for name, master in self._undated_masters.items()
+            if (limit := self.rules.max_ages.of(master.key.frame_type)) is not None
+        ]
+        return lines
+
+    @property
+    def remarks(self) -> list[str]:
+        """A line about all masters that are older than a month, and one about times that are not known."""
+        lines = []
+        old = [
+            f"{master.key.frame_type} {name} {abs(age_days):.0f} days {_side(age_days)} {label}"
+            for name, (age_days, label, master) in sorted(self._farthest.items(), key=lambda one: -abs(one[1][0]))
+            if abs(age_days) > MONTH_DAYS
+        ]
+        if old:
+            lines.append(f"taken more than a month apart: {', '.join(old)}")
+        if self._undated_frames:
+            more = f" and {len(self._undated_frames) - 1} more" if len(self._undated_frames) > 1 else ""
+            lines.append(
+                f"{self._undated_frames[0]}{more}: no DATE-OBS says when it was taken: of masters that fit alike the "
+                "one taken last is used, and no age is known"
+            )
+        if self._undated_masters:
+            lines.append(
+                f"no DATE-OBS says when the frames of {', '.join(self._undated_masters)} were taken: no age is known, "
+                "and masters that say it go before"
+            )
+        return lines
+
+
+def _side(age_days: float) -> str:
+    return "before" if age_days > 0 else "after"
