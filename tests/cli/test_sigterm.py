@@ -203,9 +203,11 @@ def test_a_capture_aborts_its_exposure_and_keeps_its_frames(tmp_path: Path, comm
     before = frames_of(tmp_path)
     assert f"{before[next(tmp_path.glob(series)).name]} of 4 frames are kept" in running.text
     assert f"to continue: python -m ostcal {command} --config {config} --no-confirm" in running.text
-    assert locks(tmp_path) == []
+    # what combines beside the capture has the lowest priority: on a busy machine it is killed, and leaves its lock
+    assert [lock for lock in locks(tmp_path) if lock.parent.name != "masters"] == []
     again = n.ostcal(command, "--config", config, "--no-confirm")
     assert again.exit_code == 0, again.text
+    assert locks(tmp_path) == []
     after = frames_of(tmp_path)
     assert all(after[name] == 4 for name in before)
     assert list(tmp_path.rglob("*.partial")) == []

@@ -176,3 +176,4 @@ def _local_cluster(workers: int) -> Iterator[Any]:
             how = "for Dask's dashboard install bokeh (pip install 'ostcal[dashboard]')"
             logger.info("%d workers on this computer; %s", workers, how)
         yield client
+        client.retire_workers()  # a worker whose scheduler ends before it prints a traceback of its heartbeat
