@@ -36,6 +36,12 @@ class SeriesCost:
     time_s: float
     n_bytes: int
     """Upper limit for the missing frames, FITS copies included."""
+    wait_s: float = 0.0
+    """Time for the cooler before the first frame."""
+    kind: str = ""
+    """Of frames of a plan, with what is set for them."""
+    settings: str = ""
+    temperature_c: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +49,7 @@ class StepPlan:
     """The series of a step and their cost: the table shown before its first frame."""
 
     step: str
-    """``darks``, ``flats``, or ``flat darks`` for the darks that the flats still need."""
+    """``darks``, ``flats``, ``plan``, or ``flat darks`` for the darks that the flats still need."""
     costs: tuple[SeriesCost, ...]
     """One for each series, in the order of capture."""
     is_estimate: bool = False
@@ -56,8 +62,8 @@ class StepPlan:
 
     @property
     def time_s(self) -> float:
-        """Seconds for the missing frames."""
-        return sum(cost.time_s for cost in self.costs)
+        """Seconds for the missing frames, and for the cooler."""
+        return sum(cost.time_s + cost.wait_s for cost in self.costs)
 
     @property
     def n_bytes(self) -> int:

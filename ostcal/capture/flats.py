@@ -55,6 +55,10 @@ class FlatRules:
     """Level at which samples end; ``None`` is what the camera reports, or a trial frame shows."""
     bias_level_adu: float | None = None
     """Level of bias frames; if ``None``, a frame of the shortest exposure is taken."""
+    name_ending: str = ""
+    """What is added to the names of series."""
+    rotation_deg: float | None = None
+    """How the camera is turned, if it is known: flats of another angle are another series."""
     noon_utc_s: float = NOON_UTC_S
     """Local noon in seconds after 0:00 UTC; twilight flats are named after their night."""
     limits: LiveLimits = field(default_factory=lambda: LiveLimits(saturated_share=0.001))
@@ -78,16 +82,23 @@ class FlatReport:
 
 
 def plan_flats(
-    equipment: Equipment, settings: CameraSettings, rules: FlatRules, sink: SeriesSink
+    equipment: Equipment,
+    settings: CameraSettings,
+    rules: FlatRules,
+    sink: SeriesSink,
+    *,
+    set_point_c: float | None = None,
 ) -> tuple[SeriesCost, ...]:
     """Return the missing flats and their cost for each filter; exposures are estimates before the trials.
+
+    `set_point_c` is that of the cooler when they are taken, if it is not what it is now.
 
     Raises
     ------
     DeviceError
         If a filter is not in the wheel, or the camera does not answer.
     """
-    work = _FlatWork(equipment, settings, rules, sink)
+    work = _FlatWork(equipment, settings, rules, sink, set_point_c)
     return tuple(work.cost(filter_name) for filter_name in _filters(equipment, rules))
 
 
@@ -197,7 +208,14 @@ def _filters(equipment: Equipment, rules: FlatRules) -> tuple[str | None, ...]:
 class _FlatWork:
     """Light, trials and series of one run over the filters."""
 
-    def __init__(self, equipment: Equipment, settings: CameraSettings, rules: FlatRules, sink: SeriesSink) -> None:
+    def __init__(
+        self,
+        equipment: Equipment,
+        settings: CameraSettings,
+        rules: FlatRules,
+        sink: SeriesSink,
+        set_point_c: float | None = None,
+    ) -> None:
         self._equipment = equipment
         self._settings = settings
         info = equipment.camera.info
@@ -220,6 +238,7 @@ class _FlatWork:
         self._shown_adu: int | None = None
         """Full scale that the trials of this filter showed."""
         self._exposer = Exposer(equipment.camera, equipment.clock, rules.retry)
+        self._set_point_c = self._exposer.set_point_c if set_point_c is None else set_point_c
         self._first_brightness = 0
         """Brightness at the start of each filter; 0 without a panel."""
         self._brightness = 0
@@ -228,7 +247,7 @@ class _FlatWork:
         """Estimate the cost of the missing flats of one filter."""
         plan = self._sky_plan(filter_name) if self._rules.twilight else self._plan("exp", None, filter_name)
         if self._rules.twilight:
-            place = find_place(plan, self._sink, self._exposer.shape, self._exposer.set_point_c)
+            place = find_place(plan, self._sink, self._exposer.shape, self._set_point_c)
         else:
             begun = self._begun_series(filter_name)
             place = SeriesPlace(location=begun.location if begun else str(self._sink.directory), series=begun)
@@ -371,14 +390,15 @@ class _FlatWork:
                 continue
             plan = self._plan(safe_word(location), float(exposure_s), filter_name)
             is_of_night = self._sink.night is None or self._sink.night.has(series)
-            if is_of_night and not differences(series, plan, self._exposer.shape, self._exposer.set_point_c):
+            if is_of_night and not differences(series, plan, self._exposer.shape, self._set_point_c):
                 fitting.append(series)
         return max(fitting, key=lambda series: len(series.records), default=None)
 
     def _plan(self, name: str, exposure_s: float | None, filter_name: str | None) -> SeriesPlan:
         return SeriesPlan(
-            name=name,
+            name=f"{name}{self._rules.name_ending}",
             frame_type=FrameType.FLAT,
+            rotation_deg=self._rules.rotation_deg,
             exposure_time_s=exposure_s,
             n_frames=self._rules.n_frames,
             settings=self._settings,

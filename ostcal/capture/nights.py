@@ -12,7 +12,7 @@ from ostcal.capture.place import SeriesPlace, differences
 from ostcal.capture.series_plan import CaptureNight, SeriesPlan
 from ostcal.clock import Clock
 from ostcal.errors import StorageError
-from ostcal.naming import DAY_S, NOON_UTC_S, night_of, noon_at
+from ostcal.naming import DAY_S, NOON_UTC_S, night_of, noon_at, series_name
 from ostcal.series.reader import Series, find_series, open_series
 from ostcal.vocabulary import DarkStrategy
 
@@ -50,9 +50,10 @@ class EarlierSeries:
         """Return the newest complete series with the settings of a plan, unless it is too old."""
         if self.strategy == "all":
             return None
+        name = plan.name if plan.exposure_time_s is None else series_name(plan.exposure_time_s, plan.filter_name)
         fitting = [
             (taken, series)
-            for series in _named(plan.name, self.directories)
+            for series in _named(name, self.directories)
             if len(series.records) >= plan.n_frames
             and not differences(series, plan, shape, set_point_c)
             and (taken := last_taken(series)) is not None

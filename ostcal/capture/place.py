@@ -18,6 +18,7 @@ from ostcal.series.reader import Series, open_series
 logger = logging.getLogger(__name__)
 
 _SAME_EXPOSURE = 1e-6
+_SAME_ANGLE_DEG = 1.0
 _SETTING_WORDS = {
     "camera": "camera",
     "gain": "gain",
@@ -105,6 +106,9 @@ def differences(series: Series, plan: SeriesPlan, shape: tuple[int, int], set_po
             changes.append(f"{word} {_shown(there.get(key))}, now {_shown(now[key])}")
     if not _close(there.get("exposure_time_s"), plan.exposure_time_s, _SAME_EXPOSURE * (plan.exposure_time_s or 0.0)):
         changes.append(f"exposure {_shown(there.get('exposure_time_s'))} s, now {_shown(plan.exposure_time_s)} s")
+    angles = {angle for record in series.records if (angle := record.metadata.optics.rotator_deg) is not None}
+    if plan.rotation_deg is not None and angles and not any(_same_angle(a, plan.rotation_deg) for a in angles):
+        changes.append(f"turned by {_shown(min(angles))} degrees, now {_shown(plan.rotation_deg)} degrees")
     if not _close(there.get("set_temperature_c"), set_point_c, plan.set_point_tolerance_c):
         changes.append(f"set point {_shown(there.get('set_temperature_c'))} C, now {_shown(set_point_c)} C")
     return changes
@@ -129,6 +133,10 @@ def _close(a: object, b: float | None, tolerance: float) -> bool:
     if not isinstance(a, (int, float)) or b is None:
         return a is None and b is None
     return math.isfinite(a) and abs(a - b) <= tolerance + 1e-9
+
+
+def _same_angle(a: float, b: float) -> bool:
+    return abs((a - b + 180) % 360 - 180) <= _SAME_ANGLE_DEG
 
 
 def _shown(value: object) -> str:

@@ -22,7 +22,7 @@ from ostcal.errors import FrameError, StorageError
 from ostcal.fits.cards import Header, format_card
 from ostcal.fits.sections import readout_from_header
 from ostcal.fits.write import PARTIAL_FITS
-from ostcal.frames import FrameMetadata, FrameType
+from ostcal.frames import FrameMetadata, FrameType, Optics
 from ostcal.inputs.copy_frames import export_frame, export_name
 from ostcal.measure import live
 from ostcal.places.durable import os_reason, sweep_partial_files
@@ -158,6 +158,7 @@ class SeriesRecorder:
             height=height,
             settings=self._plan.settings,
             filter_name=self._plan.filter_name,
+            optics=Optics(rotator_deg=None if (turned := self._plan.rotation_deg) is None else turned % 360),
             set_temperature_c=self._series.set_point_c,
             ccd_temperature_c=finite(taken.status.ccd_temperature_c),
             date_obs=taken.start_utc,

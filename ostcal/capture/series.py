@@ -75,7 +75,7 @@ def capture_series(
             recorder.export_missing()
         except StorageError as error:
             return _reported(_untouched(plan, place.location, SeriesEnd.STORAGE_FAILED, error, place.present), watcher)
-        run = _Run(series, recorder, exposer, watcher, control or _Fixed(plan))
+        run = _Run(series, recorder, exposer, watcher, control or Until(plan, clock))
         return _reported(run.outcome(*run.take(missing)), watcher)
 
 
@@ -97,20 +97,27 @@ def keep_series(plan: SeriesPlan, place: SeriesPlace, watcher: CaptureWatcher) -
     return _reported(outcome, watcher)
 
 
-class _Fixed:
-    """Control of a series in which all frames have the exposure of the plan."""
+class Until:
+    """Control of a series in which all frames have the exposure of the plan, until a time of the clock.
 
-    reason = ""
+    ``None`` is without end; `over` says why the series ended then.
+    """
 
-    def __init__(self, plan: SeriesPlan) -> None:
+    def __init__(self, plan: SeriesPlan, clock: Clock, ends_s: float | None = None, over: str = "") -> None:
         if plan.exposure_time_s is None:
             raise ValueError(f"{plan.name}: a series whose exposures change needs a control")
         self._exposure_s = plan.exposure_time_s
+        self._clock = clock
+        self._ends_s = ends_s
+        self.reason = over
 
-    def next_exposure_s(self) -> float:
-        return self._exposure_s
+    def next_exposure_s(self) -> float | None:
+        """Return the exposure; ``None`` if its end would be too late."""
+        is_over = self._ends_s is not None and self._clock.now_s() + self._exposure_s > self._ends_s
+        return None if is_over else self._exposure_s
 
     def judge(self, *_: object) -> bool:
+        """Keep every frame."""
         return True
 
 

@@ -48,6 +48,8 @@ class SeriesPlan:
     light: bool
     """Whether the shutter opens."""
     filter_name: str | None = None
+    rotation_deg: float | None = None
+    """Angle of the rotator, if it is known."""
     set_point_tolerance_c: float = 0.2
     """Set points that differ more get separate series; cameras read -10 back as -9.98."""
     limits: LiveLimits = field(default_factory=LiveLimits)

@@ -19,6 +19,7 @@ COMMANDS = {
     "workflow": ("ostcal.cli.capture:workflow_command", "Take darks and flats and combine them into masters."),
     "darks": ("ostcal.cli.capture:darks_command", "Take bias frames and darks."),
     "flats": ("ostcal.cli.capture:flats_command", "Take flats; the exposure time is found automatically."),
+    "capture": ("ostcal.cli.capture_plan:capture_command", "Take the series of a plan, or of many settings."),
     "masters": ("ostcal.cli.masters:masters", "Combine bias, dark and flat frames into masters."),
     "report": ("ostcal.cli.report:report_command", "Write the report of the masters again."),
     "library": ("ostcal.cli.list_library:library_command", "List the masters."),

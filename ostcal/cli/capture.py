@@ -5,15 +5,13 @@ from __future__ import annotations
 import logging
 import shlex
 import sys
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
-from rich.table import Table
-from rich.text import Text
 
 from ostcal.cli.capture_progress import CaptureProgress
+from ostcal.cli.capture_tables import plan_table, series_table
 from ostcal.cli.console import (
     EXIT_FAILED,
     RunProgress,
@@ -26,10 +24,12 @@ from ostcal.cli.console import (
 )
 from ostcal.cli.json_output import JsonCommand, json_record
 from ostcal.cli.masters import exit_code_of, show_masters
-from ostcal.config import load_config
+from ostcal.config import Config, load_config
 from ostcal.vocabulary import Step
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from ostcal.capture.budget import StepPlan
     from ostcal.capture.series_plan import SeriesOutcome
     from ostcal.inputs.grouping import Group
@@ -103,18 +103,13 @@ def flats_command(**options: Any) -> None:
 
 def _run(step: Any, *, config_path: str, no_confirm: bool, wait_for_cooling: bool, debug: bool, log_level: str) -> None:
     outcomes: list[SeriesOutcome] = []
-    with command_console(log_level, debug, resume_command=_command_again()) as console:
+    with command_console(log_level, debug, resume_command=command_again()) as console:
         from ostcal.build.request import Watcher
         from ostcal.workflow import CalibrationWorkflow
 
         config = load_config(config_path)
         log_path = start_log_file(config, "calibration", debug)
-        is_simulated = config.video.camera_type == "simulator"
-        progress = CaptureProgress(console, config.video.simulator.time_scale if is_simulated else 1.0)
-
-        def ask(question: str) -> bool:
-            progress.stop()
-            return click.confirm(question, default=True, err=True)
+        progress = capture_progress_of(config, console)
 
         def series_ended(outcome: SeriesOutcome) -> None:
             outcomes.append(outcome)
@@ -124,7 +119,7 @@ def _run(step: Any, *, config_path: str, no_confirm: bool, wait_for_cooling: boo
         def capture_planned(plan: StepPlan) -> bool:
             progress.stop()
             if plan.costs:
-                console.print(_plan_table(plan))
+                console.print(plan_table(plan))
             progress.begin(plan)
             return True
 
@@ -139,7 +134,7 @@ def _run(step: Any, *, config_path: str, no_confirm: bool, wait_for_cooling: boo
                 config,
                 logger,
                 progress.watcher(series_ended),
-                ask if not no_confirm and sys.stdin.isatty() else None,
+                ask_while(progress, no_confirm),
                 masters_watcher=Watcher(planned=masters_planned, progressed=masters_progress.advance_strip),
                 planned=capture_planned,
             )
@@ -149,7 +144,7 @@ def _run(step: Any, *, config_path: str, no_confirm: bool, wait_for_cooling: boo
 
             record.put(series=captured_entries(outcomes))
         if outcomes:
-            open_console().print(_series_table(outcomes))
+            open_console().print(series_table(outcomes))
         # Series that are not complete are named at the end; what ended a step, and the masters, when it happened.
         for line in (line for s in statuses.values() if "frames" in s.details for line in s.details["errors"]):
             logger.error("%s", line)
@@ -161,7 +156,25 @@ def _run(step: Any, *, config_path: str, no_confirm: bool, wait_for_cooling: boo
     sys.exit(exit_code_of(statuses["masters"]) if "masters" in statuses else 0)
 
 
-def _command_again() -> str:
+def capture_progress_of(config: Config, console: Console) -> CaptureProgress:
+    """Return the display of a capture with the camera of a configuration."""
+    is_simulated = config.video.camera_type == "simulator"
+    return CaptureProgress(console, config.video.simulator.time_scale if is_simulated else 1.0)
+
+
+def ask_while(progress: CaptureProgress, no_confirm: bool) -> Callable[[str], bool] | None:
+    """Return how the observer is asked while a capture is displayed; ``None`` where nobody is to be asked."""
+    if no_confirm or not sys.stdin.isatty():
+        return None
+
+    def ask(question: str) -> bool:
+        progress.stop()
+        return click.confirm(question, default=True, err=True)
+
+    return ask
+
+
+def command_again() -> str:
     """Return the command line of this run, for the message after an interrupt."""
     context = click.get_current_context()
     words = context.command_path.split()
@@ -170,40 +183,6 @@ def _command_again() -> str:
         if context.get_parameter_source(parameter.name or "") is click.core.ParameterSource.COMMANDLINE:
             words += [parameter.opts[0]] if value is True else [parameter.opts[0], str(value)]
     return shlex.join(words)
-
-
-def _plan_table(plan: StepPlan) -> Table:
-    """Return the series of a step: frames that are missing, and the time and space that they need."""
-    about = "about " if plan.is_estimate else ""
-    cost = f"{about}{_time(plan.time_s)}, {plan.n_bytes / 1e9:.2f} GB" if plan.missing else "nothing is missing"
-    # Flats are listed by filter, because their exposure time is only found by trials.
-    first = "filter" if plan.is_estimate else ">exposure"
-    table = new_table(f"{plan.step.capitalize()}: {cost}", first, ">frames", ">missing", ">time", ">space")
-    for series in plan.costs:
-        exposure = "" if series.exposure_time_s is None else f"{series.exposure_time_s:g} s"
-        table.add_row(
-            Text((series.filter_name or "none") if plan.is_estimate else exposure),
-            str(series.frames),
-            str(series.missing),
-            f"{about}{_time(series.time_s)}",
-            f"{series.n_bytes / 1e6:.0f} MB",
-        )
-    return table
-
-
-def _time(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} min"
-
-
-def _series_table(outcomes: list[SeriesOutcome]) -> Table:
-    table = new_table("Series", "series", ">frames", ">taken now", ">level", "end")
-    taken = Counter[str]()
-    for outcome in outcomes:
-        taken[outcome.location] += outcome.taken
-    for outcome in {outcome.location: outcome for outcome in outcomes}.values():
-        level = "" if outcome.level_adu is None else f"{outcome.level_adu:.1f}"
-        table.add_row(outcome.location, str(outcome.present), str(taken[outcome.location]), level, str(outcome.end))
-    return table
 
 
 @click.command("cameras", cls=JsonCommand)

@@ -38,7 +38,7 @@ class _Part:
 
     def fits(self, plan: SeriesPlan, *, is_estimate: bool) -> bool:
         """Return whether this is the series of a plan; exposures found by trials are not known beforehand."""
-        same_exposure = is_estimate or self.cost.exposure_time_s == plan.exposure_time_s
+        same_exposure = is_estimate or self.cost.kind == "flat" or self.cost.exposure_time_s == plan.exposure_time_s
         return same_exposure and self.cost.filter_name == plan.filter_name
 
 

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from pydantic import ValidationInfo, field_validator
+from typing import Annotated
+
+from pydantic import BeforeValidator, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from ostcal.config.values import (
     AboveOne,
+    Binnings,
     CaptureDirectory,
     Count,
     CountOrZero,
+    Exposures,
     Factors,
     NotNegative,
     Positive,
+    ReadoutModes,
     Section,
+    Settings,
     Share,
     Switch,
+    Temperatures,
     Texts,
+    empty_is_default,
     key,
 )
 from ostcal.vocabulary import ContinueSeries, DarkStrategy
@@ -41,6 +49,22 @@ class NightsSection(Section):
     )
 
 
+class MatrixSection(Section):
+    """Darks for many settings; with one of these keys, all combinations are taken, with bias frames for each."""
+
+    exposures: Exposures = key((), "Exposure times; none are those of science_exposure_time.", "seconds")
+    gains: Settings = key((), "Gains; none is that of the camera section.")
+    offsets: Settings = key((), "Offsets; none is that of the camera section.")
+    binnings: Binnings = key((), "Binnings; none is that of the camera section.", "pixels")
+    readout_modes: ReadoutModes = key((), "Readout modes; none is that of the camera section.")
+    temperatures: Temperatures = key((), "Temperatures of the sensor; none leaves it as it is.", "degrees C")
+
+    @property
+    def is_asked(self) -> bool:
+        """Return whether any key is given."""
+        return any(getattr(self, name) for name in type(self).model_fields)
+
+
 class DarkCaptureSection(NightsSection):
     """How dark and bias frames are taken."""
 
@@ -63,10 +87,14 @@ class DarkCaptureSection(NightsSection):
         "Which bias frames and darks are taken: missing, those that are complete in no night; aged, also those whose"
         " newest series is older than max_age_days; all, every one in each night.",
     )
+    max_hours: Positive | None = key(
+        None, "Longest time for the matrix; series that do not fit are named and left out.", "hours"
+    )
     max_age_days: Positive = key(30.0, "Age at which strategy aged takes a series anew.", "days")
     output_dir: CaptureDirectory = key(
         "darks", "Directory of the dark and bias frames: capture writes to it, masters are made from it."
     )
+    matrix: Annotated[MatrixSection, BeforeValidator(empty_is_default)] = MatrixSection()
 
     _order = field_validator("max_exposure")(_above_min_exposure)
 

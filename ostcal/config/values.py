@@ -235,12 +235,25 @@ AtLeastOne = Annotated[_Float, Field(ge=1), Allowed("a number of at least 1")]
 AboveOne = Annotated[_Float, Field(gt=1), Allowed("a number above 1")]
 Share = Annotated[_Float, Field(gt=0, lt=1), Allowed("a number above 0 and below 1")]
 Celsius = Annotated[_Float, Field(ge=-273.15, le=100), Allowed("a number from -273.15 to 100")]
+Degrees = Annotated[_Float, Field(ge=-720, le=720), Allowed("an angle in degrees, from -720 to 720")]
 Factors = Annotated[
     tuple[Positive, ...],
     BeforeValidator(_tuple),
     Field(min_length=1),
     PlainSerializer(list),
     Allowed("a list of numbers above 0, such as [0.5, 1.0]"),
+]
+Exposures = Annotated[
+    tuple[Positive, ...],
+    BeforeValidator(_tuple),
+    PlainSerializer(list),
+    Allowed("a list of seconds above 0, such as [60, 120]"),
+]
+Temperatures = Annotated[
+    tuple[Celsius, ...],
+    BeforeValidator(_tuple),
+    PlainSerializer(list),
+    Allowed("a list of numbers from -273.15 to 100, such as [-20, -10, 0]"),
 ]
 Text = Annotated[
     str, BeforeValidator(_text), Strict(), AfterValidator(_check_text), Allowed("text on one line, not empty")
@@ -302,6 +315,18 @@ ReadoutMode = Annotated[
     BeforeValidator(_setting),
     Allowed("a whole number of at least 0, a name, or null"),
 ]
+Settings = Annotated[
+    tuple[Setting, ...],
+    BeforeValidator(_tuple),
+    PlainSerializer(list),
+    Allowed("a list of numbers or labels, such as [0, 100]"),
+]
+ReadoutModes = Annotated[
+    tuple[ReadoutMode, ...],
+    BeforeValidator(_tuple),
+    PlainSerializer(list),
+    Allowed("a list of whole numbers of at least 0 or names"),
+]
 ImageSection = Annotated[
     str,
     BeforeValidator(_text),
@@ -317,6 +342,13 @@ Binning = Annotated[
     BeforeValidator(_binning),
     PlainSerializer(lambda value: value[0] if value[0] == value[1] else list(value)),
     Allowed("a whole number from 1 to 64, or two of them as [x, y]"),
+]
+
+Binnings = Annotated[
+    tuple[Binning, ...],
+    BeforeValidator(_tuple),
+    PlainSerializer(list),
+    Allowed("a list of whole numbers from 1 to 64, or of pairs [x, y], such as [1, 2]"),
 ]
 
 ClusterStart = Annotated[

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import types
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import yaml
@@ -46,8 +46,8 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
-def read_yaml(path: str) -> GivenValues:
-    """Read our sections of a UTF-8 file of at most `FILE_LIMIT_BYTES`."""
+def read_yaml(path: str, ours: Collection[str] = SECTION_NAMES) -> GivenValues:
+    """Read our sections of a UTF-8 file of at most `FILE_LIMIT_BYTES`; `ours` are the keys whose values matter."""
     label = path if path.isprintable() and path else ascii(path)
     try:
         with open(path, "rb") as stream:
@@ -65,7 +65,7 @@ def read_yaml(path: str) -> GivenValues:
         line = data.count(b"\n", 0, error.start) + 1
         byte = data[min(error.start, len(data) - 1)]
         raise ConfigError(f"{label}, line {line}: byte 0x{byte:02x} is not UTF-8; save the file as UTF-8") from error
-    tree = _Tree(label)
+    tree = _Tree(label, ours)
     values = tree.read(_compose(text, label))
     return GivenValues(values=values, label=label, lines=tree.lines, problems=tree.problems)
 
@@ -110,10 +110,11 @@ def _syntax_problem(text: str, error: yaml.MarkedYAMLError) -> tuple[int, str]:
 class _Tree:
     """The nodes of our sections as plain values, with the line of every key and what is wrong with the writing."""
 
-    def __init__(self, label: str) -> None:
+    def __init__(self, label: str, ours: Collection[str]) -> None:
         self.lines: dict[KeyPath, int] = {}
         self.problems: list[Notice] = []
         self._label = label
+        self._ours = ours
         self._visits = 0
 
     def read(self, root: yaml.Node | None) -> dict[str, object]:
@@ -157,7 +158,7 @@ class _Tree:
                 self._problem(path, "a key must be one word", line, if_ours=bool(path))
                 continue
             name = str(key_node.value)
-            is_ours = bool(path) or name in SECTION_NAMES
+            is_ours = bool(path) or name in self._ours
             if name in own:
                 self._problem((*path, name), f"given twice, also on line {own[name]}; keep one", line, if_ours=is_ours)
                 continue

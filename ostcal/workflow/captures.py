@@ -6,61 +6,38 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ostcal.capture.auto_exposure import ExposureRules
 from ostcal.capture.budget import StepPlan
-from ostcal.capture.darks import DarkPlan, DarkRules, capture_darks, find_bias_level, flat_exposures, plan_darks
-from ostcal.capture.flats import FlatRules, capture_flats, plan_flats
-from ostcal.capture.nights import EarlierSeries, capture_night
-from ostcal.capture.series_plan import CaptureWatcher, Equipment, SeriesOutcome, SeriesSink
-from ostcal.config import Config, ConfigSource, load_config
-from ostcal.config.capture_sections import DarkCaptureSection, FlatCaptureSection
-from ostcal.devices.protocols import Camera, CameraRequest
-from ostcal.errors import ConfigError, DeviceError, OstcalError
+from ostcal.capture.cooling import cool
+from ostcal.capture.darks import DarkPlan, DarkRules, capture_darks, flat_exposures, plan_darks
+from ostcal.capture.flats import capture_flats, plan_flats
+from ostcal.capture.nights import capture_night
+from ostcal.capture.points import Point
+from ostcal.capture.run_points import capture_points, plan_points
+from ostcal.capture.series_plan import CaptureWatcher, Equipment, SeriesOutcome
+from ostcal.config import ConfigSource, load_config
+from ostcal.config.capture_plan import load_capture_plan
+from ostcal.devices.protocols import Camera
+from ostcal.errors import DeviceError, OstcalError
 from ostcal.frames import CameraSettings
-from ostcal.measure.live import LiveLimits
-from ostcal.naming import folder_of
 from ostcal.places.night_folders import folders_of
-from ostcal.places.paths import is_remote
 from ostcal.status import KeepsStatus, Level, Status
-from ostcal.workflow.open_devices import Ask, camera_values, clock_of, retry_rules
+from ostcal.vocabulary import DarkStrategy
+from ostcal.workflow.capture_rules import (
+    camera_request,
+    cooling_rules,
+    earlier_series,
+    entry_points,
+    flat_rules,
+    leaves_temperature,
+    live_limits,
+    matrix_points,
+    point_rules,
+    sink_of,
+)
+from ostcal.workflow.open_devices import Ask, clock_of, retry_rules
 
 Planned = Callable[[StepPlan], bool]
 """Called with the frames that a step will take and their cost, before the first; false ends the step."""
-
-
-def refuse_object_stores(config: Config) -> None:
-    """Refuse to capture into an object store: a frame cannot be exposed again after a network error.
-
-    Raises
-    ------
-    ConfigError
-        With the key to change.
-    """
-    for section in ("dark_capture", "flat_capture"):
-        directory = getattr(config, section).output_dir
-        if is_remote(directory):
-            raise ConfigError(
-                f"{section}.output_dir: {directory} is in an object store; frames are captured into a local directory:"
-                " set one, and copy its series there with ostcal upload"
-            )
-
-
-def _sink(config: Config, equipment: Equipment, section: DarkCaptureSection | FlatCaptureSection) -> SeriesSink:
-    """Return where frames go now: the night, the date and the camera are filled in."""
-    refuse_object_stores(config)
-    overscan = config.master_frames.overscan
-    night = capture_night(equipment.clock)
-    return SeriesSink(
-        directory=folder_of(
-            section.output_dir, night=night.night, day=equipment.clock.utc().date(), camera=equipment.camera.info.name
-        ),
-        night=night if section.continue_series == "session" else None,
-        compressor=config.storage.compressor,
-        rows=config.storage.rows,
-        export_frames=config.storage.export_frames,
-        overscan_section=overscan.section or "",
-        trim_section=overscan.trim or "",
-    )
 
 
 class Capture(KeepsStatus):
@@ -101,12 +78,7 @@ class Capture(KeepsStatus):
         self._equipment, connected = camera, camera.camera
 
         def apply() -> Status:
-            values = camera_values(self.config)
-            self._settings = connected.apply(
-                CameraRequest(
-                    gain=values.gain, offset=values.offset, binning=values.binning, readout_mode=values.readout_mode
-                )
-            )
+            self._settings = connected.apply(camera_request(self.config))
             message = f"{connected.info.name} is connected"
             return Status(level=Level.SUCCESS, message=message, details={"settings": self._settings})
 
@@ -128,8 +100,82 @@ class Capture(KeepsStatus):
             )
         return self._status
 
-    def _limits(self, **others: Any) -> LiveLimits:
-        return LiveLimits(temperature_c=self.config.master_frames.temperature_tolerance, **others)
+    def _capture_points(
+        self,
+        step: str,
+        points: Sequence[Point],
+        *,
+        strategy: DarkStrategy | None = None,
+        max_hours: float | None = None,
+        dry_run: bool = False,
+    ) -> Status:
+        """Take the points of a plan; with `dry_run` only show what would be taken."""
+        equipment, settings = self._ready()
+        rules = point_rules(self.config, equipment, settings, strategy=strategy, max_hours=max_hours)
+        plan = plan_points(equipment, points, rules)
+        directory = str(rules.darks.directory)
+        if not self._planned(StepPlan(step=step, costs=plan.costs)):
+            raise DeviceError(f"{step} was not taken: it was declined")
+        if dry_run:
+            for line in plan.left_out:
+                self._logger.warning("%s", line)
+            missing = sum(cost.missing for cost in plan.costs)
+            details = _details({cost.location: cost.frames for cost in plan.costs}, 0, set(), directory)
+            return Status(level=Level.SUCCESS, message=f"{missing} frames would be taken", details=details)
+        report = capture_points(equipment, plan, rules)
+        return _status_of(report.outcomes, report.failures, directory, plan.left_out)
+
+
+class PlanCapture(Capture):
+    """Take the series of a capture plan.
+
+    Parameters
+    ----------
+    config : None, path, dict or Config
+        ``None`` is the defaults.
+    logger : logging.Logger, optional
+        Receives errors; ``None`` is the logger ``ostcal``.
+    watcher : CaptureWatcher, optional
+        Callbacks for the progress of the capture.
+    ask : callable (str) -> bool, optional
+        Asks the observer to do something by hand; false ends the step.
+    planned : callable (StepPlan) -> bool, optional
+        Called with the frames that will be taken and their cost, before the first; false ends the step.
+    """
+
+    def capture_plan(
+        self,
+        path: str,
+        *,
+        strategy: DarkStrategy = "all",
+        max_hours: float | None = None,
+        dry_run: bool = False,
+    ) -> Status:
+        """Take the frames of a plan that are missing.
+
+        Parameters
+        ----------
+        path : str
+            The YAML file, as `ostcal coverage --plan` writes it.
+        strategy : {"all", "missing", "aged"}, optional
+            Whether complete series of earlier nights serve, as ``dark_capture.strategy``.
+        max_hours : float, optional
+            Longest time; series that do not fit are named in the warnings.
+        dry_run : bool, optional
+            Only plan: no frame is taken, and the temperature is left as it is.
+
+        Returns
+        -------
+        Status
+            `is_error` if a series is not complete; ``data["series"]`` are the locations of the series.
+        """
+
+        def capture() -> Status:
+            equipment, _ = self._ready()
+            points = entry_points(self.config, load_capture_plan(path), equipment.camera.info, path)
+            return self._capture_points("plan", points, strategy=strategy, max_hours=max_hours, dry_run=dry_run)
+
+        return self._guarded(capture)
 
 
 class DarkCapture(Capture):
@@ -195,6 +241,8 @@ class DarkCapture(Capture):
         Status
             `is_error` if a series is not complete; ``data["series"]`` are the locations of the series.
         """
+        if self.config.dark_capture.matrix.is_asked:
+            return self._guarded(self._capture_matrix)
         return self._guarded(lambda: self._capture("darks", self.plan(flat_exposures_s)))
 
     def capture_flat_darks(self, flat_exposures_s: Sequence[float]) -> Status:
@@ -234,19 +282,30 @@ class DarkCapture(Capture):
             flat_exposures_s=exposures,
             min_exposure_s=d.min_exposure,
             max_exposure_s=d.max_exposure,
-            earlier=EarlierSeries(
-                directories=tuple(folders_of(d.output_dir)), strategy=d.strategy, max_age_days=d.max_age_days
-            ),
-            limits=self._limits(),
+            earlier=earlier_series(self.config),
+            limits=live_limits(self.config),
             retry=retry_rules(self.config),
         )
-        return plan_darks(equipment, settings, rules, _sink(self.config, equipment, d))
+        return plan_darks(equipment, settings, rules, sink_of(self.config, equipment, d))
+
+    def _capture_matrix(self) -> Status:
+        equipment, _ = self._ready()
+        points, lines = matrix_points(self.config, equipment.camera.info)
+        for line in lines:
+            self._logger.warning("%s", line)
+        hours = self.config.dark_capture.max_hours
+        try:
+            return self._capture_points("darks", points, max_hours=hours)
+        finally:
+            equipment.camera.apply(camera_request(self.config))
+            if leaves_temperature(self.config, points):
+                cool(equipment, cooling_rules(self.config))
 
     def _capture(self, step: str, plan: DarkPlan) -> Status:
         equipment, _ = self._ready()
         if not self._planned(StepPlan(step=step, costs=plan.costs)):
             raise DeviceError(f"{step} were not taken: they were declined")
-        sink = _sink(self.config, equipment, self.config.dark_capture)
+        sink = sink_of(self.config, equipment, self.config.dark_capture)
         return _status_of(capture_darks(equipment, plan, sink), [], str(sink.directory))
 
 
@@ -294,28 +353,8 @@ class FlatCapture(Capture):
     def _capture(self) -> Status:
         equipment, settings = self._ready()
         f = self.config.flat_capture
-        shape, darks = equipment.camera.frame_shape(), self.config.dark_capture.output_dir
-        rules = FlatRules(
-            exposure=ExposureRules(
-                target_rate=f.target_count_rate,
-                tolerance=f.count_tolerance,
-                min_exposure_s=f.min_exposure,
-                max_exposure_s=f.max_exposure,
-                step_factor=f.exposure_step_factor,
-                max_attempts=f.max_adjustment_attempts,
-                max_adu=equipment.camera.info.max_adu,
-            ),
-            n_frames=f.num_flats,
-            start_exposure_s=camera_values(self.config).exposure_time,
-            twilight=f.twilight,
-            filters=f.filters,
-            brightness=f.panel_brightness,
-            full_scale_adu=round(full_adu) if (full_adu := self.config.quality.full_scale_adu) else None,
-            bias_level_adu=find_bias_level(folders_of(darks), settings, shape),
-            limits=self._limits(saturated_share=0.001),
-            retry=retry_rules(self.config),
-        )
-        sink = _sink(self.config, equipment, f)
+        rules = flat_rules(self.config, equipment, settings)
+        sink = sink_of(self.config, equipment, f)
         directory = str(sink.directory)
         plan = StepPlan(step="flats", costs=plan_flats(equipment, settings, rules, sink), is_estimate=True)
         if not plan.missing:  # their exposures may still need darks
@@ -333,9 +372,11 @@ class FlatCapture(Capture):
         return _status_of(report.outcomes, failures, directory)
 
 
-def _status_of(outcomes: Sequence[SeriesOutcome], failures: Sequence[str], directory: str) -> Status:
+def _status_of(
+    outcomes: Sequence[SeriesOutcome], failures: Sequence[str], directory: str, left_out: Sequence[str] = ()
+) -> Status:
     """Return the outcome of the series of a step."""
-    warnings = [line for outcome in outcomes for line in outcome.warnings]
+    warnings = [*left_out, *(line for outcome in outcomes for line in outcome.warnings)]
     errors = [outcome.message for outcome in outcomes if not outcome.is_complete] + list(failures)
     taken = sum(outcome.taken for outcome in outcomes)
     message = f"{taken} frames taken, {sum(outcome.is_complete for outcome in outcomes)} series complete in {directory}"

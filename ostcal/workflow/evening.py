@@ -16,7 +16,8 @@ from ostcal.config import Config, ConfigSource, load_config, resolved_values
 from ostcal.errors import DeviceError
 from ostcal.status import Status
 from ostcal.vocabulary import Step
-from ostcal.workflow.captures import Capture, DarkCapture, FlatCapture, Planned, refuse_object_stores
+from ostcal.workflow.capture_rules import refuse_object_stores
+from ostcal.workflow.captures import Capture, DarkCapture, FlatCapture, Planned
 from ostcal.workflow.open_devices import Ask, open_equipment
 
 logger = logging.getLogger(__name__)

@@ -52,6 +52,15 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "continue_series": "session",
         "strategy": "missing",
         "max_age_days": 30.0,
+        "max_hours": None,
+        "matrix": {
+            "exposures": [],
+            "gains": [],
+            "offsets": [],
+            "binnings": [],
+            "readout_modes": [],
+            "temperatures": [],
+        },
         "output_dir": "darks",
     },
     "flat_capture": {

@@ -1,0 +1,66 @@
+"""`run_plan`: the devices of a configuration take the series of a capture plan."""
+
+from __future__ import annotations
+
+import logging
+
+from ostcal.capture.cooling import warm_sensor
+from ostcal.capture.series_plan import CaptureWatcher, Equipment
+from ostcal.config import Config
+from ostcal.config.capture_plan import load_capture_plan
+from ostcal.errors import DeviceError
+from ostcal.status import Status
+from ostcal.vocabulary import DarkStrategy
+from ostcal.workflow.capture_rules import refuse_object_stores
+from ostcal.workflow.captures import PlanCapture, Planned
+from ostcal.workflow.open_devices import Ask, open_equipment
+
+logger = logging.getLogger("ostcal")
+
+
+def run_plan(
+    config: Config,
+    path: str,
+    *,
+    strategy: DarkStrategy = "all",
+    max_hours: float | None = None,
+    dry_run: bool = False,
+    watcher: CaptureWatcher | None = None,
+    ask: Ask | None = None,
+    planned: Planned | None = None,
+) -> Status:
+    """Connect the devices and take the missing frames of a plan; warm up at the end if that is configured.
+
+    A wrong plan is refused before a device is connected.
+
+    Raises
+    ------
+    ConfigError
+        If the plan is wrong: one line for each problem.
+    DeviceError
+        If a device does not answer.
+    KeyboardInterrupt
+        After the exposure was aborted; frames that are downloaded are committed.
+    """
+    refuse_object_stores(config)
+    load_capture_plan(path)
+    cooling = config.video.cooling
+    warms_up = cooling.enable_cooling and cooling.warmup_at_end and not dry_run
+    with open_equipment(config, watcher, ask) as equipment:
+        capture = PlanCapture(config, logger, planned=planned)
+        try:
+            initialized = capture.initialize(equipment)
+            if initialized.is_error:
+                return initialized
+            return capture.capture_plan(path, strategy=strategy, max_hours=max_hours, dry_run=dry_run)
+        finally:
+            if warms_up:
+                _warm_up(equipment)
+
+
+def _warm_up(equipment: Equipment) -> None:
+    """Warm up the sensor; the frames are safe even if that fails."""
+    try:
+        warm_sensor(equipment)
+    except DeviceError as error:
+        logger.warning("the sensor could not be warmed up: %s", error)
