@@ -5,6 +5,7 @@ Captured and imported series and masters use the same functions, so that one ser
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -62,6 +63,7 @@ def _prefix(filter_name: str | None) -> str:
 # ---- filters ----
 
 
+@functools.lru_cache(maxsize=1024)
 def filter_identity(name: str) -> str:
     """Return what is equal for spellings of one filter: ``Ha``, ``HA``, ``H-alpha``, ``H\u03b1``; R and r are two."""
     text = unicodedata.normalize("NFKC", name).replace("\u03b1", "alpha").replace("\u03b2", "beta")

@@ -24,6 +24,7 @@ COMMANDS = {
     "report": ("ostcal.cli.report:report_command", "Write the report of the masters again."),
     "library": ("ostcal.cli.list_library:library_command", "List the masters."),
     "calibrate": ("ostcal.cli.calibrate:calibrate_command", "Calibrate science frames with matching masters."),
+    "coverage": ("ostcal.cli.coverage:coverage_command", "Say what lights lack: masters, their ages, frames to take."),
     "import": ("ostcal.cli.import_export:import_command", "Copy FITS frames into zarr series."),
     "export": ("ostcal.cli.import_export:export_command", "Write a zarr series as FITS files, bit for bit."),
     "upload": (
@@ -47,6 +48,7 @@ Examples:
   ostcal masters --config config_calibration_frames.yaml
   ostcal masters --config night.yaml --flats-only --normalization-method median
   ostcal calibrate lights --config night.yaml
+  ostcal coverage lights --config night.yaml --plan plan.yaml
   ostcal import darks flats --config night.yaml
   ostcal export darks/exp_5.000s.zarr --to exported
   ostcal upload darks s3://observatory/2026-11-21/darks --config night.yaml

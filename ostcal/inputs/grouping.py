@@ -207,6 +207,8 @@ def settings_differ(a: CameraSettings, b: CameraSettings) -> str:
 
     Images of files of several fit those of the same extension only.
     """
+    if a is b:
+        return ""
     if a.extension != b.extension:
         return f"extension {a.extension or 'none'} against {b.extension or 'none'}"
     if a.binning != b.binning:

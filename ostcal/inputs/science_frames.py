@@ -102,7 +102,9 @@ def found_files(
                 matches = sorted(glob.glob(re.sub(r"\[", "[[]", path), recursive=True))
         search = search_fits(matches)
         warnings += [line for line in search.passed_over if line not in warnings]
-        files = [file for file in search.files if real(parent_of(file)) != real(output_dir)]
+        own = real(output_dir)
+        folders = {folder: real(folder) != own for folder in {parent_of(file) for file in search.files}}
+        files = [file for file in search.files if folders[parent_of(file)]]
         if not files:
             what = "holds no FITS or XISF files" if matches else "does not exist"
             errors.append(f"{path}: {what} ({' '.join(FRAME_ENDINGS)}); name files, folders or patterns")

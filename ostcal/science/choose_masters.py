@@ -183,7 +183,7 @@ class FrameMatcher:
         elif self._options.flat != NONE:
             flat = choose_science_flat(key, metadata.date_obs, self._library, self._rules)
         taken_at = metadata.date_obs
-        bias = self._named_for("bias", key) or choose_science_bias(key, self._library, self._rules, taken_at)
+        bias = self.match_bias(metadata)
         if dark is None and flat is None:
             raise InputError("neither a dark nor a flat is to be used: there is nothing to do")
         named = [master for kind in self._named if (master := self._named_for(kind, key)) is not None]
@@ -200,6 +200,13 @@ class FrameMatcher:
         chosen = MatchedMasters(dark=dark, flat=flat, bias=bias, warnings=tuple(warnings), taken_at=taken_at)
         automatic = [master for master in chosen.used if all(master is not one for one in named)]
         return replace(chosen, notes=tuple(notes_of(automatic, key, taken_at, self._library, self._rules)))
+
+    def match_bias(self, metadata: FrameMetadata) -> LibraryMaster | None:
+        """Choose the bias of a frame; ``None`` if none fits."""
+        key = science_key(metadata, self._rules.temperature_tolerance_c)
+        return self._named_for("bias", key) or choose_science_bias(
+            key, self._library, self._rules, metadata.date_obs
+        )
 
     def open(self, frame: FitsFrame) -> FrameMasters:
         """Choose the masters of a frame, open and check them.

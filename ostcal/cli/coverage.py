@@ -1,0 +1,280 @@
+"""`ostcal coverage`: which masters lights would be calibrated with, and what they lack."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ostcal.cli.console import (
+    EXIT_FAILED,
+    EXIT_QUALITY,
+    command_console,
+    config_option,
+    debug_option,
+    import_numba,
+    open_config,
+    open_console,
+)
+from ostcal.errors import StorageError
+
+if TYPE_CHECKING:
+    from ostcal.science.cover import KindCover, LightGroup, TakenMaster
+    from ostcal.science.coverage_api import Coverage
+    from ostcal.science.lacking import FramesToTake
+
+logger = logging.getLogger("ostcal")
+
+EXAMPLES = """\b
+Examples:
+  ostcal coverage lights --config night.yaml
+  ostcal coverage lights --config night.yaml --plan plan.yaml
+  ostcal coverage lights --config night.yaml --json | jq '.frames_to_take[] | .kind'
+
+\b
+Exit codes: 0 all lights are covered, 1 a file could not be used, 2 wrong configuration or options,
+3 masters are missing or too old.
+"""
+
+MOST_GROUPS_SHOWN = 200
+"""Rows of the table of lights; --json lists all."""
+
+_DAY = "{:.0f} d"
+
+
+@click.command("coverage", epilog=EXAMPLES)
+@click.argument("lights", nargs=-1, required=True, metavar="LIGHTS...", type=click.Path())
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="Write all of it as JSON to standard output.")
+@click.option("--plan", "plan_path", type=click.Path(), metavar="F", help="Write the frames to take as a capture plan.")
+@click.option("--overwrite", is_flag=True, help="Replace a plan that exists.")
+@debug_option
+def coverage_command(
+    lights: tuple[str, ...],
+    config_path: str,
+    as_json: bool,
+    plan_path: str | None,
+    overwrite: bool,
+    debug: bool,
+    log_level: str,
+) -> None:
+    """Say which masters lights would be calibrated with, and which frames are missing.
+
+    LIGHTS are files, folders, or patterns in quotes. They are grouped by night, filter, exposure time, gain and
+    temperature. For each group the bias, dark and flat are shown that ostcal calibrate would take, with their age and
+    their distance in each setting, then what is missing or too old, and the frames to take. Nothing is calibrated.
+    """
+    with command_console(log_level, debug):
+        import_numba()
+        from ostcal.science.coverage_api import coverage_of
+
+        config = open_config(config_path)
+        if plan_path is not None:
+            _refuse_existing(plan_path, overwrite)
+        coverage = coverage_of(config, lights)
+        for line in coverage.warnings:
+            logger.warning("%s", line)
+        for line in coverage.errors:
+            logger.error("%s", line)
+        if plan_path is not None:
+            _write_plan(coverage, plan_path)
+        if as_json:
+            document = {**coverage.as_json(), "plan": plan_path, "exit_code": _exit_code(coverage)}
+            click.echo(json.dumps(document))
+        else:
+            _show(coverage, open_console())
+    sys.exit(_exit_code(coverage))
+
+
+def _exit_code(coverage: Coverage) -> int:
+    if coverage.errors:
+        return EXIT_FAILED
+    return 0 if coverage.is_covered else EXIT_QUALITY
+
+
+# ---- the plan ----
+
+
+def _refuse_existing(path: str, overwrite: bool) -> None:
+    from ostcal.places.paths import is_taken
+
+    if is_taken(path) and not overwrite:
+        raise StorageError(f"{path}: exists already; replace it with --overwrite or choose another name")
+
+
+def _write_plan(coverage: Coverage, path: str) -> None:
+    from ostcal.config.yaml_file import write_yaml
+    from ostcal.places.durable import os_reason, write_atomically
+    from ostcal.places.paths import path_of
+
+    head = "# Frames that some lights lack, by ostcal coverage; null is found by trial exposures.\n"
+    head += f"# Take them with: ostcal capture --plan {path} --config CONFIG\n"
+    text = head + write_yaml(coverage.as_plan())
+    try:
+        write_atomically(path_of(path), text.encode("utf-8", "replace"), durable=True)
+    except OSError as error:
+        raise StorageError(f"{path}: the plan cannot be written: {os_reason(error)}; choose another place") from error
+    n_series = len(coverage.frames_to_take)
+    logger.info("plan: %s (%d series)", path, n_series)
+
+
+# ---- tables ----
+
+
+def _show(coverage: Coverage, console: Console) -> None:
+    if coverage.groups:
+        console.print(_lights_table(coverage.groups[:MOST_GROUPS_SHOWN]))
+        if len(coverage.groups) > MOST_GROUPS_SHOWN:
+            console.print(f"and {len(coverage.groups) - MOST_GROUPS_SHOWN} more groups; --json lists all")
+        masters = list(_masters_rows(coverage.groups))
+        if masters:
+            console.print(_filled("Masters", ("kind", ">lights", ">age", "verdict", "differs by", "name"), masters))
+    for line in _reasons(coverage.groups):
+        console.print(Text(line))
+    if coverage.frames_to_take:
+        console.print(_frames_table(coverage))
+    elif coverage.is_covered:
+        console.print(f"all {coverage.lights} lights are covered", highlight=False)
+
+
+def _filled(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """Return a table without lines between its columns and without columns that are empty: it fits 80 characters."""
+    rows = list(rows)
+    shown = [i for i in range(len(columns)) if any(row[i] for row in rows)]
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for i in shown:
+        name = columns[i]
+        if name.startswith(">"):
+            table.add_column(name[1:], justify="right")
+        else:
+            table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(row[i]) for i in shown))
+    return table
+
+
+def _lights_table(groups: Sequence[LightGroup]) -> Table:
+    columns = ("night", "filter", ">exposure", ">gain", ">temp", ">angle", ">lights", "bias", "dark", "flat")
+    rows = [
+        (
+            group.night.isoformat() if group.night else "",
+            group.filter or "",
+            _number(group.exposure_time_s, " s"),
+            _number(group.gain),
+            _number(group.temperature_c, " C"),
+            _number(group.rotation_deg),
+            str(group.lights),
+            *map(_cover_text, (group.bias, group.dark, group.flat)),
+        )
+        for group in groups
+    ]
+    return _filled("Lights", columns, rows)
+
+
+def _cover_text(cover: KindCover) -> str:
+    """Say in a word or two how a kind covers lights: the age of its oldest master, or what is wrong."""
+    ages = [master.age_days for master in cover.masters if master.age_days is not None]
+    age = _DAY.format(max(ages, key=abs)) if ages else ""
+    word = str(cover.state)
+    if word == "covered":
+        return age or "yes"
+    if word in ("missing", "left out", "not needed"):
+        return {"missing": "MISSING", "left out": "-", "not needed": "-"}[word]
+    return f"{word} {age}".strip()
+
+
+def _masters_rows(groups: Sequence[LightGroup]) -> Iterable[tuple[str, ...]]:
+    taken: defaultdict[tuple[str, str], list[tuple[TakenMaster, int]]] = defaultdict(list)
+    for group in groups:
+        for cover in group.covers.values():
+            for master in cover.masters:
+                taken[str(master.kind), master.name].append((master, group.lights))
+    for (kind, name), uses in sorted(taken.items()):
+        ages = [master.age_days for master, _ in uses if master.age_days is not None]
+        low, high = (min(ages), max(ages)) if ages else (None, None)
+        span = "" if low is None or high is None else _DAY.format(high)
+        if low is not None and high is not None and round(low) != round(high):
+            span = f"{low:.0f} to {span}"
+        yield kind, str(sum(n for _, n in uses)), span, uses[0][0].verdict or "", _differences(uses), name
+
+
+def _differences(uses: Sequence[tuple[TakenMaster, int]]) -> str:
+    """Say the largest difference in each setting, and settings that one side does not record."""
+    words: dict[str, float] = {}
+    for master, _ in uses:
+        for one in master.distances:
+            if one.difference is not None and abs(one.difference) > abs(words.get(one.key, 0.0)):
+                words[one.key] = one.difference
+    unit = {"exposure_time_s": " s", "temperature_c": " C"}
+    names = {"exposure_time_s": "", "temperature_c": ""}
+    said = [f"{names.get(key, key + ' ')}{value:+.3g}{unit.get(key, '')}" for key, value in words.items()]
+    unknown = {one.key for master, _ in uses for one in master.distances if one.light and one.master is None}
+    said += [f"no {key.removesuffix('_c').removesuffix('_time_s').replace('_', ' ')}" for key in sorted(unknown)]
+    return ", ".join(said)
+
+
+def _reasons(groups: Sequence[LightGroup]) -> list[str]:
+    """Return a line for each reason why lights are not covered, or covered with a warning."""
+    about: defaultdict[str, list[LightGroup]] = defaultdict(list)
+    for group in groups:
+        for cover in group.covers.values():
+            for reason in dict.fromkeys((cover.reason, *cover.warnings)):
+                if reason:
+                    about[reason].append(group)
+    lines = []
+    for reason, same in about.items():
+        count = sum(group.lights for group in same)
+        more = f" and {count - 1} more" if count > 1 else ""
+        lines.append(f"{same[0].first_light}{more}: {reason}")
+    return lines
+
+
+def _frames_table(coverage: Coverage) -> Table:
+    columns = (
+        "take", ">exposure", "filter", ">gain", ">offset", "bin", "mode", ">temp", ">angle", ">frames", ">time",
+        ">space",
+    )  # fmt: skip
+    rows = [_frames_row(series) for series in coverage.frames_to_take]
+    total = (*[""] * 9, str(sum(s.frames for s in coverage.frames_to_take)), _time(coverage.time_s))
+    rows.append(("all", *total[1:], _space(coverage.n_bytes)))
+    return _filled("Frames to take", columns, rows)
+
+
+def _frames_row(series: FramesToTake) -> tuple[str, ...]:
+    exposure = "auto" if series.exposure_time_s is None else _number(series.exposure_time_s, " s")
+    return (
+        str(series.kind),
+        exposure,
+        series.filter or "",
+        _number(series.gain),
+        _number(series.offset),
+        "{}x{}".format(*series.binning) if series.binning != (1, 1) else "",
+        series.readout_mode or "",
+        _number(series.temperature_c, " C"),
+        _number(series.rotation_deg),
+        str(series.frames),
+        _time(series.time_s),
+        _space(series.n_bytes),
+    )
+
+
+def _number(value: float | None, unit: str = "") -> str:
+    return "" if value is None else f"{value:.6g}{unit}"
+
+
+def _time(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{seconds:.0f} s" if seconds < 120 else f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+
+
+def _space(n_bytes: int) -> str:
+    return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 1e8 else f"{n_bytes / 1e6:.1f} MB"

@@ -1,0 +1,117 @@
+"""How lights are covered by masters: values only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from enum import StrEnum
+
+from ostcal.frames import FrameType
+from ostcal.science.match_distance import KeyDistance
+
+KINDS = (FrameType.BIAS, FrameType.DARK, FrameType.FLAT)
+
+
+class Cover(StrEnum):
+    """How a kind of masters covers lights."""
+
+    COVERED = "covered"
+    SCALED = "scaled"
+    """By dark current that is scaled from another exposure."""
+    UNSCALED = "unscaled"
+    """By a dark of another exposure as it is."""
+    AGED = "aged"
+    """By a master that is older than the configuration allows."""
+    MISSING = "missing"
+    NOT_NEEDED = "not needed"
+    """No bias fits, and the dark needs none."""
+    LEFT_OUT = "left out"
+    """The configuration leaves this step out."""
+
+
+LACKING = (Cover.UNSCALED, Cover.AGED, Cover.MISSING)
+"""What new frames would mend."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TakenMaster:
+    """A master that would be taken."""
+
+    name: str
+    kind: FrameType
+    verdict: str | None
+    """pass, warn or fail of its quality control; null if there was none."""
+    age_days: float | None
+    """Days from its frames to the lights; negative if its frames were taken later, null if a time is not known."""
+    distances: tuple[KeyDistance, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class KindCover:
+    """How lights are covered by masters of one kind."""
+
+    state: Cover
+    masters: tuple[TakenMaster, ...] = ()
+    description: str = ""
+    """What would be done with the masters."""
+    reason: str = ""
+    """Why it is not covered, as calibrate would say it."""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What is equal where the same masters are taken in the same way."""
+        return self.state, tuple(master.name for master in self.masters)
+
+    def older(self, *others: KindCover) -> KindCover:
+        """Return the one of several whose masters are farthest away in time."""
+        return max((self, *others), key=lambda cover: max((abs(m.age_days or 0.0) for m in cover.masters), default=0.0))
+
+    @property
+    def is_lacking(self) -> bool:
+        """Return whether new frames would mend it."""
+        return self.state in LACKING
+
+
+@dataclass(frozen=True, kw_only=True)
+class LightGroup:
+    """Lights that are alike and take the same masters."""
+
+    night: date | None
+    """Date of the evening, UTC; null if the headers say no time."""
+    filter: str | None
+    exposure_time_s: float | None
+    temperature_c: float | None
+    gain: float | None
+    offset: float | None
+    binning: tuple[int, int]
+    readout_mode: str | None
+    rotation_deg: float | None
+    camera: str | None
+    camera_id: str | None
+    extension: str | None
+    width: int
+    height: int
+    lights: int
+    """How many."""
+    first_light: str
+    """The file of the first of them."""
+    bias: KindCover
+    dark: KindCover
+    flat: KindCover
+
+    @property
+    def covers(self) -> Mapping[FrameType, KindCover]:
+        """How each kind of masters covers them."""
+        return dict(zip(KINDS, (self.bias, self.dark, self.flat), strict=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoverageRules:
+    """What decides what is covered, beside the rules of matching."""
+
+    temperature_tolerance_c: float = 2.0
+    max_age_days: Mapping[FrameType, float | None] = field(default_factory=dict)
+    with_darks: bool = True
+    """Whether lights take darks at all."""

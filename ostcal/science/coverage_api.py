@@ -1,0 +1,162 @@
+"""`coverage`: which masters lights would be calibrated with, and what is missing, as a configuration says."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from ostcal._version import __version__
+from ostcal.build.from_config import kinds_of, location_for, overscan_of
+from ostcal.capture.series_plan import SeriesSink
+from ostcal.codec import to_values_with_nulls
+from ostcal.config import Config, ConfigSource, load_config
+from ostcal.frames import FrameType
+from ostcal.inputs.light_headers import find_lights, light_index
+from ostcal.library.find import LibraryMaster
+from ostcal.library.index import LIGHTS_INDEX, known_masters
+from ostcal.places.object_requests import ObjectOptions, use_options
+from ostcal.places.paths import is_dir, joined, normalized, parent_of
+from ostcal.science.api import matcher_of
+from ostcal.science.choose_masters import NONE, CalibrationOptions, FrameMatcher
+from ostcal.science.cover import CoverageRules, LightGroup
+from ostcal.science.coverage import light_coverage
+from ostcal.science.lacking import CaptureAmounts, FramesToTake, frames_to_take
+
+FORMAT = "ostcal-coverage"
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coverage:
+    """What lights would be calibrated with, and what they lack."""
+
+    software: str
+    made_at: datetime
+    masters_dir: str
+    masters: int
+    """Masters in the library."""
+    lights: int
+    """Lights that can be calibrated, if there are masters for them."""
+    is_covered: bool
+    """Whether each of them has masters that fit and are not too old."""
+    groups: tuple[LightGroup, ...]
+    frames_to_take: tuple[FramesToTake, ...]
+    time_s: float
+    """Of all frames to take."""
+    n_bytes: int
+    """Disk space of all frames to take."""
+    warnings: tuple[str, ...]
+    errors: tuple[str, ...]
+    """A line for each file that cannot be used."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the document as JSON values."""
+        values: dict[str, Any] = to_values_with_nulls(self)
+        return {"format": FORMAT, "schema_version": SCHEMA_VERSION, **values}
+
+    def as_plan(self) -> dict[str, Any]:
+        """Return the frames to take as a capture plan."""
+        return {"series": [series.as_plan() for series in self.frames_to_take]}
+
+
+def coverage_of(config: ConfigSource, lights: Sequence[str | os.PathLike[str]]) -> Coverage:
+    """Say which masters lights would be calibrated with, and list the frames that are missing.
+
+    Parameters
+    ----------
+    config : None, path, dict or Config
+        As of `ostcal.CalibrationApplier`.
+    lights : paths of files or directories, or patterns
+        As of `ostcal.CalibrationApplier.calibrate_files`.
+
+    Returns
+    -------
+    Coverage
+        The groups of the lights and the frames to take; files that cannot be used are among its errors.
+
+    Raises
+    ------
+    InputError
+        If there is no directory of masters.
+    """
+    loaded = load_config(config)
+    use_options(ObjectOptions(**loaded.storage.objects))
+    masters_dir = location_for(loaded, loaded.master_frames.output_dir)
+    overscan, kinds = overscan_of(loaded), kinds_of(loaded)
+    has_masters = is_dir(masters_dir)
+    index = light_index(joined(masters_dir, LIGHTS_INDEX) if has_masters else None, overscan, kinds)
+    calibrated = joined(parent_of(normalized(masters_dir)), "calibrated")
+    places = [location_for(loaded, os.fspath(path)) for path in lights]
+    found = find_lights(places, calibrated, overscan, kinds, index)
+    index.save()
+    library = known_masters(masters_dir)
+    warnings = [*found.warnings]
+    if not has_masters:
+        warnings.append(f"{masters_dir}: there is no such directory of masters; make some with ostcal masters")
+
+    def matcher(kind: FrameType, masters: Sequence[LibraryMaster]) -> FrameMatcher:
+        options = CalibrationOptions(dark=NONE) if kind is FrameType.FLAT else CalibrationOptions(flat=NONE)
+        return matcher_of(loaded, options, masters)
+
+    groups = light_coverage(found.lights, library, matcher, _rules(loaded))
+    series = frames_to_take(groups, library, _amounts(loaded))
+    lacking = [cover for group in groups for cover in group.covers.values() if cover.is_lacking]
+    return Coverage(
+        software=f"ostcal {__version__}",
+        made_at=datetime.now(UTC).replace(microsecond=0),
+        masters_dir=masters_dir,
+        masters=len(library),
+        lights=len(found.lights),
+        is_covered=not lacking and bool(found.lights),
+        groups=tuple(groups),
+        frames_to_take=tuple(series),
+        time_s=round(sum(one.time_s for one in series), 1),
+        n_bytes=sum(one.n_bytes for one in series),
+        warnings=(*warnings, *_unrecorded(groups)),
+        errors=found.errors,
+    )
+
+
+def _rules(config: Config) -> CoverageRules:
+    return CoverageRules(
+        temperature_tolerance_c=config.master_frames.temperature_tolerance,
+        with_darks=config.master_frames.calibration.light != NONE,
+    )
+
+
+def _amounts(config: Config) -> CaptureAmounts:
+    darks = config.dark_capture
+    return CaptureAmounts(
+        frames={
+            FrameType.BIAS: darks.num_darks,
+            FrameType.DARK: darks.num_darks,
+            FrameType.FLAT: config.flat_capture.num_flats,
+        },
+        bias_exposure_s=darks.min_exposure,
+        sink=SeriesSink(
+            directory=darks.output_dir,
+            compressor=config.storage.compressor,
+            export_frames=config.storage.export_frames,
+        ),
+    )
+
+
+def _unrecorded(groups: Sequence[LightGroup]) -> list[str]:
+    """Return a line for each thing that some lights do not say and matching would go by."""
+    absent = {
+        "no time in the header (DATE-OBS): the newest masters count as theirs": [g for g in groups if not g.night],
+        "no temperature in the header (SET-TEMP, CCD-TEMP): darks of any temperature fit": [
+            g for g in groups if g.temperature_c is None
+        ],
+        "no exposure in the header (EXPTIME): no dark can be chosen": [g for g in groups if g.exposure_time_s is None],
+    }
+    lines = []
+    for text, same in absent.items():
+        if same:
+            count = sum(group.lights for group in same)
+            more = f" and {count - 1} more" if count > 1 else ""
+            lines.append(f"{min(group.first_light for group in same)}{more}: {text}")
+    return lines
