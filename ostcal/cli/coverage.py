@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -25,12 +25,11 @@ from ostcal.cli.console import (
     open_config,
     open_console,
 )
+from ostcal.cli.json_output import JsonCommand, json_record
 from ostcal.errors import StorageError
 
 if TYPE_CHECKING:
-    from ostcal.science.cover import KindCover, LightGroup, TakenMaster
-    from ostcal.science.coverage_api import Coverage
-    from ostcal.science.lacking import FramesToTake
+    from ostcal.science.cover import Coverage, FramesToTake, KindCover, LightGroup, TakenMaster
 
 logger = logging.getLogger("ostcal")
 
@@ -38,7 +37,7 @@ EXAMPLES = """\b
 Examples:
   ostcal coverage lights --config night.yaml
   ostcal coverage lights --config night.yaml --plan plan.yaml
-  ostcal coverage lights --config night.yaml --json | jq '.frames_to_take[] | .kind'
+  ostcal coverage lights --config night.yaml --json | jq '.coverage.frames_to_take[] | .kind'
 
 \b
 Exit codes: 0 all lights are covered, 1 a file could not be used, 2 wrong configuration or options,
@@ -48,20 +47,21 @@ Exit codes: 0 all lights are covered, 1 a file could not be used, 2 wrong config
 MOST_GROUPS_SHOWN = 200
 """Rows of the table of lights; --json lists all."""
 
+TABLE_WIDTH = 80
+"""Of tables without names of files; long words are folded."""
+
 _DAY = "{:.0f} d"
 
 
-@click.command("coverage", epilog=EXAMPLES)
+@click.command("coverage", cls=JsonCommand, epilog=EXAMPLES)
 @click.argument("lights", nargs=-1, required=True, metavar="LIGHTS...", type=click.Path())
 @config_option
-@click.option("--json", "as_json", is_flag=True, help="Write all of it as JSON to standard output.")
 @click.option("--plan", "plan_path", type=click.Path(), metavar="F", help="Write the frames to take as a capture plan.")
 @click.option("--overwrite", is_flag=True, help="Replace a plan that exists.")
 @debug_option
 def coverage_command(
     lights: tuple[str, ...],
     config_path: str,
-    as_json: bool,
     plan_path: str | None,
     overwrite: bool,
     debug: bool,
@@ -87,9 +87,8 @@ def coverage_command(
             logger.error("%s", line)
         if plan_path is not None:
             _write_plan(coverage, plan_path)
-        if as_json:
-            document = {**coverage.as_json(), "plan": plan_path, "exit_code": _exit_code(coverage)}
-            click.echo(json.dumps(document))
+        if record := json_record():
+            record.put(coverage=replace(coverage, plan=plan_path), directory=coverage.masters_dir)
         else:
             _show(coverage, open_console())
     sys.exit(_exit_code(coverage))
@@ -132,7 +131,7 @@ def _write_plan(coverage: Coverage, path: str) -> None:
 
 def _show(coverage: Coverage, console: Console) -> None:
     if coverage.groups:
-        console.print(_lights_table(coverage.groups[:MOST_GROUPS_SHOWN]))
+        console.print(_lights_table(coverage.groups[:MOST_GROUPS_SHOWN]), width=_width(console))
         if len(coverage.groups) > MOST_GROUPS_SHOWN:
             console.print(f"and {len(coverage.groups) - MOST_GROUPS_SHOWN} more groups; --json lists all")
         masters = list(_masters_rows(coverage.groups))
@@ -141,9 +140,13 @@ def _show(coverage: Coverage, console: Console) -> None:
     for line in _reasons(coverage.groups):
         console.print(Text(line))
     if coverage.frames_to_take:
-        console.print(_frames_table(coverage))
+        console.print(_frames_table(coverage), width=_width(console))
     elif coverage.is_covered:
         console.print(f"all {coverage.lights} lights are covered", highlight=False)
+
+
+def _width(console: Console) -> int:
+    return min(console.width, TABLE_WIDTH)
 
 
 def _filled(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
@@ -209,16 +212,14 @@ def _masters_rows(groups: Sequence[LightGroup]) -> Iterable[tuple[str, ...]]:
 
 def _differences(uses: Sequence[tuple[TakenMaster, int]]) -> str:
     """Say the largest difference in each setting, and settings that one side does not record."""
-    words: dict[str, float] = {}
-    for master, _ in uses:
-        for one in master.distances:
-            if one.difference is not None and abs(one.difference) > abs(words.get(one.key, 0.0)):
-                words[one.key] = one.difference
-    unit = {"exposure_time_s": " s", "temperature_c": " C"}
-    names = {"exposure_time_s": "", "temperature_c": ""}
-    said = [f"{names.get(key, key + ' ')}{value:+.3g}{unit.get(key, '')}" for key, value in words.items()]
-    unknown = {one.key for master, _ in uses for one in master.distances if one.light and one.master is None}
-    said += [f"no {key.removesuffix('_c').removesuffix('_time_s').replace('_', ' ')}" for key in sorted(unknown)]
+    units = {"exposure_time_s": "{:+.3g} s", "temperature_c": "{:+.3g} C", "rotation_deg": "{:+.3g} deg"}
+    said = []
+    for name, text in units.items():
+        values = [value for master, _ in uses if (value := getattr(master.distances, name)) is not None]
+        farthest = max(values, key=abs, default=0.0)
+        said += [text.format(farthest)] if farthest else []
+    unrecorded = dict.fromkeys(name for master, _ in uses for name in master.distances.unrecorded)
+    said += [f"no {name.removesuffix('_c').removesuffix('_name').replace('_', ' ')}" for name in unrecorded]
     return ", ".join(said)
 
 

@@ -12,6 +12,7 @@ from ostcal.events.event import SeriesEntry
 from ostcal.redaction import values_without_secrets
 from ostcal.report.document import json_text
 from ostcal.report.schema import schema_of_class
+from ostcal.science.cover import Coverage
 
 FORMAT = "ostcal-command"
 SCHEMA_VERSION = 1
@@ -26,6 +27,8 @@ class Ending(StrEnum):
     SUCCESS = "success"
     WARNING = "warning"
     FAILED_QUALITY = "failed_quality"
+    LACKING = "lacking"
+    """Of coverage: lights lack masters."""
     ERROR = "error"
     INTERRUPTED = "interrupted"
 
@@ -189,7 +192,7 @@ class CommandDocument:
     ended_at: datetime
     exit_code: int
     """0 success, 1 something could not be made, 2 wrong configuration or options, 3 a master failed its quality
-    control, 130 interrupted, 143 ended by SIGTERM."""
+    control or, of coverage, lights lack masters, 130 interrupted, 143 ended by SIGTERM."""
     ending: Ending
     """The exit code in a word; warning is exit code 0 with warnings."""
     config_file: str | None = None
@@ -213,6 +216,8 @@ class CommandDocument:
     excluded: tuple[ExcludedEntry, ...] = ()
     removals: tuple[RemovalEntry, ...] = ()
     devices: tuple[DeviceEntry, ...] = ()
+    coverage: Coverage | None = None
+    """Of coverage: which masters lights would be calibrated with, and what they lack."""
     files: tuple[str, ...] = ()
     """Other files that were written, such as those of export."""
 

@@ -104,7 +104,7 @@ class CommandRecord(logging.Handler):
             began_at=self._began_at,
             ended_at=datetime.now(UTC),
             exit_code=exit_code,
-            ending=_ending(exit_code, bool(self._warnings)),
+            ending=_ending(self._command, exit_code, bool(self._warnings)),
             warnings=tuple(self._warnings),
             errors=tuple(self._errors),
             verdict=next((word for word in ("fail", "warn", "pass") if word in verdicts), None),
@@ -120,13 +120,13 @@ class CommandRecord(logging.Handler):
         return self._warnings[-1] if self._warnings else "nothing was made"
 
 
-def _ending(exit_code: int, warned: bool) -> Any:
+def _ending(command: str, exit_code: int, warned: bool) -> Any:
     from ostcal.cli.document import Ending
 
     if exit_code in _INTERRUPTED:
         return Ending.INTERRUPTED
     if exit_code == _EXIT_QUALITY:
-        return Ending.FAILED_QUALITY
+        return Ending.LACKING if command == "coverage" else Ending.FAILED_QUALITY
     if exit_code:
         return Ending.ERROR
     return Ending.WARNING if warned else Ending.SUCCESS

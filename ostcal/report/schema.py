@@ -7,7 +7,7 @@ import dataclasses
 import inspect
 import textwrap
 import types
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -76,6 +76,8 @@ def _schema_of(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
         return {"type": "array", "items": _schema_of(get_args(kind)[0], definitions)}
     if kind is datetime:
         return {"type": "string", "format": "date-time"}
+    if kind is date:
+        return {"type": "string", "format": "date"}
     if kind in _PLAIN:
         # Numbers may be null wherever they may not be finite; a required number never is.
         return {"type": _PLAIN[kind]}

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
+from typing import Any
 
 from ostcal.frames import FrameType
-from ostcal.science.match_distance import KeyDistance
+from ostcal.science.match_distance import Distances
 
 KINDS = (FrameType.BIAS, FrameType.DARK, FrameType.FLAT)
 
@@ -44,7 +45,7 @@ class TakenMaster:
     """pass, warn or fail of its quality control; null if there was none."""
     age_days: float | None
     """Days from its frames to the lights; negative if its frames were taken later, null if a time is not known."""
-    distances: tuple[KeyDistance, ...]
+    distances: Distances
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,3 +116,77 @@ class CoverageRules:
     max_age_days: Mapping[FrameType, float | None] = field(default_factory=dict)
     with_darks: bool = True
     """Whether lights take darks at all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FramesToTake:
+    """A series of frames that some lights lack."""
+
+    kind: FrameType
+    exposure_time_s: float | None
+    """Seconds; null is found by trial exposures, as for flats."""
+    frames: int
+    gain: float | None
+    offset: float | None
+    binning: tuple[int, int]
+    readout_mode: str | None
+    filter: str | None
+    temperature_c: float | None
+    rotation_deg: float | None
+    camera: str | None
+    camera_id: str | None
+    time_s: float
+    """Estimate, the readout included."""
+    n_bytes: int
+    """Upper limit of the disk space."""
+    lights: int
+    """Lights that need them."""
+    why: str
+    """Missing, aged or unscaled."""
+
+    def as_plan(self) -> dict[str, Any]:
+        """Return the series as an entry of a capture plan; what is not known is left out."""
+        known = {
+            "gain": self.gain,
+            "offset": self.offset,
+            "binning": list(self.binning),
+            "readout_mode": self.readout_mode,
+            "filter": self.filter,
+            "temperature": self.temperature_c,
+            "rotation": self.rotation_deg,
+        }
+        needed = {"kind": str(self.kind), "exposure": _whole(self.exposure_time_s), "count": self.frames}
+        return needed | {key: _whole(value) for key, value in known.items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coverage:
+    """What lights would be calibrated with, and what they lack."""
+
+    masters_dir: str
+    masters: int
+    """Masters in the library."""
+    lights: int
+    """Lights that can be calibrated, if there are masters for them."""
+    is_covered: bool
+    """Whether each of them has masters that fit and are not too old."""
+    groups: tuple[LightGroup, ...]
+    frames_to_take: tuple[FramesToTake, ...]
+    time_s: float
+    """Of all frames to take."""
+    n_bytes: int
+    """Disk space of all frames to take."""
+    warnings: tuple[str, ...]
+    errors: tuple[str, ...]
+    """A line for each file that cannot be used."""
+    plan: str | None = None
+    """The file into which the frames to take were written."""
+
+    def as_plan(self) -> dict[str, Any]:
+        """Return the frames to take as a capture plan."""
+        return {"series": [series.as_plan() for series in self.frames_to_take]}
+
+
+def _whole(value: Any) -> Any:
+    """Return a number without a fraction as a whole one: people read ``gain: 100``."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value

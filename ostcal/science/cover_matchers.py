@@ -14,20 +14,22 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime
 
 from ostcal.errors import InputError
-from ostcal.frames import CameraSettings, FrameMetadata, FrameType
+from ostcal.frames import CameraSettings, FrameMetadata, FrameType, Optics
 from ostcal.inputs.grouping import GroupKey, same_temperature, settings_differ
 from ostcal.library.find import LibraryMaster
 from ostcal.naming import DAY_S, same_filter
 from ostcal.science.choose_masters import FrameMatcher
 from ostcal.science.cover import Cover, CoverageRules, KindCover, TakenMaster
 from ostcal.science.match import DarkMix, is_same_exposure
-from ostcal.science.match_distance import distances_of
+from ostcal.science.match_distance import distances_of, rotation_of
 
 MatcherOf = Callable[[FrameType, Sequence[LibraryMaster]], FrameMatcher]
 """Makes the matcher of darks and bias, or of flats, from masters."""
 
 _STEP_C = 0.1
 """Lights whose temperatures differ by less take the same masters."""
+_STEP_DEG = 0.1
+"""Lights whose angles differ by less take the same flats."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,6 +57,17 @@ class LightOf:
         return "" if self.metadata.exposure_time_s is None else f"{self.key.exposure_time_s:.4g}"
 
     @property
+    def plain_key(self) -> GroupKey:
+        """What it is compared by without exposure, temperature, filter and angles."""
+        optics = replace(self.key.optics, rotator_deg=None, sky_angle_deg=None)
+        return replace(self.key, temperature_c=None, exposure_time_s=0.0, filter_name=None, optics=optics)
+
+    @property
+    def rotation_deg(self) -> float | None:
+        """How the camera was turned."""
+        return rotation_of(self.key.optics)
+
+    @property
     def degrees(self) -> int | None:
         """Its temperature as people read it."""
         return None if self.key.temperature_c is None else round(self.key.temperature_c)
@@ -62,12 +75,14 @@ class LightOf:
 
 def settings_for(kind: FrameType, image: LightOf) -> tuple[object, ...]:
     """Return what is equal for lights that take the same masters of a kind at the same time."""
-    key, temperature_c = image.key, image.key.temperature_c
+    temperature_c, angle_deg = image.key.temperature_c, image.rotation_deg
     if kind is FrameType.FLAT:
-        return kind, replace(key, temperature_c=None, exposure_time_s=0.0)
+        turn = None if angle_deg is None else round(angle_deg / _STEP_DEG)
+        return kind, image.plain_key, image.key.filter_name, turn
     exposure = image.exposure if kind is FrameType.DARK else ""
     step = None if temperature_c is None else round(temperature_c / _STEP_C)
-    return kind, replace(key, temperature_c=None, exposure_time_s=0.0, filter_name=None), exposure, step
+    plain = replace(image.plain_key, optics=Optics())
+    return kind, plain, exposure, step
 
 
 class CoverMatchers:
@@ -227,7 +242,7 @@ def _is_plain(image: LightOf, dark: DarkMix) -> bool:
     """Return whether a dark is taken as it is: it has the exposure, and states all that the light does."""
     if dark.scaled or dark.unscaled or dark.synthetic or not _is_of_exposure(image, dark):
         return False
-    return all(one.master is not None for one in distances_of(image.key, dark.parts[0].master.key) if one.light)
+    return not distances_of(image.key, dark.parts[0].master.key).unrecorded
 
 
 def _is_of_exposure(image: LightOf, dark: DarkMix) -> bool:

@@ -34,7 +34,8 @@ def light_coverage(
     covers = {kind: _covers_of(kind, images, matchers.cover) for kind in KINDS}
     groups: defaultdict[tuple[object, ...], list[int]] = defaultdict(list)
     for number, image in enumerate(images):
-        shown = replace(image.key, temperature_c=None, exposure_time_s=0.0), image.exposure, image.degrees
+        turn = None if image.rotation_deg is None else round(image.rotation_deg) % 360
+        shown = image.plain_key, image.key.filter_name, image.exposure, image.degrees, turn
         groups[image.night, *shown, *(covers[kind][number].identity for kind in KINDS)].append(number)
     found = [
         _group([images[i] for i in numbers], {kind: [covers[kind][i] for i in numbers] for kind in KINDS})
@@ -122,7 +123,7 @@ def _group(images: Sequence[LightOf], covers: dict[FrameType, list[KindCover]]) 
         offset=settings.offset,
         binning=settings.binning,
         readout_mode=settings.readout_mode,
-        rotation_deg=None,
+        rotation_deg=image.rotation_deg,
         camera=settings.camera,
         camera_id=settings.camera_id,
         extension=settings.extension,

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
 
-from ostcal._version import __version__
 from ostcal.build.from_config import kinds_of, location_for, overscan_of
 from ostcal.capture.series_plan import SeriesSink
-from ostcal.codec import to_values_with_nulls
 from ostcal.config import Config, ConfigSource, load_config
 from ostcal.frames import FrameType
 from ostcal.inputs.light_headers import find_lights, light_index
@@ -21,45 +16,9 @@ from ostcal.places.object_requests import ObjectOptions, use_options
 from ostcal.places.paths import is_dir, joined, normalized, parent_of
 from ostcal.science.api import matcher_of
 from ostcal.science.choose_masters import NONE, CalibrationOptions, FrameMatcher
-from ostcal.science.cover import CoverageRules, LightGroup
+from ostcal.science.cover import Coverage, CoverageRules, LightGroup
 from ostcal.science.coverage import light_coverage
-from ostcal.science.lacking import CaptureAmounts, FramesToTake, frames_to_take
-
-FORMAT = "ostcal-coverage"
-SCHEMA_VERSION = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Coverage:
-    """What lights would be calibrated with, and what they lack."""
-
-    software: str
-    made_at: datetime
-    masters_dir: str
-    masters: int
-    """Masters in the library."""
-    lights: int
-    """Lights that can be calibrated, if there are masters for them."""
-    is_covered: bool
-    """Whether each of them has masters that fit and are not too old."""
-    groups: tuple[LightGroup, ...]
-    frames_to_take: tuple[FramesToTake, ...]
-    time_s: float
-    """Of all frames to take."""
-    n_bytes: int
-    """Disk space of all frames to take."""
-    warnings: tuple[str, ...]
-    errors: tuple[str, ...]
-    """A line for each file that cannot be used."""
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the document as JSON values."""
-        values: dict[str, Any] = to_values_with_nulls(self)
-        return {"format": FORMAT, "schema_version": SCHEMA_VERSION, **values}
-
-    def as_plan(self) -> dict[str, Any]:
-        """Return the frames to take as a capture plan."""
-        return {"series": [series.as_plan() for series in self.frames_to_take]}
+from ostcal.science.lacking import CaptureAmounts, frames_to_take
 
 
 def coverage_of(config: ConfigSource, lights: Sequence[str | os.PathLike[str]]) -> Coverage:
@@ -105,8 +64,6 @@ def coverage_of(config: ConfigSource, lights: Sequence[str | os.PathLike[str]]) 
     series = frames_to_take(groups, library, _amounts(loaded))
     lacking = [cover for group in groups for cover in group.covers.values() if cover.is_lacking]
     return Coverage(
-        software=f"ostcal {__version__}",
-        made_at=datetime.now(UTC).replace(microsecond=0),
         masters_dir=masters_dir,
         masters=len(library),
         lights=len(found.lights),

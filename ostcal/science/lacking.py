@@ -13,51 +13,10 @@ from ostcal.capture.series_plan import SeriesPlan, SeriesSink
 from ostcal.frames import CameraSettings, FrameType
 from ostcal.library.find import LibraryMaster
 from ostcal.naming import same_filter
-from ostcal.science.cover import KINDS, LightGroup
+from ostcal.science.cover import KINDS, FramesToTake, LightGroup
 
 _FLAT_EXPOSURE_S = 1.0
 """What flats of a filter without any master are reckoned with; the exposure is found when they are taken."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FramesToTake:
-    """A series of frames that some lights lack."""
-
-    kind: FrameType
-    exposure_time_s: float | None
-    """Seconds; null is found by trial exposures, as for flats."""
-    frames: int
-    gain: float | None
-    offset: float | None
-    binning: tuple[int, int]
-    readout_mode: str | None
-    filter: str | None
-    temperature_c: float | None
-    rotation_deg: float | None
-    camera: str | None
-    camera_id: str | None
-    time_s: float
-    """Estimate, the readout included."""
-    n_bytes: int
-    """Upper limit of the disk space."""
-    lights: int
-    """Lights that need them."""
-    why: str
-    """Missing, aged or unscaled."""
-
-    def as_plan(self) -> dict[str, Any]:
-        """Return the series as an entry of a capture plan; what is not known is left out."""
-        known = {
-            "gain": self.gain,
-            "offset": self.offset,
-            "binning": list(self.binning),
-            "readout_mode": self.readout_mode,
-            "filter": self.filter,
-            "temperature": self.temperature_c,
-            "rotation": self.rotation_deg,
-        }
-        needed = {"kind": str(self.kind), "exposure": _whole(self.exposure_time_s), "count": self.frames}
-        return needed | {key: _whole(value) for key, value in known.items() if value is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,11 +105,6 @@ def _flat_exposure_s(group: LightGroup, library: Sequence[LibraryMaster]) -> flo
     flats = (master for master in library if master.key.frame_type is FrameType.FLAT)
     same = (master.key.exposure_time_s for master in flats if same_filter(master.key.filter_name or "", wanted))
     return next(same, _FLAT_EXPOSURE_S)
-
-
-def _whole(value: Any) -> Any:
-    """Return a number without a fraction as a whole one: people read ``gain: 100``."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _order(series: FramesToTake) -> tuple[Any, ...]:

@@ -4,48 +4,52 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ostcal.frames import FrameType
+from ostcal.frames import FrameType, Optics
 from ostcal.inputs.grouping import GroupKey
+
+_WORDS = ("camera", "camera_id", "gain", "offset", "readout_mode", "iso", "subframe_origin", "row_order", "flip")
 
 
 @dataclass(frozen=True, kw_only=True)
-class KeyDistance:
-    """A setting of a light and of a master."""
+class Distances:
+    """Settings of a master less those of lights; null where one is not recorded or it does not count for the kind.
 
-    key: str
-    light: str | None
-    """As text; null if it is not recorded."""
-    master: str | None
-    difference: float | None
-    """Of numbers, that of the master less that of the light; null if one is not recorded or no number."""
+    Other settings are equal, or one side does not record them.
+    """
+
+    exposure_time_s: float | None
+    temperature_c: float | None
+    rotation_deg: float | None
+    """From -180 to 180."""
+    gain: float | None
+    offset: float | None
+    unrecorded: tuple[str, ...] = ()
+    """Settings that the lights record and the master does not."""
 
 
-def distances_of(light: GroupKey, master: GroupKey) -> tuple[KeyDistance, ...]:
+def distances_of(light: GroupKey, master: GroupKey) -> Distances:
     """Return how far a master is from a light in the settings that count for its kind."""
-    a, b = light.settings, master.settings
-    found = [_of_words("camera", a.camera_label, b.camera_label)]
-    if master.frame_type is FrameType.DARK:
-        found.append(_of_numbers("exposure_time_s", light.exposure_time_s, master.exposure_time_s))
-    if master.frame_type is not FrameType.FLAT:
-        found.append(_of_numbers("temperature_c", light.temperature_c, master.temperature_c))
-    else:
-        found.append(_of_words("filter", light.filter_name, master.filter_name))
-        found.append(_of_words("bayer_pattern", light.bayer_pattern, master.bayer_pattern))
-    found.append(_of_numbers("gain", a.gain, b.gain))
-    found.append(_of_numbers("offset", a.offset, b.offset))
-    found.append(_of_words("binning", "{}x{}".format(*a.binning), "{}x{}".format(*b.binning)))
-    found.append(_of_words("readout_mode", a.readout_mode, b.readout_mode))
-    return tuple(one for one in found if one.light is not None or one.master is not None)
+    is_flat = master.frame_type is FrameType.FLAT
+    of_kind = ("filter_name", "bayer_pattern") if is_flat else ("temperature_c",)
+    pairs = [(name, getattr(light.settings, name), getattr(master.settings, name)) for name in _WORDS]
+    pairs += [(name, getattr(light, name) or None, getattr(master, name)) for name in of_kind if is_flat]
+    pairs += [(name, getattr(light, name), getattr(master, name)) for name in of_kind if not is_flat]
+    turn = _difference(rotation_of(light.optics), rotation_of(master.optics)) if is_flat else None
+    is_dark = master.frame_type is FrameType.DARK
+    return Distances(
+        exposure_time_s=_difference(light.exposure_time_s, master.exposure_time_s) if is_dark else None,
+        temperature_c=None if is_flat else _difference(light.temperature_c, master.temperature_c),
+        rotation_deg=None if turn is None else round((turn + 180) % 360 - 180, 3),
+        gain=_difference(light.settings.gain, master.settings.gain),
+        offset=_difference(light.settings.offset, master.settings.offset),
+        unrecorded=tuple(name for name, ours, its in pairs if ours is not None and its is None),
+    )
 
 
-def _of_numbers(key: str, light: float | None, master: float | None) -> KeyDistance:
-    difference = master - light if light is not None and master is not None else None
-    return KeyDistance(key=key, light=_text(light), master=_text(master), difference=difference)
+def rotation_of(optics: Optics) -> float | None:
+    """Return how the camera was turned: the angle of the rotator, else that on the sky."""
+    return optics.rotator_deg if optics.rotator_deg is not None else optics.sky_angle_deg
 
 
-def _of_words(key: str, light: str | None, master: str | None) -> KeyDistance:
-    return KeyDistance(key=key, light=light, master=master, difference=None)
-
-
-def _text(value: float | None) -> str | None:
-    return None if value is None else f"{value:g}"
+def _difference(light: float | None, master: float | None) -> float | None:
+    return round(master - light, 6) if light is not None and master is not None else None

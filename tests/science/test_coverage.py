@@ -1,4 +1,4 @@
-"""What lights lack: each light is covered by what calibrating would take, and the frames to take mend what is missing."""
+"""What lights lack: each is covered by what calibrating would take, and the frames to take mend what is missing."""
 
 from __future__ import annotations
 
@@ -103,22 +103,39 @@ def test_without_masters_all_is_missing_and_listed(place: Observatory) -> None:
     assert 30 * 300 < dark.time_s < 30 * 301
     assert dark.n_bytes <= 30 * 2 * 64
     assert coverage.time_s == pytest.approx(sum(series.time_s for series in coverage.frames_to_take))
-    assert coverage.as_plan()["series"][1] == {
-        "kind": "dark", "exposure": 300, "count": 30, "gain": 100, "offset": 30, "binning": [1, 1], "temperature": -10,
-    } or coverage.as_plan()["series"][1]["exposure"] == 300.0  # fmt: skip
+    plan = coverage.as_plan()["series"]
+    settings = {"gain": 100, "offset": 30, "binning": [1, 1], "temperature": -10}
+    assert plan[1] == {"kind": "dark", "exposure": 300, "count": 30, **settings}
+    assert plan[3] == {"kind": "flat", "exposure": None, "count": 25, "filter": "R", **settings}
 
 
 def test_distances_and_ages(place: Observatory) -> None:
     place.all_masters()
     place.light("m31", EVENING, CCD_TEMP=-9.0, SET_TEMP=-9.0, READOUTM="Fast")
     group = place.group()
-    found = {one.key: (one.light, one.master, one.difference) for one in group.dark.masters[0].distances}
-    assert found["temperature_c"] == ("-9", "-10", -1.0)
-    assert found["exposure_time_s"] == ("60", "60", 0.0)
-    assert found["gain"] == ("100", "100", 0.0)
-    assert found["readout_mode"] == ("Fast", None, None)
-    assert "filter" not in found
-    assert {one.key for one in group.flat.masters[0].distances} >= {"filter", "gain"}
+    dark, flat = group.dark.masters[0].distances, group.flat.masters[0].distances
+    assert (dark.temperature_c, dark.exposure_time_s, dark.gain, dark.offset) == (-1.0, 0.0, 0.0, 0.0)
+    assert dark.unrecorded == ("readout_mode",)
+    assert (flat.temperature_c, flat.exposure_time_s, flat.gain) == (None, None, 0.0)
+
+
+def test_rotation_counts_for_flats_alone(place: Observatory) -> None:
+    place.all_masters()
+    place.master("Flat", "flat_turned", EXPTIME=2.0, FILTER="L", ROTATANG=359.8)
+    place.light("a", ROTATANG=0.3)
+    place.light("b", ROTATANG=180.3)
+    place.light("c", ROTATANG=180.1)
+    (place.masters / "flatL.fits").unlink()
+    coverage = place.coverage()
+    near, turned = sorted(coverage.groups, key=lambda group: group.lights)
+    assert names(near)["flat"] == ("flat_turned",)
+    assert near.flat.masters[0].distances.rotation_deg == pytest.approx(-0.5)
+    assert (turned.lights, turned.flat.state) == (2, Cover.MISSING)
+    assert "against 180" in turned.flat.reason
+    (flats,) = coverage.frames_to_take
+    assert (str(flats.kind), flats.lights) == ("flat", 2)
+    assert flats.rotation_deg == pytest.approx(180.2, abs=0.11)
+    assert flats.as_plan()["rotation"] == flats.rotation_deg
 
 
 def test_a_scaled_dark_is_no_missing_one(place: Observatory) -> None:
@@ -261,15 +278,12 @@ def test_an_index_changes_nothing(place: Observatory, monkeypatch: pytest.Monkey
     _hostile(place, 9)
     time.sleep(0.01)
 
-    def described() -> dict[str, Any]:
-        return {key: value for key, value in place.coverage().as_json().items() if key != "made_at"}
-
-    first = described()
-    assert described() == first
+    first = place.coverage()
+    assert place.coverage() == first
     for index in (LIGHTS_INDEX, MASTERS_INDEX):
         assert (place.masters / index).is_file()
         (place.masters / index).unlink()
-    assert described() == first
+    assert place.coverage() == first
 
 
 @pytest.mark.parametrize(
