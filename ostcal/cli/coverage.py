@@ -219,7 +219,7 @@ def _differences(uses: Sequence[tuple[TakenMaster, int]]) -> str:
         farthest = max(values, key=abs, default=0.0)
         said += [text.format(farthest)] if farthest else []
     unrecorded = dict.fromkeys(name for master, _ in uses for name in master.distances.unrecorded)
-    said += [f"no {name.removesuffix('_c').removesuffix('_name').replace('_', ' ')}" for name in unrecorded]
+    said += [f"no {name}" for name in unrecorded]
     return ", ".join(said)
 
 

@@ -137,6 +137,11 @@ class FrameMatcher:
         self.warnings: list[str] = []
         self.ages = AgeLog(rules=rules)
 
+    @property
+    def rules(self) -> MatchRules:
+        """How near a master must be."""
+        return self._rules
+
     def images_of(self, images: tuple[_Image, ...]) -> tuple[_Image, ...]:
         """Return the images of a science frame; the only one of a file as the extension that the masters have."""
         image = images[0]
@@ -204,9 +209,7 @@ class FrameMatcher:
     def match_bias(self, metadata: FrameMetadata) -> LibraryMaster | None:
         """Choose the bias of a frame; ``None`` if none fits."""
         key = science_key(metadata, self._rules.temperature_tolerance_c)
-        return self._named_for("bias", key) or choose_science_bias(
-            key, self._library, self._rules, metadata.date_obs
-        )
+        return self._named_for("bias", key) or choose_science_bias(key, self._library, self._rules, metadata.date_obs)
 
     def open(self, frame: FitsFrame) -> FrameMasters:
         """Choose the masters of a frame, open and check them.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 from typing import Any
@@ -113,7 +113,6 @@ class CoverageRules:
     """What decides what is covered, beside the rules of matching."""
 
     temperature_tolerance_c: float = 2.0
-    max_age_days: Mapping[FrameType, float | None] = field(default_factory=dict)
     with_darks: bool = True
     """Whether lights take darks at all."""
 

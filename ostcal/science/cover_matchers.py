@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 
 from ostcal.errors import InputError
 from ostcal.frames import CameraSettings, FrameMetadata, FrameType, Optics
 from ostcal.inputs.grouping import GroupKey, same_temperature, settings_differ
+from ostcal.inputs.stated_settings import unstated_settings
 from ostcal.library.find import LibraryMaster
-from ostcal.naming import DAY_S, same_filter
+from ostcal.naming import same_filter
 from ostcal.science.choose_masters import FrameMatcher
 from ostcal.science.cover import Cover, CoverageRules, KindCover, TakenMaster
-from ostcal.science.match import DarkMix, is_same_exposure
 from ostcal.science.match_distance import distances_of, rotation_of
+from ostcal.science.matched import DarkMix, is_same_exposure
 
 MatcherOf = Callable[[FrameType, Sequence[LibraryMaster]], FrameMatcher]
 """Makes the matcher of darks and bias, or of flats, from masters."""
@@ -118,13 +119,14 @@ class CoverMatchers:
             of_gain = f", gain {gain:g}" if gain is not None else ""
             why = f"no master bias fits ({image.key.width} x {image.key.height}{of_gain}); make one"
             return KindCover(state=Cover.MISSING, reason=why)
-        return self._aged(KindCover(state=Cover.COVERED, masters=(_taken(image, bias),), description=bias.record.name))
+        cover = KindCover(state=Cover.COVERED, masters=(_taken(image, bias),), description=bias.record.name)
+        return self._aged(image, cover, [bias])
 
     def _dark(self, image: LightOf) -> KindCover:
         matched = None
         with contextlib.suppress(InputError):  # the masters of other exposures and temperatures decide
             matched = self._part(FrameType.DARK, image, self._may_be_its_dark, "near").match_metadata(image.metadata)
-        if matched is None or matched.dark is None or not _is_plain(image, matched.dark):
+        if matched is None or matched.dark is None or not self._is_plain(image, matched.dark):
             try:
                 matched = self._part(FrameType.DARK, image, _may_be_dark).match_metadata(image.metadata)
             except InputError:
@@ -136,7 +138,7 @@ class CoverMatchers:
             state=Cover.COVERED,
             masters=tuple(_taken(image, part.master) for part in dark.parts),
             description=dark.description,
-            warnings=matched.warnings,
+            warnings=(*matched.warnings, *matched.notes),
         )
         is_bias_alone = not dark.has_dark_current and not _is_of_exposure(image, dark)
         if is_bias_alone and (image.metadata.exposure_time_s or 0.0) > 0:
@@ -145,7 +147,8 @@ class CoverMatchers:
         if dark.unscaled:
             return replace(cover, state=Cover.UNSCALED, reason=dark.unscaled)
         is_scaled = dark.scaled or dark.synthetic is not None
-        return self._aged(replace(cover, state=Cover.SCALED) if is_scaled else cover)
+        cover = replace(cover, state=Cover.SCALED) if is_scaled else cover
+        return self._aged(image, cover, [part.master for part in dark.parts])
 
     def _flat(self, image: LightOf) -> KindCover:
         try:
@@ -158,9 +161,9 @@ class CoverMatchers:
             state=Cover.COVERED,
             masters=(_taken(image, matched.flat),),
             description=matched.flat.record.name,
-            warnings=matched.warnings,
+            warnings=(*matched.warnings, *matched.notes),
         )
-        return self._aged(cover)
+        return self._aged(image, cover, [matched.flat])
 
     def _refusal(self, kind: FrameType, image: LightOf) -> KindCover:
         """Ask the matcher of all masters, whose message names the nearest of them."""
@@ -172,15 +175,16 @@ class CoverMatchers:
                 self._refusals[settings] = str(error)
         return KindCover(state=Cover.MISSING, reason=self._refusals.get(settings, ""))
 
-    def _aged(self, cover: KindCover) -> KindCover:
+    def _aged(self, image: LightOf, cover: KindCover, masters: Iterable[LibraryMaster]) -> KindCover:
         """Return the cover as aged where one of its masters is older than it may be."""
-        for master in cover.masters:
-            limit_days = self._rules.max_age_days.get(master.kind)
-            if limit_days is not None and master.age_days is not None and abs(master.age_days) > limit_days:
-                way = "older" if master.age_days > 0 else "newer"
-                days = f"{abs(master.age_days):.0f} days {way} than the lights, more than {limit_days:g}"
-                return replace(cover, state=Cover.AGED, reason=f"{master.name} is {days}")
+        for master in masters:
+            too_old = self._too_old(image, master)
+            if too_old:
+                return replace(cover, state=Cover.AGED, reason=f"{master.record.name}: {too_old}")
         return cover
+
+    def _too_old(self, image: LightOf, master: LibraryMaster) -> str:
+        return self.whole(FrameType.DARK).rules.too_old(master, image.taken_at)
 
     def _part(
         self, kind: FrameType, image: LightOf, may_be: Callable[[GroupKey, GroupKey], bool], which: str = ""
@@ -194,6 +198,13 @@ class CoverMatchers:
                 FrameType.FLAT if kind is FrameType.FLAT else FrameType.DARK, masters
             )
         return self._parts[settings]
+
+    def _is_plain(self, image: LightOf, dark: DarkMix) -> bool:
+        """Return whether a dark goes before all others: of the exposure, in time, stating all that the light does."""
+        if dark.scaled or dark.unscaled or dark.synthetic or not _is_of_exposure(image, dark):
+            return False
+        master = dark.parts[0].master
+        return not unstated_settings(image.key, master.key) and not self._too_old(image, master)
 
     def _may_be_its_dark(self, key: GroupKey, dark: GroupKey) -> bool:
         """Return whether a dark may be the one of the exposure and the temperature of a light."""
@@ -238,30 +249,16 @@ def _has_size(a: GroupKey, b: GroupKey) -> bool:
     return (a.width, a.height) == (b.width, b.height)
 
 
-def _is_plain(image: LightOf, dark: DarkMix) -> bool:
-    """Return whether a dark is taken as it is: it has the exposure, and states all that the light does."""
-    if dark.scaled or dark.unscaled or dark.synthetic or not _is_of_exposure(image, dark):
-        return False
-    return not distances_of(image.key, dark.parts[0].master.key).unrecorded
-
-
 def _is_of_exposure(image: LightOf, dark: DarkMix) -> bool:
     return len(dark.parts) == 1 and is_same_exposure(image.key, dark.parts[0].master.key)
 
 
 def _taken(image: LightOf, master: LibraryMaster) -> TakenMaster:
+    observed, taken_at = master.record.observed, image.taken_at
     return TakenMaster(
         name=master.record.name,
         kind=master.key.frame_type,
         verdict=master.record.verdict,
-        age_days=age_days(image.taken_at, master),
+        age_days=round(observed.age_days(taken_at), 3) if observed is not None and taken_at is not None else None,
         distances=distances_of(image.key, master.key),
     )
-
-
-def age_days(taken_at: datetime | None, master: LibraryMaster) -> float | None:
-    """Return the days from a master's frames to a light, negative where they were taken later."""
-    made_at = master.record.made_at
-    if taken_at is None or made_at is None:
-        return None
-    return (taken_at - made_at).total_seconds() / DAY_S

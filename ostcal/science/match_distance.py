@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from ostcal.frames import FrameType, Optics
 from ostcal.inputs.grouping import GroupKey
-
-_WORDS = ("camera", "camera_id", "gain", "offset", "readout_mode", "iso", "subframe_origin", "row_order", "flip")
+from ostcal.inputs.stated_settings import unstated_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,10 +29,6 @@ class Distances:
 def distances_of(light: GroupKey, master: GroupKey) -> Distances:
     """Return how far a master is from a light in the settings that count for its kind."""
     is_flat = master.frame_type is FrameType.FLAT
-    of_kind = ("filter_name", "bayer_pattern") if is_flat else ("temperature_c",)
-    pairs = [(name, getattr(light.settings, name), getattr(master.settings, name)) for name in _WORDS]
-    pairs += [(name, getattr(light, name) or None, getattr(master, name)) for name in of_kind if is_flat]
-    pairs += [(name, getattr(light, name), getattr(master, name)) for name in of_kind if not is_flat]
     turn = _difference(rotation_of(light.optics), rotation_of(master.optics)) if is_flat else None
     is_dark = master.frame_type is FrameType.DARK
     return Distances(
@@ -42,7 +37,7 @@ def distances_of(light: GroupKey, master: GroupKey) -> Distances:
         rotation_deg=None if turn is None else round((turn + 180) % 360 - 180, 3),
         gain=_difference(light.settings.gain, master.settings.gain),
         offset=_difference(light.settings.offset, master.settings.offset),
-        unrecorded=tuple(name for name, ours, its in pairs if ours is not None and its is None),
+        unrecorded=unstated_settings(light, master),
     )
 
 

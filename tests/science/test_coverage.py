@@ -115,7 +115,7 @@ def test_distances_and_ages(place: Observatory) -> None:
     group = place.group()
     dark, flat = group.dark.masters[0].distances, group.flat.masters[0].distances
     assert (dark.temperature_c, dark.exposure_time_s, dark.gain, dark.offset) == (-1.0, 0.0, 0.0, 0.0)
-    assert dark.unrecorded == ("readout_mode",)
+    assert dark.unrecorded == ("readout mode",)
     assert (flat.temperature_c, flat.exposure_time_s, flat.gain) == (None, None, 0.0)
 
 
@@ -136,6 +136,27 @@ def test_rotation_counts_for_flats_alone(place: Observatory) -> None:
     assert (str(flats.kind), flats.lights) == ("flat", 2)
     assert flats.rotation_deg == pytest.approx(180.2, abs=0.11)
     assert flats.as_plan()["rotation"] == flats.rotation_deg
+
+
+def test_ages_are_of_the_frames_and_limits_are_those_of_matching(place: Observatory) -> None:
+    """The masters were all built on 1 May; their frames are 10 days before, 40 days before and 5 days after."""
+    place.master("Bias", "bias", EVENING - timedelta(days=10), EXPTIME=0.001)
+    place.master("Dark", "dark60", EVENING - timedelta(days=40), EXPTIME=60.0)
+    place.master("Flat", "flatL", EVENING + timedelta(days=5), EXPTIME=2.0, FILTER="L")
+    place.light()
+    group = place.group()
+    ages = {str(kind): cover.masters[0].age_days for kind, cover in group.covers.items()}
+    assert ages == {"bias": 10.0, "dark": 40.0, "flat": -5.0}
+    assert {cover.state for cover in group.covers.values()} == {Cover.COVERED}
+    limits = {"bias": 30, "dark": 30, "flat": 4}
+    coverage = place.coverage(matching={"max_age_days": limits})
+    (group,) = coverage.groups
+    assert [str(group.covers[kind].state) for kind in group.covers] == ["covered", "aged", "aged"]
+    assert "40 days before the frame (limit 30)" in group.dark.reason
+    assert "5 days after the frame (limit 4)" in group.flat.reason
+    assert [(str(s.kind), s.why) for s in coverage.frames_to_take] == [("dark", "aged"), ("flat", "aged")]
+    strict = place.group(matching={"max_age_days": limits, "strict": True})
+    assert (strict.dark.state, strict.flat.state) == (Cover.MISSING, Cover.MISSING)
 
 
 def test_a_scaled_dark_is_no_missing_one(place: Observatory) -> None:
@@ -232,9 +253,15 @@ def _hostile(place: Observatory, seed: int) -> None:
 def test_each_light_is_covered_by_what_calibrating_would_take(place: Observatory, seed: int) -> None:
     """Lights one by one, with all masters, against groups of lights and parts of the library."""
     _hostile(place, seed)
-    coverage = place.coverage()
+    matching: dict[str, Any] = [
+        {},
+        {"max_age_days": {"dark": 20, "flat": 10, "bias": 5}},
+        {"max_age_days": {"dark": 20, "flat": 10}, "strict": True},
+        {"prefer": "best"},
+    ][seed]
+    coverage = place.coverage(matching=matching)
+    applier = CalibrationApplier(place.config | {"matching": matching})
     assert sum(group.lights for group in coverage.groups) == 60
-    applier = CalibrationApplier(place.config)
     expected: dict[tuple[Any, ...], int] = {}
     for path in sorted(place.lights.iterdir()):
         taken: list[Any] = []
