@@ -23,8 +23,8 @@ OverscanAxis = Literal["rows", "columns"]
 """A level for each row, or for each column."""
 OverscanFit = Literal["none", "mean", "median", "polynomial", "spline"]
 """What the levels of the lines are fitted with, along the lines."""
-Session = Literal["night", "none"]
-"""Whether flats of different nights are different masters."""
+Session = Literal["night", "none", "hours"]
+"""Which flats are different masters: of different nights, of sessions that are hours apart, or none."""
 ContinueSeries = Literal["session", "always"]
 """Whether a series is continued only in the night in which it was begun."""
 DarkStrategy = Literal["missing", "aged", "all"]

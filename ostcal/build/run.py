@@ -29,7 +29,7 @@ from ostcal.inputs.grouping import Frame, Group, GroupRules, describe, ladders
 from ostcal.inputs.image_sets import group_images, one_of_each_file
 from ostcal.inputs.processed_copies import without_processed_copies
 from ostcal.inputs.unknown_overscan import with_known_overscan
-from ostcal.inputs.unusual_groups import several_nights, wide_temperatures
+from ostcal.inputs.unusual_groups import apart_in_time, beyond_max_frames, several_nights, undated, wide_temperatures
 from ostcal.inputs.whole_floats import with_whole_floats_as_words
 from ostcal.library.find import find_masters
 from ostcal.library.verification import without_damaged
@@ -203,13 +203,15 @@ def select_groups(request: BuildRequest, sources: dict[str, Source]) -> Selectio
         )
     small = [group for group in one_of_each_file(grouping.too_small) if group.key.frame_type in wanted]
     of_cameras = tuple(ladders(grouping.too_small, request.rules.temperature_tolerance_c))
-    left_out = _too_few(small, of_cameras, request.rules.min_frames)
+    left_out = _too_few(small, of_cameras, request.rules)
     left_out += [
         f"{frame.label}: left out, {reason}" for frame, reason in grouping.unused if "light frame" not in reason
     ]
     found = {group.key.frame_type for group in groups}
     wide = [line for group in groups if (line := wide_temperatures(group, request.rules))]
     wide += [line for group in one_of_each_file(groups) if (line := several_nights(group, request.rules))]
+    wide += [line for group in one_of_each_file(groups) if (line := beyond_max_frames(group))]
+    wide += undated(groups)
     places = ", ".join(described(directory) for directory in request.input_dirs)
     missing = wide
     if request.make_darks and not found & {FrameType.DARK, FrameType.BIAS}:
@@ -225,8 +227,9 @@ def select_groups(request: BuildRequest, sources: dict[str, Source]) -> Selectio
     )
 
 
-def _too_few(groups: Sequence[Group], of_cameras: Sequence[Group], min_frames: int) -> list[str]:
+def _too_few(groups: Sequence[Group], of_cameras: Sequence[Group], rules: GroupRules) -> list[str]:
     """Return a line for each group that is too small for a master; groups of a ladder have one together."""
+    min_frames = rules.min_frames
     lines = []
     for ladder in of_cameras:
         labels = {frame.label for frame in ladder.frames}
@@ -243,7 +246,8 @@ def _too_few(groups: Sequence[Group], of_cameras: Sequence[Group], min_frames: i
     for group in groups:
         others = " and others" if len(group.frames) > 1 else ""
         lines.append(
-            f"{describe(group)}: fewer than min_frames {min_frames}, left out ({group.frames[0].label}{others})"
+            f"{describe(group)}{apart_in_time(group, rules)}: fewer than min_frames {min_frames}, left out"
+            f" ({group.frames[0].label}{others})"
         )
     return lines
 

@@ -17,11 +17,11 @@ from ostcal.config.capture_sections import DarkCaptureSection, FlatCaptureSectio
 from ostcal.config.hooks_section import HooksSection
 from ostcal.config.matching_section import MatchingSection
 from ostcal.config.quality_sections import QualitySection
+from ostcal.config.session_keys import SessionKeys
 from ostcal.config.values import (
     Binning,
     Celsius,
     ClusterStart,
-    Count,
     CountOrZero,
     Directory,
     Endpoint,
@@ -61,7 +61,6 @@ from ostcal.vocabulary import (
     OverscanFit,
     OverscanLevel,
     Scheduler,
-    Session,
 )
 
 KeyPath = tuple[str, ...]
@@ -84,7 +83,7 @@ else:
     RejectionName = Literal[tuple(METHODS)]
 
 
-class _CombiningSection(Section):
+class _CombiningSection(SessionKeys):
     output_dir: Directory = key("master_frames", "Directory of the masters and of the log file.")
     rejection_method: RejectionName = key("sigma_clip", "How outliers among the samples of a pixel are rejected.")
 
@@ -128,7 +127,6 @@ else:
 class MasterFramesSection(_WithMethodKeys):
     """How frames are combined into masters."""
 
-    min_frames: Count = key(3, "Groups of fewer frames are skipped with a warning.", "frames")
     normalization_method: NormalizationMethod = key("mean", "The level of a master flat that becomes 1.")
     flat_scaling: FlatScaling = key("mean", "The level by which flats are scaled to one another before rejection.")
     bayer_normalization: Switch = key(
@@ -168,12 +166,6 @@ class MasterFramesSection(_WithMethodKeys):
         " is none.",
     )
     calibration: Annotated[CalibrationSection, BeforeValidator(word_for_all_kinds)] = CalibrationSection()
-    per_session: Switch = key(False, "Make separate masters for each night, of bias and darks too.")
-    session: Session = key(
-        "night",
-        "With night, flats of different nights are different masters, and each frame takes the flat of the nearest"
-        " night; none combines them.",
-    )
     extensions: Switch = key(
         False, "Add the extensions UNCERT (uncertainty), NUSED (samples used) and DQ (bits of defects) to the masters."
     )

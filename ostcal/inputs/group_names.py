@@ -16,7 +16,7 @@ DRIFT_C = 1.0
 _WORDS = ("camera id", "filter", "gain", "binning", "temperature", "night", "extension")
 _RARER_WORDS = (
     *("temperature", "offset", "readout mode", "size", "camera", "colours", "subtracted", "exposure"),
-    *("iso", "coadds", "subframe", "rows", "flip", "telescope", "focal length", "rotation"),
+    *("session", "iso", "coadds", "subframe", "rows", "flip", "telescope", "focal length", "rotation"),
 )
 """Added only to names that are still the same."""
 
@@ -95,6 +95,7 @@ def _texts(key: GroupKey) -> dict[str, str]:
         "binning": f"bin{settings.binning[0]}x{settings.binning[1]}",
         "temperature": f"{key.temperature_c:.1f}C" if key.temperature_c is not None else "",
         "night": f"night{key.night:%Y%m%d}" if key.night else "",
+        "session": f"from{key.session_start:%H%M}" if key.session_start else "",
         "offset": f"offset{settings.offset:g}" if settings.offset is not None else "",
         "readout mode": safe_word(settings.readout_mode or ""),
         "size": f"{key.width}x{key.height}",

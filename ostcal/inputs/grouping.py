@@ -7,21 +7,21 @@ import math
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import date
+from dataclasses import replace
+from datetime import date, datetime
 from itertools import pairwise
 
 from ostcal.frames import CameraSettings, FrameMetadata, FrameType, Optics
 from ostcal.inputs.bias_temperatures import bias_clusters
-from ostcal.inputs.optics import (
-    ROTATION_TOLERANCE_DEG,
-    common_optics,
-    optics_clusters,
-    optics_differ,
-    telescope_identity,
-)
+from ostcal.inputs.groups import Frame as Frame
+from ostcal.inputs.groups import Group as Group
+from ostcal.inputs.groups import Grouping as Grouping
+from ostcal.inputs.groups import GroupKey as GroupKey
+from ostcal.inputs.groups import GroupRules as GroupRules
+from ostcal.inputs.groups import LevelOf as LevelOf
+from ostcal.inputs.optics import common_optics, optics_clusters, optics_differ, telescope_identity
+from ostcal.inputs.sessions import session_starts, windows
 from ostcal.naming import filter_identity, night_of, noon_at, quiet_noon
-from ostcal.vocabulary import Session
 
 EXPOSURE_TOLERANCE = 1e-3
 """Exposures within 0.1 % are one exposure: shutters report 60.001 s for one frame and 60.002 s for the next."""
@@ -40,101 +40,19 @@ LADDER_SPAN = 1.5
 _LADDER_FRAMES = 100
 """Frames that are looked at, evenly spread."""
 
-LevelOf = Callable[["Frame"], float | None]
-"""Gives the level of a frame, ADU; ``None`` where it cannot be read."""
-
 TWILIGHT_SHARE = 2 / 3
 """Flats with so many exposures to a frame are twilight flats, although the first few of an evening share the shortest
 exposure there is."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Frame:
-    """One frame of the input, wherever it is stored."""
-
-    label: str
-    """File, or series and index: what messages name."""
-    metadata: FrameMetadata
-    file: str = ""
-    """Of an image of a file of several: tells it from the images of other files; "" for all other frames."""
-    place: int = 0
-    """Of an image of a file of several: its place in the file."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class GroupRules:
-    """What decides where one group ends and the next begins."""
-
-    min_frames: int = 3
-    min_exposure_s: float = 0.001
-    """Darks of this exposure or shorter are bias frames."""
-    temperature_tolerance_c: float = 2.0
-    bias_temperature_tolerance_c: float = 20.0
-    """Of bias frames, whose level hardly depends on the temperature."""
-    rotation_tolerance_deg: float = ROTATION_TOLERANCE_DEG
-    """Of flats: how far the camera may be turned within a group."""
-    per_session: bool = False
-    """Whether bias and darks of different nights are different groups, and flats in any case."""
-    session: Session = "night"
-    """Whether flats of different nights are different groups: dust moves and cameras are turned between nights."""
-    noon_utc_s: float | None = None
-    """Local noon in seconds after 0:00 UTC, where one night ends and the next begins, for frames whose headers do not
-    say the longitude; by default that of the other frames of the run, or a time of day at which none was taken."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class GroupKey:
-    """What the frames of a group have in common."""
-
-    frame_type: FrameType
-    settings: CameraSettings
-    width: int
-    height: int
-    exposure_time_s: float
-    """Median of the group's exposures."""
-    filter_name: str | None = None
-    optics: Optics = field(default_factory=Optics)
-    """Of flats: the telescope, and how the camera was turned."""
-    temperature_c: float | None = None
-    bayer_pattern: str | None = None
-    dark_subtracted: bool = False
-    bias_subtracted: bool = False
-    night: date | None = None
-    """Where groups are made for each night."""
-    noon_utc_s: float | None = field(default=None, compare=False)
-    """Local noon in seconds after 0:00 UTC that separates the nights; ``None`` for masters of older versions."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Group:
-    """Frames that become one master."""
-
-    key: GroupKey
-    frames: tuple[Frame, ...]
-    twilight: bool = False
-    """Flats whose exposures are nearly all different."""
-    files: str = ""
-    """Of images of files of several: the same for all groups of images of these files, and for no other group."""
-    ladder: bool = False
-    """Frames of different exposures, ascending, too few of each for a master: they show what the camera is like."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Grouping:
-    """All groups, and what was left out with the reason."""
-
-    groups: tuple[Group, ...]
-    too_small: tuple[Group, ...]
-    unused: tuple[tuple[Frame, str], ...]
-
-
 def group_frames(frames: Iterable[Frame], rules: GroupRules, level_adu: LevelOf | None = None) -> Grouping:
     """Sort frames into groups that become masters.
 
-    Frames are grouped by kind, size, camera settings, filter (flats), temperature, exposure, and by night (flats, or
-    all kinds where `rules.per_session` says so). Flats of nights with too few of them for a group are grouped over
-    these nights. The result does not depend on the order of `frames`. `level_adu` tells flats of many exposures of a
-    steady lamp, which are no group, from twilight flats; without it all are taken for twilight flats.
+    Frames are grouped by kind, size, camera settings, filter and rotation (flats), temperature, exposure, and by time:
+    flats by session, bias and darks by `rules.window_days`, or by session where `rules.per_session` says so. Flats of
+    sessions with too few of them for a group are grouped over these. The result does not depend on the order of
+    `frames`. `level_adu` tells flats of many exposures of a steady lamp, which are no group, from twilight flats;
+    without it all are taken for twilight flats.
     """
     usable: list[Frame] = []
     unused: list[tuple[Frame, str]] = []
@@ -154,17 +72,15 @@ def group_frames(frames: Iterable[Frame], rules: GroupRules, level_adu: LevelOf 
         noons = [noon_at(f.metadata.longitude_deg) for f in usable if f.metadata.longitude_deg is not None]
         dates = [f.metadata.date_obs for f in usable if f.metadata.date_obs is not None]
         rules = replace(rules, noon_utc_s=statistics.median_low(noons) if noons else quiet_noon(dates))
+    if rules.session == "hours":
+        usable = _with_sessions(usable, rules)
     is_ladder = _is_ladder_with(level_adu, usable)
     groups = _groups_of(usable, rules, is_ladder)
-    if rules.session == "night" and not rules.per_session:
-        of_small_nights = [
-            frame
-            for group in groups
-            for frame in group.frames
-            if group.key.night is not None and len(group.frames) < rules.min_frames
-        ]
-        groups = [group for group in groups if group.key.night is None or len(group.frames) >= rules.min_frames]
-        groups += _groups_of(of_small_nights, replace(rules, session="none"), is_ladder)
+    if rules.session != "none" and not rules.per_session:
+        small = [group for group in groups if _is_of_small_session(group, rules)]
+        groups = [group for group in groups if not _is_of_small_session(group, rules)]
+        frames_of_small = [frame for group in small for frame in group.frames]
+        groups += _groups_of(frames_of_small, replace(rules, session="none"), is_ladder, flats_in_windows=True)
     groups.sort(
         key=lambda group: (
             list(FrameType).index(group.key.frame_type),
@@ -174,6 +90,7 @@ def group_frames(frames: Iterable[Frame], rules: GroupRules, level_adu: LevelOf 
             str(group.key.settings),
             group.key.temperature_c if group.key.temperature_c is not None else 999.0,
             str(group.key.night),
+            str(group.key.session_start),
             group.frames[0].label,
         )
     )
@@ -184,17 +101,80 @@ def group_frames(frames: Iterable[Frame], rules: GroupRules, level_adu: LevelOf 
     )
 
 
-def _groups_of(frames: Iterable[Frame], rules: GroupRules, is_ladder: Callable[[list[Frame]], bool]) -> list[Group]:
+def _groups_of(
+    frames: Iterable[Frame],
+    rules: GroupRules,
+    is_ladder: Callable[[list[Frame]], bool],
+    *,
+    flats_in_windows: bool = False,
+) -> list[Group]:
     alike: dict[GroupKey, list[Frame]] = defaultdict(list)
     for frame in frames:
-        alike[_fixed_key(frame.metadata, rules)].append(frame)
-    return [
-        group
-        for same in alike.values()
-        for turned in _turned_alike(same, rules)
-        for cluster in _temperature_clusters(turned, rules)
-        for group in _by_exposure(cluster, rules, is_ladder)
+        alike[_fixed_key(frame, rules)].append(frame)
+    groups: list[Group] = []
+    for same in alike.values():
+        is_flat = same[0].metadata.frame_type is FrameType.FLAT
+        for night, near in _in_windows(same, rules) if is_flat and flats_in_windows else [(None, same)]:
+            found = [
+                group
+                for turned in _turned_alike(near, rules)
+                for cluster in _temperature_clusters(turned, rules)
+                for group in _by_exposure(cluster, rules, is_ladder)
+            ]
+            groups += [replace(g, key=replace(g.key, night=night or g.key.night)) for g in found]
+    return groups
+
+
+def _is_of_small_session(group: Group, rules: GroupRules) -> bool:
+    """Return whether flats of a session are too few for a master."""
+    is_of_session = group.key.frame_type is FrameType.FLAT and group.key.night is not None
+    return is_of_session and len(group.frames) < rules.min_frames
+
+
+def _with_sessions(frames: list[Frame], rules: GroupRules) -> list[Frame]:
+    """Give each frame the start of its session: that of the frames of its kind and camera."""
+    alike: dict[tuple[FrameType | None, str | None, str | None], list[Frame]] = defaultdict(list)
+    for frame in frames:
+        if frame.metadata.date_obs is not None:
+            settings = frame.metadata.settings
+            alike[frame.metadata.frame_type, settings.camera, settings.camera_id].append(frame)
+    starts: dict[str, datetime] = {}
+    for same in alike.values():
+        times = [(f.metadata.date_obs, _exposure_s(f)) for f in same if f.metadata.date_obs is not None]
+        for frame, start in zip(same, session_starts(times, rules.session_hours), strict=True):
+            starts[frame.label] = start
+    return [replace(frame, session_start=starts.get(frame.label)) for frame in frames]
+
+
+def _in_windows(frames: list[Frame], rules: GroupRules) -> list[tuple[date | None, list[Frame]]]:
+    """Split frames that are alike into windows of nights; with each its last night where there are several.
+
+    Frames without a date go with the others where these are of one window, else they are apart.
+    """
+    noons = [_fixed_key(frame, rules).noon_utc_s for frame in frames]
+    nights = [night_of(f.metadata.date_obs, noon) for f, noon in zip(frames, noons, strict=True)]
+    dated = [(night, frame) for night, frame in zip(nights, frames, strict=True) if night is not None]
+    if not dated or rules.window_days is None:
+        return [(None, frames)]
+    found = windows([night for night, _ in dated], rules.window_days)
+    if len(found) == 1:
+        return [(None, frames)]
+    parts: list[tuple[date | None, list[Frame]]] = [
+        (max(dated[place][0] for place in places), [dated[place][1] for place in places]) for places in found
     ]
+    undated = [frame for night, frame in zip(nights, frames, strict=True) if night is None]
+    return [*parts, (None, undated)] if undated else parts
+
+
+def _windowed(frames: list[Frame], rules: GroupRules) -> list[Group]:
+    """Make the groups of bias or darks of one exposure: one for each window, of its newest frames."""
+    groups = []
+    for night, near in _in_windows(frames, rules):
+        newest = sorted(near, key=_by_start)
+        n_older = max(0, len(newest) - rules.max_frames) if rules.max_frames is not None else 0
+        group = _group(newest[n_older:], rules)
+        groups.append(replace(group, key=replace(group.key, night=night or group.key.night), n_older=n_older))
+    return groups
 
 
 def same_temperature(a_c: float, b_c: float, tolerance_c: float) -> bool:
@@ -273,11 +253,13 @@ def why_unused(metadata: FrameMetadata) -> str:
     return ""
 
 
-def _fixed_key(metadata: FrameMetadata, rules: GroupRules) -> GroupKey:
+def _fixed_key(frame: Frame, rules: GroupRules) -> GroupKey:
     """Return what must be equal in a group; exposure and temperature, which may differ a little, are left open."""
+    metadata = frame.metadata
     is_flat = metadata.frame_type is FrameType.FLAT
     noon_utc_s = rules.noon_utc_s if metadata.longitude_deg is None else noon_at(metadata.longitude_deg)
-    is_apart = rules.per_session or (is_flat and rules.session == "night")
+    is_apart = rules.per_session or (is_flat and rules.session != "none")
+    session_start = frame.session_start if is_apart and rules.session == "hours" else None
     return GroupKey(
         frame_type=metadata.frame_type or FrameType.LIGHT,
         settings=metadata.settings,
@@ -289,7 +271,8 @@ def _fixed_key(metadata: FrameMetadata, rules: GroupRules) -> GroupKey:
         bayer_pattern=metadata.bayer_pattern if is_flat else None,
         dark_subtracted=is_flat and metadata.dark_subtracted,
         bias_subtracted=metadata.bias_subtracted,
-        night=night_of(metadata.date_obs, noon_utc_s) if is_apart else None,
+        night=night_of(session_start or metadata.date_obs, noon_utc_s) if is_apart else None,
+        session_start=session_start,
         noon_utc_s=noon_utc_s,
     )
 
@@ -422,7 +405,7 @@ def _by_exposure(frames: list[Frame], rules: GroupRules, is_ladder: Callable[[li
     """
     clusters = _exposure_clusters(frames, rules.min_frames)
     if frames[0].metadata.frame_type is not FrameType.FLAT:
-        return [_group(cluster, rules) for cluster in clusters]
+        return [group for cluster in clusters for group in _windowed(cluster, rules)]
     if len(clusters) > 1 and len(clusters) >= TWILIGHT_SHARE * len(frames):
         if is_ladder(frames):
             return [_group(cluster, rules) for cluster in clusters]
@@ -493,7 +476,7 @@ def _group(frames: list[Frame], rules: GroupRules, twilight: bool = False) -> Gr
     first = frames[0].metadata
     is_flat = first.frame_type is FrameType.FLAT
     key = replace(
-        _fixed_key(first, rules),
+        _fixed_key(frames[0], rules),
         exposure_time_s=statistics.median(_exposure_s(frame) for frame in frames),
         optics=common_optics([f.metadata.optics for f in frames]) if is_flat else Optics(),
         temperature_c=temperature_c,

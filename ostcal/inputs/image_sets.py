@@ -141,5 +141,6 @@ def _groups_of_images(whole: Group, files: Sequence[_WholeFile]) -> list[Group]:
             image, lead = file.images[name], leads[file.lead.file]
             metadata = replace(image.metadata, frame_type=lead.frame_type, exposure_time_s=lead.exposure_time_s)
             frames.append(replace(image, metadata=metadata))
-        groups.append(Group(key=key, frames=tuple(frames), twilight=whole.twilight, files=files[0].lead.file))
+        own = replace(whole, key=key, frames=tuple(frames), files=files[0].lead.file)
+        groups.append(own)
     return groups

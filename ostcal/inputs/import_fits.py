@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 
@@ -53,6 +53,7 @@ def plan_imports(
         directories, exclude=masters_dir, advice="name a folder that holds frames", cubes=cubes, kinds=kinds
     )
     fits = {label: source for label, source in inputs.sources.items() if source.fits is not None}
+    rules = replace(rules, window_days=None, max_frames=None)  # series hold all frames, masters choose among them
     grouping = group_images((source.frame for source in fits.values()), rules)
     left_out = [*inputs.left_out, *(f"{frame.label}: left out, {reason}" for frame, reason in grouping.unused)]
     plans = []

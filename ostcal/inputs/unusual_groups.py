@@ -1,9 +1,14 @@
-"""Groups that hold more than their rule: a wide range of temperatures, or flats of several nights; each is said."""
+"""Groups that are not what one expects: wide in temperature, of several nights, without dates; each is said."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import date
+
 from ostcal.frames import FrameType
-from ostcal.inputs.grouping import Group, GroupRules, describe, same_temperature
+from ostcal.inputs.grouping import REPORTED_SPREAD, Frame, Group, GroupKey, GroupRules, describe, same_temperature
+from ostcal.inputs.image_sets import one_of_each_file
 from ostcal.naming import night_of
 
 
@@ -26,13 +31,65 @@ def wide_temperatures(group: Group, rules: GroupRules) -> str:
 
 def several_nights(group: Group, rules: GroupRules) -> str:
     """Say that flats of several nights are one group although nights are apart; "" where they are not."""
-    if group.key.frame_type is not FrameType.FLAT or group.key.night is not None or rules.session != "night":
+    is_session = group.key.session_start is not None
+    if group.key.frame_type is not FrameType.FLAT or is_session or rules.session == "none":
         return ""
-    dates = (frame.metadata.date_obs for frame in group.frames)
-    nights = {night for when in dates if (night := night_of(when, group.key.noon_utc_s)) is not None}
+    nights = _nights(group)
     if len(nights) < 2:
         return ""
     return (
         f"{describe(group)}: of {len(nights)} nights, {min(nights)} to {max(nights)}, each with fewer than min_frames"
         f" {rules.min_frames}; they are combined all the same"
     )
+
+
+def beyond_max_frames(group: Group) -> str:
+    """Say how many older frames are not in the group; "" where all are."""
+    if not group.n_older:
+        return ""
+    n_found = len(group.frames) + group.n_older
+    return f"{describe(group)}: the newest of {n_found}, the others are not used (master_frames.max_frames)"
+
+
+def undated(groups: Sequence[Group]) -> list[str]:
+    """Return a line for each group with frames without a date, where others are of several nights."""
+    groups = one_of_each_file(groups)
+    lines = []
+    for group in groups:
+        n_undated = sum(_is_undated(frame) for frame in group.frames)
+        if not n_undated:
+            continue
+        alike = (other for other in groups if _differ_in_time(group.key, other.key))
+        if n_undated < len(group.frames):
+            if len(_nights(group)) < 2:
+                continue
+            what = f"{n_undated} of them without a date (DATE-OBS), combined with those of {len(_nights(group))} nights"
+        elif all(_is_undated(frame) for other in alike for frame in other.frames):
+            continue
+        else:
+            what = "without a date (DATE-OBS), apart from those that have one; write DATE-OBS into the headers"
+        lines.append(f"{describe(group)}: {what} (such as {next(f.label for f in group.frames if _is_undated(f))})")
+    return lines
+
+
+def apart_in_time(group: Group, rules: GroupRules) -> str:
+    """Say that bias or darks are of another window than others; "" where there is one window."""
+    if group.key.frame_type is FrameType.FLAT or group.key.night is None or rules.per_session:
+        return ""
+    return f" (last on {group.key.night}, more than {rules.window_days:g} days from the others)"
+
+
+def _differ_in_time(a: GroupKey, b: GroupKey) -> bool:
+    """Return whether groups differ in nothing but their time; exposures within 1 % are one."""
+    one, other = (replace(key, exposure_time_s=0.0, night=None, session_start=None) for key in (a, b))
+    longer_s = max(a.exposure_time_s, b.exposure_time_s)
+    return one == other and abs(a.exposure_time_s - b.exposure_time_s) <= REPORTED_SPREAD * longer_s
+
+
+def _nights(group: Group) -> set[date]:
+    dates = (frame.metadata.date_obs for frame in group.frames)
+    return {night for when in dates if (night := night_of(when, group.key.noon_utc_s)) is not None}
+
+
+def _is_undated(frame: Frame) -> bool:
+    return frame.metadata.date_obs is None

@@ -81,6 +81,7 @@ def attributes_of(
         "bayer_pattern": key.bayer_pattern,
         "bias_subtracted": key.bias_subtracted,
         "night": key.night.isoformat() if key.night else None,
+        "session_start": key.session_start.astimezone(UTC).isoformat() if key.session_start else None,
         "noon_utc_s": key.noon_utc_s,
         "observed": to_values(observed) if observed is not None else None,
         "made_at": provenance.made_at.astimezone(UTC).isoformat(),
@@ -122,6 +123,7 @@ def record_from_attributes(name: str, attributes: dict[str, Any]) -> MasterRecor
         bayer_pattern=stored.bayer_pattern,
         bias_subtracted=stored.bias_subtracted,
         night=stored.night,
+        session_start=stored.session_start,
         noon_utc_s=stored.noon_utc_s,
     )
     return MasterRecord(
@@ -185,6 +187,7 @@ class _StoredAttributes:
     calibration_id: str
     inputs: tuple[str, ...] | None = None
     recipe: str = ""
+    session_start: datetime | None = None
     noon_utc_s: Annotated[float, between(0, DAY_S)] | None = None
     """Local noon, seconds after 0:00 UTC."""
     files: tuple[Annotated[str, matching(r"(?!\.{1,2}\Z)[^/\\\0]+", "a name of a file")], ...] = ()

@@ -440,14 +440,18 @@ any_metadata = st.builds(
     filter_name=st.sampled_from([None, "R"]),
     set_temperature_c=st.sampled_from([None, -10.0, -10.04, 0.0]),
     ccd_temperature_c=st.sampled_from([None, -10.0, -9.0, -8.0, -7.5, -5.0, 0.0]),
-    date_obs=st.none() | st.sampled_from([EVENING, EVENING + timedelta(hours=5), EVENING + timedelta(days=1)]),
+    date_obs=st.none() | st.sampled_from([EVENING + timedelta(hours=hours) for hours in (0, 5, 9, 24, 600, 1200)]),
     dark_subtracted=st.booleans(),
 )
 any_frames = st.lists(any_metadata, max_size=30).map(
     lambda found: [Frame(label=f"frame_{i:03d}", metadata=metadata) for i, metadata in enumerate(found)]
 )
 any_rules = st.builds(
-    GroupRules, min_frames=st.integers(1, 4), per_session=st.booleans(), session=st.sampled_from(["night", "none"])
+    GroupRules,
+    min_frames=st.integers(1, 4),
+    per_session=st.booleans(),
+    session=st.sampled_from(["night", "none", "hours"]),
+    window_days=st.sampled_from([None, 0.0, 1.0, 30.0]),
 )
 
 
