@@ -13,7 +13,7 @@ from ostcal.capture.exposer import Exposer
 from ostcal.capture.nights import EarlierSeries
 from ostcal.capture.place import SeriesPlace, find_place
 from ostcal.capture.series import capture_series, keep_series
-from ostcal.capture.series_plan import Equipment, RetryRules, SeriesEnd, SeriesOutcome, SeriesPlan, SeriesSink
+from ostcal.capture.series_plan import Equipment, RetryRules, SeriesOutcome, SeriesPlan, SeriesSink
 from ostcal.devices.protocols import CameraInfo
 from ostcal.errors import InputError, StorageError
 from ostcal.fits.read import find_fits, inspect_images
@@ -219,7 +219,7 @@ def capture_darks(equipment: Equipment, plan: DarkPlan, sink: SeriesSink) -> tup
         outcomes.append(outcome)
         if series.frame_type is FrameType.BIAS:
             bias_adu = outcome.level_adu
-        if outcome.end is SeriesEnd.STORAGE_FAILED:
+        if outcome.ends_step:
             break
     return tuple(outcomes)
 

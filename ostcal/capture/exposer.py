@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ostcal.capture.series_plan import RetryRules, do_nothing
 from ostcal.clock import Clock
-from ostcal.devices.failures import RefusedError
+from ostcal.devices.failures import NotNowError, RefusedError
 from ostcal.devices.protocols import Camera, CameraStatus, ExposureResult
 from ostcal.errors import DeviceError, FrameError
 from ostcal.measure.live import median_adu
@@ -86,7 +86,7 @@ class Exposer:
         Raises
         ------
         DeviceError
-            If all attempts failed; with the reason of the last one.
+            If all attempts failed; with the reason of the last one. At once if it is a `NotNowError`.
         KeyboardInterrupt
             After the exposure was aborted.
         """
@@ -193,7 +193,7 @@ class Exposer:
         while True:
             try:
                 return action()
-            except _ImpossibleError:
+            except (_ImpossibleError, NotNowError):
                 after_failure()
                 raise
             except DeviceError as error:

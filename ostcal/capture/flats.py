@@ -24,8 +24,9 @@ from ostcal.capture.covering import ask_for_light, move_cover
 from ostcal.capture.exposer import Exposer
 from ostcal.capture.place import SeriesPlace, differences, find_place
 from ostcal.capture.series import capture_series
-from ostcal.capture.series_plan import Equipment, RetryRules, SeriesEnd, SeriesOutcome, SeriesPlan, SeriesSink
+from ostcal.capture.series_plan import Equipment, RetryRules, SeriesOutcome, SeriesPlan, SeriesSink
 from ostcal.capture.twilight import TwilightControl, TwilightRules, wrong_end_line
+from ostcal.devices.failures import NotNowError
 from ostcal.devices.protocols import CoverState
 from ostcal.errors import DeviceError, StorageError
 from ostcal.frames import CameraSettings, FrameType
@@ -128,10 +129,12 @@ def capture_flats(equipment: Equipment, settings: CameraSettings, rules: FlatRul
         for filter_name in filters:
             try:
                 outcomes.append(work.capture(filter_name))
+            except NotNowError:
+                raise
             except DeviceError as error:
                 logger.warning("flats%s: %s", f" with filter {filter_name}" if filter_name else "", error)
                 failures.append(FlatFailure(filter_name=filter_name, reason=str(error)))
-            if outcomes and outcomes[-1].end is SeriesEnd.STORAGE_FAILED:
+            if outcomes and outcomes[-1].ends_step:
                 break
     finally:
         work.end_light()

@@ -26,6 +26,7 @@ from ostcal.capture.series_plan import (
     SeriesSink,
 )
 from ostcal.clock import Clock
+from ostcal.devices.failures import NotNowError
 from ostcal.devices.protocols import Camera
 from ostcal.errors import DeviceError, OstcalError, StorageError
 from ostcal.series.format import STORE_ENDING
@@ -150,6 +151,8 @@ class _Run:
             try:
                 try:
                     end = self._take_frames(missing)
+                except NotNowError as error:
+                    end = SeriesEnd.NOT_NOW, str(error)
                 except DeviceError as error:
                     self._exposer.abort()
                     end = SeriesEnd.CAMERA_FAILED, str(error)

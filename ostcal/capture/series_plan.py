@@ -99,6 +99,8 @@ class SeriesEnd(StrEnum):
     COMPLETE = "complete"
     STOPPED = "stopped"
     """The light left the limits of the exposure, as twilight does."""
+    NOT_NOW = "not now"
+    """No frame may be taken now: it is not safe, or the time is over."""
     CAMERA_FAILED = "camera failed"
     STORAGE_FAILED = "storage failed"
 
@@ -123,6 +125,11 @@ class SeriesOutcome:
     """One line for each failed check of a new frame and each other problem."""
     level_adu: float | None = None
     """Median of the frames' levels."""
+
+    @property
+    def ends_step(self) -> bool:
+        """Return whether the next series would end in the same way at once."""
+        return self.end in (SeriesEnd.STORAGE_FAILED, SeriesEnd.NOT_NOW)
 
     @property
     def is_complete(self) -> bool:

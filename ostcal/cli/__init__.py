@@ -20,6 +20,7 @@ COMMANDS = {
     "darks": ("ostcal.cli.capture:darks_command", "Take bias frames and darks."),
     "flats": ("ostcal.cli.capture:flats_command", "Take flats; the exposure time is found automatically."),
     "capture": ("ostcal.cli.capture_plan:capture_command", "Take the series of a plan, or of many settings."),
+    "schedule": ("ostcal.cli.schedule:schedule_command", "Take what is due every night, unattended."),
     "masters": ("ostcal.cli.masters:masters", "Combine bias, dark and flat frames into masters."),
     "report": ("ostcal.cli.report:report_command", "Write the report of the masters again."),
     "library": ("ostcal.cli.list_library:library_command", "List the masters."),
@@ -45,6 +46,7 @@ COMMANDS = {
 EXAMPLES = """\b
 Examples:
   ostcal workflow --config night.yaml                  (camera, darks, flats, masters)
+  ostcal schedule --config night.yaml --dry-run        (every night, unattended)
   ostcal masters --config config_calibration_frames.yaml
   ostcal masters --config night.yaml --flats-only --normalization-method median
   ostcal calibrate lights --config night.yaml

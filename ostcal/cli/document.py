@@ -173,6 +173,35 @@ class DeviceEntry:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DueEntry:
+    """A series that will be due."""
+
+    kind: str
+    """bias, dark or flat."""
+    exposure_time_s: Number
+    """Of darks."""
+    filter: str | None
+    frames: int
+    present: int
+    """Frames that this night has already."""
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisitEntry:
+    """A visit of ``ostcal schedule`` to come."""
+
+    at: datetime
+    night: str
+    """The date of its evening."""
+    frames: int
+    """To take, if all visits before it take everything."""
+    time_s: float
+    """For these frames, about."""
+    due: tuple[DueEntry, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReportFiles:
     """The two files of a report."""
 
@@ -220,6 +249,8 @@ class CommandDocument:
     """Of coverage: which masters lights would be calibrated with, and what they lack."""
     files: tuple[str, ...] = ()
     """Other files that were written, such as those of export."""
+    visits: tuple[VisitEntry, ...] = ()
+    """Of schedule with --dry-run: the coming week."""
 
 
 def document_text(document: CommandDocument) -> str:

@@ -74,10 +74,23 @@ class CommandRecord(logging.Handler):
         """Tell the hooks what came of the command, and wait for them for a bounded time."""
         if self._hooks is None:
             return
+        self._tell_hooks(self._hooks, exit_code, is_night=self._command == "workflow")
+        self._hooks.close()
+
+    def finish_night(self, exit_code: int) -> None:
+        """Tell the hooks what came of one night of a command that goes on, and forget its results."""
+        if self._hooks is not None:
+            self._tell_hooks(self._hooks, exit_code, is_night=True)
+        for name in ("series", "masters", "not_made"):
+            self._results.pop(name, None)
+        self._warnings.clear()
+        self._errors.clear()
+
+    def _tell_hooks(self, hooks: Hooks, exit_code: int, *, is_night: bool) -> None:
         from ostcal.cli.entries import masters_of_events
         from ostcal.events.event import error_event, master_finished, master_not_made, night_finished
 
-        hooks, config_file = self._hooks, self._results.get("config_file")
+        config_file = self._results.get("config_file")
         masters = masters_of_events(self._results.get("masters", ()))
         for master in masters:
             hooks.tell(master_finished(self._command, master, config_file))
@@ -85,10 +98,9 @@ class CommandRecord(logging.Handler):
             hooks.tell(master_not_made(self._command, line, config_file))
         if exit_code in (1, 2):
             hooks.tell(error_event(self._command, self._errors or [self._reason()], exit_code, config_file))
-        if self._command == "workflow":
+        if is_night:
             series = self._results.get("series", ())
             hooks.tell(night_finished(self._command, exit_code, series, masters, self._errors, config_file))
-        hooks.close()
 
     def text(self, exit_code: int) -> str:
         """Return the document."""

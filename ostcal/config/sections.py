@@ -17,7 +17,9 @@ from ostcal.config.capture_sections import DarkCaptureSection, FlatCaptureSectio
 from ostcal.config.hooks_section import HooksSection
 from ostcal.config.matching_section import MatchingSection
 from ostcal.config.quality_sections import QualitySection
+from ostcal.config.schedule_section import SafetySection, ScheduleSection
 from ostcal.config.session_keys import SessionKeys
+from ostcal.config.site_section import SiteSection
 from ostcal.config.values import (
     Binning,
     Celsius,
@@ -375,6 +377,9 @@ SECTIONS: Mapping[str, type[Section]] = types.MappingProxyType(
         "video": VideoSection,
         "workflow": WorkflowSection,
         "hooks": HooksSection,
+        "schedule": ScheduleSection,
+        "site": SiteSection,
+        "safety": SafetySection,
         "compute": ComputeSection,
         "storage": StorageSection,
     }
@@ -391,7 +396,7 @@ class Config:
     ----------
     dark_capture, flat_capture, input, master_frames, matching : Section
         As the following.
-    quality, video, workflow, hooks, compute, storage : Section
+    quality, video, workflow, hooks, schedule, site, safety, compute, storage : Section
         The sections, with the keys of ``docs/configuration.md`` as attributes; ``memory_limit`` is in bytes,
         ``binning`` is ``(x, y)``, directories are text as written and relative to the working directory.
     source : str or None
@@ -415,6 +420,9 @@ class Config:
     video: VideoSection = field(default_factory=VideoSection)
     workflow: WorkflowSection = field(default_factory=WorkflowSection)
     hooks: HooksSection = field(default_factory=HooksSection)
+    schedule: ScheduleSection = field(default_factory=ScheduleSection)
+    site: SiteSection = field(default_factory=SiteSection)
+    safety: SafetySection = field(default_factory=SafetySection)
     compute: ComputeSection = field(default_factory=ComputeSection)
     storage: StorageSection = field(default_factory=StorageSection)
     source: str | None = None

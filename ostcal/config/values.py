@@ -56,7 +56,7 @@ def number_from_text(text: str) -> int | float | None:
     return int(text) if _WHOLE.fullmatch(text) else float(text)
 
 
-def _number(value: object) -> object:
+def read_number(value: object) -> object:
     """Convert numeric text and numbers of other libraries (numpy); the type of the key refuses the rest."""
     if isinstance(value, str):
         number = number_from_text(value)
@@ -135,12 +135,12 @@ def _setting(value: object) -> object:
     if isinstance(value, Plain):
         number = number_from_text(value)
         return str(value) if number is None else number
-    return value if isinstance(value, str) else _number(value)
+    return value if isinstance(value, str) else read_number(value)
 
 
 def _formula(value: object) -> object:
     """Convert a number to a formula of itself."""
-    value = _number(value)
+    value = read_number(value)
     return str(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else _text(value)
 
 
@@ -160,8 +160,8 @@ def _tuple(value: object) -> object:
 def _binning(value: object) -> object:
     """Convert ``n`` to ``(n, n)``."""
     if isinstance(value, (list, tuple)):
-        return tuple(_number(item) for item in value)
-    number = _number(value)
+        return tuple(read_number(item) for item in value)
+    number = read_number(value)
     return (number, number)
 
 
@@ -202,7 +202,7 @@ def parse_size(value: object) -> object:
     not a size is returned unchanged, for the type of the key to refuse.
     """
     if not isinstance(value, str):
-        return _number(value)
+        return read_number(value)
     match = _SIZE.fullmatch(value.strip())
     if match is None or len(value) > _NUMBER_LIMIT_CHARACTERS:
         return value
@@ -221,8 +221,8 @@ def format_size(size_bytes: int) -> int | str:
     return size_bytes
 
 
-_Int = Annotated[int, BeforeValidator(_number), Strict()]
-_Float = Annotated[float, BeforeValidator(_number), Strict(), Field(allow_inf_nan=False)]
+_Int = Annotated[int, BeforeValidator(read_number), Strict()]
+_Float = Annotated[float, BeforeValidator(read_number), Strict(), Field(allow_inf_nan=False)]
 
 Switch = Annotated[bool, BeforeValidator(_switch), Strict(), Allowed("true or false")]
 Count = Annotated[_Int, Field(ge=1), Allowed("a whole number of at least 1")]
@@ -335,7 +335,7 @@ ImageSection = Annotated[
     Allowed('a section as FITS writes it, columns first, from 1 (in quotes), such as "[1025:1056,:]"'),
 ]
 PolynomialDegree = Annotated[
-    int, BeforeValidator(_number), Strict(), Field(ge=1, le=20), Allowed("a whole number from 1 to 20")
+    int, BeforeValidator(read_number), Strict(), Field(ge=1, le=20), Allowed("a whole number from 1 to 20")
 ]
 Binning = Annotated[
     tuple[Annotated[int, Strict(), Field(ge=1, le=64)], Annotated[int, Strict(), Field(ge=1, le=64)]],
@@ -365,7 +365,7 @@ Kinds = Annotated[
 
 StripRows = Literal["auto"] | Count
 Retries = Annotated[
-    int, BeforeValidator(_number), Strict(), Field(ge=0, le=100), Allowed("a whole number from 0 to 100")
+    int, BeforeValidator(read_number), Strict(), Field(ge=0, le=100), Allowed("a whole number from 0 to 100")
 ]
 
 

@@ -22,7 +22,10 @@ from urllib.parse import urlencode
 
 from alpaca.camera import Camera as AlpycaCamera
 from alpaca.covercalibrator import CoverCalibrator as AlpycaCoverCalibrator
+from alpaca.dome import Dome as AlpycaDome
 from alpaca.filterwheel import FilterWheel as AlpycaFilterWheel
+from alpaca.safetymonitor import SafetyMonitor as AlpycaSafetyMonitor
+from alpaca.telescope import Telescope as AlpycaTelescope
 from numpy.typing import NDArray
 
 from ostcal.clock import Clock
@@ -49,7 +52,7 @@ CLIENT_ID = random.randint(1, 65535)
 _MAX_REPLY_BYTES = 1 << 20
 _CONNECT_POLL_S = 0.1
 _HEADERS: Mapping[str, str] = MappingProxyType({"Accept-Encoding": "identity"})
-_ASYNC_SINCE = {"camera": 4, "covercalibrator": 2, "filterwheel": 3}
+_ASYNC_SINCE = {"camera": 4, "covercalibrator": 2, "dome": 3, "filterwheel": 3, "safetymonitor": 3, "telescope": 4}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +80,7 @@ class AlpacaAddress:
     host: str
     port: int
     device_type: str
-    """``camera``, ``filterwheel`` or ``covercalibrator``."""
+    """In small letters: ``camera``, ``filterwheel``, ``covercalibrator``, ``dome``, and so on."""
     device_id: int
 
     @property
@@ -313,6 +316,25 @@ class _FilterWheel(_Transport, AlpycaFilterWheel):  # type: ignore[misc]
     """alpyca's filter wheel over our transport."""
 
 
+class _Dome(_Transport, AlpycaDome):  # type: ignore[misc]
+    """alpyca's dome or roof over our transport."""
+
+
+class _SafetyMonitor(_Transport, AlpycaSafetyMonitor):  # type: ignore[misc]
+    """alpyca's safety monitor over our transport."""
+
+
+class _Telescope(_Transport, AlpycaTelescope):  # type: ignore[misc]
+    """alpyca's telescope over our transport."""
+
+
 _DEVICE_CLASSES: Mapping[str, type[Any]] = MappingProxyType(
-    {"camera": _Camera, "covercalibrator": _CoverCalibrator, "filterwheel": _FilterWheel}
+    {
+        "camera": _Camera,
+        "covercalibrator": _CoverCalibrator,
+        "dome": _Dome,
+        "filterwheel": _FilterWheel,
+        "safetymonitor": _SafetyMonitor,
+        "telescope": _Telescope,
+    }
 )

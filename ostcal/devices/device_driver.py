@@ -165,6 +165,11 @@ class ConnectedDevice(ABC):
             self._open = False
             self._driver.disconnect()
 
+    def drop(self) -> None:
+        """Forget a device that does not answer, without a word to it; `close` does nothing then."""
+        self._open = False
+        self._driver.renew()
+
     def __enter__(self) -> Self:
         return self
 

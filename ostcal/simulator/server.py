@@ -30,6 +30,7 @@ from ostcal.simulator.exposing import DeliveredFrame
 from ostcal.simulator.faults import FaultPlan, FaultRule
 from ostcal.simulator.light import LightPath, SimulatedCoverCalibrator, SimulatedFilterWheel
 from ostcal.simulator.options import CoverKind, SimulatorOptions
+from ostcal.simulator.safety import SimulatedRoof, SimulatedSafetyMonitor
 from ostcal.simulator.sensor import SensorModel
 
 START_TIMEOUT_S = 10.0
@@ -126,7 +127,12 @@ class SimulatedObservatory:
         light = LightPath(self.options.light, cover, wheel)
         identity = self._identity("Camera", "camera", self.options.interface_version, connect_since=4)
         self._camera = SimulatedCamera(identity, self.options, self._clock, self._faults, light)
-        self.devices: tuple[Device, ...] = tuple(one for one in (self._camera, wheel, cover) if one is not None)
+        self.safety_monitor = SimulatedSafetyMonitor(
+            self._identity("SafetyMonitor", "safety monitor", 3, connect_since=3), self._clock
+        )
+        self.roof = SimulatedRoof(self._identity("Dome", "roof", 3, connect_since=3), self._clock)
+        devices = (self._camera, wheel, cover, self.safety_monitor, self.roof)
+        self.devices: tuple[Device, ...] = tuple(one for one in devices if one is not None)
         self._socket: socket.socket | None = None
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None

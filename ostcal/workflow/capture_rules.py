@@ -49,7 +49,7 @@ def sink_of(config: Config, equipment: Equipment, section: DarkCaptureSection | 
     """Return where frames go now: the night, the date and the camera are filled in."""
     refuse_object_stores(config)
     overscan = config.master_frames.overscan
-    night = capture_night(equipment.clock)
+    night = capture_night(equipment.clock, config.site.longitude)
     return SeriesSink(
         directory=folder_of(
             section.output_dir, night=night.night, day=equipment.clock.utc().date(), camera=equipment.camera.info.name

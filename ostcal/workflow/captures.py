@@ -274,7 +274,8 @@ class DarkCapture(Capture):
         exposures = tuple(flat_exposures_s)
         if not exposures:
             flats = folders_of(self.config.flat_capture.output_dir)
-            exposures = flat_exposures(d.flat_exposure_time, flats, capture_night(equipment.clock).noon_utc_s)
+            night = capture_night(equipment.clock, self.config.site.longitude)
+            exposures = flat_exposures(d.flat_exposure_time, flats, night.noon_utc_s)
         rules = DarkRules(
             n_frames=d.num_darks,
             science_exposure_s=d.science_exposure_time,

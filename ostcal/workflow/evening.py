@@ -10,7 +10,6 @@ from ostcal.build.api import MasterFrameCreator
 from ostcal.build.from_config import request_of
 from ostcal.build.request import Watcher
 from ostcal.build.while_exposing import COMPILE_S, STOP_S, StripsProcess, can_combine_while_exposing
-from ostcal.capture.cooling import CoolingRules, cool, warm_sensor
 from ostcal.capture.series_plan import CaptureWatcher, Equipment, SeriesOutcome, SeriesPlan
 from ostcal.config import Config, ConfigSource, load_config, resolved_values
 from ostcal.errors import DeviceError
@@ -19,6 +18,7 @@ from ostcal.vocabulary import Step
 from ostcal.workflow.capture_rules import refuse_object_stores
 from ostcal.workflow.captures import Capture, DarkCapture, FlatCapture, Planned
 from ostcal.workflow.open_devices import Ask, open_equipment
+from ostcal.workflow.temperature import cool_sensor, warm_up, warms_up
 
 logger = logging.getLogger(__name__)
 
@@ -147,14 +147,13 @@ class CalibrationWorkflow:
         self.statuses = {}
         if step != "masters":
             refuse_object_stores(self.config)
-            cooling = self.config.video.cooling
-            warms_up = cooling.enable_cooling and cooling.warmup_at_end
+            warms_up_at_end = warms_up(self.config)
             hand_over = _HandOver(self.config, self._watcher or CaptureWatcher(), step)
             with hand_over, open_equipment(self.config, hand_over.watcher, self._ask) as equipment:
                 try:
-                    self._cool(equipment, wait_for_cooling)
+                    cool_sensor(self.config, equipment, self._logger, wait_for_cooling)
                     self._capture(equipment, step)
-                    if warms_up:
+                    if warms_up_at_end:
                         hand_over.combine_closed()
                 except KeyboardInterrupt:
                     hand_over.close()
@@ -162,47 +161,15 @@ class CalibrationWorkflow:
                         equipment.camera.abort()
                     except DeviceError as error:
                         logger.debug("the exposure could not be aborted: %s", error)
-                    if warms_up:
+                    if warms_up_at_end:
                         self._logger.warning("interrupted; the sensor warms up first, another Ctrl-C skips that")
                     raise
                 finally:
-                    if warms_up:
-                        self._warm_up(equipment)
+                    if warms_up_at_end:
+                        warm_up(equipment, self._logger)
         if step in ("masters", "all"):
             self.statuses["masters"] = self.creator.create_all_master_frames()
         return self.statuses
-
-    def _cool(self, equipment: Equipment, wait: bool | None) -> None:
-        """Cool the sensor; ask whether frames at another temperature are wanted if the target is not reached.
-
-        If nobody can be asked, the frames are taken: each record has the temperature of its frame, and masters are
-        grouped and named by it.
-        """
-        c = self.config.video.cooling
-        if not c.enable_cooling:
-            return
-        rules = CoolingRules(
-            target_c=c.target_temperature, tolerance_c=c.stabilization_tolerance, timeout_s=c.cooling_timeout
-        )
-        waits = c.wait_for_cooling if wait is None else wait
-        outcome = cool(equipment, rules, wait=waits)
-        if not waits or outcome.reached:
-            return
-        temperature = f"{outcome.temperature_c:.1f} C"
-        if equipment.ask is None:
-            self._logger.warning("continuing at %s: frames and masters record the actual temperature", temperature)
-        elif not equipment.ask(f"The target temperature was not reached. Continue at {temperature}?"):
-            raise DeviceError(f"no frames were taken: {outcome.message}")
-
-    def _warm_up(self, equipment: Equipment) -> None:
-        """Warm up the sensor; the frames are safe even if that fails."""
-        try:
-            warm_sensor(equipment)
-        except DeviceError as error:
-            self._logger.warning("the sensor could not be warmed up: %s", error)
-        except KeyboardInterrupt:
-            self._logger.warning("the warm-up was ended; the cooler is left as it is, switched on")
-            raise
 
     def _capture(self, equipment: Equipment, step: Step) -> None:
         if step != "darks":  # before the first dark: hours may lie between it and the flats

@@ -211,4 +211,6 @@ def test_cameras_finds_the_simulator_by_discovery_and_lists_its_devices() -> Non
         ["127.0.0.1", port, "Camera", "0", "Simulated camera (small)"],
         ["127.0.0.1", port, "FilterWheel", "0", "Simulated filter wheel (small)"],
         ["127.0.0.1", port, "CoverCalibrator", "0", "Simulated cover calibrator (small)"],
+        ["127.0.0.1", port, "SafetyMonitor", "0", "Simulated safety monitor (small)"],
+        ["127.0.0.1", port, "Dome", "0", "Simulated roof (small)"],
     ]

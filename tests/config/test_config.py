@@ -186,6 +186,15 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "timeout": 10.0,
         "retries": 3,
     },
+    "schedule": {
+        "when": ["18:00"],
+        "time_zone": "local",
+        "max_hours": 10.0,
+        "cadence_days": {"bias": 7, "dark": 30, "flat": 1},
+        "max_age_days": {"bias": 30.0, "dark": 90.0, "flat": 30.0},
+    },
+    "site": {"latitude": None, "longitude": None, "elevation": 0.0},
+    "safety": {"host": "127.0.0.1", "port": 11111, "device_id": None, "roof_id": None, "on_lost": "refuse"},
     "compute": {
         "scheduler": "threads",
         "workers": None,

@@ -163,8 +163,14 @@ def test_alpyca_lists_the_devices(shared: SimulatedObservatory) -> None:
     assert management.apiversions(shared.address) == [1]
     assert management.description(shared.address)["ServerName"] == "ostcal simulated observatory"
     devices = management.configureddevices(shared.address)
-    assert [device["DeviceType"] for device in devices] == ["Camera", "FilterWheel", "CoverCalibrator"]
-    assert len({device["UniqueID"] for device in devices}) == 3
+    assert [device["DeviceType"] for device in devices] == [
+        "Camera",
+        "FilterWheel",
+        "CoverCalibrator",
+        "SafetyMonitor",
+        "Dome",
+    ]
+    assert len({device["UniqueID"] for device in devices}) == 5
 
 
 def test_what_the_camera_cannot_do_it_says(camera: Camera) -> None:
@@ -260,6 +266,8 @@ def test_the_bayer_offset_says_where_red_is(pattern: str, x: int, y: int) -> Non
         assert [device["DeviceType"] for device in management.configureddevices(observatory.address)] == [
             "Camera",
             "CoverCalibrator",
+            "SafetyMonitor",
+            "Dome",
         ]
 
 
@@ -515,7 +523,7 @@ def test_a_member_that_cannot_be_put_is_not_allowed(shared: SimulatedObservatory
 
 def test_every_member_answers(observatory: SimulatedObservatory) -> None:
     """Every getter of every device gives a value or an ASCOM error, in any order."""
-    known = MappingProxyType({"camera": 40, "filterwheel": 12, "covercalibrator": 15})
+    known = MappingProxyType({"camera": 40, "filterwheel": 12, "covercalibrator": 15, "safetymonitor": 10, "dome": 24})
     for device in observatory.devices:
         kind = device.identity.device_type.lower()
         with Client(observatory.url, kind).connect() as client:

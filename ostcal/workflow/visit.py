@@ -1,0 +1,275 @@
+"""A visit: what is due is taken while it is safe and within the hours, then masters are made."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+
+from ostcal.build.api import MasterFrameCreator
+from ostcal.build.request import Watcher
+from ostcal.capture.darks import DarkPlan
+from ostcal.capture.exposer import set_point_of
+from ostcal.capture.series_plan import CaptureWatcher, Equipment, do_nothing
+from ostcal.clock import Clock
+from ostcal.config import Config, with_overrides
+from ostcal.devices.safety import AlpacaRoof, AlpacaSafetyMonitor, SafetyCheck, gated
+from ostcal.errors import DeviceError
+from ostcal.frames import FrameType
+from ostcal.status import Status
+from ostcal.workflow.captures import DarkCapture, FlatCapture, Planned
+from ostcal.workflow.due import DueSeries, WantedSeries, due_series
+from ostcal.workflow.open_devices import open_equipment
+from ostcal.workflow.plans import cadence_of, flat_exposures_of_night, wanted_series
+from ostcal.workflow.taken import directories_of, setup_of_camera, setup_of_config, taken_series
+from ostcal.workflow.temperature import cool_sensor, warm_up, warms_up
+
+SAFETY_PAUSE_S = 30.0
+"""Time between two questions whether it is safe again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Visit:
+    """A time at which the schedule works."""
+
+    at: datetime
+    night: date
+    end: datetime
+    """No exposure begins after it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisitWatchers:
+    """Callbacks for what a visit does."""
+
+    capture: CaptureWatcher = field(default_factory=CaptureWatcher)
+    planned: Planned | None = None
+    masters: Watcher | None = None
+    masters_made: Callable[[MasterFrameCreator], None] = do_nothing
+    """Called after the masters were made."""
+    ended: Callable[[VisitOutcome], None] = do_nothing
+    """Called at the end of a visit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisitOutcome:
+    """What a visit did."""
+
+    taken: int = 0
+    """Frames taken."""
+    masters: tuple[str, ...] = ()
+    """Files of the masters that were made."""
+    failed_quality: tuple[str, ...] = ()
+    lines: tuple[str, ...] = ()
+    """What went wrong or was left out, a line each."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Return whether all that was due was taken, and the masters made."""
+        return not self.lines
+
+
+class VisitWork:
+    """The captures and the masters of one visit."""
+
+    def __init__(self, config: Config, visit: Visit, noon_utc_s: float, clock: Clock, watchers: VisitWatchers) -> None:
+        self._config = config
+        self._visit = visit
+        self._noon_utc_s = noon_utc_s
+        self._clock = clock
+        self._watchers = watchers
+        self._logger = logging.getLogger("ostcal")
+        self._safety = safety_check(config, clock)
+        self._takes_sky = False
+        self._refused = False
+        self._setup = setup_of_config(config)
+        self._taken = 0
+        self._lines: list[str] = []
+
+    def run(self) -> VisitOutcome:
+        """Take what is due, and make the masters.
+
+        Raises
+        ------
+        OstcalError
+            If a device does not answer or a disk cannot be read; what was taken before is kept.
+        """
+        self._lines = []
+        try:
+            if self._due():  # by any camera: with nothing due no device is touched
+                with self._safety, self._devices() as equipment:
+                    self._take_all(equipment)
+        except DeviceError as error:
+            self._lines.append(str(error))
+            self._logger.error("%s", error)
+        return self._make_masters()
+
+    def _due(self) -> tuple[DueSeries, ...]:
+        """Return what is due now."""
+        taken, problems = taken_series(directories_of(self._config), self._noon_utc_s, self._setup)
+        for line in problems:
+            self._logger.debug("%s", line)
+        exposures_s = flat_exposures_of_night(taken, self._visit.night)
+        return due_series(wanted_series(self._config, exposures_s), taken, self._visit.night, cadence_of(self._config))
+
+    @contextmanager
+    def _devices(self) -> Iterator[Equipment]:
+        with open_equipment(self._config, self._watchers.capture) as opened:
+            camera = gated(opened.camera, self._refusal)
+            equipment = replace(opened, camera=camera, clock=self._clock)
+            try:
+                cool_sensor(self._config, equipment, self._logger)
+                settings = DarkCapture(self._config, self._logger).initialize(equipment)
+                if settings.is_error:
+                    raise DeviceError(settings.message)
+                self._setup = setup_of_camera(settings.details["settings"], set_point_of(camera.status()))
+                yield equipment
+            except KeyboardInterrupt:
+                if warms_up(self._config):
+                    self._logger.warning("interrupted; the sensor warms up first, another Ctrl-C skips that")
+                raise
+            finally:
+                if warms_up(self._config):
+                    warm_up(equipment, self._logger)
+
+    def _refusal(self) -> str | None:
+        """Return why no exposure may begin now."""
+        reason = self._safety.refusal(must_be_open=self._takes_sky)
+        if self._clock.utc() >= self._visit.end:
+            reason = "the hours of this visit are over (schedule.max_hours, and noon)"
+        self._refused = reason is not None
+        return reason
+
+    def _take_all(self, equipment: Equipment) -> None:
+        """Take what is due, kind by kind; what fails is left for the next visit."""
+        failed: set[WantedSeries] = set()
+        while todo := [one for one in self._due() if one.wanted not in failed]:
+            if self._clock.utc() >= self._visit.end:
+                self._leave(todo, "the hours of this visit are over")
+                return
+            batch = self._choose(todo)
+            if not self._is_safe():
+                continue
+            self._refused = False
+            take = self._take_flats if batch[0].wanted.kind is FrameType.FLAT else self._take_darks
+            status = take(equipment, batch)
+            self._taken += status.details.get("taken", 0)
+            if not self._refused:  # else it goes on once it is safe, or the hours are over
+                failed |= {one.wanted for one in batch}
+                self._lines += status.details.get("errors", [])
+
+    def _choose(self, todo: Sequence[DueSeries]) -> list[DueSeries]:
+        """Return the flats or the darks: flats of the sky first, as it changes, unless the roof is closed."""
+        sky = self._config.flat_capture.twilight
+        flats = [one for one in todo if one.wanted.kind is FrameType.FLAT]
+        darks = [one for one in todo if one.wanted.kind is not FrameType.FLAT]
+        is_closed = sky and bool(darks) and self._safety.refusal(must_be_open=True) is not None
+        batch = flats if flats and (not darks or (sky and not is_closed)) else darks
+        self._takes_sky = sky and batch is flats
+        return batch
+
+    def _leave(self, due: Sequence[DueSeries], reason: str) -> None:
+        line = f"{reason}; left for the next time: {', '.join(one.wanted.label for one in due)}"
+        self._lines.append(line)
+        self._logger.warning("%s", line)
+
+    def _is_safe(self) -> bool:
+        """Wait until it is safe; return false if the visit is over before."""
+        reason = self._safety.refusal(must_be_open=self._takes_sky)
+        if reason is None:
+            return True
+        self._logger.warning("nothing is exposed: %s; waiting until %s", reason, f"{self._visit.end:%H:%M} UTC")
+        while self._safety.refusal(must_be_open=self._takes_sky) is not None:
+            left_s = (self._visit.end - self._clock.utc()).total_seconds()
+            if left_s <= 0:
+                return False
+            self._clock.sleep(min(SAFETY_PAUSE_S, left_s))
+        self._logger.info("it is safe again")
+        return True
+
+    def _take_darks(self, equipment: Equipment, due: Sequence[DueSeries]) -> Status:
+        # What is due is known: no series of another night stands for it, and none is continued.
+        of_night = {"dark_capture.strategy": "all", "dark_capture.continue_series": "session"}
+        config = with_overrides(self._config, of_night)
+        left_s = (self._visit.end - self._clock.utc()).total_seconds()
+        darks = _DueDarks(config, self._logger, planned=self._watchers.planned)
+        darks.choose(due, left_s)
+        darks.initialize(equipment)
+        status = darks.capture_darks(darks.exposures_s)
+        if darks.without_time:
+            self._leave(darks.without_time, "there is no time for all darks (schedule.max_hours)")
+        return status
+
+    def _take_flats(self, equipment: Equipment, due: Sequence[DueSeries]) -> Status:
+        filters = [one.wanted.filter_name for one in due if one.wanted.filter_name is not None]
+        overrides = {"flat_capture.continue_series": "session", "flat_capture.filters": filters}
+        flats = FlatCapture(with_overrides(self._config, overrides), self._logger, planned=self._watchers.planned)
+        flats.initialize(equipment)
+        return flats.capture_flats()
+
+    def _make_masters(self) -> VisitOutcome:
+        creator = MasterFrameCreator(self._config, self._logger, self._watchers.masters)
+        status = creator.create_all_master_frames()
+        self._watchers.masters_made(creator)
+        if status.is_error:
+            self._lines += status.details["errors"]
+        report = creator.report
+        made = {path for one in report.made for _, path in one.files} if report is not None else set()
+        return VisitOutcome(
+            taken=self._taken,
+            masters=tuple(sorted(made)),
+            failed_quality=tuple(status.details.get("failed_quality", ())),
+            lines=tuple(self._lines),
+        )
+
+
+class _DueDarks(DarkCapture):
+    """Darks of which only those that are due are taken, as many as there is time for."""
+
+    without_time: tuple[DueSeries, ...] = ()
+    exposures_s: tuple[float, ...] = ()
+
+    def choose(self, due: Sequence[DueSeries], left_s: float) -> None:
+        """Take these, and no more than fit into some seconds."""
+        self._due, self._left_s = tuple(due), left_s
+        exposures_s = [one.wanted.exposure_time_s for one in due if one.wanted.exposure_time_s is not None]
+        # With none given, darks of all flats on disk would be planned.
+        self.exposures_s = tuple(exposures_s) or (self.config.dark_capture.science_exposure_time,)
+
+    def plan(self, flat_exposures_s: Sequence[float] = ()) -> DarkPlan:
+        """Plan what is due and fits."""
+        whole = super().plan(flat_exposures_s)
+        chosen, without_time, left_s = [], [], self._left_s
+        for series, cost in zip(whole.series, whole.costs, strict=True):
+            wanted = replace(_NO_FRAMES, kind=series.frame_type, exposure_time_s=series.exposure_time_s)
+            due = [one for one in self._due if wanted.as_taken(_ANY_TIME, _ANY_TIME.date()).answers(one.wanted)]
+            if due and cost.time_s <= left_s:
+                left_s -= cost.time_s
+                chosen.append((series, cost))
+            else:
+                without_time += due
+        self.without_time = tuple(without_time)
+        return replace(whole, series=tuple(series for series, _ in chosen), costs=tuple(cost for _, cost in chosen))
+
+
+_NO_FRAMES = WantedSeries(kind=FrameType.DARK, n_frames=0)
+_ANY_TIME = datetime.min
+
+
+def safety_check(config: Config, clock: Clock) -> SafetyCheck:
+    """Return what asks the safety monitor and the roof of a configuration."""
+    s = config.safety
+
+    def monitor() -> AlpacaSafetyMonitor:
+        return AlpacaSafetyMonitor(s.host, s.port, s.device_id or 0, clock=clock)
+
+    def roof() -> AlpacaRoof:
+        return AlpacaRoof(s.host, s.port, s.roof_id or 0, clock=clock)
+
+    return SafetyCheck(
+        monitor if s.device_id is not None else None,
+        roof if s.roof_id is not None else None,
+        lost_is_unsafe=s.on_lost == "refuse",
+    )
