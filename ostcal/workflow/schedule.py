@@ -158,6 +158,8 @@ class Schedule:
     def _attend(self, visit: Visit) -> VisitOutcome:
         """Make a visit; what goes wrong is logged, and never raised."""
         self._logger.info("night %s: looking what is due, until %s UTC", visit.night, f"{visit.end:%Y-%m-%d %H:%M}")
+        if self.config.dark_capture.matrix.is_asked:
+            self._logger.warning("dark_capture.matrix is not taken by the schedule; take it with ostcal darks")
         work = VisitWork(self.config, visit, self._noon_utc_s, self._clock, self._watchers)
         try:
             outcome = work.run()

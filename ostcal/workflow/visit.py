@@ -238,6 +238,10 @@ class _DueDarks(DarkCapture):
         # With none given, darks of all flats on disk would be planned.
         self.exposures_s = tuple(exposures_s) or (self.config.dark_capture.science_exposure_time,)
 
+    def capture_darks(self, flat_exposures_s: Sequence[float] = ()) -> Status:
+        """Take what is due and fits; a matrix is taken by ``ostcal darks`` alone."""
+        return self._guarded(lambda: self._capture("darks", self.plan(flat_exposures_s)))
+
     def plan(self, flat_exposures_s: Sequence[float] = ()) -> DarkPlan:
         """Plan what is due and fits."""
         whole = super().plan(flat_exposures_s)
