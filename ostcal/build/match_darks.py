@@ -59,6 +59,7 @@ class DarkCandidate:
             is_of_run=self.from_this_run,
             night=self.key.night,
             noon_utc_s=self.key.noon_utc_s,
+            session_start=self.key.session_start,
         )
 
 

@@ -53,6 +53,7 @@ class MasterRecord:
             noise=self.noise,
             night=self.key.night,
             noon_utc_s=self.key.noon_utc_s,
+            session_start=self.key.session_start,
         )
 
 

@@ -40,6 +40,8 @@ class Merit:
     """Whether it is made now: it is the newest, and its quality is not known yet."""
     night: date | None = None
     noon_utc_s: float | None = None
+    session_start: datetime | None = None
+    """Where sessions are told apart by hours."""
 
     @property
     def when(self) -> datetime | None:
@@ -76,6 +78,8 @@ class Merit:
         """Return whether two masters are of one night, or of times that overlap."""
         if self.observed is not None and other.observed is not None and self.observed.overlaps(other.observed):
             return True
+        if self.session_start is not None and other.session_start is not None:
+            return self.session_start == other.session_start
         nights = self.known_night, other.known_night
         if None not in nights:
             return nights[0] == nights[1]

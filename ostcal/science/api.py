@@ -326,6 +326,7 @@ def matcher_of(
     """Return what chooses the masters of frames, as a configuration says; `library` are those known already."""
     m, ages = config.master_frames, config.matching.max_age_days
     rules = MatchRules(
+        rotation_tolerance_deg=m.rotation_tolerance,
         exposure_tolerance=m.calibration_tolerance,
         temperature_tolerance_c=m.temperature_tolerance,
         bias_temperature_tolerance_c=m.bias_temperature_tolerance,

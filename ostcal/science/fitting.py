@@ -69,7 +69,9 @@ def refuse_other_geometry(key: GroupKey, master: LibraryMaster) -> None:
 def named_master_warnings(key: GroupKey, master: LibraryMaster, rules: MatchRules) -> list[str]:
     """Say what differs between a frame and a master that the user named nevertheless."""
     is_flat = master.key.frame_type is FrameType.FLAT
-    difference = flat_unfit(key, master.key) if is_flat else why_unfit(key, master.key, rules.temperature_tolerance_c)
+    difference = (
+        flat_unfit(key, master.key, rules) if is_flat else why_unfit(key, master.key, rules.temperature_tolerance_c)
+    )
     lines = [f"{master.record.name} was named although it differs: {difference}"] if difference else []
     if master.record.verdict == "fail":
         lines.append(f"{master.record.name} was named although it failed its quality control")
@@ -81,7 +83,7 @@ def dark_unfit(key: GroupKey, dark: GroupKey, rules: MatchRules) -> str:
     return why_unfit(key, dark, rules.temperature_tolerance_c, rules.bias_temperature_tolerance_c)
 
 
-def flat_unfit(key: GroupKey, flat: GroupKey) -> str:
+def flat_unfit(key: GroupKey, flat: GroupKey, rules: MatchRules) -> str:
     """Say why a flat does not fit; "" if it does. Flats of another temperature and exposure fit."""
     if (key.width, key.height) != (flat.width, flat.height):
         return f"size {flat.width} x {flat.height} against {key.width} x {key.height}"
@@ -90,7 +92,7 @@ def flat_unfit(key: GroupKey, flat: GroupKey) -> str:
         return difference
     if key.filter_name and flat.filter_name and not same_filter(key.filter_name, flat.filter_name):
         return f"filter {flat.filter_name} against {key.filter_name}"
-    turned = optics_differ(flat.optics, key.optics)
+    turned = optics_differ(flat.optics, key.optics, rules.rotation_tolerance_deg)
     if turned:
         return turned
     if _colours_differ(key, flat):
@@ -149,7 +151,7 @@ def _reasons(
     ]
     for equal in steps:
         key = replace(key, **equal)
-        reason = flat_unfit(key, its) if kind == "flat" else why_unfit(key, its, rules.temperature_tolerance_c)
+        reason = flat_unfit(key, its, rules) if kind == "flat" else why_unfit(key, its, rules.temperature_tolerance_c)
         if reason and reason not in reasons:
             reasons.append(reason)
     if kind == "dark" and not is_near_exposure(key, its, rules):

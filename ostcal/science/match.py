@@ -63,7 +63,7 @@ def choose_science_flat(
         If none fits, or the frame names no filter and flats of several filters would fit.
     """
     flats = [m for m in usable_masters(library, rules) if m.key.frame_type is FrameType.FLAT]
-    fitting = [m for m in flats if not flat_unfit(key, m.key)]
+    fitting = [m for m in flats if not flat_unfit(key, m.key, rules)]
     # r is R where only one of them is there; where both are, they are two filters
     exact = [m for m in fitting if filter_identity(m.key.filter_name or "") == filter_identity(key.filter_name or "")]
     fitting = exact if exact else fitting
@@ -87,7 +87,9 @@ def choose_science_flat(
 def named_master_warnings(key: GroupKey, master: LibraryMaster, rules: MatchRules) -> list[str]:
     """Say what differs between a frame and a master that the user named nevertheless."""
     is_flat = master.key.frame_type is FrameType.FLAT
-    difference = flat_unfit(key, master.key) if is_flat else why_unfit(key, master.key, rules.temperature_tolerance_c)
+    difference = (
+        flat_unfit(key, master.key, rules) if is_flat else why_unfit(key, master.key, rules.temperature_tolerance_c)
+    )
     lines = [f"{master.record.name} was named although it differs: {difference}"] if difference else []
     if master.record.verdict == "fail":
         lines.append(f"{master.record.name} was named although it failed its quality control")

@@ -9,6 +9,7 @@ from datetime import datetime
 from ostcal.frames import FrameMetadata, FrameType
 from ostcal.inputs.grouping import EXPOSURE_TOLERANCE, GroupKey, same_temperature
 from ostcal.inputs.one_exposure import is_one_exposure
+from ostcal.inputs.optics import ROTATION_TOLERANCE_DEG
 from ostcal.library.find import LibraryMaster
 from ostcal.library.in_time import TimeRules
 from ostcal.science.synthetic_dark import SyntheticDark
@@ -37,6 +38,8 @@ class MatchRules:
     temperature_tolerance_c: float = 2.0
     bias_temperature_tolerance_c: float = 20.0
     """Of a bias, whose level hardly depends on the temperature; one within `temperature_tolerance_c` goes before."""
+    rotation_tolerance_deg: float = ROTATION_TOLERANCE_DEG
+    """How far the camera may be turned between a flat and the frame."""
     allow_failed: bool = False
     """Whether masters that failed their quality control count too."""
     max_ages: MaxAges = field(default_factory=MaxAges)

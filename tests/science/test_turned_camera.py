@@ -97,3 +97,13 @@ def test_masters_of_flats_keep_the_light_path(tmp_path: Path) -> None:
     assert not any("POSANGLE" in header for header in headers)
     bias = read_with_astropy(next(night.masters.glob("master_bias*.fits")))[1]
     assert "TELESCOP" not in bias
+
+
+def test_the_tolerance_of_the_angle_is_a_key(tmp_path: Path) -> None:
+    night = turned_night(tmp_path)
+    path = light(night, 8, ROTATANG=48.0)
+    with pytest.raises(InputError, match=r"rotator angle (45|225) deg against 48 deg"):
+        CalibrationApplier(night.config()).find_masters(path)
+    flat = CalibrationApplier(night.config(rotation_tolerance=5.0)).find_masters(path).flat
+    assert flat is not None
+    assert flat.key.optics.rotator_deg == 45.0
