@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
+from collections.abc import Collection, Iterable, Sequence
 
 from ostcal.build.from_config import request_of
 from ostcal.build.request import Watcher
 from ostcal.build.run import BuildReport, build_masters
 from ostcal.config import ConfigSource, load_config
 from ostcal.errors import OstcalError, StorageError
+from ostcal.frames import FrameType
 from ostcal.library.history import HistoryEntry, add_to_history, subject_of
 from ostcal.measure.findings import Outcome
 from ostcal.places.object_requests import ObjectOptions, use_options
@@ -84,12 +87,38 @@ class MasterFrameCreator(KeepsStatus):
         """
         return self._create(bias=False, darks=False, flats=True)
 
-    def _create(self, *, bias: bool, darks: bool, flats: bool) -> Status:
+    def create_masters_of(
+        self, inputs: Iterable[str | os.PathLike[str]], kinds: Collection[FrameType] = tuple(FrameType)
+    ) -> Status:
+        """Make the masters that the configuration asks for, of the frames in these files and folders alone.
+
+        Parameters
+        ----------
+        inputs : paths of files or directories
+            In place of ``dark_capture.output_dir`` and ``flat_capture.output_dir``.
+        kinds : collection of FrameType, optional
+            Kinds that are among them; others are not missed.
+
+        Returns
+        -------
+        Status
+            As `create_all_master_frames`.
+        """
+        wanted = self.config.master_frames
+        return self._create(
+            bias=wanted.create_master_bias,
+            darks=wanted.create_master_darks and not {FrameType.BIAS, FrameType.DARK}.isdisjoint(kinds),
+            flats=wanted.create_master_flats and FrameType.FLAT in kinds,
+            inputs=[os.fspath(path) for path in inputs],
+        )
+
+    def _create(self, *, bias: bool, darks: bool, flats: bool, inputs: Sequence[str] | None = None) -> Status:
         self.report = None
         output_dir = self.config.master_frames.output_dir
         use_options(ObjectOptions(**self.config.storage.objects))
         try:
-            report = build_masters(request_of(self.config, bias=bias, darks=darks, flats=flats), self._watcher)
+            request = request_of(self.config, bias=bias, darks=darks, flats=flats, inputs=inputs)
+            report = build_masters(request, self._watcher)
         except OstcalError as error:
             self._logger.debug("traceback", exc_info=True)
             self._logger.error("%s", error)

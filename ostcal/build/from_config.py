@@ -21,11 +21,14 @@ from ostcal.places.objects import ObjectAccess
 from ostcal.places.paths import absolute, is_dir, is_remote
 
 
-def request_of(config: Config, *, bias: bool, darks: bool, flats: bool) -> BuildRequest:
-    """Return what a run is asked for."""
+def request_of(
+    config: Config, *, bias: bool, darks: bool, flats: bool, inputs: Sequence[str] | None = None
+) -> BuildRequest:
+    """Return what a run is asked for; `inputs` are files and folders in place of those of the configuration."""
     m, compute = config.master_frames, config.compute
     patterns = (config.dark_capture.output_dir, config.flat_capture.output_dir)
-    places = dict.fromkeys(folder for pattern in patterns for folder in folders_of(pattern))
+    folders = [folder for pattern in patterns for folder in folders_of(pattern)] if inputs is None else inputs
+    places = dict.fromkeys(folders)
     output_dir, *input_dirs = (location_for(config, place) for place in (m.output_dir, *places))
     quality = QualityRules(
         frames=FrameLimits(**config.quality.frames.model_dump()),

@@ -26,6 +26,7 @@ COMMANDS = {
     "library": ("ostcal.cli.list_library:library_command", "List the masters."),
     "calibrate": ("ostcal.cli.calibrate:calibrate_command", "Calibrate science frames with matching masters."),
     "coverage": ("ostcal.cli.coverage:coverage_command", "Say what lights lack: masters, their ages, frames to take."),
+    "watch": ("ostcal.cli.watch:watch_command", "Make masters of a folder into which another program writes."),
     "import": ("ostcal.cli.import_export:import_command", "Copy FITS frames into zarr series."),
     "export": ("ostcal.cli.import_export:export_command", "Write a zarr series as FITS files, bit for bit."),
     "upload": (

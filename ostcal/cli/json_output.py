@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from ostcal._version import __version__
 
 if TYPE_CHECKING:
     from ostcal.capture.series_plan import SeriesOutcome
+    from ostcal.cli.document import MasterEntry
     from ostcal.config import Config
     from ostcal.events.hooks import Hooks
 
@@ -31,6 +32,7 @@ class CommandRecord(logging.Handler):
         super().__init__(logging.WARNING)
         self.as_json = as_json
         self._hooks: Hooks | None = None
+        self._told: set[str] = set()
         self._command = command
         self._began_at = datetime.now(UTC)
         self._warnings: list[str] = []
@@ -45,6 +47,12 @@ class CommandRecord(logging.Handler):
     def put(self, **results: Any) -> None:
         """Set fields of the document."""
         self._results |= results
+
+    def put_masters(self, masters: Iterable[MasterEntry]) -> None:
+        """Add masters; what an earlier build of this command made is not unchanged in a later one."""
+        known = {master.name: master for master in self._results.get("masters", ())}
+        known |= {master.name: master for master in masters if master.state == "made" or master.name not in known}
+        self.put(masters=tuple(known.values()))
 
     def add(self, **results: tuple[Any, ...]) -> None:
         """Append to fields of the document."""
@@ -70,6 +78,26 @@ class CommandRecord(logging.Handler):
 
             self._hooks.tell(series_event(self._command, outcome, self._results.get("config_file")))
 
+    def tell_masters(self) -> None:
+        """Tell the hooks of masters that were made or could not be made, each once."""
+        if self._hooks is None:
+            return
+        from ostcal.cli.entries import masters_of_events
+        from ostcal.events.event import master_finished, master_not_made
+
+        config_file = self._results.get("config_file")
+        events = {
+            master.name: master_finished(self._command, master, config_file)
+            for master in masters_of_events(self._results.get("masters", ()))
+        }
+        events |= {
+            line: master_not_made(self._command, line, config_file) for line in self._results.get("not_made", ())
+        }
+        for name, event in events.items():
+            if name not in self._told:
+                self._told.add(name)
+                self._hooks.tell(event)
+
     def finish_hooks(self, exit_code: int) -> None:
         """Tell the hooks what came of the command, and wait for them for a bounded time."""
         if self._hooks is None:
@@ -83,23 +111,20 @@ class CommandRecord(logging.Handler):
             self._tell_hooks(self._hooks, exit_code, is_night=True)
         for name in ("series", "masters", "not_made"):
             self._results.pop(name, None)
-        self._warnings.clear()
-        self._errors.clear()
+        for kept in (self._warnings, self._errors, self._told):
+            kept.clear()
 
     def _tell_hooks(self, hooks: Hooks, exit_code: int, *, is_night: bool) -> None:
         from ostcal.cli.entries import masters_of_events
-        from ostcal.events.event import error_event, master_finished, master_not_made, night_finished
+        from ostcal.events.event import error_event, night_finished
 
         config_file = self._results.get("config_file")
-        masters = masters_of_events(self._results.get("masters", ()))
-        for master in masters:
-            hooks.tell(master_finished(self._command, master, config_file))
-        for line in self._results.get("not_made", ()):
-            hooks.tell(master_not_made(self._command, line, config_file))
+        self.tell_masters()
         if exit_code in (1, 2):
             hooks.tell(error_event(self._command, self._errors or [self._reason()], exit_code, config_file))
         if is_night:
             series = self._results.get("series", ())
+            masters = masters_of_events(self._results.get("masters", ()))
             hooks.tell(night_finished(self._command, exit_code, series, masters, self._errors, config_file))
 
     def text(self, exit_code: int) -> str:

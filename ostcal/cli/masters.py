@@ -181,7 +181,8 @@ def show_masters(creator: MasterFrameCreator) -> None:
         from ostcal.cli.entries import built_entries
 
         directory = creator.config.master_frames.output_dir
-        record.put(masters=built_entries(report, directory, datetime.now(UTC)), directory=directory)
+        record.put_masters(built_entries(report, directory, datetime.now(UTC)))
+        record.put(directory=directory)
     open_console().print(_result_table(report))
     logger.info("finished in %.1f s", sum(report.seconds.values()) - report.seconds["confirm"])
     if report.made and creator.config.master_frames.quality_control and creator.config.quality.report:

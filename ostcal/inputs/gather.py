@@ -170,8 +170,8 @@ def gather_inputs(
 
 
 def described(directory: str) -> str:
-    """Name a directory, and say so if it does not exist."""
-    return directory if is_dir(directory) else f"{directory} (does not exist)"
+    """Name a file or a directory, and say so if it does not exist."""
+    return directory if exists(directory) else f"{directory} (does not exist)"
 
 
 def _fits_source(image: FitsFrame) -> Source:

@@ -172,6 +172,7 @@ FAILING: dict[str, list[str]] = {
     "darks": ["--no-confirm"],
     "flats": ["--no-confirm"],
     "workflow": ["--no-confirm"],
+    "watch": ["{root}/nothing", "--once"],
 }
 
 
@@ -282,6 +283,18 @@ def test_the_documentation_shows_this_schema() -> None:
     text = (ROOT / "docs" / "automation.md").read_text(encoding="utf-8")
     (shown,) = re.findall(r"```json schema\n(.*?)```", text, re.DOTALL)
     assert json.loads(shown) == json_schema(), "write the block anew with ostcal.cli.document.schema_text()"
+
+
+def test_the_commands_of_the_documentation_have_these_options() -> None:
+    text = (ROOT / "docs" / "automation.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```(?:bash|ini)\n(.*?)```", text, re.DOTALL)
+    lines = re.findall(r"\bostcal (\w+) ([^>|\n]*)", "\n".join(blocks))
+    assert len(lines) >= 3
+    context = main.make_context("ostcal", ["masters"], resilient_parsing=True)
+    for name, arguments in lines:
+        command = main.get_command(context, name)
+        assert command is not None, name
+        assert command.make_context(name, arguments.split("#")[0].split()).params["config_path"]
 
 
 def test_the_schema_is_a_schema_and_refuses_what_is_wrong(night: Night) -> None:
