@@ -29,7 +29,7 @@ from ostcal.inputs.remarks import refusal_lines, remark_lines
 from ostcal.inputs.trimmed import TrimmedStack, trimmed_metadata
 from ostcal.inputs.unused import log_unused
 from ostcal.places.fingerprint import fingerprint_rows
-from ostcal.places.paths import exists, is_below, is_dir, make_directory, normalized, parent_of
+from ostcal.places.paths import exists, is_below, make_directory, normalized, parent_of
 from ostcal.series.concatenated import ConcatenatedStack
 from ostcal.series.reader import Series, find_series, open_series
 from ostcal.series.record import FrameRecord
