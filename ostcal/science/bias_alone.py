@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
 from ostcal.inputs.grouping import GroupKey
-from ostcal.library.find import LibraryMaster, StorePlane
-from ostcal.library.store import MasterStore
-from ostcal.science.match import DarkMix
+from ostcal.library.find import LibraryMaster
+from ostcal.science.dark_error import measured_with, number_in, other_temperatures
+from ostcal.science.matched import DarkMix, MatchRules
 
 
-def bias_alone_warning(key: GroupKey, dark: DarkMix) -> str:
+def bias_alone_warning(key: GroupKey, dark: DarkMix, library: Sequence[LibraryMaster], rules: MatchRules) -> str:
     """Return the line about a science frame without dark current.
 
     Raises
@@ -20,11 +19,14 @@ def bias_alone_warning(key: GroupKey, dark: DarkMix) -> str:
         If the attributes of the bias cannot be read.
     """
     bias = dark.parts[0].master
-    measured = _measured_with(bias)
+    measured = measured_with(bias)
     time_s = key.exposure_time_s
-    current, drift_adu = _number(measured, "dark_current_adu_per_s"), _number(measured, "bias_drift_adu")
+    current, drift_adu = number_in(measured, "dark_current_adu_per_s"), number_in(measured, "bias_drift_adu")
     parts = [f"the bias alone is subtracted, no dark current: {dark.description}"]
-    if current is None:
+    of_others = other_temperatures(key, bias, library, rules)
+    if of_others:
+        parts.append(of_others)
+    elif current is None:
         parts.append(f"each ADU/s of dark current leaves {time_s:.3g} ADU in a frame of {time_s:g} s")
     else:
         left_adu = max(0.0, current) * time_s
@@ -38,16 +40,3 @@ def bias_alone_warning(key: GroupKey, dark: DarkMix) -> str:
     if bias_c is not None and frame_c is not None and abs(bias_c - frame_c) >= 1:
         parts.append(f"the bias was taken at {bias_c:.4g} C, the frame at {frame_c:.4g} C")
     return f"{'; '.join(parts)}; take darks of this exposure"
-
-
-def _measured_with(master: LibraryMaster) -> Mapping[str, Any]:
-    """Return what was measured of the camera when a master was made; empty where it is not stored."""
-    if not isinstance(master.plane, StorePlane):
-        return {}
-    stored = MasterStore(master.plane.store).attributes(master.record.name).get("camera_properties")
-    return stored if isinstance(stored, Mapping) else {}
-
-
-def _number(values: Mapping[str, Any], name: str) -> float | None:
-    value = values.get(name)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -21,6 +21,7 @@ from ostcal.library.master_names import name_of_file
 from ostcal.places.paths import is_file
 from ostcal.response import LinearityCurve
 from ostcal.science.bias_alone import bias_alone_warning
+from ostcal.science.dark_error import unscaled_warning
 from ostcal.science.linearize import no_response, refuse_done, stored_response
 from ostcal.science.match import (
     DarkMix,
@@ -196,12 +197,12 @@ class FrameMatcher:
         if dark is not None and dark.synthetic is not None:
             warnings.append(f"no dark of its exposure, one is made: {dark.description}")
         elif dark is not None and dark.unscaled:
-            warnings.append(f"no dark of {key.exposure_time_s:g} s, {dark.description} is subtracted: {dark.unscaled}")
+            warnings.append(unscaled_warning(key, dark))
         elif dark is not None and dark.scaled:
             why = f" ({dark.refused})" if dark.refused else ""
             warnings.append(f"no dark of {key.exposure_time_s:g} s, dark current is scaled: {dark.description}{why}")
         elif dark is not None and not dark.has_dark_current and key.exposure_time_s > 0:
-            warnings.append(bias_alone_warning(key, dark))
+            warnings.append(bias_alone_warning(key, dark, self._library, self._rules))
         chosen = MatchedMasters(dark=dark, flat=flat, bias=bias, warnings=tuple(warnings), taken_at=taken_at)
         automatic = [master for master in chosen.used if all(master is not one for one in named)]
         return replace(chosen, notes=tuple(notes_of(automatic, key, taken_at, self._library, self._rules)))

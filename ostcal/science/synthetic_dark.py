@@ -235,7 +235,7 @@ def _from_ladder(
             f"span, limit {rules.max_stretch:g}; take darks nearer to it"
         )
     ladder = _ladder(steps, rules.saturation_adu)
-    quality, _ = _linearity(ladder, _bands(target.height, target.width))
+    quality, _ = _linearity(ladder, sampled_bands(target.height, target.width))
     why = why_not_linear(quality, rules.limits) if quality is not None else ""
     if why:
         return NoSyntheticDark(message=f"{why} (exposures {', '.join(f'{t:g}' for t in exposures)} s)")
@@ -277,7 +277,7 @@ def ladder_dark_currents(masters: Sequence[LibraryMaster], rules: SyntheticRules
         if len(steps) < 2:
             continue
         ladder = _ladder(steps, rules.saturation_adu)
-        quality, median_adu_per_s = _linearity(ladder, _bands(first.key.height, first.key.width))
+        quality, median_adu_per_s = _linearity(ladder, sampled_bands(first.key.height, first.key.width))
         found.append(
             LadderDarkCurrent(
                 key=first.key,
@@ -303,7 +303,7 @@ def ladder_steps(masters: Sequence[LibraryMaster]) -> list[LibraryMaster]:
     return sorted(steps, key=lambda step: step.key.exposure_time_s)
 
 
-def _bands(height: int, width: int) -> list[tuple[int, int]]:
+def sampled_bands(height: int, width: int) -> list[tuple[int, int]]:
     """Return bands of rows with about `SAMPLED_PIXELS` in all, spread over the frame."""
     n_bands = -(-height // SAMPLED_ROWS)
     wanted = max(1, min(n_bands, SAMPLED_PIXELS // (SAMPLED_ROWS * width)))
@@ -313,7 +313,7 @@ def _bands(height: int, width: int) -> list[tuple[int, int]]:
 
 def _ladder(steps: Sequence[LibraryMaster], saturation_adu: float) -> MasterLadder:
     """Measure what is typical of each master, and the shot noise of dark current in the longest."""
-    bands = _bands(steps[0].key.height, steps[0].key.width)
+    bands = sampled_bands(steps[0].key.height, steps[0].key.width)
     masters: list[LadderMaster] = []
     first_adu, slope = np.zeros(0, np.float32), 0.0
     for step in steps:

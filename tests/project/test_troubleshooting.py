@@ -440,6 +440,16 @@ def no_dark_of_the_temperature(folder: Path) -> Ran:
     return calibrate(Night(folder), light(folder, SET_TEMP=-20.0, CCD_TEMP=-20.0))
 
 
+@provokes("A master beyond its age")
+def beyond_its_age(folder: Path) -> Ran:
+    frame = light(folder)
+    fits.setval(frame, "DATE-OBS", value="2027-11-21T22:00:00")
+    path = n.write_config(Night(folder))
+    limits = {"matching": {"max_age_days": {"dark": 180}, "strict": True}}
+    path.write_text(json.dumps(json.loads(path.read_text()) | limits), encoding="utf-8")
+    return run("calibrate", frame, "--config", path)
+
+
 @provokes("A named dark of another exposure")
 def named_dark(folder: Path) -> Ran:
     (dark,) = (folder / "masters").glob("master_dark_2.000s*.fits")
