@@ -279,6 +279,7 @@ def choose_line(
     `fitting` is as `ranked` returns it. Beside a bias, dark current is scaled up at most `max_stretch` times. Both must
     fit each other too: a flat that records no gain fits masters of any gain, which are no pair.
     """
+    fitting = _first_of_equals(fitting)
     pairs = [
         (a, b)
         for a in fitting
@@ -309,6 +310,14 @@ def choose_line(
         first, second = min(apart, key=lambda p: (noise(p), sorted(_preference(c, target_s) for c in p)))
         return DarkChoice(kind="line", first=first, second=second)
     return None
+
+
+def _first_of_equals(candidates: Sequence[DarkCandidate]) -> list[DarkCandidate]:
+    """Return of candidates with equal settings the first in time: it goes before the others in every pair."""
+    first: dict[tuple[GroupKey, int], DarkCandidate] = {}
+    for candidate in sorted(candidates, key=lambda c: c.place):
+        first.setdefault((replace(candidate.key, night=None), candidate.unstated), candidate)
+    return list(first.values())
 
 
 def choose_sum(

@@ -13,9 +13,11 @@ def unstated_settings(frame: GroupKey, master: GroupKey) -> tuple[str, ...]:
 
     The temperature counts for bias and darks; filter, colours, telescope and the angle of the camera for flats.
     """
-    pairs = [
-        (name.replace("_", " "), getattr(frame.settings, name), getattr(master.settings, name)) for name in SETTINGS
-    ]
+    pairs: list[tuple[str, object, object]] = []
+    if frame.settings is not master.settings:
+        pairs = [
+            (name.replace("_", " "), getattr(frame.settings, name), getattr(master.settings, name)) for name in SETTINGS
+        ]
     if master.frame_type is FrameType.FLAT:
         ours, its = frame.optics, master.optics
         pairs += [

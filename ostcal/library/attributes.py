@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from functools import cached_property
 from typing import Annotated, Any
 
 from ostcal.codec import between, from_values, matching, to_values
@@ -42,7 +43,7 @@ class MasterRecord:
     has_two_levels: bool = field(default=False, compare=False)
     """Whether its frames are a mixture of two levels, so that it is at neither (the check ``mixture`` failed)."""
 
-    @property
+    @cached_property
     def merit(self) -> Merit:
         """What decides between it and masters that fit as well."""
         return Merit(

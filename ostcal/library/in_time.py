@@ -7,9 +7,11 @@ frames: the one that was made last has the frames and the methods that are wante
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from functools import cached_property
 from typing import TypeVar
 
 from ostcal.inputs.observed import Observed
@@ -43,14 +45,14 @@ class Merit:
     session_start: datetime | None = None
     """Where sessions are told apart by hours."""
 
-    @property
+    @cached_property
     def when(self) -> datetime | None:
         """The time that is compared: of the frames, else midnight of the night."""
         if self.observed is not None:
             return self.observed.middle
         return datetime.combine(self.night, time(), UTC) + timedelta(days=1) if self.night else None
 
-    @property
+    @cached_property
     def known_night(self) -> date | None:
         """The night of the frames, where it is known when nights begin."""
         if self.night is not None or self.noon_utc_s is None or self.when is None:
@@ -70,7 +72,8 @@ class Merit:
         apart_s = abs((taken_at - when).total_seconds())
         if not by_night:
             return 0.0, apart_s
-        ours, its = night_of(taken_at, self.noon_utc_s), self.known_night
+        its = self.known_night
+        ours = night_of(taken_at, self.noon_utc_s) if its is not None else None
         nights = abs((ours - its).days) if ours is not None and its is not None else round(apart_s / DAY_S)
         return float(nights), apart_s
 
@@ -114,14 +117,42 @@ def order_in_time(merits: Sequence[Merit], taken_at: datetime | None, rules: Tim
     def apart(index: int) -> tuple[float, float, str]:
         return *merits[index].distance(taken_at, by_night=rules.by_night), merits[index].name
 
-    left = sorted(range(len(merits)), key=apart)
+    by_distance = sorted(range(len(merits)), key=apart)
+    if rules.prefer == "best":
+        return _better_first(by_distance, merits)
+    place = {index: place for place, index in enumerate(by_distance)}
+    neighbours = _Neighbours(merits)
+    left = set(by_distance)
     ordered: list[int] = []
-    while left:
-        nearest = merits[left[0]]
-        session = [i for i in left if rules.prefer == "best" or merits[i].is_of_session(nearest)]
-        ordered += _better_first(session, merits)
-        left = [i for i in left if i not in session]
+    for index in by_distance:
+        if index in left:
+            near = sorted(left.intersection(neighbours.of(index)), key=place.__getitem__)
+            session = [i for i in near if merits[i].is_of_session(merits[index])]
+            ordered += _better_first(session, merits)
+            left.difference_update(session)
     return ordered
+
+
+class _Neighbours:
+    """Masters near enough in time to be of one session: of a year of them only a few have to be compared."""
+
+    def __init__(self, merits: Sequence[Merit]) -> None:
+        self._when_s = [merit.when.timestamp() if merit.when is not None else None for merit in merits]
+        known = sorted((when_s, index) for index, when_s in enumerate(self._when_s) if when_s is not None)
+        self._times_s = [when_s for when_s, _ in known]
+        self._indices = [index for _, index in known]
+        self._timeless = [index for index, when_s in enumerate(self._when_s) if when_s is None]
+        observed = [merit.observed for merit in merits if merit.observed is not None]
+        longest_s = max(((one.last - one.first).total_seconds() for one in observed), default=0.0)
+        self._reach_s = 2 * longest_s + 3 * DAY_S
+
+    def of(self, index: int) -> list[int]:
+        """Return the indices of all masters that may be of the session of one."""
+        when_s = self._when_s[index]
+        if when_s is None:
+            return self._timeless
+        first = bisect_left(self._times_s, when_s - self._reach_s)
+        return self._indices[first : bisect_right(self._times_s, when_s + self._reach_s)]
 
 
 def _better_first(session: Sequence[int], merits: Sequence[Merit]) -> list[int]:
@@ -160,9 +191,9 @@ def _qualities(session: Sequence[Merit]) -> list[tuple[bool, int, float]]:
 def better_than_nearest(chosen: Merit, others: Sequence[Merit], taken_at: datetime | None, rules: TimeRules) -> str:
     """Say which master of the session was nearer and why it was not taken; "" where the chosen one is the nearest."""
     apart = chosen.distance(taken_at, by_night=rules.by_night)
-    for other in sorted(others, key=lambda m: (m.distance(taken_at, by_night=rules.by_night), m.name)):
-        if other.distance(taken_at, by_night=rules.by_night) >= apart or other.is_of_run:
-            continue
+    distances = [(other.distance(taken_at, by_night=rules.by_night), other) for other in others if not other.is_of_run]
+    nearer = [(distance, other) for distance, other in distances if distance < apart]
+    for _, other in sorted(nearer, key=lambda pair: (pair[0], pair[1].name)):
         if not (rules.prefer == "best" or other.is_of_session(chosen)):
             continue
         ours, its = _qualities([chosen, other])
@@ -174,6 +205,15 @@ def better_than_nearest(chosen: Merit, others: Sequence[Merit], taken_at: dateti
             )
             return f"{other.name} was taken nearer in time, and {why}"
     return ""
+
+
+def first_in_time(items: Sequence[_T], merit: Callable[[_T], Merit], taken_at: datetime | None, rules: TimeRules) -> _T:
+    """Return the item that is preferred for a moment: the first of those that `order_in_time` puts in order."""
+    merits = [merit(item) for item in items]
+    apart = [(*one.distance(taken_at, by_night=rules.by_night), one.name) for one in merits]
+    nearest = merits[min(range(len(items)), key=apart.__getitem__)]
+    session = [i for i, one in enumerate(merits) if rules.prefer == "best" or one.is_of_session(nearest)]
+    return items[_better_first(sorted(session, key=apart.__getitem__), merits)[0]]
 
 
 def nearest_first(

@@ -92,7 +92,7 @@ class CoverMatchers:
     def __init__(self, library: Sequence[LibraryMaster], matcher_of: MatcherOf, rules: CoverageRules) -> None:
         self._matcher_of = matcher_of
         self._rules = rules
-        self._library = _with_shared_settings(library)
+        self._library = library
         self._whole = {kind: matcher_of(kind, self._library) for kind in (FrameType.DARK, FrameType.FLAT)}
         self._alike: defaultdict[GroupKey, list[int]] = defaultdict(list)
         for number, master in enumerate(self._library):
@@ -127,6 +127,10 @@ class CoverMatchers:
         with contextlib.suppress(InputError):  # the masters of other exposures and temperatures decide
             matched = self._part(FrameType.DARK, image, self._may_be_its_dark, "near").match_metadata(image.metadata)
         if matched is None or matched.dark is None or not self._is_plain(image, matched.dark):
+            matched = None
+            with contextlib.suppress(InputError):  # darks of other temperatures are told from none at all
+                matched = self._part(FrameType.DARK, image, self._may_be_dark_now, "now").match_metadata(image.metadata)
+        if matched is None or matched.dark is None or not _is_stated(image, matched.dark):
             try:
                 matched = self._part(FrameType.DARK, image, _may_be_dark).match_metadata(image.metadata)
             except InputError:
@@ -206,16 +210,24 @@ class CoverMatchers:
         master = dark.parts[0].master
         return not unstated_settings(image.key, master.key) and not self._too_old(image, master)
 
+    def _may_be_dark_now(self, key: GroupKey, dark: GroupKey) -> bool:
+        """Return whether a dark may have a part in the dark of a light of its temperature."""
+        is_near = dark.frame_type is FrameType.BIAS or self._has_temperature(key, dark)
+        return is_near and _may_be_dark(key, dark) and not settings_differ(dark.settings, key.settings)
+
+    def _has_temperature(self, key: GroupKey, dark: GroupKey) -> bool:
+        a_c, b_c = key.temperature_c, dark.temperature_c
+        return a_c is None or b_c is None or same_temperature(a_c, b_c, self._rules.temperature_tolerance_c)
+
     def _may_be_its_dark(self, key: GroupKey, dark: GroupKey) -> bool:
         """Return whether a dark may be the one of the exposure and the temperature of a light."""
-        a_c, b_c = key.temperature_c, dark.temperature_c
-        is_near = a_c is None or b_c is None or same_temperature(a_c, b_c, self._rules.temperature_tolerance_c)
-        return is_near and is_same_exposure(key, dark) and _may_be_dark(key, dark)
+        return self._has_temperature(key, dark) and is_same_exposure(key, dark) and _may_be_dark(key, dark)
 
 
-def _with_shared_settings(library: Sequence[LibraryMaster]) -> list[LibraryMaster]:
+def with_shared_settings(
+    library: Sequence[LibraryMaster], known: dict[CameraSettings, CameraSettings]
+) -> list[LibraryMaster]:
     """Return masters of which equal settings are one object: comparing one with itself takes no time."""
-    known: dict[CameraSettings, CameraSettings] = {}
     shared = []
     for master in library:
         settings = known.setdefault(master.key.settings, master.key.settings)
@@ -247,6 +259,12 @@ def _may_be_flat(key: GroupKey, flat: GroupKey) -> bool:
 
 def _has_size(a: GroupKey, b: GroupKey) -> bool:
     return (a.width, a.height) == (b.width, b.height)
+
+
+def _is_stated(image: LightOf, dark: DarkMix) -> bool:
+    """Return whether all darks of a mix state what the light does: a bias that fits them fits the light."""
+    darks = [part.master.key for part in dark.parts if part.master.key.frame_type is FrameType.DARK]
+    return bool(darks) and not any(unstated_settings(image.key, key) for key in darks)
 
 
 def _is_of_exposure(image: LightOf, dark: DarkMix) -> bool:

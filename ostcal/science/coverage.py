@@ -18,7 +18,7 @@ from ostcal.library.find import LibraryMaster
 from ostcal.naming import night_of, noon_at, quiet_noon
 from ostcal.science.choose_masters import FrameMatcher
 from ostcal.science.cover import KINDS, Cover, CoverageRules, KindCover, LightGroup
-from ostcal.science.cover_matchers import CoverMatchers, LightOf, MatcherOf, settings_for
+from ostcal.science.cover_matchers import CoverMatchers, LightOf, MatcherOf, settings_for, with_shared_settings
 from ostcal.science.match import science_key
 
 _Run = tuple[Sequence[LightOf], KindCover]
@@ -29,8 +29,9 @@ def light_coverage(
     lights: Iterable[Light], library: Sequence[LibraryMaster], matcher_of: MatcherOf, rules: CoverageRules
 ) -> list[LightGroup]:
     """Group lights by night and settings, and say what each group would be calibrated with."""
-    matchers = CoverMatchers(library, matcher_of, rules)
-    images = _images(lights, matchers.whole(FrameType.DARK), rules)
+    known: dict[CameraSettings, CameraSettings] = {}
+    matchers = CoverMatchers(with_shared_settings(library, known), matcher_of, rules)
+    images = _images(lights, matchers.whole(FrameType.DARK), rules, known)
     covers = {kind: _covers_of(kind, images, matchers.cover) for kind in KINDS}
     groups: defaultdict[tuple[object, ...], list[int]] = defaultdict(list)
     for number, image in enumerate(images):
@@ -47,11 +48,15 @@ def light_coverage(
 # ---- lights ----
 
 
-def _images(lights: Iterable[Light], matcher: FrameMatcher, rules: CoverageRules) -> list[LightOf]:
+def _images(
+    lights: Iterable[Light],
+    matcher: FrameMatcher,
+    rules: CoverageRules,
+    known: dict[CameraSettings, CameraSettings],
+) -> list[LightOf]:
     """Return the images of lights, each as the extension that the masters have, with its night."""
     found = [(light.path, image.metadata) for light in lights for image in matcher.images_of(light.images)]
     quiet = quiet_noon(metadata.date_obs for _, metadata in found if metadata.date_obs is not None)
-    known: dict[CameraSettings, CameraSettings] = {}  # equal settings are one object, which compares in no time
 
     def image(path: str, metadata: FrameMetadata) -> LightOf:
         metadata = replace(metadata, settings=known.setdefault(metadata.settings, metadata.settings))

@@ -14,7 +14,7 @@ from ostcal.inputs.grouping import GroupKey, settings_differ
 from ostcal.inputs.optics import optics_differ
 from ostcal.inputs.stated_settings import unstated_settings
 from ostcal.library.find import LibraryMaster
-from ostcal.library.in_time import nearest_first
+from ostcal.library.in_time import first_in_time
 from ostcal.naming import same_filter
 from ostcal.science.matched import MatchRules, is_near_exposure, usable_masters
 
@@ -34,16 +34,27 @@ def choose_science_bias(
         and not dark_unfit(key, m.key, rules)
         and not (rules.strict and rules.too_old(m, taken_at))
     ]
-    order = nearest_first(biases, lambda m: m.record.merit, taken_at, rules.in_time(FrameType.BIAS))
+    if not biases:
+        return None
 
-    def preference(master: LibraryMaster) -> tuple[int, bool, float]:
+    def degrees(master: LibraryMaster) -> float:
         is_near = not why_unfit(key, master.key, rules.temperature_tolerance_c)
         a_c, b_c = key.temperature_c, master.key.temperature_c
-        degrees = 0.0 if is_near or a_c is None or b_c is None else abs(a_c - b_c)
-        is_too_old = bool(rules.too_old(master, taken_at))
-        return len(unstated_settings(key, master.key)), is_too_old, degrees
+        return 0.0 if is_near or a_c is None or b_c is None else abs(a_c - b_c)
 
-    return min(order, key=preference, default=None)  # the first of equals
+    biases = least_open(key, biases, rules, taken_at)
+    least = min(map(degrees, biases))
+    nearest = [master for master in biases if degrees(master) == least]
+    return first_in_time(nearest, lambda m: m.record.merit, taken_at, rules.in_time(FrameType.BIAS))
+
+
+def least_open(
+    key: GroupKey, masters: Sequence[LibraryMaster], rules: MatchRules, taken_at: datetime | None
+) -> list[LibraryMaster]:
+    """Return of masters that fit those that leave the fewest settings open, and of these those within their age."""
+    merits = [(len(unstated_settings(key, master.key)), bool(rules.too_old(master, taken_at))) for master in masters]
+    best = min(merits)
+    return [master for master, merit in zip(masters, merits, strict=True) if merit == best]
 
 
 def refuse_other_geometry(key: GroupKey, master: LibraryMaster) -> None:

@@ -16,11 +16,10 @@ from ostcal.build.match_darks import why_unfit
 from ostcal.errors import InputError
 from ostcal.frames import FrameType
 from ostcal.inputs.grouping import GroupKey
-from ostcal.inputs.stated_settings import unstated_settings
 from ostcal.library.find import LibraryMaster
-from ostcal.library.in_time import nearest_first
+from ostcal.library.in_time import first_in_time
 from ostcal.naming import filter_identity
-from ostcal.science.fitting import choose_science_bias, flat_unfit, nothing_fits, refuse_other_geometry
+from ostcal.science.fitting import choose_science_bias, flat_unfit, least_open, nothing_fits, refuse_other_geometry
 from ostcal.science.match_dark import choose_science_dark, scale_named_dark
 from ostcal.science.matched import (
     DarkMix,
@@ -76,12 +75,9 @@ def choose_science_flat(
     of_age = [m for m in fitting if not (rules.strict and rules.too_old(m, taken_at))]
     if not of_age:
         raise InputError(nothing_fits("flat", key, fitting or flats, library, rules, taken_at))
-    order = nearest_first(of_age, lambda m: m.record.merit, taken_at, rules.in_time(FrameType.FLAT))
-
-    def preference(master: LibraryMaster) -> tuple[int, bool]:
-        return len(unstated_settings(key, master.key)), bool(rules.too_old(master, taken_at))
-
-    return min(order, key=preference)  # the first of equals
+    return first_in_time(
+        least_open(key, of_age, rules, taken_at), lambda m: m.record.merit, taken_at, rules.in_time(FrameType.FLAT)
+    )
 
 
 def named_master_warnings(key: GroupKey, master: LibraryMaster, rules: MatchRules) -> list[str]:

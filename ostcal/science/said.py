@@ -52,13 +52,14 @@ def notes_of(
 
 def _are_alike(a: GroupKey, b: GroupKey) -> bool:
     """Return whether two masters are of one kind, settings, exposure and filter; temperatures differ by less than 1."""
-    ours, its = (
-        (k.frame_type, k.settings, k.width, k.height, k.filter_name, k.bias_subtracted, round(k.exposure_time_s, 2))
-        for k in (a, b)
-    )
-    if a.temperature_c is None or b.temperature_c is None or a.frame_type is FrameType.FLAT:
-        return ours == its
-    return ours == its and abs(a.temperature_c - b.temperature_c) < 1
+    if a.frame_type is not b.frame_type or (a.width, a.height) != (b.width, b.height) or a.filter_name != b.filter_name:
+        return False
+    if a.bias_subtracted != b.bias_subtracted or round(a.exposure_time_s, 2) != round(b.exposure_time_s, 2):
+        return False
+    is_flat, a_c, b_c = a.frame_type is FrameType.FLAT, a.temperature_c, b.temperature_c
+    if not is_flat and a_c is not None and b_c is not None and abs(a_c - b_c) >= 1:
+        return False
+    return a.settings is b.settings or a.settings == b.settings
 
 
 @dataclass(frozen=True, kw_only=True)
