@@ -8,12 +8,21 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from ostcal.capture.budget import SeriesCost, check_room, series_cost
+from ostcal.capture.camera_noise import find_noise_series, measure_noise
 from ostcal.capture.covering import make_dark
+from ostcal.capture.enough import REACHED, CameraNoise, enough_rules, expected_frames, with_number
 from ostcal.capture.exposer import Exposer
 from ostcal.capture.nights import EarlierSeries
 from ostcal.capture.place import SeriesPlace, find_place
 from ostcal.capture.series import capture_series, keep_series
-from ostcal.capture.series_plan import Equipment, RetryRules, SeriesOutcome, SeriesPlan, SeriesSink
+from ostcal.capture.series_plan import (
+    Equipment,
+    NoiseTarget,
+    RetryRules,
+    SeriesOutcome,
+    SeriesPlan,
+    SeriesSink,
+)
 from ostcal.devices.protocols import CameraInfo
 from ostcal.errors import InputError, StorageError
 from ostcal.fits.read import find_fits, inspect_images
@@ -46,6 +55,10 @@ class DarkRules:
     max_exposure_s: float = 60.0
     earlier: EarlierSeries = field(default_factory=EarlierSeries)
     """Series of earlier nights that make new ones needless."""
+    target: NoiseTarget | None = None
+    """Takes as many frames as it needs, instead of `n_frames`."""
+    measured_in: tuple[str, ...] = ()
+    """Directories of series on which the noise of the camera is measured."""
     limits: LiveLimits = field(default_factory=LiveLimits)
     retry: RetryRules = field(default_factory=RetryRules)
 
@@ -70,6 +83,8 @@ class DarkPlan:
     left_out: tuple[str, ...]
     earlier: Mapping[str, SeriesPlace] = field(default_factory=dict)
     """Complete series of earlier nights that serve, by the name of the series for which they stand."""
+    is_dark: bool = False
+    """Whether it was made dark already, to measure the noise of the camera."""
 
     def incomplete(self) -> DarkPlan:
         """Return the plan without the complete series."""
@@ -155,6 +170,8 @@ def dark_exposures(rules: DarkRules, info: CameraInfo) -> DarkExposures:
 def plan_darks(equipment: Equipment, settings: CameraSettings, rules: DarkRules, sink: SeriesSink) -> DarkPlan:
     """Plan all series, with the missing frames and their cost.
 
+    With a target of noise it is made dark, and trial frames are taken where no series says the noise of the camera.
+
     Raises
     ------
     DeviceError
@@ -165,6 +182,7 @@ def plan_darks(equipment: Equipment, settings: CameraSettings, rules: DarkRules,
     plans = []
     costs = []
     earlier: dict[str, SeriesPlace] = {}
+    noise = _measured_noise(equipment, settings, rules, exposer, exposures.exposures_s)
     for number, exposure_s in enumerate(exposures.exposures_s):
         plan = SeriesPlan(
             name=series_name(exposure_s),
@@ -177,13 +195,45 @@ def plan_darks(equipment: Equipment, settings: CameraSettings, rules: DarkRules,
             retry=rules.retry,
         )
         place = find_place(plan, sink, exposer.shape, exposer.set_point_c)
+        if rules.target is not None and noise is not None:
+            plan = with_number(plan, enough_rules(rules.target, noise, plan.frame_type, exposure_s), place)
         if place.present < plan.n_frames and sink.night is not None:
-            there = rules.earlier.place_of(plan, exposer.shape, exposer.set_point_c, equipment.clock.utc())
+            wanted = plan
+            if plan.enough is not None:
+                wanted = replace(plan, n_frames=expected_frames(plan.enough, factor=REACHED))
+            there = rules.earlier.place_of(wanted, exposer.shape, exposer.set_point_c, equipment.clock.utc())
             if there is not None:
                 place = earlier[plan.name] = there
         plans.append(plan)
         costs.append(series_cost(plan, sink, place, exposer.shape))
-    return DarkPlan(series=tuple(plans), costs=tuple(costs), left_out=exposures.left_out, earlier=earlier)
+    return DarkPlan(
+        series=tuple(plans),
+        costs=tuple(costs),
+        left_out=exposures.left_out,
+        earlier=earlier,
+        is_dark=noise is not None,
+    )
+
+
+def _measured_noise(
+    equipment: Equipment,
+    settings: CameraSettings,
+    rules: DarkRules,
+    exposer: Exposer,
+    exposures_s: tuple[float, ...],
+) -> CameraNoise | None:
+    """Return the noise of the camera where the number of frames depends on it."""
+    if rules.target is None:
+        return None
+    make_dark(equipment, exposures_s, rules.limits, rules.retry)
+    return measure_noise(
+        equipment,
+        find_noise_series(rules.measured_in, settings, exposer.shape, exposer.set_point_c),
+        rules.retry,
+        bias_s=exposures_s[0],
+        light_s=min(rules.target.light_exposure_s or rules.target.science_exposure_s, rules.max_exposure_s),
+        sky_e_per_s=rules.target.sky_e_per_s,
+    )
 
 
 def capture_darks(equipment: Equipment, plan: DarkPlan, sink: SeriesSink) -> tuple[SeriesOutcome, ...]:
@@ -202,7 +252,7 @@ def capture_darks(equipment: Equipment, plan: DarkPlan, sink: SeriesSink) -> tup
         logger.warning("darks of %s", line)
     check_room(sink, plan.costs)
     todo = [series for series, cost in zip(plan.series, plan.costs, strict=True) if cost.missing]
-    if todo:
+    if todo and not plan.is_dark:
         exposures_s = tuple(series.exposure_time_s or 0.0 for series in plan.series)
         make_dark(equipment, exposures_s, todo[0].limits, todo[0].retry)
     outcomes: list[SeriesOutcome] = []

@@ -21,10 +21,18 @@ from ostcal.capture.auto_exposure import (
 )
 from ostcal.capture.budget import SeriesCost, check_room, series_cost
 from ostcal.capture.covering import ask_for_light, move_cover
+from ostcal.capture.enough import CameraNoise, enough_rules, with_number
 from ostcal.capture.exposer import Exposer
 from ostcal.capture.place import SeriesPlace, differences, find_place
 from ostcal.capture.series import capture_series
-from ostcal.capture.series_plan import Equipment, RetryRules, SeriesOutcome, SeriesPlan, SeriesSink
+from ostcal.capture.series_plan import (
+    Equipment,
+    NoiseTarget,
+    RetryRules,
+    SeriesOutcome,
+    SeriesPlan,
+    SeriesSink,
+)
 from ostcal.capture.twilight import TwilightControl, TwilightRules, wrong_end_line
 from ostcal.devices.failures import NotNowError
 from ostcal.devices.protocols import CoverState
@@ -56,6 +64,9 @@ class FlatRules:
     """Level at which samples end; ``None`` is what the camera reports, or a trial frame shows."""
     bias_level_adu: float | None = None
     """Level of bias frames; if ``None``, a frame of the shortest exposure is taken."""
+    target: NoiseTarget | None = None
+    """Takes as many flats as it needs, instead of `n_frames`; needs `noise`."""
+    noise: CameraNoise | None = None
     name_ending: str = ""
     """What is added to the names of series."""
     rotation_deg: float | None = None
@@ -255,6 +266,7 @@ class _FlatWork:
             begun = self._begun_series(filter_name)
             place = SeriesPlace(location=begun.location if begun else str(self._sink.directory), series=begun)
             plan = replace(plan, exposure_time_s=_exposure_of(begun) if begun else self._rules.start_exposure_s)
+            plan = self._numbered(plan, begun)[0]
         return series_cost(plan, self._sink, place, self._exposer.shape)
 
     def prepare_light(self) -> None:
@@ -287,12 +299,13 @@ class _FlatWork:
         if self._rules.twilight:
             return self._capture_sky(filter_name)
         begun = self._begun_series(filter_name)
-        if begun is not None and len(begun.records) >= self._rules.n_frames:
+        if begun is not None and not self._numbered(self._plan("exp", _exposure_of(begun), filter_name), begun)[1]:
             logger.info("%s: complete; move it away to take the flats anew", begun.location)
             exposure_s = _exposure_of(begun)
         else:
             exposure_s = self._steady_exposure(begun)
-        return self._capture(self._plan(series_name(exposure_s, filter_name), exposure_s, filter_name))
+        plan = self._plan(series_name(exposure_s, filter_name), exposure_s, filter_name)
+        return self._capture(self._numbered(plan, begun)[0])
 
     def _capture(self, plan: SeriesPlan, control: TwilightControl | None = None) -> SeriesOutcome:
         equipment = self._equipment
@@ -396,6 +409,16 @@ class _FlatWork:
             if is_of_night and not differences(series, plan, self._exposer.shape, self._set_point_c):
                 fitting.append(series)
         return max(fitting, key=lambda series: len(series.records), default=None)
+
+    def _numbered(self, plan: SeriesPlan, begun: Series | None) -> tuple[SeriesPlan, int]:
+        """Return a plan with the number of flats that it is expected to take, and how many of them are missing."""
+        rules, present = self._rules, len(begun.records) if begun is not None else 0
+        if rules.target is not None and rules.noise is not None:
+            bias_adu = rules.bias_level_adu or 0.0
+            level_adu = rules.exposure.target_rate * rules.exposure.max_adu - bias_adu
+            enough = enough_rules(rules.target, rules.noise, FrameType.FLAT, 0.0, level_adu)
+            plan = with_number(plan, enough, SeriesPlace(location=plan.name, series=begun), bias_adu)
+        return plan, max(0, plan.n_frames - present)
 
     def _plan(self, name: str, exposure_s: float | None, filter_name: str | None) -> SeriesPlan:
         return SeriesPlan(

@@ -11,8 +11,10 @@ import logging
 import statistics
 from collections.abc import Iterable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
+from ostcal.capture.enough import EnoughControl
 from ostcal.capture.exposer import Exposer, Meanwhile, TakenFrame
 from ostcal.capture.place import SeriesPlace, find_place
 from ostcal.capture.recording import RecordedSeries, SeriesRecorder, WriterThread, series_lock
@@ -65,6 +67,7 @@ def capture_series(
             place = find_place(plan, sink, exposer.shape, exposer.set_point_c)
             return _reported(_untouched(plan, place.location, SeriesEnd.STORAGE_FAILED, error, place.present), watcher)
         place = find_place(plan, sink, exposer.shape, exposer.set_point_c)
+        most = plan.n_frames if plan.enough is None else max(plan.n_frames, plan.enough.target.max_frames)
         missing = max(0, plan.n_frames - place.present)
         for line in (*place.notices, *(place.series.problems if place.series is not None else ())):
             logger.warning("%s", line)
@@ -76,8 +79,11 @@ def capture_series(
             recorder.export_missing()
         except StorageError as error:
             return _reported(_untouched(plan, place.location, SeriesEnd.STORAGE_FAILED, error, place.present), watcher)
-        run = _Run(series, recorder, exposer, watcher, control or Until(plan, clock))
-        return _reported(run.outcome(*run.take(missing)), watcher)
+        control = control or Until(plan, clock)
+        if plan.enough is not None and missing:
+            control = EnoughControl(control, plan.enough, plan, place, watcher)
+        run = _Run(series, recorder, exposer, watcher, control)
+        return _reported(run.outcome(*run.take(most - place.present if missing else 0)), watcher)
 
 
 def keep_series(plan: SeriesPlan, place: SeriesPlace, watcher: CaptureWatcher) -> SeriesOutcome:
@@ -103,6 +109,8 @@ class Until:
 
     ``None`` is without end; `over` says why the series ended then.
     """
+
+    is_enough = False
 
     def __init__(self, plan: SeriesPlan, clock: Clock, ends_s: float | None = None, over: str = "") -> None:
         if plan.exposure_time_s is None:
@@ -177,6 +185,8 @@ class _Run:
     def outcome(self, end: SeriesEnd, reason: str) -> SeriesOutcome:
         """Return the outcome of the pass."""
         levels = self._recorder.levels_adu
+        if self._plan.enough is not None and end is SeriesEnd.COMPLETE:
+            self._plan = replace(self._plan, n_frames=self._recorder.present)
         return SeriesOutcome(
             plan=self._plan,
             location=self._place.location,
@@ -193,6 +203,8 @@ class _Run:
         kept = 0
         while kept < missing:
             exposure_s = self._control.next_exposure_s()
+            if exposure_s is None and self._control.is_enough:
+                return SeriesEnd.COMPLETE, ""
             if exposure_s is None:
                 return SeriesEnd.STOPPED, self._control.reason
             taken = self._exposer.take(exposure_s, light=self._plan.light, meanwhile=self._meanwhile)

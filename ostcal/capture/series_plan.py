@@ -34,6 +34,32 @@ class RetryRules:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NoiseTarget:
+    """When frames are enough: what their master may add to the noise of a light frame."""
+
+    noise_share: float = 0.1
+    light_exposure_s: float | None = None
+    """``None`` is that of the darks themselves; for bias frames and flats `science_exposure_s`."""
+    science_exposure_s: float = 5.0
+    sky_e_per_s: float = 0.0
+    """Light of the sky in a pixel of the light frames."""
+    min_frames: int = 5
+    max_frames: int = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnoughRules:
+    """The target of one series, with the noise of the light frames."""
+
+    target: NoiseTarget
+    light_variance_adu2: float
+    frame_variance_adu2: float
+    """Variance of a sample of a frame, as expected; it is measured on the frames themselves."""
+    sky_adu: float | None = None
+    """Level of the sky in a light frame, for flats, whose noise counts by as much; ``None`` for other kinds."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SeriesPlan:
     """One series of frames with equal settings."""
 
@@ -58,6 +84,8 @@ class SeriesPlan:
     full_scale_adu: int | None = None
     """Level at which samples end, where it is not what the camera reports."""
     retry: RetryRules = field(default_factory=RetryRules)
+    enough: EnoughRules | None = None
+    """Ends the series when its frames are enough; `n_frames` is then what is expected."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,6 +207,10 @@ class ExposureControl(Protocol):
 
     def judge(self, result: ExposureResult, started_s: float) -> bool:
         """Measure a frame started at `started_s` of the clock; return whether to keep it."""
+
+    @property
+    def is_enough(self) -> bool:
+        """Return whether the series is complete with the frames so far."""
 
     @property
     def reason(self) -> str:

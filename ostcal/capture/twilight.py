@@ -69,6 +69,8 @@ class TwilightControl:
         self._last_notice_s = -math.inf
         self._reason = ""
 
+    is_enough = False
+
     @property
     def reason(self) -> str:
         """Reason for the end of the series."""

@@ -15,6 +15,7 @@ from ostcal.config.values import (
     CountOrZero,
     Exposures,
     Factors,
+    FrameCount,
     NotNegative,
     Positive,
     ReadoutModes,
@@ -65,10 +66,37 @@ class MatrixSection(Section):
         return any(getattr(self, name) for name in type(self).model_fields)
 
 
+class TargetSection(Section):
+    """When frames are enough, with auto as their number."""
+
+    noise_share: Share = key(0.1, "What the master may add to the noise of a light frame.", "share of its noise")
+    light_exposure: Positive | None = key(
+        None,
+        "Exposure time of the light frame; null is that of the darks, and for bias frames and flats"
+        " science_exposure_time.",
+        "seconds",
+    )
+    sky: NotNegative = key(
+        0.0, "Light of the sky in a pixel of the light frames; 0 is the noise of the camera alone.", "e-/s"
+    )
+    min_frames: Count = key(5, "Smallest number of frames.", "frames")
+    max_frames: Count = key(200, "Largest number of frames.", "frames")
+
+    @field_validator("max_frames")
+    @classmethod
+    def _not_below_min(cls, value: int, info: ValidationInfo) -> int:
+        """Refuse a maximum below the minimum."""
+        if value < info.data.get("min_frames", 1):
+            raise PydanticCustomError("order", "it must not be below min_frames", {"other": "min_frames"})
+        return value
+
+
 class DarkCaptureSection(NightsSection):
     """How dark and bias frames are taken."""
 
-    num_darks: Count = key(40, "Frames taken for each exposure time.", "frames")
+    num_darks: FrameCount = key(
+        40, "Frames taken for each exposure time; auto takes as many as the target needs.", "frames"
+    )
     flat_exposure_time: Positive | None = key(
         None,
         "Exposure time of the flats, for darks that match them; null uses that of the flats on disk.",
@@ -94,9 +122,20 @@ class DarkCaptureSection(NightsSection):
     output_dir: CaptureDirectory = key(
         "darks", "Directory of the dark and bias frames: capture writes to it, masters are made from it."
     )
+    target: Annotated[TargetSection, BeforeValidator(empty_is_default)] = TargetSection()
     matrix: Annotated[MatrixSection, BeforeValidator(empty_is_default)] = MatrixSection()
 
     _order = field_validator("max_exposure")(_above_min_exposure)
+
+    @property
+    def frames(self) -> int:
+        """The number of frames; with auto the largest one."""
+        return self.target.max_frames if self.num_darks == "auto" else self.num_darks
+
+    @property
+    def least_frames(self) -> int:
+        """The number of frames that a finished series has at least."""
+        return self.target.min_frames if self.num_darks == "auto" else self.num_darks
 
 
 class FlatCaptureSection(NightsSection):
@@ -108,7 +147,7 @@ class FlatCaptureSection(NightsSection):
     count_tolerance: Share = key(
         0.1, "How far the level may be from target_count_rate on either side.", "share of full scale"
     )
-    num_flats: Count = key(40, "Flats taken with each filter.", "frames")
+    num_flats: FrameCount = key(40, "Flats taken with each filter; auto takes as many as the target needs.", "frames")
     min_exposure: NotNegative = key(0.001, "Shortest exposure time allowed.", "seconds")
     max_exposure: Positive = key(10.0, "Longest exposure time allowed.", "seconds")
     exposure_step_factor: AboveOne = key(
@@ -125,4 +164,16 @@ class FlatCaptureSection(NightsSection):
         None, "Initial brightness of a flat panel, in its own steps; null is half of its maximum."
     )
 
+    target: Annotated[TargetSection, BeforeValidator(empty_is_default)] = TargetSection()
+
     _order = field_validator("max_exposure")(_above_min_exposure)
+
+    @property
+    def frames(self) -> int:
+        """The number of frames; with auto the largest one."""
+        return self.target.max_frames if self.num_flats == "auto" else self.num_flats
+
+    @property
+    def least_frames(self) -> int:
+        """The number of frames that a finished series has at least."""
+        return self.target.min_frames if self.num_flats == "auto" else self.num_flats

@@ -363,6 +363,7 @@ Kinds = Annotated[
     Allowed("folders or patterns, each with bias, dark, flat or light, such as {darks/2026: dark, '*_f.fits': flat}"),
 ]
 
+FrameCount = Literal["auto"] | Count
 StripRows = Literal["auto"] | Count
 Retries = Annotated[
     int, BeforeValidator(read_number), Strict(), Field(ge=0, le=100), Allowed("a whole number from 0 to 100")

@@ -88,9 +88,9 @@ def _amounts(config: Config) -> CaptureAmounts:
     darks = config.dark_capture
     return CaptureAmounts(
         frames={
-            FrameType.BIAS: darks.num_darks,
-            FrameType.DARK: darks.num_darks,
-            FrameType.FLAT: config.flat_capture.num_flats,
+            FrameType.BIAS: darks.frames,
+            FrameType.DARK: darks.frames,
+            FrameType.FLAT: config.flat_capture.frames,
         },
         bias_exposure_s=darks.min_exposure,
         sink=SeriesSink(

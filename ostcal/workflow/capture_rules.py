@@ -7,18 +7,21 @@ from itertools import product
 from typing import Any
 
 from ostcal.capture.auto_exposure import ExposureRules
+from ostcal.capture.camera_noise import find_noise_series, noise_on_disk
 from ostcal.capture.cooling import CoolingRules
 from ostcal.capture.darks import find_bias_level
+from ostcal.capture.enough import CameraNoise
+from ostcal.capture.exposer import set_point_of
 from ostcal.capture.flats import FlatRules
 from ostcal.capture.nights import EarlierSeries, capture_night
 from ostcal.capture.points import Point
 from ostcal.capture.run_points import PointRules
-from ostcal.capture.series_plan import Equipment, SeriesSink
+from ostcal.capture.series_plan import Equipment, NoiseTarget, SeriesSink
 from ostcal.config import Config
 from ostcal.config.capture_plan import PlanEntry
-from ostcal.config.capture_sections import DarkCaptureSection, FlatCaptureSection
+from ostcal.config.capture_sections import DarkCaptureSection, FlatCaptureSection, TargetSection
 from ostcal.devices.protocols import CameraInfo, CameraRequest
-from ostcal.errors import ConfigError
+from ostcal.errors import ConfigError, DeviceError
 from ostcal.frames import CameraSettings, FrameType
 from ostcal.measure.live import LiveLimits
 from ostcal.naming import folder_of
@@ -82,7 +85,9 @@ def flat_rules(config: Config, equipment: Equipment, settings: CameraSettings) -
             max_attempts=f.max_adjustment_attempts,
             max_adu=camera.info.max_adu,
         ),
-        n_frames=f.num_flats,
+        n_frames=f.frames,
+        target=noise_target(config, f.target) if f.num_flats == "auto" else None,
+        noise=_flat_noise(config, equipment, settings) if f.num_flats == "auto" else None,
         start_exposure_s=camera_values(config).exposure_time,
         twilight=f.twilight,
         filters=f.filters,
@@ -92,6 +97,36 @@ def flat_rules(config: Config, equipment: Equipment, settings: CameraSettings) -
         limits=live_limits(config, saturated_share=0.001),
         retry=retry_rules(config),
     )
+
+
+def noise_target(config: Config, target: TargetSection) -> NoiseTarget:
+    """Return when frames are enough."""
+    return NoiseTarget(
+        noise_share=target.noise_share,
+        light_exposure_s=target.light_exposure,
+        science_exposure_s=config.dark_capture.science_exposure_time,
+        sky_e_per_s=target.sky,
+        min_frames=target.min_frames,
+        max_frames=target.max_frames,
+    )
+
+
+def noise_folders(config: Config) -> tuple[str, ...]:
+    """Return the directories of series that say the noise of the camera."""
+    patterns = (config.dark_capture.output_dir, config.flat_capture.output_dir)
+    return tuple(dict.fromkeys(folder for pattern in patterns for folder in folders_of(pattern)))
+
+
+def _flat_noise(config: Config, equipment: Equipment, settings: CameraSettings) -> CameraNoise:
+    """Return the noise of the camera for the number of flats; DeviceError without bias frames."""
+    camera = equipment.camera
+    there = find_noise_series(noise_folders(config), settings, camera.frame_shape(), set_point_of(camera.status()))
+    noise = noise_on_disk(there, camera.info.electrons_per_adu)
+    if noise is None:
+        raise DeviceError(
+            "flat_capture.num_flats: auto needs bias frames with the settings of the camera: take darks first"
+        )
+    return noise
 
 
 def earlier_series(config: Config, strategy: DarkStrategy | None = None) -> EarlierSeries:
@@ -184,7 +219,9 @@ def entry_points(config: Config, entries: Iterable[PlanEntry], info: CameraInfo,
 def matrix_points(config: Config, info: CameraInfo) -> tuple[list[Point], list[str]]:
     """Return all points of ``dark_capture.matrix``, and a line for each exposure that is not possible."""
     d, usual = config.dark_capture, camera_request(config)
-    m = d.matrix
+    m, number = d.matrix, d.num_darks
+    if number == "auto":
+        raise ConfigError("dark_capture.num_darks: auto is not possible with a matrix; write a number of frames")
     wanted = m.exposures or tuple(d.science_exposure_time * factor for factor in d.exposure_factors)
     longest_s = min(d.max_exposure, info.exposure_max_s)
     lines = [
@@ -206,7 +243,7 @@ def matrix_points(config: Config, info: CameraInfo) -> tuple[list[Point], list[s
     points = [
         Point(
             kind=kind,
-            count=d.num_darks,
+            count=number,
             exposure_s=exposure_s,
             request=CameraRequest(gain=gain, offset=offset, binning=binning, readout_mode=mode),
             temperature_c=temperature_c,

@@ -31,6 +31,8 @@ from ostcal.workflow.capture_rules import (
     leaves_temperature,
     live_limits,
     matrix_points,
+    noise_folders,
+    noise_target,
     point_rules,
     sink_of,
 )
@@ -277,7 +279,9 @@ class DarkCapture(Capture):
             night = capture_night(equipment.clock, self.config.site.longitude)
             exposures = flat_exposures(d.flat_exposure_time, flats, night.noon_utc_s)
         rules = DarkRules(
-            n_frames=d.num_darks,
+            n_frames=d.frames,
+            target=noise_target(self.config, d.target) if d.num_darks == "auto" else None,
+            measured_in=noise_folders(self.config),
             science_exposure_s=d.science_exposure_time,
             factors=factors,
             flat_exposures_s=exposures,

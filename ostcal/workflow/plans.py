@@ -61,9 +61,9 @@ def wanted_series(config: Config, flat_exposures_s: Iterable[float] = ()) -> lis
     d, f = config.dark_capture, config.flat_capture
     exposures_s = [d.science_exposure_time * factor for factor in d.exposure_factors]
     of_flats_s = [d.flat_exposure_time] if d.flat_exposure_time is not None else list(flat_exposures_s)
-    darks = wanted_darks(d.num_darks, sorted(exposures_s), of_flats_s, (d.min_exposure, d.max_exposure))
+    darks = wanted_darks(d.least_frames, sorted(exposures_s), of_flats_s, (d.min_exposure, d.max_exposure))
     flats = [
-        WantedSeries(kind=FrameType.FLAT, n_frames=f.num_flats, filter_name=name)
+        WantedSeries(kind=FrameType.FLAT, n_frames=f.least_frames, filter_name=name)
         for name in dict.fromkeys(f.filters or (None,))
     ]
     return [*darks, *flats]

@@ -40,6 +40,7 @@ from support.amounts import amount
 
 Load = Callable[[str | bytes], Config]
 
+TARGET = {"noise_share": 0.1, "light_exposure": None, "sky": 0.0, "min_frames": 5, "max_frames": 200}
 DEFAULTS: dict[str, dict[str, Any]] = {
     "input": {"kinds": {}},
     "dark_capture": {
@@ -53,6 +54,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "strategy": "missing",
         "max_age_days": 30.0,
         "max_hours": None,
+        "target": TARGET,
         "matrix": {
             "exposures": [],
             "gains": [],
@@ -76,6 +78,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "filters": [],
         "twilight": False,
         "panel_brightness": None,
+        "target": TARGET,
     },
     "master_frames": {
         "output_dir": "master_frames",
@@ -451,10 +454,10 @@ def test_values_that_are_probably_not_meant_are_pointed_out(load: Load) -> None:
          " compressor, endpoint, region, retries and timeout"),
         ("master_frames: {rejection_method: sigmaclip}", "line 1: master_frames.rejection_method: sigmaclip is not"
          f" allowed; write {', '.join(list(METHODS)[:-1])} or {list(METHODS)[-1]}; did you mean sigma_clip?"),
-        ("\n\ndark_capture:\n\n  num_darks: 0", "line 5: dark_capture.num_darks: 0 is not allowed; write a whole number"
-         " of at least 1"),
-        ("dark_capture: {num_darks: }", "line 1: dark_capture.num_darks: no value; write a whole number of at least 1,"
-         " or leave the key out (the default is 40)"),
+        ("\n\ndark_capture:\n\n  num_darks: 0", "line 5: dark_capture.num_darks: 0 is not allowed; write auto or a"
+         " whole number of at least 1"),
+        ("dark_capture: {num_darks: }", "line 1: dark_capture.num_darks: no value; write auto or a whole number of at"
+         " least 1, or leave the key out (the default is 40)"),
         ("dark_capture:\n  min_exposure: 100", "line 2: dark_capture.max_exposure: 60.0 (the default) is not allowed;"
          " it must be above min_exposure, which is 100.0"),
         ("flat_capture:\n  min_exposure: 1\n  max_exposure: 1e0", "line 3: flat_capture.max_exposure: 1e0 is not"
