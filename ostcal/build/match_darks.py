@@ -289,7 +289,7 @@ def choose_line(
         and not why_unfit(a.key, b.key, 2 * temperature_tolerance_c, bias_temperature_tolerance_c)
     ]
     if any(c.key.frame_type is FrameType.BIAS for c in fitting):  # without one, a noisy line is better than nothing
-        pairs = [(a, b) for a, b in pairs if stretch_of(a, b, target_s) <= max_stretch + 1e-9]
+        pairs = [(a, b) for a, b in pairs if stretch_of(a, b, target_s) <= within_clock(max_stretch)]
     with_bias = [pair for pair in pairs if pair[0].key.frame_type is FrameType.BIAS]
     # A longer dark scaled down adds less noise than a shorter one scaled up.
     longer = [pair for pair in with_bias if pair[1].key.exposure_time_s >= target_s]
@@ -345,7 +345,7 @@ def choose_sum(
         if c.key.frame_type is FrameType.DARK
         and c.key.bias_subtracted != key.bias_subtracted
         and not why_unfit(replace(key, bias_subtracted=c.key.bias_subtracted), c.key, temperature_tolerance_c)
-        and key.exposure_time_s <= (max_stretch + 1e-9) * c.key.exposure_time_s
+        and key.exposure_time_s <= within_clock(max_stretch) * c.key.exposure_time_s
     ]
     if not biases or not darks:
         return None
@@ -360,6 +360,11 @@ def choose_sum(
 def stretch_of(a: DarkCandidate, b: DarkCandidate, target_s: float) -> float:
     """Return how many times the difference of two masters is taken to reach an exposure."""
     return (target_s - a.key.exposure_time_s) / (b.key.exposure_time_s - a.key.exposure_time_s)
+
+
+def within_clock(max_stretch: float) -> float:
+    """Return a limit of stretches as clocks tell exposures: 600.1 s is twice 300 s, whatever the bias of 1 ms adds."""
+    return max_stretch * (1 + EXPOSURE_TOLERANCE)
 
 
 def _same_exposure(dark_s: float, exposure_s: float, tolerance: float) -> bool:

@@ -8,7 +8,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 
-from ostcal.build.match_darks import MAX_STRETCH, DarkCandidate, choose_line, choose_sum, ranked, stretch_of, why_unfit
+from ostcal.build.match_darks import (
+    MAX_STRETCH,
+    DarkCandidate,
+    choose_line,
+    choose_sum,
+    ranked,
+    stretch_of,
+    why_unfit,
+    within_clock,
+)
 from ostcal.errors import InputError
 from ostcal.frames import FrameType
 from ostcal.inputs.grouping import GroupKey
@@ -156,7 +165,7 @@ class _Search:
         stretch = stretch_of(line.first, line.second, target_s)
         # A flat takes a noisy line if there is no bias; in a science frame 10 times the noise of a dark is no use.
         longest_s = line.second.key.exposure_time_s
-        if stretch > MAX_STRETCH or target_s > (rules.max_scale_up + 1e-9) * longest_s:
+        if stretch > MAX_STRETCH or target_s > within_clock(rules.max_scale_up) * longest_s:
             return None
         first, second = (self.masters[candidate.name] for candidate in (line.first, line.second))
         return DarkMix(

@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from ostcal.build.match_darks import MAX_STRETCH, why_unfit
+from ostcal.build.match_darks import MAX_STRETCH, why_unfit, within_clock
 from ostcal.frames import FrameType
 from ostcal.inputs.grouping import EXPOSURE_TOLERANCE, GroupKey
 from ostcal.library.find import LibraryMaster, StorePlane
@@ -229,7 +229,7 @@ def _from_ladder(
     exposures = [step.key.exposure_time_s for step in steps]
     low_s, high_s = min(exposures), max(exposures)
     stretch = (target.exposure_time_s - low_s) / (high_s - low_s)
-    if not 1 - MAX_STRETCH <= stretch <= rules.max_stretch + 1e-9:
+    if not 1 - MAX_STRETCH <= stretch <= within_clock(rules.max_stretch):
         return NoSyntheticDark(
             message=f"it is too far from the masters of {low_s:g} to {high_s:g} s: {abs(stretch):.0f} times their "
             f"span, limit {rules.max_stretch:g}; take darks nearer to it"

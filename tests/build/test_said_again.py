@@ -146,3 +146,16 @@ def test_findings_are_read_back_from_masters_of_other_versions(two_levels: Night
             path.write_text(json.dumps(document), encoding="utf-8")
     used = calibrate(two_levels)
     assert used.exit_code == 0
+
+
+@pytest.mark.parametrize("exposure_s", [600.0, 600.3])
+def test_twice_the_exposure_of_a_dark_is_within_the_limit_as_clocks_tell_it(
+    two_levels: Night, exposure_s: float
+) -> None:
+    """The bias has 1 ms, and a clock adds 0.3 s: the dark current is scaled up 2.001 times, the limit is 2."""
+    (two_levels.root / "lights" / "light_000.fits").unlink()
+    n.write_frames(two_levels.root / "lights", frames([1900], seed=3), "Light Frame", exposure_s)
+    masters(two_levels)
+    assert calibrate(two_levels).exit_code == 0
+    n.write_frames(two_levels.root / "lights" / "longer", frames([1900], seed=3), "Light Frame", 610.0)
+    assert "max_scale_up" in calibrate(two_levels).text
