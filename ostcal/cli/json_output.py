@@ -34,6 +34,7 @@ class CommandRecord(logging.Handler):
         self._hooks: Hooks | None = None
         self._told: set[str] = set()
         self._command = command
+        self._is_night = command == "workflow"
         self._began_at = datetime.now(UTC)
         self._warnings: list[str] = []
         self._errors: list[str] = []
@@ -102,8 +103,12 @@ class CommandRecord(logging.Handler):
         """Tell the hooks what came of the command, and wait for them for a bounded time."""
         if self._hooks is None:
             return
-        self._tell_hooks(self._hooks, exit_code, is_night=self._command == "workflow")
+        self._tell_hooks(self._hooks, exit_code, is_night=self._is_night)
         self._hooks.close()
+
+    def is_of_a_night(self) -> None:
+        """Let the hooks be told that a night has finished when the command ends."""
+        self._is_night = True
 
     def finish_night(self, exit_code: int) -> None:
         """Tell the hooks what came of one night of a command that goes on, and forget its results."""

@@ -98,7 +98,9 @@ def _watchers(*, ends_night: bool) -> VisitWatchers:
             record.put(series=captured_entries(series))
             for line in outcome.lines if not ends_night else ():
                 record.put_error(line)
-            if ends_night:
+            if not ends_night:
+                record.is_of_a_night()
+            else:
                 record.finish_night(0 if outcome.is_complete else EXIT_FAILED)
         series.clear()
 

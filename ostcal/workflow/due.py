@@ -66,6 +66,15 @@ class TakenSeries:
     exposure_time_s: float | None = None
     filter_name: str | None = None
 
+    def as_wanted(self) -> WantedSeries:
+        """Return it as what is wanted again."""
+        return WantedSeries(
+            kind=self.kind,
+            n_frames=self.n_frames,
+            exposure_time_s=self.exposure_time_s,
+            filter_name=self.filter_name,
+        )
+
     def answers(self, wanted: WantedSeries) -> bool:
         """Return whether it is what is wanted, however many frames it has."""
         if self.kind is not wanted.kind:

@@ -25,7 +25,7 @@ from ostcal.workflow.plans import (
     wanted_series,
     zone_of,
 )
-from ostcal.workflow.taken import directories_of, setup_of_config, taken_series
+from ostcal.workflow.taken import setup_of_config, taken_frames
 from ostcal.workflow.visit import Visit, VisitOutcome, VisitWatchers, VisitWork
 
 JOURNAL_FILE = "schedule.json"
@@ -140,7 +140,7 @@ class Schedule:
                     self._attend(visit)
 
     def _taken(self) -> tuple[list[TakenSeries], list[str]]:
-        return taken_series(directories_of(self.config), self._noon_utc_s, setup_of_config(self.config))
+        return taken_frames(self.config, self._noon_utc_s, setup_of_config(self.config))
 
     def _visit_at(self, at: datetime) -> Visit:
         end = min(at + timedelta(hours=self.config.schedule.max_hours), noon_after(at, self._noon_utc_s))

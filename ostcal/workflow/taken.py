@@ -1,4 +1,4 @@
-"""What was taken: the series on disk, and the nights of their frames."""
+"""What was taken: the series and masters on disk, and the nights of their frames."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from typing import Any
 from ostcal.config import Config
 from ostcal.errors import StorageError
 from ostcal.frames import CameraSettings
+from ostcal.library.index import known_masters
 from ostcal.naming import night_of
 from ostcal.places.night_folders import folders_of
+from ostcal.places.paths import is_dir
 from ostcal.series.format import shared_settings
-from ostcal.series.reader import Series, find_series, open_series
+from ostcal.series.reader import find_series, open_series
 from ostcal.workflow.due import TakenSeries
 from ostcal.workflow.open_devices import camera_values
 
@@ -22,14 +24,51 @@ _COMPARED = ("camera", "gain", "offset", "binning", "readout_mode", "set_tempera
 _SET_POINT_C = 0.2
 """Set points that differ more are others; cameras read -10 back as -9.98."""
 
+_MASTER_C = 2.0
+"""The same of masters, which have the temperature that the sensor had."""
 
 Setup = Mapping[str, Any]
 """Settings that frames must share to stand for one another, by their names in series; what is not named may differ."""
 
 
-def directories_of(config: Config) -> list[str]:
-    """Return the directories of captured frames, of all nights and cameras."""
-    return folders_of(config.dark_capture.output_dir) + folders_of(config.flat_capture.output_dir)
+def taken_frames(config: Config, noon_utc_s: float, setup: Setup) -> tuple[list[TakenSeries], list[str]]:
+    """Return what was taken with some settings: the series on disk, and masters whose series are gone.
+
+    A master counts only where no series of its night is there: of a series that was cut short a master may be made too.
+    The second value is a line for each series that cannot be read.
+    """
+    directories = folders_of(config.dark_capture.output_dir) + folders_of(config.flat_capture.output_dir)
+    series, problems = taken_series(directories, noon_utc_s, setup)
+    masters = taken_masters(config.master_frames.output_dir, noon_utc_s, setup)
+    gone = [one for one in masters if not any(_is_like(one, other) for other in series)]
+    return [*series, *gone], problems
+
+
+def _is_like(master: TakenSeries, series: TakenSeries) -> bool:
+    return series.night == master.night and series.answers(master.as_wanted())
+
+
+def taken_masters(output_dir: str, noon_utc_s: float, setup: Setup) -> list[TakenSeries]:
+    """Return the masters of a directory that did not fail, by the time of their last frame, as if they were series."""
+    found = []
+    for master in known_masters(output_dir) if is_dir(output_dir) else ():
+        record, key = master.record, master.key
+        if record.observed is None or record.verdict == "fail" or record.n_frames is None:
+            continue
+        night = night_of(record.observed.last, noon_utc_s)
+        if night is None or not _fits(setup_of_camera(key.settings, key.temperature_c), setup, _MASTER_C):
+            continue
+        found.append(
+            TakenSeries(
+                kind=key.frame_type,
+                n_frames=record.n_frames,
+                observed_at=record.observed.last,
+                night=night,
+                exposure_time_s=key.exposure_time_s,
+                filter_name=key.filter_name,
+            )
+        )
+    return found
 
 
 def setup_of_camera(settings: CameraSettings, set_point_c: float | None) -> Setup:
@@ -60,7 +99,7 @@ def taken_series(directories: Iterable[str], noon_utc_s: float, setup: Setup) ->
         except StorageError as error:
             problems.append(str(error))
             continue
-        if not _is_of(series, setup):
+        if not _fits(series.settings, setup):
             continue
         moments = [record.metadata.date_obs for record in series.records if record.metadata.date_obs is not None]
         newest = max(moments, default=None)
@@ -82,11 +121,12 @@ def taken_series(directories: Iterable[str], noon_utc_s: float, setup: Setup) ->
     return taken, problems
 
 
-def _is_of(series: Series, setup: Setup) -> bool:
-    there = series.settings
+def _fits(there: Mapping[str, Any], setup: Setup, tolerance_c: float = _SET_POINT_C) -> bool:
     if any(there.get(name) != value for name, value in setup.items() if name != "set_temperature_c"):
         return False
     was_c, is_c = there.get("set_temperature_c"), setup.get("set_temperature_c")
+    if setup.get("set_temperature_c") is None and tolerance_c == _MASTER_C:
+        return True  # a master has the temperature of its sensor, also where nothing cools it
     if "set_temperature_c" not in setup or was_c == is_c:
         return True
-    return isinstance(was_c, int | float) and is_c is not None and abs(was_c - is_c) <= _SET_POINT_C
+    return isinstance(was_c, int | float) and is_c is not None and abs(was_c - is_c) <= tolerance_c

@@ -23,7 +23,7 @@ from ostcal.workflow.captures import DarkCapture, FlatCapture, Planned
 from ostcal.workflow.due import DueSeries, WantedSeries, due_series
 from ostcal.workflow.open_devices import open_equipment
 from ostcal.workflow.plans import cadence_of, flat_exposures_of_night, wanted_series
-from ostcal.workflow.taken import directories_of, setup_of_camera, setup_of_config, taken_series
+from ostcal.workflow.taken import setup_of_camera, setup_of_config, taken_frames
 from ostcal.workflow.temperature import cool_sensor, warm_up, warms_up
 
 SAFETY_PAUSE_S = 30.0
@@ -108,7 +108,7 @@ class VisitWork:
 
     def _due(self) -> tuple[DueSeries, ...]:
         """Return what is due now."""
-        taken, problems = taken_series(directories_of(self._config), self._noon_utc_s, self._setup)
+        taken, problems = taken_frames(self._config, self._noon_utc_s, self._setup)
         for line in problems:
             self._logger.debug("%s", line)
         exposures_s = flat_exposures_of_night(taken, self._visit.night)

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,6 +33,7 @@ from ostcal.simulator.safety import ShutterStatus
 from ostcal.simulator.server import SimulatedObservatory
 from ostcal.workflow.schedule import Schedule
 from ostcal.workflow.visit import VisitWatchers
+from support.hook_server import hook_server
 from support.jumping_clock import JumpingClock
 from support.night import command_environment, command_line, ostcal
 from support.simulator_client import SMALL
@@ -125,6 +127,43 @@ def run_until(path: Path, clock: JumpingClock, watchers: VisitWatchers | None = 
 
 def moments_of(folder: Path) -> list[datetime]:
     return sorted(record.metadata.date_obs for series in series_of(folder) for record in series.records)  # type: ignore[type-var]
+
+
+def test_a_set_whose_series_were_removed_counts_by_its_master(
+    observatory: SimulatedObservatory, tmp_path: Path
+) -> None:
+    path = configuration(tmp_path, observatory)
+    run_until(path, JumpingClock(START, START + timedelta(days=1)))
+    shutil.rmtree(tmp_path / "darks")
+    shutil.rmtree(tmp_path / "flats")
+    run_until(path, JumpingClock(START + timedelta(days=1), START + timedelta(days=2)))
+    # bias and darks of the first night have their cadence still; flats are of every night
+    assert {series.frame_type for series in series_of(tmp_path)} == {FrameType.FLAT}
+    assert len(series_of(tmp_path)) == 2
+
+
+def test_hooks_are_told_of_each_night(observatory: SimulatedObservatory, tmp_path: Path) -> None:
+    with hook_server() as server:
+        path = configuration(tmp_path, observatory, hooks={"url": server.url, "on": ["series_finished", "night_finished"]})
+        shown = ostcal("schedule", "--config", path, "--once")
+    assert shown.exit_code == 0, shown.text
+    events = [request["event"] for request in server.requests]
+    assert events == ["series_finished"] * len(series_of(tmp_path)) + ["night_finished"]
+    assert server.requests[-1]["exit_code"] == 0
+    assert {master["kind"] for master in server.requests[-1]["masters"]} == {"bias", "dark", "flat"}
+
+
+def test_in_a_polar_summer_a_schedule_says_so_once_and_waits(
+    observatory: SimulatedObservatory, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "ostcal")
+    path = configuration(tmp_path, observatory, site={"latitude": 78.2, "longitude": 15.6})
+    june = datetime(2026, 6, 20, 12, tzinfo=UTC)
+    run_until(path, JumpingClock(june, june + timedelta(days=3)))
+    assert [line for line in caplog.messages if "the next time is" in line] == [caplog.messages[0]]
+    assert caplog.messages[0].startswith("2026-06-20: the sun stays above -3 deg from noon to noon (from 11.6 to 35.2 deg)")
+    assert "the next time is 2026-08" in caplog.messages[0]
+    assert series_of(tmp_path) == []
 
 
 def test_an_error_of_one_night_is_a_line_and_the_next_night_goes_on(
@@ -321,6 +360,7 @@ from datetime import datetime
 from pathlib import Path
 from ostcal.workflow.schedule import Schedule
 from ostcal.workflow.visit import VisitWatchers
+from support.hook_server import hook_server
 from support.jumping_clock import JumpingClock
 
 logging.basicConfig(level=logging.WARNING)
