@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, Strict
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, Strict, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from ostcal.config.values import (
     Allowed,
@@ -17,6 +18,7 @@ from ostcal.config.values import (
     Text,
     empty_is_default,
     key,
+    read_number,
 )
 from ostcal.visit_times import read_rule
 
@@ -50,6 +52,13 @@ Times = Annotated[
     PlainSerializer(list),
     Allowed('times such as "18:30", "dusk -6", "dawn -12" or "30 18 * * 1-5" (cron), one or a list of them'),
 ]
+SunAltitude = Annotated[
+    float,
+    BeforeValidator(read_number),
+    Strict(),
+    Field(ge=-90, le=90, allow_inf_nan=False),
+    Allowed("a number from -90 to 90"),
+]
 Zone = Annotated[str, Strict(), AfterValidator(_check_zone), Allowed("local, utc, or a name such as Europe/Madrid")]
 
 
@@ -69,6 +78,21 @@ class OldestSection(Section):
     flat: Positive = key(30.0, "Age of flats.", "days")
 
 
+class SkyFlatsSection(Section):
+    """Altitudes of the sun between which ``ostcal schedule`` takes flats of the sky, where the site is known."""
+
+    sun_highest: SunAltitude = key(0.0, "No flats of the sky are taken while the sun is higher.", "degrees")
+    sun_lowest: SunAltitude = key(-12.0, "No flats of the sky are taken while the sun is lower.", "degrees")
+
+    @field_validator("sun_lowest")
+    @classmethod
+    def _below(cls, value: float, info: ValidationInfo) -> float:
+        highest = info.data.get("sun_highest")
+        if highest is not None and value >= highest:
+            raise PydanticCustomError("order", "it must be below sun_highest", {"other": "sun_highest"})
+        return value
+
+
 class ScheduleSection(Section):
     """When ``ostcal schedule`` takes calibration frames."""
 
@@ -83,6 +107,7 @@ class ScheduleSection(Section):
     )
     cadence_days: Annotated[CadenceSection, BeforeValidator(empty_is_default)] = CadenceSection()
     max_age_days: Annotated[OldestSection, BeforeValidator(empty_is_default)] = OldestSection()
+    sky_flats: Annotated[SkyFlatsSection, BeforeValidator(empty_is_default)] = SkyFlatsSection()
 
 
 class SafetySection(Section):

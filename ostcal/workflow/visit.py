@@ -23,6 +23,7 @@ from ostcal.workflow.captures import DarkCapture, FlatCapture, Planned
 from ostcal.workflow.due import DueSeries, WantedSeries, due_series
 from ostcal.workflow.open_devices import open_equipment
 from ostcal.workflow.plans import cadence_of, flat_exposures_of_night, wanted_series
+from ostcal.workflow.sky import sky_window
 from ostcal.workflow.taken import setup_of_camera, setup_of_config, taken_frames
 from ostcal.workflow.temperature import cool_sensor, warm_up, warms_up
 
@@ -82,6 +83,7 @@ class VisitWork:
         self._watchers = watchers
         self._logger = logging.getLogger("ostcal")
         self._safety = safety_check(config, clock)
+        self._sky = sky_window(config)
         self._takes_sky = False
         self._refused = False
         self._setup = setup_of_config(config)
@@ -136,7 +138,7 @@ class VisitWork:
 
     def _refusal(self) -> str | None:
         """Return why no exposure may begin now."""
-        reason = self._safety.refusal(must_be_open=self._takes_sky)
+        reason = self._safety.refusal(must_be_open=self._takes_sky) or self._sky_refusal()
         if self._clock.utc() >= self._visit.end:
             reason = "the hours of this visit are over (schedule.max_hours, and noon)"
         self._refused = reason is not None
@@ -150,6 +152,10 @@ class VisitWork:
                 self._leave(todo, "the hours of this visit are over")
                 return
             batch = self._choose(todo)
+            if self._takes_sky and not self._sun_is_right():
+                failed |= {one.wanted for one in batch}
+                self._leave(batch, self._sky_refusal() or "the sun was right for too short a time")
+                continue
             if not self._is_safe():
                 continue
             self._refused = False
@@ -159,6 +165,23 @@ class VisitWork:
             if not self._refused:  # else it goes on once it is safe, or the hours are over
                 failed |= {one.wanted for one in batch}
                 self._lines += status.details.get("errors", [])
+
+    def _sky_refusal(self) -> str | None:
+        """Return why the sun forbids what is taken now."""
+        return self._sky.refusal(self._clock.utc()) if self._sky is not None and self._takes_sky else None
+
+    def _sun_is_right(self) -> bool:
+        """Wait for the sun; return false if its time does not come, or does not come again, in this visit."""
+        if self._sky is None:
+            return True
+        opens_at = self._sky.opens_at(self._clock.utc(), self._visit.end)
+        if opens_at is None:
+            return False
+        if opens_at > self._clock.utc():
+            self._logger.info("flats of the sky wait for the sun until %s UTC", f"{opens_at:%H:%M}")
+        while (left_s := (opens_at - self._clock.utc()).total_seconds()) > 0:
+            self._clock.sleep(min(SAFETY_PAUSE_S, left_s))
+        return True
 
     def _choose(self, todo: Sequence[DueSeries]) -> list[DueSeries]:
         """Return the flats or the darks: flats of the sky first, as it changes, unless the roof is closed."""

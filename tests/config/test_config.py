@@ -195,6 +195,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "max_hours": 10.0,
         "cadence_days": {"bias": 7, "dark": 30, "flat": 1},
         "max_age_days": {"bias": 30.0, "dark": 90.0, "flat": 30.0},
+        "sky_flats": {"sun_highest": 0.0, "sun_lowest": -12.0},
     },
     "site": {"latitude": None, "longitude": None, "elevation": 0.0},
     "safety": {"host": "127.0.0.1", "port": 11111, "device_id": None, "roof_id": None, "on_lost": "refuse"},

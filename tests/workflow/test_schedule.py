@@ -31,6 +31,7 @@ from ostcal.series.reader import Series, find_series, open_series
 from ostcal.simulator.options import SimulatorOptions
 from ostcal.simulator.safety import ShutterStatus
 from ostcal.simulator.server import SimulatedObservatory
+from ostcal.sun import Site, sun_altitude
 from ostcal.workflow.schedule import Schedule
 from ostcal.workflow.visit import VisitWatchers
 from support.hook_server import hook_server
@@ -144,7 +145,9 @@ def test_a_set_whose_series_were_removed_counts_by_its_master(
 
 def test_hooks_are_told_of_each_night(observatory: SimulatedObservatory, tmp_path: Path) -> None:
     with hook_server() as server:
-        path = configuration(tmp_path, observatory, hooks={"url": server.url, "on": ["series_finished", "night_finished"]})
+        path = configuration(
+            tmp_path, observatory, hooks={"url": server.url, "on": ["series_finished", "night_finished"]}
+        )
         shown = ostcal("schedule", "--config", path, "--once")
     assert shown.exit_code == 0, shown.text
     events = [request["event"] for request in server.requests]
@@ -161,7 +164,9 @@ def test_in_a_polar_summer_a_schedule_says_so_once_and_waits(
     june = datetime(2026, 6, 20, 12, tzinfo=UTC)
     run_until(path, JumpingClock(june, june + timedelta(days=3)))
     assert [line for line in caplog.messages if "the next time is" in line] == [caplog.messages[0]]
-    assert caplog.messages[0].startswith("2026-06-20: the sun stays above -3 deg from noon to noon (from 11.6 to 35.2 deg)")
+    assert caplog.messages[0].startswith(
+        "2026-06-20: the sun stays above -3 deg from noon to noon (from 11.6 to 35.2 deg)"
+    )
     assert "the next time is 2026-08" in caplog.messages[0]
     assert series_of(tmp_path) == []
 
@@ -273,6 +278,46 @@ def test_a_night_that_is_never_safe_takes_nothing_and_says_what_is_left(
     assert "left for the next time: bias, darks of 4 s, flats L, flats R" in caplog.text
 
 
+def sun_of(series: Series) -> list[float]:
+    site = Site(latitude_deg=51.5, longitude_deg=0.0)
+    return [sun_altitude(site, record.metadata.date_obs) for record in series.records if record.metadata.date_obs]
+
+
+def test_flats_of_the_sky_begin_and_end_by_the_altitude_of_the_sun(
+    observatory: SimulatedObservatory, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "ostcal")
+    path = configuration(
+        tmp_path, observatory, flat_capture={"twilight": True, "filters": ["L"], "num_flats": 30},
+        schedule={
+            "when": "15:00", "time_zone": "utc", "sky_flats": {"sun_highest": -1.0, "sun_lowest": -1.25},
+            "cadence_days": {"bias": 3, "dark": None, "flat": 1},
+        },
+    )  # fmt: skip
+    clock = JumpingClock(START, START + timedelta(days=2))
+    run_until(path, clock, VisitWatchers(capture=CaptureWatcher(frame_done=lambda done: clock.sleep(5.0))))
+    flats = [series for series in series_of(tmp_path) if series.frame_type is FrameType.FLAT]
+    assert len(flats) == 2  # one of each night
+    for series in flats:
+        heights = sun_of(series)
+        assert 10 < len(heights) < 30
+        assert min(heights) > -1.26
+        assert -1.05 < max(heights) <= -1.0
+    assert (
+        len([line for line in caplog.messages if line.startswith("flats of the sky wait for the sun until 16:")]) == 2
+    )
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert sum(line.endswith("left for the next time: flats L") for line in warnings) == 2
+
+
+def test_a_visit_at_night_takes_no_flats_of_the_sky(observatory: SimulatedObservatory, tmp_path: Path) -> None:
+    path = configuration(
+        tmp_path, observatory, flat_capture={"twilight": True}, schedule={"when": "dusk -13", "max_hours": 2.0}
+    )
+    run_until(path, JumpingClock(START, START + timedelta(days=1)))
+    assert {series.frame_type for series in series_of(tmp_path)} == {FrameType.BIAS, FrameType.DARK}
+
+
 # ---- the command ----
 
 
@@ -358,6 +403,7 @@ CHILD = """
 import logging, sys
 from datetime import datetime
 from pathlib import Path
+from ostcal.sun import Site, sun_altitude
 from ostcal.workflow.schedule import Schedule
 from ostcal.workflow.visit import VisitWatchers
 from support.hook_server import hook_server
