@@ -263,3 +263,13 @@ def test_the_warm_week_has_darks_of_its_own_and_the_spoilt_set_is_passed_by(year
     assert {darks[session, "L"] for session in WARM} == {WARM[1]}
     assert darks[SPOILT, "L"] in (4, 12)
     assert SPOILT not in darks.values()
+
+
+def test_the_spoilt_set_is_not_taken_where_failed_masters_are_allowed(year: Year) -> None:
+    """Its master is at neither of its two levels; other failures may be a matter of taste."""
+    ((light, at),) = ((path, at) for path, session, name, at in year.lights if (session, name) == (SPOILT, "L"))
+    applier = CalibrationApplier(config(year.root, year.root / "raw"))
+    dark = applier.find_masters(light, allow_failed=True).dark
+    assert dark is not None
+    sessions = [session_of_master(year.root / "masters" / f"{part.master.record.name}.fits") for part in dark.parts]
+    assert sessions == [oracle(SPOILT, "L", at).dark]
