@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from ostcal.cli.json_output import JsonCommand, json_record
 from ostcal.errors import InputError
 
 if TYPE_CHECKING:
+    from ostcal.config import Config
     from ostcal.library.find import LibraryMaster
 
 logger = logging.getLogger("ostcal")
@@ -22,6 +24,7 @@ logger = logging.getLogger("ostcal")
 EXAMPLES = """\b
 Examples:
   ostcal library --config night.yaml
+  ostcal library --config night.yaml --html library.html   (calendar, ages, what was measured over time)
   ostcal library --config night.yaml --json | jq '.masters[] | select(.verdict == "fail") | .name'
 """
 
@@ -33,8 +36,9 @@ _COLUMNS = (
 
 @click.command("library", cls=JsonCommand, epilog=EXAMPLES)
 @config_option
+@click.option("--html", "html_path", type=click.Path(), metavar="F", help="Write a page: calendar, ages, trends.")
 @debug_option
-def library_command(config_path: str, debug: bool, log_level: str) -> None:
+def library_command(config_path: str, html_path: str | None, debug: bool, log_level: str) -> None:
     """List the masters in master_frames.output_dir: settings, temperature, frames, age, verdict.
 
     The age is that of its frames, whenever the master was built; with --json it is taken_age_days, and age_days is the
@@ -53,13 +57,19 @@ def library_command(config_path: str, debug: bool, log_level: str) -> None:
             taken = master.record.observed.middle.timestamp() if master.record.observed else 0.0
             return (str(key.frame_type), key.filter_name or "", key.exposure_time_s, -taken, master.record.name)
 
-        directory = open_config(config_path).master_frames.output_dir
+        config = open_config(config_path)
+        directory = config.master_frames.output_dir
         if not is_dir(directory):
             raise InputError(f"{directory}: there is no such directory of masters; set master_frames.output_dir")
         now = datetime.now(UTC)
-        entries = [library_entry(master, now) for master in sorted(find_masters(directory), key=order)]
+        found = sorted(find_masters(directory), key=order)
+        if html_path is not None:
+            _write_page(html_path, config, found, now)
+        entries = [library_entry(master, now) for master in found]
         if record := json_record():
-            record.put(directory=directory, masters=tuple(entries))
+            record.put(directory=directory, masters=tuple(entries), files=(html_path,) if html_path else ())
+            return
+        if html_path is not None:
             return
         masters = [dataclasses.asdict(entry) for entry in entries]
         if not masters:
@@ -73,6 +83,18 @@ def library_command(config_path: str, debug: bool, log_level: str) -> None:
             for same in of_files.values():
                 table.add_row(*(Text(text) for text in _row(_as_one(same))))
             open_console().print(table)
+
+
+def _write_page(path: str, config: Config, masters: Sequence[LibraryMaster], now: datetime) -> None:
+    from ostcal.frames import FrameType
+    from ostcal.library.history import history_of
+    from ostcal.report.library_page import render_library, write_page
+
+    ages = config.matching.max_age_days
+    limits = {FrameType.BIAS: ages.bias, FrameType.DARK: ages.dark, FrameType.FLAT: ages.flat}
+    directory = config.master_frames.output_dir
+    write_page(path, render_library(directory, masters, history_of(directory), limits, now.replace(microsecond=0)))
+    logger.info("page: %s", path)
 
 
 def _as_one(masters: list[dict[str, Any]]) -> dict[str, Any]:
