@@ -27,6 +27,8 @@ Session = Literal["night", "none", "hours"]
 """Which flats are different masters: of different nights, of sessions that are hours apart, or none."""
 ContinueSeries = Literal["session", "always"]
 """Whether a series is continued only in the night in which it was begun."""
+FlatMode = Literal["exposure", "brightness"]
+"""What is sought for flats: the exposure, or the brightness of the panel at a fixed exposure."""
 DarkStrategy = Literal["missing", "aged", "all"]
 """Which darks are taken: those that no night has, older ones too, or all in each night."""
 Prefer = Literal["nearest", "best"]

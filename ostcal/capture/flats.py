@@ -23,6 +23,7 @@ from ostcal.capture.budget import SeriesCost, check_room, series_cost
 from ostcal.capture.covering import ask_for_light, move_cover
 from ostcal.capture.enough import CameraNoise, enough_rules, with_number
 from ostcal.capture.exposer import Exposer
+from ostcal.capture.panel_brightness import PanelTrial, next_brightness
 from ostcal.capture.place import SeriesPlace, differences, find_place
 from ostcal.capture.series import capture_series
 from ostcal.capture.series_plan import (
@@ -67,6 +68,8 @@ class FlatRules:
     target: NoiseTarget | None = None
     """Takes as many flats as it needs, instead of `n_frames`; needs `noise`."""
     noise: CameraNoise | None = None
+    fixed_exposure_s: float | None = None
+    """Exposure at which the brightness of the panel is sought; ``None`` seeks the exposure."""
     name_ending: str = ""
     """What is added to the names of series."""
     rotation_deg: float | None = None
@@ -348,6 +351,8 @@ class _FlatWork:
         run finds the same exposure again.
         """
         limits = self._rules.exposure
+        if self._rules.fixed_exposure_s is not None:
+            return self._fixed_exposure(self._rules.fixed_exposure_s)
         start_s = _exposure_of(begun) if begun is not None else self._rules.start_exposure_s
         self._switch(self._first_brightness)
         tried: dict[int, LightProblem] = {}
@@ -363,6 +368,26 @@ class _FlatWork:
             if begun is None:  # start a little inside the limit that was hit
                 is_faint = found.light is LightProblem.TOO_FAINT
                 start_s = rounded(limits, limits.max_exposure_s / 2 if is_faint else limits.min_exposure_s * 2)
+
+    def _fixed_exposure(self, exposure_s: float) -> float:
+        """Set the brightness of the panel at which an exposure has the level; return the exposure."""
+        cover = self._equipment.cover
+        if cover is None or not self._first_brightness:
+            raise DeviceError(
+                "flat_capture.mode: brightness needs a panel, and none is connected; set mode to exposure"
+            )
+        trials, taken = _Trials(self._exposer, self._rules, self._equipment), list[PanelTrial]()
+        bias_adu = self._rules.bias_level_adu or 0.0
+        while True:
+            try:
+                wanted = next_brightness(trials.exposure, bias_adu, taken, self._first_brightness, cover.max_brightness)
+            except LookupError as error:
+                raise DeviceError(str(error)) from error
+            if wanted is None:
+                self._shown_adu = trials.shown_adu
+                return exposure_s
+            self._switch(wanted)
+            taken.append(PanelTrial(brightness=wanted, trial=trials.trial(exposure_s)))
 
     def _other_brightness(self, found: GiveUp, tried: dict[int, LightProblem]) -> int | None:
         """Return the next panel brightness to try; ``None`` without a panel or if none is left."""
@@ -402,6 +427,9 @@ class _FlatWork:
                 logger.debug("%s", error)
                 continue
             exposure_s = series.settings.get("exposure_time_s")
+            fixed_s = self._rules.fixed_exposure_s
+            if fixed_s is not None and exposure_s != fixed_s:
+                continue
             if not isinstance(exposure_s, (int, float)) or Path(location).parent != Path(self._sink.directory):
                 continue
             plan = self._plan(safe_word(location), float(exposure_s), filter_name)

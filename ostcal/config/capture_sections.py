@@ -28,7 +28,7 @@ from ostcal.config.values import (
     empty_is_default,
     key,
 )
-from ostcal.vocabulary import ContinueSeries, DarkStrategy
+from ostcal.vocabulary import ContinueSeries, DarkStrategy, FlatMode
 
 
 def _above_min_exposure(value: float, info: ValidationInfo) -> float:
@@ -160,6 +160,16 @@ class FlatCaptureSection(NightsSection):
     )
     filters: Texts = key((), "Filter names as in the filter wheel; a series of flats is taken with each.")
     twilight: Switch = key(False, "Take sky flats: adapt the exposure time to the sky at dusk or dawn, frame by frame.")
+    mode: FlatMode = key(
+        "exposure",
+        "What is sought: the exposure time of each filter, or the brightness of the panel at"
+        " dark_capture.flat_exposure_time, so that one set of darks serves all filters.",
+    )
+    for_lights: CaptureDirectory | None = key(
+        None,
+        "Directory of science frames; flats are taken with the filters, settings and rotations of those of the newest"
+        " night, and darks with the exposures of these flats. null takes the filters of this section.",
+    )
     panel_brightness: CountOrZero | None = key(
         None, "Initial brightness of a flat panel, in its own steps; null is half of its maximum."
     )

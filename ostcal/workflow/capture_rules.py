@@ -92,11 +92,24 @@ def flat_rules(config: Config, equipment: Equipment, settings: CameraSettings) -
         twilight=f.twilight,
         filters=f.filters,
         brightness=f.panel_brightness,
+        fixed_exposure_s=_fixed_exposure_s(config),
         full_scale_adu=round(full_adu) if (full_adu := config.quality.full_scale_adu) else None,
         bias_level_adu=find_bias_level(darks, settings, camera.frame_shape()),
         limits=live_limits(config, saturated_share=0.001),
         retry=retry_rules(config),
     )
+
+
+def _fixed_exposure_s(config: Config) -> float | None:
+    """Return the exposure at which the brightness of the panel is sought."""
+    f, exposure_s = config.flat_capture, config.dark_capture.flat_exposure_time
+    if f.mode == "exposure":
+        return None
+    if f.twilight:
+        raise ConfigError("flat_capture.mode: brightness is for a panel; set twilight to false, or mode to exposure")
+    if exposure_s is None:
+        raise ConfigError("flat_capture.mode: brightness needs an exposure; set dark_capture.flat_exposure_time")
+    return exposure_s
 
 
 def noise_target(config: Config, target: TargetSection) -> NoiseTarget:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ostcal.capture.budget import StepPlan
@@ -12,7 +13,7 @@ from ostcal.capture.darks import DarkPlan, DarkRules, capture_darks, flat_exposu
 from ostcal.capture.flats import capture_flats, plan_flats
 from ostcal.capture.nights import capture_night
 from ostcal.capture.points import Point
-from ostcal.capture.run_points import capture_points, plan_points
+from ostcal.capture.run_points import PointRules, PointsReport, capture_points, plan_points
 from ostcal.capture.series_plan import CaptureWatcher, Equipment, SeriesOutcome
 from ostcal.config import ConfigSource, load_config
 from ostcal.config.capture_plan import load_capture_plan
@@ -36,6 +37,7 @@ from ostcal.workflow.capture_rules import (
     point_rules,
     sink_of,
 )
+from ostcal.workflow.lights import flat_dark_points, light_points
 from ostcal.workflow.open_devices import Ask, clock_of, retry_rules
 
 Planned = Callable[[StepPlan], bool]
@@ -353,7 +355,31 @@ class FlatCapture(Capture):
             `is_error` if a series is not complete; ``data["series"]`` are the locations of the series,
             ``details["exposures"]`` their exposures in seconds.
         """
+        if self.config.flat_capture.for_lights is not None:
+            return self._guarded(self._capture_for_lights)
         return self._guarded(self._capture)
+
+    def _capture_for_lights(self) -> Status:
+        """Take the flats that lights need, then darks with the exposures and settings of these flats."""
+        equipment, settings = self._ready()
+        noon_utc_s = capture_night(equipment.clock, self.config.site.longitude).noon_utc_s
+        names = equipment.wheel.names if equipment.wheel is not None else ()
+        try:
+            rules = point_rules(self.config, equipment, settings)
+            lit = self._take_points("flats", light_points(self.config, names, noon_utc_s), rules)
+            dark = self._take_points("flat darks", flat_dark_points(self.config, lit.outcomes), rules)
+        finally:
+            equipment.camera.apply(camera_request(self.config))
+        outcomes = (*lit.outcomes, *dark.outcomes)
+        status = _status_of(outcomes, (*lit.failures, *dark.failures), str(rules.flats.directory))
+        return replace(status, details={**status.details, "exposures": []})  # their darks are taken
+
+    def _take_points(self, step: str, points: Sequence[Point], rules: PointRules) -> PointsReport:
+        equipment, _ = self._ready()
+        plan = plan_points(equipment, points, rules)
+        if points and not self._planned(StepPlan(step=step, costs=plan.costs)):
+            raise DeviceError(f"{step} were not taken: they were declined")
+        return capture_points(equipment, plan, rules)
 
     def _capture(self) -> Status:
         equipment, settings = self._ready()

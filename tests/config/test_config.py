@@ -78,6 +78,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "filters": [],
         "twilight": False,
         "panel_brightness": None,
+        "mode": "exposure",
+        "for_lights": None,
         "target": TARGET,
     },
     "master_frames": {
