@@ -120,7 +120,8 @@ def flats_for(folder: Path, port: int, **keys: Any) -> Status:
     config = {
         "dark_capture": {"num_darks": 2, "output_dir": str(folder / "darks"), **keys.pop("dark_capture", {})},
         "flat_capture": {
-            "num_flats": 2, "max_exposure": 60.0, "output_dir": str(folder / "flats"), "for_lights": str(folder / "lights"), **keys,
+            "num_flats": 2, "max_exposure": 60.0, "output_dir": str(folder / "flats"),
+            "for_lights": str(folder / "lights"), **keys,
         },
     }  # fmt: skip
     with (
