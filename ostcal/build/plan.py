@@ -29,6 +29,7 @@ from ostcal.inputs.gather import Source, input_digest, stack_of
 from ostcal.inputs.grouping import Group
 from ostcal.inputs.observed import Observed
 from ostcal.inputs.optics import optics_differ
+from ostcal.inputs.stated_settings import unstated_settings
 from ostcal.library.find import LibraryMaster, calibration_id_of, find_masters
 from ostcal.library.history import subject_of
 from ostcal.library.master_names import file_names, untimed
@@ -240,6 +241,7 @@ def plan_masters(request: BuildRequest, groups: Sequence[Group], sources: Mappin
             elif not is_unchanged:
                 warnings += _warned_darks(name, plan.dark, library)
                 logger.info("%s: dark: %s", name, plan.dark.choice.description if plan.dark else "already subtracted")
+                _say_what_is_open(name, plan)
     return BuildPlan(
         to_make=tuple(to_make),
         unchanged=tuple(unchanged),
@@ -314,6 +316,18 @@ def _warned_darks(name: str, dark: FlatDark | None, library: Sequence[LibraryMas
         if master.record.name in earlier
         for line in repeated_warnings(master)
     ]
+
+
+def _say_what_is_open(name: str, plan: MasterPlan) -> None:
+    """Say which settings of a flat its dark does not record."""
+    for candidate in plan.dark.choice.candidates if plan.dark is not None else ():
+        if settings := unstated_settings(plan.group.key, candidate.key):
+            logger.info(
+                "%s: its dark %s does not record %s: it is taken because none that does fits",
+                name,
+                candidate.label,
+                " and ".join(settings),
+            )
 
 
 def needs_camera(method: RejectionMethod) -> bool:

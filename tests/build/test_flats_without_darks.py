@@ -374,3 +374,29 @@ def test_a_level_without_the_noise_of_light_is_named(night: Night, bias: int, sk
     raw = np.rint(bias + rng.poisson(sky, SHAPE) + rng.normal(0, 7, SHAPE)).astype(np.uint16)
     _, _, said = calibrated(night, raw)
     assert ("its bias level is higher than that of" in said) == is_named
+
+
+def test_a_dark_that_records_less_than_the_flat_is_taken_last_and_said(tmp_path: Path, caplog: Any) -> None:
+    """The darks without GAIN are 300 ADU higher: another gain, which nothing says."""
+    night = Night(tmp_path)
+    n.write_darks(night, 2.0, n.dark_frames(2.0, level=1300), GAIN=None)
+    n.write_flats(night, 2.0)
+    with caplog.at_level("INFO", logger="ostcal"):
+        assert not night.run().is_error
+    (line,) = [r.getMessage() for r in caplog.records if "does not record" in r.getMessage()]
+    assert "does not record gain: it is taken because none that does fits" in line
+    other = Night(tmp_path / "both")
+    n.write_darks(other, 2.0, n.dark_frames(2.0, level=1300), GAIN=None)
+    n.write_frames(other.darks / "exact", n.dark_frames(2.0, seed=8), "Dark Frame", 2.0, stem="exact")
+    n.write_flats(other, 2.0)
+    caplog.clear()
+    with caplog.at_level("INFO", logger="ostcal"):
+        made = other.run()
+    assert not made.is_error
+    assert not [r for r in caplog.records if "does not record" in r.getMessage()]
+    dark = n.dark_frames(2.0, seed=8)
+    flat = n.image_of(made, "flat")
+    wanted = n.combined_flat(
+        n.flat_frames(2.0, (20000, 21000, 19500, 22000, 20500)), [2.0] * 5, n.combined(dark).mean
+    ).mean
+    assert flat == pytest.approx(wanted / np.mean(wanted), rel=2e-4)
