@@ -397,6 +397,15 @@ def of_another_size(folder: Path) -> Ran:
     return masters(night, "--darks-only")
 
 
+@provokes("Frames of another month are too few")
+def of_another_month(folder: Path) -> Ran:
+    night = fresh(folder)
+    n.write_bias(night)
+    reset = n.START.replace(year=2000, month=1, day=1)
+    n.write_frames(night.darks / "reset", n.bias_frames(2, seed=9), "Bias Frame", 0.001, start=reset)
+    return masters(night, "--darks-only")
+
+
 @provokes("There are no science frames")
 def no_science(folder: Path) -> Ran:
     (folder / "masters").mkdir(exist_ok=True)
@@ -551,6 +560,15 @@ def master_of_another_size(folder: Path) -> Ran:
 @provokes("No flat of this filter")
 def no_flat_of_the_filter(folder: Path) -> Ran:
     return calibrate(Night(folder), light(folder, FILTER="SII"))
+
+
+@provokes("No flat of this angle of the camera")
+def camera_turned(folder: Path) -> Ran:
+    night = n.whole_night(folder / "turned")
+    shutil.rmtree(night.flats)
+    n.write_flats(night, 2.0, FILTER="L", ROTATANG=45.0)
+    masters(night)
+    return calibrate(night, light(folder, ROTATANG=135.0))
 
 
 @provokes("A flat with zeros")
