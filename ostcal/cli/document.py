@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -17,6 +18,9 @@ from ostcal.science.cover import Coverage
 FORMAT = "ostcal-command"
 SCHEMA_VERSION = 1
 """Raised when a key changes its meaning or is taken away; new keys do not raise it."""
+
+_MOST_GROUPS_INDENTED = 200
+"""Groups of lights up to which a document has lines and indents: for thousands these take a second."""
 
 Number = float | None
 
@@ -256,7 +260,10 @@ class CommandDocument:
 def document_text(document: CommandDocument) -> str:
     """Return a document as strict JSON, without secrets in addresses."""
     head = {"format": FORMAT, "schema_version": SCHEMA_VERSION}
-    return json_text(head | values_without_secrets(to_values_with_nulls(document)))
+    values = head | values_without_secrets(to_values_with_nulls(document))
+    if document.coverage is not None and len(document.coverage.groups) > _MOST_GROUPS_INDENTED:
+        return json.dumps(values, allow_nan=False)
+    return json_text(values)
 
 
 def json_schema() -> dict[str, Any]:

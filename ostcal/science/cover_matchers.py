@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
+from functools import cached_property
 
 from ostcal.errors import InputError
 from ostcal.frames import CameraSettings, FrameMetadata, FrameType, Optics
@@ -57,11 +58,16 @@ class LightOf:
         """Its exposure as far as it matters; "" where it is not known."""
         return "" if self.metadata.exposure_time_s is None else f"{self.key.exposure_time_s:.4g}"
 
-    @property
+    @cached_property
     def plain_key(self) -> GroupKey:
         """What it is compared by without exposure, temperature, filter and angles."""
         optics = replace(self.key.optics, rotator_deg=None, sky_angle_deg=None)
         return replace(self.key, temperature_c=None, exposure_time_s=0.0, filter_name=None, optics=optics)
+
+    @cached_property
+    def key_of_darks(self) -> GroupKey:
+        """What it is compared by with bias and darks, without exposure and temperature."""
+        return replace(self.plain_key, optics=Optics())
 
     @property
     def rotation_deg(self) -> float | None:
@@ -82,8 +88,7 @@ def settings_for(kind: FrameType, image: LightOf) -> tuple[object, ...]:
         return kind, image.plain_key, image.key.filter_name, turn
     exposure = image.exposure if kind is FrameType.DARK else ""
     step = None if temperature_c is None else round(temperature_c / _STEP_C)
-    plain = replace(image.plain_key, optics=Optics())
-    return kind, plain, exposure, step
+    return kind, image.key_of_darks, exposure, step
 
 
 class CoverMatchers:
