@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from ostcal.cli.document import json_schema
+from ostcal.config.capture_plan import load_capture_plan
 from support.fits_samples import frame_values, write_frame
 from support.folders import ROOT
 from support.night import Outcome, ostcal
@@ -129,6 +130,29 @@ def test_the_plan_is_what_is_to_be_taken_and_replaces_nothing(place: Path) -> No
     assert values["coverage"]["plan"] == str(plan)
     assert yaml.safe_load(plan.read_text()) == expected
     assert sorted(path.name for path in place.iterdir()) == ["c.yaml", "lights", "masters", "plan.yaml"]
+
+
+def test_a_plan_is_what_capture_reads(place: Path) -> None:
+    for number, cards in enumerate(({"READOUTM": "Fast"}, {"ROTATANG": 359.7}, {"SET_TEMP": None, "CCD_TEMP": 18.34})):
+        own = {"IMAGETYP": "Light Frame", "EXPTIME": 0.5 + number, "FILTER": "Ha"}
+        own |= {**SETTINGS, "GAIN": 7, "XBINNING": 2, "YBINNING": 2, "DATE_OBS": "2026-03-11T20:00:00", **cards}
+        known = {name: value for name, value in own.items() if value is not None}
+        write_frame(place / "lights" / f"s{number}.fits", frame_values(), **known)
+    values = json.loads((place / "c.yaml").read_text())
+    values |= {"dark_capture": {"num_darks": "auto"}, "flat_capture": {"num_flats": "auto"}}
+    (place / "c.yaml").write_text(json.dumps(values))
+    listed = document(coverage(place, "--plan", place / "plan.yaml", "--json"))["coverage"]["frames_to_take"]
+    entries = load_capture_plan(place / "plan.yaml")
+    assert len(entries) == len(listed) > 6
+    for entry, series in zip(entries, listed, strict=True):
+        assert (entry.kind, entry.exposure, entry.count) == (
+            series["kind"],
+            series["exposure_time_s"],
+            series["frames"],
+        )
+        assert (entry.filter, entry.rotation, entry.temperature) == (
+            *(series["filter"], series["rotation_deg"], series["temperature_c"]),
+        )
 
 
 def test_a_plan_of_covered_lights_is_empty(place: Path) -> None:
