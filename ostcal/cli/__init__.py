@@ -39,6 +39,7 @@ COMMANDS = {
         "Exclude frames of a series from masters, or include them again.",
     ),
     "verify": ("ostcal.cli.verify:verify_command", "Verify the checksums of series and masters on disk."),
+    "prune": ("ostcal.cli.prune:prune_command", "Remove old masters, and raw series that are in verified masters."),
     "cameras": ("ostcal.cli.capture:cameras_command", "Find Alpaca servers in the network and list their devices."),
     "simulate": ("ostcal.cli.simulate:simulate", "Run a simulated observatory (an Alpaca server)."),
 }

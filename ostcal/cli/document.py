@@ -156,12 +156,15 @@ class RemovalEntry:
     """What ``ostcal prune`` removes, would remove, or keeps."""
 
     place: str
-    """The series, the master in the store, or the file."""
+    """The series, or the master in the store."""
     what: str
-    """series, master or file."""
+    """series or master."""
+    files: tuple[str, ...]
+    """Its other copies: FITS and XISF files of a master, FITS copies of a series."""
     action: str
     """remove (dry run), removed, kept or failed."""
     n_bytes: int
+    """Of all copies."""
     why: str
 
 

@@ -173,6 +173,7 @@ FAILING: dict[str, list[str]] = {
     "flats": ["--no-confirm"],
     "workflow": ["--no-confirm"],
     "watch": ["{root}/nothing", "--once"],
+    "prune": ["--keep", "1"],
 }
 
 

@@ -1,0 +1,118 @@
+"""`ostcal prune`: remove old generations of masters, and raw series whose masters are verified."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+from rich.text import Text
+
+from ostcal.cli.console import (
+    EXIT_FAILED,
+    command_console,
+    config_option,
+    debug_option,
+    import_numba,
+    new_table,
+    open_config,
+    open_console,
+)
+from ostcal.cli.json_output import JsonCommand, json_record
+
+if TYPE_CHECKING:
+    from ostcal.library.prune import PrunePlan, Removal
+
+logger = logging.getLogger("ostcal")
+
+EXAMPLES = """\b
+Examples:
+  ostcal prune --config night.yaml --older 90
+  ostcal prune --config night.yaml --keep 2 --older 30 --apply
+"""
+
+
+@click.command("prune", cls=JsonCommand, epilog=EXAMPLES)
+@config_option
+@click.option("--keep", type=click.IntRange(min=0), metavar="N", help="Keep the N newest of each kind and setting.")
+@click.option(
+    "--older", "older_days", type=click.FloatRange(min=0), metavar="D", help="Only what is older than D days."
+)
+@click.option("--apply", "is_applied", is_flag=True, help="Remove; without it nothing is changed.")
+@debug_option
+def prune_command(
+    config_path: str, keep: int | None, older_days: float | None, is_applied: bool, debug: bool, log_level: str
+) -> None:
+    """Show what may be removed: old generations of masters, and raw series that are in verified masters.
+
+    With --apply it is removed. Both copies are counted and removed: the FITS files and the zarr stores. What the
+    library still matches stays: the only or newest master of its settings at its time, masters that others name, and
+    series of which a frame is in no verified master. Files of other programs are never removed.
+    """
+    if keep is None and older_days is None:
+        raise click.UsageError("say what is old: --keep N, --older D, or both")
+    removed: list[tuple[Removal, str]] = []
+    with command_console(log_level, debug):
+        import_numba()
+        from ostcal.library.prune import PruneRules, apply_prune, plan_prune
+        from ostcal.places.night_folders import folders_of
+
+        config = open_config(config_path)
+        patterns = (config.dark_capture.output_dir, config.flat_capture.output_dir)
+        folders = list(dict.fromkeys(folder for pattern in patterns for folder in folders_of(pattern)))
+        rules, now = PruneRules(keep=keep, older_days=older_days), datetime.now(UTC)
+        plan = plan_prune(config.master_frames.output_dir, folders, rules, now)
+        try:
+            if is_applied:
+                apply_prune(plan, now, lambda item, problem: removed.append((item, problem)))
+        finally:
+            _put_in_document(plan, removed)
+        _show(plan, is_applied)
+        for _, problem in removed:
+            if problem:
+                logger.error("%s", problem)
+    sys.exit(EXIT_FAILED if any(problem for _, problem in removed) else 0)
+
+
+def _show(plan: PrunePlan, is_applied: bool) -> None:
+    if plan.items:
+        table = new_table("Old by these rules", "what", "where", ">files", ">MB", "action", "why")
+        for item in plan.items:
+            action = "stays" if item.kept_because else "removed" if is_applied else "remove"
+            size = f"{item.n_bytes / 1e6:.1f}"
+            table.add_row(
+                item.kind, Text(item.place), str(len(item.files)), size, action, Text(item.kept_because or item.why)
+            )
+        open_console().print(table)
+    n_bytes = sum(item.n_bytes for item in plan.to_remove)
+    what = f"{len(plan.to_remove)} of {len(plan.items)}, {n_bytes / 1e6:.1f} MB"
+    logger.info("%s %s", what, "were to be removed" if is_applied else "may be removed; --apply removes them")
+
+
+def _put_in_document(plan: PrunePlan, removed: list[tuple[Removal, str]]) -> None:
+    if record := json_record():
+        from ostcal.cli.document import RemovalEntry
+
+        problems = {item.place: problem for item, problem in removed}
+        record.put(
+            directory=plan.masters_dir,
+            removals=tuple(
+                RemovalEntry(
+                    place=item.place,
+                    what=item.kind,
+                    files=item.files,
+                    action="kept"
+                    if item.kept_because
+                    else "remove"
+                    if item.place not in problems
+                    else "failed"
+                    if problems[item.place]
+                    else "removed",
+                    n_bytes=item.n_bytes,
+                    why=item.kept_because or problems.get(item.place) or item.why,
+                )
+                for item in plan.items
+            ),
+        )
