@@ -19,6 +19,7 @@ from ostcal.errors import DeviceError
 from ostcal.series.reader import open_series
 from ostcal.simulator.sensor import SENSORS
 from ostcal.workflow import open_camera
+from ostcal.workflow.temperature import warm_up
 from support.direct_camera import DirectCamera, FakeClock, Faults, small_sensor
 from support.fits_samples import read_with_astropy
 
@@ -177,12 +178,11 @@ def test_a_run_that_is_declined_takes_nothing(evening: dict[str, Any], tmp_path:
 
 
 def test_a_camera_that_is_gone_before_the_warm_up_costs_no_frames(
-    evening: dict[str, Any], caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    evening["video"]["cooling"] = {"enable_cooling": True, "warmup_at_end": True}
     clock = FakeClock()
     camera = DirectCamera(small_sensor(), clock, faults=Faults().fail("status", 1))
-    CalibrationWorkflow(evening)._warm_up(Equipment(camera=camera, clock=clock))
+    warm_up(Equipment(camera=camera, clock=clock), logging.getLogger("ostcal"))
     assert "the sensor could not be warmed up: direct: status 1 failed" in caplog.text
 
 
