@@ -160,6 +160,10 @@ def _planned(
     else:
         plan = _series_plan(point, settings, ending, rules)
         place = find_place(plan, rules.darks, shape, set_c)
+        if point.temperature_c is None and set_c is not None and rules.darks.night is not None:
+            # Taken before this plan set the cooler: a run that was killed leaves it on.
+            uncooled = find_place(plan, rules.darks, shape, None)
+            place = uncooled if uncooled.present >= plan.n_frames else place
         if place.present < plan.n_frames:
             earlier = rules.earlier.place_of(plan, shape, set_c, equipment.clock.utc())
         cost = series_cost(plan, rules.darks, earlier or place, shape)

@@ -6,6 +6,10 @@ import itertools
 import random
 import re
 import shlex
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +28,7 @@ from ostcal.config.capture_plan import load_capture_plan
 from ostcal.devices.protocols import CameraRequest
 from ostcal.errors import ConfigError
 from ostcal.frames import FrameType
+from ostcal.series.format import LEDGER
 from ostcal.series.reader import Series, open_series
 from ostcal.simulator.options import SimulatorOptions
 from ostcal.simulator.server import SimulatedObservatory
@@ -183,6 +188,13 @@ class Night:
         paths = [*(self.folder / "darks").rglob("*.zarr"), *(self.folder / "flats").rglob("*.zarr")]
         return {path.stem: open_series(path) for path in sorted(paths)}
 
+    def frames(self) -> int:
+        """Return how many frames are recorded, without opening series that are being written."""
+        return sum(1 for _ in (self.folder / "darks").rglob("*.json") if _.parent.name == LEDGER)
+
+    def checksums(self) -> set[str]:
+        return {record.pixels.checksum for series in self.series().values() for record in series.records}
+
 
 @pytest.fixture
 def night(tmp_path: Path) -> Iterator[Night]:
@@ -313,3 +325,34 @@ def test_the_commands_of_the_page_can_be_given() -> None:
         assert command is not None
         options = {option for parameter in command.params for option in parameter.opts}
         assert {word for word in words if word.startswith("--")} <= options
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL (POSIX)")
+def test_a_plan_that_is_killed_goes_on_where_it_was(night: Night) -> None:
+    plan = write_plan(
+        night.folder,
+        {"kind": "bias", "count": 9},
+        {"kind": "dark", "exposure": 20, "count": 9, "temperature": 5},
+        {"kind": "dark", "exposure": 20, "count": 9, "temperature": 0},
+    )
+    night.write()
+    command = [
+        sys.executable, "-m", "ostcal", "capture", "--plan", str(plan), "--config", str(night.config), "--no-confirm",
+    ]  # fmt: skip
+    seen: set[str] = set()
+    for wanted in (4, 14):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline_s = time.monotonic() + 120
+        while night.frames() < wanted and process.poll() is None and time.monotonic() < deadline_s:
+            time.sleep(0.02)
+        process.kill()
+        process.wait()
+        there = night.checksums()
+        assert seen <= there  # what was committed stays
+        seen = there
+    assert len(seen) < 27
+    assert night.capture(plan).exit_code == 0
+    assert {len(series.records) for series in night.series().values()} == {9}
+    assert len(night.series()) == 3
+    assert seen < night.checksums()
+    assert len(night.checksums()) == 27
