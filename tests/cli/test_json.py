@@ -14,6 +14,7 @@ from typing import Any
 import jsonschema_rs
 import pytest
 import yaml
+from astropy.io import fits
 
 from ostcal.cli import COMMANDS, main
 from ostcal.cli.document import json_schema
@@ -112,6 +113,11 @@ def test_what_each_command_made(night: Night, command: str) -> None:
     if command == "calibrate":
         assert all(Path(entry["file"]).is_file() for entry in values["calibrated"])
         assert len(values["calibrated"]) == 2
+        for entry in values["calibrated"]:
+            header = fits.getheader(entry["file"])
+            assert {age["kind"]: age["days"] for age in entry["ages"]} == {
+                kind: header[f"AGE{kind.upper()}"] for kind in ("bias", "dark", "flat")
+            }
     elif command == "report":
         assert Path(values["report"]["html"]).is_file()
     elif command == "library":
