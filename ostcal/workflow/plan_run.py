@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import logging
 
-from ostcal.capture.cooling import warm_sensor
-from ostcal.capture.series_plan import CaptureWatcher, Equipment
+from ostcal.capture.series_plan import CaptureWatcher
 from ostcal.config import Config
 from ostcal.config.capture_plan import load_capture_plan
-from ostcal.errors import DeviceError
 from ostcal.status import Status
 from ostcal.vocabulary import DarkStrategy
 from ostcal.workflow.capture_rules import refuse_object_stores
 from ostcal.workflow.captures import PlanCapture, Planned
 from ostcal.workflow.open_devices import Ask, open_equipment
+from ostcal.workflow.temperature import warm_up, warms_up
 
 logger = logging.getLogger("ostcal")
 
@@ -44,8 +43,6 @@ def run_plan(
     """
     refuse_object_stores(config)
     load_capture_plan(path)
-    cooling = config.video.cooling
-    warms_up = cooling.enable_cooling and cooling.warmup_at_end and not dry_run
     with open_equipment(config, watcher, ask) as equipment:
         capture = PlanCapture(config, logger, planned=planned)
         try:
@@ -54,13 +51,5 @@ def run_plan(
                 return initialized
             return capture.capture_plan(path, strategy=strategy, max_hours=max_hours, dry_run=dry_run)
         finally:
-            if warms_up:
-                _warm_up(equipment)
-
-
-def _warm_up(equipment: Equipment) -> None:
-    """Warm up the sensor; the frames are safe even if that fails."""
-    try:
-        warm_sensor(equipment)
-    except DeviceError as error:
-        logger.warning("the sensor could not be warmed up: %s", error)
+            if warms_up(config) and not dry_run:
+                warm_up(equipment, logger)
