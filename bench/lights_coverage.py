@@ -1,6 +1,6 @@
 """Time of `ostcal coverage` for many lights and masters, without an index and with one.
 
-usage: python bench/coverage.py DIRECTORY [--lights 10000] [--masters 2000]
+usage: python bench/lights_coverage.py DIRECTORY [--lights 10000] [--masters 2000]
 
 The files are as small as files can be (8 x 8 pixels): headers are read, never pixels. 40 percent of the lights are of
 three filters without flats in most nights, and one exposure has no dark, so that messages are made too.
