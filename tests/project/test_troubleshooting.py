@@ -618,6 +618,21 @@ def exists_already(folder: Path) -> Ran:
     return calibrate(Night(folder), frame)
 
 
+@provokes("A plan that exists")
+def plan_exists(folder: Path) -> Ran:
+    plan = folder / "plan.yaml"
+    plan.write_text("mine")
+    return run("coverage", light(folder), "--config", n.write_config(Night(folder)), "--plan", plan)
+
+
+@provokes("A page that is no page of the library")
+def page_exists(folder: Path) -> Ran:
+    page = folder / "library.html"
+    page.write_text("mine")
+    light(folder)
+    return run("library", "--config", n.write_config(Night(folder)), "--html", page)
+
+
 @provokes("Floats between 0 and 1")
 def floats_between_0_and_1(folder: Path) -> Ran:
     path = light(folder)
