@@ -50,16 +50,14 @@ class DarkCandidate:
     @property
     def merit(self) -> Merit:
         """What decides between it and masters that fit as well."""
-        return Merit(
+        return Merit.of_key(
+            self.key,
             name=self.name,
             observed=self.observed,
             made_at=self.made_at,
             verdict=self.verdict,
             noise=self.noise,
             is_of_run=self.from_this_run,
-            night=self.key.night,
-            noon_utc_s=self.key.noon_utc_s,
-            session_start=self.key.session_start,
         )
 
 

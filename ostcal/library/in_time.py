@@ -14,6 +14,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
 from typing import TypeVar
 
+from ostcal.inputs.grouping import GroupKey
 from ostcal.inputs.observed import Observed
 from ostcal.naming import DAY_S, night_of
 from ostcal.vocabulary import Prefer
@@ -37,13 +38,41 @@ class Merit:
     made_at: datetime | None = None
     verdict: str | None = None
     noise: float | None = None
-    """Of a pixel of the master, in any unit that is common to masters that fit alike."""
+    """Of a pixel of the master, in any unit that is common to masters of its `exposure`."""
+    exposure: tuple[str, str] = ("", "")
+    """Its kind and exposure: only masters that have these in common are compared by their noise."""
     is_of_run: bool = False
     """Whether it is made now: it is the newest, and its quality is not known yet."""
     night: date | None = None
     noon_utc_s: float | None = None
     session_start: datetime | None = None
     """Where sessions are told apart by hours."""
+
+    @classmethod
+    def of_key(
+        cls,
+        key: GroupKey,
+        *,
+        name: str,
+        observed: Observed | None,
+        made_at: datetime | None,
+        verdict: str | None,
+        noise: float | None,
+        is_of_run: bool = False,
+    ) -> Merit:
+        """Return what decides between a master and others."""
+        return cls(
+            name=name,
+            observed=observed,
+            made_at=made_at,
+            verdict=verdict,
+            noise=noise,
+            exposure=(str(key.frame_type), f"{key.exposure_time_s:.3g}"),
+            is_of_run=is_of_run,
+            night=key.night,
+            noon_utc_s=key.noon_utc_s,
+            session_start=key.session_start,
+        )
 
     @cached_property
     def when(self) -> datetime | None:
@@ -178,12 +207,12 @@ def _better_first(session: Sequence[int], merits: Sequence[Merit]) -> list[int]:
 def _qualities(session: Sequence[Merit]) -> list[tuple[bool, int, float]]:
     """Return what puts masters in order of quality; noise counts where it is worse than that of the best."""
     ranks = [_VERDICTS.get(merit.verdict or "", 0) for merit in session]
-    least = {
-        rank: min((m.noise for m, r in zip(session, ranks, strict=True) if r == rank and m.noise), default=0.0)
-        for rank in set(ranks)
-    }
+    least: dict[tuple[int, tuple[str, str]], float] = {}
+    for m, rank in zip(session, ranks, strict=True):
+        if m.noise:
+            least[rank, m.exposure] = min(m.noise, least.get((rank, m.exposure), math.inf))
     return [
-        (not m.is_of_run, rank, m.noise if m.noise and m.noise > NOISIER * least[rank] else 0.0)
+        (not m.is_of_run, rank, m.noise if m.noise and m.noise > NOISIER * least[rank, m.exposure] else 0.0)
         for m, rank in zip(session, ranks, strict=True)
     ]
 

@@ -149,6 +149,16 @@ def test_of_one_session_the_darks_of_the_run_go_before_those_on_disk() -> None:
     assert names(choose(flat_of_the_evening(), stored, now)) == ("matched", "now")
 
 
+@pytest.mark.parametrize(("far_noise", "taken_name"), [(1.5, "near"), (1.3, "far")])
+def test_noise_is_compared_among_masters_of_one_exposure(far_noise: float, taken_name: str) -> None:
+    """A bias of less noise is in the session; 1.6 is not 1.2 times 1.5, but more than 1.2 times 1.3."""
+    quiet = replace(taken(bias(), 0.001), noise=1.0)
+    near = replace(taken(dark(1.0, "near"), 0.01), noise=1.6)
+    far = replace(taken(dark(1.0, "far"), 0.1), noise=far_noise)
+    for order in ((quiet, near, far), (far, quiet, near)):
+        assert names(choose(flat_of_the_evening(), *order)) == ("matched", taken_name)
+
+
 def test_a_dark_that_records_the_settings_goes_before_one_that_does_not() -> None:
     exact, unstated = (
         taken(dark(1.0, "exact"), 300.0),
