@@ -6,6 +6,7 @@ import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -34,6 +35,7 @@ from ostcal.library.master_names import name_of_file
 from ostcal.measure.live import SATURATED_FROM
 from ostcal.measure.masters.defects import Defect
 from ostcal.places.durable import sweep_partial_files
+from ostcal.places.fingerprint import file_digest
 from ostcal.places.paths import directories_in, is_remote, path_of, remove_tree
 from ostcal.science.choose_masters import CalibrationOptions, FrameMasters
 from ostcal.science.level_check import CameraNoise, LevelWatch
@@ -49,6 +51,9 @@ SATURATION_CARDS = ("SATURATE", "SATLEVEL")
 
 SCRATCH_PREFIX = ".ostcal-unpacked-"
 """Name of directories beside the calibrated frames that hold a packed frame while it is calibrated."""
+
+RAW_DIGEST_CARD = "RAWDIG"
+"""Of a calibrated frame: tells the raw file that it was made of."""
 
 REPAIRED = Defect.HOT | Defect.DEAD
 INTERPOLATED = 256
@@ -282,6 +287,7 @@ def _calibrated(image: ImageTask, options: CalibrationOptions) -> _Calibrated:
         ("CALSTAT", status, "done: B bias, D dark, F flat, O overscan, T trim"),
         ("SATURATE", saturation_adu, "[adu] saturated pixels have at least this"),
         ("CALPROG", f"ostcal {__version__}", "program that calibrated this frame"),
+        (RAW_DIGEST_CARD, _raw_digest(image.fits.source), "digest of parts of the raw file"),
         *(readout_cards(fits.readout, header) if fits.readout is not None else []),
         *(linearity_cards(response) if response is not None else []),
         *_master_cards(masters),
@@ -311,6 +317,15 @@ def _calibrated(image: ImageTask, options: CalibrationOptions) -> _Calibrated:
         level=level,
         unknown_overscan=unknown_overscan(science.stack, fits.label) if isinstance(science, TrimmedPlane) else "",
     )
+
+
+def _raw_digest(source: str) -> str | None:
+    """Return what tells a raw file from others; ``None`` in an object store, where each piece would be a request."""
+    if is_remote(source):
+        return None
+    with suppress(OSError):  # it was removed meanwhile
+        return file_digest(source)
+    return None
 
 
 def _science_plane(

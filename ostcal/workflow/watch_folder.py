@@ -17,11 +17,12 @@ from ostcal.errors import InputError
 from ostcal.fits.read import FitsFrame
 from ostcal.frames import FrameType
 from ostcal.inputs.grouping import Frame, Group, describe, group_frames
-from ostcal.inputs.science_frames import inspect_science, is_no_science, output_files
+from ostcal.inputs.science_frames import inspect_science, is_no_science
 from ostcal.places.paths import is_below, is_remote
 from ostcal.science.api import CalibrationApplier
 from ostcal.status import Status
 from ostcal.workflow.incoming import Identity, IncomingFile, IncomingFiles
+from ostcal.workflow.watched_lights import Due, WatchedLights
 
 logger = logging.getLogger(__name__)
 
@@ -95,11 +96,7 @@ class FolderWatch:
         """The frames of each group that a build was given."""
         self._retry_at_s = -math.inf
         """When a build that failed as a whole is tried again."""
-        self._tried: dict[str, str] = {}
-        """The light of each calibrated file that was made, or could not be made with the masters there are."""
-
-        self._clashing: set[str] = set()
-        """Lights whose calibrated file would be that of another, which was said."""
+        self._lights = WatchedLights()
 
     def look(self) -> None:
         """Look at the folder once, without making anything."""
@@ -134,7 +131,7 @@ class FolderWatch:
         lights = {path for path, file in frames.items() if file.frame and not is_no_science(file.frame.metadata)}
         is_waiting = self._make_masters({p: file for p, file in frames.items() if p not in lights}, is_last)
         if self._rules.calibrate and (is_last or not is_waiting):
-            self._calibrate(sorted(lights), is_last)
+            self._calibrate([frames[path] for path in sorted(lights)], is_last)
 
     # ---- masters ----
 
@@ -158,7 +155,7 @@ class FolderWatch:
             self._retry_at_s = now + self._rules.quiet_s
         else:
             self._built += [group.identities for group in due]
-            self._tried = {target: light for target, light in self._tried.items() if os.path.exists(target)}
+            self._lights.try_again()
         self._callbacks.masters(self._creator, status)
         return may_grow
 
@@ -189,23 +186,20 @@ class FolderWatch:
 
     # ---- lights ----
 
-    def _calibrate(self, lights: Sequence[str], is_last: bool) -> None:
+    def _calibrate(self, lights: Sequence[IncomingFile], is_last: bool) -> None:
         """Calibrate lights that are not calibrated yet, some in a round, into the same folders below the target."""
-        due: defaultdict[str, list[str]] = defaultdict(list)
+        todo: defaultdict[tuple[str, Due], list[str]] = defaultdict(list)
         for light in lights:
-            folder = self._target_of(os.path.dirname(light))
-            (target,) = output_files([light], folder, overwrite=True)
-            other = self._tried.get(target)
-            if other is None and not os.path.exists(target):
-                self._tried[target] = light
-                due[folder].append(light)
-            elif other not in (None, light) and light not in self._clashing:
-                self._clashing.add(light)
-                logger.warning("%s: not calibrated, %s is that of %s; rename one of them", light, target, other)
-            if not is_last and sum(map(len, due.values())) >= MAX_LIGHTS:
+            folder = self._target_of(os.path.dirname(light.path))
+            due = self._lights.due(light, folder)
+            if due is not Due.NO:
+                todo[folder, due].append(light.path)
+            if not is_last and sum(map(len, todo.values())) >= MAX_LIGHTS:
                 break
-        for folder, paths in due.items():
-            self._callbacks.calibrated(self._applier.calibrate_files(paths, folder))
+        for (folder, due), paths in todo.items():
+            status = self._applier.calibrate_files(paths, folder, overwrite=due is Due.AGAIN)
+            self._lights.tried(paths, folder, status.data["calibrated"])
+            self._callbacks.calibrated(status)
 
     def _target_of(self, folder: str) -> str:
         below = os.path.relpath(folder, self._directory)

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -285,6 +286,102 @@ def test_two_lights_of_one_name_are_not_one_file(tmp_path: Path, caplog: pytest.
     lines = [record.getMessage() for record in caplog.records if "not calibrated, " in record.getMessage()]
     assert len(lines) == 1
     assert "m31_000.fit: " in lines[0]
+
+
+def lights_of_one_folder(tmp_path: Path) -> tuple[Watched, Path, Path]:
+    """Return a watch that has calibrated one light, that light, and its calibrated file."""
+    watched = Watched(tmp_path, calibrate=True)
+    write_darks(watched.folder / "darks")
+    write_flats(watched.folder / "flats")
+    (light,) = write_lights(watched.folder, 1)
+    watched.until_quiet()
+    watched.step()
+    assert watched.calibrated == ["m31_000_cal.fits"]
+    return watched, light, tmp_path / "calibrated" / "m31_000_cal.fits"
+
+
+def other_light(folder: Path, **options: Any) -> Path:
+    """Write a light of another sky under the same name."""
+    stack = n.samples(1, 2500 + 5 * np.linspace(0, 4, n.SHAPE[1]), seed=61)
+    (folder / "m31_000.fits").unlink(missing_ok=True)
+    return n.write_frames(folder, stack, "Light Frame", 5.0, stem="m31", **options)[0]
+
+
+def lines_about(caplog: pytest.LogCaptureFixture, light: Path) -> list[str]:
+    lines = [record.getMessage() for record in caplog.records]
+    return [line for line in lines if line.startswith(f"{light}: not calibrated, ")]
+
+
+@pytest.mark.parametrize("place", ["same folder", "other folder"])
+def test_after_a_restart_a_light_is_not_taken_for_one_that_was_calibrated_into_its_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, place: str
+) -> None:
+    watched, light, calibrated = lights_of_one_folder(tmp_path)
+    before = calibrated.read_bytes()
+    second = other_light(tmp_path / "second", start=n.START + timedelta(minutes=1))
+    if place == "same folder":
+        second = second.rename(light.with_suffix(".fit"))
+    else:
+        watched.folder = second.parent
+    watched.start()
+    for _ in range(2):
+        watched.until_quiet()
+    assert calibrated.read_bytes() == before
+    (line,) = lines_about(caplog, second)
+    assert str(calibrated) in line
+    assert lines_about(caplog, light) == []
+    if place == "other folder":  # what the line says to do, does it
+        calibrated.rename(tmp_path / "kept_cal.fits")
+        watched.step()
+        assert read_with_astropy(calibrated)[0].mean() == pytest.approx(2500 - 1000, rel=0.5)
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_light_that_is_written_again_is_calibrated_again(tmp_path: Path, restarts: bool) -> None:
+    watched, _, calibrated = lights_of_one_folder(tmp_path)
+    before = read_with_astropy(calibrated)[0]
+    other_light(watched.folder)
+    if restarts:
+        watched.start()
+    watched.until_quiet()
+    assert watched.calibrated == ["m31_000_cal.fits"]
+    assert read_with_astropy(calibrated)[0].mean() - before.mean() == pytest.approx(1000, rel=0.1)
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_another_exposure_of_the_same_name_does_not_replace_the_first(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, restarts: bool
+) -> None:
+    watched, light, calibrated = lights_of_one_folder(tmp_path)
+    before = calibrated.read_bytes()
+    other_light(watched.folder, start=n.START + timedelta(minutes=1))
+    if restarts:
+        watched.start()
+    for _ in range(2):
+        watched.until_quiet()
+    assert calibrated.read_bytes() == before
+    (line,) = lines_about(caplog, light)
+    assert str(calibrated) in line
+
+
+def test_a_light_that_was_copied_and_touched_is_done(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    watched, light, calibrated = lights_of_one_folder(tmp_path)
+    before = calibrated.stat().st_mtime_ns
+    content = light.read_bytes()
+    light.unlink()
+    light.write_bytes(content)
+    watched.start()
+    watched.until_quiet()
+    assert calibrated.stat().st_mtime_ns == before
+    assert lines_about(caplog, light) == []
+
+
+def test_a_calibrated_file_that_cannot_be_read_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    watched, light, calibrated = lights_of_one_folder(tmp_path)
+    calibrated.write_bytes(calibrated.read_bytes()[:1000])
+    watched.start()
+    watched.until_quiet()
+    assert len(lines_about(caplog, light)) == 1
 
 
 def test_masters_and_results_inside_the_folder_are_not_frames(tmp_path: Path) -> None:
