@@ -53,23 +53,30 @@ def prune_command(
     """
     if keep is None and older_days is None:
         raise click.UsageError("say what is old: --keep N, --older D, or both")
+    plans: list[PrunePlan] = []
     removed: list[tuple[Removal, str]] = []
     with command_console(log_level, debug):
         import_numba()
-        from ostcal.library.prune import PruneRules, apply_prune, plan_prune
+        from ostcal.library.prune import PruneRules, plan_prune, prune
+        from ostcal.places.locking import LockRules
         from ostcal.places.night_folders import folders_of
 
         config = open_config(config_path)
         patterns = (config.dark_capture.output_dir, config.flat_capture.output_dir)
         folders = list(dict.fromkeys(folder for pattern in patterns for folder in folders_of(pattern)))
         rules, now = PruneRules(keep=keep, older_days=older_days), datetime.now(UTC)
-        plan = plan_prune(config.master_frames.output_dir, folders, rules, now)
+        place = config.master_frames.output_dir
         try:
             if is_applied:
-                apply_prune(plan, now, lambda item, problem: removed.append((item, problem)))
+                wait = LockRules(wait_s=config.master_frames.lock_wait)
+                prune(place, folders, rules, now, plans.append, lambda *done: removed.append(done), wait)
+            else:
+                plans.append(plan_prune(place, folders, rules, now))
         finally:
-            _put_in_document(plan, removed)
-        _show(plan, is_applied)
+            for plan in plans:
+                _put_in_document(plan, removed)
+        for plan in plans:
+            _show(plan, is_applied)
         for _, problem in removed:
             if problem:
                 logger.error("%s", problem)

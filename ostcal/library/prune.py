@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
-from ostcal.errors import InputError, OstcalError
+from ostcal.errors import InputError, OstcalError, StorageError
 from ostcal.fits.cards import Header
 from ostcal.fits.read import fingerprint, inspect_fits, inspect_images
 from ostcal.inputs.copy_frames import export_name
@@ -28,10 +28,11 @@ from ostcal.library.find import LibraryMaster, StorePlane, find_masters, store_l
 from ostcal.library.history import HistoryEntry, add_to_history
 from ostcal.library.in_time import SESSION_S
 from ostcal.library.integrity import check_stored_master
+from ostcal.library.master_names import run_time_of, untimed
 from ostcal.library.store import MasterStore
 from ostcal.measure.findings import Outcome
 from ostcal.places.durable import storage_errors
-from ostcal.places.locking import LOCK_FILE, locked, series_locked
+from ostcal.places.locking import LOCK_FILE, LockRules, locked, series_locked
 from ostcal.places.paths import (
     absolute,
     directories_in,
@@ -76,6 +77,8 @@ class Removal:
     """Its other copies: FITS and XISF files of a master, FITS copies of a series."""
     n_bytes: int
     """Of all copies."""
+    frames: tuple[str, ...] = ()
+    """Of a series: what tells its frames from others; it is removed only with these."""
     kept_because: str = ""
     """Why it stays; "" if it may go."""
     why: str = ""
@@ -104,11 +107,7 @@ def plan_prune(masters_dir: str, series_dirs: Sequence[str], rules: PruneRules, 
     InputError
         If a place is in an object store, or there is no directory of masters.
     """
-    for place in (masters_dir, *series_dirs):
-        if is_remote(place):
-            raise InputError(f"{place}: ostcal prune removes nothing from an object store; use its own tools")
-    if not is_dir(masters_dir):
-        raise InputError(f"{masters_dir}: there is no such directory of masters; set master_frames.output_dir")
+    _check_places(masters_dir, series_dirs)
     library = [master for master in find_masters(masters_dir) if isinstance(master.plane, StorePlane)]
     store = MasterStore(store_location(masters_dir))
     documents = {master.record.name: store.attributes(master.record.name) for master in library}
@@ -126,6 +125,14 @@ def plan_prune(masters_dir: str, series_dirs: Sequence[str], rules: PruneRules, 
         if path.name.startswith(HIDDEN_PREFIX)
     ]
     return PrunePlan(masters_dir=masters_dir, items=(*series, *masters), leftovers=tuple(leftovers))
+
+
+def _check_places(masters_dir: str, series_dirs: Sequence[str]) -> None:
+    for place in (masters_dir, *series_dirs):
+        if is_remote(place):
+            raise InputError(f"{place}: ostcal prune removes nothing from an object store; use its own tools")
+    if not is_dir(masters_dir):
+        raise InputError(f"{masters_dir}: there is no such directory of masters; set master_frames.output_dir")
 
 
 class _Verified:
@@ -169,19 +176,19 @@ def _old_masters(
             name = master.record.name
             files[name], foreign = _own_files(masters_dir, master)
             old[name] = master, _why_kept(master, staying, verified) or foreign
-    texts = {name: _text_of(document) for name, document in documents.items()}
-    while named := _named_by_others(old, texts):
+    mentions = {name: _Mentions.of(name, document) for name, document in documents.items()}
+    while named := _named_by_others(old, mentions):
         for name, user in named.items():
             old[name] = old[name][0], f"{user} names it"
     return [_removal_of(masters_dir, master, files[name], kept, now) for name, (master, kept) in old.items()]
 
 
-def _named_by_others(old: dict[str, tuple[LibraryMaster, str]], texts: dict[str, str]) -> dict[str, str]:
+def _named_by_others(old: dict[str, tuple[LibraryMaster, str]], mentions: dict[str, _Mentions]) -> dict[str, str]:
     """Return the masters that are to go and that one names which stays, with that one."""
     going = {name: master for name, (master, kept) in old.items() if not kept}
     named = {}
     for name, master in going.items():
-        user = next((other for other, text in texts.items() if other not in going and _names(text, master)), None)
+        user = next((other for other, its in mentions.items() if other not in going and its.name(master)), None)
         if user is not None:
             named[name] = user
     return named
@@ -228,13 +235,32 @@ def _why_kept(master: LibraryMaster, newer: Sequence[LibraryMaster], verified: _
     return "" if "" in problems else f"the newer one is damaged: {problems[0]}"
 
 
-def _text_of(document: dict[str, Any]) -> str:
-    return json.dumps([document.get("cards"), document.get("history"), document.get("inputs")], default=str)
+@dataclass(frozen=True, kw_only=True)
+class _Mentions:
+    """What the attributes of a master say of other masters."""
 
+    text: str
+    run_time: str
+    """Of the run that made it."""
+    darks: frozenset[str]
+    """Names in its HISTORY of darks that were subtracted; those of its own run stand there without the time."""
 
-def _names(text: str, master: LibraryMaster) -> bool:
-    record = master.record
-    return record.name in text or (bool(record.calibration_id) and record.calibration_id in text)
+    @classmethod
+    def of(cls, name: str, document: dict[str, Any]) -> _Mentions:
+        history = document.get("history")
+        lines = [line for line in history or () if isinstance(line, str) and line.startswith("dark: ")]
+        return cls(
+            text=json.dumps([document.get("cards"), history, document.get("inputs")], default=str),
+            run_time=run_time_of(name),
+            darks=frozenset(word for line in lines for word in line.split()),
+        )
+
+    def name(self, master: LibraryMaster) -> bool:
+        """Return whether a master is named: by its name, by its identity, or as a dark of the same run."""
+        record = master.record
+        if record.name in self.text or (record.calibration_id and record.calibration_id in self.text):
+            return True
+        return untimed(record.name) in self.darks and run_time_of(record.name) == self.run_time
 
 
 def _own_files(masters_dir: str, master: LibraryMaster) -> tuple[list[str], str]:
@@ -310,6 +336,7 @@ def _old_series(
                 name=series.location,
                 files=tuple(files),
                 n_bytes=n_bytes,
+                frames=_frames_of(series),
                 kept_because=kept,
                 why=why,
             )
@@ -358,6 +385,12 @@ def _labels_of(series: Series) -> list[str]:
     return [f"{place}#{record.index}" for record in series.records if record.index not in series.excluded]
 
 
+def _frames_of(series: Series) -> tuple[str, ...]:
+    """Return what tells the frames of a series from others, with those that the observer excluded."""
+    frames = [f"{record.index} {record.pixels.fingerprint}" for record in series.records]
+    return (*frames, *(f"{index} excluded" for index in sorted(series.excluded)))
+
+
 def _is_part(series: Series, users: dict[str, set[str]], inputs: dict[str, set[str]], going: Iterable[str]) -> bool:
     """Return whether a master of a series has frames that stay."""
     names = {name for label in _labels_of(series) for name in users.get(label, ())}
@@ -386,30 +419,53 @@ def _copies_of(series: Series) -> list[str]:
 # ---- removing ----
 
 
-def apply_prune(plan: PrunePlan, now: datetime, on_done: Callable[[Removal, str], None]) -> None:
-    """Remove what may go; `on_done` is called for each with why it could not be removed, "" if it was.
+def prune(
+    masters_dir: str,
+    series_dirs: Sequence[str],
+    rules: PruneRules,
+    now: datetime,
+    on_planned: Callable[[PrunePlan], None],
+    on_done: Callable[[Removal, str], None],
+    lock_rules: LockRules | None = None,
+) -> None:
+    """Remove what may go, while no other run writes masters: what may go is decided under the same lock.
+
+    `on_planned` is called before anything is removed; `on_done` for each item with why it stays, "" if it went.
 
     Raises
     ------
+    InputError
+        As `plan_prune`.
     StorageError
         If another run is writing masters.
     """
-    with locked(path_of(plan.masters_dir) / LOCK_FILE, what=plan.masters_dir):
+    _check_places(masters_dir, series_dirs)
+    with locked(path_of(masters_dir) / LOCK_FILE, lock_rules, what=masters_dir):
+        plan = plan_prune(masters_dir, series_dirs, rules, now)
+        on_planned(plan)
         for left in plan.leftovers:
             with contextlib.suppress(OSError):
                 remove_tree(path_of(left))
         for item in plan.to_remove:
             try:
-                add_to_history(plan.masters_dir, [_entry(item, now)])
-                if item.kind == "master":
-                    _remove_files(item)
-                    MasterStore(store_location(plan.masters_dir)).discard(item.name)
-                else:
-                    _remove_series(item)
+                _remove(masters_dir, item, now)
             except OstcalError as error:
                 on_done(item, str(error))
             else:
                 on_done(item, "")
+
+
+def _remove(masters_dir: str, item: Removal, now: datetime) -> None:
+    if item.kind == "master":
+        add_to_history(masters_dir, [_entry(item, now)])
+        _remove_files(item)
+        MasterStore(store_location(masters_dir)).discard(item.name)
+        return
+    with series_locked(path_of(item.place)):
+        if _frames_of(open_series(item.place)) != item.frames:
+            raise StorageError(f"{item.place}: its frames changed while it was looked at; nothing of it is removed")
+        add_to_history(masters_dir, [_entry(item, now)])
+        _remove_series(item)
 
 
 def _entry(item: Removal, now: datetime) -> HistoryEntry:
@@ -430,10 +486,9 @@ def _remove_files(item: Removal) -> None:
 
 def _remove_series(item: Removal) -> None:
     series = path_of(item.place)
-    with series_locked(series):
-        _remove_files(item)
-        hidden = series.with_name(f"{HIDDEN_PREFIX}{uuid.uuid4().hex}")
-        with storage_errors(f"{item.place}: cannot be removed"):
-            move_tree(series, hidden)
-            sync_directory(series.parent)
-            remove_tree(hidden)
+    _remove_files(item)
+    hidden = series.with_name(f"{HIDDEN_PREFIX}{uuid.uuid4().hex}")
+    with storage_errors(f"{item.place}: cannot be removed"):
+        move_tree(series, hidden)
+        sync_directory(series.parent)
+        remove_tree(hidden)

@@ -7,6 +7,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,9 @@ from astropy.io import fits
 
 from ostcal.library.find import find_masters
 from ostcal.library.history import history_of
-from ostcal.library.prune import PruneRules, apply_prune, plan_prune
-from ostcal.places.locking import series_locked
+from ostcal.library.prune import PrunePlan, PruneRules, Removal, plan_prune
+from ostcal.library.prune import prune as prune_library
+from ostcal.places.locking import LOCK_FILE, LockRules, locked, series_locked
 from ostcal.series.reader import open_series
 from support import night as n
 from support.night import Night
@@ -134,25 +137,32 @@ def test_masters_of_other_times_and_settings_stay_whatever_their_age(night: Nigh
     before = settings_and_nights(night)
     assert len({(kind, gain) for kind, gain, _, _ in before}) == 4
     assert len({first for kind, _, exposure_s, first in before if (kind, exposure_s) == ("dark", 2.0)}) == 2
-    plan = plan_prune(str(night.masters), [], PruneRules(older_days=9), datetime.now(UTC) + timedelta(days=10))
-    apply_prune(plan, datetime.now(UTC), lambda item, problem: None)
+    plans: list[PrunePlan] = []
+    now = datetime.now(UTC) + timedelta(days=10)
+    prune_library(str(night.masters), [], PruneRules(older_days=9), now, plans.append, lambda item, problem: None)
     assert settings_and_nights(night) == before
-    assert {item.kept_because for item in plan.items if item.kept_because} <= {
+    assert {item.kept_because for item in plans[0].items if item.kept_because} <= {
         "it is the only master of its settings at its time"
     }
 
 
 def test_a_dark_that_a_flat_names_stays(night: Night) -> None:
     before = masters_of(night)
-    night.run_darks(only_changed=False)  # the flat is of the first dark
-    (flat,) = [name for name in before if "flat" in name]
+    (flat,), (dark,) = ([name for name in before if word in name] for word in ("flat", "dark_2.000s"))
+    named = [line for line in attributes_of(night, flat)["attributes"]["history"] if line.startswith("dark: ")]
+    assert named == ["dark: master_dark_2.000s (2 s)"]  # of the same run: without the time
+    assert not night.run_darks(only_changed=False).is_error
     document = prune(night, "--keep", "1", "--apply")
-    stays = {Path(one["place"]).name: one["why"] for one in document["removals"] if one["action"] == "kept"}
-    for name, why in stays.items():
-        if "dark" in name and name in before:
-            assert why == f"{flat} names it"
-    named = [name for name in before if name in json.dumps(attributes_of(night, flat))]
-    assert set(named) - {flat} <= set(masters_of(night))
+    reasons = {Path(one["place"]).name: one["why"] for one in document["removals"] if one["action"] == "kept"}
+    assert reasons[dark] == f"{flat} names it"
+    assert dark in masters_of(night)
+
+
+def test_a_dark_goes_with_the_last_flat_that_names_it(night: Night) -> None:
+    before = masters_of(night)
+    assert not night.run(only_changed=False).is_error  # a flat with a dark of its own
+    document = prune(night, "--keep", "1", "--apply")
+    assert by_action(document, "removed", "master") == [name for name in before if "0.001s" not in name]  # a bias
 
 
 def attributes_of(night: Night, name: str) -> dict[str, Any]:
@@ -160,17 +170,74 @@ def attributes_of(night: Night, name: str) -> dict[str, Any]:
     return values
 
 
-def test_nothing_goes_for_a_newer_master_that_is_damaged_or_worse(generations: tuple[Night, list[str]]) -> None:
-    night, names = generations
-    newest = night.masters / "masters.zarr" / names[2] / "zarr.json"
-    document = json.loads(newest.read_text(encoding="utf-8"))
+def fail(night: Night, name: str) -> None:
+    place = night.masters / "masters.zarr" / name / "zarr.json"
+    document = json.loads(place.read_text(encoding="utf-8"))
     document["attributes"]["verdict"] = "fail"
-    newest.write_text(json.dumps(document), encoding="utf-8")
-    shutil.rmtree(night.masters / "masters.zarr" / names[1] / "std")
+    place.write_text(json.dumps(document), encoding="utf-8")
+
+
+def test_nothing_goes_for_a_newer_master_that_is_worse(generations: tuple[Night, list[str]]) -> None:
+    night, names = generations
+    fail(night, names[2])
     document = prune(night, "--keep", "1", "--apply")
-    assert by_action(document, "removed") == []
-    assert masters_of(night) == names
-    assert {"the newer ones have a worse verdict"} <= {one["why"] for one in document["removals"]}
+    assert by_action(document, "removed") == names[:1]  # the second stands for the first
+    reasons = {Path(one["place"]).name: one["why"] for one in document["removals"] if one["action"] == "kept"}
+    assert reasons == {names[1]: "the newer ones have a worse verdict"}
+    assert masters_of(night) == names[1:]
+
+
+def test_nothing_goes_for_a_newer_master_that_is_damaged(generations: tuple[Night, list[str]]) -> None:
+    night, names = generations
+    shutil.rmtree(night.masters / "masters.zarr" / names[2] / "std")
+    document = prune(night, "--keep", "1", "--apply")
+    assert by_action(document, "removed") == names[:1]
+    reasons = {Path(one["place"]).name: one["why"] for one in document["removals"] if one["action"] == "kept"}
+    assert list(reasons) == names[1:2]
+    assert reasons[names[1]].startswith("the newer one is damaged: ")
+    assert masters_of(night) == names[1:]
+
+
+# ---- other runs ----
+
+
+def test_what_another_run_changes_while_prune_waits_for_it_is_seen(
+    generations: tuple[Night, list[str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    night, names = generations
+    plans: list[PrunePlan] = []
+    rules, now = PruneRules(keep=1), datetime.now(UTC)
+    waiting = LockRules(wait_s=60, poll_s=0.05)
+
+    def run() -> None:
+        prune_library(str(night.masters), [], rules, now, plans.append, lambda item, problem: None, waiting)
+
+    with ThreadPoolExecutor(1) as threads:
+        with locked(night.masters / LOCK_FILE, what="masters"):
+            ended = threads.submit(run)
+            while "waiting up to" not in caplog.text and not ended.done():
+                time.sleep(0.01)
+            for name in names[1:]:
+                fail(night, name)
+        ended.result()
+    assert masters_of(night) == names[:1] + names[2:]  # of the two that failed one stands for the other
+
+
+def test_a_series_that_grows_while_it_is_looked_at_stays(night: Night, tmp_path: Path) -> None:
+    n.write_frames(tmp_path / "more", n.dark_frames(2.0, 1, seed=77), "Dark Frame", 2.0, start=n.START, stem="late")
+    problems: dict[str, str] = {}
+
+    def planned(plan: PrunePlan) -> None:
+        import_series(night, tmp_path / "more")
+
+    def done(item: Removal, problem: str) -> None:
+        problems[item.name] = problem
+
+    series = str(night.darks / "exp_2.000s.zarr")
+    prune_library(str(night.masters), [str(night.darks)], PruneRules(keep=0), datetime.now(UTC), planned, done)
+    assert problems[series] == f"{series}: its frames changed while it was looked at; nothing of it is removed"
+    assert len(open_series(series).records) == 8
+    assert series not in [e.name for e in history_of(str(night.masters)) if e.subject == "removed series"]
 
 
 def test_files_that_are_not_ours_stay(generations: tuple[Night, list[str]]) -> None:
@@ -218,9 +285,7 @@ def test_a_series_whose_master_failed_or_is_damaged_stays(night: Night, damage: 
     (name,) = [name for name in masters_of(night) if "flat" in name]
     place = night.masters / "masters.zarr" / name
     if damage == "failed":
-        document = json.loads((place / "zarr.json").read_text(encoding="utf-8"))
-        document["attributes"]["verdict"] = "fail"
-        (place / "zarr.json").write_text(json.dumps(document), encoding="utf-8")
+        fail(night, name)
     else:
         shutil.rmtree(place / "std")
     document = prune(night, "--keep", "0", "--apply")
