@@ -92,7 +92,8 @@ def test_the_simulator_is_found() -> None:
     with SimulatedObservatory(SimulatorOptions(discovery=True, discovery_port=port)) as simulator:
         places = {(found.host, found.port): found for found in discover(1.0, port=port)}
         found = places["127.0.0.1", simulator.port]
-    assert {each.device_type.lower() for each in found.devices} == {"camera", "filterwheel", "covercalibrator"}
+    kinds = {"camera", "filterwheel", "covercalibrator", "safetymonitor", "dome"}
+    assert {each.device_type.lower() for each in found.devices} == kinds
 
 
 def test_the_devices_of_one_server() -> None:
