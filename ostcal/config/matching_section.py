@@ -34,3 +34,8 @@ class MatchingSection(Section):
     max_scale_up: AtLeastOne = key(
         2.0, "Longest exposure that the dark current of a dark is scaled up to.", "times the exposure of the dark"
     )
+    dark_temperature_model: Switch = key(
+        True,
+        "Make a dark from darks of three temperatures or more where none has the temperature of the frame; false leaves"
+        " the bias alone.",
+    )

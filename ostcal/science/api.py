@@ -335,6 +335,7 @@ def matcher_of(
         prefer=config.matching.prefer,
         strict=config.matching.strict,
         max_scale_up=config.matching.max_scale_up,
+        dark_temperature_model=config.matching.dark_temperature_model,
     )
     if m.calibration.light == NONE and options.dark is None and options.bias is None:
         options = replace(options, dark=NONE)

@@ -23,6 +23,8 @@ def bias_alone_warning(key: GroupKey, dark: DarkMix, library: Sequence[LibraryMa
     time_s = key.exposure_time_s
     current, drift_adu = number_in(measured, "dark_current_adu_per_s"), number_in(measured, "bias_drift_adu")
     parts = [f"the bias alone is subtracted, no dark current: {dark.description}"]
+    if dark.refused:
+        parts.append(dark.refused)
     of_others = other_temperatures(key, bias, library, rules)
     if of_others:
         parts.append(of_others)

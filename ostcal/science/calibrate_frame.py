@@ -38,6 +38,7 @@ from ostcal.places.durable import sweep_partial_files
 from ostcal.places.fingerprint import file_digest
 from ostcal.places.paths import directories_in, is_remote, path_of, remove_tree
 from ostcal.science.choose_masters import CalibrationOptions, FrameMasters
+from ostcal.science.dark_of_temperature import TemperatureDark
 from ostcal.science.level_check import CameraNoise, LevelWatch
 from ostcal.science.linearize import linear_flat, linearity_cards, linearity_history, refuse_not_covered
 from ostcal.science.opened_masters import OpenedMaster, rows_of_strip
@@ -64,7 +65,7 @@ INTERPOLATED = 256
 class SyntheticError:
     """Standard error of a synthetic dark, ADU; implements `PlaneReader`."""
 
-    dark: SyntheticDark
+    dark: SyntheticDark | TemperatureDark
 
     def read_rows(self, start: int, stop: int) -> NDArray[np.float32]:
         """Return rows ``start`` to ``stop``, (stop - start, width)."""
@@ -433,7 +434,10 @@ def _master_cards(masters: FrameMasters) -> list[Card]:
         if part.weight != 1.0:
             cards.append((f"{prefix}SCAL", part.weight, f"how many times the {what} was subtracted"))
     if dark is not None and dark.synthetic is not None:
-        cards.append(("SYNTHDRK", True, "the dark comes from a fit over exposures"))
+        cards.append(("SYNTHDRK", True, f"the dark comes from a fit over {dark.synthetic.lacking}s"))
+        if isinstance(dark.synthetic, TemperatureDark):
+            cards.append(("SYNTHID", dark.synthetic.model_id, "model of the fit over temperatures"))
+            cards.append(("SYNTHTMP", dark.synthetic.temperature_c, "[C] temperature that the dark was made for"))
     cards += [] if masters.flat is None else _identity_cards("FLAT", "flat", masters.flat)
     return cards + _age_cards(masters)
 

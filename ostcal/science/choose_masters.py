@@ -195,7 +195,7 @@ class FrameMatcher:
         named = [master for kind in self._named if (master := self._named_for(kind, key)) is not None]
         warnings = [line for master in named for line in named_master_warnings(key, master, self._rules)]
         if dark is not None and dark.synthetic is not None:
-            warnings.append(f"no dark of its exposure, one is made: {dark.description}")
+            warnings.append(f"no dark of its {dark.synthetic.lacking}, one is made: {dark.description}")
         elif dark is not None and dark.unscaled:
             warnings.append(unscaled_warning(key, dark))
         elif dark is not None and dark.scaled:

@@ -23,6 +23,7 @@ from ostcal.frames import FrameType
 from ostcal.inputs.grouping import GroupKey
 from ostcal.inputs.stated_settings import unstated_settings
 from ostcal.library.find import LibraryMaster
+from ostcal.science.dark_of_temperature import TemperatureDark, TemperatureRules, dark_of_temperature
 from ostcal.science.fitting import choose_science_bias, dark_unfit, nothing_fits, refuse_other_geometry
 from ostcal.science.matched import DarkMix, DarkPart, MatchRules, is_near_exposure, is_same_exposure, usable_masters
 from ostcal.science.synthetic_dark import NoSyntheticDark, SyntheticDark, SyntheticRules, synthetic_dark
@@ -50,8 +51,8 @@ def choose_science_dark(
     First a dark of the exposure, within 0.05 s or 0.1 %. Else one within the relative exposure tolerance, its dark
     current scaled with a bias or a second dark, or as it is where neither is there. Else a fit over three exposures or
     more, where its chi-square allows; else bias plus scaled dark current; else the line through two darks; else a bias
-    and a dark of which one lacks what the frame has. A bias alone leaves the dark current in: it is chosen where no
-    dark of the camera has the temperature.
+    and a dark of which one lacks what the frame has. Where no dark has the temperature, a fit over three temperatures
+    or more. A bias alone leaves the dark current in: it is chosen where no dark of the camera has the temperature.
 
     Raises
     ------
@@ -68,10 +69,17 @@ def choose_science_dark(
                 found = search.among(most, is_of_age=is_of_age)
                 if found is not None:
                     return found
+    refused = ""
+    if rules.dark_temperature_model:
+        made = search.over_temperature()
+        if isinstance(made, DarkMix):
+            return made
+        refused = made
     alone = _bias_alone(key, everything, rules, taken_at)
     if alone is None:
-        raise InputError(nothing_fits("dark", key, everything, library, rules, taken_at))
-    return alone
+        message = nothing_fits("dark", key, everything, library, rules, taken_at)
+        raise InputError(f"{message}; {refused}" if refused else message)
+    return replace(alone, refused=refused)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,6 +193,23 @@ class _Search:
             parts = tuple(DarkPart(master=self.masters[step.name]) for step in fit.ladder.masters)
             return DarkMix(parts=parts, description=fit.description, synthetic=fit)
         return replace(scaled, refused=fit.message if isinstance(fit, NoSyntheticDark) else "")
+
+    def over_temperature(self) -> DarkMix | str:
+        """Return the fit over temperatures, of masters within their age first, or why there is none."""
+        in_order = sorted(self.ranks, key=lambda c: (c.unstated, c.place))
+        masters = [self.masters[c.name] for c in in_order]
+        of_age = [master for master in masters if not self.rules.too_old(master, self.taken_at)]
+        rules = TemperatureRules(
+            bias_temperature_tolerance_c=self.rules.bias_temperature_tolerance_c, max_scale_up=self.rules.max_scale_up
+        )
+        refused = ""
+        for some in (of_age,) if self.rules.strict or len(of_age) == len(masters) else (of_age, masters):
+            made = dark_of_temperature(self.key, some, rules)
+            if isinstance(made, TemperatureDark):
+                parts = tuple(DarkPart(master=self.masters[step.name]) for step in made.ladder.masters)
+                return DarkMix(parts=parts, description=made.description, synthetic=made)
+            refused = made.message if made is not None else refused
+        return refused
 
     def _summed(self, some: Sequence[DarkCandidate]) -> DarkMix | None:
         """Return bias plus dark current of a dark without its bias; of a frame without its bias, the difference."""

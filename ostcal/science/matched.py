@@ -12,6 +12,7 @@ from ostcal.inputs.one_exposure import is_one_exposure
 from ostcal.inputs.optics import ROTATION_TOLERANCE_DEG
 from ostcal.library.find import LibraryMaster
 from ostcal.library.in_time import TimeRules
+from ostcal.science.dark_of_temperature import TemperatureDark
 from ostcal.science.synthetic_dark import SyntheticDark
 from ostcal.vocabulary import Prefer
 
@@ -48,6 +49,8 @@ class MatchRules:
     """Whether masters beyond their age, and a bias alone beside darks that do not fit, are refused."""
     max_scale_up: float = 2.0
     """Times the exposure of a dark that its dark current is scaled up to."""
+    dark_temperature_model: bool = True
+    """Whether a dark may be made from darks of three temperatures or more where none has that of the frame."""
 
     def in_time(self, kind: FrameType) -> TimeRules:
         """Return how masters of a kind that fit alike are put in order."""
@@ -86,10 +89,10 @@ class DarkMix:
     """Whether dark current was scaled to the exposure."""
     unscaled: str = ""
     """Why a dark of another exposure is taken as it is."""
-    synthetic: SyntheticDark | None = None
-    """The fit over the exposures of the parts, if that is subtracted and not their weighted sum."""
+    synthetic: SyntheticDark | TemperatureDark | None = None
+    """The fit over exposures or temperatures of the parts, if that is subtracted and not their weighted sum."""
     refused: str = ""
-    """Why there is no such fit although no dark has the exposure."""
+    """Why there is no such fit although no dark has the exposure, or the temperature."""
 
     @property
     def has_dark_current(self) -> bool:

@@ -145,6 +145,11 @@ class SyntheticDark:
     """How well the lines fit; ``None`` for two masters, which any line fits."""
 
     @property
+    def lacking(self) -> str:
+        """What no dark has."""
+        return "exposure"
+
+    @property
     def description(self) -> str:
         """What it is made of, for the log and the header."""
         names = ", ".join(f"{master.name} ({master.exposure_s:g} s)" for master in self.ladder.masters)
@@ -234,7 +239,7 @@ def _from_ladder(
             message=f"it is too far from the masters of {low_s:g} to {high_s:g} s: {abs(stretch):.0f} times their "
             f"span, limit {rules.max_stretch:g}; take darks nearer to it"
         )
-    ladder = _ladder(steps, rules.saturation_adu)
+    ladder = measured_ladder(steps, rules.saturation_adu)
     quality, _ = _linearity(ladder, sampled_bands(target.height, target.width))
     why = why_not_linear(quality, rules.limits) if quality is not None else ""
     if why:
@@ -276,7 +281,7 @@ def ladder_dark_currents(masters: Sequence[LibraryMaster], rules: SyntheticRules
         steps = ladder_steps(fitting)
         if len(steps) < 2:
             continue
-        ladder = _ladder(steps, rules.saturation_adu)
+        ladder = measured_ladder(steps, rules.saturation_adu)
         quality, median_adu_per_s = _linearity(ladder, sampled_bands(first.key.height, first.key.width))
         found.append(
             LadderDarkCurrent(
@@ -311,8 +316,8 @@ def sampled_bands(height: int, width: int) -> list[tuple[int, int]]:
     return [(band * SAMPLED_ROWS, min(height, (band + 1) * SAMPLED_ROWS)) for band in chosen]
 
 
-def _ladder(steps: Sequence[LibraryMaster], saturation_adu: float) -> MasterLadder:
-    """Measure what is typical of each master, and the shot noise of dark current in the longest."""
+def measured_ladder(steps: Sequence[LibraryMaster], saturation_adu: float) -> MasterLadder:
+    """Measure what is typical of each master, and the shot noise of dark current in the one that has most of it."""
     bands = sampled_bands(steps[0].key.height, steps[0].key.width)
     masters: list[LadderMaster] = []
     first_adu, slope = np.zeros(0, np.float32), 0.0

@@ -173,6 +173,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "prefer": "nearest",
         "strict": False,
         "max_scale_up": 2.0,
+        "dark_temperature_model": True,
     },
     "quality": {
         "report": True,
