@@ -11,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from numpy.typing import NDArray
 
+from ostcal import CalibrationApplier
 from ostcal.errors import InputError
 from ostcal.frames import CameraSettings, FrameType
 from ostcal.inputs.grouping import GroupKey
@@ -20,10 +22,14 @@ from ostcal.library.attributes import MasterRecord
 from ostcal.library.find import LibraryMaster, StorePlane
 from ostcal.library.store import MasterStore
 from ostcal.science.bias_alone import bias_alone_warning
+from ostcal.science.cover import Cover
+from ostcal.science.coverage_api import coverage_of
 from ostcal.science.dark_of_temperature import TemperatureDark, TemperatureRules, dark_of_temperature
 from ostcal.science.match import MatchRules, choose_science_dark
 from ostcal.science.synthetic_dark import NoSyntheticDark
 from ostcal.simulator.sensor import SENSORS, CosmicRays, Exposure, SensorModel
+from support import night as n
+from support.night import Night
 
 SHAPE = (120, 160)
 SATURATION_ADU = 65535
@@ -181,6 +187,18 @@ def test_three_temperatures_and_a_bias_are_enough(tmp_path: Path) -> None:
     alone = made(dark_of_temperature(light(6.0), shelf.matrix((-10.0, 2.0, 14.0), bias=False), RULES))
     assert not alone.warming.has_zero
     refuse_not_within_uncertainty(alone, shelf.camera.dark_adu(EXPOSURE_S, 6.0))
+
+
+def test_a_bias_level_that_drifts_between_series_refuses_nothing(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path)
+    matrix = [shelf.bias()]
+    for temperature_c, drift_adu in zip(TEMPERATURES_C, (0.6, -0.5, 0.4, -0.6), strict=True):
+        shelf.camera.bias_adu += drift_adu
+        matrix.append(shelf.dark(temperature_c))
+        shelf.camera.bias_adu -= drift_adu
+    dark = made(dark_of_temperature(light(0.0), matrix, RULES))
+    left = dark.read_rows(0, SHAPE[0]) - shelf.camera.dark_adu(EXPOSURE_S, 0.0)
+    assert abs(np.median(left)) < 0.7
 
 
 @pytest.mark.parametrize("exposure_s", [20.0, 110.0])
@@ -350,3 +368,79 @@ def test_the_sensor_of_the_simulator(tmp_path: Path, sensor: SensorModel) -> Non
     refuse_not_within_uncertainty(dark, truth, fills < 0.9 * fills.max())
     assert dark.warming.law.name == "doubling"
     assert dark.warming.warm.doubling_c == pytest.approx(sensor.dark.doubling_c, rel=0.05)
+
+
+# ---- calibrated frames ----
+
+
+@pytest.fixture(scope="module")
+def uncooled(tmp_path_factory: pytest.TempPathFactory) -> Night:
+    """A camera without a cooler: bias, and darks of 10 s at four temperatures."""
+    night = Night(tmp_path_factory.mktemp("uncooled"))
+    uncooled = {"SET_TEMP": None, "EGAIN": 1.0, "RDNOISE": 6.0}
+    n.write_bias(night, n.samples(12, 1000.0, seed=60, shape=GLOWING), CCD_TEMP=5.0, **uncooled)
+    for index, temperature_c in enumerate((-10.0, 0.0, 10.0, 20.0)):
+        stack = n.samples(12, 1000 + 10 * rate_adu_per_s(temperature_c), seed=61 + index, shape=GLOWING)
+        n.write_frames(
+            night.darks / f"t{index}", stack, "Dark Frame", 10.0, stem=f"t{index}", CCD_TEMP=temperature_c, **uncooled
+        )
+    made_of_all = night.run_darks()
+    assert not made_of_all.is_error, made_of_all.details
+    stack = n.samples(1, 2000 + 10 * rate_adu_per_s(14.5), seed=70, shape=GLOWING)
+    n.write_frames(night.root / "lights", stack, "Light Frame", 10.0, CCD_TEMP=14.5, **uncooled)
+    stack = n.samples(1, 2000 + 10 * rate_adu_per_s(23.0), seed=71, shape=GLOWING)
+    n.write_frames(night.root / "warm", stack, "Light Frame", 10.0, CCD_TEMP=23.0, **uncooled)
+    return night
+
+
+GLOWING = (64, 80)
+
+
+def rate_adu_per_s(temperature_c: float) -> NDArray[np.float64]:
+    """Dark current that grows along a row, 0 to 2 ADU/s at 0 C."""
+    return np.broadcast_to(np.linspace(0, 2, GLOWING[1]) * 2 ** (temperature_c / 6), GLOWING)
+
+
+def test_a_light_between_is_calibrated_and_marked(uncooled: Night) -> None:
+    (frame,) = sorted((uncooled.root / "lights").glob("*.fits"))
+    status = CalibrationApplier(uncooled.config()).calibrate_file(frame, flat="none", uncertainty=True)
+    assert not status.is_error, status.details
+    said = status.details["warnings"][-1]
+    assert "no dark of its temperature, one is made: dark of 14.5 C from the fit over temperature" in said
+    with fits.open(status.data["calibrated"][0]) as file:
+        values, header, uncertainty = file[0].data, file[0].header, file["UNCERT"].data
+    assert header["SYNTHDRK"] is True
+    assert header["SYNTHID"] in said
+    assert header["SYNTHTMP"] == 14.5
+    assert header["CALSTAT"] == "BD"
+    assert header["BIASNAME"].startswith("master_bias")
+    assert all(header[f"{card}NAME"].startswith("master_dark") for card in ("DARK", "DRK2", "DRK3", "DRK4"))
+    assert np.mean(values) == pytest.approx(1000, abs=0.7)
+    # 107 ADU of dark current from end to end of a row
+    assert np.polyfit(np.arange(GLOWING[1]), values.mean(axis=0), 1)[0] == pytest.approx(0, abs=0.03)
+    assert 6 < np.median(uncertainty) < 40
+
+
+def test_the_model_is_left_out_where_the_configuration_says_so(uncooled: Night) -> None:
+    (frame,) = sorted((uncooled.root / "lights").glob("*.fits"))
+    config = {**uncooled.config(), "matching": {"dark_temperature_model": False}}
+    status = CalibrationApplier(config).calibrate_file(frame, flat="none", overwrite=True)
+    assert "the bias alone is subtracted" in status.details["warnings"][-1]
+    assert "SYNTHDRK" not in fits.getheader(status.data["calibrated"][0])
+
+
+def test_a_light_outside_says_why_the_bias_alone_is_subtracted(uncooled: Night) -> None:
+    (frame,) = sorted((uncooled.root / "warm").glob("*.fits"))
+    status = CalibrationApplier(uncooled.config()).calibrate_file(frame, flat="none", overwrite=True)
+    said = status.details["warnings"][-1]
+    assert "the bias alone is subtracted" in said
+    assert "it is 3.0 C outside those of -10, 0, 10, 20 C (10 s), limit 1 C" in said
+
+
+def test_coverage_says_that_the_dark_is_made(uncooled: Night) -> None:
+    covered = coverage_of(uncooled.config(), [str(uncooled.root / "lights"), str(uncooled.root / "warm")])
+    by_temperature = {group.temperature_c: group.covers[FrameType.DARK] for group in covered.groups}
+    assert by_temperature[14.5].state is Cover.SCALED
+    assert "from the fit over temperature" in by_temperature[14.5].description
+    assert by_temperature[23.0].state is Cover.MISSING
+    assert "3.0 C outside" in by_temperature[23.0].reason

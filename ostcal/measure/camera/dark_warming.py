@@ -405,7 +405,8 @@ def left_out_error_c(
 ) -> float | None:
     """Return by how many degrees a master is warmer than the others say of it; ``None`` where they do not say it.
 
-    `place` is that of its temperature. The median of pixels that tell a degree from their noise.
+    `place` is that of its temperature. The median of pixels that tell a degree from their noise
+    and from a drift of the bias.
     """
     number = place + (1 if warming.has_zero else 0)
     rest, rest_variances = [*levels[:number], *levels[number + 1 :]], [*variances[:number], *variances[number + 1 :]]
@@ -423,7 +424,8 @@ def left_out_error_c(
     adu_per_c = fits.current_adu * fits.slope * np.exp(fits.slope * scale)
     found = levels[number].ravel()[own]
     with np.errstate(invalid="ignore"):
-        tells = (found < saturation_adu) & (adu_per_c > np.sqrt(variance + variances[number].ravel()[own]))
+        noise_adu = np.sqrt(variance + variances[number].ravel()[own] + (2 * BIAS_DRIFT_ADU) ** 2)
+        tells = (found < saturation_adu) & (adu_per_c > noise_adu)
     if np.count_nonzero(tells) < LEAST_HOT_PIXELS:
         return None
     return float(np.median((found - level)[tells] / adu_per_c[tells]))
