@@ -61,6 +61,8 @@ class TemperatureDark:
     ladder: MasterLadder
     """The bias, if there is one, and the darks, ascending in temperature."""
     warming: Warming
+    other_law: Warming | None
+    """The other law, where the masters do not tell which one holds: three without a bias. It counts as uncertainty."""
     quality: LadderQuality
     share: float
     """Of the dark current of the masters: exposure over theirs."""
@@ -108,11 +110,18 @@ class TemperatureDark:
         for top in range(0, stop - start, rows_at_once):
             rows = slice(top, top + rows_at_once)
             some, some_variances = [plane[rows] for plane in levels], [plane[rows] for plane in variances]
-            limit_adu = SATURATED_SHARE * self.ladder.saturation_adu
-            fit = fit_warming(some, some_variances, self.warming, saturation_adu=limit_adu)
-            zero = (some[0], some_variances[0]) if self.warming.has_zero else None
-            level[rows], uncertainty[rows] = fit.dark_at(self.temperature_c, self.share, zero)
+            level[rows], uncertainty[rows] = self._dark(some, some_variances)
         return np.minimum(level, np.float32(self.ladder.saturation_adu)), uncertainty
+
+    def _dark(self, levels: list[FloatPlane], variances: list[FloatPlane]) -> tuple[FloatPlane, FloatPlane]:
+        limit_adu = SATURATED_SHARE * self.ladder.saturation_adu
+        zero = (levels[0], variances[0]) if self.warming.has_zero else None
+        fit = fit_warming(levels, variances, self.warming, saturation_adu=limit_adu)
+        level, uncertainty = fit.dark_at(self.temperature_c, self.share, zero)
+        if self.other_law is not None:
+            other = fit_warming(levels, variances, self.other_law, saturation_adu=limit_adu)
+            np.hypot(uncertainty, other.dark_at(self.temperature_c, self.share, zero)[0] - level, out=uncertainty)
+        return level, uncertainty
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,6 +256,7 @@ class _Model:
 
     ladder: MasterLadder
     warming: Warming
+    other_law: Warming | None
     quality: LadderQuality | None
     zero_adu: float
     """Level without dark current, of the median pixel."""
@@ -276,6 +286,7 @@ def _made(
         exposure_s=own_s,
         ladder=model.ladder,
         warming=model.warming,
+        other_law=model.other_law,
         quality=model.quality,
         share=1.0 if is_same else (own_s - zero_s) / (exposure_s - zero_s),
     )
@@ -329,12 +340,19 @@ def _model(steps: tuple[_Step, ...], has_zero: bool, rules: TemperatureRules, ze
         )
         fit = fit_warming(levels, variances, warming, saturation_adu=saturation_adu, may_leave_zero=False)
         found.append((warming, ladder_quality(fit.ladder), float(np.nanmedian(fit.ladder.offset_adu))))
-    warming, quality, zero = min(found, key=lambda one: _misfit(one[1]))
+    (warming, quality, zero), (other_law, _, _) = sorted(found, key=lambda one: _misfit(one[1]))
     reason = why_implausible(warming) or (_why_no_law(quality, rules.limits) if quality is not None else "")
     reason = reason or _why_left_out(levels, variances, warming, saturation_adu)
     if reason:
         reason = f"the masters do not follow one law over temperature: {reason}"
-    return _Model(ladder=ladder, warming=warming, quality=quality, zero_adu=zero, reason=reason)
+    return _Model(
+        ladder=ladder,
+        warming=warming,
+        other_law=other_law if len(masters) <= LEAST_TEMPERATURES else None,
+        quality=quality,
+        zero_adu=zero,
+        reason=reason,
+    )
 
 
 def _misfit(quality: LadderQuality | None) -> tuple[float, float]:

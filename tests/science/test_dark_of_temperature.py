@@ -184,9 +184,22 @@ def test_three_temperatures_and_a_bias_are_enough(tmp_path: Path) -> None:
     dark = made(dark_of_temperature(light(6.0), shelf.matrix((-10.0, 2.0, 14.0)), RULES))
     refuse_not_within_uncertainty(dark, shelf.camera.dark_adu(EXPOSURE_S, 6.0))
     assert dark.warming.temperatures_c == (-10.0, 2.0, 14.0)
-    alone = made(dark_of_temperature(light(6.0), shelf.matrix((-10.0, 2.0, 14.0), bias=False), RULES))
-    assert not alone.warming.has_zero
-    refuse_not_within_uncertainty(alone, shelf.camera.dark_adu(EXPOSURE_S, 6.0))
+
+
+@pytest.mark.parametrize("law", ["doubling", "Arrhenius"])
+def test_three_temperatures_alone_do_not_tell_the_law_which_counts_as_uncertainty(tmp_path: Path, law: str) -> None:
+    shelf = Shelf(tmp_path, Camera(law=law))
+    dark = made(dark_of_temperature(light(25.0), shelf.matrix((10.0, 20.0, 30.0), bias=False), RULES))
+    assert not dark.warming.has_zero
+    assert dark.other_law is not None
+    truth = shelf.camera.dark_adu(EXPOSURE_S, 25.0)
+    level, uncertainty = dark.read_with_uncertainty(0, SHAPE[0])
+    hot = (shelf.camera.rate_at_0_c > 1) & (truth < 0.8 * SATURATION_ADU)
+    for among in (hot, ~hot & np.isfinite(level)):
+        pull = ((level - truth) / uncertainty)[among]
+        assert abs(np.median(pull)) < 1
+        assert np.mean(np.abs(pull) < 1) > 0.6
+        assert np.mean(np.abs(pull) > 4) < 0.003
 
 
 def test_a_bias_level_that_drifts_between_series_refuses_nothing(tmp_path: Path) -> None:
