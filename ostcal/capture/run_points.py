@@ -16,7 +16,8 @@ from ostcal.capture.nights import EarlierSeries
 from ostcal.capture.place import SeriesPlace, find_place
 from ostcal.capture.points import Point, fitting, name_ending, ordered, unique, waits_s
 from ostcal.capture.series import Until, capture_series, keep_series
-from ostcal.capture.series_plan import Equipment, RetryRules, SeriesEnd, SeriesOutcome, SeriesPlan, SeriesSink
+from ostcal.capture.series_plan import Equipment, RetryRules, SeriesOutcome, SeriesPlan, SeriesSink
+from ostcal.devices.failures import NotNowError
 from ostcal.devices.protocols import CameraRequest
 from ostcal.errors import DeviceError
 from ostcal.frames import CameraSettings, FrameType
@@ -202,8 +203,8 @@ def _flat_rules(point: Point, ending: str, rules: PointRules) -> FlatRules:
 def capture_points(equipment: Equipment, plan: PointsPlan, rules: PointRules) -> PointsReport:
     """Take the missing frames of a plan, temperature by temperature.
 
-    A point that fails is named, and the next one is tried; a full disk ends the run. The panel is off and the cooler at
-    the last temperature at the end.
+    A point that fails is named, and the next one is tried; a full disk ends the run, and so does a camera that may not
+    expose now (it is not safe). The panel is off and the cooler at the last temperature at the end.
 
     Raises
     ------
@@ -230,6 +231,8 @@ class _PointsRun:
         self._bias_adu: dict[tuple[CameraSettings, float | None], float] = {}
         self._outcomes: list[SeriesOutcome] = []
         self._failures: list[str] = []
+        self._ended = ""
+        """Why nothing more is taken."""
 
     def run(self, plan: PointsPlan) -> PointsReport:
         """Take all points; return what became of them."""
@@ -240,16 +243,17 @@ class _PointsRun:
         todo = [one for one in plan.points if one.cost.missing]
         for temperature_c, group in groupby(todo, key=lambda one: one.point.temperature_c):
             points = list(group)
-            reason = self._out_of_time(points[0]) or self._cool(temperature_c)
+            reason = self._why_not(points[0]) or self._cool(temperature_c)
             if reason:
                 self._failures += [f"{one.point.text}: not taken, {reason}" for one in points]
                 continue
-            if not self._take_all(points):
-                break
+            self._take_all(points)
         return PointsReport(outcomes=tuple(self._outcomes), failures=_shortened(self._failures))
 
-    def _out_of_time(self, one: PlannedPoint) -> str | None:
+    def _why_not(self, one: PlannedPoint) -> str | None:
         """Return why no frame of a point can be taken any more."""
+        if self._ended:
+            return self._ended
         exposure_s = one.cost.exposure_time_s or 0.0
         if self._ends_s is not None and self._equipment.clock.now_s() + exposure_s > self._ends_s:
             return self._over
@@ -265,10 +269,10 @@ class _PointsRun:
             return str(error)
         return None if outcome.reached else outcome.message
 
-    def _take_all(self, points: Sequence[PlannedPoint]) -> bool:
-        """Take points of one temperature; return false where the disk is full."""
+    def _take_all(self, points: Sequence[PlannedPoint]) -> None:
+        """Take points of one temperature, until one ends in a way in which the next would end too."""
         for one in points:
-            if reason := self._out_of_time(one):
+            if reason := self._why_not(one):
                 self._failures.append(f"{one.point.text}: not taken, {reason}")
                 continue
             try:
@@ -277,11 +281,11 @@ class _PointsRun:
             except DeviceError as error:
                 logger.warning("%s: %s", one.point.text, error)
                 self._failures.append(f"{one.point.text}: not taken, {error}")
+                if isinstance(error, NotNowError):
+                    self._ended = str(error)
                 continue
             self._outcomes += taken
-            if any(outcome.end is SeriesEnd.STORAGE_FAILED for outcome in taken):
-                return False
-        return True
+            self._ended = next((outcome.reason for outcome in taken if outcome.ends_step), "")
 
     def _dark(self, one: PlannedPoint) -> SeriesOutcome:
         equipment, rules = self._equipment, self._rules

@@ -197,6 +197,7 @@ class _Run:
             refused=self._refused,
             warnings=tuple(self._warnings),
             level_adu=statistics.median(levels) if levels else None,
+            reason=reason,
         )
 
     def _take_frames(self, missing: int) -> tuple[SeriesEnd, str]:
@@ -251,6 +252,7 @@ def _untouched(plan: SeriesPlan, location: str, end: SeriesEnd, error: OstcalErr
         message=_message(plan, location, present, end, str(error)),
         present=present,
         taken=0,
+        reason=str(error),
     )
 
 

@@ -153,6 +153,8 @@ class SeriesOutcome:
     """One line for each failed check of a new frame and each other problem."""
     level_adu: float | None = None
     """Median of the frames' levels."""
+    reason: str = ""
+    """Why it ended before it was complete."""
 
     @property
     def ends_step(self) -> bool:

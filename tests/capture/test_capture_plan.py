@@ -10,7 +10,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +24,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ostcal import load_config
+from ostcal.capture.exposer import set_point_of
 from ostcal.capture.points import COOLING_S_PER_C, STEADY_S, Point, fitting, ordered, unique, waits_s
+from ostcal.capture.run_points import PointsReport, capture_points, plan_points
 from ostcal.cli import main
 from ostcal.config.capture_plan import load_capture_plan
 from ostcal.devices.protocols import CameraRequest
+from ostcal.devices.safety import gated
 from ostcal.errors import ConfigError
 from ostcal.frames import FrameType
 from ostcal.series.format import LEDGER
 from ostcal.series.reader import Series, open_series
 from ostcal.simulator.options import SimulatorOptions
 from ostcal.simulator.server import SimulatedObservatory
+from ostcal.workflow.capture_rules import entry_points, point_rules
+from ostcal.workflow.open_devices import open_equipment
 from support.folders import ROOT
 from support.simulator_client import SMALL
 
@@ -259,6 +266,69 @@ def test_what_does_not_fit_into_the_hours_is_named(night: Night) -> None:
     assert result.exit_code == 0, result.output
     assert "dark of 60 s: left out, 90 min do not fit into 0.5 hours" in " ".join(result.output.split())
     assert list(night.series()) == ["exp_5.000s"]
+
+
+class Weather:
+    """A safety monitor that says no after a number of exposures."""
+
+    def __init__(self, exposures: int) -> None:
+        self.left = exposures
+        self.asked = 0
+
+    def refusal(self) -> str | None:
+        self.asked += 1
+        self.left -= 1
+        return "the safety monitor says that it is not safe" if self.left < 0 else None
+
+
+def capture_in(weather: Weather, night: Night, plan: Path) -> PointsReport:
+    """Take a plan as far as the weather allows."""
+    night.write()
+    config = load_config(night.config)
+    with open_equipment(config) as opened:
+        equipment = replace(opened, camera=gated(opened.camera, weather.refusal))
+        points = entry_points(config, load_capture_plan(plan), opened.camera.info, str(plan))
+        rules = point_rules(config, equipment, opened.camera.apply(CameraRequest(gain=100.0)))
+        return capture_points(equipment, plan_points(equipment, points, rules), rules)
+
+
+WARM_PLAN = (
+    {"kind": "bias", "exposure": None, "count": 2, "gain": 100},
+    {"kind": "dark", "exposure": 1, "count": 2, "gain": 100},
+    {"kind": "dark", "exposure": 2, "count": 2, "gain": 100},
+    {"kind": "flat", "exposure": None, "count": 2, "filter": "R", "gain": 100},
+)
+
+
+@pytest.mark.parametrize("exposures", [0, 4, 9])
+def test_a_sky_that_becomes_unsafe_ends_a_plan_and_every_point_that_is_left_is_named(
+    night: Night, exposures: int
+) -> None:
+    weather, plan = Weather(exposures), write_plan(night.folder, *WARM_PLAN)
+    report = capture_in(weather, night, plan)
+    assert weather.asked == exposures + 1  # nothing is tried again
+    complete = [outcome for outcome in report.outcomes if outcome.is_complete]
+    assert len(complete) < len(WARM_PLAN)
+    said = [*report.failures, *(outcome.message for outcome in report.outcomes if not outcome.is_complete)]
+    assert len(said) == len(WARM_PLAN) - len(complete)
+    assert all("the safety monitor says that it is not safe" in line for line in said)
+    again = night.capture(plan)
+    assert again.exit_code == 0, again.output
+    kinds = Counter(str(series.frame_type) for series in night.series().values() for _ in series.records)
+    assert kinds == {"bias": 2, "dark": 4, "flat": 2}
+
+
+@pytest.mark.slow
+def test_a_plan_that_ended_waits_for_no_other_temperature(night: Night) -> None:
+    temperatures = [{**WARM_PLAN[0], "temperature": temperature_c} for temperature_c in (15, 5)]
+    plan = write_plan(night.folder, *temperatures)
+    report = capture_in(Weather(1), night, plan)
+    assert [outcome.taken for outcome in report.outcomes] == [1]
+    assert report.failures == (
+        "bias of 0.001 s, gain 100, 5 C: not taken, the safety monitor says that it is not safe",
+    )
+    with open_equipment(load_config(night.config)) as opened:
+        assert set_point_of(opened.camera.status()) == pytest.approx(15, abs=0.1)
 
 
 @pytest.mark.parametrize(("series", "line"), [
