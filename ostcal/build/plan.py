@@ -31,8 +31,8 @@ from ostcal.inputs.observed import Observed
 from ostcal.inputs.optics import optics_differ
 from ostcal.inputs.stated_settings import unstated_settings
 from ostcal.library.find import LibraryMaster, calibration_id_of, find_masters
-from ostcal.library.history import subject_of
 from ostcal.library.master_names import file_names, untimed
+from ostcal.library.previous import previous_master
 from ostcal.library.quality_notes import repeated_warnings
 from ostcal.measure.findings import Outcome
 from ostcal.places.paths import exists, joined
@@ -368,14 +368,7 @@ def _plan(
             **({"subtracted": list(subtracted)} if any(subtracted) else {}),
         }
     )
-    same = [
-        older
-        for older in library
-        if rules.quality
-        and subject_of(older.key) == subject_of(group.key)
-        and not optics_differ(older.key.optics, group.key.optics)
-    ]
-    exposure_s = group.key.exposure_time_s
+    observed = Observed.of(frame.metadata for frame in group.frames)
     return MasterPlan(
         group=group,
         members=members,
@@ -383,8 +376,7 @@ def _plan(
         input_digest=digest,
         outputs=outputs,
         dark=dark,
-        # nearest exposure, then newest: the library is sorted
-        previous=min(same, key=lambda older: abs(older.key.exposure_time_s - exposure_s), default=None),
+        previous=previous_master(group.key, observed, library) if rules.quality else None,
         calibration_id=str(uuid.uuid4()),
         recipe=recipe,
     )

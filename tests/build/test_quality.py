@@ -459,6 +459,22 @@ def test_a_changed_camera_is_noticed_against_the_masters_before(tmp_path: Path) 
     assert {("dark", "level against previous"), ("dark", "new hot pixels"), ("flat", "shape against previous")} <= found
 
 
+def test_a_month_that_is_built_after_a_later_one_is_not_compared_with_it(tmp_path: Path) -> None:
+    warm = replace(q.DEMO, bias_level_adu=540.0)
+    winter, summer = Night(tmp_path / "winter"), Night(tmp_path / "summer")
+    masters = str(tmp_path / "masters")
+    q.write(winter, [q.bias(q.DEMO, seed=1)], q.DEMO)
+    q.write(summer, [q.bias(warm, seed=2)], warm, day=150)
+
+    def changed(night: Night) -> bool:
+        outcome = q.run(night, "--darks-only", "--all", output_dir=masters)
+        assert outcome.exit_code == 0, outcome.text
+        path = max(Path(masters).glob("report_*.json"), key=lambda one: one.stat().st_mtime_ns)
+        return ("bias", "level against previous") in q.alarms(json.loads(path.read_text(encoding="utf-8")))
+
+    assert [changed(night) for night in (summer, winter, summer, winter)] == [False, False, True, False]
+
+
 def test_flats_of_two_exposures_are_each_compared_with_their_own(tmp_path: Path) -> None:
     shaded = q.flat(q.DEMO, seed=2)
     shaded = replace(
