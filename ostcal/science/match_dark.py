@@ -166,7 +166,12 @@ class _Search:
         """Choose the two masters whose line over exposures gives the dark; ``None`` if it is too long."""
         rules, target_s = self.rules, self.key.exposure_time_s
         line = choose_line(
-            fitting, target_s, rules.exposure_tolerance, rules.temperature_tolerance_c, max_stretch=rules.max_scale_up
+            fitting,
+            target_s,
+            rules.exposure_tolerance,
+            rules.temperature_tolerance_c,
+            rules.bias_temperature_tolerance_c,
+            max_stretch=rules.max_scale_up,
         )
         if line is None or line.second is None:
             return None

@@ -182,6 +182,17 @@ def test_without_a_dark_of_the_exposure_bias_and_dark_current_are_scaled() -> No
     assert mix.has_dark_current
 
 
+@pytest.mark.parametrize(("bias_c", "fits"), [(-10.0, True), (-4.0, True), (9.9, True), (10.5, False)])
+def test_a_bias_scales_a_dark_of_any_temperature_that_a_bias_does_not_feel(bias_c: float, fits: bool) -> None:
+    library = [replace(m, plane=PLANE) for m in (bias("b", temperature_c=bias_c), dark(600, "d"))]
+    if fits:
+        mix = choose_science_dark(FRAME, library, RULES)
+        assert [(part.master.record.name, part.weight) for part in mix.parts] == [("b", 0.5), ("d", 0.5)]
+    else:
+        with pytest.raises(InputError, match="exposure 600 s against 300 s"):
+            choose_science_dark(FRAME, library, RULES)
+
+
 @pytest.mark.parametrize("bias_c", [-10.0, 5.0, 25.0, None])
 def test_a_bias_alone_is_chosen_where_there_is_no_dark_of_the_camera(bias_c: float | None) -> None:
     other = dark(300, "other", settings=replace(SETTINGS, camera="Other"))
