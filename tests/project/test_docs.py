@@ -166,3 +166,13 @@ def test_limits_that_the_page_gives_in_adu_are_those_of_the_checks() -> None:
     text = chapter("What it cannot see")
     assert f"below {np.round(limits['leak_share'] * 65535):.0f} ADU" in text
     assert f"plus {limits['leak_share_per_s'] * 65535:.1f} ADU for each second" in text
+
+
+def test_the_page_of_the_architecture_names_every_room_and_module_once() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rooms = page.partition("\n## Rooms\n```\n")[2].partition("\n```\n")[0]
+    listed = re.findall(r"^([a-z_]+(?:\.py|/)) ", rooms, flags=re.MULTILINE)
+    package = ROOT / "ostcal"
+    modules = {path.name for path in package.glob("*.py") if not path.name.startswith("_")}
+    folders = {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
+    assert sorted(listed) == sorted(modules | folders)
