@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import textwrap
 from typing import TYPE_CHECKING
@@ -124,9 +125,15 @@ def _show_coming(schedule: Schedule) -> None:
     table = new_table("The coming week", "visit", "due", ">frames", ">time")
     for visit in visits:
         due = textwrap.fill(_due_text(visit.due) or "nothing", _DUE_COLUMNS)
-        time = f"{visit.time_s / 3600:.1f} h" if visit.due else ""
-        table.add_row(local_text(schedule.config, visit.at), Text(due), str(visit.frames) if visit.due else "", time)
+        frames, time = (str(visit.frames), _time_text(visit.time_s)) if visit.due else ("", "")
+        table.add_row(local_text(schedule.config, visit.at), Text(due), frames, time)
     open_console().print(table)
+
+
+def _time_text(seconds: float) -> str:
+    """Write a time in hours, below an hour in minutes."""
+    minutes = math.ceil(seconds / 60)
+    return f"{seconds / 3600:.1f} h" if minutes >= 60 else f"{minutes} min"
 
 
 def _due_text(due: tuple[DueSeries, ...]) -> str:

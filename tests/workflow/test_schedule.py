@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import re
@@ -344,6 +345,16 @@ def test_the_coming_week_is_a_table_of_80_columns_and_a_document(
     assert Counter(second) == {"flat": 7}
     assert [any(one["kind"] == "bias" for one in visit["due"]) for visit in visits] == [True, False, False] * 2 + [True]
     assert visits[0]["frames"] == 9 * 3
+    assert all(60 < visit["time_s"] < 3600 for visit in visits)
+    minutes = re.findall(r" (\d+) min ", shown.stdout)
+    assert [int(text) for text in minutes] == [math.ceil(visit["time_s"] / 60) for visit in visits]
+
+
+def test_times_of_the_coming_week_from_an_hour_on_are_hours(observatory: SimulatedObservatory, tmp_path: Path) -> None:
+    dark_capture = {"science_exposure_time": 1800.0, "max_exposure": 3600.0}
+    path = configuration(tmp_path, observatory, schedule={"when": "18:30"}, dark_capture=dark_capture)
+    shown = ostcal("schedule", "--config", path, "--dry-run")
+    assert re.search(r" 1\.5 h ", shown.stdout), shown.text
 
 
 def test_a_site_without_twilight_is_one_line_and_names_the_next_evening(tmp_path: Path) -> None:
