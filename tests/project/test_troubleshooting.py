@@ -24,11 +24,12 @@ import pytest
 import yaml
 from astropy.io import fits
 
-from ostcal.places.locking import LOCK_FILE, locked
+from ostcal.places.locking import LOCK_FILE, locked, series_locked
 from ostcal.places.objects import ObjectPath
 from ostcal.raw import reader
 from ostcal.simulator.options import CoverKind, Light, SimulatorOptions
 from ostcal.simulator.server import SimulatedObservatory
+from ostcal.workflow.schedule import LOCK_FILE as SCHEDULE_LOCK
 from support import night as n
 from support.dng_samples import write_dng
 from support.fits_samples import write_frame
@@ -173,6 +174,13 @@ def capture(command: str, folder: Path, **sections: dict[str, Any]) -> Ran:
     path = folder / "night.yaml"
     path.write_text(yaml.safe_dump(values), encoding="utf-8")
     return run(command, "--config", path, "--no-confirm")
+
+
+def write_values(folder: Path, values: dict[str, Any]) -> Path:
+    """Write a configuration."""
+    path = folder / "night.yaml"
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    return path
 
 
 def alpaca(port: int, **keys: Any) -> dict[str, Any]:
@@ -963,6 +971,79 @@ def refused_hook(folder: Path) -> Ran:
         values = json.loads(path.read_text(encoding="utf-8"))
         path.write_text(json.dumps({**values, "hooks": {"url": server.url}}), encoding="utf-8")
         return run("masters", "--config", path, "--no-confirm")
+
+
+@provokes("A key of a capture plan is wrong")
+def wrong_plan(folder: Path) -> Ran:
+    plan = folder / "plan.yaml"
+    plan.write_text("series:\n- {kind: dark, exposure: 60, count: 20, temprature: -10}\n", encoding="utf-8")
+    return run("capture", "--plan", plan, "--config", write_values(folder, {}), "--no-confirm")
+
+
+@provokes("A capture plan does not fit into the night")
+def long_plan(folder: Path) -> Ran:
+    plan = folder / "plan.yaml"
+    series = [{"kind": "dark", "exposure": 1, "count": 2}, {"kind": "dark", "exposure": 60, "count": 90}]
+    plan.write_text(yaml.safe_dump({"series": series}), encoding="utf-8")
+    values: dict[str, Any] = {
+        "dark_capture": {"output_dir": str(folder / "darks")},
+        "master_frames": {"output_dir": str(folder / "masters")},
+        "video": {"camera_type": "simulator", **simulated()},
+    }
+    config = write_values(folder, values)
+    return run("capture", "--plan", plan, "--max-hours", "0.5", "--config", config, "--no-confirm", "--dry-run")
+
+
+def schedule(folder: Path, when: str, option: str) -> Ran:
+    values = {"schedule": {"when": when}, "master_frames": {"output_dir": str(folder / "masters")}}
+    return run("schedule", "--config", write_values(folder, values), option)
+
+
+@provokes("The site of a schedule is not known")
+def no_site(folder: Path) -> Ran:
+    return schedule(folder, "dusk -6", "--dry-run")
+
+
+@provokes("The time of a schedule never comes")
+def no_such_day(folder: Path) -> Ran:
+    return schedule(folder, "0 18 30 2 *", "--dry-run")
+
+
+@provokes("Another schedule works there")
+def second_schedule(folder: Path) -> Ran:
+    with locked(folder / "masters" / SCHEDULE_LOCK, what="the other"):
+        return schedule(folder, "18:30", "--once")
+
+
+@provokes("The watched folder is not there")
+def nothing_to_watch(folder: Path) -> Ran:
+    return run("watch", folder / "incoming", "--config", n.write_config(Night(folder)), "--once")
+
+
+@provokes("A light has the name of another")
+def two_lights(folder: Path) -> Ran:
+    words = ("--config", n.write_config(Night(folder)), "--once", "--calibrate", "--poll", "0.1")
+    first = light(folder)
+    run("watch", first.parent, *words)
+    first.unlink()
+    other = light(folder / "other", DATE_OBS="2026-05-05T05:05:05")
+    return run("watch", other.parent, *words)
+
+
+@provokes("Nothing is there to prune")
+def nothing_to_prune(folder: Path) -> Ran:
+    return run("prune", "--config", n.write_config(Night(folder), output_dir=str(folder / "nowhere")), "--keep", "1")
+
+
+@provokes("A series is written while it is to be removed")
+def series_in_use(folder: Path) -> Ran:
+    night, raw = fresh(folder), Night(folder / "raw")
+    n.write_darks(raw, 2.0)
+    config = n.write_config(night)
+    run("import", raw.darks, "--config", config)
+    night.run()
+    with series_locked(night.darks / "exp_2.000s.zarr"):
+        return run("prune", "--config", config, "--keep", "0", "--apply")
 
 
 # ---- the tests ----
