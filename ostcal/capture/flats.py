@@ -103,17 +103,18 @@ def plan_flats(
     sink: SeriesSink,
     *,
     set_point_c: float | None = None,
+    is_uncooled: bool = False,
 ) -> tuple[SeriesCost, ...]:
     """Return the missing flats and their cost for each filter; exposures are estimates before the trials.
 
-    `set_point_c` is that of the cooler when they are taken, if it is not what it is now.
+    `set_point_c` is that of the cooler when they are taken, if it is not what it is now; with `is_uncooled` it is off.
 
     Raises
     ------
     DeviceError
         If a filter is not in the wheel, or the camera does not answer.
     """
-    work = _FlatWork(equipment, settings, rules, sink, set_point_c)
+    work = _FlatWork(equipment, settings, rules, sink, set_point_c, is_uncooled=is_uncooled)
     return tuple(work.cost(filter_name) for filter_name in _filters(equipment, rules))
 
 
@@ -232,6 +233,8 @@ class _FlatWork:
         rules: FlatRules,
         sink: SeriesSink,
         set_point_c: float | None = None,
+        *,
+        is_uncooled: bool = False,
     ) -> None:
         self._equipment = equipment
         self._settings = settings
@@ -255,7 +258,8 @@ class _FlatWork:
         self._shown_adu: int | None = None
         """Full scale that the trials of this filter showed."""
         self._exposer = Exposer(equipment.camera, equipment.clock, rules.retry)
-        self._set_point_c = self._exposer.set_point_c if set_point_c is None else set_point_c
+        now_c = None if is_uncooled else self._exposer.set_point_c
+        self._set_point_c = now_c if set_point_c is None else set_point_c
         self._first_brightness = 0
         """Brightness at the start of each filter; 0 without a panel."""
         self._brightness = 0

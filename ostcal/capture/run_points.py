@@ -154,17 +154,21 @@ def _planned(
 ) -> PlannedPoint:
     set_c = point.temperature_c if point.temperature_c is not None else set_point_of(equipment.camera.status())
     earlier = None
+    # Frames without a temperature may be from before this plan set the cooler: a run that was killed leaves it on.
+    was_uncooled = point.temperature_c is None and set_c is not None
     if point.kind is FrameType.FLAT:
         flat_rules = _flat_rules(point, ending, rules)
         equipment.camera.apply(point.request)
         (cost,) = plan_flats(equipment, settings, flat_rules, rules.flats, set_point_c=set_c)
+        if cost.missing and was_uncooled and rules.flats.night is not None:
+            (uncooled,) = plan_flats(equipment, settings, flat_rules, rules.flats, is_uncooled=True)
+            cost = cost if uncooled.missing else uncooled
     else:
         plan = _series_plan(point, settings, ending, rules)
         place = find_place(plan, rules.darks, shape, set_c)
-        if point.temperature_c is None and set_c is not None and rules.darks.night is not None:
-            # Taken before this plan set the cooler: a run that was killed leaves it on.
-            uncooled = find_place(plan, rules.darks, shape, None)
-            place = uncooled if uncooled.present >= plan.n_frames else place
+        if was_uncooled and rules.darks.night is not None:
+            without = find_place(plan, rules.darks, shape, None)
+            place = without if without.present >= plan.n_frames else place
         if place.present < plan.n_frames:
             earlier = rules.earlier.place_of(plan, shape, set_c, equipment.clock.utc())
         cost = series_cost(plan, rules.darks, earlier or place, shape)

@@ -318,6 +318,17 @@ def test_a_sky_that_becomes_unsafe_ends_a_plan_and_every_point_that_is_left_is_n
     assert kinds == {"bias": 2, "dark": 4, "flat": 2}
 
 
+def test_frames_taken_before_a_plan_cooled_are_taken_no_second_time(night: Night) -> None:
+    plan = write_plan(night.folder, *WARM_PLAN[1:])
+    assert night.capture(plan).exit_code == 0
+    with open_equipment(load_config(night.config)) as opened:
+        opened.camera.cool(5.0)  # and a run that was killed leaves it so
+    again = night.capture(plan)
+    assert again.exit_code == 0, again.output
+    assert "nothing is missing" in again.output
+    assert len(night.series()) == 3
+
+
 @pytest.mark.slow
 def test_a_plan_that_ended_waits_for_no_other_temperature(night: Night) -> None:
     temperatures = [{**WARM_PLAN[0], "temperature": temperature_c} for temperature_c in (15, 5)]
