@@ -25,7 +25,9 @@ _LAMP_ABSENT, _LAMP_OFF, _LAMP_CHANGING, _LAMP_READY = 0, 1, 2, 3
 _POLL_S = 0.1
 
 
-def _find(device_type: str, host: str, port: int, device_id: int, timeouts: Timeouts, clock: Clock) -> AlpacaDriver:
+def find_driver(
+    device_type: str, host: str, port: int, device_id: int, timeouts: Timeouts, clock: Clock
+) -> AlpacaDriver:
     """Return the driver of a device; raise `DeviceError` if the server answers that it has no such device."""
     address = AlpacaAddress(host=host, port=port, device_type=device_type, device_id=device_id)
     require_device(address, timeout_s=timeouts.reply_s)
@@ -62,7 +64,7 @@ class AlpacaCamera(AscomInterfaceCamera):
         clock: Clock | None = None,
     ) -> None:
         clock = clock or SystemClock()
-        super().__init__(_find("camera", host, port, device_id, timeouts or Timeouts(), clock), clock)
+        super().__init__(find_driver("camera", host, port, device_id, timeouts or Timeouts(), clock), clock)
 
 
 class _MovingDevice(ConnectedDevice):
@@ -81,7 +83,7 @@ class _MovingDevice(ConnectedDevice):
     ) -> None:
         self._moving_s = (timeouts or Timeouts()).moving_s
         clock = clock or SystemClock()
-        super().__init__(_find(self._device_type, host, port, device_id, timeouts or Timeouts(), clock), clock)
+        super().__init__(find_driver(self._device_type, host, port, device_id, timeouts or Timeouts(), clock), clock)
 
     def _wait_while(self, moving: _T, read: Callable[[], _T], trouble: str) -> _T:
         """Read a state until it is another than `moving`, and return it."""

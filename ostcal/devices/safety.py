@@ -8,9 +8,9 @@ from enum import StrEnum
 from typing import Any, cast
 
 from ostcal.clock import Clock, SystemClock
-from ostcal.devices.alpaca_link import AlpacaAddress, AlpacaDriver, Timeouts
+from ostcal.devices.alpaca import find_driver
+from ostcal.devices.alpaca_link import Timeouts
 from ostcal.devices.device_driver import ConnectedDevice
-from ostcal.devices.discovery import require_device
 from ostcal.devices.failures import NotNowError
 from ostcal.devices.protocols import Camera
 from ostcal.errors import DeviceError
@@ -42,10 +42,8 @@ class _Watched(ConnectedDevice):
         timeouts: Timeouts | None = None,
         clock: Clock | None = None,
     ) -> None:
-        address = AlpacaAddress(host=host, port=port, device_type=self._device_type, device_id=device_id)
-        timeouts, clock = timeouts or Timeouts(), clock or SystemClock()
-        require_device(address, timeout_s=timeouts.reply_s)
-        super().__init__(AlpacaDriver(address, timeouts, clock), clock)
+        clock = clock or SystemClock()
+        super().__init__(find_driver(self._device_type, host, port, device_id, timeouts or Timeouts(), clock), clock)
 
     def _read_facts(self) -> None:
         """Read nothing: there is nothing that stays."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ostcal.inputs import processed_copies
 from ostcal.inputs.gather import gather_inputs
 from ostcal.inputs.processed_copies import without_processed_copies
 from support.fits_samples import write_frame
@@ -199,15 +199,20 @@ def test_a_pattern_that_two_frames_alone_show_makes_no_copy(tmp_path: Path) -> N
     assert lines == []
 
 
-def test_one_program_s_frames_of_different_times_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("dated", [True, False])
+def test_one_program_s_frames_of_different_times_are_not_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, dated: bool
+) -> None:
+    """The files are gone when copies are looked for: reading one would be said in the log of debugging."""
     for i, frame in enumerate(raw_flats(6, seed=14)):
-        write(tmp_path, frame[None], stem=f"a{i}", DATE_OBS=f"2026-01-10T19:{i:02d}:00")
-
-    def refused(*_args: object) -> None:
-        raise AssertionError("a frame is read")
-
-    monkeypatch.setattr(processed_copies, "noise_of", refused)
-    assert len(kept(tmp_path)[0]) == 6
+        date = {"DATE_OBS": f"2026-01-10T19:{i:02d}:00"} if dated else {}
+        write(tmp_path, frame[None], stem=f"a{i}", **date)
+    sources = gather_inputs([str(tmp_path)], exclude=str(tmp_path / "masters")).sources
+    for path in tmp_path.glob("*.fits"):
+        path.unlink()
+    caplog.set_level(logging.DEBUG, "ostcal")
+    assert without_processed_copies(sources, []) == sources
+    assert ("is not compared with others" in caplog.text) is not dated
 
 
 def test_constant_and_empty_frames_are_kept(tmp_path: Path) -> None:
