@@ -1,4 +1,4 @@
-"""The altitude of the sun at a place, and the times at which it passes an altitude in a night.
+"""Where the sun is at a place, when it passes an altitude, and where the twilight sky is most even.
 
 The formula is that of low accuracy in Meeus, Astronomical Algorithms (1998), chapter 25. From 2024 to 2026 it is within
 0.013 degrees of astropy, 3 s of time at the equator. astropy is not used: its import takes 0.7 s, which a schedule
@@ -13,12 +13,15 @@ import math
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
+from ostcal.horizontal import Horizontal, sidereal_deg, to_horizontal
+
 _J2000 = datetime(2000, 1, 1, 12, tzinfo=UTC)
 _TT_LESS_UTC_S = 69.2
 """Of the years around 2025; a minute more or less moves the sun by 0.0007 degrees."""
 _SAMPLE_S = 600.0
 """Interval at which crossings are looked for before they are refined."""
 _ENOUGH_S = 0.5
+NULL_POINT_ALTITUDE_DEG = 75.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,15 +58,18 @@ def sun_position(site: Site, when: datetime) -> tuple[float, float]:
     obliquity = math.radians(23.439291 - 0.0130042 * t + 0.00256 * math.cos(node))
     ascension = math.atan2(math.cos(obliquity) * math.sin(longitude), math.cos(longitude))
     declination = math.asin(math.sin(obliquity) * math.sin(longitude))
-    sidereal = math.radians(280.46061837 + 360.98564736629 * utc_days + site.longitude_deg)
-    hour_angle, latitude = sidereal - ascension, math.radians(site.latitude_deg)
-    sine = math.sin(latitude) * math.sin(declination)
-    sine += math.cos(latitude) * math.cos(declination) * math.cos(hour_angle)
-    east = -math.cos(declination) * math.sin(hour_angle)
-    north = math.sin(declination) * math.cos(latitude)
-    north -= math.cos(declination) * math.cos(hour_angle) * math.sin(latitude)
-    azimuth = math.degrees(math.atan2(east, north)) % 360
-    return math.degrees(math.asin(min(1.0, max(-1.0, sine)))), azimuth
+    hour_angle_deg = sidereal_deg(site.longitude_deg, when) - math.degrees(ascension)
+    sun = to_horizontal(site.latitude_deg, hour_angle_deg, math.degrees(declination))
+    return sun.altitude_deg, sun.azimuth_deg
+
+
+def null_point(site: Site, when: datetime) -> Horizontal:
+    """Return where the gradient of the twilight sky is least: opposite the sun, 15 degrees from the zenith.
+
+    Chromey and Hasselbacher (1996, PASP 108, 944) found gradients of up to several percent per degree, except near a
+    null point close to the zenith.
+    """
+    return Horizontal(altitude_deg=NULL_POINT_ALTITUDE_DEG, azimuth_deg=(sun_position(site, when)[1] + 180) % 360)
 
 
 def sun_altitude(site: Site, when: datetime) -> float:

@@ -67,7 +67,7 @@ class AlpacaCamera(AscomInterfaceCamera):
         super().__init__(find_driver("camera", host, port, device_id, timeouts or Timeouts(), clock), clock)
 
 
-class _MovingDevice(ConnectedDevice):
+class MovingDevice(ConnectedDevice):
     """A device with parts that take time to move; the parameters are those of `AlpacaCamera`."""
 
     _device_type: ClassVar[str]
@@ -95,7 +95,7 @@ class _MovingDevice(ConnectedDevice):
         return state
 
 
-class AlpacaFilterWheel(_MovingDevice):
+class AlpacaFilterWheel(MovingDevice):
     """A filter wheel on an Alpaca server."""
 
     _device_type = "filterwheel"
@@ -139,7 +139,7 @@ class AlpacaFilterWheel(_MovingDevice):
         return self._wait_while(_WHEEL_TURNS, lambda: self._properties.integer("Position"), "it still turns")
 
 
-class AlpacaCoverCalibrator(_MovingDevice):
+class AlpacaCoverCalibrator(MovingDevice):
     """A cover, a flat panel, or both, on an Alpaca server."""
 
     _device_type = "covercalibrator"

@@ -1,7 +1,8 @@
-"""Protocols of cameras, filter wheels and covers. Times are in seconds, temperatures in degrees Celsius."""
+"""Protocols of cameras, filter wheels, covers and mounts. Times are in seconds, temperatures in degrees Celsius."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
@@ -9,6 +10,8 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from ostcal.frames import CameraSettings
+from ostcal.horizontal import Horizontal
+from ostcal.sun import Site
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +171,41 @@ class CoverCalibrator(Protocol):
 
     def light_off(self) -> None:
         """Switch the panel off."""
+
+    def close(self) -> None:
+        """Disconnect."""
+
+
+class Telescope(Protocol):
+    """A connected mount."""
+
+    @property
+    def site(self) -> Site:
+        """Where it stands."""
+
+    def direction(self) -> Horizontal:
+        """Return where it points."""
+
+    def is_slewing(self) -> bool:
+        """Return whether it moves to a goal."""
+
+    def is_parked(self) -> bool:
+        """Return whether it is parked."""
+
+    def is_tracking(self) -> bool:
+        """Return whether it follows the stars."""
+
+    def track(self, wanted: bool) -> None:
+        """Switch tracking."""
+
+    def slew_to(self, goal: Horizontal, may_move: Callable[[], str | None]) -> None:
+        """Slew to a direction and wait until it is reached; `may_move` returns why it must stop, or ``None``."""
+
+    def park(self, may_move: Callable[[], str | None]) -> None:
+        """Park and wait until it is parked."""
+
+    def unpark(self) -> None:
+        """Unpark."""
 
     def close(self) -> None:
         """Disconnect."""

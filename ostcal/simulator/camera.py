@@ -277,6 +277,10 @@ class SimulatedCamera(Device):
             return CameraState.EXPOSING if self.clock.now_s() < self._run.ends_s else CameraState.READING
         return CameraState.ERROR if self._failed else CameraState.IDLE
 
+    def is_exposing(self) -> bool:
+        """Return whether light is collected now."""
+        return self._run is not None and self.clock.now_s() < self._run.ends_s
+
     def image_ready(self) -> bool:
         """Return whether there is an image; raises `AscomError` if the exposure failed."""
         self._settle()

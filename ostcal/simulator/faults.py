@@ -35,6 +35,8 @@ FAULTS: Mapping[str, str] = MappingProxyType(
         "busy-at-start": "StartExposure is refused",
         "connect-refused": "connecting is refused, as if another program held the camera",
         "cooler-miss": "the cooler, switched on, stays 3 degrees above its set point",
+        "slew-endless": "the mount slews for ever; the slew can be aborted",
+        "slew-misses": "the mount stops 3 degrees below its goal",
     }
 )
 """Every fault by name, with what it does."""

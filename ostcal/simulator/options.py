@@ -44,6 +44,15 @@ class CoverKind(StrEnum):
     NONE = "none"
 
 
+class MountKind(StrEnum):
+    """How the mount can be told where to point."""
+
+    ANY = "any"
+    """By altitude and azimuth, and by right ascension and declination."""
+    EQUATORIAL = "equatorial"
+    """By right ascension and declination alone."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Light:
     """What shines into the telescope, in electrons per second in a pixel of response 1."""
@@ -81,6 +90,7 @@ class SimulatorOptions:
     image_element: ImageElement = ImageElement.UINT16
     shutter: bool = True
     cover: CoverKind = CoverKind.FLIP_FLAT
+    mount: MountKind = MountKind.ANY
     light: Light = field(default_factory=Light)
     fast: bool = False
     """Noise from a stock instead of physics for each pixel, see `ostcal.simulator.exposing`."""

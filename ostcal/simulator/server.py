@@ -1,4 +1,4 @@
-"""A simulated observatory: an Alpaca server with camera, filter wheel and cover calibrator, in a thread of its own."""
+"""A simulated observatory: an Alpaca server with camera, wheel, cover, mount and more, in a thread of its own."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ from ostcal.simulator.light import LightPath, SimulatedCoverCalibrator, Simulate
 from ostcal.simulator.options import CoverKind, SimulatorOptions
 from ostcal.simulator.safety import SimulatedRoof, SimulatedSafetyMonitor
 from ostcal.simulator.sensor import SensorModel
+from ostcal.simulator.telescope import SimulatedTelescope
 
 START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 1.0
@@ -131,7 +132,10 @@ class SimulatedObservatory:
             self._identity("SafetyMonitor", "safety monitor", 3, connect_since=3), self._clock
         )
         self.roof = SimulatedRoof(self._identity("Dome", "roof", 3, connect_since=3), self._clock)
-        devices = (self._camera, wheel, cover, self.safety_monitor, self.roof)
+        identity = self._identity("Telescope", "mount", 4, connect_since=4)
+        self.telescope = SimulatedTelescope(identity, self._clock, self._faults, self.options.mount)
+        self.telescope.is_exposing = self._camera.is_exposing
+        devices = (self._camera, wheel, cover, self.safety_monitor, self.roof, self.telescope)
         self.devices: tuple[Device, ...] = tuple(one for one in devices if one is not None)
         self._socket: socket.socket | None = None
         self._server: uvicorn.Server | None = None

@@ -295,6 +295,22 @@ def test_fault_cooler_miss() -> None:
         assert client.get("coolerpower") == 100
 
 
+def test_fault_slew_endless() -> None:
+    with observatory_with("slew-endless") as observatory, Client(observatory.url, "telescope").connect() as mount:
+        mount.put("slewtoaltazasync", Azimuth=10, Altitude=41)
+        time.sleep(0.1)  # 100 s, of which the slew takes 5
+        assert mount.get("slewing") is True
+        mount.put("abortslew")
+        assert mount.get("slewing") is False
+
+
+def test_fault_slew_misses() -> None:
+    with observatory_with("slew-misses") as observatory, Client(observatory.url, "telescope").connect() as mount:
+        mount.put("slewtoaltazasync", Azimuth=10, Altitude=60)
+        mount.wait("slewing", False)
+        assert (mount.get("altitude"), mount.get("azimuth")) == (57, 10)
+
+
 def test_the_documentation_lists_every_fault() -> None:
     text = (ROOT / "docs" / "simulator.md").read_text(encoding="utf-8")
     for name, what in FAULTS.items():
