@@ -15,6 +15,7 @@ logger = logging.getLogger(__name__)
 
 _FULL_POWER_PERCENT = 98.0
 _NOTICE_EVERY_S = 30.0
+_SHORTEST_POLL_S = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +95,7 @@ def cool(equipment: Equipment, rules: CoolingRules, *, wait: bool = True) -> Coo
             power = finite(status.cooler_power_percent)
             at_power = f", {power:.0f} % power" if power is not None else ""
             equipment.watcher.notify(f"cooling: {temperature_c:.1f} C, target {rules.target_c:.1f} C{at_power}")
-        clock.sleep(rules.poll_s)
+        clock.sleep(min(rules.poll_s, max(rules.stable_s, _SHORTEST_POLL_S)))
 
 
 def warm_sensor(equipment: Equipment, rules: WarmingRules | None = None) -> None:

@@ -12,7 +12,7 @@ from ostcal.naming import safe_word
 COOLING_S_PER_C = 12.0
 """Time that a plan reckons for a change of a degree: cooled cameras go 3 to 6 degrees in a minute."""
 STEADY_S = 30.0
-"""Time that the sensor must be steady before the first frame."""
+"""Time that the sensor must be steady before the first frame, unless the configuration gives another."""
 SAME_TEMPERATURE_C = 0.2
 """Set points that differ by less are one."""
 
@@ -87,7 +87,7 @@ def ordered(points: Iterable[Point], sensor_c: float | None) -> list[Point]:
     return sorted(listed, key=order)
 
 
-def waits_s(points: Sequence[Point], sensor_c: float | None) -> list[float]:
+def waits_s(points: Sequence[Point], sensor_c: float | None, steady_s: float = STEADY_S) -> list[float]:
     """Return the time that the cooler is reckoned to take before each point."""
     waits = []
     for point in points:
@@ -95,7 +95,7 @@ def waits_s(points: Sequence[Point], sensor_c: float | None) -> list[float]:
         if wanted is None or (sensor_c is not None and abs(wanted - sensor_c) < SAME_TEMPERATURE_C):
             waits.append(0.0)
         else:
-            waits.append(STEADY_S + COOLING_S_PER_C * (abs(wanted - sensor_c) if sensor_c is not None else 0.0))
+            waits.append(steady_s + COOLING_S_PER_C * (abs(wanted - sensor_c) if sensor_c is not None else 0.0))
         sensor_c = wanted if wanted is not None else sensor_c
     return waits
 
@@ -127,7 +127,11 @@ def _words(settings: CameraSettings, temperature_c: float | None, rotation_deg: 
 
 
 def fitting(
-    points: Sequence[Point], times_s: Sequence[float], budget_s: float | None, sensor_c: float | None
+    points: Sequence[Point],
+    times_s: Sequence[float],
+    budget_s: float | None,
+    sensor_c: float | None,
+    steady_s: float = STEADY_S,
 ) -> tuple[list[int], list[int]]:
     """Split the points by whether they fit into the time, in their order; return the numbers of both.
 
@@ -141,7 +145,7 @@ def fitting(
         if not time_s:
             chosen.append(number)
             continue
-        needed_s = time_s + waits_s([point], at_c)[0]
+        needed_s = time_s + waits_s([point], at_c, steady_s)[0]
         if budget_s is None or spent_s + needed_s <= budget_s:
             chosen.append(number)
             spent_s += needed_s

@@ -107,9 +107,11 @@ def plan_points(equipment: Equipment, points: Sequence[Point], rules: PointRules
         _planned(equipment, point, taken, shape, name_ending(*own, combinations), rules)
         for point, taken, shape, own in zip(in_order, settings, shapes, combinations, strict=True)
     ]
-    chosen, left = fitting(in_order, [one.cost.time_s for one in planned], rules.budget_s, sensor_c)
+    chosen, left = fitting(
+        in_order, [one.cost.time_s for one in planned], rules.budget_s, sensor_c, rules.cooling.stable_s
+    )
     todo = [planned[number] for number in chosen if planned[number].cost.missing]
-    waits = iter(waits_s([one.point for one in todo], sensor_c))
+    waits = iter(waits_s([one.point for one in todo], sensor_c, rules.cooling.stable_s))
     timed = [
         replace(one, cost=replace(one.cost, wait_s=next(waits))) if one.cost.missing else one
         for one in (planned[number] for number in chosen)

@@ -103,7 +103,10 @@ class ScheduleSection(Section):
     )
     time_zone: Zone = key("local", "Time zone of the times in when; local is that of this computer.")
     max_hours: Positive = key(
-        10.0, "Longest time of a visit; what does not fit is taken the next time. Noon ends a visit too.", "hours"
+        10.0,
+        "Longest time of a visit; what does not fit is taken the next time. Noon ends a visit too. Other commands that"
+        " take frames wait no longer until it is safe.",
+        "hours",
     )
     cadence_days: Annotated[CadenceSection, BeforeValidator(empty_is_default)] = CadenceSection()
     max_age_days: Annotated[OldestSection, BeforeValidator(empty_is_default)] = OldestSection()
@@ -111,7 +114,7 @@ class ScheduleSection(Section):
 
 
 class SafetySection(Section):
-    """Devices that say whether ``ostcal schedule`` may take frames; both are on one Alpaca server."""
+    """Devices that say whether an exposure may begin; both are on one Alpaca server."""
 
     host: Text = key("127.0.0.1", "Name or address of the Alpaca server.")
     port: Port = key(11111, "Port of the Alpaca server.")

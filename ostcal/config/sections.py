@@ -252,6 +252,12 @@ class CoolingSection(OpenSection):
     stabilization_tolerance: Positive = key(
         1.0, "Largest difference from target_temperature at which it counts as reached.", "degrees C"
     )
+    steady_time: NotNegative = key(
+        30.0,
+        "How long the temperature must stay within stabilization_tolerance before the first frame: a cooler overshoots"
+        " first.",
+        "seconds",
+    )
     warmup_at_end: Switch = key(False, "Let the sensor warm up slowly after the last frame.")
 
 

@@ -145,21 +145,26 @@ def _roof_refusal(roof: AlpacaRoof, *, must_be_open: bool) -> str | None:
 class _GatedCamera:
     """A camera that asks before each exposure whether it may be made; all else it passes on."""
 
-    def __init__(self, camera: Camera, refusal: Callable[[], str | None]) -> None:
+    def __init__(self, camera: Camera, refusal: Callable[[], str | None], for_light: Callable[[], str | None]) -> None:
         self._camera = camera
-        self._refusal = refusal
+        self._refusals = {False: refusal, True: for_light}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._camera, name)
 
     def start_exposure(self, exposure_time_s: float, *, light: bool) -> None:
         """Begin an exposure; raise `NotNowError` with the reason if it may not be made now."""
-        reason = self._refusal()
+        reason = self._refusals[light]()
         if reason is not None:
             raise NotNowError(reason)
         self._camera.start_exposure(exposure_time_s, light=light)
 
 
-def gated(camera: Camera, refusal: Callable[[], str | None]) -> Camera:
-    """Return a camera that raises `NotNowError` for an exposure if `refusal` returns why it may not begin now."""
-    return cast(Camera, _GatedCamera(camera, refusal))
+def gated(
+    camera: Camera, refusal: Callable[[], str | None], for_light: Callable[[], str | None] | None = None
+) -> Camera:
+    """Return a camera that raises `NotNowError` for an exposure if `refusal` returns why it may not begin now.
+
+    `for_light` is asked in its place where the shutter opens.
+    """
+    return cast(Camera, _GatedCamera(camera, refusal, for_light or refusal))

@@ -154,7 +154,10 @@ def cooling_rules(config: Config) -> CoolingRules:
     """Return how the sensor is cooled to its target."""
     c = config.video.cooling
     return CoolingRules(
-        target_c=c.target_temperature, tolerance_c=c.stabilization_tolerance, timeout_s=c.cooling_timeout
+        target_c=c.target_temperature,
+        tolerance_c=c.stabilization_tolerance,
+        stable_s=c.steady_time,
+        timeout_s=c.cooling_timeout,
     )
 
 

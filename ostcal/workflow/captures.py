@@ -232,13 +232,15 @@ class DarkCapture(Capture):
         """
         return self._plan(flat_exposures_s, self.config.dark_capture.exposure_factors)
 
-    def capture_darks(self, flat_exposures_s: Sequence[float] = ()) -> Status:
+    def capture_darks(self, flat_exposures_s: Sequence[float] = (), *, max_hours: float | None = None) -> Status:
         """Take the bias frames and darks that are missing.
 
         Parameters
         ----------
         flat_exposures_s : sequence of float, optional
             As of `plan`, in seconds.
+        max_hours : float, optional
+            Longest time of a matrix; by default ``dark_capture.max_hours``.
 
         Returns
         -------
@@ -246,7 +248,7 @@ class DarkCapture(Capture):
             `is_error` if a series is not complete; ``data["series"]`` are the locations of the series.
         """
         if self.config.dark_capture.matrix.is_asked:
-            return self._guarded(self._capture_matrix)
+            return self._guarded(lambda: self._capture_matrix(max_hours))
         return self._guarded(lambda: self._capture("darks", self.plan(flat_exposures_s)))
 
     def capture_flat_darks(self, flat_exposures_s: Sequence[float]) -> Status:
@@ -295,12 +297,12 @@ class DarkCapture(Capture):
         )
         return plan_darks(equipment, settings, rules, sink_of(self.config, equipment, d))
 
-    def _capture_matrix(self) -> Status:
+    def _capture_matrix(self, max_hours: float | None) -> Status:
         equipment, _ = self._ready()
         points, lines = matrix_points(self.config, equipment.camera.info)
         for line in lines:
             self._logger.warning("%s", line)
-        hours = self.config.dark_capture.max_hours
+        hours = max_hours if max_hours is not None else self.config.dark_capture.max_hours
         try:
             return self._capture_points("darks", points, max_hours=hours)
         finally:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 
 from ostcal.build.api import MasterFrameCreator
 from ostcal.build.from_config import request_of
 from ostcal.build.request import Watcher
 from ostcal.build.while_exposing import COMPILE_S, STOP_S, StripsProcess, can_combine_while_exposing
-from ostcal.capture.series_plan import CaptureWatcher, Equipment, SeriesOutcome, SeriesPlan
+from ostcal.capture.series_plan import CaptureWatcher, Equipment, SeriesEnd, SeriesOutcome, SeriesPlan
+from ostcal.clock import Clock
 from ostcal.config import Config, ConfigSource, load_config, resolved_values
 from ostcal.errors import DeviceError
 from ostcal.status import Status
@@ -18,6 +20,7 @@ from ostcal.vocabulary import Step
 from ostcal.workflow.capture_rules import refuse_object_stores
 from ostcal.workflow.captures import Capture, DarkCapture, FlatCapture, Planned
 from ostcal.workflow.open_devices import Ask, open_equipment
+from ostcal.workflow.safety import SafeCaptures
 from ostcal.workflow.temperature import cool_sensor, warm_up, warms_up
 
 logger = logging.getLogger(__name__)
@@ -66,7 +69,7 @@ class _HandOver:
         self._watcher.series_started(plan, location, missing)
 
     def _series_ended(self, outcome: SeriesOutcome) -> None:
-        if outcome.present >= self._min_frames:
+        if outcome.present >= self._min_frames and outcome.end is not SeriesEnd.NOT_NOW:  # else it goes on
             self._closed.append(outcome)
         self._watcher.series_ended(outcome)
 
@@ -88,6 +91,8 @@ class CalibrationWorkflow:
         Callbacks for the progress of the masters.
     planned : callable (StepPlan) -> bool, optional
         Called with the frames that a step will take and their cost, before the first; false ends the step.
+    clock : Clock, optional
+        Tells the time and waits; by default that of the camera.
 
     Raises
     ------
@@ -109,17 +114,22 @@ class CalibrationWorkflow:
         ask: Ask | None = None,
         masters_watcher: Watcher | None = None,
         planned: Planned | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self.config = load_config(config)
         self._logger = logger or logging.getLogger("ostcal")
         self._watcher = watcher
         self._ask = ask
         self._planned = planned
+        self._clock = clock
         self.creator = MasterFrameCreator(self.config, self._logger, masters_watcher)
         self.statuses: dict[str, Status] = {}
 
     def run(self, step: Step = "all", *, wait_for_cooling: bool | None = None) -> dict[str, Status]:
         """Run one step, or all in their order.
+
+        No exposure begins while the safety monitor or the roof of the configuration says no; what is missing is taken
+        once it is safe, within ``schedule.max_hours``.
 
         Parameters
         ----------
@@ -149,10 +159,14 @@ class CalibrationWorkflow:
             refuse_object_stores(self.config)
             warms_up_at_end = warms_up(self.config)
             hand_over = _HandOver(self.config, self._watcher or CaptureWatcher(), step)
-            with hand_over, open_equipment(self.config, hand_over.watcher, self._ask) as equipment:
+            with ExitStack() as held:
+                held.enter_context(hand_over)
+                opened = held.enter_context(open_equipment(self.config, hand_over.watcher, self._ask, self._clock))
+                safe = held.enter_context(SafeCaptures(self.config, opened.clock, self._logger))
+                equipment = safe.guarded(opened)
                 try:
                     cool_sensor(self.config, equipment, self._logger, wait_for_cooling)
-                    self._capture(equipment, step)
+                    self._capture(equipment, step, safe)
                     if warms_up_at_end:
                         hand_over.combine_closed()
                 except KeyboardInterrupt:
@@ -171,7 +185,7 @@ class CalibrationWorkflow:
             self.statuses["masters"] = self.creator.create_all_master_frames()
         return self.statuses
 
-    def _capture(self, equipment: Equipment, step: Step) -> None:
+    def _capture(self, equipment: Equipment, step: Step, safe: SafeCaptures) -> None:
         if step != "darks":  # before the first dark: hours may lie between it and the flats
             names = equipment.wheel.names if equipment.wheel is not None else ()
             missing = [name for name in self.config.flat_capture.filters if name not in names]
@@ -180,14 +194,26 @@ class CalibrationWorkflow:
                 raise DeviceError(f"flat_capture.filters names {', '.join(missing)}, but the wheel has {there}")
         darks = DarkCapture(self.config, self._logger, planned=self._planned)
         flats = FlatCapture(self.config, self._logger, planned=self._planned)
-        if step in ("darks", "all") and not self._do("darks", equipment, darks, darks.capture_darks):
+        d = self.config.dark_capture
+        matrix_hours = d.max_hours if d.matrix.is_asked else None
+
+        def take_darks() -> Status:
+            return safe.take(lambda hours: darks.capture_darks(max_hours=hours), matrix_hours)
+
+        def take_flats() -> Status:
+            return safe.take(lambda _: flats.capture_flats())
+
+        def take_flat_darks() -> Status:
+            return safe.take(lambda _: darks.capture_flat_darks(exposures_s))
+
+        if step in ("darks", "all") and not self._do("darks", equipment, darks, take_darks):
             return
-        if step in ("flats", "all") and not self._do("flats", equipment, flats, flats.capture_flats):
+        if step in ("flats", "all") and not self._do("flats", equipment, flats, take_flats):
             return
         taken = self.statuses.get("flats")
         exposures_s = taken.details.get("exposures", []) if taken is not None else []
         if step == "all" and exposures_s:
-            self._do("flat darks", equipment, darks, lambda: darks.capture_flat_darks(exposures_s))
+            self._do("flat darks", equipment, darks, take_flat_darks)
 
     def _do(self, name: str, equipment: Equipment, capture: Capture, work: Callable[[], Status]) -> bool:
         """Run a step; return whether the camera accepted its settings, without which no other step can run."""

@@ -25,9 +25,11 @@ Ask = Callable[[str], bool]
 
 @contextmanager
 def open_equipment(
-    config: Config, watcher: CaptureWatcher | None = None, ask: Ask | None = None
+    config: Config, watcher: CaptureWatcher | None = None, ask: Ask | None = None, clock: Clock | None = None
 ) -> Iterator[Equipment]:
     """Connect camera, filter wheel and cover as the configuration says, and disconnect them at the end.
+
+    Without `clock` it is that of the camera.
 
     With ``camera_type: simulator`` a simulated observatory is started for as long as the context lives.
 
@@ -52,7 +54,8 @@ def open_equipment(
             cover = AlpacaCoverCalibrator(host, port, cover_id, timeouts=timeouts)
             opened.append(cover)
         watcher = watcher or CaptureWatcher()
-        yield Equipment(camera=camera, clock=clock_of(config), watcher=watcher, wheel=wheel, cover=cover, ask=ask)
+        clock = clock or clock_of(config)
+        yield Equipment(camera=camera, clock=clock, watcher=watcher, wheel=wheel, cover=cover, ask=ask)
     finally:
         for device in reversed(opened):
             device.close()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 
-from ostcal.capture.cooling import CoolingRules, cool, warm_sensor
+from ostcal.capture.cooling import cool, warm_sensor
 from ostcal.capture.series_plan import Equipment
 from ostcal.config import Config
 from ostcal.errors import DeviceError
+from ostcal.workflow.capture_rules import cooling_rules
 
 
 def warms_up(config: Config) -> bool:
@@ -29,9 +30,7 @@ def cool_sensor(config: Config, equipment: Equipment, logger: logging.Logger, wa
     c = config.video.cooling
     if not c.enable_cooling:
         return
-    rules = CoolingRules(
-        target_c=c.target_temperature, tolerance_c=c.stabilization_tolerance, timeout_s=c.cooling_timeout
-    )
+    rules = cooling_rules(config)
     waits = c.wait_for_cooling if wait is None else wait
     outcome = cool(equipment, rules, wait=waits)
     if not waits or outcome.reached:

@@ -15,7 +15,7 @@ from ostcal.capture.exposer import set_point_of
 from ostcal.capture.series_plan import CaptureWatcher, Equipment, do_nothing
 from ostcal.clock import Clock
 from ostcal.config import Config, with_overrides
-from ostcal.devices.safety import AlpacaRoof, AlpacaSafetyMonitor, SafetyCheck, gated
+from ostcal.devices.safety import gated
 from ostcal.errors import DeviceError
 from ostcal.frames import FrameType
 from ostcal.status import Status
@@ -23,12 +23,10 @@ from ostcal.workflow.captures import DarkCapture, FlatCapture, Planned
 from ostcal.workflow.due import DueSeries, WantedSeries, due_series
 from ostcal.workflow.open_devices import open_equipment
 from ostcal.workflow.plans import cadence_of, flat_exposures_of_night, wanted_series
+from ostcal.workflow.safety import SAFETY_PAUSE_S, safety_check, wait_until_safe
 from ostcal.workflow.sky import sky_window
 from ostcal.workflow.taken import setup_of_camera, setup_of_config, taken_frames
 from ostcal.workflow.temperature import cool_sensor, warm_up, warms_up
-
-SAFETY_PAUSE_S = 30.0
-"""Time between two questions whether it is safe again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,9 +116,9 @@ class VisitWork:
 
     @contextmanager
     def _devices(self) -> Iterator[Equipment]:
-        with open_equipment(self._config, self._watchers.capture) as opened:
+        with open_equipment(self._config, self._watchers.capture, clock=self._clock) as opened:
             camera = gated(opened.camera, self._refusal)
-            equipment = replace(opened, camera=camera, clock=self._clock)
+            equipment = replace(opened, camera=camera)
             try:
                 cool_sensor(self._config, equipment, self._logger)
                 settings = DarkCapture(self._config, self._logger).initialize(equipment)
@@ -200,17 +198,9 @@ class VisitWork:
 
     def _is_safe(self) -> bool:
         """Wait until it is safe; return false if the visit is over before."""
-        reason = self._safety.refusal(must_be_open=self._takes_sky)
-        if reason is None:
-            return True
-        self._logger.warning("nothing is exposed: %s; waiting until %s", reason, f"{self._visit.end:%H:%M} UTC")
-        while self._safety.refusal(must_be_open=self._takes_sky) is not None:
-            left_s = (self._visit.end - self._clock.utc()).total_seconds()
-            if left_s <= 0:
-                return False
-            self._clock.sleep(min(SAFETY_PAUSE_S, left_s))
-        self._logger.info("it is safe again")
-        return True
+        must_be_open = self._takes_sky
+        end = self._visit.end
+        return wait_until_safe(self._safety, self._clock, end, self._logger, must_be_open=must_be_open) is None
 
     def _take_darks(self, equipment: Equipment, due: Sequence[DueSeries]) -> Status:
         # What is due is known: no series of another night stands for it, and none is continued.
@@ -261,7 +251,7 @@ class _DueDarks(DarkCapture):
         # With none given, darks of all flats on disk would be planned.
         self.exposures_s = tuple(exposures_s) or (self.config.dark_capture.science_exposure_time,)
 
-    def capture_darks(self, flat_exposures_s: Sequence[float] = ()) -> Status:
+    def capture_darks(self, flat_exposures_s: Sequence[float] = (), *, max_hours: float | None = None) -> Status:
         """Take what is due and fits; a matrix is taken by ``ostcal darks`` alone."""
         return self._guarded(lambda: self._capture("darks", self.plan(flat_exposures_s)))
 
@@ -283,20 +273,3 @@ class _DueDarks(DarkCapture):
 
 _NO_FRAMES = WantedSeries(kind=FrameType.DARK, n_frames=0)
 _ANY_TIME = datetime.min
-
-
-def safety_check(config: Config, clock: Clock) -> SafetyCheck:
-    """Return what asks the safety monitor and the roof of a configuration."""
-    s = config.safety
-
-    def monitor() -> AlpacaSafetyMonitor:
-        return AlpacaSafetyMonitor(s.host, s.port, s.device_id or 0, clock=clock)
-
-    def roof() -> AlpacaRoof:
-        return AlpacaRoof(s.host, s.port, s.roof_id or 0, clock=clock)
-
-    return SafetyCheck(
-        monitor if s.device_id is not None else None,
-        roof if s.roof_id is not None else None,
-        lost_is_unsafe=s.on_lost == "refuse",
-    )

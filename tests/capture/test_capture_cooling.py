@@ -8,7 +8,9 @@ import pytest
 
 from ostcal.capture.cooling import CoolingRules, WarmingRules, cool, warm_sensor
 from ostcal.capture.series_plan import CaptureWatcher, Equipment
+from ostcal.config import load_config
 from ostcal.errors import DeviceError
+from ostcal.workflow.capture_rules import cooling_rules
 from support.direct_camera import AMBIENT_C, DirectCamera, FakeClock, Faults, small_sensor
 
 RULES = CoolingRules(target_c=-10.0, tolerance_c=0.5, stable_s=20.0)
@@ -32,6 +34,16 @@ def test_the_wait_ends_when_the_temperature_is_steady() -> None:
     assert "cooling: 15.0 C, target -10.0 C" in notices[0]
     assert len(notices) >= 2
     assert camera.status().cooler_on
+
+
+@pytest.mark.parametrize("steady_s", [0.0, 5.0, 90.0])
+def test_the_steady_time_of_the_configuration_is_waited_for(steady_s: float) -> None:
+    _, clock, equipment, _ = room()
+    config = load_config({"video": {"cooling": {"target_temperature": -10.0, "steady_time": steady_s}}})
+    outcome = cool(equipment, cooling_rules(config))
+    assert outcome.reached
+    # 24 degrees at half a degree a second, to the edge of the tolerance of a degree
+    assert 48 + steady_s <= clock.now_s() <= 48 + steady_s + 6
 
 
 def test_a_target_that_cannot_be_reached_is_found_out_at_full_power() -> None:

@@ -170,7 +170,7 @@ def capture(command: str, folder: Path, **sections: dict[str, Any]) -> Ran:
         "video": {"camera_type": "simulator", "simulator": {"time_scale": SCALE}},
     }
     for section, keys in sections.items():
-        values[section] = {**values[section], **keys}
+        values[section] = {**values.get(section, {}), **keys}
     path = folder / "night.yaml"
     path.write_text(yaml.safe_dump(values), encoding="utf-8")
     return run(command, "--config", path, "--no-confirm")
@@ -997,6 +997,14 @@ def long_plan(folder: Path) -> Ran:
 def schedule(folder: Path, when: str, option: str) -> Ran:
     values = {"schedule": {"when": when}, "master_frames": {"output_dir": str(folder / "masters")}}
     return run("schedule", "--config", write_values(folder, values), option)
+
+
+@provokes("It is not safe to expose")
+def never_safe(folder: Path) -> Ran:
+    with SimulatedObservatory(SimulatorOptions(sensor=SMALL, time_scale=SCALE)) as observatory:
+        observatory.safety_monitor.safe = False
+        safety = {"port": observatory.port, "device_id": 0}
+        return capture("darks", folder, video=alpaca(observatory.port), safety=safety, schedule={"max_hours": 0.0003})
 
 
 @provokes("The site of a schedule is not known")
