@@ -164,6 +164,7 @@ def choose_dark(
     exposure_tolerance: float,
     temperature_tolerance_c: float,
     bias_temperature_tolerance_c: float = 0.0,
+    now: datetime | None = None,
 ) -> DarkChoice | NoDark:
     """Choose the dark of a group of flats.
 
@@ -174,7 +175,7 @@ def choose_dark(
     any temperature, the nearest first, comes last. Between masters that fit alike the time of their frames decides.
     """
     observed = Observed.of(frame.metadata for frame in flat.frames)
-    candidates = ranked(flat.key, observed.middle if observed is not None else None, candidates)
+    candidates = ranked(flat.key, observed.middle if observed is not None else None, candidates, TimeRules(now=now))
     tolerances = temperature_tolerance_c, bias_temperature_tolerance_c
     for most in sorted({candidate.unstated for candidate in candidates}):
         stating = [candidate for candidate in candidates if candidate.unstated <= most]
@@ -253,6 +254,7 @@ def choose_nearest_dark(
     exposure_tolerance: float,
     temperature_tolerance_c: float,
     bias_temperature_tolerance_c: float = 0.0,
+    now: datetime | None = None,
 ) -> DarkChoice | NoDark:
     """Choose the dark of flats among those of the run and those on disk; of one session those of the run go first."""
     return choose_dark(
@@ -261,6 +263,7 @@ def choose_nearest_dark(
         exposure_tolerance=exposure_tolerance,
         temperature_tolerance_c=temperature_tolerance_c,
         bias_temperature_tolerance_c=bias_temperature_tolerance_c,
+        now=now,
     )
 
 

@@ -292,6 +292,7 @@ def _dark_of(
         exposure_tolerance=request.exposure_tolerance,
         temperature_tolerance_c=request.rules.temperature_tolerance_c,
         bias_temperature_tolerance_c=request.rules.bias_temperature_tolerance_c,
+        now=datetime.now(UTC),
     )
     if isinstance(choice, NoDark):
         if group.key.bias_subtracted:

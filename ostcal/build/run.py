@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from ostcal.build.dark_doubt import doubtful_darks
 from ostcal.build.output_directory import owned
@@ -24,6 +25,7 @@ from ostcal.inputs.already_subtracted import (
     marked_dark_subtracted,
     marked_uncalibrated,
 )
+from ostcal.inputs.clocks import clock_jumps, in_the_future
 from ostcal.inputs.gather import Source, described, gather_inputs, stack_of, unpacked
 from ostcal.inputs.grouping import Frame, Group, GroupRules, describe, ladders
 from ostcal.inputs.image_sets import group_images, one_of_each_file
@@ -212,6 +214,8 @@ def select_groups(request: BuildRequest, sources: dict[str, Source]) -> Selectio
     wide += [line for group in one_of_each_file(groups) if (line := several_nights(group, request.rules))]
     wide += [line for group in one_of_each_file(groups) if (line := beyond_max_frames(group))]
     wide += undated(groups)
+    wide += in_the_future(groups, datetime.now(UTC))
+    wide += clock_jumps(frame for frame in frames if frame.metadata.frame_type in wanted)
     places = ", ".join(described(directory) for directory in request.input_dirs)
     missing = wide
     if request.make_darks and not found & {FrameType.DARK, FrameType.BIAS}:

@@ -52,7 +52,11 @@ FLIP: Final = "FLIPSTAT"
 """How MaxIm DL turned the image over; blank where it did not."""
 DETECTOR_SECTION: Final = "DETSEC"
 SECTION: Final = re.compile(r"\[\s*(\d+)\s*:\s*(\d+)\s*,\s*(\d+)\s*:\s*(\d+)\s*\]")
-DATE: Final = ("DATE-OBS", "DATE-BEG", "DATEOBS", "DATE_OBS", "UTSHUT", "UT-DATE", "UTDATE")
+UTC_DATE: Final = ("DATE-UTC", "DATE_UTC", "UTSHUT")
+"""Dates whose names say that they are UTC; N.I.N.A. wrote DATE-UTC instead of DATE-OBS."""
+DATE: Final = ("DATE-OBS", "DATE-BEG", "DATEOBS", "DATE_OBS", "UTSHUT", "UT-DATE", "UTDATE", "DATE-UTC", "DATE_UTC")
+LOCAL_DATE: Final = ("DATE-LOC", "DATE_LOC")
+"""Of the clock on the wall, beside the date in UTC."""
 TIME_OF_DAY: Final = (
     "TIME-OBS",
     "UT",

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from pathlib import PurePath
 
 from ostcal.fits import dialects
 from ostcal.fits.cards import CardValue, Header
+from ostcal.fits.dates import start_of
 from ostcal.fits.filters import filter_of
 from ostcal.fits.kinds import is_name_of_master, kind_of, nearest_names, without_numbers
 from ostcal.fits.kinds import type_from_names as type_from_names
@@ -20,20 +20,8 @@ from ostcal.fits.optics import optics_of
 from ostcal.fits.quantities import SECONDS, UNKNOWN_WORDS, Reading
 from ostcal.frames import CameraSettings, FrameMetadata, FullScaleCard
 
-_ISO_DATE = re.compile(r"(\d{4})[-/.]?(\d{1,2})[-/.]?(\d{1,2})(?:[T _]+(\S.*))?")
-_OLD_DATE = re.compile(r"(\d{1,2})[/.-](\d{1,2})[/.-](\d{2}|\d{4})(?:[T _]+(\S.*))?")
-_TIME = re.compile(
-    r"(\d{1,2})[:h ]\s*(\d{1,2})(?:[:m ]\s*(\d{1,2}(?:[.,]\d*)?)s?)?\s*(AM|PM)?\s*(?:Z|UTC?|([+-])(\d{2}):?(\d{2}))?",
-    re.IGNORECASE,
-)
-_COMPACT_TIME = re.compile(r"(\d{2})(\d{2})(\d{2}(?:\.\d*)?)")
 _SMALLEST_CONTRADICTION = 0.02
 """Share by which two cards of one exposure may differ: one is what was asked for, the other what a clock measured."""
-_DATE_BEFORE_TIME = re.compile(r".*T(?=\d)")
-_CENTURY_PIVOT = 70
-"""Years 70 to 99 of the old dd/mm/yy are of the twentieth century; programs went on writing it after 1999."""
-_MJD_EPOCH = datetime(1858, 11, 17, tzinfo=UTC)
-_JD_OF_MJD_EPOCH = 2400000.5
 _ANGLE = re.compile(
     r"(?P<sign>[+-]?)\s*(?P<deg>\d{1,3}(?:\.\d*)?)(?:[\s:d]+(?P<min>\d{1,2}(?:\.\d*)?))?"
     r"(?:[\s:m']+(?P<sec>\d{1,2}(?:\.\d*)?))?[\s\"'s]*(?P<side>[EW]?)",
@@ -59,6 +47,8 @@ def metadata_from_header(
     applied, status_remark = _calibrations_applied(header)
     order = _row_order(header)
     kind = kind_of(header, path, exposure.value)
+    longitude_deg = _longitude_deg(header)
+    start = start_of(header, exposure.value or 0.0, longitude_deg)
     return FrameMetadata(
         frame_type=kind.frame_type,
         exposure_time_s=exposure.value,
@@ -81,8 +71,8 @@ def metadata_from_header(
         optics=optics_of(header),
         set_temperature_c=set_c.value,
         ccd_temperature_c=ccd_c.value,
-        date_obs=_date_obs(header),
-        longitude_deg=_longitude_deg(header),
+        date_obs=start.utc,
+        longitude_deg=longitude_deg,
         bayer_pattern=_bayer_pattern(header),
         row_order=order,
         pixel_size_um=(pixel_x or pixel_y or 0.0, pixel_y or pixel_x or 0.0) if pixel_x or pixel_y else None,
@@ -93,7 +83,7 @@ def metadata_from_header(
         flat_divided="F" in applied,
         is_master=_is_master(header, path),
         unreadable=tuple(dict.fromkeys(filter(None, (*problems, _why_processed(header, path))))),
-        remarks=(*remarks, *kind.remarks, *filter(None, (*said_twice, status_remark))),
+        remarks=(*remarks, *kind.remarks, *filter(None, (*said_twice, status_remark, start.remark))),
     )
 
 
@@ -326,67 +316,6 @@ def settings_cards(settings: CameraSettings) -> list[tuple[str, CardValue, str]]
         ("YORGSUBF", origin[1] if origin else None, "first row of the subframe"),
         ("FLIPSTAT", "" if settings.flip == "none" else settings.flip, "how the image was turned over"),
     ]
-
-
-# ---- date ----
-
-
-def _date_obs(header: Header) -> datetime | None:
-    """Return the start of the exposure in UTC; a date without any time is the last resort."""
-    day: datetime | None = None
-    for keyword in header.present((*dialects.DATE, *([dialects.ANDOR_DATE] if dialects.ANDOR in header else []))):
-        date, time_text = _split_date(header.text(keyword) or "")
-        if date is None:
-            continue
-        keywords = [] if time_text else header.present(dialects.TIME_OF_DAY)
-        times = [time_text] if time_text else [header.text(keyword) or "" for keyword in keywords]
-        since_midnight = next((found for text in times if (found := _since_midnight(text)) is not None), None)
-        if since_midnight is not None:
-            return date + since_midnight
-        day = day or date
-    mjd = dialects.MJD.of(header)
-    if mjd is None and (jd := dialects.JD.of(header)) is not None:
-        mjd = jd - _JD_OF_MJD_EPOCH
-    return day if mjd is None else _MJD_EPOCH + timedelta(days=mjd)
-
-
-def _split_date(text: str) -> tuple[datetime | None, str | None]:
-    """Read the day at the start of a text; returns the day at midnight and the rest."""
-    if match := _ISO_DATE.fullmatch(text):
-        year, month, day = int(match[1]), int(match[2]), int(match[3])
-    elif match := _OLD_DATE.fullmatch(text):
-        day, month, year = int(match[1]), int(match[2]), int(match[3])
-        if (match[4] or "").upper().endswith(("AM", "PM")):  # of the United States, the month first
-            day, month = month, day
-        if year < 100:
-            year += 1900 if year >= _CENTURY_PIVOT else 2000
-    else:
-        return None, None
-    try:
-        date = datetime(year, month, day, tzinfo=UTC)
-    except ValueError:
-        return None, None
-    return (date, match[4]) if 1800 <= year <= 2200 else (None, None)
-
-
-def _since_midnight(text: str) -> timedelta | None:
-    """Read ``hh:mm:ss.sss``, with a date before it or not, with a zone or not, as UTC (a leap second is 60 s)."""
-    time = _DATE_BEFORE_TIME.sub("", text).strip() if "T" in text else text.strip()
-    if compact := _COMPACT_TIME.fullmatch(time):
-        time = ":".join(compact.groups())
-    match = _TIME.fullmatch(time)
-    if match is None:
-        return None
-    hours, minutes, seconds = int(match[1]), int(match[2]), float((match[3] or "0").replace(",", "."))
-    if match[4]:
-        hours = hours % 12 + (12 if match[4].upper() == "PM" else 0)
-    if hours > 24 or minutes > 59 or seconds >= 61:
-        return None
-    time_of_day = timedelta(hours=hours, minutes=minutes, seconds=seconds)
-    if match[5]:
-        zone = timedelta(hours=int(match[6]), minutes=int(match[7]))
-        time_of_day += -zone if match[5] == "+" else zone
-    return time_of_day
 
 
 # ---- site ----

@@ -15,6 +15,7 @@ import numpy as np
 
 from ostcal.errors import FrameError, InputError, NoFramesError, OstcalError, UnreachableError
 from ostcal.fits.cards import Header
+from ostcal.fits.dates import why_never_set
 from ostcal.fits.headers import camera_id_from_names
 from ostcal.fits.read import FRAME_ENDINGS, FitsFrame, FitsStack, fingerprint, inspect_images, search_fits
 from ostcal.fits.sections import OverscanRule, Readout
@@ -308,6 +309,8 @@ def _sources_of(
             row_order=settings.row_order or metadata.row_order,
         )
         metadata = with_forced_kind(replace(metadata, settings=settings), series.location, kinds)
+        if never_set := why_never_set(metadata.date_obs):
+            metadata = replace(metadata, date_obs=None, remarks=(*metadata.remarks, never_set))
         source = Source(
             frame=Frame(
                 label=f"{series.location}#{record.index}",

@@ -52,7 +52,7 @@ def beyond_max_frames(group: Group) -> str:
 
 
 def undated(groups: Sequence[Group]) -> list[str]:
-    """Return a line for each group with frames without a date, where others are of several nights."""
+    """Return a line for each group with frames without a date, where others of it or beside it have one."""
     groups = one_of_each_file(groups)
     lines = []
     for group in groups:
@@ -61,9 +61,9 @@ def undated(groups: Sequence[Group]) -> list[str]:
             continue
         alike = (other for other in groups if _differ_in_time(group.key, other.key))
         if n_undated < len(group.frames):
-            if len(_nights(group)) < 2:
-                continue
-            what = f"{n_undated} of them without a date (DATE-OBS), combined with those of {len(_nights(group))} nights"
+            nights = len(_nights(group))
+            others = f"those of {nights} nights" if nights > 1 else f"the {len(group.frames) - n_undated} that have one"
+            what = f"{n_undated} of them without a date (DATE-OBS), combined with {others}"
         elif all(_is_undated(frame) for other in alike for frame in other.frames):
             continue
         else:

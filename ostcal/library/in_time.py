@@ -14,6 +14,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
 from typing import TypeVar
 
+from ostcal.inputs.clocks import is_ahead
 from ostcal.inputs.grouping import GroupKey
 from ostcal.inputs.observed import Observed
 from ostcal.naming import DAY_S, night_of
@@ -88,18 +89,21 @@ class Merit:
             return self.night
         return night_of(self.when, self.noon_utc_s)
 
-    def distance(self, taken_at: datetime | None, *, by_night: bool) -> tuple[float, float]:
+    def distance(self, taken_at: datetime | None, rules: TimeRules) -> tuple[float, float]:
         """Return nights and seconds from a moment, infinite where the time of the frames is not known.
 
-        A frame without a time takes what was taken last.
+        A frame without a time takes what was taken last. A time in the future is that of a wrong clock: it counts as
+        unknown, except for a frame that was itself taken in the future, by the same clock perhaps.
         """
         when = self.when
+        if is_ahead(when, rules.now) and not is_ahead(taken_at, rules.now):
+            when = None
         if when is None:
             return (-math.inf, -math.inf) if self.is_of_run else (math.inf, math.inf)
         if taken_at is None:
             return (-math.inf, -math.inf) if self.is_of_run else (0.0, -when.timestamp())
         apart_s = abs((taken_at - when).total_seconds())
-        if not by_night:
+        if not rules.by_night:
             return 0.0, apart_s
         its = self.known_night
         ours = night_of(taken_at, self.noon_utc_s) if its is not None else None
@@ -134,6 +138,8 @@ class TimeRules:
     prefer: Prefer = "nearest"
     by_night: bool = False
     """Whether nights count before hours: of flats, for cameras are turned between nights."""
+    now: datetime | None = None
+    """Frames that were taken later had a clock that was wrong; ``None`` where any time may be true."""
 
 
 def order_in_time(merits: Sequence[Merit], taken_at: datetime | None, rules: TimeRules) -> list[int]:
@@ -144,7 +150,7 @@ def order_in_time(merits: Sequence[Merit], taken_at: datetime | None, rules: Tim
     """
 
     def apart(index: int) -> tuple[float, float, str]:
-        return *merits[index].distance(taken_at, by_night=rules.by_night), merits[index].name
+        return *merits[index].distance(taken_at, rules), merits[index].name
 
     by_distance = sorted(range(len(merits)), key=apart)
     if rules.prefer == "best":
@@ -219,8 +225,8 @@ def _qualities(session: Sequence[Merit]) -> list[tuple[bool, int, float]]:
 
 def better_than_nearest(chosen: Merit, others: Sequence[Merit], taken_at: datetime | None, rules: TimeRules) -> str:
     """Say which master of the session was nearer and why it was not taken; "" where the chosen one is the nearest."""
-    apart = chosen.distance(taken_at, by_night=rules.by_night)
-    distances = [(other.distance(taken_at, by_night=rules.by_night), other) for other in others if not other.is_of_run]
+    apart = chosen.distance(taken_at, rules)
+    distances = [(other.distance(taken_at, rules), other) for other in others if not other.is_of_run]
     nearer = [(distance, other) for distance, other in distances if distance < apart]
     for _, other in sorted(nearer, key=lambda pair: (pair[0], pair[1].name)):
         if not (rules.prefer == "best" or other.is_of_session(chosen)):
@@ -239,7 +245,7 @@ def better_than_nearest(chosen: Merit, others: Sequence[Merit], taken_at: dateti
 def first_in_time(items: Sequence[_T], merit: Callable[[_T], Merit], taken_at: datetime | None, rules: TimeRules) -> _T:
     """Return the item that is preferred for a moment: the first of those that `order_in_time` puts in order."""
     merits = [merit(item) for item in items]
-    apart = [(*one.distance(taken_at, by_night=rules.by_night), one.name) for one in merits]
+    apart = [(*one.distance(taken_at, rules), one.name) for one in merits]
     nearest = merits[min(range(len(items)), key=apart.__getitem__)]
     session = [i for i, one in enumerate(merits) if rules.prefer == "best" or one.is_of_session(nearest)]
     return items[_better_first(sorted(session, key=apart.__getitem__), merits)[0]]

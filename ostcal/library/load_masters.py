@@ -191,7 +191,7 @@ def _fitting(config: ConfigSource, kinds: Sequence[FrameType], settings: MasterS
     fitting = [master for master in masters if all(has(master.key, *pair) for pair in wanted.items())]
     if "extension" not in wanted and (names := several(fitting)):
         raise InputError(f"the masters in {m.output_dir} have the extensions {', '.join(names)}; say which: extension=")
-    rules = TimeRules(prefer=loaded.matching.prefer, by_night=kinds == (FrameType.FLAT,))
+    rules = TimeRules(prefer=loaded.matching.prefer, by_night=kinds == (FrameType.FLAT,), now=datetime.now(UTC))
     return nearest_first(fitting, lambda master: master.record.merit, taken_at, rules)
 
 

@@ -18,6 +18,7 @@ from ostcal._version import __version__
 from ostcal.engine.rejection import RejectionMethod
 from ostcal.engine.tasks import JobResult
 from ostcal.fits.cards import CardValue, Header
+from ostcal.fits.dates import why_never_set
 from ostcal.fits.headers import settings_cards
 from ostcal.fits.optics import optics_cards
 from ostcal.fits.sections import Readout, readout_cards
@@ -130,7 +131,7 @@ def observed_in(text: Callable[[str], str | None]) -> Observed | None:
     Masters of other programs often have only the start of a frame: it is the first, the last and the middle.
     """
     first, last, middle = (_time_in(text(keyword)) for keyword in ("DATE-OBS", "DATE-END", "DATE-AVG"))
-    if first is None:
+    if first is None or why_never_set(first):
         return None
     last = last if last is not None and last >= first else first
     if middle is None or not first <= middle <= last:

@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime
 from typing import Any, TypedDict, Unpack
 
 import numpy as np
@@ -336,6 +337,7 @@ def matcher_of(
         strict=config.matching.strict,
         max_scale_up=config.matching.max_scale_up,
         dark_temperature_model=config.matching.dark_temperature_model,
+        now=datetime.now(UTC),
     )
     if m.calibration.light == NONE and options.dark is None and options.bias is None:
         options = replace(options, dark=NONE)

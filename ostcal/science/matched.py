@@ -51,10 +51,12 @@ class MatchRules:
     """Times the exposure of a dark that its dark current is scaled up to."""
     dark_temperature_model: bool = True
     """Whether a dark may be made from darks of three temperatures or more where none has that of the frame."""
+    now: datetime | None = None
+    """Times after it are those of wrong clocks; ``None`` where any time may be true."""
 
     def in_time(self, kind: FrameType) -> TimeRules:
         """Return how masters of a kind that fit alike are put in order."""
-        return TimeRules(prefer=self.prefer, by_night=kind is FrameType.FLAT)
+        return TimeRules(prefer=self.prefer, by_night=kind is FrameType.FLAT, now=self.now)
 
     def too_old(self, master: LibraryMaster, taken_at: datetime | None) -> str:
         """Say by how much a master is beyond its age; "" where it is not, or nothing is known of a time."""

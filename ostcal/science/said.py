@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from ostcal.frames import FrameType
+from ostcal.inputs.clocks import is_ahead
 from ostcal.inputs.grouping import GroupKey
 from ostcal.inputs.stated_settings import unstated_settings
 from ostcal.library.find import LibraryMaster
@@ -43,6 +44,11 @@ def notes_of(
         if better:
             yield f"{kind} {name} is taken: {better}"
         observed = master.record.observed
+        if observed is not None and is_ahead(observed.middle, rules.now) and not is_ahead(taken_at, rules.now):
+            yield (
+                f"{kind} {name}: its frames were taken in the future ({observed.middle:%Y-%m-%d}, DATE-OBS), as of a "
+                "clock that was wrong: it is taken because no other fits as well"
+            )
         if observed is not None and (days := (observed.last - observed.first).days) > LONG_DAYS:
             yield (
                 f"{kind} {name}: its frames were taken over {days} days, {observed.first:%Y-%m-%d} to "
@@ -71,11 +77,14 @@ class AgeLog:
     """By the name of a master: its age in days, the frame, and the master."""
     _undated_masters: dict[str, LibraryMaster] = field(default_factory=dict)
     _undated_frames: list[str] = field(default_factory=list)
+    _frames_ahead: list[str] = field(default_factory=list)
 
     def add(self, label: str, chosen: MatchedMasters) -> None:
         """Note the ages of the masters of a frame."""
         if chosen.taken_at is None:
             self._undated_frames.append(label)
+        elif is_ahead(chosen.taken_at, self.rules.now):
+            self._frames_ahead.append(f"{label} ({chosen.taken_at:%Y-%m-%d})")
         for master in chosen.used:
             name, observed = master.record.name, master.record.observed
             if observed is None:
@@ -122,6 +131,12 @@ class AgeLog:
             lines.append(
                 f"{self._undated_frames[0]}{more}: no DATE-OBS says when it was taken: of masters that fit alike the "
                 "one taken last is used, and no age is known"
+            )
+        if self._frames_ahead:
+            more = f" and {len(self._frames_ahead) - 1} more" if len(self._frames_ahead) > 1 else ""
+            lines.append(
+                f"{self._frames_ahead[0]}{more}: taken in the future (DATE-OBS), as of a clock that is wrong: ages are "
+                "counted from it, and of masters that fit alike the one taken last is used; correct DATE-OBS"
             )
         if self._undated_masters:
             lines.append(

@@ -199,7 +199,15 @@ def test_undated_frames_go_with_those_of_one_time_and_it_is_said() -> None:
     assert nights(groups) == [(None, 10)]
     (line,) = undated(groups)
     assert "2 of them without a date (DATE-OBS), combined with those of 2 nights" in line
-    assert undated(group_frames([*bias(0, 5), *frames(FrameType.BIAS, None, 2)], RULES).groups) == []
+
+
+def test_undated_frames_that_go_with_those_of_one_night_are_said_with_their_number() -> None:
+    groups = group_frames([*bias(0, 5), *frames(FrameType.BIAS, None, 2)], RULES).groups
+    assert nights(groups) == [(None, 7)]
+    (line,) = undated(groups)
+    assert line.startswith(
+        "bias 8 x 6, 7 frames: 2 of them without a date (DATE-OBS), combined with the 5 that have one"
+    )
 
 
 def test_nothing_is_said_where_no_frame_has_a_date() -> None:

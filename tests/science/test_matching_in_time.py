@@ -284,6 +284,38 @@ def test_the_best_may_be_preferred_to_the_nearest(kind: FrameType) -> None:
     assert chosen(kind, library, rules=limited) == "near"
 
 
+# --- clocks that were wrong ---
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_master_of_the_future_counts_as_without_a_time(kind: FrameType) -> None:
+    now = LIGHT_AT + timedelta(days=2)
+    library = [master(kind, "future", -4), master(kind, "old", 60), master(kind, "older", 90)]
+    assert chosen(kind, library) == "future"
+    knows = replace(RULES, now=now)
+    assert chosen(kind, library, rules=knows) == "old"
+    assert chosen(kind, library, rules=knows, at=None) == "old"
+    assert chosen(kind, library[:1], rules=knows) == "future"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_frame_of_the_future_takes_what_was_taken_last_by_its_own_clock_too(kind: FrameType) -> None:
+    knows = replace(RULES, now=LIGHT_AT - timedelta(days=30))
+    assert chosen(kind, [master(kind, "last", 60), master(kind, "before", 90)], rules=knows) == "last"
+    assert chosen(kind, [master(kind, "last", 60), master(kind, "same clock", 1)], rules=knows) == "same clock"
+
+
+def test_what_a_wrong_clock_does_is_said() -> None:
+    library = [master(FrameType.DARK, "d", -400), master(FrameType.FLAT, "f", 1)]
+    found = matcher(library, replace(RULES, now=LIGHT_AT + timedelta(days=2)))
+    (note,) = found.match_metadata(LIGHT).notes
+    assert note.startswith("dark d: its frames were taken in the future (2027-07-15, DATE-OBS)")
+    ahead = matcher(library, replace(RULES, now=LIGHT_AT - timedelta(days=2)))
+    for name in ("a", "b", "c"):
+        ahead.ages.add(name, ahead.match_metadata(LIGHT))
+    assert any(line.startswith("a (2026-06-10) and 2 more: taken in the future") for line in ahead.ages.remarks)
+
+
 # --- ages ---
 
 
