@@ -16,6 +16,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -409,8 +410,44 @@ def of_another_size(folder: Path) -> Ran:
 def of_another_month(folder: Path) -> Ran:
     night = fresh(folder)
     n.write_bias(night)
+    before = n.START - timedelta(days=200)
+    n.write_frames(night.darks / "before", n.bias_frames(2, seed=9), "Bias Frame", 0.001, start=before)
+    return masters(night, "--darks-only")
+
+
+@provokes("A clock that was never set")
+def never_set(folder: Path) -> Ran:
+    night = fresh(folder)
+    n.write_bias(night)
     reset = n.START.replace(year=2000, month=1, day=1)
     n.write_frames(night.darks / "reset", n.bias_frames(2, seed=9), "Bias Frame", 0.001, start=reset)
+    return masters(night, "--darks-only")
+
+
+@provokes("A clock that is ahead")
+def ahead(folder: Path) -> Ran:
+    night = fresh(folder)
+    start = datetime.now(UTC) + timedelta(days=1000)
+    n.write_frames(night.darks, n.bias_frames(4, seed=9), "Bias Frame", 0.001, start=start)
+    return masters(night, "--darks-only")
+
+
+@provokes("A clock that jumped")
+def jumped(folder: Path) -> Ran:
+    night = fresh(folder)
+    paths = n.write_frames(night.darks, n.bias_frames(7), "Bias Frame", 0.001)
+    with fits.open(paths[3], mode="update") as opened:
+        opened[0].header["DATE-OBS"] = (n.START + timedelta(days=3)).isoformat()[:19]
+    return masters(night, "--darks-only")
+
+
+@provokes("A date that is local")
+def local_date(folder: Path) -> Ran:
+    night = fresh(folder)
+    for i, frame in enumerate(n.bias_frames(7)):
+        start = n.START + timedelta(minutes=i)
+        julian = round(2440587.5 + (start.timestamp() - 7200) / 86400, 6)
+        n.write_frames(night.darks, frame[None], "Bias Frame", 0.001, stem=f"b{i}", start=start, JD=julian)
     return masters(night, "--darks-only")
 
 

@@ -34,8 +34,9 @@ def write_flats(night: Night, name: str, column: int, start: datetime, **cards: 
 def calibrated(night: Night, *, start: datetime = NIGHT, **cards: Any) -> tuple[float, list[str]]:
     """Calibrate a light with dust at column 6; return its level there against that at column 20, and what is said."""
     light = n.samples(1, 1000 + 8000 * shadow(6), noise=5, seed=77)
-    (path,) = n.write_frames(night.root / "lights", light, "Light Frame", 2.0, start=start, FILTER="L", **cards)
-    status = CalibrationApplier(night.config()).calibrate([path], night.root / "out", overwrite=True)
+    folder = night.root / f"lights_{len(cards)}"
+    (path,) = n.write_frames(folder, light, "Light Frame", 2.0, start=start, FILTER="L", **cards)
+    status = CalibrationApplier(night.config()).calibrate_files([path], night.root / "out", overwrite=True)
     assert not status.is_error, status.message
     (file,) = (night.root / "out").glob("*.fits")
     image, _ = read_with_astropy(file)
@@ -52,7 +53,7 @@ def calibrated(night: Night, *, start: datetime = NIGHT, **cards: Any) -> tuple[
 )
 def test_flats_of_a_wrong_clock_do_not_displace_those_of_the_night(tmp_path: Path, wrong: datetime, said: str) -> None:
     night = Night(tmp_path)
-    n.write_bias(night)
+    n.write_darks(night, 2.0, n.bias_frames(seed=5))
     write_flats(night, "true", 6, NIGHT - timedelta(days=20))
     write_flats(night, "wrong", 20, wrong)
     status = night.run()
@@ -64,7 +65,7 @@ def test_flats_of_a_wrong_clock_do_not_displace_those_of_the_night(tmp_path: Pat
 
 def test_a_light_of_a_clock_that_was_never_set_takes_the_newest_flats_and_it_is_said(tmp_path: Path) -> None:
     night = Night(tmp_path)
-    n.write_bias(night)
+    n.write_darks(night, 2.0, n.bias_frames(seed=5))
     write_flats(night, "old", 20, NIGHT - timedelta(days=40))
     write_flats(night, "new", 6, NIGHT - timedelta(days=2))
     assert not night.run().is_error
@@ -76,7 +77,7 @@ def test_a_light_of_a_clock_that_was_never_set_takes_the_newest_flats_and_it_is_
 def test_flats_of_two_local_nights_with_local_dates_are_two_masters(tmp_path: Path) -> None:
     """Local dates without a zone, 12 hours ahead of DATE-UTC: each light takes the flat of its own night."""
     night = Night(tmp_path)
-    n.write_bias(night)
+    n.write_darks(night, 2.0, n.bias_frames(seed=5))
     zone = timedelta(hours=12)
     for column, day in ((6, 0), (20, 1)):
         start = NIGHT + timedelta(days=day)
