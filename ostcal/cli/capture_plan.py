@@ -108,7 +108,9 @@ def capture_command(
         if "frames" in details:
             for line in details["errors"]:
                 logger.error("%s", line)
-        if dry_run and not status.is_error:
+        elif not status.is_error:  # an empty plan
+            logger.info("%s", status.message)
+        if dry_run and not status.is_error and "frames" in details:
             logger.info("%s", status.message)
         logger.info("log: %s", log_path)
     sys.exit(EXIT_FAILED if status.is_error else 0)

@@ -55,7 +55,7 @@ def load_capture_plan(path: str | os.PathLike[str]) -> tuple[PlanEntry, ...]:
     Returns
     -------
     tuple of PlanEntry
-        The series in the order of the file.
+        The series in the order of the file; none if nothing is to be taken.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def load_capture_plan(path: str | os.PathLike[str]) -> tuple[PlanEntry, ...]:
         raise ConfigError("\n".join(problem.format(label) for problem in given.problems[:PROBLEM_LIMIT]))
     series = given.values.get("series")
     others = [str(name) for name in given.values if name != "series"]
-    if others or not isinstance(series, list) or not series:
+    if others or not isinstance(series, list):
         found = f"the key {one_line(others[0])} is unknown" if others else f"series is {as_written(series)}"
         raise ConfigError(f"{label}: {found}; a capture plan has one key, series, with a list of series")
     if len(series) > MOST_SERIES:

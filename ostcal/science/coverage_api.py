@@ -93,6 +93,9 @@ def _amounts(config: Config) -> CaptureAmounts:
             FrameType.FLAT: config.flat_capture.frames,
         },
         bias_exposure_s=darks.min_exposure,
+        flat_exposure_s=darks.flat_exposure_time,
+        with_flat_darks=config.master_frames.calibration.flat != NONE,
+        temperature_tolerance_c=config.master_frames.temperature_tolerance,
         sink=SeriesSink(
             directory=darks.output_dir,
             compressor=config.storage.compressor,

@@ -9,7 +9,7 @@ from ostcal.capture.series_plan import CaptureWatcher
 from ostcal.clock import Clock
 from ostcal.config import Config
 from ostcal.config.capture_plan import load_capture_plan
-from ostcal.status import Status
+from ostcal.status import Level, Status
 from ostcal.vocabulary import DarkStrategy
 from ostcal.workflow.capture_rules import refuse_object_stores
 from ostcal.workflow.captures import PlanCapture, Planned
@@ -47,7 +47,8 @@ def run_plan(
         After the exposure was aborted; frames that are downloaded are committed.
     """
     refuse_object_stores(config)
-    load_capture_plan(path)
+    if not load_capture_plan(path):
+        return Status(level=Level.SUCCESS, message=f"{path}: the plan has no series, so nothing is to be taken")
     with ExitStack() as held:
         opened = held.enter_context(open_equipment(config, watcher, ask, clock))
         safe = held.enter_context(SafeCaptures(config, opened.clock, logger))

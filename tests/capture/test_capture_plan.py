@@ -85,12 +85,26 @@ def test_a_wrong_plan_is_one_line_with_file_series_key_and_value(tmp_path: Path,
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("text", ["series: []", "series: 3", "serie: []", "{}", "- kind: dark"])
+@pytest.mark.parametrize("text", ["series: null", "series: 3", "serie: []", "{}", "- kind: dark"])
 def test_a_file_without_series_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "plan.yaml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=r"plan\.yaml"):
         load_capture_plan(path)
+
+
+def test_an_empty_plan_takes_nothing_in_one_line_and_asks_no_device(tmp_path: Path) -> None:
+    config = tmp_path / "night.yaml"
+    masters = {"master_frames": {"output_dir": str(tmp_path / "masters")}}
+    config.write_text(yaml.safe_dump(masters | {"video": {"alpaca": {"port": 1}}}), encoding="utf-8")
+    plan = write_plan(tmp_path)
+    assert load_capture_plan(plan) == ()
+    for more in ([], ["--dry-run"]):
+        result = CliRunner().invoke(main, ["capture", "--plan", str(plan), "--config", str(config), *more])
+        assert result.exit_code == 0, result.output
+        said = " ".join(result.output.split())
+        assert said.count("the plan has no series, so nothing is to be taken") == 1
+        assert "error" not in said
 
 
 # ---- order, waits, hours ----

@@ -132,8 +132,9 @@ def test_rotation_counts_for_flats_alone(place: Observatory) -> None:
     assert near.flat.masters[0].distances.rotation_deg == pytest.approx(-0.5)
     assert (turned.lights, turned.flat.state) == (2, Cover.MISSING)
     assert "against 180" in turned.flat.reason
-    (flats,) = coverage.frames_to_take
+    dark, flats = coverage.frames_to_take
     assert (str(flats.kind), flats.lights) == ("flat", 2)
+    assert (str(dark.kind), dark.exposure_time_s) == ("dark", 2.0)  # of these flats
     assert flats.rotation_deg == pytest.approx(180.2, abs=0.11)
     assert flats.as_plan()["rotation"] == flats.rotation_deg
 
@@ -154,9 +155,59 @@ def test_ages_are_of_the_frames_and_limits_are_those_of_matching(place: Observat
     assert [str(group.covers[kind].state) for kind in group.covers] == ["covered", "aged", "aged"]
     assert "40 days before the frame (limit 30)" in group.dark.reason
     assert "5 days after the frame (limit 4)" in group.flat.reason
-    assert [(str(s.kind), s.why) for s in coverage.frames_to_take] == [("dark", "aged"), ("flat", "aged")]
+    taken = [(str(s.kind), s.exposure_time_s, s.why) for s in coverage.frames_to_take]
+    assert taken == [("dark", 2.0, "missing"), ("dark", 60.0, "aged"), ("flat", None, "aged")]
     strict = place.group(matching={"max_age_days": limits, "strict": True})
     assert (strict.dark.state, strict.flat.state) == (Cover.MISSING, Cover.MISSING)
+
+
+def listed_darks(coverage: Coverage) -> list[tuple[float | None, float | None, int]]:
+    darks = [series for series in coverage.frames_to_take if series.kind is FrameType.DARK]
+    return [(dark.exposure_time_s, dark.temperature_c, dark.lights) for dark in darks]
+
+
+@pytest.mark.parametrize(("cards", "lacks"), [
+    ({"EXPTIME": 2.04}, False),
+    ({"EXPTIME": 2.06}, True),
+    ({"GAIN": 0}, True),
+    ({"OFFSET": 31}, True),
+    ({"SET_TEMP": 0.0, "CCD_TEMP": 0.0}, True),
+    ({"SET_TEMP": -9.5, "CCD_TEMP": -9.5}, False),
+    ({"XBINNING": 2, "YBINNING": 2}, True),
+    ({"IMAGETYP": "Master Flat", "FILTER": "R"}, True),
+])  # fmt: skip
+def test_a_dark_of_the_flats_is_listed_where_none_is_there(
+    place: Observatory, cards: dict[str, Any], lacks: bool
+) -> None:
+    place.master("Bias", "bias", EXPTIME=0.001)
+    place.master("Dark", "dark60", EXPTIME=60.0)
+    place.master("Dark", "dark2", **{"EXPTIME": 2.0} | cards)
+    place.light(ROTATANG=90.0)
+    place.master("Flat", "flatL", EXPTIME=2.0, FILTER="L", ROTATANG=0.0)  # of another angle: new flats are to be taken
+    coverage = place.coverage()
+    assert [str(series.kind) for series in coverage.frames_to_take if series.filter == "L"] == ["flat"]
+    assert listed_darks(coverage) == ([(2.0, -10.0, 1)] if lacks else [])
+
+
+def test_darks_of_flats_have_the_exposure_of_the_configuration(place: Observatory) -> None:
+    place.master("Bias", "bias", EXPTIME=0.001)
+    place.master("Dark", "dark60", EXPTIME=60.0)
+    for name in ("L", "R"):
+        place.light(name, FILTER=name)
+    assert listed_darks(place.coverage()) == []  # nobody knows the exposure of the flats yet
+    coverage = place.coverage(dark_capture={"flat_exposure_time": 3.0})
+    assert [(str(s.kind), s.filter) for s in coverage.frames_to_take] == [("dark", None), ("flat", "L"), ("flat", "R")]
+    assert listed_darks(coverage) == [(3.0, -10.0, 1)]  # one serves both
+    assert coverage.as_plan()["series"][0]["exposure"] == 3
+    assert listed_darks(place.coverage(dark_capture={"flat_exposure_time": 0.001})) == []  # that is a bias
+    none = {"master_frames": {**place.config["master_frames"], "calibration": {"flat": "none"}}}
+    assert listed_darks(place.coverage(dark_capture={"flat_exposure_time": 3.0}, **none)) == []
+
+
+def test_the_dark_of_a_light_serves_flats_of_its_exposure(place: Observatory) -> None:
+    place.light()
+    coverage = place.coverage(dark_capture={"flat_exposure_time": 60.0})
+    assert listed_darks(coverage) == [(60.0, -10.0, 1)]
 
 
 def test_a_scaled_dark_is_no_missing_one(place: Observatory) -> None:
