@@ -25,6 +25,8 @@ class Point:
 
     kind: FrameType
     count: int
+    is_auto: bool = False
+    """Whether the noise says how many bias frames or darks are enough; the count is then the largest number."""
     exposure_s: float | None = None
     """``None`` is found by trials, for flats."""
     request: CameraRequest = field(default_factory=CameraRequest)

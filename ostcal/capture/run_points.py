@@ -8,15 +8,25 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from ostcal.capture.budget import SeriesCost, check_room, series_cost
+from ostcal.capture.camera_noise import find_noise_series, measure_noise, noise_on_disk
 from ostcal.capture.cooling import CoolingRules, cool
 from ostcal.capture.covering import make_dark
+from ostcal.capture.enough import REACHED, CameraNoise, enough_rules, expected_frames, with_number
 from ostcal.capture.exposer import finite, set_point_of
 from ostcal.capture.flats import FlatRules, capture_flats, plan_flats
 from ostcal.capture.nights import EarlierSeries
 from ostcal.capture.place import SeriesPlace, find_place
 from ostcal.capture.points import Point, fitting, name_ending, ordered, unique, waits_s
 from ostcal.capture.series import Until, capture_series, keep_series
-from ostcal.capture.series_plan import Equipment, RetryRules, SeriesOutcome, SeriesPlan, SeriesSink
+from ostcal.capture.series_plan import (
+    EnoughRules,
+    Equipment,
+    NoiseTarget,
+    RetryRules,
+    SeriesOutcome,
+    SeriesPlan,
+    SeriesSink,
+)
 from ostcal.devices.failures import NotNowError
 from ostcal.devices.protocols import CameraRequest
 from ostcal.errors import DeviceError
@@ -42,6 +52,10 @@ class PointRules:
     earlier: EarlierSeries = field(default_factory=lambda: EarlierSeries(strategy="all"))
     """Series of earlier nights that make bias frames and darks needless."""
     max_hours: float | None = None
+    target: NoiseTarget | None = None
+    """What frames of points with an automatic number must reach."""
+    measured_in: tuple[str, ...] = ()
+    """Directories of series on which the noise of the camera is measured."""
     limits: LiveLimits = field(default_factory=LiveLimits)
     retry: RetryRules = field(default_factory=RetryRules)
 
@@ -168,11 +182,15 @@ def _planned(
     else:
         plan = _series_plan(point, settings, ending, rules)
         place = find_place(plan, rules.darks, shape, set_c)
+        wanted = plan
+        if point.is_auto:
+            equipment.camera.apply(point.request)  # its gain in electrons is that of the settings
+            plan, wanted = _expected(equipment, plan, place, shape, set_c, rules)
         if was_uncooled and rules.darks.night is not None:
             without = find_place(plan, rules.darks, shape, None)
             place = without if without.present >= plan.n_frames else place
         if place.present < plan.n_frames:
-            earlier = rules.earlier.place_of(plan, shape, set_c, equipment.clock.utc())
+            earlier = rules.earlier.place_of(wanted, shape, set_c, equipment.clock.utc())
         cost = series_cost(plan, rules.darks, earlier or place, shape)
     cost = replace(cost, kind=str(point.kind), settings=point.settings_text, temperature_c=point.temperature_c)
     return PlannedPoint(point=point, settings=settings, cost=cost, ending=ending, earlier=earlier)
@@ -190,6 +208,30 @@ def _series_plan(point: Point, settings: CameraSettings, ending: str, rules: Poi
         limits=rules.limits,
         retry=rules.retry,
     )
+
+
+def _expected(
+    equipment: Equipment,
+    plan: SeriesPlan,
+    place: SeriesPlace,
+    shape: tuple[int, int],
+    set_c: float | None,
+    rules: PointRules,
+) -> tuple[SeriesPlan, SeriesPlan]:
+    """Return the plan with the number of frames that is expected, and with that at which a series is enough.
+
+    Where no series with these settings says the noise, a light is reckoned with that of the frame itself.
+    """
+    target = rules.target or NoiseTarget()
+    there = find_noise_series(rules.measured_in, plan.settings, shape, set_c)
+    noise = noise_on_disk(there, equipment.camera.info.electrons_per_adu)
+    enough = EnoughRules(target=target, light_variance_adu2=1.0, frame_variance_adu2=1.0)
+    if noise is None:
+        number = expected_frames(enough)
+        return replace(plan, n_frames=max(number, place.present + 1) if place.present else number), plan
+    enough = enough_rules(target, noise, plan.frame_type, plan.exposure_time_s or 0.0)
+    planned = with_number(plan, enough, place)
+    return planned, replace(plan, n_frames=expected_frames(planned.enough or enough, factor=REACHED))
 
 
 def _flat_rules(point: Point, ending: str, rules: PointRules) -> FlatRules:
@@ -235,6 +277,7 @@ class _PointsRun:
         self._is_dark = False
         self._turned_deg: float | None = None
         self._bias_adu: dict[tuple[CameraSettings, float | None], float] = {}
+        self._noise: dict[tuple[CameraSettings, float | None], CameraNoise] = {}
         self._outcomes: list[SeriesOutcome] = []
         self._failures: list[str] = []
         self._ended = ""
@@ -301,6 +344,8 @@ class _PointsRun:
             self._is_dark = True
         key = one.settings, one.point.temperature_c
         plan = replace(plan, bias_level_adu=self._bias_adu.get(key))
+        if one.point.is_auto:
+            plan = self._with_number(plan, one)
         control = Until(plan, equipment.clock, self._ends_s, self._over)
         outcome = capture_series(
             equipment.camera, plan, rules.darks, equipment.clock, equipment.watcher, control=control
@@ -308,6 +353,26 @@ class _PointsRun:
         if one.point.kind is FrameType.BIAS and outcome.level_adu is not None:
             self._bias_adu[key] = outcome.level_adu
         return outcome
+
+    def _with_number(self, plan: SeriesPlan, one: PlannedPoint) -> SeriesPlan:
+        """Return a plan that ends when its frames are enough by the noise that the camera has with these settings."""
+        equipment, rules = self._equipment, self._rules
+        target = rules.target or NoiseTarget()
+        camera, key = equipment.camera, (one.settings, one.point.temperature_c)
+        shape, set_c = camera.frame_shape(), set_point_of(camera.status())
+        if key not in self._noise:
+            self._noise[key] = measure_noise(
+                equipment,
+                find_noise_series(rules.measured_in, one.settings, shape, set_c),
+                rules.retry,
+                bias_s=camera.info.exposure_min_s
+                if plan.frame_type is not FrameType.BIAS
+                else plan.exposure_time_s or 0.0,
+                light_s=min(target.light_exposure_s or target.science_exposure_s, camera.info.exposure_max_s),
+                sky_e_per_s=target.sky_e_per_s,
+            )
+        enough = enough_rules(target, self._noise[key], plan.frame_type, plan.exposure_time_s or 0.0)
+        return with_number(plan, enough, find_place(plan, rules.darks, shape, set_c))
 
     def _flats(self, one: PlannedPoint) -> list[SeriesOutcome]:
         self._is_dark = False

@@ -192,6 +192,8 @@ class DueEntry:
     present: int
     """Frames that this night has already."""
     reason: str
+    settings: str = ""
+    """Of the matrix of darks: gain, temperature and what else its series differ in."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -140,10 +140,15 @@ def _due_text(due: tuple[DueSeries, ...]) -> str:
     """Write what is due in few words: ``bias, darks of 0.5 s, 5 s, flats L, R``."""
     words: list[str] = []
     before = ""
+    of_matrix = sum(bool(one.wanted.settings) for one in due)
     for one in due:
+        if one.wanted.settings:
+            continue
         kind, _, rest = one.wanted.label.partition(" of " if " of " in one.wanted.label else " ")
         words.append(rest if kind == before and rest else one.wanted.label)
         before = kind
+    if of_matrix:
+        words.append(f"{of_matrix} series of the matrix")
     return ", ".join(words)
 
 
@@ -158,6 +163,7 @@ def _visit_entry(visit: ComingVisit) -> VisitEntry:
             frames=one.wanted.n_frames,
             present=one.present,
             reason=one.reason,
+            settings=one.wanted.settings_text,
         )
         for one in visit.due
     )

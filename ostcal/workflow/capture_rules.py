@@ -188,6 +188,8 @@ def point_rules(
         cooling=cooling_rules(config),
         earlier=earlier_series(config, strategy),
         max_hours=max_hours,
+        target=noise_target(config, config.dark_capture.target),
+        measured_in=noise_folders(config),
         limits=live_limits(config),
         retry=retry_rules(config),
     )
@@ -234,19 +236,22 @@ def entry_points(config: Config, entries: Iterable[PlanEntry], info: CameraInfo,
 
 def matrix_points(config: Config, info: CameraInfo) -> tuple[list[Point], list[str]]:
     """Return all points of ``dark_capture.matrix``, and a line for each exposure that is not possible."""
+    d = config.dark_capture
+    shortest_s, longest_s = max(d.min_exposure, info.exposure_min_s), min(d.max_exposure, info.exposure_max_s)
+    return matrix_of(config, shortest_s, longest_s, " and the camera")
+
+
+def matrix_of(config: Config, shortest_s: float, longest_s: float, and_what: str) -> tuple[list[Point], list[str]]:
+    """Return the points of the matrix within limits of the exposure; lines name `and_what` as a limit too."""
     d, usual = config.dark_capture, camera_request(config)
-    m, number = d.matrix, d.num_darks
-    if number == "auto":
-        raise ConfigError("dark_capture.num_darks: auto is not possible with a matrix; write a number of frames")
+    m = d.matrix
     wanted = m.exposures or tuple(d.science_exposure_time * factor for factor in d.exposure_factors)
-    longest_s = min(d.max_exposure, info.exposure_max_s)
     lines = [
-        f"darks of {exposure_s:g} s are left out: at most {longest_s:g} s are possible (dark_capture.max_exposure and"
-        " the camera)"
+        f"darks of {exposure_s:g} s are left out: at most {longest_s:g} s are possible (dark_capture.max_exposure"
+        f"{and_what})"
         for exposure_s in wanted
         if exposure_s > longest_s
     ]
-    shortest_s = max(d.min_exposure, info.exposure_min_s)
     frames = [(FrameType.BIAS, shortest_s)]
     frames += [(FrameType.DARK, exposure_s) for exposure_s in wanted if shortest_s < exposure_s <= longest_s]
     settings = product(
@@ -259,7 +264,8 @@ def matrix_points(config: Config, info: CameraInfo) -> tuple[list[Point], list[s
     points = [
         Point(
             kind=kind,
-            count=number,
+            count=d.frames,
+            is_auto=d.num_darks == "auto",
             exposure_s=exposure_s,
             request=CameraRequest(gain=gain, offset=offset, binning=binning, readout_mode=mode),
             temperature_c=temperature_c,

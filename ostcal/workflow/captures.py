@@ -299,9 +299,10 @@ class DarkCapture(Capture):
 
     def _capture_matrix(self, max_hours: float | None) -> Status:
         equipment, _ = self._ready()
-        points, lines = matrix_points(self.config, equipment.camera.info)
+        every, lines = matrix_points(self.config, equipment.camera.info)
         for line in lines:
             self._logger.warning("%s", line)
+        points = [point for point in every if self._takes(point)]
         hours = max_hours if max_hours is not None else self.config.dark_capture.max_hours
         try:
             return self._capture_points("darks", points, max_hours=hours)
@@ -309,6 +310,10 @@ class DarkCapture(Capture):
             equipment.camera.apply(camera_request(self.config))
             if leaves_temperature(self.config, points):
                 cool(equipment, cooling_rules(self.config))
+
+    def _takes(self, point: Point) -> bool:
+        """Return whether a point of the matrix is to be taken."""
+        return True
 
     def _capture(self, step: str, plan: DarkPlan) -> Status:
         equipment, _ = self._ready()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Any
 
 from ostcal.frames import FrameType
 from ostcal.naming import same_filter
@@ -31,14 +32,18 @@ class WantedSeries:
     """Of flats; ``None`` is any."""
     is_of_flats: bool = False
     """Whether it is a dark of flats, whose exposures differ a little from night to night."""
+    settings: tuple[tuple[str, Any], ...] = ()
+    """Of the matrix: what frames must share, by its name in series; else they are those of the configuration."""
+    settings_text: str = ""
 
     @property
     def label(self) -> str:
-        """Name in lines for the user: ``darks of 5 s``."""
+        """Name in lines for the user: ``darks of 5 s``, ``darks of 5 s (gain 100, -10 C)``."""
+        settings = f" ({self.settings_text})" if self.settings_text else ""
         if self.kind is FrameType.BIAS:
-            return "bias"
+            return f"bias{settings}"
         if self.kind is FrameType.DARK:
-            return f"darks of {self.exposure_time_s:g} s"
+            return f"darks of {self.exposure_time_s:g} s{settings}"
         return f"flats {self.filter_name}" if self.filter_name else "flats"
 
     def as_taken(self, when: datetime, night: date) -> TakenSeries:

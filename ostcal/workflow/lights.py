@@ -66,6 +66,7 @@ def flat_dark_points(config: Config, outcomes: Iterable[SeriesOutcome]) -> list[
         Point(
             kind=FrameType.DARK,
             count=config.dark_capture.frames,
+            is_auto=config.dark_capture.num_darks == "auto",
             exposure_s=one.plan.exposure_time_s,
             request=CameraRequest(
                 gain=one.plan.settings.gain,

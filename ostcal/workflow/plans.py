@@ -13,6 +13,7 @@ from ostcal.naming import night_of
 from ostcal.sun import Site
 from ostcal.visit_times import Calendar, no_twilight_line, read_rule
 from ostcal.workflow.due import Cadence, DueSeries, TakenSeries, WantedSeries, due_series, taken_then, wanted_darks
+from ostcal.workflow.matrix import TakenOfMatrix, matrix_due
 from ostcal.workflow.open_devices import camera_values
 
 _OVERHEAD_S = 2.0
@@ -57,11 +58,16 @@ def max_age_of(config: Config) -> dict[FrameType, float]:
 
 
 def wanted_series(config: Config, flat_exposures_s: Iterable[float] = ()) -> list[WantedSeries]:
-    """Return the series that a configuration wants, with darks of flats of these exposures."""
+    """Return the series that a configuration wants, with darks of flats of these exposures.
+
+    With a matrix, bias frames and darks are those of the matrix, but for those of the flats.
+    """
     d, f = config.dark_capture, config.flat_capture
-    exposures_s = [d.science_exposure_time * factor for factor in d.exposure_factors]
+    exposures_s = [] if d.matrix.is_asked else [d.science_exposure_time * factor for factor in d.exposure_factors]
     of_flats_s = [d.flat_exposure_time] if d.flat_exposure_time is not None else list(flat_exposures_s)
     darks = wanted_darks(d.least_frames, sorted(exposures_s), of_flats_s, (d.min_exposure, d.max_exposure))
+    if d.matrix.is_asked and not of_flats_s:
+        darks = []
     flats = [
         WantedSeries(kind=FrameType.FLAT, n_frames=f.least_frames, filter_name=name)
         for name in dict.fromkeys(f.filters or (None,))
@@ -96,16 +102,30 @@ class ComingVisit:
 
 
 def coming_visits(
-    config: Config, taken: Sequence[TakenSeries], now: datetime, noon_utc_s: float, days: int = 7
+    config: Config,
+    taken: Sequence[TakenSeries],
+    now: datetime,
+    noon_utc_s: float,
+    days: int = 7,
+    of_matrix: TakenOfMatrix | None = None,
 ) -> tuple[list[ComingVisit], list[str]]:
-    """Return the visits of the coming days, and a line for each day whose twilight does not happen."""
+    """Return the visits of the coming days, and a line for each day whose twilight does not happen.
+
+    `of_matrix` is what was taken of the matrix of darks.
+    """
     calendar = calendar_of(config)
     visits, there = [], list(taken)
+    of_points = {settings: list(series) for settings, series in (of_matrix or {}).items()}
     for at in calendar.between(now, now + timedelta(days=days)):
         night = night_at(at, noon_utc_s)
         due = due_series(wanted_series(config), there, night, cadence_of(config))
-        visits.append(ComingVisit(at=at, night=night, due=due, time_s=sum(_time_s(config, one) for one in due)))
+        due_of_matrix = matrix_due(config, of_points, night)
+        everything = (*due, *due_of_matrix)
+        time_s = sum(_time_s(config, one) for one in everything)
+        visits.append(ComingVisit(at=at, night=night, due=everything, time_s=time_s))
         there += taken_then(due, at, night)
+        for one in due_of_matrix:
+            of_points[one.wanted.settings] += taken_then([one], at, night)
     lines = []
     for day in (now.date() + timedelta(days=n) for n in range(days)):
         if missing := calendar.without_twilight(day):

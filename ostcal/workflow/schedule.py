@@ -15,6 +15,7 @@ from ostcal.visit_times import no_twilight_line, noon_after
 from ostcal.workflow.capture_rules import refuse_object_stores
 from ostcal.workflow.due import TakenSeries, too_old
 from ostcal.workflow.journal import VisitRecord, add_visit, read_journal
+from ostcal.workflow.matrix import matrix_taken, matrix_wanted
 from ostcal.workflow.open_devices import clock_of
 from ostcal.workflow.plans import (
     ComingVisit,
@@ -91,7 +92,8 @@ class Schedule:
             One for each day without the twilight that is waited for.
         """
         taken, problems = self._taken()
-        visits, lines = coming_visits(self.config, taken, self._clock.utc(), self._noon_utc_s, days)
+        of_matrix = matrix_taken(self.config, self._noon_utc_s)
+        visits, lines = coming_visits(self.config, taken, self._clock.utc(), self._noon_utc_s, days, of_matrix)
         return visits, [*lines, *problems]
 
     def next_visit(self) -> datetime | None:
@@ -158,8 +160,6 @@ class Schedule:
     def _attend(self, visit: Visit) -> VisitOutcome:
         """Make a visit; what goes wrong is logged, and never raised."""
         self._logger.info("night %s: looking what is due, until %s UTC", visit.night, f"{visit.end:%Y-%m-%d %H:%M}")
-        if self.config.dark_capture.matrix.is_asked:
-            self._logger.warning("dark_capture.matrix is not taken by the schedule; take it with ostcal darks")
         work = VisitWork(self.config, visit, self._noon_utc_s, self._clock, self._watchers)
         try:
             outcome = work.run()
@@ -199,9 +199,14 @@ class Schedule:
     def _old(self) -> tuple[str, ...]:
         try:
             taken, _ = self._taken()
+            of_matrix = matrix_taken(self.config, self._noon_utc_s)
         except OstcalError as error:
             return (str(error),)
-        return too_old(wanted_series(self.config), taken, self._clock.utc(), max_age_of(self.config))
+        now, limits = self._clock.utc(), max_age_of(self.config)
+        lines = too_old(wanted_series(self.config), taken, now, limits)
+        for one in matrix_wanted(self.config):
+            lines += too_old([one], of_matrix[one.settings], now, limits)
+        return lines
 
     def _sleep(self) -> None:
         """Sleep towards the next time; say which it is, once."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ostcal.config import Config
@@ -37,18 +37,28 @@ def taken_frames(config: Config, noon_utc_s: float, setup: Setup) -> tuple[list[
     A master counts only where no series of its night is there: of a series that was cut short a master may be made too.
     The second value is a line for each series that cannot be read.
     """
+    (taken,), problems = taken_with(config, noon_utc_s, [setup])
+    return taken, problems
+
+
+def taken_with(config: Config, noon_utc_s: float, setups: Sequence[Setup]) -> tuple[list[list[TakenSeries]], list[str]]:
+    """Return what was taken with each of some settings, as `taken_frames`; what is on disk is read once."""
     directories = folders_of(config.dark_capture.output_dir) + folders_of(config.flat_capture.output_dir)
-    series, problems = taken_series(directories, noon_utc_s, setup)
-    masters = taken_masters(config.master_frames.output_dir, noon_utc_s, setup)
-    gone = [one for one in masters if not any(_is_like(one, other) for other in series)]
-    return [*series, *gone], problems
+    on_disk, problems = _series_in(directories, noon_utc_s)
+    masters = _masters_in(config.master_frames.output_dir, noon_utc_s)
+    found = []
+    for setup in setups:
+        series = [one for one, there in on_disk if _fits(there, setup)]
+        made = [one for one, there in masters if _fits(there, setup, _MASTER_C)]
+        found.append([*series, *(one for one in made if not any(_is_like(one, other) for other in series))])
+    return found, problems
 
 
 def _is_like(master: TakenSeries, series: TakenSeries) -> bool:
     return series.night == master.night and series.answers(master.as_wanted())
 
 
-def taken_masters(output_dir: str, noon_utc_s: float, setup: Setup) -> list[TakenSeries]:
+def _masters_in(output_dir: str, noon_utc_s: float) -> list[tuple[TakenSeries, Setup]]:
     """Return the masters of a directory that did not fail, by the time of their last frame, as if they were series."""
     found = []
     for master in known_masters(output_dir) if is_dir(output_dir) else ():
@@ -56,18 +66,17 @@ def taken_masters(output_dir: str, noon_utc_s: float, setup: Setup) -> list[Take
         if record.observed is None or record.verdict == "fail" or record.n_frames is None:
             continue
         night = night_of(record.observed.last, noon_utc_s)
-        if night is None or not _fits(setup_of_camera(key.settings, key.temperature_c), setup, _MASTER_C):
+        if night is None:
             continue
-        found.append(
-            TakenSeries(
-                kind=key.frame_type,
-                n_frames=record.n_frames,
-                observed_at=record.observed.last,
-                night=night,
-                exposure_time_s=key.exposure_time_s,
-                filter_name=key.filter_name,
-            )
+        taken = TakenSeries(
+            kind=key.frame_type,
+            n_frames=record.n_frames,
+            observed_at=record.observed.last,
+            night=night,
+            exposure_time_s=key.exposure_time_s,
+            filter_name=key.filter_name,
         )
+        found.append((taken, setup_of_camera(key.settings, key.temperature_c)))
     return found
 
 
@@ -87,10 +96,10 @@ def setup_of_config(config: Config) -> Setup:
     return said
 
 
-def taken_series(directories: Iterable[str], noon_utc_s: float, setup: Setup) -> tuple[list[TakenSeries], list[str]]:
-    """Return the series in directories and below them, and a line for each that cannot be read.
+def _series_in(directories: Iterable[str], noon_utc_s: float) -> tuple[list[tuple[TakenSeries, Setup]], list[str]]:
+    """Return the series in directories and below them with their settings, and a line for each that cannot be read.
 
-    Only those that were taken with these settings; frames without a time are of no night, and do not count.
+    Frames without a time are of no night, and do not count.
     """
     taken, problems = [], []
     for location in find_series(dict.fromkeys(directories)):
@@ -99,8 +108,6 @@ def taken_series(directories: Iterable[str], noon_utc_s: float, setup: Setup) ->
         except StorageError as error:
             problems.append(str(error))
             continue
-        if not _fits(series.settings, setup):
-            continue
         moments = [record.metadata.date_obs for record in series.records if record.metadata.date_obs is not None]
         newest = max(moments, default=None)
         night = night_of(newest, noon_utc_s)
@@ -108,16 +115,15 @@ def taken_series(directories: Iterable[str], noon_utc_s: float, setup: Setup) ->
             continue
         exposure_s = series.settings.get("exposure_time_s")
         filter_name = series.settings.get("filter_name")
-        taken.append(
-            TakenSeries(
-                kind=series.frame_type,
-                n_frames=len(series.records),
-                observed_at=newest,
-                night=night,
-                exposure_time_s=exposure_s if isinstance(exposure_s, int | float) else None,
-                filter_name=filter_name if isinstance(filter_name, str) else None,
-            )
+        one = TakenSeries(
+            kind=series.frame_type,
+            n_frames=len(series.records),
+            observed_at=newest,
+            night=night,
+            exposure_time_s=exposure_s if isinstance(exposure_s, int | float) else None,
+            filter_name=filter_name if isinstance(filter_name, str) else None,
         )
+        taken.append((one, series.settings))
     return taken, problems
 
 

@@ -12,15 +12,17 @@ from ostcal.build.api import MasterFrameCreator
 from ostcal.build.request import Watcher
 from ostcal.capture.darks import DarkPlan
 from ostcal.capture.exposer import set_point_of
+from ostcal.capture.points import Point
 from ostcal.capture.series_plan import CaptureWatcher, Equipment, do_nothing
 from ostcal.clock import Clock
 from ostcal.config import Config, with_overrides
 from ostcal.devices.safety import gated
 from ostcal.errors import DeviceError
 from ostcal.frames import FrameType
-from ostcal.status import Status
+from ostcal.status import Level, Status
 from ostcal.workflow.captures import DarkCapture, FlatCapture, Planned
 from ostcal.workflow.due import DueSeries, WantedSeries, due_series
+from ostcal.workflow.matrix import matrix_due, matrix_taken, wanted_point
 from ostcal.workflow.open_devices import open_equipment
 from ostcal.workflow.plans import cadence_of, flat_exposures_of_night, wanted_series
 from ostcal.workflow.safety import SAFETY_PAUSE_S, safety_check, wait_until_safe
@@ -86,6 +88,7 @@ class VisitWork:
         self._refused = False
         self._setup = setup_of_config(config)
         self._taken = 0
+        self._matrix_began_s: float | None = None
         self._lines: list[str] = []
 
     def run(self) -> VisitOutcome:
@@ -111,8 +114,10 @@ class VisitWork:
         taken, problems = taken_frames(self._config, self._noon_utc_s, self._setup)
         for line in problems:
             self._logger.debug("%s", line)
-        exposures_s = flat_exposures_of_night(taken, self._visit.night)
-        return due_series(wanted_series(self._config, exposures_s), taken, self._visit.night, cadence_of(self._config))
+        night = self._visit.night
+        exposures_s = flat_exposures_of_night(taken, night)
+        due = due_series(wanted_series(self._config, exposures_s), taken, night, cadence_of(self._config))
+        return (*due, *matrix_due(self._config, matrix_taken(self._config, self._noon_utc_s), night))
 
     @contextmanager
     def _devices(self) -> Iterator[Equipment]:
@@ -157,8 +162,7 @@ class VisitWork:
             if not self._is_safe():
                 continue
             self._refused = False
-            take = self._take_flats if batch[0].wanted.kind is FrameType.FLAT else self._take_darks
-            status = take(equipment, batch)
+            status = self._take(equipment, batch)
             self._taken += status.details.get("taken", 0)
             if not self._refused:  # else it goes on once it is safe, or the hours are over
                 failed |= {one.wanted for one in batch}
@@ -181,9 +185,20 @@ class VisitWork:
             self._clock.sleep(min(SAFETY_PAUSE_S, left_s))
         return True
 
+    def _take(self, equipment: Equipment, batch: Sequence[DueSeries]) -> Status:
+        if batch[0].wanted.settings:
+            return self._take_matrix(equipment, batch)
+        take = self._take_flats if batch[0].wanted.kind is FrameType.FLAT else self._take_darks
+        return take(equipment, batch)
+
     def _choose(self, todo: Sequence[DueSeries]) -> list[DueSeries]:
-        """Return the flats or the darks: flats of the sky first, as it changes, unless the roof is closed."""
+        """Return the flats, the darks or those of the matrix: flats of the sky first, unless the roof is closed."""
         sky = self._config.flat_capture.twilight
+        matrix = [one for one in todo if one.wanted.settings]
+        if len(matrix) == len(todo):
+            self._takes_sky = False
+            return matrix
+        todo = [one for one in todo if not one.wanted.settings]
         flats = [one for one in todo if one.wanted.kind is FrameType.FLAT]
         darks = [one for one in todo if one.wanted.kind is not FrameType.FLAT]
         is_closed = sky and bool(darks) and self._safety.refusal(must_be_open=True) is not None
@@ -214,6 +229,22 @@ class VisitWork:
         if darks.without_time:
             self._leave(darks.without_time, "there is no time for all darks (schedule.max_hours)")
         return status
+
+    def _take_matrix(self, equipment: Equipment, due: Sequence[DueSeries]) -> Status:
+        """Take what is due of the matrix, within the hours that are left to it."""
+        config = with_overrides(self._config, {"dark_capture.continue_series": "session"})
+        darks = _DueMatrix(config, self._logger, planned=self._watchers.planned)
+        darks.choose(due)
+        darks.initialize(equipment)
+        now_s = self._clock.now_s()
+        self._matrix_began_s = now_s if self._matrix_began_s is None else self._matrix_began_s
+        left_h = (self._visit.end - self._clock.utc()).total_seconds() / 3600
+        most_h = self._config.dark_capture.max_hours
+        if most_h is not None:
+            left_h = min(left_h, most_h - (now_s - self._matrix_began_s) / 3600)
+        if left_h <= 0:
+            return Status(level=Level.SUCCESS, message="the hours of the matrix are over")
+        return darks.capture_darks(max_hours=left_h)
 
     def _take_flats(self, equipment: Equipment, due: Sequence[DueSeries]) -> Status:
         filters = [one.wanted.filter_name for one in due if one.wanted.filter_name is not None]
@@ -252,7 +283,7 @@ class _DueDarks(DarkCapture):
         self.exposures_s = tuple(exposures_s) or (self.config.dark_capture.science_exposure_time,)
 
     def capture_darks(self, flat_exposures_s: Sequence[float] = (), *, max_hours: float | None = None) -> Status:
-        """Take what is due and fits; a matrix is taken by ``ostcal darks`` alone."""
+        """Take what is due and fits; what is due of a matrix is taken by `_DueMatrix`."""
         return self._guarded(lambda: self._capture("darks", self.plan(flat_exposures_s)))
 
     def plan(self, flat_exposures_s: Sequence[float] = ()) -> DarkPlan:
@@ -269,6 +300,19 @@ class _DueDarks(DarkCapture):
                 without_time += due
         self.without_time = tuple(without_time)
         return replace(whole, series=tuple(series for series, _ in chosen), costs=tuple(cost for _, cost in chosen))
+
+
+class _DueMatrix(DarkCapture):
+    """The matrix, of which only those series that are due are taken."""
+
+    _due: frozenset[WantedSeries] = frozenset()
+
+    def choose(self, due: Sequence[DueSeries]) -> None:
+        """Take these."""
+        self._due = frozenset(one.wanted for one in due)
+
+    def _takes(self, point: Point) -> bool:
+        return wanted_point(self.config, point) in self._due
 
 
 _NO_FRAMES = WantedSeries(kind=FrameType.DARK, n_frames=0)

@@ -234,6 +234,53 @@ def test_auto_takes_what_the_simulated_camera_needs(tmp_path: Path, observatory:
     assert plans == pytest.approx([taken[FrameType.BIAS], taken[FrameType.DARK]], abs=2)
 
 
+def test_each_point_of_a_matrix_has_its_own_number(tmp_path: Path, observatory: SimulatedObservatory) -> None:
+    share, sky = 0.02, 0.5
+    config = {
+        "dark_capture": {
+            "num_darks": "auto", "target": {"noise_share": share, "sky": sky, "light_exposure": 20.0, "min_frames": 2},
+            "science_exposure_time": 4.0, "output_dir": str(tmp_path / "darks"),
+            "matrix": {"exposures": [4.0, 20.0], "binnings": [1, 2], "temperatures": [18.0]},
+        },
+        "flat_capture": {"output_dir": str(tmp_path / "flats")},
+        "video": {"cooling": {"steady_time": 1.0}},
+    }  # fmt: skip
+    planned: list[int] = []
+
+    def show(plan: Any) -> bool:
+        planned.append(sum(cost.missing for cost in plan.costs))
+        return True
+
+    with (
+        AlpacaCamera("127.0.0.1", observatory.port) as camera,
+        AlpacaCoverCalibrator("127.0.0.1", observatory.port, 0) as cover,
+    ):
+        darks = DarkCapture(config, planned=show)
+        equipment = Equipment(camera=camera, clock=FastClock(200.0), cover=cover)
+        darks.initialize(equipment)
+        status = darks.capture_darks()
+        gain = camera.info.electrons_per_adu
+        again = darks.capture_darks()
+    assert not status.is_error, status.message
+    assert again.details["taken"] == 0
+    assert planned[1] == 0
+    assert gain is not None
+    sensor = SENSORS["demo"]
+    dark_e = sensor.dark.rate_e_per_s * 2 ** ((18.0 - sensor.dark.reference_temperature_c) / sensor.dark.doubling_c)
+    found = {}
+    for path in status.data["series"]:
+        series = open_series(path)
+        bin_x = series.settings["binning"][0]
+        found[bin_x, series.settings["exposure_time_s"]] = len(series.records)
+    read, dark = (sensor.read_noise_e / gain) ** 2 + 1 / 12, dark_e / gain**2
+    light = read + 20.0 * dark + 20.0 * sky / gain**2
+    for exposure_s in (4.0, 20.0):
+        number = analytic(share, light, read + exposure_s * dark)
+        assert abs(found[1, exposure_s] - number) <= 1.5, (exposure_s, number, found)
+    assert len(found) == 6
+    assert len({found[1, exposure_s] for exposure_s in (4.0, 20.0)}) == 2
+
+
 # ---- the configuration ----
 
 
