@@ -27,7 +27,9 @@ def doubtful_darks(prepared: Sequence[PreparedMaster]) -> list[str]:
         if plan.dark is None:
             what = "its bias is subtracted already, no dark without its bias fits and none is subtracted"
         elif plan.dark.choice.kind == "bias":
-            what = f"no dark fits, {plan.dark.choice.description} is subtracted"
+            choice = plan.dark.choice
+            why = f" ({choice.refused})" if choice.refused else ""
+            what = f"no dark fits{why}, {choice.description} is subtracted"
         else:
             continue
         lines.append(f"{plan.name}: {what}{_figures(master)}")

@@ -14,6 +14,7 @@ from ostcal.formula import read_formula
 from ostcal.frames import FrameType
 from ostcal.inputs.forced_kinds import KindRules
 from ostcal.inputs.grouping import GroupRules
+from ostcal.library.ages import MaxAges
 from ostcal.measure.limits import DefectLimits, FrameLimits, MasterLimits
 from ostcal.places.night_folders import folders_of
 from ostcal.places.object_requests import ObjectOptions
@@ -25,7 +26,7 @@ def request_of(
     config: Config, *, bias: bool, darks: bool, flats: bool, inputs: Sequence[str] | None = None
 ) -> BuildRequest:
     """Return what a run is asked for; `inputs` are files and folders in place of those of the configuration."""
-    m, compute = config.master_frames, config.compute
+    m, compute, ages = config.master_frames, config.compute, config.matching.max_age_days
     patterns = (config.dark_capture.output_dir, config.flat_capture.output_dir)
     folders = [folder for pattern in patterns for folder in folders_of(pattern)] if inputs is None else inputs
     places = dict.fromkeys(folders)
@@ -62,6 +63,9 @@ def request_of(
         overscan=overscan_of(config),
         kinds_of_files=kinds_of(config),
         exposure_tolerance=m.calibration_tolerance,
+        max_scale_up=config.matching.max_scale_up,
+        max_ages=MaxAges(bias=ages.bias, dark=ages.dark, flat=ages.flat),
+        strict_ages=config.matching.strict,
         synthetic_bias=None if m.synthetic_bias is None else read_formula(m.synthetic_bias),
         uncalibrated=frozenset(kind for kind in FrameType if getattr(m.calibration, kind, "auto") == "none"),
         use_masters_on_disk=m.auto_load_masters,

@@ -8,7 +8,7 @@ than none, with a warning.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
@@ -18,6 +18,7 @@ from ostcal.inputs.grouping import EXPOSURE_TOLERANCE, Group, GroupKey, same_tem
 from ostcal.inputs.observed import Observed
 from ostcal.inputs.one_exposure import SAME_EXPOSURE_S, is_one_exposure
 from ostcal.inputs.stated_settings import unstated_settings
+from ostcal.library.ages import MaxAges
 from ostcal.library.in_time import Merit, TimeRules, order_in_time
 from ostcal.library.master_names import untimed
 
@@ -35,6 +36,8 @@ class DarkCandidate:
     """When its frames were taken."""
     verdict: str | None = field(default=None, compare=False)
     noise: float | None = field(default=None, compare=False)
+    is_synthetic: bool = field(default=False, compare=False)
+    """Whether it is a level that was computed, and no master."""
     unstated: int = field(default=0, compare=False)
     """Settings that the frame records and this one does not; set by `ranked`."""
     degrees: int = field(default=0, compare=False)
@@ -90,9 +93,11 @@ def ranked(
     ]
 
 
+MAX_SCALE_UP = 2.0
+"""Times the exposure of a dark that its dark current is scaled up to: twice the exposure is twice its noise."""
 MAX_STRETCH = 10.0
-"""Dark current is scaled up at most this many times: ten times the exposure is ten times the noise of the dark, where
-the bias alone is the smaller error."""
+"""The difference of two darks is taken at most this many times: it has as many times the noise of a dark. Of a bias and
+a dark it is the exposures that decide, by `MAX_SCALE_UP`; of darks of 60 and 61 s it is their difference."""
 
 DarkKind = Literal["matched", "line", "bias"]
 """How well a choice fits, best first."""
@@ -107,6 +112,8 @@ class DarkChoice:
     second: DarkCandidate | None = None
     is_current_only: bool = False
     """Whether the difference of the two is subtracted: the bias of the flat was subtracted already."""
+    refused: str = ""
+    """Why there is no dark current beside a bias, where a limit of ours is the reason."""
 
     @property
     def candidates(self) -> tuple[DarkCandidate, ...]:
@@ -157,46 +164,84 @@ def why_unfit(
     return ""
 
 
-def choose_dark(
-    flat: Group,
-    candidates: Sequence[DarkCandidate],
-    *,
-    exposure_tolerance: float,
-    temperature_tolerance_c: float,
-    bias_temperature_tolerance_c: float = 0.0,
-    now: datetime | None = None,
-) -> DarkChoice | NoDark:
+@dataclass(frozen=True, kw_only=True)
+class FlatDarkRules:
+    """How near the dark of flats must be."""
+
+    exposure_tolerance: float = 0.1
+    """Share of the exposure: the widest difference that a dark is taken with as it is."""
+    temperature_tolerance_c: float = 2.0
+    bias_temperature_tolerance_c: float = 0.0
+    max_scale_up: float = MAX_SCALE_UP
+    max_ages: MaxAges = field(default_factory=MaxAges)
+    strict: bool = False
+    """Whether masters beyond their age are refused."""
+    now: datetime | None = None
+    """Times after it are those of wrong clocks."""
+
+    @property
+    def tolerances_c(self) -> tuple[float, float]:
+        """Of darks, and of bias."""
+        return self.temperature_tolerance_c, self.bias_temperature_tolerance_c
+
+
+def choose_dark(flat: Group, candidates: Sequence[DarkCandidate], rules: FlatDarkRules) -> DarkChoice | NoDark:
     """Choose the dark of a group of flats.
 
-    Masters that record all that the flats do are tried first, then those that leave one setting open, and so on. Of
-    these: a dark of every exposure of the group, within 0.05 s or 0.1 %; else bias plus dark current scaled to the
-    exposure; else a dark within the relative `exposure_tolerance` as it is; else the line through two darks; else bias
-    and dark current from a bias and a dark of which one lacks what the flat has (see `choose_sum`). The bias alone, of
-    any temperature, the nearest first, comes last. Between masters that fit alike the time of their frames decides.
+    Masters that record all that the flats do are tried first, then those that leave one setting open, and so on; of
+    these, masters within their age before older ones. Of these: a dark of every exposure of the group, within 0.05 s or
+    0.1 %; else bias plus dark current scaled to the exposure; else a dark within the relative exposure tolerance as it
+    is; else the line through two darks; else bias and dark current from a bias and a dark of which one lacks what the
+    flat has (see `choose_sum`). Dark current is scaled up to a limit; of flats of many exposures the median counts. The
+    bias alone, of any temperature, the nearest first, comes last. Between masters that fit alike the time of their
+    frames decides.
     """
     observed = Observed.of(frame.metadata for frame in flat.frames)
-    candidates = ranked(flat.key, observed.middle if observed is not None else None, candidates, TimeRules(now=now))
-    tolerances = temperature_tolerance_c, bias_temperature_tolerance_c
+    taken_at = observed.middle if observed is not None else None
+    candidates = ranked(flat.key, taken_at, candidates, TimeRules(now=rules.now))
+    too_old = {c: rules.max_ages.exceeded(c.key.frame_type, c.observed, taken_at) for c in candidates}
+    ages = [[c for c in candidates if not too_old[c]], *([] if rules.strict else [candidates])]
     for most in sorted({candidate.unstated for candidate in candidates}):
-        stating = [candidate for candidate in candidates if candidate.unstated <= most]
-        found = _with_dark_current(flat, stating, exposure_tolerance, *tolerances)
-        if found is not None:
-            return found
-    reasons = [
-        (c, why_unfit(flat.key, c.key, temperature_tolerance_c, bias_temperature_tolerance_c)) for c in candidates
-    ]
+        for of_age in ages:
+            found = _with_dark_current(flat, [c for c in of_age if c.unstated <= most], rules)
+            if found is not None:
+                return found
     of_any_temperature = replace(flat.key, temperature_c=None)
-    biases = [
-        c for c in candidates if c.key.frame_type is FrameType.BIAS and not why_unfit(of_any_temperature, c.key, 0.0)
+    for of_age in ages:
+        biases = [
+            c for c in of_age if c.key.frame_type is FrameType.BIAS and not why_unfit(of_any_temperature, c.key, 0.0)
+        ]
+        if biases:
+            bias = min(biases, key=lambda c: _bias_preference(flat.key, c, rules))
+            return DarkChoice(kind="bias", first=bias, refused=_too_short(flat, candidates, rules))
+    return NoDark(message=_nothing_fits(flat, candidates, too_old, rules))
+
+
+def _bias_preference(key: GroupKey, bias: DarkCandidate, rules: FlatDarkRules) -> tuple[int, float, int]:
+    degrees = _degrees_apart(key, bias.key)
+    return bias.unstated, 0.0 if degrees <= rules.temperature_tolerance_c + 1e-6 else degrees, bias.place
+
+
+def _too_short(flat: Group, candidates: Sequence[DarkCandidate], rules: FlatDarkRules) -> str:
+    """Say that darks that fit are too short to be scaled to the exposure of flats; "" where there are none."""
+    fitting = [c for c in candidates if c.key.frame_type is FrameType.DARK]
+    fitting = [c for c in fitting if not why_unfit(flat.key, c.key, *rules.tolerances_c)]
+    longest_s = max((c.key.exposure_time_s for c in fitting), default=0.0)
+    if not 0 < within_clock(rules.max_scale_up) * longest_s < flat.key.exposure_time_s:
+        return ""
+    return (
+        f"the longest dark has {longest_s:g} s, and dark current is scaled up to {rules.max_scale_up:g} times its "
+        "exposure (matching.max_scale_up)"
+    )
+
+
+def _nothing_fits(
+    flat: Group, candidates: Sequence[DarkCandidate], too_old: Mapping[DarkCandidate, str], rules: FlatDarkRules
+) -> str:
+    reasons = [
+        (c, why_unfit(flat.key, c.key, *rules.tolerances_c) or (_of_flats(too_old[c], c) if rules.strict else ""))
+        for c in candidates
     ]
-    if biases:
-        near_c = temperature_tolerance_c + 1e-6
-
-        def preference(candidate: DarkCandidate) -> tuple[int, float, int]:
-            degrees = _degrees_apart(flat.key, candidate.key)
-            return candidate.unstated, 0.0 if degrees <= near_c else degrees, candidate.place
-
-        return DarkChoice(kind="bias", first=min(biases, key=preference))
     times_s = {frame.metadata.exposure_time_s or 0.0 for frame in flat.frames}
     target_s = flat.key.exposure_time_s
     asked = f"{min(times_s):g} s" if len(times_s) == 1 else f"{min(times_s):g} to {max(times_s):g} s"
@@ -206,18 +251,20 @@ def choose_dark(
             f"{c.key.frame_type} {c.key.exposure_time_s:g} s ({reason or 'its exposure alone is not enough'})"
             for c, reason in sorted(reasons, key=lambda p: (p[0].key.exposure_time_s, p[0].key.frame_type, p[1]))
         )
-    return NoDark(message=f"no dark for the flat of {asked}: {there}; take darks of {target_s:g} s or a bias")
+    short = _too_short(flat, candidates, rules)
+    there += f"; {short}" if short else ""
+    return f"no dark for the flat of {asked}: {there}; take darks of {target_s:g} s or a bias"
 
 
-def _with_dark_current(
-    flat: Group,
-    candidates: Sequence[DarkCandidate],
-    exposure_tolerance: float,
-    temperature_tolerance_c: float,
-    bias_temperature_tolerance_c: float,
-) -> DarkChoice | None:
+def _of_flats(reason: str, dark: DarkCandidate) -> str:
+    """Return why a master is too old, in the words for flats."""
+    key = f": matching.max_age_days.{dark.key.frame_type} with matching.strict"
+    return reason.replace("the frame", "the flats") + key if reason else ""
+
+
+def _with_dark_current(flat: Group, candidates: Sequence[DarkCandidate], rules: FlatDarkRules) -> DarkChoice | None:
     """Choose among candidates that leave equally little open; ``None`` where they give no dark of the exposure."""
-    tolerances = temperature_tolerance_c, bias_temperature_tolerance_c
+    tolerances, exposure_tolerance = rules.tolerances_c, rules.exposure_tolerance
     fitting = [c for c in candidates if not why_unfit(flat.key, c.key, *tolerances)]
     target_s = flat.key.exposure_time_s
     times_s = {frame.metadata.exposure_time_s or 0.0 for frame in flat.frames}
@@ -233,38 +280,17 @@ def _with_dark_current(
     same = [c for c in near if all(is_one_exposure(c.key.exposure_time_s, time_s) for time_s in times_s)]
     if same:
         return nearest(same)
-    line = choose_line(fitting, target_s, exposure_tolerance, *tolerances)
+    line = choose_line(fitting, target_s, exposure_tolerance, *tolerances, max_scale_up=rules.max_scale_up)
     if line is not None and line.first.key.frame_type is FrameType.BIAS:
         return line
     if near:
         return nearest(near)
     if line is not None:
         return line
-    both = choose_sum(flat.key, candidates, *tolerances)
+    both = choose_sum(flat.key, candidates, *tolerances, max_scale_up=rules.max_scale_up)
     if both is None:
         return None
     return DarkChoice(kind="line", first=both[0], second=both[1], is_current_only=flat.key.bias_subtracted)
-
-
-def choose_nearest_dark(
-    flat: Group,
-    of_run: Sequence[DarkCandidate],
-    on_disk: Sequence[DarkCandidate],
-    *,
-    exposure_tolerance: float,
-    temperature_tolerance_c: float,
-    bias_temperature_tolerance_c: float = 0.0,
-    now: datetime | None = None,
-) -> DarkChoice | NoDark:
-    """Choose the dark of flats among those of the run and those on disk; of one session those of the run go first."""
-    return choose_dark(
-        flat,
-        [*of_run, *on_disk],
-        exposure_tolerance=exposure_tolerance,
-        temperature_tolerance_c=temperature_tolerance_c,
-        bias_temperature_tolerance_c=bias_temperature_tolerance_c,
-        now=now,
-    )
 
 
 def choose_line(
@@ -273,12 +299,12 @@ def choose_line(
     exposure_tolerance: float,
     temperature_tolerance_c: float,
     bias_temperature_tolerance_c: float = 0.0,
-    max_stretch: float = MAX_STRETCH,
+    max_scale_up: float = MAX_SCALE_UP,
 ) -> DarkChoice | None:
     """Choose the two masters whose line gives the dark of any exposure: bias and a dark, else two darks.
 
-    `fitting` is as `ranked` returns it. Beside a bias, dark current is scaled up at most `max_stretch` times. Both must
-    fit each other too: a flat that records no gain fits masters of any gain, which are no pair.
+    `fitting` is as `ranked` returns it. The longer dark is scaled up to at most `max_scale_up` times its exposure. Both
+    must fit each other too: a flat that records no gain fits masters of any gain, which are no pair.
     """
     fitting = _first_of_equals(fitting)
     pairs = [
@@ -287,10 +313,9 @@ def choose_line(
         for b in fitting
         if a.key.exposure_time_s < b.key.exposure_time_s
         and b.key.frame_type is FrameType.DARK
+        and target_s <= within_clock(max_scale_up) * b.key.exposure_time_s
         and not why_unfit(a.key, b.key, 2 * temperature_tolerance_c, bias_temperature_tolerance_c)
     ]
-    if any(c.key.frame_type is FrameType.BIAS for c in fitting):  # without one, a noisy line is better than nothing
-        pairs = [(a, b) for a, b in pairs if stretch_of(a, b, target_s) <= within_clock(max_stretch)]
     with_bias = [pair for pair in pairs if pair[0].key.frame_type is FrameType.BIAS]
     # A longer dark scaled down adds less noise than a shorter one scaled up.
     longer = [pair for pair in with_bias if pair[1].key.exposure_time_s >= target_s]
@@ -326,7 +351,7 @@ def choose_sum(
     candidates: Sequence[DarkCandidate],
     temperature_tolerance_c: float,
     bias_temperature_tolerance_c: float = 0.0,
-    max_stretch: float = MAX_STRETCH,
+    max_scale_up: float = MAX_SCALE_UP,
 ) -> tuple[DarkCandidate, DarkCandidate] | None:
     """Choose a bias and a dark that calibrate a frame together, where no dark alone has what the frame has.
 
@@ -346,7 +371,7 @@ def choose_sum(
         if c.key.frame_type is FrameType.DARK
         and c.key.bias_subtracted != key.bias_subtracted
         and not why_unfit(replace(key, bias_subtracted=c.key.bias_subtracted), c.key, temperature_tolerance_c)
-        and key.exposure_time_s <= within_clock(max_stretch) * c.key.exposure_time_s
+        and key.exposure_time_s <= within_clock(max_scale_up) * c.key.exposure_time_s
     ]
     if not biases or not darks:
         return None
@@ -363,9 +388,9 @@ def stretch_of(a: DarkCandidate, b: DarkCandidate, target_s: float) -> float:
     return (target_s - a.key.exposure_time_s) / (b.key.exposure_time_s - a.key.exposure_time_s)
 
 
-def within_clock(max_stretch: float) -> float:
-    """Return a limit of stretches as clocks tell exposures: 600.1 s is twice 300 s, whatever the bias of 1 ms adds."""
-    return max_stretch * (1 + EXPOSURE_TOLERANCE)
+def within_clock(max_scale_up: float) -> float:
+    """Return a limit of scaling as clocks tell exposures: 600.1 s is twice 300 s, whatever the bias of 1 ms adds."""
+    return max_scale_up * (1 + EXPOSURE_TOLERANCE)
 
 
 def _same_exposure(dark_s: float, exposure_s: float, tolerance: float) -> bool:

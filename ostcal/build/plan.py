@@ -9,18 +9,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 
-from ostcal.build.dark_planes import dark_model
-from ostcal.build.match_darks import DarkCandidate, DarkChoice, NoDark, choose_nearest_dark
+from ostcal.build.flat_darks import (
+    DarkShelf,
+    FlatDark,
+    PlannedDark,
+    note_ages,
+    say_what_is_open,
+    stored_candidate,
+    warned_darks,
+)
+from ostcal.build.match_darks import DarkCandidate
 from ostcal.build.output_names import by_files, output_names
 from ostcal.build.request import BuildRequest
 from ostcal.build.stored_strips import StoreSink, WorkKey
-from ostcal.build.synthetic_bias import KEY as SYNTHETIC_BIAS
-from ostcal.build.synthetic_bias import synthetic_bias
-from ostcal.engine.levels import DarkModel, SteppedReader
 from ostcal.engine.rejection import RejectionMethod, SigmaClip
 from ostcal.errors import InputError
 from ostcal.fits.sections import readout_status
@@ -29,11 +33,10 @@ from ostcal.inputs.gather import Source, input_digest, stack_of
 from ostcal.inputs.grouping import Group
 from ostcal.inputs.observed import Observed
 from ostcal.inputs.optics import optics_differ
-from ostcal.inputs.stated_settings import unstated_settings
+from ostcal.library.ages import AgeLog
 from ostcal.library.find import LibraryMaster, calibration_id_of, find_masters
 from ostcal.library.master_names import file_names, untimed
 from ostcal.library.previous import previous_master
-from ostcal.library.quality_notes import repeated_warnings
 from ostcal.measure.findings import Outcome
 from ostcal.places.paths import exists, joined
 
@@ -63,14 +66,6 @@ class Output:
 def names_of_files(outputs: Sequence[Output]) -> list[str]:
     """Return the names of all files, those of the first format first."""
     return [name for of_format in zip(*(output.file_names for output in outputs), strict=True) for name in of_format]
-
-
-@dataclass(frozen=True, kw_only=True)
-class FlatDark:
-    """The dark of a flat: what was chosen, and what is subtracted."""
-
-    choice: DarkChoice
-    model: DarkModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,18 +173,6 @@ class BuildPlan:
     """Of frames, as they are in memory; of flats twice where their levels are measured first."""
 
 
-class _Dark(NamedTuple):
-    """A dark that flats may take."""
-
-    plane: SteppedReader
-    identity: str
-    """Tells it from one of other frames: the same whether it is made now or was made before."""
-
-    @classmethod
-    def stored(cls, master: LibraryMaster) -> _Dark:
-        return cls(master.plane, master.record.recipe or master.record.calibration_id)
-
-
 def plan_masters(request: BuildRequest, groups: Sequence[Group], sources: Mapping[str, Source]) -> BuildPlan:
     """Turn groups, flats last, into masters to make: flats with the darks that fit them.
 
@@ -200,24 +183,18 @@ def plan_masters(request: BuildRequest, groups: Sequence[Group], sources: Mappin
         find_masters(request.output_dir) if request.use_masters_on_disk or request.only_changed or is_judged else []
     )
     made_before = _by_recipe(library) if request.only_changed else {}
-    on_disk = {
-        _stored_candidate(m): _Dark.stored(m)
-        for m in (library if request.use_masters_on_disk else [])
-        if m.key.frame_type is not FrameType.FLAT
-        and not m.record.has_two_levels
-        and (request.use_failed or m.record.verdict != str(Outcome.FAIL))
-    }
-    of_run: dict[DarkCandidate, _Dark] = {}
+    shelf = DarkShelf.of_library(library if request.use_masters_on_disk else [], use_failed=request.use_failed)
     to_make: list[MasterPlan] = []
     unchanged: list[Unchanged] = []
     errors: list[str] = []
     warnings: list[str] = []
+    ages = AgeLog(max_ages=request.max_ages)
     for members in by_files(_named_outputs(request, groups)):
         planned: list[MasterPlan] = []
         no_dark: list[str] = []
         for group, outputs in members:
             try:
-                flat_dark, identities = _dark_of(request, group, sources, of_run, on_disk)
+                flat_dark, identities = shelf.dark_of(request, group, sources)
             except InputError as error:
                 no_dark.append(f"{outputs[0].name}: {error}")
                 continue
@@ -230,18 +207,22 @@ def plan_masters(request: BuildRequest, groups: Sequence[Group], sources: Mappin
         for plan, stored in zip(planned, before, strict=True):
             if stored is not None and is_unchanged:
                 unchanged.append(stored)
-                name, dark = stored.stored.record.name, _Dark.stored(stored.stored)
+                name, dark = stored.stored.record.name, PlannedDark.stored(stored.stored)
             else:
                 to_make.append(plan)
-                name, dark = plan.name, _Dark(StoreSink(store=request.store, name=plan.name), plan.recipe)
+                name, dark = plan.name, PlannedDark(StoreSink(store=request.store, name=plan.name), plan.recipe)
             if not plan.is_flat:
                 observed = Observed.of(frame.metadata for frame in plan.group.frames)
                 candidate = DarkCandidate(name=name, key=plan.group.key, observed=observed)
-                of_run[_stored_candidate(stored.stored) if stored and is_unchanged else candidate] = dark
+                shelf.of_run[stored_candidate(stored.stored) if stored and is_unchanged else candidate] = dark
             elif not is_unchanged:
-                warnings += _warned_darks(name, plan.dark, library)
+                warnings += warned_darks(name, plan.dark, library)
                 logger.info("%s: dark: %s", name, plan.dark.choice.description if plan.dark else "already subtracted")
-                _say_what_is_open(name, plan)
+                say_what_is_open(name, plan.group, plan.dark)
+                note_ages(ages, untimed(name), plan.group, plan.dark)
+    for line in ages.old:
+        logger.info("%s", line)
+    warnings += ages.warnings
     return BuildPlan(
         to_make=tuple(to_make),
         unchanged=tuple(unchanged),
@@ -251,84 +232,6 @@ def plan_masters(request: BuildRequest, groups: Sequence[Group], sources: Mappin
             (2 if plan.is_flat and request.flat_scaling != "none" else 1) * plan.n_bytes for plan in to_make
         ),
     )
-
-
-def _stored_candidate(master: LibraryMaster) -> DarkCandidate:
-    record = master.record
-    return DarkCandidate(
-        name=record.name,
-        key=record.key,
-        made_at=record.made_at,
-        from_this_run=False,
-        observed=record.observed,
-        verdict=record.verdict,
-        noise=record.noise,
-    )
-
-
-def _dark_of(
-    request: BuildRequest,
-    group: Group,
-    sources: Mapping[str, Source],
-    of_run: Mapping[DarkCandidate, _Dark],
-    on_disk: Mapping[DarkCandidate, _Dark],
-) -> tuple[FlatDark | None, list[str]]:
-    """Choose the dark of a group, and return what tells it from others too.
-
-    ``None`` for all but flats, and where nothing is subtracted: their dark was, or their bias and no dark without its
-    bias fits.
-
-    Raises
-    ------
-    InputError
-        If there is none.
-    """
-    if group.key.frame_type is not FrameType.FLAT or group.key.dark_subtracted:
-        return None, []
-    choice = choose_nearest_dark(
-        group,
-        list(of_run),
-        list(on_disk),
-        exposure_tolerance=request.exposure_tolerance,
-        temperature_tolerance_c=request.rules.temperature_tolerance_c,
-        bias_temperature_tolerance_c=request.rules.bias_temperature_tolerance_c,
-        now=datetime.now(UTC),
-    )
-    if isinstance(choice, NoDark):
-        if group.key.bias_subtracted:
-            return None, []
-        if request.synthetic_bias is None:
-            raise InputError(f"{choice.message}, or set {SYNTHETIC_BIAS} to its level")
-        made = synthetic_bias(request.synthetic_bias, group, [sources[frame.label] for frame in group.frames])
-        exposure_s = group.key.exposure_time_s
-        model = DarkModel(first=made.plane, first_exposure_s=exposure_s)
-        return FlatDark(choice=made.choice, model=model), [made.choice.first.name]
-    known = {**on_disk, **of_run}
-    model = dark_model(choice, lambda candidate: known[candidate].plane)
-    return FlatDark(choice=choice, model=model), [known[candidate].identity for candidate in choice.candidates]
-
-
-def _warned_darks(name: str, dark: FlatDark | None, library: Sequence[LibraryMaster]) -> list[str]:
-    """Repeat what the quality control of the darks of a flat warned of, if they are of an earlier run."""
-    earlier = {c.name for c in dark.choice.candidates if not c.from_this_run} if dark is not None else set()
-    return [
-        f"{name}: its dark {line}"
-        for master in library
-        if master.record.name in earlier
-        for line in repeated_warnings(master)
-    ]
-
-
-def _say_what_is_open(name: str, plan: MasterPlan) -> None:
-    """Say which settings of a flat its dark does not record."""
-    for candidate in plan.dark.choice.candidates if plan.dark is not None else ():
-        if settings := unstated_settings(plan.group.key, candidate.key):
-            logger.info(
-                "%s: its dark %s does not record %s: it is taken because none that does fits",
-                name,
-                candidate.label,
-                " and ".join(settings),
-            )
 
 
 def needs_camera(method: RejectionMethod) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostcal.build.judge import Subject, judge_master
+from ostcal.build.flat_darks import ages_of
 from ostcal.build.plan import MasterPlan, Output, names_of_files
 from ostcal.build.prepare import PreparedMaster, left_out_line
 from ostcal.build.request import PublishRules
@@ -347,6 +348,7 @@ def provenance_of(
         recipe=plan.recipe,
         readout=plan.members[0].readout,
         saturation_adu=prepared.full_scale_adu,
+        ages_days=ages_of(plan.group, plan.dark),
     )
 
 

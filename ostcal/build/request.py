@@ -14,6 +14,7 @@ from ostcal.formula import Formula
 from ostcal.frames import FrameType
 from ostcal.inputs.forced_kinds import KindRules
 from ostcal.inputs.grouping import Group, GroupRules
+from ostcal.library.ages import MaxAges
 from ostcal.library.find import store_location
 from ostcal.library.store import MasterStore
 from ostcal.measure.limits import DefectLimits, FrameLimits, MasterLimits
@@ -73,6 +74,12 @@ class BuildRequest:
     kinds_of_files: KindRules = field(default_factory=dict)
     """Kinds that the user states for folders and patterns."""
     exposure_tolerance: float = 0.1
+    max_scale_up: float = 2.0
+    """Times the exposure of a dark that its dark current is scaled up to for flats."""
+    max_ages: MaxAges = field(default_factory=MaxAges)
+    """Of the bias and the darks of flats."""
+    strict_ages: bool = False
+    """Whether those beyond their age are refused."""
     synthetic_bias: Formula | None = None
     """Level that flats take where no dark and no bias fits."""
     uncalibrated: frozenset[FrameType] = frozenset()

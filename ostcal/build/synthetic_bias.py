@@ -70,7 +70,7 @@ def synthetic_bias(formula: Formula, flat: Group, members: Sequence[Source]) -> 
     (level_adu,) = levels_adu
     text = f"synthetic bias of {level_adu:g} ADU" + (f" ({formula.text})" if formula.cards else "")
     key = replace(flat.key, frame_type=FrameType.BIAS, exposure_time_s=0.0, filter_name=None)
-    candidate = DarkCandidate(name=text, key=key, from_this_run=False)
+    candidate = DarkCandidate(name=text, key=key, from_this_run=False, is_synthetic=True)
     return SyntheticBias(
         choice=DarkChoice(kind="bias", first=candidate), plane=ConstantPlane(width=flat.key.width, level_adu=level_adu)
     )

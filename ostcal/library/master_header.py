@@ -10,8 +10,8 @@ import contextlib
 import itertools
 import math
 import statistics
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from ostcal._version import __version__
@@ -66,6 +66,8 @@ class Provenance:
     """SHA-256 over all that decides the master: a later run with the same one need not make it."""
     readout: Readout | None = None
     """Overscan that was subtracted and what was kept of the frames."""
+    ages_days: Mapping[FrameType, float] = field(default_factory=dict)
+    """Of flats: how many days before them the bias and the dark that were subtracted were taken."""
     saturation_adu: float | None = None
     """Highest value that a 16-bit sample can hold; the sensor may saturate below it."""
 
@@ -87,6 +89,10 @@ def master_cards(group: Group, result: JobResult, provenance: Provenance) -> lis
         ("CALSTAT", provenance.calibration_status, "subtracted: B bias, D dark, O overscan; T trimmed"),
         *(readout_cards(provenance.readout, Header(())) if provenance.readout is not None else []),
         *_time_cards(group, provenance),
+        *(
+            (f"AGE{kind.upper()}", round(age, 4), f"[d] {kind} taken before it")
+            for kind, age in provenance.ages_days.items()
+        ),
         *_camera_cards(group, provenance.camera),
         *_data_cards(result, provenance),
         *_method_cards(group, result, provenance),

@@ -37,7 +37,7 @@ from ostcal.science.match import (
     science_key,
 )
 from ostcal.science.opened_masters import OpenedMaster, open_master
-from ostcal.science.said import AgeLog, notes_of
+from ostcal.science.said import FrameAges, notes_of
 from ostcal.science.synthetic_dark import NoSyntheticDark, SyntheticDark, SyntheticRules, ladder_steps, synthetic_dark
 
 _Image = TypeVar("_Image", bound=FrameImage)
@@ -136,7 +136,7 @@ class FrameMatcher:
         self._extensions = KnownExtensions.of_settings((key.settings, key.width, key.height) for key in keys)
         self._opened: dict[tuple[FrameType, str], OpenedMaster | OstcalError] = {}
         self.warnings: list[str] = []
-        self.ages = AgeLog(rules=rules)
+        self.ages = FrameAges(max_ages=rules.max_ages, now=rules.now)
 
     @property
     def rules(self) -> MatchRules:

@@ -16,7 +16,6 @@ from ostcal.build.match_darks import (
     ranked,
     stretch_of,
     why_unfit,
-    within_clock,
 )
 from ostcal.errors import InputError
 from ostcal.frames import FrameType
@@ -171,14 +170,14 @@ class _Search:
             rules.exposure_tolerance,
             rules.temperature_tolerance_c,
             rules.bias_temperature_tolerance_c,
-            max_stretch=rules.max_scale_up,
+            max_scale_up=rules.max_scale_up,
         )
         if line is None or line.second is None:
             return None
         stretch = stretch_of(line.first, line.second, target_s)
-        # A flat takes a noisy line if there is no bias; in a science frame 10 times the noise of a dark is no use.
-        longest_s = line.second.key.exposure_time_s
-        if stretch > MAX_STRETCH or target_s > within_clock(rules.max_scale_up) * longest_s:
+        if (
+            stretch > MAX_STRETCH
+        ):  # a flat takes a noisy line; in a science frame 10 times the noise of a dark is no use
             return None
         first, second = (self.masters[candidate.name] for candidate in (line.first, line.second))
         return DarkMix(
@@ -220,7 +219,7 @@ class _Search:
         """Return bias plus dark current of a dark without its bias; of a frame without its bias, the difference."""
         rules, key = self.rules, self.key
         tolerances = rules.temperature_tolerance_c, rules.bias_temperature_tolerance_c
-        both = choose_sum(key, some, *tolerances, max_stretch=rules.max_scale_up)
+        both = choose_sum(key, some, *tolerances, max_scale_up=rules.max_scale_up)
         if both is None:
             return None
         bias, dark = (self.masters[candidate.name] for candidate in both)

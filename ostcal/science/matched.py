@@ -10,24 +10,13 @@ from ostcal.frames import FrameMetadata, FrameType
 from ostcal.inputs.grouping import EXPOSURE_TOLERANCE, GroupKey, same_temperature
 from ostcal.inputs.one_exposure import is_one_exposure
 from ostcal.inputs.optics import ROTATION_TOLERANCE_DEG
+from ostcal.library.ages import MaxAges as MaxAges
+from ostcal.library.ages import farthest_age_days
 from ostcal.library.find import LibraryMaster
 from ostcal.library.in_time import TimeRules
 from ostcal.science.dark_of_temperature import TemperatureDark
 from ostcal.science.synthetic_dark import SyntheticDark
 from ostcal.vocabulary import Prefer
-
-
-@dataclass(frozen=True, kw_only=True)
-class MaxAges:
-    """Most days between the frames of a master and a science frame; ``None`` is no limit."""
-
-    bias: float | None = None
-    dark: float | None = None
-    flat: float | None = None
-
-    def of(self, kind: FrameType) -> float | None:
-        """Return the limit of a kind."""
-        return {FrameType.BIAS: self.bias, FrameType.DARK: self.dark, FrameType.FLAT: self.flat}.get(kind)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,16 +49,7 @@ class MatchRules:
 
     def too_old(self, master: LibraryMaster, taken_at: datetime | None) -> str:
         """Say by how much a master is beyond its age; "" where it is not, or nothing is known of a time."""
-        limit, observed = self.max_ages.of(master.key.frame_type), master.record.observed
-        if limit is None or taken_at is None:
-            return ""
-        if observed is None:
-            return "it does not say when its frames were taken (DATE-OBS)"
-        age_days = observed.age_days(taken_at)
-        if abs(age_days) <= limit:
-            return ""
-        side = "before" if age_days > 0 else "after"
-        return f"its frames were taken {abs(age_days):.0f} days {side} the frame (limit {limit:g})"
+        return self.max_ages.exceeded(master.key.frame_type, master.record.observed, taken_at)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,12 +110,7 @@ class MatchedMasters:
         masters = [master for master in self.used if master.key.frame_type is kind]
         if kind is FrameType.BIAS and not masters and self.bias is not None:
             masters = [self.bias]
-        ages = [
-            observed.age_days(self.taken_at)
-            for master in masters
-            if self.taken_at is not None and (observed := master.record.observed) is not None
-        ]
-        return max(ages, key=abs, default=None)
+        return farthest_age_days((master.record.observed for master in masters), self.taken_at)
 
     def calibration_status(self, *, bias_subtracted: bool) -> str:
         """Return CALSTAT of the calibrated frame: B bias, D dark, F flat; a dark holds the bias too."""

@@ -10,12 +10,11 @@ from ostcal.frames import FrameType
 from ostcal.inputs.clocks import is_ahead
 from ostcal.inputs.grouping import GroupKey
 from ostcal.inputs.stated_settings import unstated_settings
+from ostcal.library.ages import AgeLog, DatedMaster
 from ostcal.library.find import LibraryMaster
 from ostcal.library.in_time import better_than_nearest
 from ostcal.science.matched import MatchedMasters, MatchRules, usable_masters
 
-MONTH_DAYS = 30.0
-"""Masters that are further from a frame are named on the console, whatever their limit."""
 LONG_DAYS = 366.0
 """Frames of one master that are further apart had a clock that was wrong."""
 
@@ -69,13 +68,10 @@ def _are_alike(a: GroupKey, b: GroupKey) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AgeLog:
-    """Collects how old the masters of frames are, to say it in a line or two and not for each frame."""
+class FrameAges(AgeLog):
+    """Collects how old the masters of science frames are, and which frames do not say when they were taken."""
 
-    rules: MatchRules
-    _farthest: dict[str, tuple[float, str, LibraryMaster]] = field(default_factory=dict)
-    """By the name of a master: its age in days, the frame, and the master."""
-    _undated_masters: dict[str, LibraryMaster] = field(default_factory=dict)
+    now: datetime | None = None
     _undated_frames: list[str] = field(default_factory=list)
     _frames_ahead: list[str] = field(default_factory=list)
 
@@ -83,68 +79,35 @@ class AgeLog:
         """Note the ages of the masters of a frame."""
         if chosen.taken_at is None:
             self._undated_frames.append(label)
-        elif is_ahead(chosen.taken_at, self.rules.now):
+        elif is_ahead(chosen.taken_at, self.now):
             self._frames_ahead.append(f"{label} ({chosen.taken_at:%Y-%m-%d})")
-        for master in chosen.used:
-            name, observed = master.record.name, master.record.observed
-            if observed is None:
-                self._undated_masters[name] = master
-            elif chosen.taken_at is not None:
-                age_days = observed.age_days(chosen.taken_at)
-                known = self._farthest.get(name)
-                if known is None or abs(age_days) > abs(known[0]):
-                    self._farthest[name] = age_days, label, master
-
-    @property
-    def warnings(self) -> list[str]:
-        """A line for each master beyond its age."""
-        lines = []
-        for name, (age_days, label, master) in self._farthest.items():
-            kind = master.key.frame_type
-            limit = self.rules.max_ages.of(kind)
-            if limit is not None and abs(age_days) > limit:
-                lines.append(
-                    f"{kind} {name}: its frames were taken {abs(age_days):.0f} days {_side(age_days)} {label} (limit "
-                    f"{limit:g}, matching.max_age_days.{kind}); take new ones"
-                )
-        lines += [
-            f"{master.key.frame_type} {name} does not say when its frames were taken (DATE-OBS): its age is not known "
-            f"(limit {limit:g} days, matching.max_age_days.{master.key.frame_type})"
-            for name, master in self._undated_masters.items()
-            if (limit := self.rules.max_ages.of(master.key.frame_type)) is not None
-        ]
-        return lines
+        masters = (
+            DatedMaster(kind=master.key.frame_type, name=master.record.name, observed=master.record.observed)
+            for master in chosen.used
+        )
+        self.note(label, chosen.taken_at, masters)
 
     @property
     def remarks(self) -> list[str]:
         """A line about all masters that are older than a month, and one about times that are not known."""
-        lines = []
-        old = [
-            f"{master.key.frame_type} {name} {abs(age_days):.0f} days {_side(age_days)} {label}"
-            for name, (age_days, label, master) in sorted(self._farthest.items(), key=lambda one: -abs(one[1][0]))
-            if abs(age_days) > MONTH_DAYS
-        ]
-        if old:
-            lines.append(f"taken more than a month apart: {', '.join(old)}")
+        lines = self.old
         if self._undated_frames:
-            more = f" and {len(self._undated_frames) - 1} more" if len(self._undated_frames) > 1 else ""
             lines.append(
-                f"{self._undated_frames[0]}{more}: no DATE-OBS says when it was taken: of masters that fit alike the "
+                f"{_first_of(self._undated_frames)}: no DATE-OBS says when it was taken: of masters that fit alike the "
                 "one taken last is used, and no age is known"
             )
         if self._frames_ahead:
-            more = f" and {len(self._frames_ahead) - 1} more" if len(self._frames_ahead) > 1 else ""
             lines.append(
-                f"{self._frames_ahead[0]}{more}: taken in the future (DATE-OBS), as of a clock that is wrong: ages are "
-                "counted from it, and of masters that fit alike the one taken last is used; correct DATE-OBS"
+                f"{_first_of(self._frames_ahead)}: taken in the future (DATE-OBS), as of a clock that is wrong: ages "
+                "are counted from it, and of masters that fit alike the one taken last is used; correct DATE-OBS"
             )
-        if self._undated_masters:
+        if self.undated:
             lines.append(
-                f"no DATE-OBS says when the frames of {', '.join(self._undated_masters)} were taken: no age is known, "
+                f"no DATE-OBS says when the frames of {', '.join(self.undated)} were taken: no age is known, "
                 "and masters that say it go before"
             )
         return lines
 
 
-def _side(age_days: float) -> str:
-    return "before" if age_days > 0 else "after"
+def _first_of(labels: Sequence[str]) -> str:
+    return f"{labels[0]} and {len(labels) - 1} more" if len(labels) > 1 else labels[0]

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostcal.build.match_darks import DarkCandidate, DarkChoice, NoDark, choose_dark, why_unfit
+from ostcal.build.match_darks import DarkCandidate, DarkChoice, FlatDarkRules, NoDark, choose_dark, why_unfit
 from ostcal.frames import CameraSettings, FrameMetadata, FrameType
 from ostcal.inputs.grouping import Frame, Group, GroupKey, settings_differ
 from ostcal.inputs.observed import Observed
+from ostcal.library.ages import MaxAges
 
 SETTINGS = CameraSettings(camera="Demo", gain=100.0, offset=30.0, readout_mode="Normal")
 MONDAY = datetime(2026, 11, 16, 20, 0, tzinfo=UTC)
@@ -56,7 +57,9 @@ def on_disk(candidate: DarkCandidate, days_old: float = 0.0) -> DarkCandidate:
 
 
 def choose(group: Group, *candidates: DarkCandidate, tolerance: float = 0.1, tolerance_c: float = 2.0) -> Any:
-    return choose_dark(group, candidates, exposure_tolerance=tolerance, temperature_tolerance_c=tolerance_c)
+    return choose_dark(
+        group, candidates, FlatDarkRules(exposure_tolerance=tolerance, temperature_tolerance_c=tolerance_c)
+    )
 
 
 def names(choice: DarkChoice | NoDark) -> tuple[str, ...]:
@@ -211,7 +214,7 @@ def test_the_first_dark_of_a_line_is_the_shorter() -> None:
 def test_two_darks_of_nearly_one_exposure_make_no_line() -> None:
     # From 5 and 5.02 s to 100 s their noise would be stretched 6700 times.
     assert isinstance(choose(flat(100.0), dark(5.0), dark(5.02)), NoDark)
-    assert names(choose(flat(100.0), dark(5.0), dark(5.02), dark(1.0))) == ("line", "dark_1", "dark_5.02")
+    assert names(choose(flat(10.0), dark(5.0), dark(5.02), dark(1.0))) == ("line", "dark_1", "dark_5.02")
 
 
 def test_of_two_darks_of_one_exposure_the_better_makes_the_line() -> None:
@@ -224,9 +227,49 @@ def test_of_many_darks_those_make_the_line_whose_noise_is_least() -> None:
     assert names(choose(flat(100.0), dark(50.0), dark(60.0), dark(1.0))) == ("line", "dark_1", "dark_60")
 
 
-def test_dark_current_is_not_stretched_more_than_ten_times() -> None:
-    assert names(choose(flat(2.0), bias(), dark(0.2))) == ("line", "bias", "dark_0.2")
-    assert names(choose(flat(2.0), bias(), dark(0.19))) == ("bias", "bias")
+def test_dark_current_is_scaled_up_as_far_as_for_lights() -> None:
+    """Twice by default, and as far as the key says; with a bias and without one."""
+    assert names(choose(flat(2.0), bias(), dark(1.0))) == ("line", "bias", "dark_1")
+    alone = choose(flat(2.0), bias(), dark(0.9))
+    assert names(alone) == ("bias", "bias")
+    assert alone.refused == (
+        "the longest dark has 0.9 s, and dark current is scaled up to 2 times its exposure (matching.max_scale_up)"
+    )
+    wide = FlatDarkRules(max_scale_up=10.0)
+    assert names(choose_dark(flat(2.0), [bias(), dark(0.2)], wide)) == ("line", "bias", "dark_0.2")
+    assert names(choose_dark(flat(2.0), [bias(), dark(0.19)], wide)) == ("bias", "bias")
+    assert names(choose(flat(2.0), dark(1.0), dark(0.3))) == ("line", "dark_0.3", "dark_1")
+    none = choose(flat(2.0), dark(0.9), dark(0.3))
+    assert isinstance(none, NoDark)
+    assert "matching.max_scale_up" in none.message
+    assert names(choose_dark(flat(2.0), [dark(0.9), dark(0.3)], wide)) == ("line", "dark_0.3", "dark_0.9")
+
+
+def test_a_bias_alone_is_not_blamed_on_the_limit_where_no_dark_fits() -> None:
+    assert choose(flat(2.0), bias(), dark(0.9, temperature_c=20.0)).refused == ""
+    assert choose(flat(2.0), bias()).refused == ""
+
+
+# --- ages ---
+
+
+def test_masters_within_their_age_go_before_older_ones_and_strict_refuses_these() -> None:
+    old, new = taken(dark(1.0, "old"), -300.0), taken(dark(5.0, "new"), 10.0)
+    biases = taken(bias(), 400.0)
+    group = flat_of_the_evening()
+    assert names(choose_dark(group, [old, new, biases], FlatDarkRules())) == ("matched", "old")
+    limited = FlatDarkRules(max_ages=MaxAges(dark=30.0))
+    assert names(choose_dark(group, [old, new, biases], limited)) == ("line", "bias", "new")
+    assert names(choose_dark(group, [old], limited)) == ("matched", "old")
+    refused = choose_dark(group, [old], replace(limited, strict=True))
+    assert isinstance(refused, NoDark)
+    assert (
+        "dark 1 s (its frames were taken 300 days before the flats (limit 30): matching.max_age_days.dark with "
+        "matching.strict)" in refused.message
+    )
+    both = FlatDarkRules(max_ages=MaxAges(bias=365.0, dark=30.0), strict=True)
+    assert isinstance(choose_dark(group, [old, biases], both), NoDark)
+    assert names(choose_dark(group, [old, biases], replace(both, max_ages=MaxAges(dark=30.0)))) == ("bias", "bias")
 
 
 def test_a_dark_without_its_bias_fits_no_flat_that_has_it() -> None:
@@ -251,22 +294,22 @@ def test_the_bias_alone_comes_last() -> None:
 @pytest.mark.parametrize("tolerance_c", [0.0, 20.0])
 def test_a_bias_of_any_temperature_is_better_than_none(tolerance_c: float) -> None:
     far, near = bias(name="far", temperature_c=25.0), bias(name="near", temperature_c=2.0)
-    rules = {"exposure_tolerance": 0.1, "temperature_tolerance_c": 2.0, "bias_temperature_tolerance_c": tolerance_c}
-    assert names(choose_dark(flat(1.0), [far, near], **rules)) == ("bias", "near")
-    assert names(choose_dark(flat(1.0), [far], **rules)) == ("bias", "far")
+    rules = FlatDarkRules(bias_temperature_tolerance_c=tolerance_c)
+    assert names(choose_dark(flat(1.0), [far, near], rules)) == ("bias", "near")
+    assert names(choose_dark(flat(1.0), [far], rules)) == ("bias", "far")
     other = bias(name="other", temperature_c=-10.0, settings=replace(SETTINGS, gain=0.0))
-    assert names(choose_dark(flat(1.0), [far, other], **rules)) == ("bias", "far")
+    assert names(choose_dark(flat(1.0), [far, other], rules)) == ("bias", "far")
 
 
 def test_a_bias_of_the_temperature_goes_before_a_newer_one_of_another() -> None:
     old = on_disk(bias(name="old"), days_old=30)
-    rules = {"exposure_tolerance": 0.1, "temperature_tolerance_c": 2.0, "bias_temperature_tolerance_c": 20.0}
-    assert names(choose_dark(flat(1.0), [old, bias(name="warm", temperature_c=5.0)], **rules)) == ("bias", "old")
+    rules = FlatDarkRules(bias_temperature_tolerance_c=20.0)
+    assert names(choose_dark(flat(1.0), [old, bias(name="warm", temperature_c=5.0)], rules)) == ("bias", "old")
 
 
 def test_bias_and_dark_current_may_be_of_temperatures_that_a_bias_does_not_feel() -> None:
-    rules = {"exposure_tolerance": 0.1, "temperature_tolerance_c": 2.0, "bias_temperature_tolerance_c": 20.0}
-    found = choose_dark(flat(1.0), [bias(temperature_c=5.0), dark(5.0)], **rules)
+    rules = FlatDarkRules(bias_temperature_tolerance_c=20.0)
+    found = choose_dark(flat(1.0), [bias(temperature_c=5.0), dark(5.0)], rules)
     assert names(found) == ("line", "bias", "dark_5")
 
 
