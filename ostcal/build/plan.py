@@ -171,6 +171,8 @@ class BuildPlan:
     warnings: tuple[str, ...]
     bytes_to_read: int
     """Of frames, as they are in memory; of flats twice where their levels are measured first."""
+    shelf: DarkShelf
+    """What flats may take for their dark."""
 
 
 def plan_masters(request: BuildRequest, groups: Sequence[Group], sources: Mapping[str, Source]) -> BuildPlan:
@@ -231,6 +233,7 @@ def plan_masters(request: BuildRequest, groups: Sequence[Group], sources: Mappin
         bytes_to_read=sum(
             (2 if plan.is_flat and request.flat_scaling != "none" else 1) * plan.n_bytes for plan in to_make
         ),
+        shelf=shelf,
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from ostcal.build.dark_doubt import doubtful_darks
+from ostcal.build.mixtures import without_mixtures
 from ostcal.build.output_directory import owned
 from ostcal.build.plan import Unchanged, plan_masters
 from ostcal.build.prepare import prepare_masters
@@ -84,14 +85,16 @@ def build_masters(request: BuildRequest, watcher: Watcher | None = None) -> Buil
                     stacks = [stack_of([sources[f.label] for f in group.frames]) for group in selection.ladders]
                     with_stacks = list(zip(selection.ladders, stacks, strict=True))
                     prepared, notes = prepare_masters(request, execution, plan, with_stacks)
-                    notes += doubtful_darks(prepared)
+                    remade = without_mixtures(request, plan, prepared, sources)
+                    prepared, no_dark = list(remade.prepared), remade.errors
+                    notes += [*remade.warnings, *doubtful_darks(prepared)]
                     clock.lap("survey")
                     combined = combine_and_publish(request, execution, prepared, watcher)
                     not_written = write_files_of_several(request, prepared, combined.made)
                     clock.lap("combine")
             else:
                 request.store.sweep()  # strips that no run continues
-                combined, notes, not_written = Combined(made=(), left_out=(), errors=()), [], []
+                combined, notes, not_written, no_dark = Combined(made=(), left_out=(), errors=()), [], [], ()
     except OstcalError:
         for line in unusable:  # often the reason
             logger.warning("%s", line)
@@ -105,7 +108,7 @@ def build_masters(request: BuildRequest, watcher: Watcher | None = None) -> Buil
         made=combined.made,
         unchanged=plan.unchanged,
         warnings=(*warnings, *(line for master in combined.made for line in master.warnings)),
-        errors=(*plan.errors, *combined.errors, *not_written),
+        errors=(*plan.errors, *no_dark, *combined.errors, *not_written),
         groups=selection.groups,
         seconds=clock.seconds,
     )
