@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ostcal.build.judge import Subject, judge_master
 from ostcal.build.flat_darks import ages_of
+from ostcal.build.judge import Subject, judge_master
 from ostcal.build.plan import MasterPlan, Output, names_of_files
 from ostcal.build.prepare import PreparedMaster, left_out_line
 from ostcal.build.request import PublishRules
