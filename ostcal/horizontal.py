@@ -90,6 +90,11 @@ def julian_year(when: datetime) -> float:
     return 2000 + (when - _J2000).total_seconds() / 86400 / 365.25
 
 
+def direction_text(direction: Horizontal) -> str:
+    """Write a direction for users: ``altitude 75.0, azimuth 61.2``."""
+    return f"altitude {direction.altitude_deg:.1f}, azimuth {direction.azimuth_deg % 360:.1f}"
+
+
 def _vector(direction: Horizontal) -> tuple[float, float, float]:
     altitude, azimuth = math.radians(direction.altitude_deg), math.radians(direction.azimuth_deg)
     level = math.cos(altitude)

@@ -29,6 +29,14 @@ ContinueSeries = Literal["session", "always"]
 """Whether a series is continued only in the night in which it was begun."""
 FlatMode = Literal["exposure", "brightness"]
 """What is sought for flats: the exposure, or the brightness of the panel at a fixed exposure."""
+SkyPointing = Literal["as_is", "null_point"]
+"""Where flats of the sky are taken."""
+SkyTracking = Literal["as_is", "off", "on"]
+"""Whether the mount tracks meanwhile."""
+IfParked = Literal["refuse", "unpark"]
+"""What is done with a parked mount."""
+WhenDone = Literal["leave", "park", "return"]
+"""What is done with the mount after the flats."""
 DarkStrategy = Literal["missing", "aged", "all"]
 """Which darks are taken: those that no night has, older ones too, or all in each night."""
 Prefer = Literal["nearest", "best"]

@@ -52,8 +52,8 @@ def make_dark(equipment: Equipment, exposures_s: tuple[float, ...], limits: Live
 def ask_for_light(equipment: Equipment, *, twilight: bool) -> None:
     """Ask the user to prepare the light for flats if no device does it.
 
-    A motorised cover needs no help for sky flats, and a cover with a panel needs none at all. With a panel but no
-    cover, the user must still remove the cap.
+    A motorised cover needs no help for sky flats, a mount that is pointed only an open telescope, and a cover with a
+    panel needs none at all. With a panel but no cover, the user must still remove the cap.
 
     Raises
     ------
@@ -64,7 +64,8 @@ def ask_for_light(equipment: Equipment, *, twilight: bool) -> None:
     has_cover = cover is not None and cover.cover_state() is not CoverState.NOT_PRESENT
     has_panel = cover is not None and cover.max_brightness > 0 and not twilight
     needs = [] if has_cover else ["the telescope must be uncovered"]
-    if not has_panel and not (twilight and has_cover):
+    is_pointed = equipment.mount is not None and equipment.mount.rules.null_point
+    if not has_panel and not (twilight and (has_cover or is_pointed)):
         needs.append("it must point at the twilight sky" if twilight else "the flat light must be on")
     if not needs:
         return

@@ -16,6 +16,7 @@ from ostcal.clock import Clock
 from ostcal.devices.failures import NotNowError, RefusedError
 from ostcal.devices.protocols import Camera, CameraStatus, ExposureResult
 from ostcal.errors import DeviceError, FrameError
+from ostcal.horizontal import Horizontal
 from ostcal.measure.live import median_adu
 from ostcal.measure.signed_words import without_sign
 
@@ -41,6 +42,8 @@ class TakenFrame:
     """Start of the exposure, in the seconds of the clock."""
     start_utc: datetime
     status: CameraStatus
+    pointed_at: Horizontal | None = None
+    """Where the mount pointed, if one was pointed."""
 
     @property
     def end_utc(self) -> datetime:
@@ -75,6 +78,10 @@ class Exposer:
         self.shape = self._persistently(camera.frame_shape, "reading the size of the frames", do_nothing)
         """``(height, width)`` of the frames."""
         self.set_point_c = set_point_of(self.status())
+
+    def now_s(self) -> float:
+        """Return the seconds of the clock by which frames are timed."""
+        return self._clock.now_s()
 
     def status(self) -> CameraStatus:
         """Read temperature and cooler; raise `DeviceError` if all attempts fail."""

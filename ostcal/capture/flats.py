@@ -137,6 +137,7 @@ def capture_flats(equipment: Equipment, settings: CameraSettings, rules: FlatRul
     check_room(sink, costs)
     if any(cost.missing for cost in costs):
         ask_for_light(equipment, twilight=rules.twilight)
+        work.point()
     outcomes: list[SeriesOutcome] = []
     failures: list[FlatFailure] = []
     try:
@@ -237,6 +238,7 @@ class _FlatWork:
         is_uncooled: bool = False,
     ) -> None:
         self._equipment = equipment
+        self._mount = equipment.mount if rules.twilight else None
         self._settings = settings
         info = equipment.camera.info
         shortest_s = max(rules.exposure.min_exposure_s, info.exposure_min_s)
@@ -275,6 +277,11 @@ class _FlatWork:
             plan = replace(plan, exposure_time_s=_exposure_of(begun) if begun else self._rules.start_exposure_s)
             plan = self._numbered(plan, begun)[0]
         return series_cost(plan, self._sink, place, self._exposer.shape)
+
+    def point(self) -> None:
+        """Point the mount, before the telescope is uncovered."""
+        if self._mount is not None:
+            self._mount.begin()
 
     def prepare_light(self) -> None:
         """Close the cover and switch its panel on; for sky or other light, open the cover."""
@@ -316,7 +323,9 @@ class _FlatWork:
 
     def _capture(self, plan: SeriesPlan, control: TwilightControl | None = None) -> SeriesOutcome:
         equipment = self._equipment
-        return capture_series(equipment.camera, plan, self._sink, equipment.clock, equipment.watcher, control=control)
+        return capture_series(
+            equipment.camera, plan, self._sink, equipment.clock, equipment.watcher, control=control, mount=self._mount
+        )
 
     def _capture_sky(self, filter_name: str | None) -> SeriesOutcome:
         rules, clock = self._rules, self._equipment.clock

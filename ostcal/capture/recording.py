@@ -117,7 +117,7 @@ class SeriesRecorder:
             metadata=self._metadata(taken),
             pixels=measured,
             date_end=taken.end_utc,
-            header=section_cards(self._series),
+            header=(*section_cards(self._series), *pointing_cards(taken)),
             requested_exposure_time_s=taken.requested_s,
             cooler_power_percent=finite(taken.status.cooler_power_percent),
             checks=tuple(
@@ -267,6 +267,18 @@ def section_cards(series: RecordedSeries) -> tuple[str, ...]:
     overscan = sink.overscan_section if given else info.overscan_section
     trim = sink.trim_section if given else info.trim_section
     cards = (("BIASSEC", overscan or None, "overscan"), ("TRIMSEC", trim or None, "what is to be kept"))
+    return tuple(image for card in cards for image in format_card(*card))
+
+
+def pointing_cards(taken: TakenFrame) -> tuple[str, ...]:
+    """Return where the mount pointed at the start of a frame, if one was pointed."""
+    where = taken.pointed_at
+    if where is None:
+        return ()
+    cards = (
+        ("OBJCTALT", round(where.altitude_deg, 4), "[deg] altitude that was pointed at"),
+        ("OBJCTAZ", round(where.azimuth_deg, 4), "[deg] azimuth, from north through east"),
+    )
     return tuple(image for card in cards for image in format_card(*card))
 
 

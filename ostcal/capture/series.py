@@ -17,6 +17,7 @@ from pathlib import Path
 from ostcal.capture.enough import EnoughControl
 from ostcal.capture.exposer import Exposer, Meanwhile, TakenFrame
 from ostcal.capture.place import SeriesPlace, find_place
+from ostcal.capture.pointing import SkyMount
 from ostcal.capture.recording import RecordedSeries, SeriesRecorder, WriterThread, series_lock
 from ostcal.capture.series_plan import (
     CaptureWatcher,
@@ -28,7 +29,7 @@ from ostcal.capture.series_plan import (
     SeriesSink,
 )
 from ostcal.clock import Clock
-from ostcal.devices.failures import NotNowError
+from ostcal.devices.failures import MountError, NotNowError
 from ostcal.devices.protocols import Camera
 from ostcal.errors import DeviceError, OstcalError, StorageError
 from ostcal.series.format import STORE_ENDING
@@ -44,11 +45,13 @@ def capture_series(
     watcher: CaptureWatcher,
     *,
     control: ExposureControl | None = None,
+    mount: SkyMount | None = None,
 ) -> SeriesOutcome:
     """Take the missing frames of a series; the settings of the plan are applied to the camera before.
 
-    A control chooses each exposure if the plan has none. If the camera fails, the disk is full or another run holds
-    this series, the series keeps its frames, and the outcome has the reason.
+    A control chooses each exposure if the plan has none, and a mount is pointed before each. If the camera or the
+    mount fails, the disk is full or another run holds this series, the series keeps its frames, and the outcome has
+    the reason.
 
     Raises
     ------
@@ -82,7 +85,7 @@ def capture_series(
         control = control or Until(plan, clock)
         if plan.enough is not None and missing:
             control = EnoughControl(control, plan.enough, plan, place, watcher)
-        run = _Run(series, recorder, exposer, watcher, control)
+        run = _Run(series, recorder, exposer, watcher, control, mount)
         return _reported(run.outcome(*run.take(most - place.present if missing else 0)), watcher)
 
 
@@ -140,6 +143,7 @@ class _Run:
         exposer: Exposer,
         watcher: CaptureWatcher,
         control: ExposureControl,
+        mount: SkyMount | None,
     ) -> None:
         self._plan = series.plan
         self._place = series.place
@@ -147,6 +151,7 @@ class _Run:
         self._exposer = exposer
         self._watcher = watcher
         self._control = control
+        self._mount = mount
         self._writer = WriterThread(recorder.commit)
         self._meanwhile = Meanwhile(started=self._hand_over, waiting=self._while_exposing)
         self._downloaded: TakenFrame | None = None
@@ -161,6 +166,8 @@ class _Run:
                     end = self._take_frames(missing)
                 except NotNowError as error:
                     end = SeriesEnd.NOT_NOW, str(error)
+                except MountError as error:  # between exposures
+                    end = SeriesEnd.MOUNT_FAILED, str(error)
                 except DeviceError as error:
                     self._exposer.abort()
                     end = SeriesEnd.CAMERA_FAILED, str(error)
@@ -203,18 +210,28 @@ class _Run:
     def _take_frames(self, missing: int) -> tuple[SeriesEnd, str]:
         kept = 0
         while kept < missing:
+            if self._mount is not None and not self._control.is_enough:
+                self._mount.aim()
             exposure_s = self._control.next_exposure_s()
             if exposure_s is None and self._control.is_enough:
                 return SeriesEnd.COMPLETE, ""
             if exposure_s is None:
                 return SeriesEnd.STOPPED, self._control.reason
-            taken = self._exposer.take(exposure_s, light=self._plan.light, meanwhile=self._meanwhile)
+            taken = self._take(exposure_s)
             if self._control.judge(taken.result, taken.started_s):
                 self._downloaded = taken
                 kept += 1
             else:
                 self._refused += 1
         return SeriesEnd.COMPLETE, ""
+
+    def _take(self, exposure_s: float) -> TakenFrame:
+        """Take a frame; with a mount, see where it points before and that it has not moved after."""
+        before, began_s = self._mount.direction() if self._mount is not None else None, self._exposer.now_s()
+        taken = self._exposer.take(exposure_s, light=self._plan.light, meanwhile=self._meanwhile)
+        if self._mount is not None and before is not None:
+            self._mount.stood_still(before, self._exposer.now_s() - began_s)
+        return replace(taken, pointed_at=before)
 
     def _hand_over(self) -> None:
         """Hand the last downloaded frame to the writer while the camera exposes the next one."""

@@ -9,6 +9,7 @@ from datetime import date
 from enum import StrEnum
 from typing import Protocol
 
+from ostcal.capture.pointing import SkyMount
 from ostcal.clock import Clock
 from ostcal.devices.protocols import Camera, CoverCalibrator, ExposureResult, FilterWheel
 from ostcal.frames import CameraSettings, FrameType
@@ -130,6 +131,7 @@ class SeriesEnd(StrEnum):
     NOT_NOW = "not now"
     """No frame may be taken now: it is not safe, or the time is over."""
     CAMERA_FAILED = "camera failed"
+    MOUNT_FAILED = "mount failed"
     STORAGE_FAILED = "storage failed"
 
 
@@ -159,7 +161,7 @@ class SeriesOutcome:
     @property
     def ends_step(self) -> bool:
         """Return whether the next series would end in the same way at once."""
-        return self.end in (SeriesEnd.STORAGE_FAILED, SeriesEnd.NOT_NOW)
+        return self.end in (SeriesEnd.STORAGE_FAILED, SeriesEnd.NOT_NOW, SeriesEnd.MOUNT_FAILED)
 
     @property
     def is_complete(self) -> bool:
@@ -228,5 +230,7 @@ class Equipment:
     watcher: CaptureWatcher = field(default_factory=CaptureWatcher)
     wheel: FilterWheel | None = None
     cover: CoverCalibrator | None = None
+    mount: SkyMount | None = None
+    """Pointed for flats of the sky; ``None`` leaves all mounts alone."""
     ask: Callable[[str], bool] | None = None
     """Ask the user to do something by hand; return whether it is done. ``None`` if nobody can be asked."""

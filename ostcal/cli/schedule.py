@@ -6,6 +6,7 @@ import logging
 import math
 import sys
 import textwrap
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -109,6 +110,7 @@ def _watchers(*, ends_night: bool) -> VisitWatchers:
 
 
 def _show_coming(schedule: Schedule) -> None:
+    from ostcal.workflow.open_mount import pointing_line
     from ostcal.workflow.schedule import local_text
 
     visits, lines = schedule.coming()
@@ -122,12 +124,22 @@ def _show_coming(schedule: Schedule) -> None:
             raise ConfigError(f"schedule.when: none of {', '.join(schedule.config.schedule.when)} ever comes")
         logger.warning("there is no visit in the coming week; the next is %s", local_text(schedule.config, first))
         return
+    if (pointing := pointing_line(schedule.config, _first_flats(visits))) is not None:
+        logger.info("%s", pointing)
     table = new_table("The coming week", "visit", "due", ">frames", ">time")
     for visit in visits:
         due = textwrap.fill(_due_text(visit.due) or "nothing", _DUE_COLUMNS)
         frames, time = (str(visit.frames), _time_text(visit.time_s)) if visit.due else ("", "")
         table.add_row(local_text(schedule.config, visit.at), Text(due), frames, time)
     open_console().print(table)
+
+
+def _first_flats(visits: list[ComingVisit]) -> datetime:
+    """Return the time of the first visit that takes flats, else of the first."""
+    from ostcal.frames import FrameType
+
+    with_flats = (visit.at for visit in visits if any(one.wanted.kind is FrameType.FLAT for one in visit.due))
+    return next(with_flats, visits[0].at).astimezone(UTC)
 
 
 def _time_text(seconds: float) -> str:

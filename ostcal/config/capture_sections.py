@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from ostcal.config.sky_section import MountSection, SkySection
 from ostcal.config.values import (
     AboveOne,
     Binnings,
@@ -174,6 +175,8 @@ class FlatCaptureSection(NightsSection):
         None, "Initial brightness of a flat panel, in its own steps; null is half of its maximum."
     )
 
+    sky: Annotated[SkySection, BeforeValidator(empty_is_default)] = SkySection()
+    mount: Annotated[MountSection, BeforeValidator(empty_is_default)] = MountSection()
     target: Annotated[TargetSection, BeforeValidator(empty_is_default)] = TargetSection()
 
     _order = field_validator("max_exposure")(_above_min_exposure)

@@ -67,6 +67,10 @@ class NotNowError(DeviceError):
     """No frame may be taken now: it is not safe, or the time for it is over. The camera is well."""
 
 
+class MountError(DeviceError):
+    """The mount does not do what flats of the sky need; the camera is well."""
+
+
 def refusal(number: int, text: str) -> RefusedError:
     """Return the error for an ASCOM error number and the device's own text."""
     meaning = ASCOM_ERRORS.get(number, "error of the driver" if 0x500 <= number <= 0xFFF else "not an ASCOM number")

@@ -207,5 +207,8 @@ class Telescope(Protocol):
     def unpark(self) -> None:
         """Unpark."""
 
+    def drop(self) -> None:
+        """Forget a mount that does not answer, without a word to it."""
+
     def close(self) -> None:
         """Disconnect."""

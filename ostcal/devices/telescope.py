@@ -13,6 +13,7 @@ from ostcal.devices.failures import DeviceUnreachableError, NotNowError, Refused
 from ostcal.errors import DeviceError
 from ostcal.horizontal import (
     Horizontal,
+    direction_text,
     julian_year,
     precessed,
     separation_deg,
@@ -182,7 +183,7 @@ class AlpacaTelescope(MovingDevice):
         if self.is_parked():
             return
         if not self._parks:
-            raise RefusedError(f"{self._label}: it cannot be parked; set telescope.when_done: leave")
+            raise RefusedError(f"{self._label}: it cannot be parked; set flat_capture.mount.when_done: leave")
         self._refuse_unless(may_move)
         try:
             self._driver.call("Park")
@@ -248,7 +249,8 @@ class AlpacaTelescope(MovingDevice):
             if now_s > deadline_s:
                 self.stop()
                 raise DeviceUnreachableError(
-                    f"{self._label}: {trouble} after {self._moving_s:g} s (telescope.slew_timeout); it was told to stop"
+                    f"{self._label}: {trouble} after {self._moving_s:g} s (flat_capture.mount.slew_timeout); it was"
+                    " told to stop"
                 )
             if now_s > ask_s:
                 ask_s = now_s + _ASK_EVERY_S
@@ -279,8 +281,3 @@ class AlpacaTelescope(MovingDevice):
 
     def _can(self, name: str) -> bool:
         return self._properties.maybe(self._properties.flag, name) is True
-
-
-def direction_text(direction: Horizontal) -> str:
-    """Write a direction for users: ``altitude 75.0, azimuth 61.2``."""
-    return f"altitude {direction.altitude_deg:.1f}, azimuth {direction.azimuth_deg % 360:.1f}"

@@ -39,7 +39,7 @@ class SeriesEntry:
     level_adu: Number = None
     """Median of the frames' levels."""
     end: str | None = None
-    """Why a captured series ended: complete, stopped, camera failed, storage failed."""
+    """Why a captured series ended: complete, stopped, not now, camera failed, mount failed, storage failed."""
     problems: tuple[str, ...] = ()
 
 

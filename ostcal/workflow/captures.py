@@ -19,7 +19,7 @@ from ostcal.config import ConfigSource, load_config
 from ostcal.config.capture_plan import load_capture_plan
 from ostcal.devices.protocols import Camera
 from ostcal.errors import DeviceError, OstcalError
-from ostcal.frames import CameraSettings
+from ostcal.frames import CameraSettings, FrameType
 from ostcal.places.night_folders import folders_of
 from ostcal.status import KeepsStatus, Level, Status
 from ostcal.vocabulary import DarkStrategy
@@ -39,6 +39,7 @@ from ostcal.workflow.capture_rules import (
 )
 from ostcal.workflow.lights import flat_dark_points, light_points
 from ostcal.workflow.open_devices import Ask, clock_of, retry_rules
+from ostcal.workflow.open_mount import pointing_line
 
 Planned = Callable[[StepPlan], bool]
 """Called with the frames that a step will take and their cost, before the first; false ends the step."""
@@ -102,7 +103,16 @@ class Capture(KeepsStatus):
             self._status = Status(
                 level=Level.ERROR, message=str(error), details={"errors": [str(error)], "warnings": []}
             )
+        finally:
+            if self._equipment is not None and self._equipment.mount is not None:
+                self._equipment.mount.finish()
         return self._status
+
+    def _say_pointing(self, equipment: Equipment) -> None:
+        """Say where flats of the sky will be taken, before anything moves."""
+        line = pointing_line(self.config, equipment.clock.utc())
+        if line is not None:
+            self._logger.info("%s", line)
 
     def _capture_points(
         self,
@@ -118,6 +128,8 @@ class Capture(KeepsStatus):
         rules = point_rules(self.config, equipment, settings, strategy=strategy, max_hours=max_hours)
         plan = plan_points(equipment, points, rules)
         directory = str(rules.darks.directory)
+        if any(point.kind is FrameType.FLAT for point in points):
+            self._say_pointing(equipment)
         if not self._planned(StepPlan(step=step, costs=plan.costs)):
             raise DeviceError(f"{step} was not taken: it was declined")
         if dry_run:
@@ -400,6 +412,7 @@ class FlatCapture(Capture):
             frames = {cost.location: cost.frames for cost in plan.costs}
             details = _details(frames, 0, exposures_s, directory)
             return Status(level=Level.SUCCESS, message=f"no flats are missing in {directory}", details=details)
+        self._say_pointing(equipment)
         if not self._planned(plan):
             raise DeviceError("flats were not taken: they were declined")
         report = capture_flats(equipment, settings, rules, sink)

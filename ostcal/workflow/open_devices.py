@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 from ostcal.capture.series_plan import CaptureWatcher, Equipment, RetryRules
 from ostcal.clock import Clock, FastClock, SystemClock
@@ -15,6 +16,8 @@ from ostcal.devices.alpaca import AlpacaCamera, AlpacaCoverCalibrator, AlpacaFil
 from ostcal.devices.alpaca_link import Timeouts
 from ostcal.devices.protocols import Camera
 from ostcal.errors import OstcalError
+from ostcal.workflow.open_mount import open_mount
+from ostcal.workflow.safety import safety_check
 
 if TYPE_CHECKING:
     from ostcal.simulator.server import SimulatedObservatory
@@ -25,22 +28,32 @@ Ask = Callable[[str], bool]
 
 @contextmanager
 def open_equipment(
-    config: Config, watcher: CaptureWatcher | None = None, ask: Ask | None = None, clock: Clock | None = None
+    config: Config,
+    watcher: CaptureWatcher | None = None,
+    ask: Ask | None = None,
+    clock: Clock | None = None,
+    *,
+    may_move: Callable[[], str | None] | None = None,
 ) -> Iterator[Equipment]:
     """Connect camera, filter wheel and cover as the configuration says, and disconnect them at the end.
 
-    Without `clock` it is that of the camera.
-
-    With ``camera_type: simulator`` a simulated observatory is started for as long as the context lives.
+    Without `clock` it is that of the camera. With ``camera_type: simulator`` a simulated observatory is started for as
+    long as the context lives. A mount that is pointed for flats of the sky is connected when it is used, and moves only
+    while `may_move` gives no reason against it; by default the devices of the section ``safety`` are asked.
 
     Raises
     ------
     DeviceError
         If a device does not answer or does not connect.
+    ConfigError
+        If flats of the sky need a mount and none is configured.
     """
-    camera, observatory = _connect_camera(config)
-    opened: list[Any] = [camera]
-    try:
+    clock = clock or clock_of(config)
+    with ExitStack() as opened:
+        if may_move is None:
+            may_move = partial(opened.enter_context(safety_check(config, clock)).refusal, must_be_open=True)
+        camera, observatory = _connect_camera(config)
+        opened.callback(camera.close)
         alpaca, timeouts = config.video.alpaca, _timeouts(config)
         host, port = alpaca.host, alpaca.port
         wheel_id, cover_id = alpaca.filter_wheel_id, alpaca.cover_calibrator_id
@@ -49,16 +62,15 @@ def open_equipment(
         wheel = cover = None
         if wheel_id is not None:
             wheel = AlpacaFilterWheel(host, port, wheel_id, timeouts=timeouts)
-            opened.append(wheel)
+            opened.callback(wheel.close)
         if cover_id is not None:
             cover = AlpacaCoverCalibrator(host, port, cover_id, timeouts=timeouts)
-            opened.append(cover)
+            opened.callback(cover.close)
+        mount = open_mount(config, timeouts, clock, may_move, observatory.port if observatory is not None else None)
+        if mount is not None:
+            opened.callback(mount.close)
         watcher = watcher or CaptureWatcher()
-        clock = clock or clock_of(config)
-        yield Equipment(camera=camera, clock=clock, watcher=watcher, wheel=wheel, cover=cover, ask=ask)
-    finally:
-        for device in reversed(opened):
-            device.close()
+        yield Equipment(camera=camera, clock=clock, watcher=watcher, wheel=wheel, cover=cover, mount=mount, ask=ask)
 
 
 def open_camera(config: ConfigSource = None) -> Camera:

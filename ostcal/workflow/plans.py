@@ -10,22 +10,14 @@ from zoneinfo import ZoneInfo
 from ostcal.config import Config
 from ostcal.frames import FrameType
 from ostcal.naming import night_of
-from ostcal.sun import Site
 from ostcal.visit_times import Calendar, no_twilight_line, read_rule
 from ostcal.workflow.due import Cadence, DueSeries, TakenSeries, WantedSeries, due_series, taken_then, wanted_darks
 from ostcal.workflow.matrix import TakenOfMatrix, matrix_due
 from ostcal.workflow.open_devices import camera_values
+from ostcal.workflow.site import site_of
 
 _OVERHEAD_S = 2.0
 """For the download of a frame, where no camera is asked."""
-
-
-def site_of(config: Config) -> Site | None:
-    """Return the site, if it is known."""
-    s = config.site
-    if s.latitude is None or s.longitude is None:
-        return None
-    return Site(latitude_deg=s.latitude, longitude_deg=s.longitude)
 
 
 def zone_of(config: Config) -> tzinfo | None:

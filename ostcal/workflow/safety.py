@@ -85,7 +85,9 @@ class SafeCaptures:
         self._check.__exit__()
 
     def guarded(self, equipment: Equipment) -> Equipment:
-        """Return the equipment with a camera that begins no exposure while it is not safe."""
+        """Return the equipment with a camera that begins no exposure while it is not safe; a mount asks itself."""
+        if equipment.mount is not None:
+            equipment.mount.when_refused(lambda: self._refused.append(True))
         dark, light = (lambda: self._refusal(must_be_open=False)), (lambda: self._refusal(must_be_open=self._is_sky))
         return replace(equipment, camera=gated(equipment.camera, dark, for_light=light))
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from ostcal.config import Config
 from ostcal.sun import Site, sun_altitude
-from ostcal.workflow.plans import site_of
+from ostcal.workflow.site import site_of
 
 _STEP_S = 20.0
 """Between two looks at the sun, which moves by 0.08 degrees meanwhile."""

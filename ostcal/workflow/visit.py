@@ -121,7 +121,15 @@ class VisitWork:
 
     @contextmanager
     def _devices(self) -> Iterator[Equipment]:
-        with open_equipment(self._config, self._watchers.capture, clock=self._clock) as opened:
+        opening = open_equipment(
+            self._config,
+            self._watchers.capture,
+            clock=self._clock,
+            may_move=lambda: self._safety.refusal(must_be_open=True),
+        )
+        with opening as opened:
+            if opened.mount is not None:
+                opened.mount.when_refused(self._wait_for_mount)
             camera = gated(opened.camera, self._refusal)
             equipment = replace(opened, camera=camera)
             try:
@@ -146,6 +154,10 @@ class VisitWork:
             reason = "the hours of this visit are over (schedule.max_hours, and noon)"
         self._refused = reason is not None
         return reason
+
+    def _wait_for_mount(self) -> None:
+        """Take the flats that are missing once the mount may move."""
+        self._refused = True
 
     def _take_all(self, equipment: Equipment) -> None:
         """Take what is due, kind by kind; what fails is left for the next visit."""

@@ -213,4 +213,5 @@ def test_cameras_finds_the_simulator_by_discovery_and_lists_its_devices() -> Non
         ["127.0.0.1", port, "CoverCalibrator", "0", "Simulated cover calibrator (small)"],
         ["127.0.0.1", port, "SafetyMonitor", "0", "Simulated safety monitor (small)"],
         ["127.0.0.1", port, "Dome", "0", "Simulated roof (small)"],
+        ["127.0.0.1", port, "Telescope", "0", "Simulated mount (small)"],
     ]

@@ -80,6 +80,17 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "panel_brightness": None,
         "mode": "exposure",
         "for_lights": None,
+        "sky": {"pointing": "as_is", "tracking": "as_is", "dither_arcmin": 0.0},
+        "mount": {
+            "host": "127.0.0.1",
+            "port": 11111,
+            "device_id": None,
+            "slew_timeout": 300.0,
+            "if_parked": "refuse",
+            "when_done": "leave",
+            "min_altitude_deg": 20.0,
+            "min_sun_distance_deg": 30.0,
+        },
         "target": TARGET,
     },
     "master_frames": {

@@ -92,7 +92,7 @@ def test_the_simulator_is_found() -> None:
     with SimulatedObservatory(SimulatorOptions(discovery=True, discovery_port=port)) as simulator:
         places = {(found.host, found.port): found for found in discover(1.0, port=port)}
         found = places["127.0.0.1", simulator.port]
-    kinds = {"camera", "filterwheel", "covercalibrator", "safetymonitor", "dome"}
+    kinds = {"camera", "filterwheel", "covercalibrator", "safetymonitor", "dome", "telescope"}
     assert {each.device_type.lower() for each in found.devices} == kinds
 
 

@@ -977,6 +977,35 @@ def too_faint(folder: Path) -> Ran:
     return capture("flats", folder, flat_capture={"min_exposure": 0.001, "max_exposure": 0.01})
 
 
+NULL_POINT = {"twilight": True, "sky": {"pointing": "null_point"}}
+
+
+@provokes("No mount is configured")
+def no_mount(folder: Path) -> Ran:
+    with SimulatedObservatory(SimulatorOptions(sensor=SMALL)) as observatory:
+        return capture("flats", folder, video=alpaca(observatory.port), flat_capture=NULL_POINT)
+
+
+@provokes("The mount is parked")
+def parked_mount(folder: Path) -> Ran:
+    with SimulatedObservatory(SimulatorOptions(sensor=SMALL)) as observatory:
+        observatory.telescope.parked = True
+        mount = {"port": observatory.port, "device_id": 0}
+        return capture("flats", folder, video=alpaca(observatory.port), flat_capture={**NULL_POINT, "mount": mount})
+
+
+@provokes("The mount does not arrive")
+def endless_slew(folder: Path) -> Ran:
+    keys = {**NULL_POINT, "mount": {"slew_timeout": 30}}
+    return capture("flats", folder, video=simulated("slew-endless"), flat_capture=keys)
+
+
+@provokes("The mount is elsewhere")
+def mount_elsewhere(folder: Path) -> Ran:
+    site = {"latitude": 28.76, "longitude": -17.88}
+    return capture("flats", folder, flat_capture=NULL_POINT, site=site)
+
+
 @provokes("camera_type ascom is for Windows")
 def ascom_elsewhere(folder: Path) -> Ran:
     return capture("darks", folder, video={"camera_type": "ascom"})

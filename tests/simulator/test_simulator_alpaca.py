@@ -169,8 +169,9 @@ def test_alpyca_lists_the_devices(shared: SimulatedObservatory) -> None:
         "CoverCalibrator",
         "SafetyMonitor",
         "Dome",
+        "Telescope",
     ]
-    assert len({device["UniqueID"] for device in devices}) == 5
+    assert len({device["UniqueID"] for device in devices}) == 6
 
 
 def test_what_the_camera_cannot_do_it_says(camera: Camera) -> None:
@@ -268,6 +269,7 @@ def test_the_bayer_offset_says_where_red_is(pattern: str, x: int, y: int) -> Non
             "CoverCalibrator",
             "SafetyMonitor",
             "Dome",
+            "Telescope",
         ]
 
 
@@ -523,7 +525,9 @@ def test_a_member_that_cannot_be_put_is_not_allowed(shared: SimulatedObservatory
 
 def test_every_member_answers(observatory: SimulatedObservatory) -> None:
     """Every getter of every device gives a value or an ASCOM error, in any order."""
-    known = MappingProxyType({"camera": 40, "filterwheel": 12, "covercalibrator": 15, "safetymonitor": 10, "dome": 24})
+    known = MappingProxyType(
+        {"camera": 40, "filterwheel": 12, "covercalibrator": 15, "safetymonitor": 10, "dome": 24, "telescope": 50}
+    )
     for device in observatory.devices:
         kind = device.identity.device_type.lower()
         with Client(observatory.url, kind).connect() as client:
