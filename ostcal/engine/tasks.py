@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ostcal.engine.combine import BlockPlanes, Correction, RowLevels, combine_block, corrected
+from ostcal.engine.combine import Correction
 from ostcal.engine.levels import (
     DarkMeans,
     DarkModel,
@@ -31,10 +30,12 @@ from ostcal.engine.levels import (
     measure_levels,
     refuse_unlit,
 )
-from ostcal.engine.noise import NoiseCells, merge_cells, row_cells
+from ostcal.engine.noise import NoiseCells
 from ostcal.engine.rejection import RejectionMethod, SeriesNoise
-from ostcal.engine.tiling import Batch, block_rows
-from ostcal.frames import FrameStack, LevelledReader, LevelledStack, RowReader
+from ostcal.engine.stack_rows import combine_rows, row_noise, series_noise, workspace
+from ostcal.engine.stack_rows import warm_up as warm_up_stack
+from ostcal.engine.tiling import Batch
+from ostcal.frames import FrameStack
 from ostcal.vocabulary import FlatScaling, NormalizationMethod
 
 
@@ -215,69 +216,17 @@ class JobResult:
         return sum(self.rejected_per_frame) / self.n_samples if self.n_samples else 0.0
 
 
-class Workspace(threading.local):
-    """Arrays of a thread, reused from strip to strip: fresh pages cost 1 s of CPU for 40 frames of 61 MP."""
-
-    def __init__(self) -> None:
-        self._block = self._planes = np.empty(0, np.uint8)
-
-    def block(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-        """Return an array for samples."""
-        n_bytes = math.prod(shape) * np.dtype(dtype).itemsize
-        if self._block.nbytes < n_bytes:
-            self._block = np.empty(n_bytes, np.uint8)
-        return self._block[:n_bytes].view(dtype).reshape(shape)
-
-    def planes(self, shape: tuple[int, int]) -> BlockPlanes:
-        """Return the planes of a strip: (rows, width); fresh ones for each strip cost 0.3 s of CPU for 61 MP."""
-        size = math.prod(shape)
-        if self._planes.nbytes < 10 * size:
-            self._planes = np.empty(10 * size, np.uint8)
-        buffer = self._planes[: 10 * size]
-        return BlockPlanes(
-            master=buffer[: 4 * size].view(np.float32).reshape(shape),
-            std=buffer[4 * size : 8 * size].view(np.float32).reshape(shape),
-            n_used=buffer[8 * size :].view(np.uint16).reshape(shape),
-        )
-
-
-workspace = Workspace()
-"""Of each thread of the process: tasks of all graphs that it runs share it."""
-
-
 def warm_up(job: MasterJob) -> None:
-    """Compile what a job needs, or load it from numba's cache, on a block of one pixel.
-
-    Before processes start, so that they find the cache filled instead of all compiling for 8 s; and before threads do:
-    loading takes 0.1 s alone, and three times that beside threads that ask for Python's lock at every chunk.
-    """
-    encoding = job.stack.encoding
-    correction = Correction(scale=np.ones(1), exposure_time_s=np.ones(1)) if job.flat is not None else None
-    method = job.method.resolved(job.n_frames)  # of one frame, `auto` would be another kernel
-    levelled = job.stack.levelled_encoding if isinstance(job.stack, LevelledStack) else None
-    if levelled is None:
-        combine_block(np.zeros((1, 1, 1), encoding.dtype), encoding, method, correction=correction)
-        return
-    levels = [RowLevels(quanta=np.zeros((1, 1), np.int64), left=0, width=3)]
-    highest = np.array([[[0xFFFF, 0x7FFF, 0xFF7F]]], np.uint16)  # one of them is, so that it is combined as a float
-    combine_block(highest, levelled, method, correction=correction, levels=levels)
+    """Compile what a job needs, or load it from numba's cache: see `ostcal.engine.stack_rows.warm_up`."""
+    warm_up_stack(job.stack, job.method, is_corrected=job.flat is not None)
 
 
 def noise_of_rows(job: MasterJob, rows: Sequence[int], levels: FrameLevels | None) -> list[NoiseCells]:
     """Measure the noise of sampled rows of a series, for each row."""
-    n, _, width = job.stack.shape
-    cells = []
-    for row in rows:
-        block = np.empty((n, 1, width), job.stack.encoding.dtype)
-        job.stack.read_rows(row, row + 1, block)
-        samples = block.reshape(n, width)
-        if job.flat is None:
-            cells.append(row_cells(job.stack.encoding.decode(samples)))
-            continue
-        correction = _correction(job.flat, row, row + 1, levels)
-        lit = np.isfinite(correction.scale)
-        cells.append(row_cells(corrected(samples, job.stack.encoding, correction)[lit]))
-    return cells
+    flat = job.flat
+    return [
+        row_noise(job.stack, row, None if flat is None else _correction(flat, row, row + 1, levels)) for row in rows
+    ]
 
 
 def level_of_frame(job: MasterJob, index: int, means: DarkMeans) -> float:
@@ -303,9 +252,8 @@ def means_of_dark(job: MasterJob, darks: list[Any]) -> DarkMeans:
 
 def prepare_strips(job: MasterJob, parts: list[list[NoiseCells]], levels: FrameLevels | None) -> Prepared:
     """Put together what is known about a series before its strips are combined."""
-    noise = SeriesNoise() if not parts else merge_cells([cells for part in parts for cells in part])
-    if job.flat is not None and job.stack.encoding.is_integer:
-        noise = SeriesNoise(noise_adu=noise.noise_adu, step_adu=1.0)
+    cells = [cells for part in parts for cells in part]
+    noise = series_noise(cells, job.stack, is_corrected=job.flat is not None) if parts else SeriesNoise()
     if levels is not None:
         refuse_unlit(levels, noise)
     return Prepared(noise=noise, levels=levels)
@@ -340,67 +288,22 @@ def _combine_strip(
     job: MasterJob, start: int, stop: int, noise: SeriesNoise, correction: Correction | None
 ) -> tuple[StripResult, tuple[int, ...]]:
     """Read and combine a strip block by block, and write it; return its counts and the checksums of its planes."""
-    encoding, (n, _, width) = job.stack.encoding, job.stack.shape
+    n, _, width = job.stack.shape
     planes = workspace.planes((stop - start, width))
-    rejected_per_frame, invalid = np.zeros(n, np.int64), 0
-    read_s = combine_s = 0.0
-    last = time.perf_counter()
-    with job.stack.opened(start, stop) as reader:
-        if isinstance(reader, LevelledReader):
-            encoding, width = reader.raw_encoding, reader.raw_width
-        step = block_rows((n, job.height, width), np.dtype(encoding.dtype).itemsize, job.stack.row_step)
-        for first in range(start, stop, step):
-            block, levels = _read_block(reader, first, min(first + step, stop), job.stack)
-            read = time.perf_counter()
-            read_s += read - last
-            # Samples that are floats on the disk are corrected as a copy: one row of it, which stays in the cache.
-            at_once = block.shape[1] if encoding.is_integer else 1
-            for y in range(0, block.shape[1], at_once):
-                top = first - start + y
-                bottom = min(top + at_once, first - start + block.shape[1])
-                part = combine_block(
-                    block[:, y : y + at_once],
-                    encoding,
-                    job.method,
-                    noise=noise,
-                    correction=None if correction is None else correction.rows(top, bottom),
-                    levels=None if levels is None else [part.rows(slice(y, y + at_once)) for part in levels],
-                    planes=planes.rows(top, bottom),
-                )
-                rejected_per_frame += part.rejected_per_frame
-                invalid += part.invalid
-            last = time.perf_counter()
-            combine_s += last - read
+    counts = combine_rows(job.stack, job.method, start, noise=noise, correction=correction, planes=planes)
     combined = time.perf_counter()
     checksums = job.combined.write_rows(start, master=planes.master, n_used=planes.n_used, std=planes.std)
     result = StripResult(
-        rejected_per_frame=rejected_per_frame,
+        rejected_per_frame=counts.rejected_per_frame,
         n_samples=n * planes.master.size,
-        invalid=invalid,
+        invalid=counts.invalid,
         empty_pixels=int(np.count_nonzero(planes.n_used == 0)),
         pixels=PixelRange.of(planes.master),
-        read_s=read_s,
-        combine_s=combine_s,
+        read_s=counts.read_s,
+        combine_s=counts.combine_s,
         write_s=time.perf_counter() - combined,
     )
     return result, checksums
-
-
-def _read_block(
-    reader: RowReader, start: int, stop: int, stack: FrameStack
-) -> tuple[NDArray[Any], list[RowLevels] | None]:
-    """Read rows of all frames into the workspace of this thread, with their overscan levels if those are to be used."""
-    n, _, width = stack.shape
-    if not isinstance(reader, LevelledReader):
-        block = workspace.block((n, stop - start, width), stack.encoding.dtype)
-        reader.read_rows(start, stop, block)
-        return block, None
-    block = workspace.block((n, stop - start, reader.raw_width), reader.raw_encoding.dtype)
-    levels = reader.read_levelled(start, stop, block)
-    return block, [
-        RowLevels(quanta=quanta, left=left, width=right - left)
-        for quanta, (left, right) in zip(levels, reader.kept_columns, strict=True)
-    ]
 
 
 def normalization_levels(job: MasterJob, strips: list[StripResult]) -> dict[str, float]:
