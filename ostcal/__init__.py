@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ostcal._version import __version__
 
 if TYPE_CHECKING:
+    from ostcal.arrays.api import combine
     from ostcal.build.api import MasterFrameCreator
     from ostcal.config import Config, load_config
     from ostcal.errors import OstcalError
@@ -26,6 +27,7 @@ __all__ = [
     "Status",
     "__version__",
     "calibrate",
+    "combine",
     "load_config",
     "load_master_bias",
     "load_master_dark",
@@ -43,6 +45,7 @@ _HOMES = {
     "OstcalError": "ostcal.errors",
     "Status": "ostcal.status",
     "calibrate": "ostcal.science.api",
+    "combine": "ostcal.arrays.api",
     "load_config": "ostcal.config",
     "load_master_bias": "ostcal.library.load_masters",
     "load_master_dark": "ostcal.library.load_masters",

@@ -151,6 +151,11 @@ def block_rows(shape: tuple[int, int, int], sample_bytes: int, row_step: int) ->
     return min(max(1, steps), -(-height // row_step)) * row_step
 
 
+def least_strip_bytes(size: JobSize) -> int:
+    """Return the memory in bytes that one task holds for the smallest strip of a job."""
+    return strip_memory_bytes(size, _least_rows(size, None))
+
+
 def workers_for(task_bytes: int, memory_limit_bytes: int, workers: int) -> tuple[int, int]:
     """Return how many threads may hold `task_bytes` each, at least one, and the bytes that each may use."""
     free = max(0, memory_limit_bytes - PROCESS_BYTES)

@@ -84,10 +84,13 @@ class Unit:
         if n_axes < 2 or any(self.header.value(f"{prefix}NAXIS{axis + 1}") == 0 for axis in range(n_axes)):
             return False
         name = self.header.text("EXTNAME")
-        if name is None:
-            return True
-        words = re.split(r"[\W_]+", name)
-        return not any(word.upper().rstrip("0123456789") in COMPANIONS for word in words)
+        return name is None or not is_companion(name)
+
+
+def is_companion(name: str) -> bool:
+    """Return whether an image of this EXTNAME is about another one (`COMPANIONS`)."""
+    words = re.split(r"[\W_]+", name)
+    return any(word.upper().rstrip("0123456789") in COMPANIONS for word in words)
 
 
 def unused_name(unit: Unit) -> str:

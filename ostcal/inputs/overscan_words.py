@@ -107,7 +107,9 @@ def _facts_of(stack: TrimmedStack) -> OverscanFacts | None:
             continue
         variance, samples = _variance_within_lines(lines[:, np.isfinite(lines).all(axis=(0, 2))]), lines.shape[2]
         known = math.isfinite(variance) and method.fit == "none"
-        added = variance / samples * _median_factor(samples, is_median=method.level == "median") if known else 0.0
+        added = (
+            variance / samples * median_variance_factor(samples, is_median=method.level == "median") if known else 0.0
+        )
         values.append((float(np.median(finite)), variance, added))
     if not values:
         return None
@@ -135,7 +137,7 @@ def _variance_within_lines(lines: NDArray[np.float64]) -> float:
     return float(np.sum(np.square(differences), where=kept)) / (2 * freedom) if freedom else math.nan
 
 
-def _median_factor(samples: int, *, is_median: bool) -> float:
+def median_variance_factor(samples: int, *, is_median: bool) -> float:
     """Return the variance of a median of so many normal samples over that of their mean; 1 for a mean."""
     if not is_median or samples < 3:
         return 1.0

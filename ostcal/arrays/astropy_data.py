@@ -1,0 +1,133 @@
+"""What is given as objects of astropy, and results as `CCDData`; astropy is imported only when it is asked for."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ostcal.errors import InputError
+from ostcal.fits.cards import is_structural
+
+_ABOUT_SAMPLES = frozenset({"BZERO", "BSCALE", "BLANK", "BUNIT", "DATAMIN", "DATAMAX"})
+"""Keywords about the samples of one image, which the combined one has no more."""
+
+
+def is_instance(value: object, module: str, name: str) -> bool:
+    """Return whether a value is of a class of a module, without importing it: a value of it has imported it already."""
+    home = sys.modules.get(module)
+    return home is not None and isinstance(value, getattr(home, name))
+
+
+def is_nddata(value: object) -> bool:
+    """Return whether a value is a `CCDData`, or another `NDData`."""
+    return is_instance(value, "astropy.nddata", "NDData")
+
+
+def is_quantity(value: object) -> bool:
+    """Return whether a value is a `Quantity`."""
+    return is_instance(value, "astropy.units", "Quantity")
+
+
+def is_hdu(value: object) -> bool:
+    """Return whether a value is an image HDU."""
+    return (
+        is_instance(value, "astropy.io.fits", "PrimaryHDU")
+        or is_instance(value, "astropy.io.fits", "ImageHDU")
+        or (is_instance(value, "astropy.io.fits", "CompImageHDU"))
+    )
+
+
+def is_hdu_list(value: object) -> bool:
+    """Return whether a value is an open FITS file."""
+    return is_instance(value, "astropy.io.fits", "HDUList")
+
+
+def unit_of(value: Any, name: str = "unit") -> Any:
+    """Return the unit that a text or a unit stands for; ``None`` stays ``None``.
+
+    Raises
+    ------
+    InputError
+        If it is no unit.
+    """
+    if value is None:
+        return None
+    from astropy import units
+
+    text = value.strip() if isinstance(value, str) else value
+    if isinstance(text, str) and text.upper() == "ADU":
+        text = "adu"
+    try:
+        return units.Unit(text)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{name}={value!r} is no unit that astropy knows; write 'adu' or 'electron'") from error
+
+
+def unit_of_card(text: str | None) -> Any:
+    """Return what BUNIT of a header says: a unit, the text where it is none, ``None`` where nothing is said."""
+    if text is None or not text.strip():
+        return None
+    try:
+        return unit_of(text)
+    except InputError:
+        return text.strip()
+
+
+def ccd_data(
+    master: NDArray[np.float32],
+    *,
+    uncertainty: NDArray[np.float32],
+    n_used: NDArray[np.uint16],
+    unit: Any,
+    meta: Mapping[str, Any],
+    wcs: Any = None,
+) -> Any:
+    """Return a combined image as `CCDData`; pixels without a sample are masked, and ``n_used`` is an attribute."""
+    from astropy.nddata import CCDData, StdDevUncertainty
+
+    result = CCDData(
+        master, unit=unit, uncertainty=StdDevUncertainty(uncertainty), mask=n_used == 0, meta=meta, wcs=wcs
+    )
+    result.n_used = n_used
+    return result
+
+
+def common_meta(metas: Sequence[Mapping[str, Any]], own: Iterable[tuple[str, Any, str]]) -> Mapping[str, Any]:
+    """Return what all frames say alike, and `own` cards: keyword, value, comment.
+
+    A `Header` where the first frame has one, with its comments; else a dict.
+    """
+    first: Mapping[str, Any] = metas[0] if metas else {}
+    rest = metas[1:]
+    is_header = is_instance(first, "astropy.io.fits", "Header")
+    common: Any = type(first)() if is_header else {}
+    for keyword in dict.fromkeys(first):
+        name = str(keyword).upper()
+        if name in ("", "COMMENT", "HISTORY") or is_structural(name) or name in _ABOUT_SAMPLES:
+            continue
+        value = first[keyword]
+        if all(keyword in meta and _is_same(meta[keyword], value) for meta in rest):
+            common[keyword] = (value, first.comments[keyword]) if is_header else value  # type: ignore[attr-defined]
+    for keyword, value, comment in own:
+        common[keyword] = (value, comment) if is_header else value
+    return common  # type: ignore[no-any-return]
+
+
+def common_wcs(wcss: Sequence[Any]) -> Any:
+    """Return the world coordinates that all frames have; ``None`` where they differ, or one has none."""
+    if not wcss or any(wcs is None for wcs in wcss):
+        return None
+    first = wcss[0]
+    headers = [wcs.to_header_string() if hasattr(wcs, "to_header_string") else repr(wcs) for wcs in wcss]
+    return first if len(set(headers)) == 1 else None
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    try:
+        return bool(one == other)
+    except ValueError:  # arrays
+        return False
