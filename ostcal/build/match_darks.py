@@ -41,7 +41,7 @@ class DarkCandidate:
     unstated: int = field(default=0, compare=False)
     """Settings that the frame records and this one does not; set by `ranked`."""
     degrees: int = field(default=0, compare=False)
-    """Steps of temperature from the frame, where these count; set by `ranked`."""
+    """Steps of temperature from the frame, where these count."""
     place: int = field(default=0, compare=False)
     """In the order of time, 0 the first; set by `ranked`."""
 
@@ -65,30 +65,12 @@ class DarkCandidate:
 
 
 def ranked(
-    key: GroupKey,
-    taken_at: datetime | None,
-    candidates: Sequence[DarkCandidate],
-    rules: TimeRules | None = None,
-    temperature_step_c: float = math.inf,
+    key: GroupKey, taken_at: datetime | None, candidates: Sequence[DarkCandidate], rules: TimeRules
 ) -> list[DarkCandidate]:
-    """Return candidates with what decides between those that fit a frame: what they leave open, and their time.
-
-    Before the time, the temperature of darks counts in steps.
-    """
-    order = order_in_time([candidate.merit for candidate in candidates], taken_at, rules or TimeRules())
-
-    def degrees(its: GroupKey) -> int:
-        if its.frame_type is FrameType.BIAS or key.temperature_c is None or its.temperature_c is None:
-            return 0
-        return round(abs(its.temperature_c - key.temperature_c) / temperature_step_c)
-
+    """Return candidates with what decides between those that fit a frame: what they leave open, and their time."""
+    order = order_in_time([candidate.merit for candidate in candidates], taken_at, rules)
     return [
-        replace(
-            candidates[i],
-            place=place,
-            unstated=len(unstated_settings(key, candidates[i].key)),
-            degrees=degrees(candidates[i].key),
-        )
+        replace(candidates[i], place=place, unstated=len(unstated_settings(key, candidates[i].key)))
         for place, i in enumerate(order)
     ]
 
@@ -303,8 +285,8 @@ def choose_line(
 ) -> DarkChoice | None:
     """Choose the two masters whose line gives the dark of any exposure: bias and a dark, else two darks.
 
-    `fitting` is as `ranked` returns it. The longer dark is scaled up to at most `max_scale_up` times its exposure. Both
-    must fit each other too: a flat that records no gain fits masters of any gain, which are no pair.
+    `fitting` states what `ranked` finds. The longer dark is scaled up to at most `max_scale_up` times its exposure.
+    Both must fit each other too: a flat that records no gain fits masters of any gain, which are no pair.
     """
     fitting = _first_of_equals(fitting)
     pairs = [

@@ -6,6 +6,7 @@ import re
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import lru_cache
 
 from ostcal.frames import Optics
 
@@ -44,6 +45,7 @@ def degrees_apart(a_deg: float, b_deg: float) -> float:
     return min(apart, 360.0 - apart)
 
 
+@lru_cache(maxsize=1024)
 def telescope_identity(name: str | None) -> str | None:
     """Return what is equal for spellings of one telescope: ``Esprit 100ED``, ``ESPRIT-100 ED``."""
     return re.sub(r"[\W_]+", "", name).casefold() or None if name is not None else None

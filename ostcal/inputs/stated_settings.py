@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ostcal.frames import FrameType, Optics
 from ostcal.inputs.grouping import GroupKey
 
@@ -18,17 +20,31 @@ def unstated_settings(frame: GroupKey, master: GroupKey) -> tuple[str, ...]:
         pairs = [
             (name.replace("_", " "), getattr(frame.settings, name), getattr(master.settings, name)) for name in SETTINGS
         ]
-    if master.frame_type is FrameType.FLAT:
-        ours, its = frame.optics, master.optics
+    is_flat = master.frame_type is FrameType.FLAT
+    if is_flat:
         pairs += [
             ("filter", frame.filter_name or None, master.filter_name or None),
             ("Bayer pattern", frame.bayer_pattern, master.bayer_pattern),
-            ("telescope", ours.telescope, its.telescope),
-            ("focal length", ours.focal_length_mm, its.focal_length_mm),
-            ("angle of the camera", _angle_deg(ours), _angle_deg(its)),
         ]
     else:
         pairs += [("temperature", frame.temperature_c, master.temperature_c)]
+    return _unstated(pairs) + (unstated_optics(frame.optics, master.optics) if is_flat else ())
+
+
+def unstated_optics(frame: Optics, flat: Optics) -> tuple[str, ...]:
+    """Name what a frame records of its light path and a flat does not."""
+    if frame is flat:
+        return ()
+    return _unstated(
+        [
+            ("telescope", frame.telescope, flat.telescope),
+            ("focal length", frame.focal_length_mm, flat.focal_length_mm),
+            ("angle of the camera", _angle_deg(frame), _angle_deg(flat)),
+        ]
+    )
+
+
+def _unstated(pairs: Iterable[tuple[str, object, object]]) -> tuple[str, ...]:
     return tuple(name for name, of_frame, of_master in pairs if of_frame is not None and of_master is None)
 
 

@@ -27,6 +27,9 @@ NOISIER = 1.2
 SESSION_S = 12 * 3600.0
 """Times that are nearer are of one session where the noon of the observatory is not known."""
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_DAY_US = 24 * 3600 * 1_000_000
 _VERDICTS = {"warn": 1, "fail": 2}
 
 
@@ -83,11 +86,24 @@ class Merit:
         return datetime.combine(self.night, time(), UTC) + timedelta(days=1) if self.night else None
 
     @cached_property
+    def when_us(self) -> int | None:
+        """The same in whole microseconds, which are compared faster than times and as exactly."""
+        return None if self.when is None else _microseconds(self.when)
+
+    @cached_property
     def known_night(self) -> date | None:
         """The night of the frames, where it is known when nights begin."""
         if self.night is not None or self.noon_utc_s is None or self.when is None:
             return self.night
         return night_of(self.when, self.noon_utc_s)
+
+    @property
+    def off_session(self) -> timedelta:
+        """How far the night, or the start of the session, that it states is from its time."""
+        stated = [self.session_start] if self.session_start is not None else []
+        if self.night is not None:
+            stated.append(datetime.combine(self.night, time(), UTC) + timedelta(days=1))
+        return max((abs(self.when - one) for one in stated if self.when is not None), default=timedelta())
 
     def distance(self, taken_at: datetime | None, rules: TimeRules) -> tuple[float, float]:
         """Return nights and seconds from a moment, infinite where the time of the frames is not known.
@@ -148,46 +164,112 @@ def order_in_time(merits: Sequence[Merit], taken_at: datetime | None, rules: Tim
     The nearest in time comes first; of masters of its session the better: passed before warned, then with the lower
     noise. With ``prefer: best`` all are one session.
     """
-
-    def apart(index: int) -> tuple[float, float, str]:
-        return *merits[index].distance(taken_at, rules), merits[index].name
-
-    by_distance = sorted(range(len(merits)), key=apart)
-    if rules.prefer == "best":
-        return _better_first(by_distance, merits)
-    place = {index: place for place, index in enumerate(by_distance)}
-    neighbours = _Neighbours(merits)
-    left = set(by_distance)
-    ordered: list[int] = []
-    for index in by_distance:
-        if index in left:
-            near = sorted(left.intersection(neighbours.of(index)), key=place.__getitem__)
-            session = [i for i in near if merits[i].is_of_session(merits[index])]
-            ordered += _better_first(session, merits)
-            left.difference_update(session)
-    return ordered
+    return Timeline(merits, rules).order(taken_at)
 
 
-class _Neighbours:
-    """Masters near enough in time to be of one session: of a year of them only a few have to be compared."""
+class Timeline:
+    """Masters that fit alike, in time. What does not depend on the moment that is asked for is found once.
 
-    def __init__(self, merits: Sequence[Merit]) -> None:
-        self._when_s = [merit.when.timestamp() if merit.when is not None else None for merit in merits]
-        known = sorted((when_s, index) for index, when_s in enumerate(self._when_s) if when_s is not None)
-        self._times_s = [when_s for when_s, _ in known]
+    Of thousands of masters those near the moment are looked at, by their exact distances; the rest is further away.
+    """
+
+    def __init__(self, merits: Sequence[Merit], rules: TimeRules) -> None:
+        self._merits = merits
+        self._rules = rules
+        known = sorted((m.when_us, index) for index, m in enumerate(merits) if m.when_us is not None)
+        self._times_us = [when_us for when_us, _ in known]
         self._indices = [index for _, index in known]
-        self._timeless = [index for index, when_s in enumerate(self._when_s) if when_s is None]
-        observed = [merit.observed for merit in merits if merit.observed is not None]
-        longest_s = max(((one.last - one.first).total_seconds() for one in observed), default=0.0)
-        self._reach_s = 2 * longest_s + 3 * DAY_S
+        self._timeless = [index for index, m in enumerate(merits) if m.when_us is None]
+        self._sessions: dict[int, list[int]] = {}
 
-    def of(self, index: int) -> list[int]:
-        """Return the indices of all masters that may be of the session of one."""
-        when_s = self._when_s[index]
-        if when_s is None:
-            return self._timeless
-        first = bisect_left(self._times_s, when_s - self._reach_s)
-        return self._indices[first : bisect_right(self._times_s, when_s + self._reach_s)]
+    def first(self, taken_at: datetime | None, among: Sequence[int] | None = None) -> int:
+        """Return the index of the master that is preferred for a moment, of all or of some: `order` begins with it."""
+        if len(self._merits) == 1:
+            return 0
+        nearest = min(self._near(taken_at) if among is None else among, key=self._apart(taken_at))
+        session = self._session(nearest)
+        if among is not None:
+            session = [index for index in session if index in among]
+        if len(session) == 1:
+            return nearest
+        return _better_first(sorted(session, key=self._apart(taken_at)), self._merits)[0]
+
+    def order(self, taken_at: datetime | None) -> list[int]:
+        """Return the indices of all masters in the order in which they are preferred for a moment."""
+        by_distance = sorted(range(len(self._merits)), key=self._apart(taken_at))
+        if self._rules.prefer == "best":
+            return _better_first(by_distance, self._merits)
+        place = {index: place for place, index in enumerate(by_distance)}
+        left = set(by_distance)
+        ordered: list[int] = []
+        for index in by_distance:
+            if index in left:
+                session = sorted(left.intersection(self._session(index)), key=place.__getitem__)
+                ordered += _better_first(session, self._merits)
+                left.difference_update(session)
+        return ordered
+
+    def within(self, taken_at: datetime, days: float) -> list[int]:
+        """Return the indices of all masters that are so near in time, and of some others."""
+        at_us, reach_us = _microseconds(taken_at), int(days * _DAY_US) + _DAY_US
+        return [*self._timeless, *self._between(at_us - reach_us, at_us + reach_us)]
+
+    def _apart(self, taken_at: datetime | None) -> Callable[[int], tuple[float, float, str]]:
+        def apart(index: int) -> tuple[float, float, str]:
+            merit = self._merits[index]
+            return *merit.distance(taken_at, self._rules), merit.name
+
+        return apart
+
+    def _near(self, taken_at: datetime | None) -> Sequence[int]:
+        """Return the indices of masters among which the nearest is."""
+        end = len(self._times_us) if is_ahead(taken_at, self._rules.now) else self._n_true
+        if taken_at is None or not end:
+            return range(len(self._merits))
+        at_us = _microseconds(taken_at)
+        place = bisect_left(self._times_us, at_us, 0, end)
+        apart_us = min(abs(when_us - at_us) for when_us in self._times_us[max(0, place - 1) : min(place + 1, end)])
+        # Where nights count, one of a nearer night may be further away by what nights are from the times.
+        apart_us += 2 * (self._off_us + 2 * _DAY_US) if self._rules.by_night else 0
+        first = bisect_left(self._times_us, at_us - apart_us, 0, end)
+        last = bisect_right(self._times_us, at_us + apart_us, 0, end)
+        return [*self._timeless, *self._indices[end:], *self._indices[first:last]]
+
+    @cached_property
+    def _n_true(self) -> int:
+        """How many times may be true; those in the future are the last."""
+        return sum(not is_ahead(self._merits[index].when, self._rules.now) for index in self._indices)
+
+    def _between(self, first_us: int, last_us: int) -> list[int]:
+        return self._indices[bisect_left(self._times_us, first_us) : bisect_right(self._times_us, last_us)]
+
+    def _session(self, index: int) -> list[int]:
+        """Return the indices of the masters of the session of one, itself among them."""
+        if index not in self._sessions:
+            merit = self._merits[index]
+            if self._rules.prefer == "best":
+                session = list(range(len(self._merits)))
+            elif merit.when_us is None:
+                session = [i for i in self._timeless if self._merits[i].is_of_session(merit)]
+            else:
+                near = self._between(merit.when_us - self._reach_us, merit.when_us + self._reach_us)
+                session = [i for i in near if self._merits[i].is_of_session(merit)]
+            self._sessions[index] = session
+        return self._sessions[index]
+
+    @cached_property
+    def _off_us(self) -> int:
+        """How far the nights and starts of sessions are from the times of their masters at most."""
+        off = [m.off_session.total_seconds() for m in self._merits if m.when_us is not None]
+        return int(max(off, default=0.0) * 1e6)
+
+    @cached_property
+    def _reach_us(self) -> int:
+        """How far two masters of one session may be apart."""
+        observed = [merit.observed for merit in self._merits if merit.observed is not None]
+        spans = [max(o.last, o.middle) - min(o.first, o.middle) for o in observed]
+        longest_us = int(max((span.total_seconds() for span in spans), default=0.0) * 1e6)
+        return 2 * max(longest_us, self._off_us) + 3 * _DAY_US
 
 
 def _better_first(session: Sequence[int], merits: Sequence[Merit]) -> list[int]:
@@ -242,17 +324,12 @@ def better_than_nearest(chosen: Merit, others: Sequence[Merit], taken_at: dateti
     return ""
 
 
-def first_in_time(items: Sequence[_T], merit: Callable[[_T], Merit], taken_at: datetime | None, rules: TimeRules) -> _T:
-    """Return the item that is preferred for a moment: the first of those that `order_in_time` puts in order."""
-    merits = [merit(item) for item in items]
-    apart = [(*one.distance(taken_at, rules), one.name) for one in merits]
-    nearest = merits[min(range(len(items)), key=apart.__getitem__)]
-    session = [i for i, one in enumerate(merits) if rules.prefer == "best" or one.is_of_session(nearest)]
-    return items[_better_first(sorted(session, key=apart.__getitem__), merits)[0]]
-
-
 def nearest_first(
     items: Sequence[_T], merit: Callable[[_T], Merit], taken_at: datetime | None, rules: TimeRules
 ) -> list[_T]:
     """Return items in the order in which they are preferred for a moment."""
     return [items[i] for i in order_in_time([merit(item) for item in items], taken_at, rules)]
+
+
+def _microseconds(when: datetime) -> int:
+    return (when - _EPOCH) // _MICROSECOND

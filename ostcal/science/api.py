@@ -322,9 +322,15 @@ class CalibrationApplier(KeepsStatus):
 
 
 def matcher_of(
-    config: Config, options: CalibrationOptions, library: Sequence[LibraryMaster] | None = None
+    config: Config,
+    options: CalibrationOptions,
+    library: Sequence[LibraryMaster] | None = None,
+    now: datetime | None = None,
 ) -> FrameMatcher:
-    """Return what chooses the masters of frames, as a configuration says; `library` are those known already."""
+    """Return what chooses the masters of frames, as a configuration says; `library` are those known already.
+
+    What was taken after `now`, by default this moment, had a clock that was wrong.
+    """
     m, ages = config.master_frames, config.matching.max_age_days
     rules = MatchRules(
         rotation_tolerance_deg=m.rotation_tolerance,
@@ -337,7 +343,7 @@ def matcher_of(
         strict=config.matching.strict,
         max_scale_up=config.matching.max_scale_up,
         dark_temperature_model=config.matching.dark_temperature_model,
-        now=datetime.now(UTC),
+        now=now or datetime.now(UTC),
     )
     if m.calibration.light == NONE and options.dark is None and options.bias is None:
         options = replace(options, dark=NONE)

@@ -31,6 +31,7 @@ from ostcal.science.match import (
     choose_science_bias,
     choose_science_dark,
     choose_science_flat,
+    masters_of,
     named_master_warnings,
     refuse_other_geometry,
     scale_named_dark,
@@ -38,6 +39,7 @@ from ostcal.science.match import (
 )
 from ostcal.science.opened_masters import OpenedMaster, open_master
 from ostcal.science.said import FrameAges, notes_of
+from ostcal.science.shelf import Shelf, shelf_of
 from ostcal.science.synthetic_dark import NoSyntheticDark, SyntheticDark, SyntheticRules, ladder_steps, synthetic_dark
 
 _Image = TypeVar("_Image", bound=FrameImage)
@@ -125,12 +127,14 @@ class FrameMatcher:
         self._masters_dir = masters_dir
         self._options = options
         self._rules = rules
-        self._library = list(library) if library is not None else find_masters(masters_dir)
+        self._library = shelf_of(library if library is not None else find_masters(masters_dir), rules)
         self._named = {
             kind: self._named_masters(value, kind)
             for kind, value in (("dark", options.dark), ("flat", options.flat), ("bias", options.bias))
             if value is not None and value != NONE
         }
+        self._lines: dict[tuple[GroupKey, str, str], str] = {}
+        self._with_biases: dict[int, Shelf] = {}
         self._fits: dict[tuple[GroupKey, tuple[str, ...]], SyntheticDark | NoSyntheticDark] = {}
         keys = [master.key for master in (*self._library, *(m for named in self._named.values() for m in named))]
         self._extensions = KnownExtensions.of_settings((key.settings, key.width, key.height) for key in keys)
@@ -142,6 +146,11 @@ class FrameMatcher:
     def rules(self) -> MatchRules:
         """How near a master must be."""
         return self._rules
+
+    @property
+    def library(self) -> Sequence[LibraryMaster]:
+        """The masters among which it chooses; what is known of how they fit frames is shared with other matchers."""
+        return self._library
 
     def images_of(self, images: tuple[_Image, ...]) -> tuple[_Image, ...]:
         """Return the images of a science frame; the only one of a file as the extension that the masters have."""
@@ -173,15 +182,15 @@ class FrameMatcher:
         """Choose the masters of a frame; see `match_metadata`."""
         return self.match_metadata(frame.metadata)
 
-    def match_metadata(self, metadata: FrameMetadata) -> MatchedMasters:
-        """Choose the masters of a frame by what is known of it.
+    def match_metadata(self, metadata: FrameMetadata, key: GroupKey | None = None) -> MatchedMasters:
+        """Choose the masters of a frame by what is known of it; `key` is its `science_key`, if that is known already.
 
         Raises
         ------
         InputError
             If none fits, or one that the user named cannot be used.
         """
-        key = science_key(metadata, self._rules.temperature_tolerance_c)
+        key = key or science_key(metadata, self._rules.temperature_tolerance_c)
         dark = None if self._options.dark == NONE and "bias" not in self._named else self._choose_dark(metadata, key)
         flat = self._named_for("flat", key)
         if flat is not None:
@@ -189,27 +198,28 @@ class FrameMatcher:
         elif self._options.flat != NONE:
             flat = choose_science_flat(key, metadata.date_obs, self._library, self._rules)
         taken_at = metadata.date_obs
-        bias = self.match_bias(metadata)
+        bias = self.match_bias(metadata, key)
         if dark is None and flat is None:
             raise InputError("neither a dark nor a flat is to be used: there is nothing to do")
         named = [master for kind in self._named if (master := self._named_for(kind, key)) is not None]
         warnings = [line for master in named for line in named_master_warnings(key, master, self._rules)]
-        if dark is not None and dark.synthetic is not None:
-            warnings.append(f"no dark of its {dark.synthetic.lacking}, one is made: {dark.description}")
-        elif dark is not None and dark.unscaled:
-            warnings.append(unscaled_warning(key, dark))
-        elif dark is not None and dark.scaled:
-            why = f" ({dark.refused})" if dark.refused else ""
-            warnings.append(f"no dark of {key.exposure_time_s:g} s, dark current is scaled: {dark.description}{why}")
-        elif dark is not None and not dark.has_dark_current and key.exposure_time_s > 0:
-            warnings.append(bias_alone_warning(key, dark, self._library, self._rules))
-        chosen = MatchedMasters(dark=dark, flat=flat, bias=bias, warnings=tuple(warnings), taken_at=taken_at)
-        automatic = [master for master in chosen.used if all(master is not one for one in named)]
-        return replace(chosen, notes=tuple(notes_of(automatic, key, taken_at, self._library, self._rules)))
+        if dark is not None and not _is_plain(key, dark):
+            warnings.append(self._said_of(key, dark))
+        used = masters_of(dark, flat)
+        automatic = [master for master in used if all(master is not one for one in named)] if named else used
+        notes = tuple(notes_of(automatic, key, taken_at, self._library))
+        return MatchedMasters(dark=dark, flat=flat, bias=bias, warnings=tuple(warnings), notes=notes, taken_at=taken_at)
 
-    def match_bias(self, metadata: FrameMetadata) -> LibraryMaster | None:
+    def _said_of(self, key: GroupKey, dark: DarkMix) -> str:
+        """Return the line about a dark that is none of the exposure as it is; masters are read for it, once."""
+        known = key, dark.description, dark.refused
+        if known not in self._lines:
+            self._lines[known] = _dark_warning(key, dark, self._library, self._rules)
+        return self._lines[known]
+
+    def match_bias(self, metadata: FrameMetadata, key: GroupKey | None = None) -> LibraryMaster | None:
         """Choose the bias of a frame; ``None`` if none fits."""
-        key = science_key(metadata, self._rules.temperature_tolerance_c)
+        key = key or science_key(metadata, self._rules.temperature_tolerance_c)
         return self._named_for("bias", key) or choose_science_bias(key, self._library, self._rules, metadata.date_obs)
 
     def open(self, frame: FitsFrame) -> FrameMasters:
@@ -277,11 +287,17 @@ class FrameMatcher:
         alone = DarkMix(parts=(DarkPart(master=bias),), description=f"bias {bias.record.name} alone")
         if self._options.dark == NONE:
             return alone
-        others = [master for master in self._library if master.key.frame_type is not FrameType.BIAS]
         try:
-            return choose_science_dark(key, [bias, *others], self._rules, metadata.date_obs, self._fit)
+            return choose_science_dark(key, self._with_bias(bias), self._rules, metadata.date_obs, self._fit)
         except InputError:
             return alone
+
+    def _with_bias(self, bias: LibraryMaster) -> Shelf:
+        """Return the library with a bias that the user named in place of its own."""
+        if id(bias) not in self._with_biases:
+            others = [master for master in self._library if master.key.frame_type is not FrameType.BIAS]
+            self._with_biases[id(bias)] = Shelf([bias, *others], self._rules)
+        return self._with_biases[id(bias)]
 
     def _fit(
         self, key: GroupKey, masters: Sequence[LibraryMaster], rules: SyntheticRules
@@ -354,6 +370,23 @@ class FrameMatcher:
         if key is None:
             raise InputError(f"--{kind} {text}: cannot serve as a {kind}; name a master {kind}")
         return fits_master(name_in_file(os.path.basename(text), fits), key, fits)
+
+
+def _dark_warning(key: GroupKey, dark: DarkMix, library: Sequence[LibraryMaster], rules: MatchRules) -> str:
+    if dark.synthetic is not None:
+        return f"no dark of its {dark.synthetic.lacking}, one is made: {dark.description}"
+    if dark.unscaled:
+        return unscaled_warning(key, dark)
+    if dark.scaled:
+        why = f" ({dark.refused})" if dark.refused else ""
+        return f"no dark of {key.exposure_time_s:g} s, dark current is scaled: {dark.description}{why}"
+    return bias_alone_warning(key, dark, library, rules)
+
+
+def _is_plain(key: GroupKey, dark: DarkMix) -> bool:
+    """Return whether a dark is subtracted as it is and leaves no dark current in."""
+    is_made = dark.synthetic is not None or dark.unscaled or dark.scaled
+    return not is_made and (dark.has_dark_current or key.exposure_time_s <= 0)
 
 
 def _overscan_of_masters_alone(frame: FitsFrame, masters: FrameMasters) -> list[str]:

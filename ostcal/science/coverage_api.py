@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from ostcal.build.from_config import kinds_of, location_for, overscan_of
 from ostcal.capture.series_plan import SeriesSink
@@ -56,9 +57,11 @@ def coverage_of(config: ConfigSource, lights: Sequence[str | os.PathLike[str]]) 
     if not has_masters:
         warnings.append(f"{masters_dir}: there is no such directory of masters; make some with ostcal masters")
 
+    now = datetime.now(UTC)
+
     def matcher(kind: FrameType, masters: Sequence[LibraryMaster]) -> FrameMatcher:
         options = CalibrationOptions(dark=NONE) if kind is FrameType.FLAT else CalibrationOptions(flat=NONE)
-        return matcher_of(loaded, options, masters)
+        return matcher_of(loaded, options, masters, now)
 
     groups = light_coverage(found.lights, library, matcher, _rules(loaded))
     series = frames_to_take(groups, library, _amounts(loaded))

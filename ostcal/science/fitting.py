@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -12,49 +12,21 @@ from ostcal.errors import InputError
 from ostcal.frames import FrameType
 from ostcal.inputs.grouping import GroupKey, settings_differ
 from ostcal.inputs.optics import optics_differ
-from ostcal.inputs.stated_settings import unstated_settings
 from ostcal.library.find import LibraryMaster
-from ostcal.library.in_time import first_in_time
 from ostcal.naming import same_filter
 from ostcal.science.matched import MatchRules, is_near_exposure, usable_masters
 
 
-def choose_science_bias(
-    key: GroupKey, library: Sequence[LibraryMaster], rules: MatchRules, taken_at: datetime | None = None
-) -> LibraryMaster | None:
-    """Choose the bias of a science frame; ``None`` if none fits.
+class NoMasterFitsError(InputError):
+    """No master fits a frame. The line that says why is made when it is read: it compares all masters."""
 
-    The one that leaves the fewest settings open; of these one of its temperature, else the nearest; then the time of
-    the frames decides.
-    """
-    biases = [
-        m
-        for m in usable_masters(library, rules)
-        if m.key.frame_type is FrameType.BIAS
-        and not dark_unfit(key, m.key, rules)
-        and not (rules.strict and rules.too_old(m, taken_at))
-    ]
-    if not biases:
-        return None
+    def __init__(self, describe: Callable[[], str]) -> None:
+        super().__init__()
+        self._describe = describe
 
-    def degrees(master: LibraryMaster) -> float:
-        is_near = not why_unfit(key, master.key, rules.temperature_tolerance_c)
-        a_c, b_c = key.temperature_c, master.key.temperature_c
-        return 0.0 if is_near or a_c is None or b_c is None else abs(a_c - b_c)
-
-    biases = least_open(key, biases, rules, taken_at)
-    least = min(map(degrees, biases))
-    nearest = [master for master in biases if degrees(master) == least]
-    return first_in_time(nearest, lambda m: m.record.merit, taken_at, rules.in_time(FrameType.BIAS))
-
-
-def least_open(
-    key: GroupKey, masters: Sequence[LibraryMaster], rules: MatchRules, taken_at: datetime | None
-) -> list[LibraryMaster]:
-    """Return of masters that fit those that leave the fewest settings open, and of these those within their age."""
-    merits = [(len(unstated_settings(key, master.key)), bool(rules.too_old(master, taken_at))) for master in masters]
-    best = min(merits)
-    return [master for master, merit in zip(masters, merits, strict=True) if merit == best]
+    def __str__(self) -> str:
+        """Return the line."""
+        return self._describe()
 
 
 def refuse_other_geometry(key: GroupKey, master: LibraryMaster) -> None:
@@ -75,18 +47,6 @@ def refuse_other_geometry(key: GroupKey, master: LibraryMaster) -> None:
         difference = f"has the colours {other.bayer_pattern}, the frame {key.bayer_pattern}"
     if difference:
         raise InputError(f"master {master.record.name} {difference}; name one that fits")
-
-
-def named_master_warnings(key: GroupKey, master: LibraryMaster, rules: MatchRules) -> list[str]:
-    """Say what differs between a frame and a master that the user named nevertheless."""
-    is_flat = master.key.frame_type is FrameType.FLAT
-    difference = (
-        flat_unfit(key, master.key, rules) if is_flat else why_unfit(key, master.key, rules.temperature_tolerance_c)
-    )
-    lines = [f"{master.record.name} was named although it differs: {difference}"] if difference else []
-    if master.record.verdict == "fail":
-        lines.append(f"{master.record.name} was named although it failed its quality control")
-    return lines
 
 
 def dark_unfit(key: GroupKey, dark: GroupKey, rules: MatchRules) -> str:
@@ -128,28 +88,35 @@ def nothing_fits(
     head = f"no master {kind} fits ({asked})"
     advice = f"make one, or name one with --{kind} ('none' leaves it out)"
     kinds = (FrameType.FLAT,) if kind == "flat" else (FrameType.DARK, FrameType.BIAS)
-    failed = [m for m in library if m.key.frame_type in kinds and m not in masters]
-    note = f"; {len(failed)} more failed quality control, left out (--allow-failed takes them)" if failed else ""
+    n_failed = sum(m.key.frame_type in kinds for m in library) - sum(
+        m.key.frame_type in kinds for m in usable_masters(library, rules)
+    )
+    note = f"; {n_failed} more failed quality control, left out (--allow-failed takes them)" if n_failed else ""
     if not masters:
-        none = f"none that passed quality control, {len(failed)} failed (--allow-failed takes them)"
-        return f"{head}: there is {none if failed else 'none'}; {advice}"
+        none = f"none that passed quality control, {n_failed} failed (--allow-failed takes them)"
+        return f"{head}: there is {none if n_failed else 'none'}; {advice}"
+
+    known: dict[GroupKey, list[str]] = {}  # of masters that differ in their times alone
+
+    def reasons(master: LibraryMaster) -> list[str]:
+        its = replace(master.key, night=None, session_start=None)
+        if its not in known:
+            known[its] = _differences(kind, key, its, rules)
+        return known[its] + _age_reasons(master, rules, taken_at)
 
     def apart(master: LibraryMaster) -> tuple[int, float, float, str]:
         exposure_s = abs(master.key.exposure_time_s - key.exposure_time_s)
         a_c, b_c = master.key.temperature_c, key.temperature_c
         degrees = abs(a_c - b_c) if a_c is not None and b_c is not None else 0.0
-        return len(_reasons(kind, key, master, rules, taken_at)), exposure_s, degrees, master.record.name
+        return len(reasons(master)), exposure_s, degrees, master.record.name
 
     nearest = min(masters, key=apart)
-    why = " and ".join(_reasons(kind, key, nearest, rules, taken_at))
+    why = " and ".join(reasons(nearest))
     return f"{head}: the nearest is {nearest.record.name}, but {why}{note}; {advice}"
 
 
-def _reasons(
-    kind: str, key: GroupKey, master: LibraryMaster, rules: MatchRules, taken_at: datetime | None
-) -> list[str]:
+def _differences(kind: str, key: GroupKey, its: GroupKey, rules: MatchRules) -> list[str]:
     """List all differences of a master: the one that is found first is made equal, and so on."""
-    its = master.key
     reasons: list[str] = []
     steps: list[dict[str, Any]] = [
         {},
@@ -170,7 +137,9 @@ def _reasons(
         what = f"exposure {its.exposure_time_s:g} s against {key.exposure_time_s:g} s"
         far = f", and there is nothing to scale it by (a bias or a second dark, {limit})"
         reasons.append(what + ("" if reasons else far))
-    too_old = rules.too_old(master, taken_at) if rules.strict else ""
-    if too_old:
-        reasons.append(f"{too_old}: matching.max_age_days.{master.key.frame_type} with matching.strict")
     return reasons
+
+
+def _age_reasons(master: LibraryMaster, rules: MatchRules, taken_at: datetime | None) -> list[str]:
+    too_old = rules.too_old(master, taken_at) if rules.strict else ""
+    return [f"{too_old}: matching.max_age_days.{master.key.frame_type} with matching.strict"] if too_old else []

@@ -17,9 +17,8 @@ from ostcal.errors import InputError
 from ostcal.frames import FrameType
 from ostcal.inputs.grouping import GroupKey
 from ostcal.library.find import LibraryMaster
-from ostcal.library.in_time import first_in_time
-from ostcal.naming import filter_identity
-from ostcal.science.fitting import choose_science_bias, flat_unfit, least_open, nothing_fits, refuse_other_geometry
+from ostcal.science.fitting import NoMasterFitsError, flat_unfit, nothing_fits, refuse_other_geometry
+from ostcal.science.match_bias import choose_science_bias
 from ostcal.science.match_dark import choose_science_dark, scale_named_dark
 from ostcal.science.matched import (
     DarkMix,
@@ -27,9 +26,11 @@ from ostcal.science.matched import (
     MatchedMasters,
     MatchRules,
     MaxAges,
+    masters_of,
     science_key,
     usable_masters,
 )
+from ostcal.science.shelf import first_of, shelf_of
 
 __all__ = [
     "DarkMix",
@@ -40,6 +41,7 @@ __all__ = [
     "choose_science_bias",
     "choose_science_dark",
     "choose_science_flat",
+    "masters_of",
     "named_master_warnings",
     "refuse_other_geometry",
     "scale_named_dark",
@@ -61,23 +63,19 @@ def choose_science_flat(
     InputError
         If none fits, or the frame names no filter and flats of several filters would fit.
     """
-    flats = [m for m in usable_masters(library, rules) if m.key.frame_type is FrameType.FLAT]
-    fitting = [m for m in flats if not flat_unfit(key, m.key, rules)]
-    # r is R where only one of them is there; where both are, they are two filters
-    exact = [m for m in fitting if filter_identity(m.key.filter_name or "") == filter_identity(key.filter_name or "")]
-    fitting = exact if exact else fitting
-    filters = sorted({m.key.filter_name for m in fitting if m.key.filter_name})
+    shelf = shelf_of(library, rules)
+    fits = shelf.fits(key)
+    filters = fits.filters
     if not key.filter_name and len({name.casefold() for name in filters}) > 1:
         raise InputError(
             f"the frame names no filter (FILTER) and there are flats of {', '.join(filters)}; "
             "write FILTER into its header or name a flat with --flat"
         )
-    of_age = [m for m in fitting if not (rules.strict and rules.too_old(m, taken_at))]
-    if not of_age:
-        raise InputError(nothing_fits("flat", key, fitting or flats, library, rules, taken_at))
-    return first_in_time(
-        least_open(key, of_age, rules, taken_at), lambda m: m.record.merit, taken_at, rules.in_time(FrameType.FLAT)
-    )
+    flat = first_of(fits.flats, taken_at, rules)
+    if flat is None:
+        candidates = shelf.masters_of(fits.flat_fits) or shelf.flats
+        raise NoMasterFitsError(lambda: nothing_fits("flat", key, candidates, shelf, rules, taken_at))
+    return flat
 
 
 def named_master_warnings(key: GroupKey, master: LibraryMaster, rules: MatchRules) -> list[str]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 
@@ -13,22 +12,21 @@ from ostcal.build.match_darks import (
     DarkCandidate,
     choose_line,
     choose_sum,
-    ranked,
     stretch_of,
-    why_unfit,
 )
 from ostcal.errors import InputError
 from ostcal.frames import FrameType
 from ostcal.inputs.grouping import GroupKey
-from ostcal.inputs.stated_settings import unstated_settings
 from ostcal.library.find import LibraryMaster
+from ostcal.library.in_time import order_in_time
 from ostcal.science.dark_of_temperature import TemperatureDark, TemperatureRules, dark_of_temperature
-from ostcal.science.fitting import choose_science_bias, dark_unfit, nothing_fits, refuse_other_geometry
-from ostcal.science.matched import DarkMix, DarkPart, MatchRules, is_near_exposure, is_same_exposure, usable_masters
+from ostcal.science.fitting import NoMasterFitsError, dark_unfit, nothing_fits, refuse_other_geometry
+from ostcal.science.matched import DarkMix, DarkPart, MatchRules, is_near_exposure, is_same_exposure
+from ostcal.science.shelf import Fit, FrameFits, Shelf, degrees_apart, first_of, shelf_of
 from ostcal.science.synthetic_dark import NoSyntheticDark, SyntheticDark, SyntheticRules, synthetic_dark
 
-TEMPERATURE_STEP_C = 0.5
-"""Darks nearer to each other than this are of one temperature: the time decides, not 0.1 degrees."""
+MANY = 1000
+"""More settings than a master can leave open."""
 
 FitOf = Callable[[GroupKey, Sequence[LibraryMaster], SyntheticRules], SyntheticDark | NoSyntheticDark]
 """Makes the dark of an exposure that was not taken."""
@@ -60,11 +58,11 @@ def choose_science_dark(
     StorageError
         If a master cannot be read.
     """
-    everything = [m for m in usable_masters(library, rules) if m.key.frame_type in (FrameType.DARK, FrameType.BIAS)]
-    search = _Search(key=key, rules=rules, taken_at=taken_at, everything=everything, fit=fit)
-    for most in sorted({search.unstated(master) for master in everything}):
+    shelf = shelf_of(library, rules)
+    search = _Search(key=key, rules=rules, taken_at=taken_at, shelf=shelf, fit=fit)
+    for most in search.fits.levels:
         for is_of_age in (True, False):
-            if is_of_age or not rules.strict:
+            if is_of_age or not (rules.strict or search.is_ageless):
                 found = search.among(most, is_of_age=is_of_age)
                 if found is not None:
                     return found
@@ -74,95 +72,99 @@ def choose_science_dark(
         if isinstance(made, DarkMix):
             return made
         refused = made
-    alone = _bias_alone(key, everything, rules, taken_at)
+    alone = _bias_alone(key, shelf, taken_at)
     if alone is None:
-        message = nothing_fits("dark", key, everything, library, rules, taken_at)
-        raise InputError(f"{message}; {refused}" if refused else message)
+        more = f"; {refused}" if refused else ""
+        raise NoMasterFitsError(lambda: nothing_fits("dark", key, shelf.darks, shelf, rules, taken_at) + more)
     return replace(alone, refused=refused)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Search:
-    """The darks and biases that may serve a frame, in the order of the time of their frames."""
+    """The darks and biases that may serve a frame at its time."""
 
     key: GroupKey
     rules: MatchRules
     taken_at: datetime | None
-    everything: Sequence[LibraryMaster]
+    shelf: Shelf
     fit: FitOf
 
     @cached_property
-    def ranks(self) -> list[DarkCandidate]:
-        """The candidates with what decides between them."""
-        candidates = [
-            DarkCandidate(
-                name=m.record.name,
-                key=m.key,
-                made_at=m.record.made_at,
-                from_this_run=False,
-                observed=m.record.observed,
-                verdict=m.record.verdict,
-                noise=m.record.noise,
-            )
-            for m in self.everything
-        ]
-        rules = self.rules.in_time(FrameType.DARK)
-        return ranked(self.key, self.taken_at, candidates, rules, TEMPERATURE_STEP_C)
+    def fits(self) -> FrameFits:
+        """What fits frames of these settings."""
+        return self.shelf.fits(self.key)
 
-    @cached_property
-    def masters(self) -> dict[str, LibraryMaster]:
-        """The masters by name."""
-        return {master.record.name: master for master in self.everything}
-
-    def unstated(self, master: LibraryMaster) -> int:
-        """Return how many settings of the frame a master leaves open."""
-        return len(unstated_settings(self.key, master.key))
+    @property
+    def is_ageless(self) -> bool:
+        """Return whether no master can be too old."""
+        limits = self.rules.max_ages
+        return self.taken_at is None or (limits.dark is None and limits.bias is None)
 
     def among(self, most_unstated: int, *, is_of_age: bool) -> DarkMix | None:
         """Choose among the masters that leave at most so many settings open."""
-        some = [
-            c
-            for c in self.ranks
-            if c.unstated <= most_unstated
-            and not (is_of_age and self.rules.too_old(self.masters[c.name], self.taken_at))
-        ]
-        tolerance_c = self.rules.temperature_tolerance_c
-        fitting = [c for c in some if not why_unfit(self.key, c.key, tolerance_c)]
-        near = [c for c in fitting if is_near_exposure(self.key, c.key, self.rules)]
-        if near:
-            return self._near(near, fitting)
-        scaled = self._scaled(fitting)
-        if scaled is None:
-            fitting = [c for c in some if not dark_unfit(self.key, c.key, self.rules)]
+        for (unstated, _), alike in self.fits.near:
+            best = alike.first(self.taken_at, is_of_age=is_of_age) if unstated <= most_unstated else None
+            if best is not None:
+                return self._near(best, most_unstated, is_of_age=is_of_age)
+        for fits in (self.fits.plain, self.fits.wide):
+            fitting = self._firsts(fits, most_unstated, is_of_age=is_of_age)
             scaled = self._scaled(fitting)
-        return self._summed(some) if scaled is None else self._fitted_or(scaled, fitting)
+            if scaled is not None:
+                stored = self._firsts(fits, most_unstated, is_of_age=is_of_age, stored=True)
+                return self._fitted_or(scaled, stored)
+        return self._summed(self._firsts(self.fits.sums, most_unstated, is_of_age=is_of_age))
 
-    def _near(self, near: Sequence[DarkCandidate], fitting: Sequence[DarkCandidate]) -> DarkMix:
+    def _firsts(
+        self, fits: Iterable[Fit], most_unstated: int, *, is_of_age: bool, stored: bool = False
+    ) -> list[_Candidate]:
+        """Return of masters that differ in their times alone the first: it goes before the others in every choice."""
+        found = []
+        for fit in fits:
+            if fit.unstated <= most_unstated:
+                alike = self.shelf.stored(fit.equals) if stored else self.shelf.alike(FrameType.DARK, [fit.equals])
+                master = alike.first(self.taken_at, is_of_age=is_of_age) if alike is not None else None
+                if master is not None:
+                    found.append((master, fit.unstated))
+        merits = [master.record.merit for master, _ in found]
+        order = order_in_time(merits, self.taken_at, self.rules.in_time(FrameType.DARK))
+        return [self._candidate(*found[i], place) for place, i in enumerate(order)]
+
+    def _candidate(self, master: LibraryMaster, unstated: int, place: int) -> _Candidate:
+        record = master.record
+        return _Candidate(
+            name=record.name,
+            key=record.key,
+            made_at=record.made_at,
+            from_this_run=False,
+            observed=record.observed,
+            verdict=record.verdict,
+            noise=record.noise,
+            unstated=unstated,
+            degrees=degrees_apart(self.key, record.key),
+            place=place,
+            master=master,
+        )
+
+    def _near(self, dark: LibraryMaster, most_unstated: int, *, is_of_age: bool) -> DarkMix:
         """Return a dark of nearly the exposure: as it is where it has the exposure, else scaled where that can be."""
-        best = min(near, key=self._preference)
-        dark = self.masters[best.name]
         if dark.key.frame_type is FrameType.BIAS:
             return DarkMix(parts=(DarkPart(master=dark),), description=_with_exposure(dark))
-        biases = [
-            m
-            for m in self.everything
-            if m.key.frame_type is FrameType.BIAS and not dark_unfit(dark.key, m.key, self.rules)
-        ]
-        bias = choose_science_bias(self.key, biases, self.rules, self.taken_at)
+        needs_bias = dark.key.bias_subtracted and not self.key.bias_subtracted
+        if is_same_exposure(self.key, dark.key) and not needs_bias:
+            return scale_named_dark(self.key, dark, None, self.rules)
+        fits = [fit for fit in self.fits.wide if not dark_unfit(dark.key, fit.key, self.rules)]
+        bias = first_of(self.fits.biases_among(fits), self.taken_at, self.rules)
         mix = scale_named_dark(self.key, dark, bias, self.rules)
         if not mix.unscaled:
             return mix
-        scaled = self._scaled(fitting)
+        scaled = self._scaled(self._firsts(self.fits.plain, most_unstated, is_of_age=is_of_age))
         return scaled if scaled is not None else mix
 
-    def _preference(self, candidate: DarkCandidate) -> tuple[int, int, int, int]:
-        """Order darks of nearly the exposure: what they leave open, exposure to what clocks tell, temperature, time."""
-        distance = abs(candidate.key.exposure_time_s - self.key.exposure_time_s)
-        steps = 0 if is_same_exposure(self.key, candidate.key) else round(1e3 * distance / self.key.exposure_time_s)
-        return candidate.unstated, steps, candidate.degrees, candidate.place
-
-    def _scaled(self, fitting: Sequence[DarkCandidate]) -> DarkMix | None:
+    def _scaled(self, fitting: Sequence[_Candidate]) -> DarkMix | None:
         """Choose the two masters whose line over exposures gives the dark; ``None`` if it is too long."""
+        return self.fits.made("line", [c.master for c in fitting], lambda: self._line(fitting))
+
+    def _line(self, fitting: Sequence[_Candidate]) -> DarkMix | None:
         rules, target_s = self.rules, self.key.exposure_time_s
         line = choose_line(
             fitting,
@@ -175,54 +177,59 @@ class _Search:
         if line is None or line.second is None:
             return None
         stretch = stretch_of(line.first, line.second, target_s)
-        if (
-            stretch > MAX_STRETCH
-        ):  # a flat takes a noisy line; in a science frame 10 times the noise of a dark is no use
+        # A flat takes a noisy line if there is no bias; in a science frame 10 times the noise of a dark is no use.
+        if stretch > MAX_STRETCH:
             return None
-        first, second = (self.masters[candidate.name] for candidate in (line.first, line.second))
+        first, second = _masters(line.first, line.second)
         return DarkMix(
             parts=(DarkPart(master=first, weight=1 - stretch), DarkPart(master=second, weight=stretch)),
             description=f"{line.description}, difference of the two times {stretch:.6g}",
             scaled=True,
         )
 
-    def _fitted_or(self, scaled: DarkMix, fitting: Sequence[DarkCandidate]) -> DarkMix:
+    def _fitted_or(self, scaled: DarkMix, stored: Sequence[_Candidate]) -> DarkMix:
         """Return the fit over three exposures or more, or what is scaled, with the reason."""
-        in_order = sorted(fitting, key=lambda c: (c.unstated, c.degrees, c.place))
+        masters = [c.master for c in sorted(stored, key=lambda c: (c.unstated, c.degrees, c.place))]
         rules = SyntheticRules(
             temperature_tolerance_c=self.rules.temperature_tolerance_c, max_stretch=self.rules.max_scale_up
         )
-        fit = self.fit(self.key, [self.masters[c.name] for c in in_order], rules)
+        fit = self.fits.made("fit", masters, lambda: self.fit(self.key, masters, rules))
         if isinstance(fit, SyntheticDark) and fit.quality is not None:
-            parts = tuple(DarkPart(master=self.masters[step.name]) for step in fit.ladder.masters)
+            by_name = {master.record.name: master for master in masters}
+            parts = tuple(DarkPart(master=by_name[step.name]) for step in fit.ladder.masters)
             return DarkMix(parts=parts, description=fit.description, synthetic=fit)
         return replace(scaled, refused=fit.message if isinstance(fit, NoSyntheticDark) else "")
 
     def over_temperature(self) -> DarkMix | str:
         """Return the fit over temperatures, of masters within their age first, or why there is none."""
-        in_order = sorted(self.ranks, key=lambda c: (c.unstated, c.place))
-        masters = [self.masters[c.name] for c in in_order]
-        of_age = [master for master in masters if not self.rules.too_old(master, self.taken_at)]
+        refused = ""
+        for is_of_age in (True,) if self.rules.strict or self.is_ageless else (True, False):
+            some = self._firsts(self.fits.of_any_temperature, MANY, is_of_age=is_of_age, stored=True)
+            made = self._warmed([c.master for c in sorted(some, key=lambda c: (c.unstated, c.place))])
+            if isinstance(made, DarkMix):
+                return made
+            refused = made or refused
+        return refused
+
+    def _warmed(self, masters: Sequence[LibraryMaster]) -> DarkMix | str:
         rules = TemperatureRules(
             bias_temperature_tolerance_c=self.rules.bias_temperature_tolerance_c, max_scale_up=self.rules.max_scale_up
         )
-        refused = ""
-        for some in (of_age,) if self.rules.strict or len(of_age) == len(masters) else (of_age, masters):
-            made = dark_of_temperature(self.key, some, rules)
-            if isinstance(made, TemperatureDark):
-                parts = tuple(DarkPart(master=self.masters[step.name]) for step in made.ladder.masters)
-                return DarkMix(parts=parts, description=made.description, synthetic=made)
-            refused = made.message if made is not None else refused
-        return refused
+        made = self.fits.made("warming", masters, lambda: dark_of_temperature(self.key, masters, rules))
+        if not isinstance(made, TemperatureDark):
+            return made.message if made is not None else ""
+        by_name = {master.record.name: master for master in masters}
+        parts = tuple(DarkPart(master=by_name[step.name]) for step in made.ladder.masters)
+        return DarkMix(parts=parts, description=made.description, synthetic=made)
 
-    def _summed(self, some: Sequence[DarkCandidate]) -> DarkMix | None:
+    def _summed(self, some: Sequence[_Candidate]) -> DarkMix | None:
         """Return bias plus dark current of a dark without its bias; of a frame without its bias, the difference."""
         rules, key = self.rules, self.key
         tolerances = rules.temperature_tolerance_c, rules.bias_temperature_tolerance_c
         both = choose_sum(key, some, *tolerances, max_scale_up=rules.max_scale_up)
         if both is None:
             return None
-        bias, dark = (self.masters[candidate.name] for candidate in both)
+        bias, dark = _masters(*both)
         is_near = is_same_exposure(key, dark.key)
         factor = 1.0 if is_near else key.exposure_time_s / dark.key.exposure_time_s
         what = f"dark current of {dark.record.name} times {factor:.6g}"
@@ -234,27 +241,36 @@ class _Search:
         return DarkMix(parts=parts, description=what, scaled=not is_near)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Candidate(DarkCandidate):
+    """A master of the library, and what decides between it and others."""
+
+    master: LibraryMaster = field(compare=False)
+
+
+def _masters(*candidates: DarkCandidate) -> tuple[LibraryMaster, ...]:
+    return tuple(candidate.master for candidate in candidates if isinstance(candidate, _Candidate))
+
+
 def _with_exposure(dark: LibraryMaster) -> str:
     return f"{dark.record.name} ({dark.key.exposure_time_s:g} s)"
 
 
-def _bias_alone(
-    key: GroupKey, darks: Sequence[LibraryMaster], rules: MatchRules, taken_at: datetime | None
-) -> DarkMix | None:
+def _bias_alone(key: GroupKey, shelf: Shelf, taken_at: datetime | None) -> DarkMix | None:
     """Return the bias of a library in which no dark of the camera has the temperature; ``None`` where no bias fits.
 
     Beside a dark of the temperature it is not taken: the exposure of that one is too far, which can be mended.
     """
-    of_camera = [m for m in darks if not why_unfit(replace(key, temperature_c=None), m.key, 0.0)]
-    others = [m for m in of_camera if m.key.frame_type is FrameType.DARK]
-    tolerance_c = rules.temperature_tolerance_c
-    if others and (rules.strict or any(not why_unfit(key, m.key, tolerance_c) for m in others)):
+    fits, strict = shelf.fits(key), shelf.rules.strict
+    has_darks, has_near = (
+        any(f.key.frame_type is FrameType.DARK for f in some) for some in (fits.of_camera, fits.plain)
+    )
+    if has_near or (has_darks and strict):
         return None
-    of_age = [m for m in of_camera if not rules.too_old(m, taken_at)]
-    wide = replace(rules, bias_temperature_tolerance_c=math.inf)
-    bias = choose_science_bias(key, of_age, wide, taken_at)
-    if bias is None and not rules.strict:
-        bias = choose_science_bias(key, of_camera, wide, taken_at)
+    biases = fits.biases_among(fits.of_camera)
+    bias = next((m for _, alike in biases if (m := alike.first(taken_at, is_of_age=True)) is not None), None)
+    if bias is None and biases and not strict:
+        bias = biases[0][1].first(taken_at)
     if bias is None:
         return None
     return DarkMix(parts=(DarkPart(master=bias),), description=f"bias {bias.record.name} alone")

@@ -99,8 +99,7 @@ class MatchedMasters:
     @property
     def used(self) -> tuple[LibraryMaster, ...]:
         """Those of the arithmetic, the darks first."""
-        darks = tuple(part.master for part in self.dark.parts) if self.dark is not None else ()
-        return darks if self.flat is None else (*darks, self.flat)
+        return masters_of(self.dark, self.flat)
 
     def age_days(self, kind: FrameType) -> float | None:
         """Return how many days before the frame the masters of a kind were taken: of several the farthest.
@@ -117,6 +116,12 @@ class MatchedMasters:
         has_dark_current = self.dark is not None and self.dark.has_dark_current
         letters = {"B": self.dark is not None or bias_subtracted, "D": has_dark_current, "F": self.flat is not None}
         return "".join(letter for letter, is_done in letters.items() if is_done)
+
+
+def masters_of(dark: DarkMix | None, flat: LibraryMaster | None) -> tuple[LibraryMaster, ...]:
+    """Return the masters that a dark consists of, and the flat."""
+    darks = tuple(part.master for part in dark.parts) if dark is not None else ()
+    return darks if flat is None else (*darks, flat)
 
 
 def science_key(metadata: FrameMetadata, temperature_tolerance_c: float) -> GroupKey:

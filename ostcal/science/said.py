@@ -6,44 +6,34 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from ostcal.frames import FrameType
 from ostcal.inputs.clocks import is_ahead
 from ostcal.inputs.grouping import GroupKey
-from ostcal.inputs.stated_settings import unstated_settings
 from ostcal.library.ages import AgeLog, DatedMaster
 from ostcal.library.find import LibraryMaster
 from ostcal.library.in_time import better_than_nearest
-from ostcal.science.matched import MatchedMasters, MatchRules, usable_masters
+from ostcal.science.matched import MatchedMasters
+from ostcal.science.shelf import Shelf
 
 LONG_DAYS = 366.0
 """Frames of one master that are further apart had a clock that was wrong."""
 
 
-def notes_of(
-    used: Sequence[LibraryMaster],
-    key: GroupKey,
-    taken_at: datetime | None,
-    library: Sequence[LibraryMaster],
-    rules: MatchRules,
-) -> Iterator[str]:
+def notes_of(used: Sequence[LibraryMaster], key: GroupKey, taken_at: datetime | None, shelf: Shelf) -> Iterator[str]:
     """Yield a line for each master that leaves a setting open, or was taken although another one is nearer in time."""
+    fits, now = shelf.fits(key), shelf.rules.now
     for master in used:
         kind, name = master.key.frame_type, master.record.name
-        if open_settings := unstated_settings(key, master.key):
+        if open_settings := fits.unstated(master):
             yield (
                 f"{kind} {name} does not record {' and '.join(open_settings)}: it is taken because no {kind} that does "
                 "fits"
             )
-        alike = [
-            other.record.merit
-            for other in usable_masters(library, rules)
-            if other is not master and _are_alike(master.key, other.key)
-        ]
-        better = better_than_nearest(master.record.merit, alike, taken_at, rules.in_time(kind))
+        beside = shelf.beside(master)
+        better = better_than_nearest(master.record.merit, beside, taken_at, shelf.rules.in_time(kind)) if beside else ""
         if better:
             yield f"{kind} {name} is taken: {better}"
         observed = master.record.observed
-        if observed is not None and is_ahead(observed.middle, rules.now) and not is_ahead(taken_at, rules.now):
+        if observed is not None and is_ahead(observed.middle, now) and not is_ahead(taken_at, now):
             yield (
                 f"{kind} {name}: its frames were taken in the future ({observed.middle:%Y-%m-%d}, DATE-OBS), as of a "
                 "clock that was wrong: it is taken because no other fits as well"
@@ -53,18 +43,6 @@ def notes_of(
                 f"{kind} {name}: its frames were taken over {days} days, {observed.first:%Y-%m-%d} to "
                 f"{observed.last:%Y-%m-%d} (DATE-OBS), as if a clock was wrong: their median counts"
             )
-
-
-def _are_alike(a: GroupKey, b: GroupKey) -> bool:
-    """Return whether two masters are of one kind, settings, exposure and filter; temperatures differ by less than 1."""
-    if a.frame_type is not b.frame_type or (a.width, a.height) != (b.width, b.height) or a.filter_name != b.filter_name:
-        return False
-    if a.bias_subtracted != b.bias_subtracted or round(a.exposure_time_s, 2) != round(b.exposure_time_s, 2):
-        return False
-    is_flat, a_c, b_c = a.frame_type is FrameType.FLAT, a.temperature_c, b.temperature_c
-    if not is_flat and a_c is not None and b_c is not None and abs(a_c - b_c) >= 1:
-        return False
-    return a.settings is b.settings or a.settings == b.settings
 
 
 @dataclass(frozen=True, kw_only=True)
