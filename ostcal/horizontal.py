@@ -59,6 +59,15 @@ def separation_deg(a: Horizontal, b: Horizontal) -> float:
     return math.degrees(math.atan2(cross, sum(p * q for p, q in zip(x, y, strict=True))))
 
 
+def bearing_deg(start: Horizontal, goal: Horizontal) -> float:
+    """Return the way from one direction to another as `moved` has it: 0 is up, 90 to growing azimuths."""
+    start_alt, goal_alt = math.radians(start.altitude_deg), math.radians(goal.altitude_deg)
+    turn = math.radians(goal.azimuth_deg - start.azimuth_deg)
+    side = math.cos(goal_alt) * math.sin(turn)
+    up = math.cos(start_alt) * math.sin(goal_alt) - math.sin(start_alt) * math.cos(goal_alt) * math.cos(turn)
+    return math.degrees(math.atan2(side, up)) % 360
+
+
 def moved(direction: Horizontal, distance_deg: float, bearing_deg: float) -> Horizontal:
     """Return the direction at a distance; a bearing of 0 is up, of 90 to growing azimuths."""
     altitude, distance, bearing = map(math.radians, (direction.altitude_deg, distance_deg, bearing_deg))

@@ -201,6 +201,7 @@ class SimulatedCamera(Device):
             temperature_c=self.cooler.sensor_c(now_s),
             illumination_e_per_s=self._light.illumination_e_per_s(now_s, now_s + made_s) if is_lit else 0.0,
             filter_name=self._light.filter_name(),
+            sky=self._light.sky_view(now_s) if is_lit else None,
         )
         plan = FramePlan(
             index=self._exposures,

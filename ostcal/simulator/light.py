@@ -10,7 +10,8 @@ from typing import Any
 from ostcal.clock import FastClock
 from ostcal.simulator.alpaca_device import INVALID_VALUE, AscomError, Device, Getter, Identity, Setter, read_int, refuse
 from ostcal.simulator.options import CoverKind, Light, Twilight
-from ostcal.simulator.sensor import Filter
+from ostcal.simulator.sensor import Filter, SkyView
+from ostcal.simulator.sky_map import SkyMap
 
 COVER_MOVE_S = 4.0
 PANEL_WARM_UP_S = 2.0
@@ -199,12 +200,23 @@ class LightPath:
     """From the sky and the panel to the sensor."""
 
     def __init__(
-        self, light: Light, cover: SimulatedCoverCalibrator | None, wheel: SimulatedFilterWheel | None
+        self,
+        light: Light,
+        cover: SimulatedCoverCalibrator | None,
+        wheel: SimulatedFilterWheel | None,
+        sky_map: SkyMap | None = None,
     ) -> None:
         self._light = light
         self._sky = Sky(light)
         self._cover = cover
         self._wheel = wheel
+        self._sky_map = sky_map
+
+    def sky_view(self, start_s: float) -> SkyView | None:
+        """Return what is uneven in the light of an exposure; ``None`` if the panel gives it."""
+        if self._sky_map is None or (self._cover is not None and not self._cover.lets_sky_in(start_s)):
+            return None
+        return self._sky_map.view()
 
     def illumination_e_per_s(self, start_s: float, stop_s: float) -> float:
         """Return the mean illumination over an exposure; cover and panel count as they are at its start."""

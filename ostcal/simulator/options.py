@@ -67,6 +67,13 @@ class Light:
     """A clear sky loses a magnitude in two to three minutes."""
     twilight_start_e_per_s: float | None = None
     """Brightness when the first frame is exposed to it; 200 000 at dusk and 200 at dawn by default."""
+    sky_gradient_per_deg2: float = 0.0
+    """How uneven the sky is: its relative slope per degree grows by this with each degree from the null point of the
+    twilight sky. With 0.0005 it is 2 % per degree at 40 degrees; 0 is an even sky."""
+    stars_per_deg2: float = 0.0
+    """Stars in the sky before the mount; 0 is none."""
+    field_deg: float = 1.0
+    """Width of the field of view."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,6 +27,9 @@ from ostcal.errors import ConfigError
 BLOCK_ROWS = 64
 """Rows made at once: at 9576 columns a float32 block is 2.4 MB, so the few that are alive together stay in cache."""
 
+STAR_SIGMA_PX = 1.5
+"""Of the image of a star."""
+
 FloatMap = NDArray[np.float32]
 
 
@@ -127,6 +130,25 @@ class CosmicRays:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Star:
+    """A star on the sensor, a Gaussian of `STAR_SIGMA_PX`."""
+
+    row: float
+    column: float
+    flux_e_per_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SkyView:
+    """What is uneven in the light of the sky."""
+
+    slope_across_per_px: float = 0.0
+    """How much brighter the sky is from column to column, as a share of its light in the middle."""
+    slope_down_per_px: float = 0.0
+    stars: tuple[Star, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Exposure:
     """One exposure: how long, how cold, under how much light."""
 
@@ -135,6 +157,8 @@ class Exposure:
     illumination_e_per_s: float = 0.0
     """Electrons in a second in a pixel of response 1; 0 is a closed shutter."""
     filter_name: str | None = None
+    sky: SkyView | None = None
+    """``None`` is light that is even."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be exposed."""
@@ -402,8 +426,25 @@ class SensorModel:
         rate = self._dark_block(block, exposure.temperature_c)
         if exposure.illumination_e_per_s:
             response = self._response_block(block, self._filter(exposure.filter_name))
-            rate += np.multiply(response, np.float32(exposure.illumination_e_per_s), out=response)
+            rate += np.multiply(response, self._light_block(block, exposure), out=response)
         return np.multiply(rate, np.float32(exposure.exposure_time_s), out=rate)
+
+    def _light_block(self, block: int, exposure: Exposure) -> FloatMap | np.float32:
+        """Return the light before the pixels, electrons per second in a pixel of response 1."""
+        mean, sky = np.float32(exposure.illumination_e_per_s), exposure.sky
+        if sky is None:
+            return mean
+        height, width = self._block_shape(block)
+        rows = np.arange(block * BLOCK_ROWS, block * BLOCK_ROWS + height, dtype=np.float32)[:, np.newaxis]
+        columns = np.arange(width, dtype=np.float32)
+        down, across = rows - np.float32((self.height - 1) / 2), columns - np.float32((width - 1) / 2)
+        light = 1 + np.float32(sky.slope_down_per_px) * down + np.float32(sky.slope_across_per_px) * across
+        light = np.maximum(light, 0) * mean
+        for star in sky.stars:
+            peak = np.float32(star.flux_e_per_s / (2 * np.pi * STAR_SIGMA_PX**2))
+            scale = np.float32(-0.5 / STAR_SIGMA_PX**2)
+            light += peak * np.exp(scale * (rows - star.row) ** 2) * np.exp(scale * (columns - star.column) ** 2)
+        return light
 
     def _filter(self, name: str | None) -> Filter:
         if name is None:

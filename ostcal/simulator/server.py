@@ -32,6 +32,7 @@ from ostcal.simulator.light import LightPath, SimulatedCoverCalibrator, Simulate
 from ostcal.simulator.options import CoverKind, SimulatorOptions
 from ostcal.simulator.safety import SimulatedRoof, SimulatedSafetyMonitor
 from ostcal.simulator.sensor import SensorModel
+from ostcal.simulator.sky_map import SkyMap
 from ostcal.simulator.telescope import SimulatedTelescope
 
 START_TIMEOUT_S = 10.0
@@ -125,15 +126,16 @@ class SimulatedObservatory:
         if self.options.cover is not CoverKind.NONE:
             identity = self._identity("CoverCalibrator", "cover calibrator", 2, connect_since=2)
             cover = SimulatedCoverCalibrator(identity, self._clock, self.options.cover)
-        light = LightPath(self.options.light, cover, wheel)
+        identity = self._identity("Telescope", "mount", 4, connect_since=4)
+        self.telescope = SimulatedTelescope(identity, self._clock, self._faults, self.options.mount)
+        sky_map = SkyMap(self.options.light, self.options.sensor_model(), self.telescope, self.options.seed)
+        light = LightPath(self.options.light, cover, wheel, sky_map)
         identity = self._identity("Camera", "camera", self.options.interface_version, connect_since=4)
         self._camera = SimulatedCamera(identity, self.options, self._clock, self._faults, light)
         self.safety_monitor = SimulatedSafetyMonitor(
             self._identity("SafetyMonitor", "safety monitor", 3, connect_since=3), self._clock
         )
         self.roof = SimulatedRoof(self._identity("Dome", "roof", 3, connect_since=3), self._clock)
-        identity = self._identity("Telescope", "mount", 4, connect_since=4)
-        self.telescope = SimulatedTelescope(identity, self._clock, self._faults, self.options.mount)
         self.telescope.is_exposing = self._camera.is_exposing
         devices = (self._camera, wheel, cover, self.safety_monitor, self.roof, self.telescope)
         self.devices: tuple[Device, ...] = tuple(one for one in devices if one is not None)

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import astropy.units as u
+import numpy as np
 import pytest
 import yaml
-from astropy.coordinates import AltAz, EarthLocation, get_sun
+from astropy.coordinates import AltAz, EarthLocation, SkyCoord, get_sun
 from astropy.time import Time
 from astropy.utils import iers
+from numpy.typing import NDArray
 
 from ostcal.capture.series_plan import CaptureWatcher, FrameDone
 from ostcal.clock import FastClock
@@ -26,7 +28,7 @@ from ostcal.fits.cards import Header
 from ostcal.horizontal import Horizontal, separation_deg
 from ostcal.series.reader import find_series, open_series
 from ostcal.series.record import FrameRecord
-from ostcal.simulator.options import MountKind, SimulatorOptions
+from ostcal.simulator.options import Light, MountKind, SimulatorOptions
 from ostcal.simulator.safety import ShutterStatus
 from ostcal.simulator.server import SimulatedObservatory
 from ostcal.simulator.telescope import PARK
@@ -101,8 +103,12 @@ class Site:
 def site_with(tmp_path: Path) -> Iterator[Callable[..., Site]]:
     running: list[SimulatedObservatory] = []
 
-    def start(*faults: str, mount: MountKind = MountKind.ANY, time_scale: float = 500.0) -> Site:
-        options = SimulatorOptions(sensor=SMALL, time_scale=time_scale, mount=mount, faults=faults)
+    def start(
+        *faults: str, mount: MountKind = MountKind.ANY, time_scale: float = 500.0, light: Light | None = None
+    ) -> Site:
+        options = SimulatorOptions(
+            sensor=SMALL, time_scale=time_scale, mount=mount, faults=faults, light=light or Light()
+        )  # fmt: skip
         running.append(SimulatedObservatory(options))
         running[-1].start()
         return Site(running[-1], tmp_path)
@@ -177,6 +183,63 @@ def test_a_mount_that_stays_is_dithered_around_where_it_was(site_with: Callable[
     assert len({(round(place.altitude_deg, 2), round(place.azimuth_deg, 2)) for place in places}) == N_FRAMES
     assert separation_deg(site.mount.direction(), NORTH) < 0.05
     assert not site.mount.tracking  # as before
+
+
+# ---- what the frames show ----
+
+
+def skies(site: Site) -> NDArray[np.float64]:
+    """Return the light of the sky in each frame, (frames, rows, columns), relative to its mean: without the flat."""
+    sensor = site.observatory.sensor()
+    (location,) = find_series([str(site.folder / "flats")])
+    series = open_series(location)
+    frames = np.stack([series.read_frame(record.index).astype(np.float64) for record in series.records])
+    light = (frames - sensor.bias_adu()) / sensor.flat_field("L")
+    return np.asarray(light / light.mean(axis=(1, 2), keepdims=True))
+
+
+def slopes(sky: NDArray[np.float64]) -> tuple[float, float]:
+    """Return how much brighter the sky gets over the width of the sensor, to the right and down."""
+    rows, columns = np.mgrid[: sky.shape[0], : sky.shape[1]]
+    planes = np.stack([np.ones(sky.size), columns.ravel() / sky.shape[1], rows.ravel() / sky.shape[1]], axis=1)
+    _, right, down = np.linalg.lstsq(planes, sky.ravel(), rcond=None)[0]
+    return float(right), float(down)
+
+
+def test_flats_at_the_null_point_have_the_smaller_gradient(site_with: Callable[..., Site], tmp_path: Path) -> None:
+    gradient = 0.0005
+    site = site_with(light=Light(sky_gradient_per_deg2=gradient))
+    shown = site.flats({"tracking": "off"})
+    assert shown.exit_code == 0, shown.text
+    right, down = slopes(skies(site).mean(axis=0))
+    # Brighter away from the null point, by the distance: the mount stands in the north at 40 degrees.
+    null = null_point_of_astropy(datetime.now(UTC))
+    north = SkyCoord(0 * u.deg, 40 * u.deg)
+    darkest = SkyCoord(null.azimuth_deg * u.deg, null.altitude_deg * u.deg)
+    distance_deg, bearing = float(north.separation(darkest).deg), north.position_angle(darkest)
+    assert right == pytest.approx(-gradient * distance_deg * float(np.sin(bearing)), abs=0.002)
+    assert down == pytest.approx(gradient * distance_deg * float(np.cos(bearing)), abs=0.002)
+    (tmp_path / "flats").rename(tmp_path / "elsewhere")
+    shown = site.flats(NULL)
+    assert shown.exit_code == 0, shown.text
+    assert np.hypot(*slopes(skies(site).mean(axis=0))) < 0.1 * np.hypot(right, down)
+
+
+def test_a_dither_moves_the_stars_out_of_the_master(site_with: Callable[..., Site], tmp_path: Path) -> None:
+    site = site_with(light=Light(stars_per_deg2=15.0))
+    starred: list[int] = []
+    for dither_arcmin in (0, 20):
+        sky = {**NULL, "tracking": "on", "dither_arcmin": dither_arcmin}
+        shown = site.flats(sky, flat_capture={"sky": sky, "num_flats": 9})
+        assert shown.exit_code == 0, shown.text
+        light = skies(site)
+        assert all(np.count_nonzero(frame / np.median(frame) > 1.05) > 10 for frame in light), "stars in every frame"
+        master = np.median(light / np.median(light, axis=(1, 2), keepdims=True), axis=0)
+        starred.append(int(np.count_nonzero(master > 1.05)))
+        (tmp_path / "flats").rename(tmp_path / f"dithered by {dither_arcmin}")
+    still, dithered = starred
+    assert still > 10
+    assert dithered <= still / 10
 
 
 # ---- afterwards ----
