@@ -376,7 +376,7 @@ def _dark_warning(key: GroupKey, dark: DarkMix, library: Sequence[LibraryMaster]
     if dark.synthetic is not None:
         return f"no dark of its {dark.synthetic.lacking}, one is made: {dark.description}"
     if dark.unscaled:
-        return unscaled_warning(key, dark)
+        return unscaled_warning(key, dark, library, rules)
     if dark.scaled:
         why = f" ({dark.refused})" if dark.refused else ""
         return f"no dark of {key.exposure_time_s:g} s, dark current is scaled: {dark.description}{why}"

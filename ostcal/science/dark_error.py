@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +15,7 @@ from ostcal.inputs.grouping import GroupKey
 from ostcal.library.find import LibraryMaster, StorePlane
 from ostcal.library.store import MasterStore
 from ostcal.measure.estimators import half_spread
-from ostcal.science.matched import DarkMix, MatchRules, usable_masters
+from ostcal.science.matched import DarkMix, MatchRules, is_same_exposure, usable_masters
 from ostcal.science.synthetic_dark import sampled_bands
 
 HOT_SPREADS = 10.0
@@ -28,13 +29,16 @@ class DarkRates:
     median_adu_per_s: float | None
     hot_adu_per_s: float | None
     """Median of the hot pixels; above that of the median pixel if that is not known."""
+    shown_by: str = ""
+    """What shows that of the median pixel, or why nothing does; "" where it is the dark itself."""
 
     def left_in(self, seconds: float) -> str:
         """Say what so many seconds of it are."""
+        by = f" ({self.shown_by})" if self.shown_by else ""
         parts = [
-            f"{self.median_adu_per_s * seconds:+.3g} ADU in the median pixel"
+            f"{self.median_adu_per_s * seconds:+.3g} ADU in the median pixel{by}"
             if self.median_adu_per_s is not None
-            else "what is not known in the median pixel",
+            else f"what is not known in the median pixel{by}",
             f"{self.hot_adu_per_s * seconds:+.3g} ADU in hot pixels" if self.hot_adu_per_s is not None else "",
         ]
         return " and ".join(part for part in parts if part)
@@ -68,14 +72,71 @@ def dark_rates(dark: LibraryMaster, zero: LibraryMaster | None) -> DarkRates:
     )
 
 
-def unscaled_warning(key: GroupKey, dark: DarkMix) -> str:
+def unscaled_warning(key: GroupKey, dark: DarkMix, library: Sequence[LibraryMaster], rules: MatchRules) -> str:
     """Return the line about a dark of another exposure that is subtracted as it is."""
     master = dark.parts[0].master
-    left = dark_rates(master, None).left_in(key.exposure_time_s - master.key.exposure_time_s)
+    rates = rates_in_library(master, library, rules)
+    left = rates.left_in(key.exposure_time_s - master.key.exposure_time_s)
     return (
         f"no dark of {key.exposure_time_s:g} s, {dark.description} is subtracted: {dark.unscaled}; that leaves {left}; "
         "take bias frames, or darks of this exposure"
     )
+
+
+def rates_in_library(dark: LibraryMaster, library: Sequence[LibraryMaster], rules: MatchRules) -> DarkRates:
+    """Return the dark current of a dark, from whatever of its library shows it best.
+
+    That is what was measured when it was made; else a bias of the camera, of any temperature; else what was measured
+    with another dark of its temperature; else the difference to one of another exposure.
+
+    Raises
+    ------
+    OstcalError
+        If a master cannot be read.
+    """
+    own = dark_rates(dark, None)
+    if own.median_adu_per_s is not None:
+        return own
+    others = [master for master in usable_masters(library, rules) if master.record.name != dark.record.name]
+    of_camera = replace(dark.key, temperature_c=None)
+    biases = [m for m in others if m.key.frame_type is FrameType.BIAS and not why_unfit(of_camera, m.key, 0.0)]
+    if biases:
+        bias = min(biases, key=lambda m: (_degrees(dark.key, m.key), m.record.name))
+        return replace(dark_rates(dark, bias), shown_by=f"above the bias {bias.record.name}")
+    tolerance_c = rules.temperature_tolerance_c
+    darks = [m for m in others if m.key.frame_type is FrameType.DARK and not why_unfit(dark.key, m.key, tolerance_c)]
+    for other in darks:
+        measured = number_in(measured_with(other), "dark_current_adu_per_s")
+        if measured is not None:
+            return _with_median(own, measured, f"as measured with {other.record.name}")
+    apart = [m for m in darks if not is_same_exposure(dark.key, m.key)]
+    if not apart:
+        return replace(own, shown_by="no bias, no dark of another exposure and no measurement shows its dark current")
+    other = max(apart, key=lambda m: (abs(m.key.exposure_time_s - dark.key.exposure_time_s), m.record.name))
+    seconds = dark.key.exposure_time_s - other.key.exposure_time_s
+    rate = (_median_level_adu(dark) - _median_level_adu(other)) / seconds
+    return _with_median(own, rate, f"from the difference to {other.record.name} of {other.key.exposure_time_s:g} s")
+
+
+def _with_median(rates: DarkRates, median_adu_per_s: float, shown_by: str) -> DarkRates:
+    """Return rates with that of the median pixel, to which hot pixels add theirs."""
+    hot = rates.hot_adu_per_s
+    return DarkRates(
+        median_adu_per_s=median_adu_per_s,
+        hot_adu_per_s=hot + median_adu_per_s if hot is not None else None,
+        shown_by=shown_by,
+    )
+
+
+def _median_level_adu(master: LibraryMaster) -> float:
+    bands = sampled_bands(master.key.height, master.key.width)
+    return float(np.nanmedian(np.concatenate([master.plane.read_rows(*band).ravel() for band in bands])))
+
+
+def _degrees(a: GroupKey, b: GroupKey) -> float:
+    if a.temperature_c is None or b.temperature_c is None:
+        return math.inf
+    return abs(a.temperature_c - b.temperature_c)
 
 
 def other_temperatures(key: GroupKey, bias: LibraryMaster, library: Sequence[LibraryMaster], rules: MatchRules) -> str:

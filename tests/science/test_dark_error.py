@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ostcal import CalibrationApplier
+from ostcal import CalibrationApplier, MasterFrameCreator
+from ostcal.library.find import find_masters, store_location
+from ostcal.library.store import MasterStore
 from support.fits_samples import read_with_astropy, write_frame
 
 SHAPE = (64, 96)
@@ -55,11 +57,52 @@ def test_a_dark_taken_as_it_is_says_what_it_leaves_in_hot_pixels(tmp_path: Path,
     light = write(tmp_path, "light", "Light Frame", PEDESTAL + light_s * rate + SKY, light_s)
     values, said, _ = calibrated(tmp_path, light)
     assert "the dark current" in said
-    assert "what is not known in the median pixel" in said
+    assert "what is not known in the median pixel (no bias, no dark of another exposure and no measurement" in said
     found = re.search(r"and (\S+) ADU in hot pixels", said)
     assert found is not None
     left = np.median(values[HOT]) - np.median(values[~HOT])
     assert float(found[1]) == pytest.approx(left, rel=0.01)
+
+
+@pytest.mark.parametrize("shown_by", ["bias", "dark", "measured"])
+@pytest.mark.parametrize("light_s", [65.9, 55.0])
+def test_the_library_shows_what_is_left_in_the_median_pixel(tmp_path: Path, light_s: float, shown_by: str) -> None:
+    """A bias that is too warm to scale with, a dark too near to make a line, or another dark that was measured."""
+    rate, masters = rates(1.0, 40.0), tmp_path / "masters"
+    write(masters, "master_dark_60", "Master Dark", PEDESTAL + 60 * rate, 60.0, CCD_TEMP=-20.0)
+    if shown_by == "bias":
+        write(masters, "master_bias", "Master Bias", np.full(SHAPE, PEDESTAL), 0.0, CCD_TEMP=25.0)
+    elif shown_by == "dark":
+        write(masters, "master_dark_57", "Master Dark", PEDESTAL + 57 * rate, 57.0, CCD_TEMP=-20.0)
+    else:
+        write_measured(tmp_path, rate)
+    light = write(tmp_path, "light", "Light Frame", PEDESTAL + light_s * rate + SKY, light_s, CCD_TEMP=-20.0)
+    values, said, _ = calibrated(tmp_path, light)
+    found = re.search(r"leaves (\S+) ADU in the median pixel(?: \(.*?\))? and (\S+) ADU in hot pixels", said)
+    assert found is not None, said
+    nearest_s = {("dark", 55.0): 57.0, ("measured", 65.9): 63.0}.get((shown_by, light_s), 60.0)
+    assert float(found[1]) == pytest.approx((light_s - nearest_s) * 1.0, abs=0.3)
+    assert float(found[1]) == pytest.approx(np.median(values[~HOT]) - SKY, abs=0.3)
+    assert float(found[2]) == pytest.approx(np.median(values[HOT]) - SKY, rel=0.02)
+
+
+def write_measured(root: Path, rate: NDArray[np.float64]) -> None:
+    """Make a master of 63 s with a bias of its run, which measures the dark current, and take the bias away."""
+    rng = np.random.default_rng(8)
+    for i in range(8):
+        for kind, exposure_s in (("bias", 0.0), ("dark", 63.0)):
+            image = np.clip(rng.normal(PEDESTAL + exposure_s * rate, 3), 0, 65535).round().astype(np.uint16)
+            cards = {"IMAGETYP": kind, "EXPTIME": exposure_s, **CAMERA, "CCD_TEMP": -20.0}
+            (root / "raw").mkdir(exist_ok=True)
+            write_frame(root / "raw" / f"{kind}_{i}.fits", image, **cards)
+    places = {"dark_capture": {"output_dir": str(root / "raw")}, "flat_capture": {"output_dir": str(root / "raw")}}
+    MasterFrameCreator({**places, "master_frames": {"output_dir": str(root / "masters")}}).create_master_darks()
+    store = MasterStore(store_location(str(root / "masters")))
+    for master in find_masters(str(root / "masters")):
+        if master.record.key.frame_type == "bias":
+            store.discard(master.record.name)
+            for file in master.record.files:
+                (root / "masters" / file).unlink()
 
 
 @pytest.mark.parametrize(("light_s", "factor"), [(65.9, 65.9 / 60), (30.0, 0.5), (119.0, 119 / 60)])
