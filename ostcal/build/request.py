@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from ostcal.engine.execution import Execution
 from ostcal.engine.graph import Progress
@@ -19,6 +20,9 @@ from ostcal.library.find import store_location
 from ostcal.library.store import MasterStore
 from ostcal.measure.limits import DefectLimits, FrameLimits, MasterLimits
 from ostcal.vocabulary import Cubes, FlatScaling, Flavour, MasterFormat, NormalizationMethod
+
+if TYPE_CHECKING:
+    from ostcal.build.publish import Published
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,3 +124,7 @@ class Watcher:
     planned: Callable[[Sequence[Group], int], bool] = lambda groups, n_bytes: True
     """Called with the groups and the bytes of frames to be read, before work begins; false ends the run."""
     progressed: Callable[[Progress], None] = lambda progress: None
+    published: Callable[[Published], None] = lambda published: None
+    """Called with each master when it can be read by others; the run waits until it returns."""
+    failed: Callable[[str], None] = lambda line: None
+    """Called with the line about a master that could not be made, when that is known."""

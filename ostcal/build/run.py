@@ -78,6 +78,8 @@ def build_masters(request: BuildRequest, watcher: Watcher | None = None) -> Buil
             if plan.to_make and not watcher.planned([master.group for master in plan.to_make], plan.bytes_to_read):
                 raise OstcalError("nothing made: the run was declined")
             clock.lap("confirm")
+            for line in plan.errors:
+                watcher.failed(line)
             if plan.to_make:
                 with connected(request.execution) as execution:
                     if execution.scheduler == "distributed":
@@ -87,6 +89,8 @@ def build_masters(request: BuildRequest, watcher: Watcher | None = None) -> Buil
                     prepared, notes = prepare_masters(request, execution, plan, with_stacks)
                     remade = without_mixtures(request, plan, prepared, sources)
                     prepared, no_dark = list(remade.prepared), remade.errors
+                    for line in no_dark:
+                        watcher.failed(line)
                     notes += [*remade.warnings, *doubtful_darks(prepared)]
                     clock.lap("survey")
                     combined = combine_and_publish(request, execution, prepared, watcher)

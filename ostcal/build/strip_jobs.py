@@ -53,6 +53,7 @@ def combine_and_publish(
     errors: list[str] = []
     todo = list(prepared)
     while todo:
+        n_told = len(errors)
         results = _run_once(request, execution, todo, watcher)
         made += [result for result in results if isinstance(result, Published)]
         failed = [(m, r) for m, r in zip(todo, results, strict=True) if isinstance(r, Failure)]
@@ -97,6 +98,8 @@ def combine_and_publish(
                 errors.append(f"{master.plan.name}: its dark {missing[0]} could not be made")
             else:
                 todo.append(master)
+        for line in errors[n_told:]:
+            watcher.failed(line)
     return Combined(made=tuple(made), left_out=tuple(left_out), errors=tuple(errors))
 
 
@@ -127,7 +130,15 @@ def _run_once(
             output_dir=request.output_dir,
             rules=request.publishing,
         )
-        results: Sequence[Published | Failure] = run_graph(jobs, work.strips, publisher, execution, watcher.progressed)
+
+        def ended(result: Published | Failure) -> None:
+            # the file of several images is written when all of them are there
+            if isinstance(result, Published) and not result.group.files:
+                watcher.published(result)
+
+        results: Sequence[Published | Failure] = run_graph(
+            jobs, work.strips, publisher, execution, watcher.progressed, ended
+        )
         is_ended = False
     except StorageError as error:  # a full disk wants its room back; a store that does not answer does not
         is_ended = isinstance(error, UnreachableError)

@@ -22,7 +22,7 @@ from ostcal.cli.console import (
     open_console,
     start_log_file,
 )
-from ostcal.cli.json_output import JsonCommand, json_record
+from ostcal.cli.json_output import JsonCommand, json_record, with_hooks
 from ostcal.cli.masters import exit_code_of, show_masters
 from ostcal.config import Config, load_config
 from ostcal.vocabulary import Step
@@ -135,7 +135,7 @@ def _run(step: Any, *, config_path: str, no_confirm: bool, wait_for_cooling: boo
                 logger,
                 progress.watcher(series_ended),
                 ask_while(progress, no_confirm),
-                masters_watcher=Watcher(planned=masters_planned, progressed=masters_progress.advance_strip),
+                masters_watcher=with_hooks(Watcher(planned=masters_planned, progressed=masters_progress.advance_strip)),
                 planned=capture_planned,
             )
             statuses = workflow.run(step, wait_for_cooling=True if wait_for_cooling else None)

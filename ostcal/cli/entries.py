@@ -15,6 +15,7 @@ from ostcal.cli.document import (
 from ostcal.events.event import MasterOfEvent, SeriesEntry
 
 if TYPE_CHECKING:
+    from ostcal.build.publish import Published
     from ostcal.build.run import BuildReport
     from ostcal.capture.series_plan import SeriesOutcome
     from ostcal.library.attributes import MasterRecord
@@ -129,6 +130,21 @@ def captured_entries(outcomes: Sequence[SeriesOutcome]) -> tuple[SeriesEntry, ..
         problems = (*(before.problems if before is not None else ()), *entry.problems)
         entries[outcome.location] = dataclasses.replace(entry, problems=problems)
     return tuple(entries.values())
+
+
+def published_of_event(published: Published) -> MasterOfEvent:
+    """Return a master that was just published as events name it."""
+    key = published.group.key
+    return MasterOfEvent(
+        name=published.name,
+        kind=str(key.frame_type),
+        exposure_time_s=key.exposure_time_s,
+        filter=key.filter_name,
+        frames=len(published.group.frames),
+        verdict=str(published.verdict) if published.verdict is not None else None,
+        files=_distinct(path for _, path in published.files),
+        findings=tuple(published.quality_lines),
+    )
 
 
 def masters_of_events(masters: Iterable[MasterEntry]) -> tuple[MasterOfEvent, ...]:

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ import click
 from ostcal._version import __version__
 
 if TYPE_CHECKING:
+    from ostcal.build.publish import Published
+    from ostcal.build.request import Watcher
     from ostcal.capture.series_plan import SeriesOutcome
     from ostcal.cli.document import MasterEntry
     from ostcal.config import Config
@@ -78,6 +81,24 @@ class CommandRecord(logging.Handler):
             from ostcal.workflow.hooks import series_event
 
             self._hooks.tell(series_event(self._command, outcome, self._results.get("config_file")))
+
+    def with_hooks(self, watcher: Watcher) -> Watcher:
+        """Return what follows a build, and tells the hooks of each master when it is published or has failed."""
+        hooks = self._hooks
+        if hooks is None:
+            return watcher
+        from ostcal.cli.entries import published_of_event
+        from ostcal.events.event import master_finished, master_not_made
+
+        def published(master: Published) -> None:
+            self._told.add(master.name)
+            hooks.tell(master_finished(self._command, published_of_event(master), self._results.get("config_file")))
+
+        def failed(line: str) -> None:
+            self._told.add(line)
+            hooks.tell(master_not_made(self._command, line, self._results.get("config_file")))
+
+        return replace(watcher, published=published, failed=failed)
 
     def tell_masters(self) -> None:
         """Tell the hooks of masters that were made or could not be made, each once."""
@@ -229,6 +250,12 @@ def json_record() -> CommandRecord | None:
     """Return what collects the results of the running command; ``None`` without ``--json`` and hooks."""
     record = _running()
     return record if record is not None and record.is_wanted else None
+
+
+def with_hooks(watcher: Watcher) -> Watcher:
+    """Return a watcher of builds that tells the hooks of the running command of each master at once."""
+    record = _running()
+    return watcher if record is None else record.with_hooks(watcher)
 
 
 def use_hooks_of(config: Config) -> None:

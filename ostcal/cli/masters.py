@@ -25,7 +25,7 @@ from ostcal.cli.console import (
     open_console,
     start_log_file,
 )
-from ostcal.cli.json_output import JsonCommand, json_record
+from ostcal.cli.json_output import JsonCommand, json_record, with_hooks
 from ostcal.cli.report import write_report_of
 from ostcal.config import Config, load_config, with_overrides
 from ostcal.engine.rejection import METHODS
@@ -125,7 +125,8 @@ def masters(
                 progress.start(total_bytes)
                 return True
 
-            creator = MasterFrameCreator(config, logger, Watcher(planned=planned, progressed=progress.advance_strip))
+            watcher = with_hooks(Watcher(planned=planned, progressed=progress.advance_strip))
+            creator = MasterFrameCreator(config, logger, watcher)
             if darks_only:
                 status = creator.create_master_darks()
             elif flats_only:

@@ -24,7 +24,7 @@ from ostcal.cli.console import (
     open_console,
     start_log_file,
 )
-from ostcal.cli.json_output import JsonCommand, json_record
+from ostcal.cli.json_output import JsonCommand, json_record, with_hooks
 from ostcal.cli.masters import show_masters
 from ostcal.errors import ConfigError
 
@@ -83,7 +83,8 @@ def schedule_command(config_path: str, once: bool, dry_run: bool, debug: bool, l
 
 
 def _watchers(*, ends_night: bool) -> VisitWatchers:
-    """Return what shows the masters, and tells the document and the hooks of series and nights."""
+    """Return what shows the masters, and tells the document and the hooks of series, masters and nights."""
+    from ostcal.build.request import Watcher
     from ostcal.capture.series_plan import CaptureWatcher
     from ostcal.cli.entries import captured_entries
     from ostcal.workflow.visit import VisitWatchers
@@ -106,7 +107,12 @@ def _watchers(*, ends_night: bool) -> VisitWatchers:
                 record.finish_night(0 if outcome.is_complete else EXIT_FAILED)
         series.clear()
 
-    return VisitWatchers(capture=CaptureWatcher(series_ended=series_ended), masters_made=show_masters, ended=ended)
+    return VisitWatchers(
+        capture=CaptureWatcher(series_ended=series_ended),
+        masters=with_hooks(Watcher()),
+        masters_made=show_masters,
+        ended=ended,
+    )
 
 
 def _show_coming(schedule: Schedule) -> None:

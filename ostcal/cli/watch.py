@@ -18,7 +18,7 @@ from ostcal.cli.console import (
     open_config,
     start_log_file,
 )
-from ostcal.cli.json_output import JsonCommand, json_record
+from ostcal.cli.json_output import JsonCommand, json_record, with_hooks
 from ostcal.cli.masters import exit_code_of, show_masters
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ def watch_command(
     codes: list[int] = []
     with command_console(log_level, debug):
         import_numba()
+        from ostcal.build.request import Watcher
         from ostcal.workflow.watch_folder import FolderWatch, WatchCallbacks, WatchRules
 
         def masters_made(creator: MasterFrameCreator, status: Status) -> None:
@@ -112,7 +113,8 @@ def watch_command(
         rules = WatchRules(
             complete_after=complete_after, quiet_s=quiet_s, poll_s=poll_s, calibrate=calibrate, output_dir=output_dir
         )
-        watch = FolderWatch(config, directory, rules, WatchCallbacks(masters=masters_made, calibrated=calibrated))
+        callbacks = WatchCallbacks(building=with_hooks(Watcher()), masters=masters_made, calibrated=calibrated)
+        watch = FolderWatch(config, directory, rules, callbacks)
         if once:
             watch.run_once()
         else:

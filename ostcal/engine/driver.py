@@ -72,12 +72,18 @@ class Part:
     """Names of the parts that must end before."""
 
 
-def run_parts(executor: Executor, parts: Sequence[Part], finished: Callable[[Key], None]) -> list[Any]:
+def run_parts(
+    executor: Executor,
+    parts: Sequence[Part],
+    finished: Callable[[Key], None],
+    ended: Callable[[Any], None] | None = None,
+) -> list[Any]:
     """Run parts; return the result of each, or its `Failure`.
 
-    `finished` is called once for every task that ended, with its key as it is without the suffix.
+    `finished` is called once for every task that ended, with its key as it is without the suffix, and `ended` with the
+    result of each part as soon as it is there.
     """
-    results = _Run(executor, parts, finished).results()
+    results = _Run(executor, parts, finished, ended).results()
     return [results[part.name] for part in parts]
 
 
@@ -91,9 +97,16 @@ class _Submitted:
 class _Run:
     """Submits parts, collects results and releases what has ended, so that memory does not grow with the run."""
 
-    def __init__(self, executor: Executor, parts: Sequence[Part], finished: Callable[[Key], None]) -> None:
+    def __init__(
+        self,
+        executor: Executor,
+        parts: Sequence[Part],
+        finished: Callable[[Key], None],
+        part_ended: Callable[[Any], None] | None,
+    ) -> None:
         self._executor = executor
         self._finished = finished
+        self._part_ended = part_ended
         self._waiting = {part.name: part for part in sorted(parts, key=lambda part: bool(part.needs))}
         self._submitted: dict[Hashable, _Submitted] = {}
         self._n_tasks = 0
@@ -168,6 +181,8 @@ class _Run:
             self._results[part.name] = result
             del self._reported[part.name]
             self._forget(submitted)
+            if self._part_ended is not None:
+                self._part_ended(result)
 
     def _forget(self, submitted: _Submitted) -> None:
         del self._submitted[submitted.part.name]

@@ -55,13 +55,15 @@ def run_graph(
     finish: Finish | FinishByJob,
     execution: Execution,
     on_progress: Callable[[Progress], None] | None = None,
+    on_result: Callable[[Any], None] | None = None,
 ) -> list[Any]:
     """Make all masters; return for each job what `finish` returned, or the `Failure`.
 
     `finish` is called with a job and its result when all strips of the master are written; it must be picklable. Of a
     `FinishByJob`, only the part for one job travels with that job's task. `on_progress` is called for every finished
-    task that reads or writes pixels. Raise `StorageError` if the disk of `execution.output_dir` has not enough room,
-    and `OstcalError` if there is no cluster, its workers cannot be used, or it is lost on the way.
+    task that reads or writes pixels, `on_result` with what is returned of a job as soon as it is there. Raise
+    `StorageError` if the disk of `execution.output_dir` has not enough room, and `OstcalError` if there is no cluster,
+    its workers cannot be used, or it is lost on the way.
     """
     if execution.output_dir is not None:
         _check_free_space(jobs, execution.output_dir)
@@ -84,7 +86,7 @@ def run_graph(
             Part(name=job.name, needs=job.flat.dark_jobs if job.flat is not None else (), build=graphs[job.name].build)
             for job in jobs
         ]
-        return run_parts(executor, parts, finished)
+        return run_parts(executor, parts, finished, on_result)
 
 
 def _check_free_space(jobs: Sequence[MasterJob], output_dir: str) -> None:

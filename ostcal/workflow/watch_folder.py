@@ -7,10 +7,11 @@ import math
 import os
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ostcal.build.api import MasterFrameCreator
 from ostcal.build.from_config import kinds_of, overscan_of, request_of
+from ostcal.build.request import Watcher
 from ostcal.clock import Clock, SystemClock
 from ostcal.config import Config
 from ostcal.errors import InputError
@@ -50,6 +51,8 @@ class WatchRules:
 class WatchCallbacks:
     """Called with what was made."""
 
+    building: Watcher = field(default_factory=Watcher)
+    """Follows the builds."""
     masters: Callable[[MasterFrameCreator, Status], None] = lambda creator, status: None
     calibrated: Callable[[Status], None] = lambda status: None
 
@@ -79,7 +82,7 @@ class FolderWatch:
         self._config, self._directory, self._rules = config, directory, rules
         self._callbacks = callbacks or WatchCallbacks()
         self.clock = clock or SystemClock()
-        self._creator = MasterFrameCreator(config)
+        self._creator = MasterFrameCreator(config, watcher=self._callbacks.building)
         self._applier = CalibrationApplier(config)
         self._target_dir = rules.output_dir or self._applier.default_output_dir
         overscan, kinds = overscan_of(config), kinds_of(config)

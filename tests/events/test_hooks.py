@@ -15,11 +15,16 @@ import jsonschema_rs
 import pytest
 import yaml
 
+from ostcal import MasterFrameCreator
+from ostcal.build.publish import Published
+from ostcal.build.request import Watcher
 from ostcal.config import dump, load_config, without_endpoint
 from ostcal.errors import ConfigError
 from ostcal.events import hooks as hooks_module
 from ostcal.events.event import Event, error_event, master_not_made
 from ostcal.events.hooks import QUEUE_EVENTS, HookRules, Hooks
+from ostcal.library.find import store_location
+from ostcal.library.store import MasterStore
 from ostcal.report.schema import event_schema
 from support import night as n
 from support.folders import ROOT
@@ -312,11 +317,65 @@ def test_masters_that_are_made_are_told_once(tmp_path: Path) -> None:
     assert n.ostcal("masters", "--config", config, "--no-confirm").exit_code == 0
     found = kept(tmp_path)
     assert {values["event"] for values in found} == {"master_made"}
-    assert sorted(values["masters"][0]["kind"] for values in found) == ["bias", "dark", "dark", "flat"]
+    made = [(values["masters"][0]["kind"], values["masters"][0]["exposure_time_s"]) for values in found]
+    assert sorted(made) == [("bias", 0.001), ("dark", 2.0), ("dark", 5.0), ("flat", 2.0)]
+    assert made.index(("flat", 2.0)) > made.index(("dark", 2.0))  # in the order in which they are published
     for values in found:
         assert Path(values["masters"][0]["files"][0]).is_file()
     assert n.ostcal("masters", "--config", config, "--no-confirm").exit_code == 0
     assert len(kept(tmp_path)) == len(found)  # nothing is made, nothing is told
+
+
+@pytest.mark.parametrize("scheduler", ["threads", "processes"])
+def test_a_master_is_told_when_it_is_published_and_the_flat_that_needs_it_is_not_there_yet(
+    tmp_path: Path, scheduler: str
+) -> None:
+    night = n.whole_night(tmp_path / "night")
+    store = MasterStore(store_location(str(night.masters)))
+    seen: list[tuple[str, tuple[str, ...]]] = []
+
+    def published(master: Published) -> None:
+        assert Path(master.files[0][1]).is_file()
+        seen.append((master.name, tuple(store.names())))
+
+    config = night.config(compute={"scheduler": scheduler})
+    creator = MasterFrameCreator(config, watcher=Watcher(published=published))
+    assert not creator.create_all_master_frames().is_error
+    names = [name for name, _ in seen]
+    assert len(names) == len(set(names)) == 4
+    assert all(name in there for name, there in seen)
+    there_with_dark = next(there for name, there in seen if name.startswith("master_dark_2.000s"))
+    assert not any(name.startswith("master_flat") for name in there_with_dark)
+
+
+def test_of_a_run_that_is_killed_one_hears_what_it_made(tmp_path: Path) -> None:
+    """The run ends at the first master it tells of: what was told is on disk, and the flat was not made."""
+    night = n.whole_night(tmp_path / "night")
+    told: list[str] = []
+
+    def published(master: Published) -> None:
+        told.append(master.name)
+        if master.name.startswith("master_dark_2.000s"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        MasterFrameCreator(night.config(), watcher=Watcher(published=published)).create_all_master_frames()
+    there = MasterStore(store_location(str(night.masters))).names()
+    assert set(told) <= set(there)
+    assert not any(name.startswith("master_flat") for name in there)
+
+
+def test_masters_that_cannot_be_made_are_told_once_each(tmp_path: Path) -> None:
+    night = Night(tmp_path / "night")
+    n.write_flats(night, 2.0)
+    n.write_flats(night, 4.0)
+    failed: list[str] = []
+    status = MasterFrameCreator(night.config(), watcher=Watcher(failed=failed.append)).create_all_master_frames()
+    assert failed == status.details["errors"]
+    assert len(failed) == 2
+    config = with_hooks(night, tmp_path)
+    assert n.ostcal("masters", "--config", config, "--no-confirm").exit_code == 1
+    assert [one["event"] for one in kept(tmp_path)] == ["master_failed", "master_failed", "error"]
 
 
 def test_a_command_that_fails_tells_why(tmp_path: Path) -> None:
