@@ -452,9 +452,16 @@ def test_a_signal_ends_it_cleanly_and_hooks_were_told_meanwhile(tmp_path: Path, 
         for frame in write_darks(tmp_path / "elsewhere"):
             os.replace(frame, folder / frame.name)
         deadline = time.monotonic() + 90
-        while not told.exists() and time.monotonic() < deadline and process.poll() is None:
+
+        def is_waiting() -> bool:
+            """Return whether the build has ended, which hooks hear of while it goes on."""
+            lines = "".join(log.read_text(encoding="utf-8") for log in (tmp_path / "masters").glob("watch_*.log"))
+            return told.exists() and "finished in" in lines and "report: " in lines
+
+        while not is_waiting() and time.monotonic() < deadline and process.poll() is None:
             time.sleep(0.1)
         assert process.poll() is None, process.communicate()
+        time.sleep(0.5)  # to the pause between two looks
         process.send_signal(number)
         stdout, stderr = process.communicate(timeout=60)
     finally:
