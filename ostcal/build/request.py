@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from ostcal.engine.execution import Execution
 from ostcal.engine.graph import Progress
@@ -18,11 +18,9 @@ from ostcal.inputs.grouping import Group, GroupRules
 from ostcal.library.ages import MaxAges
 from ostcal.library.find import store_location
 from ostcal.library.store import MasterStore
+from ostcal.measure.findings import Outcome
 from ostcal.measure.limits import DefectLimits, FrameLimits, MasterLimits
 from ostcal.vocabulary import Cubes, FlatScaling, Flavour, MasterFormat, NormalizationMethod
-
-if TYPE_CHECKING:
-    from ostcal.build.publish import Published
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +115,30 @@ class BuildRequest:
         return {kind for kind, is_wanted in wanted if is_wanted}
 
 
+class MadeMaster(Protocol):
+    """A master that was published, as a watcher sees it."""
+
+    @property
+    def name(self) -> str:
+        """Of the master in its store."""
+
+    @property
+    def group(self) -> Group:
+        """The frames that were combined."""
+
+    @property
+    def files(self) -> tuple[tuple[FrameType, str], ...]:
+        """Its files, each with the kind of master that it is."""
+
+    @property
+    def verdict(self) -> Outcome | None:
+        """Of its quality control; ``None`` without one."""
+
+    @property
+    def quality_lines(self) -> list[str]:
+        """A line for each finding that is worth a look."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Watcher:
     """Follows a run."""
@@ -124,7 +146,7 @@ class Watcher:
     planned: Callable[[Sequence[Group], int], bool] = lambda groups, n_bytes: True
     """Called with the groups and the bytes of frames to be read, before work begins; false ends the run."""
     progressed: Callable[[Progress], None] = lambda progress: None
-    published: Callable[[Published], None] = lambda published: None
+    published: Callable[[MadeMaster], None] = lambda published: None
     """Called with each master when it can be read by others; the run waits until it returns."""
     failed: Callable[[str], None] = lambda line: None
     """Called with the line about a master that could not be made, when that is known."""

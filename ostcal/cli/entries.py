@@ -15,7 +15,7 @@ from ostcal.cli.document import (
 from ostcal.events.event import MasterOfEvent, SeriesEntry
 
 if TYPE_CHECKING:
-    from ostcal.build.publish import Published
+    from ostcal.build.request import MadeMaster
     from ostcal.build.run import BuildReport
     from ostcal.capture.series_plan import SeriesOutcome
     from ostcal.library.attributes import MasterRecord
@@ -132,7 +132,7 @@ def captured_entries(outcomes: Sequence[SeriesOutcome]) -> tuple[SeriesEntry, ..
     return tuple(entries.values())
 
 
-def published_of_event(published: Published) -> MasterOfEvent:
+def published_of_event(published: MadeMaster) -> MasterOfEvent:
     """Return a master that was just published as events name it."""
     key = published.group.key
     return MasterOfEvent(

@@ -15,8 +15,7 @@ import click
 from ostcal._version import __version__
 
 if TYPE_CHECKING:
-    from ostcal.build.publish import Published
-    from ostcal.build.request import Watcher
+    from ostcal.build.request import MadeMaster, Watcher
     from ostcal.capture.series_plan import SeriesOutcome
     from ostcal.cli.document import MasterEntry
     from ostcal.config import Config
@@ -90,7 +89,7 @@ class CommandRecord(logging.Handler):
         from ostcal.cli.entries import published_of_event
         from ostcal.events.event import master_finished, master_not_made
 
-        def published(master: Published) -> None:
+        def published(master: MadeMaster) -> None:
             self._told.add(master.name)
             hooks.tell(master_finished(self._command, published_of_event(master), self._results.get("config_file")))
 

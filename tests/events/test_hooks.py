@@ -16,8 +16,7 @@ import pytest
 import yaml
 
 from ostcal import MasterFrameCreator
-from ostcal.build.publish import Published
-from ostcal.build.request import Watcher
+from ostcal.build.request import MadeMaster, Watcher
 from ostcal.config import dump, load_config, without_endpoint
 from ostcal.errors import ConfigError
 from ostcal.events import hooks as hooks_module
@@ -334,7 +333,7 @@ def test_a_master_is_told_when_it_is_published_and_the_flat_that_needs_it_is_not
     store = MasterStore(store_location(str(night.masters)))
     seen: list[tuple[str, tuple[str, ...]]] = []
 
-    def published(master: Published) -> None:
+    def published(master: MadeMaster) -> None:
         assert Path(master.files[0][1]).is_file()
         seen.append((master.name, tuple(store.names())))
 
@@ -353,7 +352,7 @@ def test_of_a_run_that_is_killed_one_hears_what_it_made(tmp_path: Path) -> None:
     night = n.whole_night(tmp_path / "night")
     told: list[str] = []
 
-    def published(master: Published) -> None:
+    def published(master: MadeMaster) -> None:
         told.append(master.name)
         if master.name.startswith("master_dark_2.000s"):
             raise KeyboardInterrupt
