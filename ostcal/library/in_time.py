@@ -186,8 +186,9 @@ class Timeline:
         """Return the index of the master that is preferred for a moment, of all or of some: `order` begins with it."""
         if len(self._merits) == 1:
             return 0
-        nearest = min(self._near(taken_at) if among is None else among, key=self._apart(taken_at))
-        session = self._session(nearest)
+        near = self._near(taken_at) if among is None else among
+        nearest = near[0] if len(near) == 1 else min(near, key=self._apart(taken_at))
+        session = self.session(nearest)
         if among is not None:
             session = [index for index in session if index in among]
         if len(session) == 1:
@@ -204,7 +205,7 @@ class Timeline:
         ordered: list[int] = []
         for index in by_distance:
             if index in left:
-                session = sorted(left.intersection(self._session(index)), key=place.__getitem__)
+                session = sorted(left.intersection(self.session(index)), key=place.__getitem__)
                 ordered += _better_first(session, self._merits)
                 left.difference_update(session)
         return ordered
@@ -226,14 +227,23 @@ class Timeline:
         end = len(self._times_us) if is_ahead(taken_at, self._rules.now) else self._n_true
         if taken_at is None or not end:
             return range(len(self._merits))
-        at_us = _microseconds(taken_at)
-        place = bisect_left(self._times_us, at_us, 0, end)
-        apart_us = min(abs(when_us - at_us) for when_us in self._times_us[max(0, place - 1) : min(place + 1, end)])
-        # Where nights count, one of a nearer night may be further away by what nights are from the times.
-        apart_us += 2 * (self._off_us + 2 * _DAY_US) if self._rules.by_night else 0
-        first = bisect_left(self._times_us, at_us - apart_us, 0, end)
-        last = bisect_right(self._times_us, at_us + apart_us, 0, end)
-        return [*self._timeless, *self._indices[end:], *self._indices[first:last]]
+        at_us, times_us = _microseconds(taken_at), self._times_us
+        place = bisect_left(times_us, at_us, 0, end)
+        before_us = at_us - times_us[place - 1] if place else None
+        apart_us = times_us[place] - at_us if place < end else before_us
+        assert apart_us is not None  # it is before the first or not after the last
+        apart_us = apart_us if before_us is None else min(apart_us, before_us)
+        if self._rules.by_night:  # one of a nearer night may be further away by what nights are from the times
+            apart_us += 2 * _DAY_US + (2 * (self._off_us + 2 * _DAY_US) if self._off_us else 0)
+        first = bisect_left(times_us, at_us - apart_us, 0, end)
+        last = bisect_right(times_us, at_us + apart_us, 0, end)
+        return [*self._of_run, *self._indices[first:last]]
+
+    @cached_property
+    def _of_run(self) -> list[int]:
+        """Masters of this run whose time is not known, or in the future: they go before all others."""
+        unknown = [*self._timeless, *self._indices[self._n_true :]]
+        return [index for index in unknown if self._merits[index].is_of_run]
 
     @cached_property
     def _n_true(self) -> int:
@@ -243,7 +253,7 @@ class Timeline:
     def _between(self, first_us: int, last_us: int) -> list[int]:
         return self._indices[bisect_left(self._times_us, first_us) : bisect_right(self._times_us, last_us)]
 
-    def _session(self, index: int) -> list[int]:
+    def session(self, index: int) -> list[int]:
         """Return the indices of the masters of the session of one, itself among them."""
         if index not in self._sessions:
             merit = self._merits[index]

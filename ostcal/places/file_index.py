@@ -12,12 +12,12 @@ import logging
 import os
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from ostcal.codec import from_json, from_values, parse_json, schema_digest, to_json
+from ostcal.codec import from_json, json_reader, schema_digest, to_json
 from ostcal.places.durable import write_atomically
 from ostcal.places.paths import absolute, is_remote
 
@@ -30,7 +30,7 @@ MAX_ENTRIES = 200_000
 SETTLED_NS = 2_000_000_000
 """A file that changed within two seconds may change again without another time: some file systems count in seconds."""
 
-_FORMAT = "ostcal-index"
+_FORMAT = "ostcal-index-2"
 _T = TypeVar("_T")
 _State = tuple[int, int, int]
 """Size in bytes, and the times of the last change of the contents and of the file, in nanoseconds."""
@@ -44,6 +44,29 @@ class _Head:
     rules: str
     crc32: int
     """Of all lines after the first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Files:
+    """The second line: the files of the other lines, a value for each."""
+
+    names: tuple[str, ...]
+    sizes: tuple[int, ...]
+    changed_ns: tuple[int, ...]
+    """Times of the last change of the contents."""
+    moved_ns: tuple[int, ...]
+    """Times of the last change of the file, its name or its rights."""
+
+    @classmethod
+    def of(cls, states: Mapping[str, _State]) -> _Files:
+        """Return files and their states."""
+        columns = [tuple(state[i] for state in states.values()) for i in range(3)]
+        return cls(names=tuple(states), sizes=columns[0], changed_ns=columns[1], moved_ns=columns[2])
+
+    @property
+    def states(self) -> dict[str, _State]:
+        """The states by name; ValueError where a value is missing."""
+        return dict(zip(self.names, zip(self.sizes, self.changed_ns, self.moved_ns, strict=True), strict=True))
 
 
 class FileIndex(Generic[_T]):
@@ -61,7 +84,7 @@ class FileIndex(Generic[_T]):
 
     def __init__(self, path: str | None, kind: type[_T], rules: str) -> None:
         self._path = None if path is None or is_remote(path) else Path(path)
-        self._kind = kind
+        self._value_of = json_reader(kind)
         self._rules = f"{schema_digest(kind)} {rules}"
         self._lines = self._read() if self._path is not None else {}
         self._used: dict[str, tuple[_State, bytes]] = {}
@@ -82,7 +105,7 @@ class FileIndex(Generic[_T]):
         known = self._lines.get(name)
         if known is not None and state is not None and known[0] == state:
             try:
-                value = from_json(self._kind, known[1])
+                value = self._value_of(known[1])
             except ValueError:
                 pass
             else:
@@ -101,8 +124,9 @@ class FileIndex(Generic[_T]):
         if self._path is None or not self._is_changed:
             return
         others = (item for item in self._lines.items() if item[0] not in self._used)
-        entries = [*self._used.items(), *others][:MAX_ENTRIES]
-        body = b"".join(to_json([name, *state]) + b"\t" + line + b"\n" for name, (state, line) in entries)
+        entries = dict([*self._used.items(), *others][:MAX_ENTRIES])
+        files = _Files.of({name: state for name, (state, _) in entries.items()})
+        body = b"\n".join([to_json(files), *(line for _, line in entries.values())])
         head = _Head(format=_FORMAT, rules=self._rules, crc32=zlib.crc32(body))
         try:
             write_atomically(self._path, to_json(head) + b"\n" + body, durable=False)
@@ -120,18 +144,14 @@ class FileIndex(Generic[_T]):
             is_ours = (head.format, head.rules) == (_FORMAT, self._rules)
             if not is_ours or len(data) > MAX_BYTES or zlib.crc32(body) != head.crc32:
                 raise ValueError("of another version or damaged")
-            return dict(map(_entry, body.splitlines()))
+            lines = body.split(b"\n")
+            states = from_json(_Files, lines[0]).states
+            return {name: (state, line) for (name, state), line in zip(states.items(), lines[1:], strict=True)}
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
             logger.debug("%s: not used and written again: %s", self._path, error)
             return {}
-
-
-def _entry(line: bytes) -> tuple[str, tuple[_State, bytes]]:
-    key, _, value = line.partition(b"\t")
-    name, *state = from_values(tuple[str, int, int, int], parse_json(key))
-    return name, ((state[0], state[1], state[2]), value)
 
 
 def _state_of(file: str) -> _State | None:

@@ -26,13 +26,14 @@ def light_coverage(
     """Group lights by night and settings, and say what each group would be calibrated with."""
     matchers = CoverMatchers(library, matcher_of, rules)
     images = _images(lights, matchers, rules)
-    covers = {kind: [matchers.cover(kind, image) for image in images] for kind in KINDS}
+    covers = [{kind: matchers.cover(kind, image) for kind in KINDS} for image in images]
+    shown: dict[tuple[object, ...], int] = {}
     groups: defaultdict[tuple[object, ...], list[int]] = defaultdict(list)
     for number, image in enumerate(images):
-        taken = [covers[kind][number].identity for kind in KINDS]
-        groups[image.night, image.exposure, *image.kind.shown, *taken].append(number)
+        taken = [cover.identity for cover in covers[number].values()]
+        groups[image.night, image.exposure, shown.setdefault(image.kind.shown, len(shown)), *taken].append(number)
     found = [
-        _group([images[i] for i in numbers], {kind: [covers[kind][i] for i in numbers] for kind in KINDS})
+        _group([images[i] for i in numbers], {kind: [covers[i][kind] for i in numbers] for kind in KINDS})
         for numbers in groups.values()
     ]
     return sorted(found, key=_order)

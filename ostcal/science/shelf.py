@@ -46,6 +46,11 @@ class Alike:
         timeline = Timeline([master.record.merit for master in masters], in_time)
         return cls(masters=masters, rules=rules, timeline=timeline)
 
+    @cached_property
+    def places(self) -> dict[int, int]:
+        """The places of the masters by their identity."""
+        return {id(master): place for place, master in enumerate(self.masters)}
+
     def first(self, taken_at: datetime | None, *, is_of_age: bool = False) -> LibraryMaster | None:
         """Return the master for a moment; ``None`` where one within its age is wanted and there is none."""
         if not is_of_age or taken_at is None or not self._limits:
@@ -102,6 +107,7 @@ class Shelf(Sequence[LibraryMaster]):
         self._of_camera: dict[GroupKey, list[Fit]] = {}
         self._flats: dict[GroupKey, list[Fit]] = {}
         self._frames: dict[GroupKey, FrameFits] = {}
+        self._last: FrameFits | None = None
         self._beside: dict[int, list[Merit]] = {}
 
     @overload
@@ -166,11 +172,14 @@ class Shelf(Sequence[LibraryMaster]):
 
     def fits(self, key: GroupKey) -> FrameFits:
         """Return what fits a frame."""
+        if self._last is not None and self._last.key is key:
+            return self._last
         found = self._frames.get(key)
         if found is None:
             if len(self._frames) >= MOST_KEPT:
                 self._frames.clear()
             found = self._frames[key] = FrameFits(self, key)
+        self._last = found
         return found
 
     def of_camera(self, key: GroupKey) -> list[Fit]:
@@ -206,22 +215,23 @@ class Shelf(Sequence[LibraryMaster]):
     def beside(self, master: LibraryMaster) -> list[Merit]:
         """Return the other masters of the session of a master, of its kind and settings; of any if all are one."""
         if id(master) not in self._beside:
-            merit, prefer = master.record.merit, self.rules.prefer
-            self._beside[id(master)] = [
-                other.record.merit
-                for other in self._alike_but_for_temperature.get(_looks(master.key), ())
-                if other is not master
-                and _has_temperature(master.key, other.key)
-                and (prefer == "best" or other.record.merit.is_of_session(merit))
-            ]
+            numbers = self._looking_alike.get(_looks(master.key), ())
+            self._beside[id(master)] = self._beside_among(master, numbers) if numbers else []
         return self._beside[id(master)]
 
+    def _beside_among(self, master: LibraryMaster, numbers: tuple[int, ...]) -> list[Merit]:
+        alike = self._in_time(master.key.frame_type, numbers)
+        place = alike.places.get(id(master))
+        session = alike.timeline.session(place) if place is not None else ()
+        others = [alike.masters[i] for i in session if i != place]
+        return [other.record.merit for other in others if _has_temperature(master.key, other.key)]
+
     @cached_property
-    def _alike_but_for_temperature(self) -> dict[tuple[object, ...], list[LibraryMaster]]:
-        alike: defaultdict[tuple[object, ...], list[LibraryMaster]] = defaultdict(list)
-        for master in self.usable:
-            alike[_looks(master.key)].append(master)
-        return alike
+    def _looking_alike(self) -> dict[tuple[object, ...], tuple[int, ...]]:
+        alike: defaultdict[tuple[object, ...], list[int]] = defaultdict(list)
+        for number, master in enumerate(self.usable):
+            alike[_looks(master.key)].append(number)
+        return {looks: tuple(numbers) for looks, numbers in alike.items()}
 
 
 def shelf_of(library: Sequence[LibraryMaster], rules: MatchRules) -> Shelf:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 import time
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,9 +103,23 @@ def test_a_file_that_changed_a_moment_ago_is_not_remembered(tmp_path: Path) -> N
         lambda data: data[:-30] + b"\x00" * 30,
         lambda data: b"\xff" * 1000,
         lambda data: b"[" * 100_000,
-        lambda data: data.replace(b'"format":"ostcal-index"', b'"format":"another"'),
+        lambda data: data.replace(b'"format":"ostcal-index-2"', b'"format":"another"'),
+        lambda data: _first_format(data),
+        lambda data: _with_sum(data[: data.rindex(b"\n")]),
+        lambda data: _with_sum(data.replace(b'"sizes":[', b'"sizes":[1,')),
     ],
-    ids=["empty", "half", "another word", "zeros", "noise", "nested", "another format"],
+    ids=[
+        "empty",
+        "half",
+        "another word",
+        "zeros",
+        "noise",
+        "nested",
+        "another format",
+        "first format",
+        "short",
+        "long",
+    ],
 )
 def test_a_damaged_index_is_written_again(place: Path, damage: object) -> None:
     index = place / "index"
@@ -112,6 +130,35 @@ def test_a_damaged_index_is_written_again(place: Path, damage: object) -> None:
     assert reader.count == 3
     reader.index.save()
     assert index.read_bytes() == whole
+
+
+def _with_sum(data: bytes) -> bytes:
+    """Return an index whose check sum is right, whatever else is wrong."""
+    head, _, body = data.partition(b"\n")
+    return json.dumps(json.loads(head) | {"crc32": zlib.crc32(body)}).encode() + b"\n" + body
+
+
+def _first_format(data: bytes) -> bytes:
+    """Return what earlier versions wrote: a line for each file, its state and what was read."""
+    head, files, *lines = data.split(b"\n")
+    known = json.loads(files)
+    states = zip(known["names"], known["sizes"], known["changed_ns"], known["moved_ns"], strict=True)
+    body = b"".join(
+        json.dumps(state).encode() + b"\t" + line + b"\n" for state, line in zip(states, lines, strict=True)
+    )
+    first = json.loads(head) | {"format": "ostcal-index", "crc32": zlib.crc32(body)}
+    return json.dumps(first).encode() + b"\n" + body
+
+
+def test_a_name_that_is_no_text_is_remembered(place: Path) -> None:
+    """Linux allows any bytes in names of files."""
+    strange = Path(os.fsdecode(os.fsencode(place) + b"/m31_\xff.fits"))
+    aged(strange, "text of it")
+    for count in (1, 0):
+        reader = Reader(place / "index")
+        assert [reader.read(strange), reader.read(place / "a")] == ["text of it", "text of a"]
+        assert reader.count == count
+        reader.index.save()
 
 
 def test_other_rules_and_another_form_do_not_count(place: Path) -> None:
@@ -181,4 +228,66 @@ def test_many_at_once_leave_a_whole_index(place: Path) -> None:
     reader = Reader(place / "index")
     assert reader.read(place / "f39") == "text 39"
     assert reader.count == 0
+    assert sorted(path.name for path in place.iterdir() if path.name.startswith("index")) == ["index"]
+
+
+_PROCESS = """
+import os, sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[4])
+import ostcal.places.file_index as file_index
+from test_file_index import Note, Reader
+file_index.SETTLED_NS = 0
+place, first = Path(sys.argv[1]), int(sys.argv[2])
+while not (place / "go").exists():
+    time.sleep(0.002)
+for _ in range(10):
+    reader = Reader(place / "index")
+    for number in range(first, first + 12):
+        assert reader.read(place / f"f{number}") == f"text {number}"
+    reader.index.save()
+print("done")
+"""
+
+
+def test_processes_at_once_leave_a_whole_index(place: Path) -> None:
+    for number in range(20):
+        aged(place / f"f{number}", f"text {number}")
+    command = [sys.executable, "-c", _PROCESS, str(place)]
+    running = [
+        subprocess.Popen([*command, str(first), "", str(Path(__file__).parent)], stdout=subprocess.PIPE, text=True)
+        for first in (0, 4, 8)
+    ]
+    (place / "go").touch()
+    assert [process.communicate(timeout=100)[0].strip() for process in running] == ["done"] * 3
+    reader = Reader(place / "index")
+    assert [reader.read(place / f"f{number}") for number in range(20)] == [f"text {number}" for number in range(20)]
+    assert reader.count <= 8  # of the slower processes what was written last
+    assert sorted(path.name for path in place.iterdir() if path.name.startswith("index")) == ["index"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="limits of the size of files are those of Unix")
+def test_a_disk_that_is_full_keeps_the_index_that_was_there(place: Path) -> None:
+    """A process that may not write more than a kilobyte into a file stands for it."""
+    for number in range(100):
+        aged(place / f"f{number}", f"text {number}" * 10)
+    before = (place / "index").read_bytes()
+    script = """
+import resource, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+import ostcal.places.file_index as file_index
+from test_file_index import Reader
+file_index.SETTLED_NS = 0
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+reader = Reader(Path(sys.argv[1]) / "index")
+assert all(reader.read(Path(sys.argv[1]) / f"f{number}") == f"text {number}" * 10 for number in range(100))
+reader.index.save()
+print("done")
+"""
+    command = [sys.executable, "-c", script, str(place), str(Path(__file__).parent)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert (done.stdout.strip(), done.returncode) == ("done", 0), done.stderr
+    assert (place / "index").read_bytes() == before
     assert sorted(path.name for path in place.iterdir() if path.name.startswith("index")) == ["index"]
