@@ -98,6 +98,7 @@ class SkyMount:
         self._placed: _Placed | None = None
         self._tracks = False
         self._count = 0
+        self._said = ""
 
     def when_refused(self, callback: Callable[[], None]) -> None:
         """Call something when flats end because the mount may not move now."""
@@ -179,6 +180,12 @@ class SkyMount:
                 " not kept; no other program may move it while flats are taken"
             )
 
+    def warn_of_last_move(self) -> None:
+        """Say after an interrupt that the mount moves once more, if it does."""
+        if self._before is not None and self.rules.when_done != "leave":
+            does = "is parked" if self.rules.when_done == "park" else "returns to where it was"
+            logger.warning("interrupted; the mount %s first, another Ctrl-C skips that", does)
+
     def finish(self) -> None:
         """Bring tracking, place and parking to what they are to be after the flats; log what is not possible."""
         before, when_done = self._before, self.rules.when_done
@@ -191,7 +198,9 @@ class SkyMount:
                 telescope.track(False)  # stops: may be done whatever the safety monitor says
             reason = self._may_move()
             if reason is not None and (parks or when_done == "return" or before.is_tracking):
-                logger.warning("the mount is left as it is: %s", reason)
+                if reason != self._said:
+                    logger.warning("the mount is left as it is: %s", reason)
+                self._said = reason
                 return
             if parks:
                 telescope.park(self._may_move)
@@ -206,6 +215,9 @@ class SkyMount:
         except NotNowError as error:
             logger.warning("%s", error)
             return
+        except KeyboardInterrupt:  # `close` does not try it again
+            self._before = None
+            raise
         except DeviceError as error:
             logger.warning("the mount is not as it was before (flat_capture.mount.when_done: %s): %s", when_done, error)
         self._before = None

@@ -162,6 +162,7 @@ class AlpacaTelescope(MovingDevice):
         NotNowError
             If `may_move` returned a reason; the slew is aborted then.
         """
+        self._refuse_unless(may_move)
         if self._slews_altaz:
             self.track(False)  # as the standard demands
             self._go(may_move, "SlewToAltAzAsync", goal.azimuth_deg, goal.altitude_deg)

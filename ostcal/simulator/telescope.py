@@ -223,6 +223,10 @@ class SimulatedTelescope(Device):
         if slew.holds is not None:
             self._held = slew.holds
 
+    def stand_at(self, direction: Horizontal) -> None:
+        """Put it somewhere without a journey, as a simulation begins."""
+        self._slew, self._still, self.tracking = None, direction, False
+
     # What it is told
 
     def track(self, wanted: bool) -> None:

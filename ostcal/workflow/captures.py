@@ -103,6 +103,10 @@ class Capture(KeepsStatus):
             self._status = Status(
                 level=Level.ERROR, message=str(error), details={"errors": [str(error)], "warnings": []}
             )
+        except KeyboardInterrupt:
+            if self._equipment is not None and self._equipment.mount is not None:
+                self._equipment.mount.warn_of_last_move()
+            raise
         finally:
             if self._equipment is not None and self._equipment.mount is not None:
                 self._equipment.mount.finish()

@@ -7,11 +7,16 @@ import inspect
 import pytest
 from alpaca.camera import Camera
 from alpaca.covercalibrator import CoverCalibrator
+from alpaca.dome import Dome
 from alpaca.filterwheel import FilterWheel
+from alpaca.safetymonitor import SafetyMonitor
+from alpaca.telescope import Telescope
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+DEVICES = [Camera, CoverCalibrator, Dome, FilterWheel, SafetyMonitor, Telescope]
 
-@pytest.mark.parametrize("device", [Camera, CoverCalibrator, FilterWheel])
+
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("method", ["_get", "_put"])
 def test_alpyca_sends_requests_through_two_private_methods(device: type, method: str) -> None:
     found = inspect.getattr_static(device, method, None)
@@ -24,7 +29,7 @@ def test_alpyca_sends_requests_through_two_private_methods(device: type, method:
     assert parameters["data"].kind is inspect.Parameter.VAR_KEYWORD, f"{method} has other parameters: adapt _Transport"
 
 
-@pytest.mark.parametrize("device", [Camera, CoverCalibrator, FilterWheel])
+@pytest.mark.parametrize("device", DEVICES)
 def test_alpyca_keeps_the_interface_version_in_an_attribute(device: type) -> None:
     made = device("127.0.0.1:1", 0)
     assert hasattr(made, "driver_interface_version"), (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import astropy.units as u
 import pytest
@@ -11,7 +12,7 @@ from astropy.coordinates import FK5, AltAz, EarthLocation, SkyCoord, get_sun
 from astropy.time import Time
 from astropy.utils import iers
 
-from ostcal.clock import Clock, FastClock
+from ostcal.clock import Clock, FastClock, SystemClock
 from ostcal.devices.alpaca_link import Timeouts
 from ostcal.devices.failures import DeviceUnreachableError, NotNowError, RefusedError, ReplyError
 from ostcal.devices.telescope import AlpacaTelescope
@@ -21,6 +22,7 @@ from ostcal.simulator.options import MountKind, SimulatorOptions
 from ostcal.simulator.server import SimulatedObservatory
 from ostcal.simulator.telescope import J2000, PARK, SimulatedTelescope
 from ostcal.sun import Site, null_point
+from support.odd_servers import Answer, OddDevice, OddServer, Request
 from support.simulator_client import SMALL, AlpacaError, Client
 
 GREENWICH = Site(latitude_deg=51.5, longitude_deg=0.0)
@@ -255,3 +257,97 @@ def test_a_mount_that_is_gone_is_one_line(mount_with: Callable[..., Mount]) -> N
         telescope.slew_to(GOAL)
     assert "\n" not in str(gone.value)
     telescope.drop()
+
+
+# ---- other mounts ----
+
+
+def plain_mount(**members: Any) -> OddDevice:
+    """Make a mount of interface version 3 that slews by altitude and azimuth, at once."""
+    device = OddDevice(
+        {
+            "Connected": False, "InterfaceVersion": 3, "Name": "Mount", "CanSlewAltAzAsync": True,
+            "CanSlewAsync": False,
+            "CanSetTracking": True, "CanPark": True, "CanUnpark": True, "EquatorialSystem": 1,
+            "SiteLatitude": 51.5, "SiteLongitude": 0.0, "Altitude": 40.0, "Azimuth": 0.0, "AtPark": False,
+            "Slewing": False, "Tracking": False, "AbortSlew": None,
+        }
+    )  # fmt: skip
+
+    def slew(request: Request) -> None:
+        device.set(Altitude=float(request.values["altitude"]), Azimuth=float(request.values["azimuth"]))
+
+    device.set(
+        SlewToAltAzAsync=slew,
+        Park=lambda _request: device.set(AtPark=True) and None,
+        Unpark=lambda _request: device.set(AtPark=False) and None,
+    )
+    return device.set(**members)
+
+
+def connected(server: OddServer, **timeouts: float) -> AlpacaTelescope:
+    return AlpacaTelescope("127.0.0.1", server.port, timeouts=Timeouts(**timeouts), clock=SystemClock())
+
+
+def test_a_mount_that_does_not_say_altitude_and_azimuth_is_where_its_coordinates_are() -> None:
+    mount = plain_mount(SiderealTime=5.0, RightAscension=3.0, Declination=51.5).without("Altitude", "Azimuth")
+    with OddServer({"telescope/0": mount}) as server, connected(server) as telescope:
+        # 30 degrees west of the meridian, on the declination of the zenith
+        zenith = SkyCoord(0 * u.deg, 51.5 * u.deg)
+        star = SkyCoord(30 * u.deg, 51.5 * u.deg)
+        expected = at(90 - float(zenith.separation(star).deg), -float(zenith.position_angle(star).deg) % 360)
+        assert separation_deg(telescope.direction(), expected) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("members", "line"),
+    [
+        ({"CanSlewAltAzAsync": False}, "it slews neither by altitude and azimuth nor by right ascension"),
+        ({"CanSetTracking": False, "Tracking": True}, "its tracking cannot be switched off"),
+        ({"Tracking": lambda request: request.method == "GET"}, "tracking was switched off and it is not"),
+    ],
+)
+def test_what_a_mount_cannot_do_is_one_line(members: dict[str, Any], line: str) -> None:
+    mount = plain_mount(**members)
+    with OddServer({"telescope/0": mount}) as server, connected(server) as telescope:
+        with pytest.raises(DeviceError, match=line) as refused:
+            telescope.slew_to(GOAL)
+        assert "\n" not in str(refused.value)
+    assert mount.puts("SlewToAltAzAsync") == []
+
+
+@pytest.mark.parametrize(
+    ("members", "do", "line"),
+    [
+        ({"CanPark": False}, AlpacaTelescope.park, "it cannot be parked; set flat_capture.mount.when_done: leave"),
+        ({"AtPark": True, "CanUnpark": False}, AlpacaTelescope.unpark, "cannot be unparked by a program; unpark it"),
+    ],
+)
+def test_a_mount_that_cannot_park_or_unpark_is_one_line(
+    members: dict[str, Any], do: Callable[[AlpacaTelescope], None], line: str
+) -> None:
+    server = OddServer({"telescope/0": plain_mount(**members)})
+    with server, connected(server) as telescope, pytest.raises(RefusedError, match=line):
+        do(telescope)
+
+
+def test_a_mount_that_answers_when_it_is_parked_is_waited_for() -> None:
+    """Old drivers park within the call, for longer than an answer may take."""
+
+    def park(_: Request) -> Answer:
+        mount.set(AtPark=True)
+        return Answer(body=b'{"ErrorNumber": 0}', silent_after=3)
+
+    mount = plain_mount(Park=park)
+    with OddServer({"telescope/0": mount}) as server, connected(server, reply_s=0.3) as telescope:
+        telescope.park()
+        assert telescope.is_parked()
+
+
+def test_a_mount_without_a_site_needs_that_of_the_configuration() -> None:
+    mount = plain_mount().without("SiteLatitude", "SiteLongitude")
+    with OddServer({"telescope/0": mount}) as server:
+        with pytest.raises(RefusedError, match="it does not say where it is; set latitude and longitude in site"):
+            connected(server)
+        with AlpacaTelescope("127.0.0.1", server.port, site=GREENWICH) as telescope:
+            assert telescope.site == GREENWICH

@@ -323,6 +323,35 @@ def test_after_ctrl_c_during_a_slew_the_mount_stops_and_tracks_again(site_with: 
     assert site.records() == []
 
 
+def test_a_second_ctrl_c_skips_the_parking(site_with: Callable[..., Site]) -> None:
+    site = site_with(time_scale=5.0)
+    path = site.write(NULL, {"when_done": "park"})
+
+    def press_twice(_: FrameDone) -> None:
+        threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    site.mount.stand_at(null_point_of_astropy(datetime.now(UTC)))  # the first slew is short
+    with pytest.raises(KeyboardInterrupt):
+        CalibrationWorkflow(path, watcher=CaptureWatcher(frame_done=press_twice)).run("flats")
+    assert len(site.mount.journeys) == 2  # to the null point and towards the park position, which is not begun twice
+    assert not site.mount.at_park()
+
+
+def test_a_plan_points_the_mount_for_its_flats_and_parks_it_once(site_with: Callable[..., Site]) -> None:
+    site = site_with()
+    config = site.write(NULL, {"when_done": "park"})
+    plan = site.folder / "plan.yaml"
+    series = [{"kind": "flat", "count": 3, "filter": name} for name in ("L", "R")]
+    plan.write_text(yaml.safe_dump({"series": series}), encoding="utf-8")
+    shown = ostcal("capture", "--plan", plan, "--config", config, "--no-confirm")
+    assert shown.exit_code == 0, shown.text
+    assert len(site.pointings()) == 6
+    assert all(separation_deg(place, null_point_of_astropy(datetime.now(UTC))) < 0.1 for place in site.pointings())
+    assert site.mount.parked
+    assert [separation_deg(goal, PARK) < 1e-6 for goal in site.goals] == [False, True]
+
+
 # ---- what fails ----
 
 
