@@ -253,8 +253,13 @@ def _master_findings(subject: Subject, scan: MasterScan, rules: QualityRules) ->
             return findings
         unit = scan.model.adu_per_unit
         compared = compare_masters(
-            ComparedMaster(read_rows=planes.read_rows, n_frames=n_frames, adu_per_unit=unit),
-            ComparedMaster(read_rows=old.read_rows, n_frames=previous.record.n_frames or n_frames, adu_per_unit=unit),
+            ComparedMaster(read_rows=planes.read_rows, n_frames=n_frames, name=prepared.plan.name, adu_per_unit=unit),
+            ComparedMaster(
+                read_rows=old.read_rows,
+                n_frames=previous.record.n_frames or n_frames,
+                name=previous.record.name,
+                adu_per_unit=unit,
+            ),
             planes.shape,
             subject.kind,
             rules.masters,

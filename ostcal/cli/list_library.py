@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import textwrap
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,11 @@ _COLUMNS = (
     "kind", ">exposure", "filter", ">gain", ">offset", "binning",
     ">temperature", "size", ">frames", "taken", ">age", ">built", "verdict", "name",
 )  # fmt: skip
+
+_TABLE_WIDTH = 160
+"""Columns of a terminal from which on the table is not folded."""
+_PLAIN_WIDTH = 80
+_INDENT = "    "
 
 
 @click.command("library", cls=JsonCommand, epilog=EXAMPLES)
@@ -75,14 +81,60 @@ def library_command(config_path: str, html_path: str | None, debug: bool, log_le
         if not masters:
             logger.warning("%s: there are no masters; make some with ostcal masters", directory)
         else:
-            table = new_table(f"Masters in {directory}", *_COLUMNS)
             of_files: dict[str, list[dict[str, Any]]] = {}
             for master in masters:
                 shared = f"{master['kind']} {master['file']}" if master["extension"] is not None else master["name"]
                 of_files.setdefault(shared, []).append(master)
-            for same in of_files.values():
-                table.add_row(*(Text(text) for text in _row(_as_one(same))))
-            open_console().print(table)
+            _show(f"Masters in {directory}", [_as_one(same) for same in of_files.values()])
+
+
+def _show(title: str, masters: Sequence[dict[str, Any]]) -> None:
+    """Print masters as a table where a terminal is wide enough, else in lines of 80 columns, names on their own."""
+    console = open_console()
+    if console.is_terminal and console.width >= _TABLE_WIDTH:
+        table = new_table(title, *_COLUMNS)
+        for master in masters:
+            table.add_row(*(Text(text) for text in _row(master)))
+        console.print(table)
+        return
+    lines = [title, *(line for master in masters for line in _lines(master))]
+    console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+
+
+def _lines(master: dict[str, Any]) -> list[str]:
+    """Return the lines of a master: what it is, when it was taken and built, its name."""
+    (
+        kind,
+        exposure,
+        filter_name,
+        gain,
+        offset,
+        binning,
+        temperature,
+        size,
+        frames,
+        taken,
+        age,
+        built,
+        verdict,
+        name,
+    ) = _row(master)
+    settings = [
+        " ".join(word for word in (kind, exposure, filter_name) if word),
+        f"{size} {binning}".strip(),
+        f"gain {gain}" if gain else "",
+        f"offset {offset}" if offset else "",
+        temperature,
+        f"{frames} frame{'' if frames == '1' else 's'}" if frames else "",
+        verdict,
+    ]
+    times = [f"taken {taken} ({age})" if taken else "taken at an unknown time", f"built {built} ago" if built else ""]
+    words = ", ".join(word for word in settings if word)
+    return [
+        *textwrap.wrap(words, _PLAIN_WIDTH, subsequent_indent=_INDENT, break_long_words=False, break_on_hyphens=False),
+        _INDENT + ", ".join(time for time in times if time),
+        _INDENT + name,
+    ]
 
 
 def _write_page(path: str, config: Config, masters: Sequence[LibraryMaster], now: datetime) -> None:

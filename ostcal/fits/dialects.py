@@ -13,6 +13,10 @@ from typing import Final
 from ostcal.fits.quantities import SECONDS, Number
 from ostcal.frames import FrameType
 
+READING: Final = 2
+"""Raised when headers are read in another way (here, `headers`, `dates`): what indices remember of files that were read
+before is read again."""
+
 # ---- texts ----
 
 FRAME_TYPE: Final = (

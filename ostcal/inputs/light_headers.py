@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from ostcal._version import __version__
 from ostcal.errors import FrameError
 from ostcal.fits.cards import Header
+from ostcal.fits.dialects import READING
 from ostcal.fits.read import FitsFrame
 from ostcal.fits.sections import OverscanRule
 from ostcal.fits.sharpcap import may_have_settings_beside
@@ -61,7 +62,7 @@ class FoundLights:
 def light_index(path: str | None, overscan: OverscanRule, kinds: KindRules) -> FileIndex[LightHeader]:
     """Return the index of the headers of lights that is kept in a file."""
     stated = f"{sorted(kinds.items())} {os.getcwd()}" if kinds else ""  # patterns are relative to where we are
-    return FileIndex(path, LightHeader, f"{__version__} {overscan!r} {stated}")
+    return FileIndex(path, LightHeader, f"{__version__} {READING} {overscan!r} {stated}")
 
 
 def find_lights(

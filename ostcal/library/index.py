@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from ostcal._version import __version__
+from ostcal.fits.dialects import READING
 from ostcal.library.find import FileMasters, LibraryMaster, find_masters
 from ostcal.places.file_index import FileIndex
 from ostcal.places.paths import joined
@@ -17,7 +18,7 @@ LIGHTS_INDEX = ".ostcal_lights.index"
 def known_masters(output_dir: str | os.PathLike[str]) -> list[LibraryMaster]:
     """Find all masters in a directory, newest first, as `find_masters` does; only what changed is read."""
     directory = os.fspath(output_dir)
-    index = FileIndex(joined(directory, MASTERS_INDEX), FileMasters, __version__)
+    index = FileIndex(joined(directory, MASTERS_INDEX), FileMasters, f"{__version__} {READING}")
     found = find_masters(directory, index)
     index.save()
     return found

@@ -327,6 +327,16 @@ def test_the_library_lists_masters_with_their_settings(night: Night) -> None:
         assert word in outcome.stdout, word
 
 
+def test_the_library_fits_80_columns_and_names_have_lines_of_their_own(night: Night) -> None:
+    title, *lines = library(night).stdout.splitlines()
+    assert title == f"Masters in {night.masters}"
+    assert max(map(len, lines)) <= 80
+    names = {master["name"] for master in json.loads(library(night, "--json").stdout)["masters"]}
+    assert {line.strip() for line in lines if line.startswith("    master_")} == names
+    (first,) = (line for line in lines if line.startswith("flat 2 s L"))
+    assert first == "flat 2 s L, 28x20 1x1, gain 100, offset 30, -10 C, 5 frames, warn"
+
+
 def test_the_library_as_json(night: Night) -> None:
     listed = json.loads(library(night, "--json").stdout)
     kinds = [master["kind"] for master in listed["masters"]]

@@ -7,12 +7,14 @@ import logging
 import os
 import shutil
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from ostcal.fits.dialects import READING
 from ostcal.library.find import LibraryMaster, find_masters
 from ostcal.library.index import MASTERS_INDEX, known_masters
 from support.fits_samples import frame_values, write_frame
@@ -91,7 +93,20 @@ def _damage_index(library: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b'"gain":100', b'"gain":300'))
 
 
-@pytest.mark.parametrize("change", [_delete_one, _other_gain, _damage, _new_foreign, _exchange_foreign, _damage_index])
+def _read_in_another_way(library: Path) -> None:
+    """Make the index one of an earlier way of reading, in which the gain was another."""
+    path = library / MASTERS_INDEX
+    head, _, body = path.read_bytes().partition(b"\n")
+    values = json.loads(head)
+    assert values["rules"].endswith(f" {READING}")
+    body = body.replace(b'"gain":100', b'"gain":300')
+    values |= {"rules": values["rules"].removesuffix(f" {READING}") + f" {READING - 1}", "crc32": zlib.crc32(body)}
+    path.write_bytes(json.dumps(values).encode() + b"\n" + body)
+
+
+@pytest.mark.parametrize(
+    "change", [_delete_one, _other_gain, _damage, _new_foreign, _exchange_foreign, _damage_index, _read_in_another_way]
+)
 def test_an_index_is_never_trusted_when_it_is_stale(library: Path, change: Callable[[Path], None]) -> None:
     known_masters(library)
     time.sleep(0.02)

@@ -365,6 +365,7 @@ def compared(master: Master) -> ComparedMaster:
     return ComparedMaster(
         read_rows=plane_reader(master.master, master.std, master.n_used),
         n_frames=len(master.rejected_per_frame),
+        name="master_before",
         adu_per_unit=master.adu_per_unit,
     )
 
@@ -381,6 +382,13 @@ def test_two_masters_of_one_camera_agree(sensor: SensorModel, kind: FrameType) -
         found = comparison(master_of(sensor, kind, n_frames, seed=1), master_of(sensor, kind, n_frames, seed=2))
         assert alarms(found) == {}
         assert found["pixels against previous"].value == pytest.approx(1.0, abs=0.15)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_finding_names_the_master_it_was_compared_with(kind: FrameType) -> None:
+    found = comparison(master_of(small(DEMO, 1), kind, 5, seed=1), master_of(small(DEMO, 1), kind, 5, seed=2))
+    assert len(found) >= 2
+    assert all("master_before" in finding.text for finding in found.values())
 
 
 def test_a_level_that_moved_is_named() -> None:

@@ -80,7 +80,7 @@ def found_in_frames(kind: FrameType) -> set[str]:
 def found_in_masters(kind: FrameType) -> set[str]:
     made = master_of(small(SENSORS["demo"], 3), kind, N_FRAMES)
     reader = plane_reader(made.master, made.std, made.n_used)
-    compared = ComparedMaster(read_rows=reader, n_frames=N_FRAMES, adu_per_unit=made.adu_per_unit)
+    compared = ComparedMaster(read_rows=reader, n_frames=N_FRAMES, name="before", adu_per_unit=made.adu_per_unit)
     return words(check_master(made.scan(), made.facts())) | words(
         compare_masters(compared, compared, (made.master.shape[0], made.master.shape[1]), kind)
     )

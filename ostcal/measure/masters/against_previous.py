@@ -25,6 +25,7 @@ class ComparedMaster:
 
     read_rows: PlaneReader
     n_frames: int
+    name: str
     adu_per_unit: float = 1.0
 
 
@@ -49,8 +50,8 @@ def compare_masters(
     spread = float(np.median([part.spread for part in parts]))
     factor = spread / expected if expected > 0 else 1.0
     text = (
-        f"pixels differ from those of the previous master by {spread * new.adu_per_unit:.3g} ADU, {factor:.2f} times "
-        f"the noise of both (limit {limits.changed_noise_factor:.3g})"
+        f"pixels differ from those of the previous master, {old.name}, by {spread * new.adu_per_unit:.3g} ADU, "
+        f"{factor:.2f} times the noise of both (limit {limits.changed_noise_factor:.3g})"
     )
     against = finding_above("pixels against previous", factor, limits.changed_noise_factor, text)
     shifts = np.concatenate([part.shifts for part in parts])
@@ -59,15 +60,16 @@ def compare_masters(
         share = float(np.mean(np.abs(shifts - np.median(shifts)) > least))
         text = (
             f"{100 * share:.3g} % of its area changed by more than {100 * least:.2g} % "
-            f"(limit {100 * limits.changed_share:.3g} %): dust that moved, or another light"
+            f"since {old.name} (limit {100 * limits.changed_share:.3g} %): dust "
+            "that moved, or another light"
         )
         return [finding_above("shape against previous", share, limits.changed_share, text), against]
     shift = float(np.median(shifts))
     limit = max(limits.level_shift_adu, math.sqrt(float(np.mean([part.sample_variance for part in parts]))))
-    text = f"its level is {shift:+.3g} ADU from that of the previous master (limit {limit:.3g} ADU)"
+    text = f"its level is {shift:+.3g} ADU from that of the previous master, {old.name} (limit {limit:.3g} ADU)"
     level = finding_above("level against previous", abs(shift), limit, text, unit="ADU")
     share = sum(part.new_hot for part in parts) / sum(part.n_pixels for part in parts)
-    text = f"{100 * share:.3g} % of the pixels became hot (limit {100 * limits.new_hot_share:.3g} %)"
+    text = f"{100 * share:.3g} % of the pixels became hot since {old.name} (limit {100 * limits.new_hot_share:.3g} %)"
     return [level, finding_above("new hot pixels", share, limits.new_hot_share, text), against]
 
 
