@@ -6,6 +6,7 @@ A chunk is one task's strip, so that tasks in threads, processes and on other ma
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -39,7 +40,13 @@ from ostcal.places.paths import (
     version_of,
 )
 from ostcal.series.format import METADATA_FILE
-from ostcal.series.shard_reader import blosc_only, decode_chunk, fill_from_chunks
+from ostcal.series.shard_reader import (
+    CHECKSUM_BYTES,
+    blosc_only,
+    decode_chunk,
+    ends_with_checksum,
+    fill_from_chunks,
+)
 
 Plane = Literal["master", "n_used", "std", "dq"]
 
@@ -61,11 +68,13 @@ _LEVEL: Final = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """Size of the planes and height of their chunks."""
+    """Size of the planes, and how their chunks are stored."""
 
     height: int
     width: int
     chunk_rows: int
+    has_checksums: bool = True
+    """Whether every chunk ends with its CRC-32C; those of masters of version 1 of the format do not."""
 
     @property
     def n_chunks(self) -> int:
@@ -75,6 +84,14 @@ class Grid:
     def chunk_name(self, chunk: int) -> str:
         """Return the name of the file of a chunk."""
         return f"c.{chunk}.0"
+
+    def without_checksum(self, data: bytes) -> memoryview:
+        """Return the packed rows of a chunk; ValueError where they are not those that were written."""
+        if not self.has_checksums:
+            return memoryview(data)
+        if not ends_with_checksum(data):
+            raise ValueError("they are not those that were written (checksum)")
+        return memoryview(data)[:-CHECKSUM_BYTES]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +124,7 @@ class _Planes:
         def read_chunk(chunk: int, rows: NDArray[Any]) -> None:
             path = joined(self.location, plane, grid.chunk_name(chunk))
             try:
-                decode_chunk(retried(lambda: read_whole(path)), rows, compressed=True)
+                decode_chunk(grid.without_checksum(retried(lambda: read_whole(path))), rows, compressed=True)
             except OSError as error:
                 raise StorageError(f"{path}: rows of a master cannot be read: {os_reason(error)}") from error
             except ValueError as error:
@@ -131,7 +148,7 @@ class MasterWriter(_Planes):
         std: NDArray[np.float32],
         read_again: Container[Plane] = ("master", "std"),
     ) -> tuple[int, ...]:
-        """Write one strip of all planes, `chunk_rows` rows from `start` on; return the CRC-32C of each as written.
+        """Write one strip of all planes, `chunk_rows` rows from `start` on; return the CRC-32C of each as packed.
 
         Images that are not in `read_again` bypass the page cache: 0.2 s less for 61 MP. After a StorageError the strip
         may be written again.
@@ -152,10 +169,10 @@ class MasterWriter(_Planes):
         """Return what `keep_result` stored, if the strip is still as it was; else ``None``."""
         try:
             result = parse_json(read_bounded(self._result(start), MAX_METADATA_BYTES))
-            data = [read_whole(self._chunk(plane, start)) for plane in PLANES]
+            stored = [self.grid.without_checksum(read_whole(self._chunk(plane, start))) for plane in PLANES]
         except (OSError, ValueError):  # absent, or cut by a power failure: the strip is made again
             return None
-        checksums = [int(google_crc32c.value(chunk)) for chunk in data]
+        checksums = [int(google_crc32c.value(bytes(data))) for data in stored]
         return result if isinstance(result, dict) and result.get("checksums") == checksums else None
 
     def keep_survey(self, survey: Mapping[str, Any]) -> None:
@@ -192,8 +209,11 @@ class MasterWriter(_Planes):
         if n_rows < grid.chunk_rows:  # zarr's chunks have one size; the last one is filled up
             rows = np.concatenate([rows, np.zeros((grid.chunk_rows - n_rows, grid.width), rows.dtype)])
         data = blosc.compress(np.ascontiguousarray(rows), b"lz4", _LEVEL, blosc.BITSHUFFLE)
+        checksum = int(google_crc32c.value(data))
+        if grid.has_checksums:
+            data += struct.pack("<I", checksum)
         self._put(self._chunk(plane, start), data, past_cache=past_cache)
-        return int(google_crc32c.value(data))
+        return checksum
 
     def copy_plane(self, plane: Plane, start: int, source: MasterWriter) -> None:
         """Write one strip of one plane as another master of the same strips has it."""
@@ -233,6 +253,7 @@ def create_plane(path: AnyPath, grid: Grid, dtype: str) -> None:
     """Write the metadata of a plane, as zarr-python writes them (importing it takes 0.1 s); chunks come later."""
     itemsize = np.dtype(dtype).itemsize
     blosc_settings = {"typesize": itemsize, "cname": "lz4", "clevel": _LEVEL, "shuffle": "bitshuffle", "blocksize": 0}
+    checksum = [{"name": "crc32c"}] if grid.has_checksums else []
     to_bytes = {"name": "bytes"} | ({"configuration": {"endian": "little"}} if itemsize > 1 else {})
     metadata = {
         "shape": [grid.height, grid.width],
@@ -241,7 +262,7 @@ def create_plane(path: AnyPath, grid: Grid, dtype: str) -> None:
         # no directory for each chunk
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
         "fill_value": 0.0 if dtype == "float32" else 0,
-        "codecs": [to_bytes, {"name": "blosc", "configuration": blosc_settings}],
+        "codecs": [to_bytes, {"name": "blosc", "configuration": blosc_settings}, *checksum],
         "attributes": {},
         "dimension_names": ["row", "column"],
         "zarr_format": 3,
@@ -276,13 +297,13 @@ def _read_grid(location: str, stamp: tuple[int, int | str]) -> Grid:
                 0 < rows <= height <= MAX_SIDE
                 and 0 < chunk_width == width <= MAX_SIDE
                 and stored_dtype == dtype
-                and blosc_only(codecs)
+                and blosc_only(codecs[:-1] if (checksums := codecs[-1:] == [{"name": "crc32c"}]) else codecs)
             ):
-                grids.add(Grid(height=height, width=width, chunk_rows=rows))
+                grids.add(Grid(height=height, width=width, chunk_rows=rows, has_checksums=checksums))
             case _:
                 raise StorageError(f"{path}: its array {plane} is not as this program makes it; make the master again")
     if len(grids) != 1:
-        raise StorageError(f"{path}: its arrays differ in size; make the master again")
+        raise StorageError(f"{path}: its arrays differ in size or codecs; make the master again")
     return grids.pop()
 
 

@@ -27,9 +27,9 @@ from ostcal.inputs.copy_frames import export_name
 from ostcal.library.find import LibraryMaster, StorePlane, find_masters, store_location
 from ostcal.library.history import HistoryEntry, add_to_history
 from ostcal.library.in_time import SESSION_S
-from ostcal.library.integrity import check_stored_master
 from ostcal.library.master_names import run_time_of, untimed
 from ostcal.library.store import MasterStore
+from ostcal.library.verification import check_master
 from ostcal.measure.findings import Outcome
 from ostcal.places.durable import storage_errors
 from ostcal.places.locking import LOCK_FILE, LockRules, locked, series_locked
@@ -111,7 +111,7 @@ def plan_prune(masters_dir: str, series_dirs: Sequence[str], rules: PruneRules, 
     library = [master for master in find_masters(masters_dir) if isinstance(master.plane, StorePlane)]
     store = MasterStore(store_location(masters_dir))
     documents = {master.record.name: store.attributes(master.record.name) for master in library}
-    verified = _Verified(store)
+    verified = _Verified(masters_dir, library)
     masters = _old_masters(masters_dir, library, documents, verified, rules, now)
     going = {item.name for item in masters if not item.kept_because}
     staying = {name: document for name, document in documents.items() if name not in going}
@@ -136,16 +136,17 @@ def _check_places(masters_dir: str, series_dirs: Sequence[str]) -> None:
 
 
 class _Verified:
-    """Which masters in the store are whole; each is read once."""
+    """Which masters are whole: the store and their files, compared with checksums; each is read once."""
 
-    def __init__(self, store: MasterStore) -> None:
-        self._store = store
+    def __init__(self, masters_dir: str, library: Sequence[LibraryMaster]) -> None:
+        self._masters_dir = masters_dir
+        self._files = {master.record.name: master.record.files for master in library}
         self._findings: dict[str, str] = {}
 
     def problem(self, name: str) -> str:
         """Return what is wrong with a master; "" if it is whole."""
         if name not in self._findings:
-            found = check_stored_master(self._store.location, name)
+            found = check_master(self._masters_dir, name, self._files[name])
             self._findings[name] = found[0] if found else ""
         return self._findings[name]
 

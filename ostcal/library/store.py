@@ -68,7 +68,9 @@ from ostcal.places.paths import (
 from ostcal.series.format import METADATA_FILE
 
 FORMAT = "ostcal-master"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Of masters; the chunks of version 1 have no checksums."""
+_STORE_VERSION = 1
 
 _WRITING_FILE = "writing.json"
 _MAX_ATTRIBUTES_BYTES = 1 << 26
@@ -111,7 +113,7 @@ class MasterStore:
         try:
             make_directory(self._path)
             if not (self._path / METADATA_FILE).is_file():
-                attributes = {"format": "ostcal-masters", "format_version": FORMAT_VERSION}
+                attributes = {"format": "ostcal-masters", "format_version": _STORE_VERSION}
                 store = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
                 write_atomically(self._path / METADATA_FILE, to_json(store, indent=2), durable=True)
             if work and self._adopt(path, grid, work):
@@ -185,7 +187,7 @@ class MasterStore:
         missing = next((file for file in files if str(file) not in there), None)
         if missing is not None:
             raise StorageError(f"{path}: the master is not complete, {missing} was not written; build it again")
-        header = {**attributes, "format": FORMAT, "format_version": FORMAT_VERSION}
+        header = {**attributes, "format": FORMAT, "format_version": FORMAT_VERSION if grid.has_checksums else 1}
         group = {"zarr_format": 3, "node_type": "group", "attributes": header}
         with storage_errors(f"{path}: the master cannot be committed"):
             sweep_partials(path)

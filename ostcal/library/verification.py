@@ -23,7 +23,7 @@ from ostcal.library.master_header import SCALE_CARD
 from ostcal.library.master_names import name_of_file
 from ostcal.library.store import MasterStore
 from ostcal.places.durable import PARTIAL_ENDING
-from ostcal.places.paths import exists, files_below, joined, names_in, normalized, parent_of, size_of, walk
+from ostcal.places.paths import exists, files_below, is_file, joined, names_in, normalized, parent_of, size_of, walk
 from ostcal.series.format import STORE_ENDING
 from ostcal.series.reader import Series, find_series, open_series, read_committed
 from ostcal.series.record import FrameRecord
@@ -223,6 +223,30 @@ def run_check(check: Check) -> tuple[list[str], str]:
 
 
 # ---- FITS masters and the store ----
+
+
+def check_master(masters_dir: str, name: str, files: Sequence[str]) -> list[str]:
+    """Compare a master with its checksums, and its files with theirs and with the master, as `verify` does.
+
+    `files` are the names of its FITS and XISF files; those that are gone are not missed. A master of version 1 of the
+    format has no checksums: without a file to compare with, that is a finding.
+    """
+    location = store_location(masters_dir)
+    findings = check_stored_master(location, name)
+    is_compared = False
+    for file in files:
+        path = joined(masters_dir, file)
+        if is_file(path):
+            lines, note = run_check(Check(kind="FITS", place=path, n_bytes=0, memory_bytes=0))
+            findings += lines
+            is_compared = is_compared or not (lines or note or _is_scaled(path))
+    if findings or is_compared or MasterStore(location).open(name).grid.has_checksums:
+        return findings
+    return [f"{joined(location, name)}: it has neither checksums nor a file to compare with; make the master again"]
+
+
+def _is_scaled(path: str) -> bool:
+    return any(SCALE_CARD in Header(image.cards) for image in inspect_images(path))
 
 
 def _against_store(path: str) -> list[str]:

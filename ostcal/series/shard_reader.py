@@ -153,7 +153,7 @@ def read_chunks(
     def read_chunk(chunk: int, rows: NDArray[Any]) -> None:
         data: bytes | memoryview = stored(chunk)
         if layout.checksums:
-            if verify and google_crc32c.value(data) != _CHECKSUM_RESIDUE:
+            if verify and not ends_with_checksum(data):
                 first = chunk * layout.chunk_rows
                 last = min(first + layout.chunk_rows, layout.height) - 1
                 raise ValueError(f"rows {first} to {last} are not those that were written (checksum)")
@@ -161,6 +161,11 @@ def read_chunks(
         decode_chunk(data, rows, compressed=layout.compressed)
 
     fill_from_chunks(read_chunk, layout.chunk_rows, start, out)
+
+
+def ends_with_checksum(data: bytes | memoryview) -> bool:
+    """Return whether the last bytes of a chunk are the CRC-32C of all others."""
+    return bool(google_crc32c.value(data) == _CHECKSUM_RESIDUE)
 
 
 def fill_from_chunks(

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from astropy.io import fits
+from numcodecs import blosc
 
 from ostcal.library.find import find_masters
 from ostcal.library.history import history_of
@@ -24,6 +25,7 @@ from ostcal.library.prune import prune as prune_library
 from ostcal.places.locking import LOCK_FILE, LockRules, locked, series_locked
 from ostcal.series.reader import open_series
 from support import night as n
+from support.master_samples import drop_checksums
 from support.night import Night
 
 
@@ -196,6 +198,66 @@ def test_nothing_goes_for_a_newer_master_that_is_damaged(generations: tuple[Nigh
     assert list(reasons) == names[1:2]
     assert reasons[names[1]].startswith("the newer one is damaged: ")
     assert masters_of(night) == names[1:]
+
+
+def replace_one_sample(chunk: Path) -> None:
+    """Change one sample of a stored chunk, so that it still unpacks: a disk that returns other bits."""
+    data = chunk.read_bytes()
+    rows = np.frombuffer(blosc.decompress(data[:-4]), np.float32).copy()
+    rows[5] += 300
+    chunk.write_bytes(blosc.compress(rows, b"lz4", 5, blosc.BITSHUFFLE) + data[-4:])
+
+
+def flip_last_sample(path: Path) -> None:
+    with fits.open(path) as hdus:
+        at = hdus[0].fileinfo()["datLoc"] + 7
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("copy", ["store", "store alone", "file"])
+def test_nothing_goes_for_a_newer_master_whose_samples_changed(generations: tuple[Night, list[str]], copy: str) -> None:
+    night, names = generations
+    file = night.masters / f"{names[2]}.fits"
+    if copy == "file":
+        flip_last_sample(file)
+    else:
+        replace_one_sample(night.masters / "masters.zarr" / names[2] / "master" / "c.0.0")
+    if copy == "store alone":
+        file.unlink()
+    document = prune(night, "--keep", "1", "--apply")
+    assert by_action(document, "removed") == names[:1]
+    (kept,) = (one for one in document["removals"] if one["action"] == "kept")
+    assert Path(kept["place"]).name == names[1]
+    assert kept["why"].startswith("the newer one is damaged: ")
+    assert masters_of(night) == names[1:]
+
+
+@pytest.mark.parametrize("copy", ["store", "file"])
+def test_a_series_whose_master_has_other_samples_stays(night: Night, copy: str) -> None:
+    (name,) = [name for name in masters_of(night) if "flat" in name]
+    if copy == "store":
+        replace_one_sample(night.masters / "masters.zarr" / name / "master" / "c.0.0")
+    else:
+        flip_last_sample(night.masters / f"{name}.fits")
+    document = prune(night, "--keep", "0", "--apply")
+    kept = [one["place"] for one in document["removals"] if one["action"] == "kept" and one["what"] == "series"]
+    assert kept == [str(night.flats / "exp_2.000s.zarr")]
+    assert len(open_series(night.flats / "exp_2.000s.zarr").records) == 5
+
+
+@pytest.mark.parametrize("has_file", [True, False])
+def test_masters_without_checksums_need_their_file(generations: tuple[Night, list[str]], *, has_file: bool) -> None:
+    night, names = generations
+    for name in names:
+        drop_checksums(night.masters / "masters.zarr" / name)
+        if not has_file:
+            (night.masters / f"{name}.fits").unlink()
+    document = prune(night, "--keep", "1")
+    assert by_action(document, "remove") == (names[:2] if has_file else [])
+    if not has_file:
+        assert all("neither checksums nor a file to compare with" in one["why"] for one in document["removals"])
 
 
 # ---- other runs ----

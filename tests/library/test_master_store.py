@@ -20,11 +20,12 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from zarr.codecs import BloscCodec, BytesCodec
+from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
 
 from ostcal.errors import StorageError
 from ostcal.library.planes import MasterWriter, Plane
 from ostcal.library.store import MasterStore
+from support.master_samples import drop_checksums
 
 NAME = "master_dark_5.000s_20261121_084200"
 ATTRIBUTES = {"frame_type": "dark", "exposure_time_s": 5.0, "inputs": ["a.fits", "b.fits"]}
@@ -98,7 +99,7 @@ def test_a_master_appears_when_it_is_committed(store: MasterStore) -> None:
         store.open(NAME)
     store.commit(NAME, ATTRIBUTES)
     assert store.names() == [NAME]
-    assert store.attributes(NAME) == ATTRIBUTES | {"format": "ostcal-master", "format_version": 1}
+    assert store.attributes(NAME) == ATTRIBUTES | {"format": "ostcal-master", "format_version": 2}
     assert sorted(os.listdir(Path(store.location, NAME))) == ["master", "n_used", "std", "zarr.json"]
     assert zarr.open_group(store.location, mode="r")[NAME].attrs["exposure_time_s"] == 5.0
 
@@ -338,6 +339,39 @@ def test_damaged_rows_are_named(store: MasterStore) -> None:
     assert store.open(NAME).read_rows("master", 0, 16).shape == (16, 30)
 
 
+@pytest.mark.parametrize("plane", ["master", "n_used", "std"])
+def test_every_bit_of_a_chunk_counts(store: MasterStore, plane: Plane) -> None:
+    """Blosc unpacks many damaged chunks without a word: the checksum tells."""
+    complete(store, NAME, planes((8, 6)), chunk_rows=4)
+    chunk = Path(store.location, NAME, plane, "c.1.0")
+    data = chunk.read_bytes()
+    for position in range(len(data)):
+        chunk.write_bytes(data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :])
+        with pytest.raises(StorageError, match=r"c\.1\.0: rows of a master are damaged"):
+            store.open(NAME).array(plane)
+
+
+def test_other_programs_read_masters_and_see_their_damage(store: MasterStore) -> None:
+    content = planes((8, 6))
+    complete(store, NAME, content, chunk_rows=4)
+    array = zarr.open_array(Path(store.location, NAME, "std"), mode="r")
+    assert np.array_equal(np.asarray(array[:]), content["std"])
+    chunk = Path(store.location, NAME, "std", "c.0.0")
+    data = bytearray(chunk.read_bytes())
+    data[-9] ^= 1
+    chunk.write_bytes(data)
+    with pytest.raises(ValueError, match="checksum"):
+        array[:]
+
+
+def test_masters_of_the_first_version_are_read(store: MasterStore) -> None:
+    content = planes((50, 30))
+    complete(store, NAME, content)
+    drop_checksums(Path(store.location, NAME))
+    assert_equal(store, NAME, content)
+    assert not store.open(NAME).grid.has_checksums
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -486,7 +520,7 @@ def test_the_metadata_of_a_plane_are_those_that_zarr_writes(tmp_path: Path, dtyp
         dtype=dtype,
         fill_value=0,
         serializer=BytesCodec(endian="little"),
-        compressors=[codec],
+        compressors=[codec, Crc32cCodec()],
         chunk_key_encoding={"name": "default", "separator": "."},
         dimension_names=("row", "column"),
     )

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import zarr
 from astropy.io import fits
+from numcodecs import blosc
 from numpy.typing import NDArray
 
 from ostcal.errors import FrameError
@@ -416,6 +417,18 @@ def test_samples_of_the_store_that_changed_are_found_by_the_fits_file(masters: P
     assert verify(masters / "masters.zarr", code=0)
     line = one_finding(masters)
     assert line.startswith(f"{dark}: its samples are not those of {masters / dark.name}.fits")
+
+
+def test_a_chunk_that_unpacks_to_other_samples_is_found_without_the_fits_file(masters: Path) -> None:
+    dark = master_of(masters, "dark")
+    for path in masters.glob("*.fits"):
+        path.unlink()
+    chunk = dark / "master" / "c.0.0"
+    data = chunk.read_bytes()
+    rows = np.frombuffer(blosc.decompress(data[:-4]), np.float32).copy()
+    rows[5] += 100
+    chunk.write_bytes(blosc.compress(rows, b"lz4", 5, blosc.BITSHUFFLE) + data[-4:])
+    assert one_finding(masters).startswith(f"{chunk}: rows of a master are damaged")
 
 
 def test_more_samples_used_than_there_are_frames_is_found(masters: Path) -> None:
