@@ -16,6 +16,7 @@ _OF_ONE: Final = (("BIASSEC", "TRIMSEC", "DATASEC"), ("BSEC", "TSEC", "DSEC"))
 """Cards of one amplifier, with its number or letter behind them: BIASSEC1, BIASSEC01, BIASSECA, BSEC11 (Arcon)."""
 _ENDING: Final = r"(?:\d{1,2}|[A-H]|[LR])"
 _NUMBERED = re.compile(rf"(?:BIASSEC|TRIMSEC|DATASEC|BSEC|TSEC|DSEC)({_ENDING})")
+_NUMBERED_OVERSCAN = re.compile(rf"B(?:IAS)?SEC{_ENDING}")
 _SECTION_CARD = re.compile(
     rf"(?:BIASSEC|TRIMSEC|DATASEC|BSEC|TSEC|DSEC|PRESEC|POSTSEC)(?:{_ENDING})?"
     r"|BIASREG|TRIMREG|OVRSEC|OVERSCAN|OVERSEC|COVER|ROVER|PRESCANX?|PRESCANY|OVERSCN[XY]|OVRSCN[XY]"
@@ -116,6 +117,8 @@ def amplifiers_of(image: UntrimmedImage) -> list[Amplifier]:
     FrameError
         If a section cannot be read or is outside the image, or a count does not fit it.
     """
+    if not any(map(_SECTION_CARD.fullmatch, image.header.keywords)):
+        return []
     for found in (_with_cards_of_their_own, _with_one_overscan, _of_eso, _counted):
         amplifiers = found(image)
         if amplifiers:
@@ -170,7 +173,7 @@ def _with_cards_of_their_own(image: UntrimmedImage) -> list[Amplifier]:
 
 def _with_one_overscan(image: UntrimmedImage) -> list[Amplifier]:
     """Return the one amplifier of an image whose header names an overscan."""
-    numbered = [keyword for keyword in image.header.keywords if re.fullmatch(rf"B(?:IAS)?SEC{_ENDING}", keyword)]
+    numbered = [keyword for keyword in image.header.keywords if _NUMBERED_OVERSCAN.fullmatch(keyword)]
     overscan = image.section(*OVERSCAN_CARDS, *numbered)
     if overscan is None:
         return []

@@ -151,6 +151,12 @@ class Header:
         return [card[8:].strip() for card in self.cards if card_keyword(card) == keyword]
 
 
+@functools.lru_cache(maxsize=4)
+def header_of(cards: tuple[str, ...]) -> Header:
+    """Return the header of a frame, which is asked for its cards by several one after the other."""
+    return Header(cards)
+
+
 def decoded(text: str) -> str:
     """Read text beyond ASCII as UTF-8, which programs write although FITS has ASCII only; else as Latin-1."""
     if text.isascii():

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Final
 
 from ostcal.errors import FrameError
-from ostcal.fits.cards import BLOCK_LENGTH, CARD_LENGTH, Header, padded_length
+from ostcal.fits.cards import BLOCK_LENGTH, CARD_LENGTH, Header, header_of, padded_length
 
 COMPANIONS: Final = frozenset([
     "BPM", "MASK", "BADPIX", "DQ", "FLAGS", "QUALITY",
@@ -123,7 +123,7 @@ def read_units(stream: BinaryIO | gzip.GzipFile, path: str, size: int | None = N
             return
         if index == _MAX_UNITS:
             raise FrameError(f"{path}: has more than {_MAX_UNITS} extensions; split it or leave it out")
-        header = Header(cards)
+        header = header_of(tuple(cards))
         unit = Unit(
             index=index,
             header=header,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from ostcal._version import __version__
 from ostcal.errors import FrameError
-from ostcal.fits.cards import Header
+from ostcal.fits.cards import header_of
 from ostcal.fits.dialects import READING
 from ostcal.fits.read import FitsFrame
 from ostcal.fits.sections import OverscanRule
@@ -109,4 +109,4 @@ def _header_of(images: tuple[FitsFrame, ...]) -> tuple[LightHeader, bool]:
         images=tuple(LightImage(metadata=i.metadata, possible_labels=i.possible_labels) for i in images),
         unusable=why_unusable(images[0]),
     )
-    return header, not may_have_settings_beside(Header(images[0].cards))
+    return header, not may_have_settings_beside(header_of(images[0].cards))

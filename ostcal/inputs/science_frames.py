@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 
 from ostcal.errors import FrameError, StorageError
-from ostcal.fits.cards import Header
+from ostcal.fits.cards import header_of
 from ostcal.fits.read import FRAME_ENDINGS, FitsFrame, inspect_images, search_fits
 from ostcal.fits.sections import OverscanRule
 from ostcal.frames import FrameMetadata, FrameType
@@ -115,11 +115,11 @@ def found_files(
 
 def why_unusable(frame: FitsFrame) -> str:
     """Say why a frame cannot be calibrated; "" if it can."""
-    metadata, header = frame.metadata, Header(frame.cards)
+    metadata = frame.metadata
     if metadata.is_master:
         return "it is a master or a stack of frames, not a raw frame; calibrate the frames it was made of"
     if metadata.dark_subtracted or metadata.flat_divided:
-        said = header.text("CALSTAT") or "HISTORY"
+        said = header_of(frame.cards).text("CALSTAT") or "HISTORY"
         return f"it is calibrated already ({said}); take the raw frame"
     return "; ".join(metadata.unreadable)
 

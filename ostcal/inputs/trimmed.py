@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ostcal.engine import kernels
 from ostcal.engine.combine import coding_of
 from ostcal.engine.overscan import OverscanMethod, fitted_levels, levels_in_adu, line_levels
-from ostcal.fits.cards import Header
+from ostcal.fits.cards import header_of
 from ostcal.fits.read import FitsFrame, FitsStack
 from ostcal.fits.sections import Amplifier, OverscanRule, Readout
 from ostcal.frames import FrameMetadata, FrameStack, RowReader, SampleEncoding, read_adu
@@ -212,7 +212,7 @@ def trimmed_frame(frame: FitsFrame, rule: OverscanRule) -> FitsFrame:
     """
     if frame.metadata.is_master:
         return frame
-    readout = rule.readout_of(Header(frame.cards), width=frame.width, height=frame.height, path=frame.source)
+    readout = rule.readout_of(header_of(frame.cards), width=frame.width, height=frame.height, path=frame.source)
     if readout is None:
         return frame
     return replace(frame, metadata=trimmed_metadata(frame.metadata, readout), readout=readout)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostcal.errors import InputError, OstcalError, UnreachableError
-from ostcal.fits.cards import Header
+from ostcal.fits.cards import Header, header_of
 from ostcal.fits.read import FitsFrame, FitsPixels, FitsStack, find_fits, inspect_images
 from ostcal.frames import FrameType, read_adu
 from ostcal.inputs.grouping import GroupKey
@@ -215,7 +215,7 @@ def _inspected_masters(path: str) -> tuple[list[LibraryMaster], tuple[str, ...]]
 
 def _own_extension(fits: FitsFrame) -> FitsFrame:
     """Return a master of ours that is alone in its file, in an extension, as that extension: its frames had more."""
-    is_ours = (Header(fits.cards).text("PROGRAM") or "").startswith("ostcal")
+    is_ours = (header_of(fits.cards).text("PROGRAM") or "").startswith("ostcal")
     return fits.as_extension(fits.possible_labels[0]) if is_ours and fits.possible_labels else fits
 
 
@@ -226,7 +226,7 @@ def name_in_file(name: str, fits: FitsFrame) -> str:
 
 def fits_master(name: str, key: GroupKey, fits: FitsFrame) -> LibraryMaster:
     """Return the master in a FITS file."""
-    header = Header(fits.cards)
+    header = header_of(fits.cards)
     made_at = None
     with contextlib.suppress(ValueError):
         made_at = datetime.fromisoformat(header.text("DATE") or "")
