@@ -66,6 +66,7 @@ def request_of(
         max_scale_up=config.matching.max_scale_up,
         max_ages=MaxAges(bias=ages.bias, dark=ages.dark, flat=ages.flat),
         strict_ages=config.matching.strict,
+        prefer=config.matching.prefer,
         synthetic_bias=None if m.synthetic_bias is None else read_formula(m.synthetic_bias),
         uncalibrated=frozenset(kind for kind in FrameType if getattr(m.calibration, kind, "auto") == "none"),
         use_masters_on_disk=m.auto_load_masters,

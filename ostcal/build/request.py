@@ -20,7 +20,7 @@ from ostcal.library.find import store_location
 from ostcal.library.store import MasterStore
 from ostcal.measure.findings import Outcome
 from ostcal.measure.limits import DefectLimits, FrameLimits, MasterLimits
-from ostcal.vocabulary import Cubes, FlatScaling, Flavour, MasterFormat, NormalizationMethod
+from ostcal.vocabulary import Cubes, FlatScaling, Flavour, MasterFormat, NormalizationMethod, Prefer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +82,8 @@ class BuildRequest:
     """Of the bias and the darks of flats."""
     strict_ages: bool = False
     """Whether those beyond their age are refused."""
+    prefer: Prefer = "nearest"
+    """Which of those that fit alike is taken."""
     synthetic_bias: Formula | None = None
     """Level that flats take where no dark and no bias fits."""
     uncalibrated: frozenset[FrameType] = frozenset()

@@ -10,6 +10,7 @@ from ostcal.build.from_config import kinds_of, location_for, overscan_of
 from ostcal.capture.series_plan import SeriesSink
 from ostcal.config import Config, ConfigSource, load_config
 from ostcal.frames import FrameType
+from ostcal.inputs.clocks import AHEAD
 from ostcal.inputs.light_headers import find_lights, light_index
 from ostcal.library.find import LibraryMaster
 from ostcal.library.index import LIGHTS_INDEX, known_masters
@@ -108,8 +109,12 @@ def _amounts(config: Config) -> CaptureAmounts:
 
 
 def _unrecorded(groups: Sequence[LightGroup]) -> list[str]:
-    """Return a line for each thing that some lights do not say and matching would go by."""
+    """Return a line for each thing that some lights do not say, or say wrongly, and matching would go by."""
+    latest = (datetime.now(UTC) + AHEAD).date()
     absent = {
+        "taken in the future (DATE-OBS), as of a clock that is wrong: the newest masters count as theirs": [
+            g for g in groups if g.night is not None and g.night > latest
+        ],
         "no time in the header (DATE-OBS): the newest masters count as theirs": [g for g in groups if not g.night],
         "no temperature in the header (SET-TEMP, CCD-TEMP): darks of any temperature fit": [
             g for g in groups if g.temperature_c is None
