@@ -142,7 +142,7 @@ class Schedule:
                     self._attend(visit)
 
     def _taken(self) -> tuple[list[TakenSeries], list[str]]:
-        return taken_frames(self.config, self._noon_utc_s, setup_of_config(self.config))
+        return taken_frames(self.config, self._noon_utc_s, setup_of_config(self.config), any_camera=True)
 
     def _visit_at(self, at: datetime) -> Visit:
         end = min(at + timedelta(hours=self.config.schedule.max_hours), noon_after(at, self._noon_utc_s))
