@@ -64,6 +64,8 @@ class BuildRequest:
 
     input_dirs: tuple[str, ...]
     output_dir: str
+    library_dir: str = ""
+    """Where masters of earlier runs are, with words for nights or cameras; empty is `output_dir`."""
     make_bias: bool = True
     make_darks: bool = True
     make_flats: bool = True
@@ -103,6 +105,11 @@ class BuildRequest:
     execution: Execution = field(default_factory=Execution)
     lock_wait_s: float = 0.0
     """How long to wait for another run that writes into the output directory."""
+
+    @property
+    def library(self) -> str:
+        """Where masters of earlier runs are."""
+        return self.library_dir or self.output_dir
 
     @cached_property
     def store(self) -> MasterStore:

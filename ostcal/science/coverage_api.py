@@ -14,9 +14,10 @@ from ostcal.inputs.clocks import AHEAD
 from ostcal.inputs.light_headers import find_lights, light_index
 from ostcal.library.find import LibraryMaster
 from ostcal.library.index import LIGHTS_INDEX, known_masters
+from ostcal.places.night_folders import has_folder, root_of
 from ostcal.places.object_requests import ObjectOptions, use_options
-from ostcal.places.paths import is_dir, joined, normalized, parent_of
-from ostcal.science.api import matcher_of
+from ostcal.places.paths import joined
+from ostcal.science.api import calibrated_beside, matcher_of
 from ostcal.science.choose_masters import NONE, CalibrationOptions, FrameMatcher
 from ostcal.science.cover import Coverage, CoverageRules, LightGroup
 from ostcal.science.coverage import light_coverage
@@ -47,9 +48,9 @@ def coverage_of(config: ConfigSource, lights: Sequence[str | os.PathLike[str]]) 
     use_options(ObjectOptions(**loaded.storage.objects))
     masters_dir = location_for(loaded, loaded.master_frames.output_dir)
     overscan, kinds = overscan_of(loaded), kinds_of(loaded)
-    has_masters = is_dir(masters_dir)
-    index = light_index(joined(masters_dir, LIGHTS_INDEX) if has_masters else None, overscan, kinds)
-    calibrated = joined(parent_of(normalized(masters_dir)), "calibrated")
+    has_masters = has_folder(masters_dir)
+    index = light_index(joined(root_of(masters_dir), LIGHTS_INDEX) if has_masters else None, overscan, kinds)
+    calibrated = calibrated_beside(masters_dir)
     places = [location_for(loaded, os.fspath(path)) for path in lights]
     found = find_lights(places, calibrated, overscan, kinds, index)
     index.save()

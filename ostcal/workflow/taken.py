@@ -13,8 +13,7 @@ from ostcal.fits.read import find_fits, inspect_images
 from ostcal.frames import CameraSettings, FrameMetadata, FrameType
 from ostcal.library.index import known_masters
 from ostcal.naming import night_of
-from ostcal.places.night_folders import folders_of
-from ostcal.places.paths import is_dir
+from ostcal.places.night_folders import folders_of, has_folder
 from ostcal.series.format import shared_settings
 from ostcal.series.reader import find_series, open_series
 from ostcal.workflow.due import TakenSeries
@@ -117,7 +116,7 @@ def _is_like(master: TakenSeries, series: TakenSeries) -> bool:
 def _masters_in(output_dir: str, noon_utc_s: float) -> list[tuple[TakenSeries, Setup]]:
     """Return the masters of a directory that did not fail, by the time of their last frame, as if they were series."""
     found = []
-    for master in known_masters(output_dir) if is_dir(output_dir) else ():
+    for master in known_masters(output_dir) if has_folder(output_dir) else ():
         record, key = master.record, master.key
         if record.observed is None or record.verdict == "fail" or record.n_frames is None:
             continue

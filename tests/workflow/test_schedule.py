@@ -223,6 +223,23 @@ def test_a_schedule_without_end_tells_the_hooks_of_each_visit(
     assert second["masters"] == []  # a minute later nothing is due
 
 
+def test_directories_of_each_night_are_one_library_for_the_schedule(
+    observatory: SimulatedObservatory, tmp_path: Path
+) -> None:
+    path = configuration(
+        tmp_path, observatory, dark_capture={"output_dir": str(tmp_path / "darks" / "{night}")},
+        master_frames={"output_dir": str(tmp_path / "masters" / "{night}")},
+    )  # fmt: skip
+    run_until(path, JumpingClock(START, START + timedelta(days=2)))
+    check_invariants(tmp_path, 2, CADENCE, frozenset())
+    assert (tmp_path / "masters" / "schedule.json").exists()
+    for day in ("2026-11-01", "2026-11-02"):
+        assert list((tmp_path / "masters" / day).glob("*.fits"))
+    shutil.rmtree(tmp_path / "darks")
+    run_until(path, JumpingClock(START + timedelta(days=2), START + timedelta(days=3)))
+    assert {series.frame_type for series in series_of(tmp_path)} == {FrameType.FLAT}  # the masters count for the others
+
+
 def test_hooks_are_told_of_each_night(observatory: SimulatedObservatory, tmp_path: Path) -> None:
     with hook_server() as server:
         path = configuration(
