@@ -78,6 +78,11 @@ def same_filter(a: str, b: str) -> bool:
     return a.casefold() == b.casefold() or filter_identity(a) == filter_identity(b)
 
 
+def degrees_text(temperature_c: float) -> str:
+    """Return a temperature as people write it: ``-10 C``, ``4.3 C``, never ``-0 C``."""
+    return f"{round(temperature_c, 1) + 0.0:g} C"
+
+
 # ---- folders ----
 
 _DAY = r"\d{4}-\d{2}-\d{2}"
@@ -98,12 +103,6 @@ def folder_of(pattern: str, *, night: date, day: date, camera: str) -> str:
 
 
 # ---- nights ----
-
-
-def noon_of_computer(when: datetime) -> float:
-    """Return local noon by the time zone of this computer at a moment, in seconds after 0:00 UTC."""
-    offset = when.astimezone().utcoffset()
-    return (NOON_UTC_S - (offset.total_seconds() if offset is not None else 0.0)) % DAY_S
 
 
 def night_of(when: datetime | None, noon_utc_s: float | None = None) -> date | None:

@@ -93,7 +93,7 @@ def _texts(key: GroupKey) -> dict[str, str]:
         "filter": safe_word(key.filter_name or ""),
         "gain": f"gain{settings.gain:g}" if settings.gain is not None else "",
         "binning": f"bin{settings.binning[0]}x{settings.binning[1]}",
-        "temperature": f"{key.temperature_c:.1f}C" if key.temperature_c is not None else "",
+        "temperature": f"{round(key.temperature_c, 1) + 0.0:.1f}C" if key.temperature_c is not None else "",
         "night": f"night{key.night:%Y%m%d}" if key.night else "",
         "session": f"from{key.session_start:%H%M}" if key.session_start else "",
         "offset": f"offset{settings.offset:g}" if settings.offset is not None else "",

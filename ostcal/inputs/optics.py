@@ -20,23 +20,34 @@ _ROUNDING = 1e-6
 def optics_differ(a: Optics, b: Optics, rotation_tolerance_deg: float = ROTATION_TOLERANCE_DEG) -> str:
     """Name the first thing in which two light paths differ, or return ""; what one does not record fits anything.
 
-    Angles of rotators are compared; angles on the sky only where one of the two has no angle of its rotator. Half a
-    circle is a difference: shadows of dust are on the other side.
+    Angles of rotators are compared; angles on the sky only where one of the two has no angle of its rotator. An angle
+    of a rotator and one on the sky are two quantities and say nothing of each other. Half a circle is a difference:
+    shadows of dust are on the other side.
     """
     if a.telescope and b.telescope and telescope_identity(a.telescope) != telescope_identity(b.telescope):
         return f"telescope {a.telescope} against {b.telescope}"
     x_mm, y_mm = a.focal_length_mm, b.focal_length_mm
     if x_mm is not None and y_mm is not None and abs(x_mm - y_mm) > (FOCAL_LENGTH_SHARE + _ROUNDING) * max(x_mm, y_mm):
         return f"focal length {x_mm:g} mm against {y_mm:g} mm"
-    if a.rotator_deg is not None and b.rotator_deg is not None:
-        name, x, y = "rotator angle", a.rotator_deg, b.rotator_deg
-    elif a.sky_angle_deg is not None and b.sky_angle_deg is not None:
-        name, x, y = "position angle", a.sky_angle_deg, b.sky_angle_deg
-    else:
-        return ""
-    if degrees_apart(x, y) > rotation_tolerance_deg + _ROUNDING:
-        return f"{name} {x:g} deg against {y:g} deg"
+    angles = angles_of_both(a, b)
+    if angles is not None and degrees_apart(*angles) > rotation_tolerance_deg + _ROUNDING:
+        is_rotator = a.rotator_deg is not None and b.rotator_deg is not None
+        return f"{'rotator' if is_rotator else 'position'} angle {angles[0]:g} deg against {angles[1]:g} deg"
     return ""
+
+
+def angles_of_both(a: Optics, b: Optics) -> tuple[float, float] | None:
+    """Return the angles of two light paths that can be compared: of both rotators, else of both on the sky."""
+    if a.rotator_deg is not None and b.rotator_deg is not None:
+        return a.rotator_deg, b.rotator_deg
+    if a.sky_angle_deg is not None and b.sky_angle_deg is not None:
+        return a.sky_angle_deg, b.sky_angle_deg
+    return None
+
+
+def says_angle(optics: Optics) -> bool:
+    """Return whether a light path has an angle of either kind."""
+    return optics.rotator_deg is not None or optics.sky_angle_deg is not None
 
 
 def degrees_apart(a_deg: float, b_deg: float) -> float:
@@ -69,10 +80,16 @@ def optics_clusters(optics: Sequence[Optics], rotation_tolerance_deg: float) -> 
 
 
 def common_optics(optics: Sequence[Optics]) -> Optics:
-    """Return the light path of a cluster: its first telescope, the medians of the rest."""
+    """Return the light path of a cluster: its first telescope, the medians of the rest.
+
+    Beside the angles of rotators, those on the sky are kept where they are alike: frames may state only these.
+    """
     lengths = [one.focal_length_mm for one in optics if one.focal_length_mm is not None]
     rotator_deg = _median_angle([one.rotator_deg for one in optics])
-    sky_deg = _median_angle([one.sky_angle_deg for one in optics]) if rotator_deg is None else None
+    sky_deg = _median_angle([one.sky_angle_deg for one in optics])
+    if sky_deg is not None and rotator_deg is not None:
+        farthest_deg = max(degrees_apart(one.sky_angle_deg or 0.0, sky_deg) for one in optics)
+        sky_deg = sky_deg if farthest_deg <= ROTATION_TOLERANCE_DEG else None
     return Optics(
         telescope=optics[0].telescope,
         focal_length_mm=statistics.median(lengths) if lengths else None,

@@ -6,7 +6,9 @@ from collections.abc import Iterable
 
 from ostcal.frames import FrameType, Optics
 from ostcal.inputs.grouping import GroupKey
+from ostcal.inputs.optics import angles_of_both, says_angle
 
+ANGLE = "angle of the camera"
 SETTINGS = ("camera", "camera_id", "gain", "offset", "readout_mode", "iso", "subframe_origin", "row_order", "flip")
 
 
@@ -35,18 +37,15 @@ def unstated_optics(frame: Optics, flat: Optics) -> tuple[str, ...]:
     """Name what a frame records of its light path and a flat does not."""
     if frame is flat:
         return ()
-    return _unstated(
+    open_settings = _unstated(
         [
             ("telescope", frame.telescope, flat.telescope),
             ("focal length", frame.focal_length_mm, flat.focal_length_mm),
-            ("angle of the camera", _angle_deg(frame), _angle_deg(flat)),
         ]
     )
+    is_turned_unknown = says_angle(frame) and angles_of_both(frame, flat) is None
+    return (*open_settings, *((ANGLE,) if is_turned_unknown else ()))
 
 
 def _unstated(pairs: Iterable[tuple[str, object, object]]) -> tuple[str, ...]:
     return tuple(name for name, of_frame, of_master in pairs if of_frame is not None and of_master is None)
-
-
-def _angle_deg(optics: Optics) -> float | None:
-    return optics.sky_angle_deg if optics.rotator_deg is None else optics.rotator_deg

@@ -19,6 +19,9 @@ from ostcal.library.in_time import Merit
 from ostcal.library.master_header import Card, Provenance, observed_in
 from ostcal.naming import DAY_S
 
+AGAINST_PREVIOUS = ("level against previous", "pixels against previous", "shape against previous", "new hot pixels")
+"""Checks of a master against the one taken before it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class MasterRecord:
@@ -42,6 +45,8 @@ class MasterRecord:
     """Of a pixel, in ADU, of flats in units of their level; ``None`` where it is not recorded."""
     has_two_levels: bool = field(default=False, compare=False)
     """Whether its frames are a mixture of two levels, so that it is at neither (the check ``mixture`` failed)."""
+    is_only_changed: bool = field(default=False, compare=False)
+    """Whether all warnings are that it differs from the previous master: the camera changed, the master is no worse."""
 
     @cached_property
     def merit(self) -> Merit:
@@ -51,7 +56,7 @@ class MasterRecord:
             name=self.name,
             observed=self.observed,
             made_at=self.made_at,
-            verdict=self.verdict,
+            verdict="pass" if self.is_only_changed else self.verdict,
             noise=self.noise,
         )
 
@@ -138,6 +143,7 @@ def record_from_attributes(name: str, attributes: dict[str, Any]) -> MasterRecor
         observed=stored.observed or _observed_of_older(attributes.get("cards")),
         noise=_noise_of(attributes, len(stored.inputs or ())),
         has_two_levels=_has_two_levels(attributes.get("quality")),
+        is_only_changed=_is_only_changed(attributes.get("quality")),
     )
 
 
@@ -163,11 +169,18 @@ def _noise_of(attributes: Mapping[str, Any], n_frames: int) -> float | None:
 
 def _has_two_levels(quality: object) -> bool:
     """Return whether the check of two levels failed."""
+    return any(one.get("check") == "mixture" and one.get("outcome") == "fail" for one in _findings(quality))
+
+
+def _is_only_changed(quality: object) -> bool:
+    """Return whether there are warnings, and all are of comparisons with the previous master."""
+    wrong = [one for one in _findings(quality) if one.get("outcome") in ("warn", "fail")]
+    return bool(wrong) and all(one.get("outcome") == "warn" and one.get("check") in AGAINST_PREVIOUS for one in wrong)
+
+
+def _findings(quality: object) -> list[Mapping[str, Any]]:
     findings = quality.get("findings") if isinstance(quality, Mapping) else None
-    return any(
-        isinstance(one, Mapping) and one.get("check") == "mixture" and one.get("outcome") == "fail"
-        for one in (findings if isinstance(findings, list) else [])
-    )
+    return [one for one in (findings if isinstance(findings, list) else []) if isinstance(one, Mapping)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,8 @@ _T = TypeVar("_T")
 
 NOISIER = 1.2
 """A master is worse than another if it has this many times its noise: a frame more or less is no reason."""
+WORSE = 1.4
+"""Of masters of several nights a newer one is left out only from this many times the noise on."""
 SESSION_S = 12 * 3600.0
 """Times that are nearer are of one session where the noon of the observatory is not known."""
 
@@ -152,6 +154,9 @@ class TimeRules:
     """How masters that fit alike are put in order."""
 
     prefer: Prefer = "nearest"
+    window_days: float = 0.0
+    """Of bias and darks, which change slowly: a master that is clearly worse than another one of so many days is left
+    out, whichever is nearer."""
     by_night: bool = False
     """Whether nights count before hours: of flats, for cameras are turned between nights."""
     now: datetime | None = None
@@ -162,7 +167,7 @@ def order_in_time(merits: Sequence[Merit], taken_at: datetime | None, rules: Tim
     """Return the indices of masters in the order in which they are preferred for a moment, whatever order they have.
 
     The nearest in time comes first; of masters of its session the better: passed before warned, then with the lower
-    noise. With ``prefer: best`` all are one session.
+    noise. With ``prefer: best`` all are one session. Within a window a clearly worse one is not the first.
     """
     return Timeline(merits, rules).order(taken_at)
 
@@ -181,6 +186,7 @@ class Timeline:
         self._indices = [index for _, index in known]
         self._timeless = [index for index, m in enumerate(merits) if m.when_us is None]
         self._sessions: dict[int, list[int]] = {}
+        self._sound: dict[int, list[int]] = {}
 
     def first(self, taken_at: datetime | None, among: Sequence[int] | None = None) -> int:
         """Return the index of the master that is preferred for a moment, of all or of some: `order` begins with it."""
@@ -191,9 +197,42 @@ class Timeline:
         session = self.session(nearest)
         if among is not None:
             session = [index for index in session if index in among]
-        if len(session) == 1:
-            return nearest
+        best = nearest
+        if len(session) > 1:
+            best = _better_first(sorted(session, key=self._apart(taken_at)), self._merits)[0]
+        return self._unless_worse(best, taken_at, among)
+
+    def _unless_worse(self, best: int, taken_at: datetime | None, among: Sequence[int] | None) -> int:
+        """Return a master, or the nearest that is not clearly worse, where that master is, within the window."""
+        if not self._rules.window_days or self._rules.prefer == "best":
+            return best
+        sound = self._sound_beside(best)
+        if among is not None:
+            window = [index for index in self._window(best) if index in among]
+            sound = _not_worse(window, self._merits)
+        if best in sound:
+            return best
+        nearest = min(sound, key=self._apart(taken_at))
+        session = [index for index in self.session(nearest) if index in sound]
         return _better_first(sorted(session, key=self._apart(taken_at)), self._merits)[0]
+
+    def _sound_beside(self, index: int) -> list[int]:
+        if index not in self._sound:
+            self._sound[index] = _not_worse(self._window(index), self._merits)
+        return self._sound[index]
+
+    def _window(self, index: int) -> list[int]:
+        """Return the indices of the masters within the window of one, itself among them."""
+        when_us = self._merits[index].when_us
+        if when_us is None:
+            return [index]
+        reach_us = int(self._rules.window_days * _DAY_US)
+        near = self._between(when_us - reach_us, when_us + reach_us)
+        return [i for i in near if i == index or not is_ahead(self._merits[i].when, self._rules.now)]
+
+    def session_and_window(self, index: int) -> list[int]:
+        """Return the indices of the masters that one is compared with, itself among them."""
+        return sorted({*self.session(index), *self._window(index)})
 
     def order(self, taken_at: datetime | None) -> list[int]:
         """Return the indices of all masters in the order in which they are preferred for a moment."""
@@ -208,7 +247,8 @@ class Timeline:
                 session = sorted(left.intersection(self.session(index)), key=place.__getitem__)
                 ordered += _better_first(session, self._merits)
                 left.difference_update(session)
-        return ordered
+        first = self.first(taken_at) if ordered else 0
+        return sorted(ordered, key=lambda index: index != first)
 
     def within(self, taken_at: datetime, days: float) -> list[int]:
         """Return the indices of all masters that are so near in time, and of some others."""
@@ -315,19 +355,41 @@ def _qualities(session: Sequence[Merit]) -> list[tuple[bool, int, float]]:
     ]
 
 
+def _not_worse(window: Sequence[int], merits: Sequence[Merit]) -> list[int]:
+    """Return those of some masters than which none is clearly better, by verdict or by noise."""
+    some = [merits[index] for index in window]
+    ranks = [_VERDICTS.get(m.verdict or "", 0) for m in some]
+    best = min(ranks)
+    least: dict[tuple[str, str], float] = {}
+    for m, rank in zip(some, ranks, strict=True):
+        if m.noise and rank == best:
+            least[m.exposure] = min(m.noise, least.get(m.exposure, math.inf))
+    return [
+        index
+        for index, m, rank in zip(window, some, ranks, strict=True)
+        if m.is_of_run or (rank == best and not (m.noise and m.noise > WORSE * least[m.exposure]))
+    ]
+
+
 def better_than_nearest(chosen: Merit, others: Sequence[Merit], taken_at: datetime | None, rules: TimeRules) -> str:
-    """Say which master of the session was nearer and why it was not taken; "" where the chosen one is the nearest."""
+    """Say which master was nearer and why it was not taken; "" where the chosen one is the nearest.
+
+    `others` are of the session of the chosen one, or within the window.
+    """
     apart = chosen.distance(taken_at, rules)
     distances = [(other.distance(taken_at, rules), other) for other in others if not other.is_of_run]
     nearer = [(distance, other) for distance, other in distances if distance < apart]
     for _, other in sorted(nearer, key=lambda pair: (pair[0], pair[1].name)):
-        if not (rules.prefer == "best" or other.is_of_session(chosen)):
-            continue
-        ours, its = _qualities([chosen, other])
-        if its > ours:
+        if rules.prefer == "best" or other.is_of_session(chosen):
+            ours, its = _qualities([chosen, other])
+            is_worse, is_ranked = its > ours, its[1] > ours[1]
+        else:
+            is_worse = 1 not in _not_worse([0, 1], [chosen, other])
+            is_ranked = _VERDICTS.get(other.verdict or "", 0) > _VERDICTS.get(chosen.verdict or "", 0)
+        if is_worse:
             why = (
                 f"its verdict is {other.verdict}"
-                if its[1] > ours[1] or not (other.noise and chosen.noise)
+                if is_ranked or not (other.noise and chosen.noise)
                 else f"it has {other.noise / chosen.noise:.2g} times the noise"
             )
             return f"{other.name} was taken nearer in time, and {why}"

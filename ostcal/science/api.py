@@ -22,9 +22,9 @@ from ostcal.engine.tiling import PROCESS_BYTES
 from ostcal.errors import InputError, OstcalError, StorageError
 from ostcal.fits.read import inspect_images
 from ostcal.inputs.science_frames import output_files, science_frames
+from ostcal.inputs.sessions import WINDOW_DAYS
 from ostcal.library.find import LibraryMaster
 from ostcal.places.locking import LOCK_FILE, LockRules, locked
-from ostcal.places.night_folders import folders_of, root_of
 from ostcal.places.object_requests import ObjectOptions, use_options
 from ostcal.places.paths import joined, make_directory, normalized, parent_of, path_of
 from ostcal.science.calibrate_frame import CalibratedFrame, FrameTask, ImageTask, calibrate_frame, sweep_unfinished
@@ -158,8 +158,8 @@ class CalibrationApplier(KeepsStatus):
 
     @property
     def default_output_dir(self) -> str:
-        """``calibrated`` beside the directory of the masters, or in what all directories of masters are in."""
-        return calibrated_beside(self.config.master_frames.output_dir)
+        """``calibrated`` beside the directory of the masters."""
+        return joined(parent_of(normalized(self.config.master_frames.output_dir)), "calibrated")
 
     def find_masters(self, path: str | os.PathLike[str], **options: Unpack[CalibrationKeywords]) -> MatchedMasters:
         """Find the masters of a science frame, without calibrating it.
@@ -301,8 +301,8 @@ class CalibrationApplier(KeepsStatus):
             self._watcher.done(sizes[index], tasks[index].source)
 
         inputs = dict.fromkeys(parent_of(task.source) for task in tasks)
-        masters = folders_of(location_for(self.config, self.config.master_frames.output_dir))
-        execution = execution_of(self.config, output_dir, (*filter(None, inputs), *masters))
+        masters = location_for(self.config, self.config.master_frames.output_dir)
+        execution = execution_of(self.config, output_dir, (*filter(None, inputs), masters))
         workers = min(execution.workers, len(tasks))
         if execution.scheduler != "distributed":
             budget = self.config.compute.memory_limit - PROCESS_BYTES
@@ -320,12 +320,6 @@ class CalibrationApplier(KeepsStatus):
                 self._logger.debug("%s: %s", task.source, result.traceback)
                 failed.append(_named(task.source, result.message))
         return done, failed
-
-
-def calibrated_beside(masters_dir: str) -> str:
-    """Return where frames are calibrated to, where nothing else is said."""
-    root = root_of(masters_dir)
-    return joined(root if root != masters_dir else parent_of(normalized(masters_dir)), "calibrated")
 
 
 def matcher_of(
@@ -347,6 +341,7 @@ def matcher_of(
         allow_failed=options.allow_failed or config.quality.use_failed,
         max_ages=MaxAges(bias=ages.bias, dark=ages.dark, flat=ages.flat),
         prefer=config.matching.prefer,
+        window_days=m.window_days if m.window_days is not None else WINDOW_DAYS,
         strict=config.matching.strict,
         max_scale_up=config.matching.max_scale_up,
         dark_temperature_model=config.matching.dark_temperature_model,

@@ -139,8 +139,18 @@ class FrameMatcher:
         keys = [master.key for master in (*self._library, *(m for named in self._named.values() for m in named))]
         self._extensions = KnownExtensions.of_settings((key.settings, key.width, key.height) for key in keys)
         self._opened: dict[tuple[FrameType, str], OpenedMaster | OstcalError] = {}
-        self.warnings: list[str] = []
+        self._said: list[str] = []
+        self._said_of_frames: dict[str, list[str]] = {}
         self.ages = FrameAges(max_ages=rules.max_ages, now=rules.now)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What was said of masters, and of frames: of frames alike once, with the first of them."""
+        lines = [*self._said]
+        for line, labels in self._said_of_frames.items():
+            more = f" and {len(labels) - 1} more" if len(labels) > 1 else ""
+            lines.append(f"{labels[0]}{more}: {line}")
+        return lines
 
     @property
     def rules(self) -> MatchRules:
@@ -205,6 +215,8 @@ class FrameMatcher:
         warnings = [line for master in named for line in named_master_warnings(key, master, self._rules)]
         if dark is not None and not _is_plain(key, dark):
             warnings.append(self._said_of(key, dark))
+        if dark is not None and dark.other_temperature:
+            warnings.append(dark.other_temperature)
         used = masters_of(dark, flat)
         automatic = [master for master in used if all(master is not one for one in named)] if named else used
         notes = tuple(notes_of(automatic, key, taken_at, self._library))
@@ -250,7 +262,8 @@ class FrameMatcher:
             self._warn(master.warnings)
         self._warn(chosen.notes)
         self.ages.add(frame.label, chosen)
-        self._warn(f"{frame.label}: {line}" for line in (*chosen.warnings, *_overscan_of_masters_alone(frame, masters)))
+        for line in dict.fromkeys((*chosen.warnings, *_overscan_of_masters_alone(frame, masters))):
+            self._said_of_frames.setdefault(line, []).append(frame.label)
         if self._options.interpolate and not any(master.flags for master in masters.all):
             self._warn(["--interpolate: the masters name no hot or dead pixels (no extension DQ), none are replaced"])
         return masters
@@ -323,7 +336,7 @@ class FrameMatcher:
         return opened
 
     def _warn(self, lines: Iterable[str]) -> None:
-        self.warnings += [line for line in lines if line not in self.warnings]
+        self._said += [line for line in lines if line not in self._said]
 
     def _named_for(self, kind: str, key: GroupKey) -> LibraryMaster | None:
         """Return the master that the user named, of the extension of the frame."""
@@ -374,7 +387,7 @@ class FrameMatcher:
 
 def _dark_warning(key: GroupKey, dark: DarkMix, library: Sequence[LibraryMaster], rules: MatchRules) -> str:
     if dark.synthetic is not None:
-        return f"no dark of its {dark.synthetic.lacking}, one is made: {dark.description}"
+        return f"no dark of its {dark.synthetic.lacking}, one is made: {dark.synthetic.basis}"
     if dark.unscaled:
         return unscaled_warning(key, dark, library, rules)
     if dark.scaled:

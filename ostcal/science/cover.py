@@ -21,7 +21,7 @@ class Cover(StrEnum):
     SCALED = "scaled"
     """By dark current that is scaled from another exposure."""
     UNSCALED = "unscaled"
-    """By a dark of another exposure as it is."""
+    """By a dark of another exposure, or temperature, as it is."""
     AGED = "aged"
     """By a master that is older than the configuration allows."""
     MISSING = "missing"

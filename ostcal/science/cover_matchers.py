@@ -141,8 +141,8 @@ class CoverMatchers:
         if is_bias_alone and (image.metadata.exposure_time_s or 0.0) > 0:
             why = " ".join(matched.warnings) or "a bias leaves the dark current in"
             return replace(cover, state=Cover.MISSING, reason=why, warnings=())
-        if dark.unscaled:
-            return replace(cover, state=Cover.UNSCALED, reason=dark.unscaled)
+        if dark.unscaled or dark.other_temperature:
+            return replace(cover, state=Cover.UNSCALED, reason=dark.unscaled or dark.other_temperature)
         is_scaled = dark.scaled or dark.synthetic is not None
         cover = replace(cover, state=Cover.SCALED) if is_scaled else cover
         return self._aged(image, cover, [part.master for part in dark.parts])

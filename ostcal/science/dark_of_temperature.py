@@ -26,6 +26,7 @@ from ostcal.measure.camera.dark_warming import (
     measure_warming,
     why_implausible,
 )
+from ostcal.naming import degrees_text
 from ostcal.science.synthetic_dark import (
     SATURATED_SHARE,
     MasterLadder,
@@ -82,15 +83,20 @@ class TemperatureDark:
 
     @property
     def description(self) -> str:
-        """What it is made of, for the log and the header."""
+        """What it is and what it is made of, for the header."""
+        return f"dark of {degrees_text(self.temperature_c)} from the {self.basis}"
+
+    @property
+    def basis(self) -> str:
+        """What it is made of: the same for frames of all temperatures."""
         warming = self.warming
         darks = self.ladder.masters[1:] if warming.has_zero else self.ladder.masters
-        names = [f"{dark.name} ({c:g} C)" for dark, c in zip(darks, warming.temperatures_c, strict=True)]
+        names = [f"{dark.name} ({degrees_text(c)})" for dark, c in zip(darks, warming.temperatures_c, strict=True)]
         names += [f"bias {self.ladder.masters[0].name}"] if warming.has_zero else []
         scaled = "" if self.share == 1.0 else f", dark current times {self.share:.6g}"
         quiet_c, warm_c = warming.quiet.doubling_c, warming.warm.doubling_c
         return (
-            f"dark of {self.temperature_c:g} C from the fit over temperature, model {self.model_id}, over "
+            f"fit over temperature, model {self.model_id}, over "
             f"{', '.join(names)}{scaled}; dark current doubles in {quiet_c:.1f} C, of hot pixels in {warm_c:.1f} C "
             f"({warming.law.name}); median chi-square {self.quality.median_ratio:.2f} of what noise gives"
         )
@@ -159,7 +165,7 @@ def dark_of_temperature(
         made = _why_out_of_reach(target, darks, bias, rules) or _made(target, darks, bias, rules)
         if isinstance(made, TemperatureDark):
             return made
-        refusals.append(f"no dark of {target.temperature_c:g} C can be made from those of others: {made}")
+        refusals.append(f"no dark of {degrees_text(target.temperature_c)} can be made from those of others: {made}")
     return NoSyntheticDark(message=refusals[0]) if refusals else None
 
 
@@ -220,12 +226,12 @@ def _why_out_of_reach(
     """Say why darks of one exposure do not reach a frame, whatever is in them; "" if they do."""
     exposure_s, own_s = darks[0].key.exposure_time_s, target.exposure_time_s
     degrees = [_degrees(dark) for dark in darks]
-    there = f"{', '.join(f'{c:g}' for c in degrees)} C ({exposure_s:g} s)"
+    there = f"{', '.join(degrees_text(c).removesuffix(' C') for c in degrees)} C ({exposure_s:g} s)"
     if len(darks) < LEAST_TEMPERATURES:
         return f"it needs darks of {LEAST_TEMPERATURES} temperatures, there are those of {there}"
     temperature_c = target.temperature_c or 0.0
     outside_c = max(degrees[0] - temperature_c, temperature_c - degrees[-1])
-    if outside_c > MAX_OUTSIDE_C + 1e-6:
+    if round(outside_c, 1) > MAX_OUTSIDE_C:
         return f"it is {outside_c:.1f} C outside those of {there}, limit {MAX_OUTSIDE_C:g} C"
     if is_one_exposure(exposure_s, own_s):
         return ""
@@ -278,7 +284,7 @@ def _made(
     if model.reason and bias is not None and is_same and len(darks) > LEAST_TEMPERATURES:
         model = _without_bias(darks, bias, rules) or model
     if model.reason or model.quality is None:
-        degrees = ", ".join(f"{_degrees(dark):g}" for dark in darks)
+        degrees = ", ".join(degrees_text(_degrees(dark)).removesuffix(" C") for dark in darks)
         return f"{model.reason or 'no pixel has levels at all temperatures'} (temperatures {degrees} C)"
     zero_s = bias.key.exposure_time_s if bias is not None else 0.0
     return TemperatureDark(
@@ -386,8 +392,8 @@ def _why_left_out(
         if error_c is not None and abs(error_c) > most * limit_c:
             most = abs(error_c) / limit_c
             worst = (
-                f"the dark of {temperature_c:g} C has the dark current of {temperature_c + error_c:.1f} C by the "
-                f"others, limit {limit_c:.1f} C; one has a wrong temperature or exposure"
+                f"the dark of {degrees_text(temperature_c)} has the dark current of {temperature_c + error_c:.1f} C by "
+                f"the others, limit {limit_c:.1f} C; one has a wrong temperature or exposure"
             )
     return worst
 

@@ -61,16 +61,12 @@ def choose_science_flat(
     Raises
     ------
     InputError
-        If none fits, or the frame names no filter and flats of several filters would fit.
+        If none fits, or the frame does not record a setting, such as the filter, in which the flats that fit differ.
     """
     shelf = shelf_of(library, rules)
     fits = shelf.fits(key)
-    filters = fits.filters
-    if not key.filter_name and len({name.casefold() for name in filters}) > 1:
-        raise InputError(
-            f"the frame names no filter (FILTER) and there are flats of {', '.join(filters)}; "
-            "write FILTER into its header or name a flat with --flat"
-        )
+    if fits.open_of_flats.refusal:
+        raise InputError(fits.open_of_flats.refusal)
     flat = first_of(fits.flats, taken_at, rules)
     if flat is None:
         candidates = shelf.masters_of(fits.flat_fits) or shelf.flats

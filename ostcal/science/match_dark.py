@@ -19,9 +19,11 @@ from ostcal.frames import FrameType
 from ostcal.inputs.grouping import GroupKey
 from ostcal.library.find import LibraryMaster
 from ostcal.library.in_time import order_in_time
+from ostcal.naming import degrees_text
 from ostcal.science.dark_of_temperature import TemperatureDark, TemperatureRules, dark_of_temperature
 from ostcal.science.fitting import NoMasterFitsError, dark_unfit, nothing_fits, refuse_other_geometry
 from ostcal.science.matched import DarkMix, DarkPart, MatchRules, is_near_exposure, is_same_exposure
+from ostcal.science.other_temperature import other_temperature
 from ostcal.science.shelf import Fit, FrameFits, Shelf, degrees_apart, first_of, shelf_of
 from ostcal.science.synthetic_dark import NoSyntheticDark, SyntheticDark, SyntheticRules, synthetic_dark
 
@@ -49,23 +51,25 @@ def choose_science_dark(
     current scaled with a bias or a second dark, or as it is where neither is there. Else a fit over three exposures or
     more, where its chi-square allows; else bias plus scaled dark current; else the line through two darks; else a bias
     and a dark of which one lacks what the frame has. Where no dark has the temperature, a fit over three temperatures
-    or more. A bias alone leaves the dark current in: it is chosen where no dark of the camera has the temperature.
+    or more; it goes before a dark within the tolerance too, where that leaves in what matters. A bias alone leaves the
+    dark current in: it is chosen where no dark of the camera has the temperature.
 
     Raises
     ------
     InputError
-        If none fits; the message names the nearest master and the condition that failed.
+        If none fits; the message names the nearest master and the condition that failed. If the frame does not record
+        a setting, such as the gain, in which the darks that fit differ.
     StorageError
         If a master cannot be read.
     """
-    shelf = shelf_of(library, rules)
+    shelf = _allowed(key, shelf_of(library, rules))
     search = _Search(key=key, rules=rules, taken_at=taken_at, shelf=shelf, fit=fit)
     for most in search.fits.levels:
         for is_of_age in (True, False):
             if is_of_age or not (rules.strict or search.is_ageless):
                 found = search.among(most, is_of_age=is_of_age)
                 if found is not None:
-                    return found
+                    return search.of_temperature(found)
     refused = ""
     if rules.dark_temperature_model:
         made = search.over_temperature()
@@ -77,6 +81,24 @@ def choose_science_dark(
         more = f"; {refused}" if refused else ""
         raise NoMasterFitsError(lambda: nothing_fits("dark", key, shelf.darks, shelf, rules, taken_at) + more)
     return replace(alone, refused=refused)
+
+
+def _allowed(key: GroupKey, shelf: Shelf) -> Shelf:
+    """Return the masters without those of which nobody can tell whether they are of the settings of a frame.
+
+    Raises
+    ------
+    InputError
+        If that are all.
+    """
+    left_open = shelf.fits(key).open_of_darks
+    if left_open.refusal:
+        raise InputError(left_open.refusal)
+    if not left_open.unrecorded:
+        return shelf
+    return shelf.fits(key).made(
+        "allowed", [], lambda: Shelf([master for master in shelf if left_open.allows(master.key)], shelf.rules)
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,6 +221,19 @@ class _Search:
             parts = tuple(DarkPart(master=by_name[step.name]) for step in fit.ladder.masters)
             return DarkMix(parts=parts, description=fit.description, synthetic=fit)
         return replace(scaled, refused=fit.message if isinstance(fit, NoSyntheticDark) else "")
+
+    def of_temperature(self, found: DarkMix) -> DarkMix:
+        """Return what was found, or a fit over temperatures where the darks are of another one than the frame."""
+        other = other_temperature(self.key, found, self.shelf)
+        if other is None or not other.matters:
+            return found
+        made = self.over_temperature() if self.rules.dark_temperature_model else ""
+        if isinstance(made, DarkMix):
+            return made
+        if other.is_steady:
+            return found
+        advice = f"take darks of {degrees_text(other.frame_c)}"
+        return replace(found, other_temperature="; ".join(part for part in (other.line, made, advice) if part))
 
     def over_temperature(self) -> DarkMix | str:
         """Return the fit over temperatures, of masters within their age first, or why there is none."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ostcal.frames import FrameType, Optics
 from ostcal.inputs.grouping import GroupKey
+from ostcal.inputs.optics import angles_of_both
 from ostcal.inputs.stated_settings import unstated_settings
 
 
@@ -29,7 +30,8 @@ class Distances:
 def distances_of(light: GroupKey, master: GroupKey) -> Distances:
     """Return how far a master is from a light in the settings that count for its kind."""
     is_flat = master.frame_type is FrameType.FLAT
-    turn = _difference(rotation_of(light.optics), rotation_of(master.optics)) if is_flat else None
+    angles = angles_of_both(light.optics, master.optics) if is_flat else None
+    turn = _difference(*angles) if angles is not None else None
     is_dark = master.frame_type is FrameType.DARK
     return Distances(
         exposure_time_s=_difference(light.exposure_time_s, master.exposure_time_s) if is_dark else None,

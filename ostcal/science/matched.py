@@ -34,6 +34,8 @@ class MatchRules:
     """Whether masters that failed their quality control count too."""
     max_ages: MaxAges = field(default_factory=MaxAges)
     prefer: Prefer = "nearest"
+    window_days: float = 0.0
+    """Bias and darks of so many days are compared: a clearly worse one is left out although it is nearer in time."""
     strict: bool = False
     """Whether masters beyond their age, and a bias alone beside darks that do not fit, are refused."""
     max_scale_up: float = 2.0
@@ -45,7 +47,9 @@ class MatchRules:
 
     def in_time(self, kind: FrameType) -> TimeRules:
         """Return how masters of a kind that fit alike are put in order."""
-        return TimeRules(prefer=self.prefer, by_night=kind is FrameType.FLAT, now=self.now)
+        is_flat = kind is FrameType.FLAT
+        window_days = 0.0 if is_flat else self.window_days
+        return TimeRules(prefer=self.prefer, by_night=is_flat, window_days=window_days, now=self.now)
 
     def too_old(self, master: LibraryMaster, taken_at: datetime | None) -> str:
         """Say by how much a master is beyond its age; "" where it is not, or nothing is known of a time."""
@@ -73,6 +77,8 @@ class DarkMix:
     """Why a dark of another exposure is taken as it is."""
     synthetic: SyntheticDark | TemperatureDark | None = None
     """The fit over exposures or temperatures of the parts, if that is subtracted and not their weighted sum."""
+    other_temperature: str = ""
+    """What is left in by darks of another temperature than the frame."""
     refused: str = ""
     """Why there is no such fit although no dark has the exposure, or the temperature."""
 

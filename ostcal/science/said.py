@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
 from ostcal.inputs.clocks import is_ahead
 from ostcal.inputs.grouping import GroupKey
+from ostcal.inputs.optics import says_angle
+from ostcal.inputs.stated_settings import ANGLE
 from ostcal.library.ages import AgeLog, DatedMaster
 from ostcal.library.find import LibraryMaster
 from ostcal.library.in_time import better_than_nearest
 from ostcal.science.matched import MatchedMasters
-from ostcal.science.shelf import Shelf
+from ostcal.science.shelf import FrameFits, Shelf
+from ostcal.science.unrecorded import taken_unasked
 
 LONG_DAYS = 366.0
 """Frames of one master that are further apart had a clock that was wrong."""
@@ -23,15 +27,13 @@ def notes_of(used: Sequence[LibraryMaster], key: GroupKey, taken_at: datetime | 
     fits, now = shelf.fits(key), shelf.rules.now
     for master in used:
         kind, name = master.key.frame_type, master.record.name
-        if open_settings := fits.unstated(master):
-            yield (
-                f"{kind} {name} does not record {' and '.join(open_settings)}: it is taken because no {kind} that does "
-                "fits"
-            )
+        yield from fits.made("open", [master], partial(_open_of, key, master, fits))
         beside = shelf.beside(master)
         better = better_than_nearest(master.record.merit, beside, taken_at, shelf.rules.in_time(kind)) if beside else ""
         if better:
             yield f"{kind} {name} is taken: {better}"
+        if left_out := _left_out(master, taken_at, shelf):
+            yield left_out
         observed = master.record.observed
         if observed is not None and is_ahead(observed.middle, now) and not is_ahead(taken_at, now):
             yield (
@@ -43,6 +45,48 @@ def notes_of(used: Sequence[LibraryMaster], key: GroupKey, taken_at: datetime | 
                 f"{kind} {name}: its frames were taken over {days} days, {observed.first:%Y-%m-%d} to "
                 f"{observed.last:%Y-%m-%d} (DATE-OBS), as if a clock was wrong: their median counts"
             )
+
+
+def _open_of(key: GroupKey, master: LibraryMaster, fits: FrameFits) -> list[str]:
+    """Return a line for what a master leaves open, and one for what the frame does."""
+    lines: list[str] = []
+    kind, name = master.key.frame_type, master.record.name
+    ours, its = key.optics, master.key.optics
+    open_settings = fits.unstated(master)
+    if ANGLE in open_settings and says_angle(its):
+        open_settings = tuple(one for one in open_settings if one != ANGLE)
+        words = ("on the sky", "of its rotator")
+        words = words if its.rotator_deg is None else words[::-1]
+        angles_deg = [o.sky_angle_deg if o.rotator_deg is None else o.rotator_deg for o in (its, ours)]
+        lines.append(
+            f"{kind} {name} records its angle {words[0]} ({angles_deg[0]:g} deg), the frame that {words[1]} "
+            f"({angles_deg[1]:g} deg): they cannot be compared, it is taken because no {kind} of the angle fits"
+        )
+    if open_settings:
+        lines.append(
+            f"{kind} {name} does not record {' and '.join(open_settings)}: it is taken because no {kind} that does fits"
+        )
+    if unasked := list(taken_unasked(key, master.key)):
+        lines.append(
+            f"{kind} {name} is of {' and '.join(unasked)}, which the frame does not record: no {kind} of another fits"
+        )
+    return lines
+
+
+def _left_out(master: LibraryMaster, taken_at: datetime | None, shelf: Shelf) -> str:
+    """Return the line about the nearest master that was left out for its quality, if it is nearer; "" otherwise."""
+    rules = shelf.rules.in_time(master.key.frame_type)
+    others = shelf.left_out(master)
+    if not others:
+        return ""
+    nearest = min(others, key=lambda other: (other.record.merit.distance(taken_at, rules), other.record.name))
+    if nearest.record.merit.distance(taken_at, rules) >= master.record.merit.distance(taken_at, rules):
+        return ""
+    why = "it is a mixture of two levels" if nearest.record.has_two_levels else "it failed its quality control"
+    kind = master.key.frame_type
+    return (
+        f"{kind} {nearest.record.name} was taken nearer in time and is left out, {why}: {master.record.name} is taken"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

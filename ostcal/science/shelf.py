@@ -16,13 +16,14 @@ from typing import Any, TypeVar, overload
 from ostcal.build.match_darks import why_unfit
 from ostcal.frames import FrameType, Optics
 from ostcal.inputs.grouping import GroupKey
-from ostcal.inputs.optics import optics_differ
+from ostcal.inputs.optics import optics_differ, says_angle
 from ostcal.inputs.stated_settings import unstated_optics, unstated_settings
 from ostcal.library.find import LibraryMaster, StorePlane
 from ostcal.library.in_time import Merit, Timeline, TimeRules
 from ostcal.naming import filter_identity
 from ostcal.science.fitting import dark_unfit, flat_unfit
 from ostcal.science.matched import MatchRules, is_near_exposure, is_same_exposure, usable_masters
+from ostcal.science.unrecorded import OpenSettings, OpenTolerances, open_settings
 
 _T = TypeVar("_T")
 
@@ -109,6 +110,7 @@ class Shelf(Sequence[LibraryMaster]):
         self._frames: dict[GroupKey, FrameFits] = {}
         self._last: FrameFits | None = None
         self._beside: dict[int, list[Merit]] = {}
+        self._left_out: dict[int, list[LibraryMaster]] = {}
 
     @overload
     def __getitem__(self, index: int) -> LibraryMaster: ...
@@ -213,7 +215,7 @@ class Shelf(Sequence[LibraryMaster]):
         return self._flats[plain]
 
     def beside(self, master: LibraryMaster) -> list[Merit]:
-        """Return the other masters of the session of a master, of its kind and settings; of any if all are one."""
+        """Return the masters like another one, of its session or window; of any time if all are one session."""
         if id(master) not in self._beside:
             numbers = self._looking_alike.get(_looks(master.key), ())
             self._beside[id(master)] = self._beside_among(master, numbers) if numbers else []
@@ -222,9 +224,22 @@ class Shelf(Sequence[LibraryMaster]):
     def _beside_among(self, master: LibraryMaster, numbers: tuple[int, ...]) -> list[Merit]:
         alike = self._in_time(master.key.frame_type, numbers)
         place = alike.places.get(id(master))
-        session = alike.timeline.session(place) if place is not None else ()
-        others = [alike.masters[i] for i in session if i != place]
-        return [other.record.merit for other in others if _has_temperature(master.key, other.key)]
+        near = alike.timeline.session_and_window(place) if place is not None else ()
+        return [other.record.merit for i in near if self._is_like(master, other := alike.masters[i])]
+
+    def left_out(self, master: LibraryMaster) -> list[LibraryMaster]:
+        """Return the masters like another one that may not be chosen, for they failed or are a mixture."""
+        if id(master) not in self._left_out:
+            others = self._unusable_looking_alike.get(_looks(master.key), ())
+            self._left_out[id(master)] = [other for other in others if self._is_like(master, other)]
+        return self._left_out[id(master)]
+
+    def _is_like(self, master: LibraryMaster, other: LibraryMaster) -> bool:
+        """Return whether two masters of equal looks are of one temperature and light path."""
+        ours, its = master.key, other.key
+        if other is master or not _has_temperature(ours, its) or says_angle(ours.optics) != says_angle(its.optics):
+            return False
+        return not optics_differ(its.optics, ours.optics, self.rules.rotation_tolerance_deg)
 
     @cached_property
     def _looking_alike(self) -> dict[tuple[object, ...], tuple[int, ...]]:
@@ -232,6 +247,15 @@ class Shelf(Sequence[LibraryMaster]):
         for number, master in enumerate(self.usable):
             alike[_looks(master.key)].append(number)
         return {looks: tuple(numbers) for looks, numbers in alike.items()}
+
+    @cached_property
+    def _unusable_looking_alike(self) -> dict[tuple[object, ...], list[LibraryMaster]]:
+        alike: defaultdict[tuple[object, ...], list[LibraryMaster]] = defaultdict(list)
+        usable = {id(master) for master in self.usable}
+        for master in self._library:
+            if id(master) not in usable:
+                alike[_looks(master.key)].append(master)
+        return alike
 
 
 def shelf_of(library: Sequence[LibraryMaster], rules: MatchRules) -> Shelf:
@@ -357,14 +381,30 @@ class FrameFits:
             for fit in self._shelf.flats_of_filter(key)
             if not optics_differ(fit.key.optics, key.optics, rules.rotation_tolerance_deg)
         ]
-        ours = filter_identity(key.filter_name or "")
+        if not key.filter_name:
+            return fits
+        ours = filter_identity(key.filter_name)
         exact = [fit for fit in fits if filter_identity(fit.key.filter_name or "") == ours]
         return exact if exact else fits
 
     @cached_property
-    def filters(self) -> list[str]:
-        """Of the flats."""
-        return sorted({fit.key.filter_name for fit in self.flat_fits if fit.key.filter_name})
+    def open_of_flats(self) -> OpenSettings:
+        """What the frame does not record and the flats differ in."""
+        return self._open(FrameType.FLAT, self.flat_fits)
+
+    @cached_property
+    def open_of_darks(self) -> OpenSettings:
+        """What the frame does not record and the darks differ in: those of its exposure, if there are any."""
+        darks = [fit for fit in self.of_camera if fit.key.frame_type is FrameType.DARK]
+        near = [fit for fit in darks if is_near_exposure(self.key, fit.key, self._shelf.rules)]
+        return self._open(FrameType.DARK, near or darks)
+
+    def _open(self, kind: FrameType, fits: Sequence[Fit]) -> OpenSettings:
+        rules = self._shelf.rules
+        tolerances = OpenTolerances(
+            temperature_c=rules.temperature_tolerance_c, rotation_deg=rules.rotation_tolerance_deg
+        )
+        return open_settings(kind, self.key, [(fit.key, fit.unstated) for fit in fits], tolerances)
 
     def unstated(self, master: LibraryMaster) -> tuple[str, ...]:
         """Name the settings that a master leaves open."""
@@ -373,7 +413,8 @@ class FrameFits:
     @cached_property
     def flats(self) -> RankedMasters:
         """The flats, by what they leave open."""
-        return self._shelf.ranked(FrameType.FLAT, [(fit, ()) for fit in self.flat_fits])
+        allowed = [fit for fit in self.flat_fits if self.open_of_flats.allows(fit.key)]
+        return self._shelf.ranked(FrameType.FLAT, [(fit, ()) for fit in allowed])
 
 
 def degrees_apart(frame: GroupKey, master: GroupKey) -> int:

@@ -150,6 +150,11 @@ class SyntheticDark:
         return "exposure"
 
     @property
+    def basis(self) -> str:
+        """What is said of it to the user."""
+        return self.description
+
+    @property
     def description(self) -> str:
         """What it is made of, for the log and the header."""
         names = ", ".join(f"{master.name} ({master.exposure_s:g} s)" for master in self.ladder.masters)

@@ -84,9 +84,10 @@ def test_a_light_of_another_telescope_is_refused(tmp_path: Path) -> None:
         CalibrationApplier(night.config()).find_masters(light(night, 8, ROTATANG=45.0, TELESCOP="RC8"))
 
 
-def test_a_light_that_says_no_angle_takes_a_flat(tmp_path: Path) -> None:
+def test_a_light_that_says_no_angle_is_refused_where_flats_differ_in_it(tmp_path: Path) -> None:
     night = turned_night(tmp_path)
-    assert CalibrationApplier(night.config()).find_masters(light(night, 8)).flat is not None
+    with pytest.raises(InputError, match=r"names no rotator angle \(ROTATANG\) and there are flats of 45, 225 deg"):
+        CalibrationApplier(night.config()).find_masters(light(night, 8))
 
 
 def test_masters_of_flats_keep_the_light_path(tmp_path: Path) -> None:
@@ -94,7 +95,7 @@ def test_masters_of_flats_keep_the_light_path(tmp_path: Path) -> None:
     headers = [read_with_astropy(path)[1] for path in sorted(night.masters.glob("master_flat*.fits"))]
     assert sorted(header["ROTATANG"] for header in headers) == [45.0, 225.0]
     assert {(header["TELESCOP"], header["FOCALLEN"]) for header in headers} == {("Esprit 100ED", 550.0)}
-    assert not any("POSANGLE" in header for header in headers)
+    assert {header["POSANGLE"] for header in headers} == {12.0}  # of use for lights that state it alone
     bias = read_with_astropy(next(night.masters.glob("master_bias*.fits")))[1]
     assert "TELESCOP" not in bias
 
