@@ -7,7 +7,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from astropy.time import Time
 from astropy.utils import iers
+from hypothesis import given
+from hypothesis import strategies as st
 
+from ostcal.fits.cards import Header, format_card
+from ostcal.fits.dates import start_of
 from ostcal.fits.headers import metadata_from_header
 from ostcal.frames import FrameMetadata
 from support.fits_samples import header_of
@@ -158,3 +162,27 @@ def test_a_clock_that_was_never_set_gives_no_date(stated: str) -> None:
 @pytest.mark.parametrize("stated", ["1990-01-01T00:00:00", "1999-12-31T23:00:00", "2000-01-02T00:00:00"])
 def test_frames_of_the_years_before_and_after_keep_their_dates(stated: str) -> None:
     assert metadata(DATE__OBS=stated).date_obs is not None
+
+
+@given(
+    date=st.one_of(st.text(max_size=30), st.datetimes().map(lambda when: when.isoformat())),
+    zone=st.sampled_from(["", "Z", "+14:00", "-99", "+2", " local"]),
+    system=st.one_of(st.sampled_from(["UTC", "TT", "GPS", "LOCAL", "TDB"]), st.text(max_size=8)),
+    utc=st.one_of(st.none(), st.datetimes().map(lambda when: when.isoformat()), st.text(max_size=20)),
+    jd=st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=20)),
+    longitude_deg=st.one_of(st.none(), st.floats(-180, 180)),
+    exposure_s=st.one_of(st.just(0.0), st.floats(0, 1e6)),
+)
+def test_no_header_raises_and_times_are_of_the_years_that_may_be(
+    date: str, zone: str, system: str, utc: str | None, jd: object, longitude_deg: float | None, exposure_s: float
+) -> None:
+    cards = [("DATE-OBS", date + zone), ("TIMESYS", system), ("DATE-UTC", utc), ("JD", jd)]
+    header = Header(
+        [card for name, value in cards if value is not None for card in format_card(name, _printable(value))]
+    )
+    start = start_of(header, exposure_s, longitude_deg)
+    assert start.utc is None or 1990 <= start.utc.year <= 2201
+
+
+def _printable(value: object) -> object:
+    return "".join(c for c in value if 32 <= ord(c) < 127) if isinstance(value, str) else value
