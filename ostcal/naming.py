@@ -105,6 +105,12 @@ def folder_of(pattern: str, *, night: date, day: date, camera: str) -> str:
 # ---- nights ----
 
 
+def noon_of_computer(when: datetime) -> float:
+    """Return local noon by the time zone of this computer at a moment, in seconds after 0:00 UTC."""
+    offset = when.astimezone().utcoffset()
+    return (NOON_UTC_S - (offset.total_seconds() if offset is not None else 0.0)) % DAY_S
+
+
 def night_of(when: datetime | None, noon_utc_s: float | None = None) -> date | None:
     """Return the night of a moment: the UTC date of its evening, six hours after the local noon before the moment.
 

@@ -53,6 +53,8 @@ class MasterFrameCreator(KeepsStatus):
         self._watcher = watcher
         self._status = Status(level=Level.SUCCESS, message="nothing made yet")
         self.report: BuildReport | None = None
+        self.directory = self.config.master_frames.output_dir
+        """Where the last run wrote its masters."""
 
     def create_all_master_frames(self) -> Status:
         """Make every master that the configuration asks for.
@@ -118,6 +120,7 @@ class MasterFrameCreator(KeepsStatus):
         use_options(ObjectOptions(**self.config.storage.objects))
         try:
             request = request_of(self.config, bias=bias, darks=darks, flats=flats, inputs=inputs)
+            self.directory = output_dir = request.output_dir
             report = build_masters(request, self._watcher)
         except OstcalError as error:
             self._logger.debug("traceback", exc_info=True)

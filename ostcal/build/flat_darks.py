@@ -108,6 +108,7 @@ def _rules_of(request: BuildRequest) -> FlatDarkRules:
         max_scale_up=request.max_scale_up,
         max_ages=request.max_ages,
         strict=request.strict_ages,
+        prefer=request.prefer,
         now=datetime.now(UTC),
     )
 

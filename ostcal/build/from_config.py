@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ostcal.build.newest_frame import folder_of_newest
 from ostcal.build.request import BuildRequest, PublishRules, QualityRules
 from ostcal.config import Config, digest
 from ostcal.engine.execution import ClusterClass, Execution, TlsFiles, default_workers
@@ -30,7 +31,8 @@ def request_of(
     patterns = (config.dark_capture.output_dir, config.flat_capture.output_dir)
     folders = [folder for pattern in patterns for folder in folders_of(pattern)] if inputs is None else inputs
     places = dict.fromkeys(folders)
-    output_dir, *input_dirs = (location_for(config, place) for place in (m.output_dir, *places))
+    library, *input_dirs = (location_for(config, place) for place in (m.output_dir, *places))
+    output_dir = folder_of_newest(library, input_dirs, config.site.longitude)
     quality = QualityRules(
         frames=FrameLimits(**config.quality.frames.model_dump()),
         masters=MasterLimits(**config.quality.masters.model_dump()),
@@ -41,6 +43,7 @@ def request_of(
     return BuildRequest(
         input_dirs=tuple(input_dirs),
         output_dir=output_dir,
+        library_dir=library,
         make_bias=bias,
         make_darks=darks,
         make_flats=flats,
@@ -66,6 +69,7 @@ def request_of(
         max_scale_up=config.matching.max_scale_up,
         max_ages=MaxAges(bias=ages.bias, dark=ages.dark, flat=ages.flat),
         strict_ages=config.matching.strict,
+        prefer=config.matching.prefer,
         synthetic_bias=None if m.synthetic_bias is None else read_formula(m.synthetic_bias),
         uncalibrated=frozenset(kind for kind in FrameType if getattr(m.calibration, kind, "auto") == "none"),
         use_masters_on_disk=m.auto_load_masters,

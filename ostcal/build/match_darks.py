@@ -21,6 +21,7 @@ from ostcal.inputs.stated_settings import unstated_settings
 from ostcal.library.ages import MaxAges
 from ostcal.library.in_time import Merit, TimeRules, order_in_time
 from ostcal.library.master_names import untimed
+from ostcal.vocabulary import Prefer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +159,7 @@ class FlatDarkRules:
     max_ages: MaxAges = field(default_factory=MaxAges)
     strict: bool = False
     """Whether masters beyond their age are refused."""
+    prefer: Prefer = "nearest"
     now: datetime | None = None
     """Times after it are those of wrong clocks."""
 
@@ -180,7 +182,7 @@ def choose_dark(flat: Group, candidates: Sequence[DarkCandidate], rules: FlatDar
     """
     observed = Observed.of(frame.metadata for frame in flat.frames)
     taken_at = observed.middle if observed is not None else None
-    candidates = ranked(flat.key, taken_at, candidates, TimeRules(now=rules.now))
+    candidates = ranked(flat.key, taken_at, candidates, TimeRules(prefer=rules.prefer, now=rules.now))
     too_old = {c: rules.max_ages.exceeded(c.key.frame_type, c.observed, taken_at) for c in candidates}
     ages = [[c for c in candidates if not too_old[c]], *([] if rules.strict else [candidates])]
     for most in sorted({candidate.unstated for candidate in candidates}):

@@ -34,11 +34,11 @@ from ostcal.inputs.grouping import Group
 from ostcal.inputs.observed import Observed
 from ostcal.inputs.optics import optics_differ
 from ostcal.library.ages import AgeLog
-from ostcal.library.find import LibraryMaster, calibration_id_of, find_masters
+from ostcal.library.find import LibraryMaster, StorePlane, calibration_id_of, find_masters, store_location
 from ostcal.library.master_names import file_names, untimed
 from ostcal.library.previous import previous_master
 from ostcal.measure.findings import Outcome
-from ostcal.places.paths import exists, joined
+from ostcal.places.paths import exists, joined, parent_of
 
 logger = logging.getLogger(__name__)
 
@@ -181,9 +181,7 @@ def plan_masters(request: BuildRequest, groups: Sequence[Group], sources: Mappin
     `sources` has the frames of all groups by their label.
     """
     is_judged = request.publishing.quality is not None
-    library = (
-        find_masters(request.output_dir) if request.use_masters_on_disk or request.only_changed or is_judged else []
-    )
+    library = find_masters(request.library) if request.use_masters_on_disk or request.only_changed or is_judged else []
     made_before = _by_recipe(library) if request.only_changed else {}
     shelf = DarkShelf.of_library(library if request.use_masters_on_disk else [], use_failed=request.use_failed)
     to_make: list[MasterPlan] = []
@@ -332,17 +330,18 @@ def _unchanged(request: BuildRequest, plan: MasterPlan, made_before: Mapping[str
     if stored is None:
         return None
     record = stored.record
+    folder = parent_of(stored.plane.store) if isinstance(stored.plane, StorePlane) else request.output_dir
     if request.publishing.save_fits:
         try:
             extension = record.key.settings.extension
-            found = [calibration_id_of(joined(request.output_dir, name), extension) for name in record.files]
+            found = [calibration_id_of(joined(folder, name), extension) for name in record.files]
         except InputError:
             return None
         if not found or any(identity != record.calibration_id for identity in found):
             return None
     kinds = [output.frame_type for output in plan.outputs]
-    names = record.files or (f"{request.store.location}/{record.name}",) * len(kinds)
-    files = tuple(zip(kinds, (joined(request.output_dir, name) for name in names), strict=False))
+    names = record.files or (f"{store_location(folder)}/{record.name}",) * len(kinds)
+    files = tuple(zip(kinds, (joined(folder, name) for name in names), strict=False))
     return Unchanged(plan=plan, stored=stored, files=files)
 
 

@@ -20,7 +20,7 @@ from ostcal.library.find import store_location
 from ostcal.library.store import MasterStore
 from ostcal.measure.findings import Outcome
 from ostcal.measure.limits import DefectLimits, FrameLimits, MasterLimits
-from ostcal.vocabulary import Cubes, FlatScaling, Flavour, MasterFormat, NormalizationMethod
+from ostcal.vocabulary import Cubes, FlatScaling, Flavour, MasterFormat, NormalizationMethod, Prefer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +64,8 @@ class BuildRequest:
 
     input_dirs: tuple[str, ...]
     output_dir: str
+    library_dir: str = ""
+    """Where masters of earlier runs are, with words for nights or cameras; empty is `output_dir`."""
     make_bias: bool = True
     make_darks: bool = True
     make_flats: bool = True
@@ -82,6 +84,8 @@ class BuildRequest:
     """Of the bias and the darks of flats."""
     strict_ages: bool = False
     """Whether those beyond their age are refused."""
+    prefer: Prefer = "nearest"
+    """Which of those that fit alike is taken."""
     synthetic_bias: Formula | None = None
     """Level that flats take where no dark and no bias fits."""
     uncalibrated: frozenset[FrameType] = frozenset()
@@ -101,6 +105,11 @@ class BuildRequest:
     execution: Execution = field(default_factory=Execution)
     lock_wait_s: float = 0.0
     """How long to wait for another run that writes into the output directory."""
+
+    @property
+    def library(self) -> str:
+        """Where masters of earlier runs are."""
+        return self.library_dir or self.output_dir
 
     @cached_property
     def store(self) -> MasterStore:

@@ -36,6 +36,7 @@ from ostcal.inputs.unusual_groups import apart_in_time, beyond_max_frames, sever
 from ostcal.inputs.whole_floats import with_whole_floats_as_words
 from ostcal.library.find import find_masters
 from ostcal.library.verification import without_damaged
+from ostcal.places.night_folders import root_of
 
 logger = logging.getLogger(__name__)
 
@@ -141,7 +142,7 @@ def gather_frames(request: BuildRequest, scratch: str, left_out: list[str]) -> d
     """
     inputs = gather_inputs(
         request.input_dirs,
-        exclude=request.output_dir,
+        exclude=root_of(request.library),
         verify=request.verify,
         overscan=request.overscan,
         cubes=request.cubes,
@@ -175,7 +176,7 @@ def with_noon_of_masters(request: BuildRequest, frames: Sequence[Frame]) -> Grou
     ):
         return rules
     cameras = {frame.metadata.settings.camera_label for frame in frames}
-    masters = (master.key for master in find_masters(request.output_dir))
+    masters = (master.key for master in find_masters(request.library))
     known = (key.noon_utc_s for key in masters if key.settings.camera_label in cameras and key.noon_utc_s is not None)
     return replace(rules, noon_utc_s=next(known, None))
 

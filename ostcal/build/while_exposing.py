@@ -61,6 +61,8 @@ def can_combine_while_exposing(request: BuildRequest) -> bool:
     Not where a cluster combines, which is quicker, or object storage keeps the masters; nor where rejection needs the
     camera's noise, which is measured on all series together.
     """
+    if request.library != request.output_dir:  # the newest frame says the directory
+        return False
     is_here = request.execution.scheduler != "distributed" and not is_remote(request.output_dir)
     return is_here and spare_workers(request) > 0 and not needs_camera(request.method)
 

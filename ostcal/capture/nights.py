@@ -12,7 +12,7 @@ from ostcal.capture.place import SeriesPlace, differences
 from ostcal.capture.series_plan import CaptureNight, SeriesPlan
 from ostcal.clock import Clock
 from ostcal.errors import StorageError
-from ostcal.naming import DAY_S, NOON_UTC_S, night_of, noon_at, series_name
+from ostcal.naming import DAY_S, night_of, noon_at, noon_of_computer, series_name
 from ostcal.series.reader import Series, find_series, open_series
 from ostcal.vocabulary import DarkStrategy
 
@@ -25,15 +25,10 @@ def capture_night(clock: Clock, longitude_deg: float | None = None) -> CaptureNi
     Local noon is that of the longitude (degrees, positive east), else that of the time zone of this computer.
     """
     now = clock.utc()
-    noon_utc_s = noon_at(longitude_deg) if longitude_deg is not None else _noon_here(now)
+    noon_utc_s = noon_at(longitude_deg) if longitude_deg is not None else noon_of_computer(now)
     night = night_of(now, noon_utc_s)
     assert night is not None  # a clock always says a time
     return CaptureNight(night=night, noon_utc_s=noon_utc_s, longitude_deg=longitude_deg)
-
-
-def _noon_here(now: datetime) -> float:
-    offset = now.astimezone().utcoffset()
-    return (NOON_UTC_S - (offset.total_seconds() if offset is not None else 0.0)) % DAY_S
 
 
 @dataclass(frozen=True, kw_only=True)

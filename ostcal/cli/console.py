@@ -150,9 +150,10 @@ def start_log_file(config: Config, prefix: str, debug: bool) -> str:
     OstcalError
         If it cannot be written.
     """
+    from ostcal.places.night_folders import root_of
     from ostcal.places.paths import is_remote
 
-    directory = config.master_frames.output_dir
+    directory = root_of(config.master_frames.output_dir)
     directory = "." if is_remote(directory) else directory
     path = os.path.join(directory, f"{prefix}_{datetime.now(UTC):%Y%m%d}.log")
     try:

@@ -78,7 +78,9 @@ def exclude_command(
     if not (show or include or why):
         raise click.UsageError('give the reason, for whoever looks at the series later: --why "clouds"')
     with command_console(log_level, debug):
-        masters_dir = open_config(config_path).master_frames.output_dir
+        from ostcal.places.night_folders import root_of
+
+        masters_dir = root_of(open_config(config_path).master_frames.output_dir)
         if show:
             for location in series:
                 _show_excluded(location)

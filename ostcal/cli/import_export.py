@@ -49,6 +49,7 @@ def import_command(directories: tuple[str, ...], config_path: str, debug: bool, 
     with command_console(log_level, debug) as console:
         from ostcal.build.from_config import request_of
         from ostcal.inputs.import_fits import import_all, plan_imports
+        from ostcal.places.night_folders import root_of
 
         config = open_config(config_path)
         request = request_of(config, bias=True, darks=True, flats=True)
@@ -57,7 +58,7 @@ def import_command(directories: tuple[str, ...], config_path: str, debug: bool, 
             rules=request.rules,
             dark_dir=config.dark_capture.output_dir,
             flat_dir=config.flat_capture.output_dir,
-            masters_dir=request.output_dir,
+            masters_dir=root_of(request.library),
             cubes=request.cubes,
             kinds=request.kinds_of_files,
         )

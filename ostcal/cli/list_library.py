@@ -56,7 +56,7 @@ def library_command(config_path: str, html_path: str | None, debug: bool, log_le
     with command_console(log_level, debug):
         from ostcal.cli.entries import library_entry
         from ostcal.library.find import find_masters
-        from ostcal.places.paths import is_dir
+        from ostcal.places.night_folders import has_folder
 
         def order(master: LibraryMaster) -> tuple[Any, ...]:
             key = master.key
@@ -65,7 +65,7 @@ def library_command(config_path: str, html_path: str | None, debug: bool, log_le
 
         config = open_config(config_path)
         directory = config.master_frames.output_dir
-        if not is_dir(directory):
+        if not has_folder(directory):
             raise InputError(f"{directory}: there is no such directory of masters; set master_frames.output_dir")
         now = datetime.now(UTC)
         found = sorted(find_masters(directory), key=order)
@@ -140,12 +140,14 @@ def _lines(master: dict[str, Any]) -> list[str]:
 def _write_page(path: str, config: Config, masters: Sequence[LibraryMaster], now: datetime) -> None:
     from ostcal.frames import FrameType
     from ostcal.library.history import history_of
+    from ostcal.places.night_folders import folders_of
     from ostcal.report.library_page import render_library, write_page
 
     ages = config.matching.max_age_days
     limits = {FrameType.BIAS: ages.bias, FrameType.DARK: ages.dark, FrameType.FLAT: ages.flat}
     directory = config.master_frames.output_dir
-    write_page(path, render_library(directory, masters, history_of(directory), limits, now.replace(microsecond=0)))
+    history = [entry for folder in folders_of(directory) for entry in history_of(folder)]
+    write_page(path, render_library(directory, masters, history, limits, now.replace(microsecond=0)))
     logger.info("page: %s", path)
 
 

@@ -181,14 +181,14 @@ def show_masters(creator: MasterFrameCreator) -> None:
     if record is not None:
         from ostcal.cli.entries import built_entries
 
-        directory = creator.config.master_frames.output_dir
+        directory = creator.directory
         record.put_masters(built_entries(report, directory, datetime.now(UTC)))
         record.put(directory=directory)
     open_console().print(_result_table(report))
     logger.info("finished in %.1f s", sum(report.seconds.values()) - report.seconds["confirm"])
     if report.made and creator.config.master_frames.quality_control and creator.config.quality.report:
         names = [made.name for made in report.made] + [u.stored.record.name for u in report.unchanged]
-        write_report_of(creator.config, names, report.warnings)
+        write_report_of(creator.config, names, report.warnings, creator.directory)
 
 
 def _result_table(report: BuildReport) -> Table:

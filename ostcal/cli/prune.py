@@ -65,13 +65,13 @@ def prune_command(
         patterns = (config.dark_capture.output_dir, config.flat_capture.output_dir)
         folders = list(dict.fromkeys(folder for pattern in patterns for folder in folders_of(pattern)))
         rules, now = PruneRules(keep=keep, older_days=older_days), datetime.now(UTC)
-        place = config.master_frames.output_dir
+        wait = LockRules(wait_s=config.master_frames.lock_wait)
         try:
-            if is_applied:
-                wait = LockRules(wait_s=config.master_frames.lock_wait)
-                prune(place, folders, rules, now, plans.append, lambda *done: removed.append(done), wait)
-            else:
-                plans.append(plan_prune(place, folders, rules, now))
+            for place in folders_of(config.master_frames.output_dir):
+                if is_applied:
+                    prune(place, folders, rules, now, plans.append, lambda *done: removed.append(done), wait)
+                else:
+                    plans.append(plan_prune(place, folders, rules, now))
         finally:
             for plan in plans:
                 _put_in_document(plan, removed)

@@ -39,12 +39,18 @@ def report_command(config_path: str, everything: bool, debug: bool, log_level: s
         write_report_of(config, [master.record.name for master in masters] if everything else None)
 
 
-def write_report_of(config: Config, only: Collection[str] | None = None, left_out: Sequence[str] = ()) -> None:
-    """Write the report of the masters named (by default of the newest of each kind) and print where it is."""
+def write_report_of(
+    config: Config, only: Collection[str] | None = None, left_out: Sequence[str] = (), directory: str | None = None
+) -> None:
+    """Write the report of the masters named (by default of the newest of each kind) and print where it is.
+
+    It is written into `directory`, by default the newest for which ``master_frames.output_dir`` stands.
+    """
+    from ostcal.places.night_folders import folders_of
     from ostcal.report.making import make_report
 
     html, json_path = make_report(
-        config.master_frames.output_dir,
+        directory or folders_of(config.master_frames.output_dir)[-1],
         only=only,
         temperature_tolerance_c=config.master_frames.temperature_tolerance,
         config_file=config.source,

@@ -11,7 +11,7 @@ from ostcal.vocabulary import Prefer
 
 
 class MaxAgeSection(Section):
-    """Most days between the frames of a master and a science frame, before or after; null is no limit."""
+    """Most days between the frames of a master and a science frame, or flats, before or after; null is no limit."""
 
     bias: Positive | None = key(None, "Of a bias.", "days")
     dark: Positive | None = key(None, "Of a dark.", "days")
@@ -32,7 +32,9 @@ class MatchingSection(Section):
         "Refuse masters beyond their max_age_days, and a bias alone beside darks that do not fit; false is a warning.",
     )
     max_scale_up: AtLeastOne = key(
-        2.0, "Longest exposure that the dark current of a dark is scaled up to.", "times the exposure of the dark"
+        2.0,
+        "Longest exposure that the dark current of a dark is scaled up to, for science frames and flats.",
+        "times the exposure of the dark",
     )
     dark_temperature_model: Switch = key(
         True,

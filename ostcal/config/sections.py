@@ -22,10 +22,10 @@ from ostcal.config.session_keys import SessionKeys
 from ostcal.config.site_section import SiteSection
 from ostcal.config.values import (
     Binning,
+    CaptureDirectory,
     Celsius,
     ClusterStart,
     CountOrZero,
-    Directory,
     Endpoint,
     ImageSection,
     Kinds,
@@ -86,7 +86,11 @@ else:
 
 
 class _CombiningSection(SessionKeys):
-    output_dir: Directory = key("master_frames", "Directory of the masters and of the log file.")
+    output_dir: CaptureDirectory = key(
+        "master_frames",
+        "Directory of the masters and of the log file. With {night}, {date} or {camera}, those of the newest frame, new"
+        " masters are written to a directory of their own, and all of these directories are the library.",
+    )
     rejection_method: RejectionName = key("sigma_clip", "How outliers among the samples of a pixel are rejected.")
 
 

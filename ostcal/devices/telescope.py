@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from types import MappingProxyType
 
@@ -33,6 +34,8 @@ _NEAR_DEG = 0.02
 _MOST_SLEWS = 4
 _ARRIVED_DEG = 0.5
 """Further away a mount has not reached its goal."""
+_BEGINS_S = 3.0
+"""Longest time until a mount says that it slews."""
 _SITE_DEG = 0.5
 _CLOCK_DEG = 1.0
 """Largest difference of the sidereal time of a mount, 4 minutes."""
@@ -163,9 +166,10 @@ class AlpacaTelescope(MovingDevice):
             If `may_move` returned a reason; the slew is aborted then.
         """
         self._refuse_unless(may_move)
+        self._check_clock()
         if self._slews_altaz:
             self.track(False)  # as the standard demands
-            self._go(may_move, "SlewToAltAzAsync", goal.azimuth_deg, goal.altitude_deg)
+            self._go(goal, may_move, "SlewToAltAzAsync", goal.azimuth_deg, goal.altitude_deg)
         elif self._slews_equatorial:
             self._slew_by_coordinates(goal, may_move)
         else:
@@ -214,29 +218,40 @@ class AlpacaTelescope(MovingDevice):
         except DeviceError as error:
             logger.warning("the slew could not be aborted: %s", error)
 
-    def _slew_by_coordinates(self, goal: Horizontal, may_move: MayMove) -> None:
+    def _check_clock(self) -> None:
+        """Refuse a mount whose time is another: one of the clocks is wrong, and so is the place of the sun perhaps."""
+        hours = self._maybe_number("SiderealTime")
+        if hours is None:
+            return
         ours_deg = sidereal_deg(self.site.longitude_deg, self._clock.utc())
-        differ_deg = (self._sidereal_deg() - ours_deg + 180) % 360 - 180
+        differ_deg = (15 * hours - ours_deg + 180) % 360 - 180
         if abs(differ_deg) > _CLOCK_DEG:
             raise RefusedError(
                 f"{self._label}: its sidereal time is {4 * differ_deg:+.0f} minutes from that of this computer: it is"
-                " not moved; set the clock and the longitude of the mount"
+                " not moved; set the clock that is wrong, and the longitude of the mount"
             )
+
+    def _slew_by_coordinates(self, goal: Horizontal, may_move: MayMove) -> None:
         self.track(True)  # as the standard demands
         for _ in range(_MOST_SLEWS):
             hour_angle_deg, declination_deg = to_equatorial(self.site.latitude_deg, goal)
             ascension_deg = (self._sidereal_deg() - hour_angle_deg) % 360
             if self._equinox is not None:
                 ascension_deg, declination_deg = precessed(ascension_deg, declination_deg, self._year(), self._equinox)
-            self._go(may_move, "SlewToCoordinatesAsync", ascension_deg / 15 % 24, declination_deg)
+            self._go(goal, may_move, "SlewToCoordinatesAsync", ascension_deg / 15 % 24, declination_deg)
             if separation_deg(self.direction(), goal) <= _NEAR_DEG:
                 return
 
-    def _go(self, may_move: MayMove, command: str, *goal: float) -> None:
+    def _go(self, goal: Horizontal, may_move: MayMove, command: str, *arguments: float) -> None:
+        """Slew and wait until the mount is still; some say only after a while that they slew."""
         self._refuse_unless(may_move)
         try:
-            self._driver.call(command, *goal)
+            self._driver.call(command, *arguments)
+            began_s = self._clock.now_s()
             self._wait(self.is_slewing, may_move, "it still slews")
+            while self._clock.now_s() < began_s + _BEGINS_S and separation_deg(self.direction(), goal) > _ARRIVED_DEG:
+                self._clock.sleep(_POLL_S)
+                self._wait(self.is_slewing, may_move, "it still slews")
         except KeyboardInterrupt:
             self.stop()
             raise
@@ -275,10 +290,13 @@ class AlpacaTelescope(MovingDevice):
         return julian_year(self._clock.utc())
 
     def _number(self, name: str) -> float:
-        return self._properties.number(name)
+        value = self._properties.number(name)
+        if not math.isfinite(value):
+            raise ReplyError(f"{self._label}: {name} is {value}, which is no number")
+        return value
 
     def _maybe_number(self, name: str) -> float | None:
-        return self._properties.maybe(self._properties.number, name)
+        return self._properties.maybe(self._number, name)
 
     def _can(self, name: str) -> bool:
         return self._properties.maybe(self._properties.flag, name) is True

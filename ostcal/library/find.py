@@ -6,6 +6,7 @@ import contextlib
 import logging
 import math
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -23,6 +24,7 @@ from ostcal.library.master_header import SCALE_CARD, observed_in
 from ostcal.library.master_names import name_of_file
 from ostcal.library.store import MasterStore
 from ostcal.places.file_index import FileIndex
+from ostcal.places.night_folders import folders_of, has_folder, has_words
 from ostcal.places.paths import is_dir, joined
 
 logger = logging.getLogger(__name__)
@@ -130,8 +132,11 @@ def store_location(output_dir: str) -> str:
 def find_masters(output_dir: str, index: FileIndex[FileMasters] | None = None) -> list[LibraryMaster]:
     """Find all masters in a directory, newest first; a damaged one is logged and left out.
 
-    What `index` knows of their files is not read again.
+    With words for nights or cameras, those of all directories that it stands for. What `index` knows of their files is
+    not read again.
     """
+    if has_words(output_dir) and has_folder(output_dir):
+        return newest_first(master for folder in folders_of(output_dir) for master in find_masters(folder, index))
     if not is_dir(output_dir):
         return []
     index = index if index is not None else FileIndex(None, FileMasters, "")
@@ -146,12 +151,17 @@ def find_masters(output_dir: str, index: FileIndex[FileMasters] | None = None) -
             found += _masters_of_file(path, index)
         except InputError as error:
             logger.warning("%s", error)
+    return newest_first(found)
 
-    def newest_first(master: LibraryMaster) -> tuple[float, str]:
+
+def newest_first(masters: Iterable[LibraryMaster]) -> list[LibraryMaster]:
+    """Sort masters by when they were made, the newest first."""
+
+    def order(master: LibraryMaster) -> tuple[float, str]:
         made_at = master.record.made_at
         return -made_at.timestamp() if made_at else math.inf, master.record.name
 
-    return sorted(found, key=newest_first)
+    return sorted(masters, key=order)
 
 
 def _stored_masters(store: MasterStore, index: FileIndex[FileMasters]) -> list[LibraryMaster]:

@@ -16,8 +16,8 @@ from ostcal.inputs.grouping import GroupKey
 from ostcal.inputs.one_exposure import is_one_exposure
 from ostcal.library.find import LibraryMaster, find_masters
 from ostcal.library.in_time import TimeRules, nearest_first
+from ostcal.places.night_folders import has_folder
 from ostcal.places.object_requests import ObjectOptions, use_options
-from ostcal.places.paths import is_dir
 
 
 class MasterSelection(TypedDict, total=False):
@@ -169,7 +169,7 @@ def _fitting(config: ConfigSource, kinds: Sequence[FrameType], settings: MasterS
     loaded = load_config(config)
     use_options(ObjectOptions(**loaded.storage.objects))
     m = loaded.master_frames
-    if not is_dir(m.output_dir):
+    if not has_folder(m.output_dir):
         raise InputError(f"{m.output_dir}: there is no such directory of masters; set master_frames.output_dir")
 
     def has(key: GroupKey, name: str, value: Any) -> bool:

@@ -44,7 +44,9 @@ def repeated_warnings(master: LibraryMaster) -> list[str]:
         of_frame = _label(attributes, finding)
         lines.append(f"{name} was made with a warning: {failed}{finding.check}: {of_frame}{finding.text}")
     if len(findings) > MOST_LINES:
-        lines.append(f"{name}: {len(findings) - MOST_LINES} more warnings; its report has all (ostcal report)")
+        n_more = len(findings) - MOST_LINES
+        s = "s" if n_more > 1 else ""
+        lines.append(f"{name}: {n_more} more warning{s}; its report has all (ostcal report)")
     return lines
 
 

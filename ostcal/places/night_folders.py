@@ -22,6 +22,21 @@ def folders_of(pattern: str) -> list[str]:
     return found or [pattern]
 
 
+def has_words(pattern: str) -> bool:
+    """Return whether a directory is one of each night, date or camera."""
+    return any(f"{{{word}}}" in pattern for word in FOLDER_WORDS)
+
+
+def root_of(pattern: str) -> str:
+    """Return the directory that all those for which a pattern stands are in; without words the pattern itself."""
+    return _steps(pattern)[0] if has_words(pattern) else pattern
+
+
+def has_folder(pattern: str) -> bool:
+    """Return whether a directory for which a pattern stands is there."""
+    return any(is_dir(folder) for folder in folders_of(pattern))
+
+
 def _steps(pattern: str) -> list[str]:
     """Return the part before the first name with a word, then each name below it."""
     names = [pattern]

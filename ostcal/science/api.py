@@ -25,6 +25,7 @@ from ostcal.inputs.science_frames import output_files, science_frames
 from ostcal.inputs.sessions import WINDOW_DAYS
 from ostcal.library.find import LibraryMaster
 from ostcal.places.locking import LOCK_FILE, LockRules, locked
+from ostcal.places.night_folders import folders_of, root_of
 from ostcal.places.object_requests import ObjectOptions, use_options
 from ostcal.places.paths import joined, make_directory, normalized, parent_of, path_of
 from ostcal.science.calibrate_frame import CalibratedFrame, FrameTask, ImageTask, calibrate_frame, sweep_unfinished
@@ -158,8 +159,8 @@ class CalibrationApplier(KeepsStatus):
 
     @property
     def default_output_dir(self) -> str:
-        """``calibrated`` beside the directory of the masters."""
-        return joined(parent_of(normalized(self.config.master_frames.output_dir)), "calibrated")
+        """``calibrated`` beside the directory of the masters, or in what all directories of masters are in."""
+        return calibrated_beside(self.config.master_frames.output_dir)
 
     def find_masters(self, path: str | os.PathLike[str], **options: Unpack[CalibrationKeywords]) -> MatchedMasters:
         """Find the masters of a science frame, without calibrating it.
@@ -301,8 +302,8 @@ class CalibrationApplier(KeepsStatus):
             self._watcher.done(sizes[index], tasks[index].source)
 
         inputs = dict.fromkeys(parent_of(task.source) for task in tasks)
-        masters = location_for(self.config, self.config.master_frames.output_dir)
-        execution = execution_of(self.config, output_dir, (*filter(None, inputs), masters))
+        masters = folders_of(location_for(self.config, self.config.master_frames.output_dir))
+        execution = execution_of(self.config, output_dir, (*filter(None, inputs), *masters))
         workers = min(execution.workers, len(tasks))
         if execution.scheduler != "distributed":
             budget = self.config.compute.memory_limit - PROCESS_BYTES
@@ -320,6 +321,12 @@ class CalibrationApplier(KeepsStatus):
                 self._logger.debug("%s: %s", task.source, result.traceback)
                 failed.append(_named(task.source, result.message))
         return done, failed
+
+
+def calibrated_beside(masters_dir: str) -> str:
+    """Return where frames are calibrated to, where nothing else is said."""
+    root = root_of(masters_dir)
+    return joined(root if root != masters_dir else parent_of(normalized(masters_dir)), "calibrated")
 
 
 def matcher_of(

@@ -10,12 +10,14 @@ from ostcal.build.from_config import kinds_of, location_for, overscan_of
 from ostcal.capture.series_plan import SeriesSink
 from ostcal.config import Config, ConfigSource, load_config
 from ostcal.frames import FrameType
+from ostcal.inputs.clocks import AHEAD
 from ostcal.inputs.light_headers import find_lights, light_index
 from ostcal.library.find import LibraryMaster
 from ostcal.library.index import LIGHTS_INDEX, known_masters
+from ostcal.places.night_folders import has_folder, root_of
 from ostcal.places.object_requests import ObjectOptions, use_options
-from ostcal.places.paths import is_dir, joined, normalized, parent_of
-from ostcal.science.api import matcher_of
+from ostcal.places.paths import joined
+from ostcal.science.api import calibrated_beside, matcher_of
 from ostcal.science.choose_masters import NONE, CalibrationOptions, FrameMatcher
 from ostcal.science.cover import Coverage, CoverageRules, LightGroup
 from ostcal.science.coverage import light_coverage
@@ -46,9 +48,9 @@ def coverage_of(config: ConfigSource, lights: Sequence[str | os.PathLike[str]]) 
     use_options(ObjectOptions(**loaded.storage.objects))
     masters_dir = location_for(loaded, loaded.master_frames.output_dir)
     overscan, kinds = overscan_of(loaded), kinds_of(loaded)
-    has_masters = is_dir(masters_dir)
-    index = light_index(joined(masters_dir, LIGHTS_INDEX) if has_masters else None, overscan, kinds)
-    calibrated = joined(parent_of(normalized(masters_dir)), "calibrated")
+    has_masters = has_folder(masters_dir)
+    index = light_index(joined(root_of(masters_dir), LIGHTS_INDEX) if has_masters else None, overscan, kinds)
+    calibrated = calibrated_beside(masters_dir)
     places = [location_for(loaded, os.fspath(path)) for path in lights]
     found = find_lights(places, calibrated, overscan, kinds, index)
     index.save()
@@ -108,8 +110,12 @@ def _amounts(config: Config) -> CaptureAmounts:
 
 
 def _unrecorded(groups: Sequence[LightGroup]) -> list[str]:
-    """Return a line for each thing that some lights do not say and matching would go by."""
+    """Return a line for each thing that some lights do not say, or say wrongly, and matching would go by."""
+    latest = (datetime.now(UTC) + AHEAD).date()
     absent = {
+        "taken in the future (DATE-OBS), as of a clock that is wrong: the newest masters count as theirs": [
+            g for g in groups if g.night is not None and g.night > latest
+        ],
         "no time in the header (DATE-OBS): the newest masters count as theirs": [g for g in groups if not g.night],
         "no temperature in the header (SET-TEMP, CCD-TEMP): darks of any temperature fit": [
             g for g in groups if g.temperature_c is None

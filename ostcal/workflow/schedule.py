@@ -10,6 +10,7 @@ from ostcal.clock import Clock
 from ostcal.config import Config, ConfigSource, load_config
 from ostcal.errors import ConfigError, OstcalError, StorageError
 from ostcal.places.locking import locked
+from ostcal.places.night_folders import root_of
 from ostcal.places.paths import is_remote, joined, make_directory, path_of
 from ostcal.visit_times import no_twilight_line, noon_after
 from ostcal.workflow.capture_rules import refuse_object_stores
@@ -70,7 +71,7 @@ class Schedule:
         self._logger = logging.getLogger("ostcal")
         self._calendar = calendar_of(self.config)
         self._noon_utc_s = capture_night(self._clock, self.config.site.longitude).noon_utc_s
-        masters = self.config.master_frames.output_dir
+        masters = root_of(self.config.master_frames.output_dir)
         self._directory = "." if is_remote(masters) else masters
         self._journal_file = joined(self._directory, JOURNAL_FILE)
         self._ended: set[datetime] = set()
@@ -142,7 +143,7 @@ class Schedule:
                     self._attend(visit)
 
     def _taken(self) -> tuple[list[TakenSeries], list[str]]:
-        return taken_frames(self.config, self._noon_utc_s, setup_of_config(self.config))
+        return taken_frames(self.config, self._noon_utc_s, setup_of_config(self.config), any_camera=True)
 
     def _visit_at(self, at: datetime) -> Visit:
         end = min(at + timedelta(hours=self.config.schedule.max_hours), noon_after(at, self._noon_utc_s))

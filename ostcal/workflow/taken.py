@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ostcal.config import Config
-from ostcal.errors import StorageError
-from ostcal.frames import CameraSettings
+from ostcal.errors import InputError, StorageError
+from ostcal.fits.read import find_fits, inspect_images
+from ostcal.frames import CameraSettings, FrameMetadata, FrameType
 from ostcal.library.index import known_masters
 from ostcal.naming import night_of
-from ostcal.places.night_folders import folders_of
-from ostcal.places.paths import is_dir
+from ostcal.places.night_folders import folders_of, has_folder
 from ostcal.series.format import shared_settings
 from ostcal.series.reader import find_series, open_series
 from ostcal.workflow.due import TakenSeries
@@ -31,27 +32,81 @@ Setup = Mapping[str, Any]
 """Settings that frames must share to stand for one another, by their names in series; what is not named may differ."""
 
 
-def taken_frames(config: Config, noon_utc_s: float, setup: Setup) -> tuple[list[TakenSeries], list[str]]:
-    """Return what was taken with some settings: the series on disk, and masters whose series are gone.
+def taken_frames(
+    config: Config, noon_utc_s: float, setup: Setup, *, any_camera: bool = False
+) -> tuple[list[TakenSeries], list[str]]:
+    """Return what was taken with some settings: the series and FITS frames on disk, and masters whose series are gone.
 
     A master counts only where no series of its night is there: of a series that was cut short a master may be made too.
-    The second value is a line for each series that cannot be read.
+    FITS frames count only if the settings name their camera, or with `any_camera`: folders of other programs may hold
+    the frames of several. The second value is a line for each series that cannot be read.
     """
-    (taken,), problems = taken_with(config, noon_utc_s, [setup])
+    (taken,), problems = taken_with(config, noon_utc_s, [setup], any_camera=any_camera)
     return taken, problems
 
 
-def taken_with(config: Config, noon_utc_s: float, setups: Sequence[Setup]) -> tuple[list[list[TakenSeries]], list[str]]:
+def taken_with(
+    config: Config, noon_utc_s: float, setups: Sequence[Setup], *, any_camera: bool = False
+) -> tuple[list[list[TakenSeries]], list[str]]:
     """Return what was taken with each of some settings, as `taken_frames`; what is on disk is read once."""
     directories = folders_of(config.dark_capture.output_dir) + folders_of(config.flat_capture.output_dir)
     on_disk, problems = _series_in(directories, noon_utc_s)
+    has_camera = any_camera or any("camera" in setup for setup in setups)
+    files = _files_in(directories, noon_utc_s) if has_camera else []
     masters = _masters_in(config.master_frames.output_dir, noon_utc_s)
     found = []
     for setup in setups:
         series = [one for one, there in on_disk if _fits(there, setup)]
         made = [one for one, there in masters if _fits(there, setup, _MASTER_C)]
+        if any_camera or "camera" in setup:
+            series += [one for one, there in files if _fits(there, setup, _MASTER_C)]
         found.append([*series, *(one for one in made if not any(_is_like(one, other) for other in series))])
     return found, problems
+
+
+def _files_in(directories: Iterable[str], noon_utc_s: float) -> list[tuple[TakenSeries, Setup]]:
+    """Return the FITS frames in directories, as other programs write them: those of a night with equal headers as one.
+
+    Frames without a time or with another word for the camera do not count, nor do masters.
+    """
+    alike: defaultdict[tuple[Any, ...], list[FrameMetadata]] = defaultdict(list)
+    for path in find_fits(list(dict.fromkeys(directories))):
+        try:
+            frames = [image.metadata for image in inspect_images(path)]
+        except InputError as error:
+            logger.debug("%s", error)
+            continue
+        for frame in frames:
+            night = night_of(frame.date_obs, noon_utc_s)
+            if (
+                frame.frame_type is not None
+                and frame.date_obs is not None
+                and night is not None
+                and not frame.is_master
+            ):
+                exposure = f"{frame.exposure_time_s or 0.0:.4g}" if frame.frame_type is FrameType.DARK else ""
+                what = frame.frame_type, exposure, frame.filter_name, frame.settings, _celsius(frame), night
+                alike[what].append(frame)
+    found = []
+    for (kind, _, filter_name, settings, celsius, night), frames in alike.items():
+        exposures_s = {frame.exposure_time_s for frame in frames}
+        taken = TakenSeries(
+            kind=kind,
+            n_frames=len(frames),
+            observed_at=max(frame.date_obs for frame in frames if frame.date_obs is not None),
+            night=night,
+            exposure_time_s=frames[0].exposure_time_s if len(exposures_s) == 1 or kind is FrameType.DARK else None,
+            filter_name=filter_name,
+        )
+        found.append((taken, setup_of_camera(settings, celsius)))
+    return found
+
+
+def _celsius(frame: FrameMetadata) -> float | None:
+    """Return the set point of a frame, else its temperature to a degree."""
+    if frame.set_temperature_c is not None or frame.ccd_temperature_c is None:
+        return frame.set_temperature_c
+    return float(round(frame.ccd_temperature_c))
 
 
 def _is_like(master: TakenSeries, series: TakenSeries) -> bool:
@@ -61,7 +116,7 @@ def _is_like(master: TakenSeries, series: TakenSeries) -> bool:
 def _masters_in(output_dir: str, noon_utc_s: float) -> list[tuple[TakenSeries, Setup]]:
     """Return the masters of a directory that did not fail, by the time of their last frame, as if they were series."""
     found = []
-    for master in known_masters(output_dir) if is_dir(output_dir) else ():
+    for master in known_masters(output_dir) if has_folder(output_dir) else ():
         record, key = master.record, master.key
         if record.observed is None or record.verdict == "fail" or record.n_frames is None:
             continue

@@ -101,7 +101,7 @@ class VisitWork:
         """
         self._lines = []
         try:
-            if self._due():  # by any camera: with nothing due no device is touched
+            if self._due():  # by any camera: where frames of ostcal suffice no device is touched
                 with self._safety, self._devices() as equipment:
                     self._take_all(equipment)
         except DeviceError as error:
@@ -132,19 +132,25 @@ class VisitWork:
                 opened.mount.when_refused(self._wait_for_mount)
             camera = gated(opened.camera, self._refusal)
             equipment = replace(opened, camera=camera)
+            is_cooled = False
             try:
-                cool_sensor(self._config, equipment, self._logger)
                 settings = DarkCapture(self._config, self._logger).initialize(equipment)
                 if settings.is_error:
                     raise DeviceError(settings.message)
-                self._setup = setup_of_camera(settings.details["settings"], set_point_of(camera.status()))
+                cooling = self._config.video.cooling
+                set_c = cooling.target_temperature if cooling.enable_cooling else set_point_of(camera.status())
+                self._setup = setup_of_camera(settings.details["settings"], set_c)
+                if self._due():  # with these settings
+                    is_cooled = True
+                    cool_sensor(self._config, equipment, self._logger)
+                    self._setup = setup_of_camera(settings.details["settings"], set_point_of(camera.status()))
                 yield equipment
             except KeyboardInterrupt:
-                if warms_up(self._config):
+                if is_cooled and warms_up(self._config):
                     self._logger.warning("interrupted; the sensor warms up first, another Ctrl-C skips that")
                 raise
             finally:
-                if warms_up(self._config):
+                if is_cooled and warms_up(self._config):
                     warm_up(equipment, self._logger)
 
     def _refusal(self) -> str | None:

@@ -19,6 +19,7 @@ from ostcal.fits.read import FitsFrame
 from ostcal.frames import FrameType
 from ostcal.inputs.grouping import Frame, Group, describe, group_frames
 from ostcal.inputs.science_frames import inspect_science, is_no_science
+from ostcal.places.night_folders import root_of
 from ostcal.places.paths import is_below, is_remote
 from ostcal.science.api import CalibrationApplier
 from ostcal.status import Status
@@ -90,7 +91,7 @@ class FolderWatch:
         def inspect(path: str) -> FitsFrame:
             return inspect_science(path, overscan, kinds)[0]
 
-        own = (config.master_frames.output_dir, self._target_dir)
+        own = (root_of(config.master_frames.output_dir), self._target_dir)
         excluded = [folder for folder in own if not is_below(directory, folder)]
         self._files = IncomingFiles(directory, excluded, inspect, self.clock, rules.quiet_s)
         self._grouped: tuple[tuple[str, ...], tuple[Group, ...]] = ((), ())

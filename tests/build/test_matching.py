@@ -178,6 +178,14 @@ def test_a_dark_near_the_exposure_is_scaled_where_there_is_a_bias() -> None:
     assert names(choose(flat(1.0), dark(1.04), bias())) == ("matched", "dark_1.04")
 
 
+def test_the_best_may_be_preferred_to_the_nearest() -> None:
+    near = replace(taken(dark(1.0, "near"), 0.1), noise=2.0)
+    best = replace(taken(dark(1.0, "best"), 90.0), noise=1.0)
+    for order in ((near, best), (best, near)):
+        assert names(choose(flat_of_the_evening(), *order)) == ("matched", "near")
+        assert names(choose_dark(flat_of_the_evening(), order, FlatDarkRules(prefer="best"))) == ("matched", "best")
+
+
 # --- bias and dark current ---
 
 

@@ -175,6 +175,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
             "target_temperature": -10.0,
             "wait_for_cooling": True,
             "cooling_timeout": 600.0,
+            "steady_time": 30.0,
             "stabilization_tolerance": 1.0,
             "warmup_at_end": False,
         },

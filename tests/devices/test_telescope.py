@@ -234,8 +234,11 @@ def test_a_mount_that_must_not_move_does_not_begin_to(mount_with: Callable[..., 
     assert mount.truth.journeys == []
 
 
-def test_another_site_and_another_time_are_refused_before_anything_moves(mount_with: Callable[..., Mount]) -> None:
-    mount = mount_with(MountKind.EQUATORIAL)
+@pytest.mark.parametrize("kind", list(MountKind))
+def test_another_site_and_another_time_are_refused_before_anything_moves(
+    mount_with: Callable[..., Mount], kind: MountKind
+) -> None:
+    mount = mount_with(kind)
     with pytest.raises(RefusedError, match=r"it says that it is at latitude 51\.50.* site says 28\.76, -17\.88"):
         mount.connect(Site(latitude_deg=28.76, longitude_deg=-17.88))
     mount.truth.utc = lambda: datetime.now(UTC) + timedelta(hours=1)
@@ -342,6 +345,29 @@ def test_a_mount_that_answers_when_it_is_parked_is_waited_for() -> None:
     with OddServer({"telescope/0": mount}) as server, connected(server, reply_s=0.3) as telescope:
         telescope.park()
         assert telescope.is_parked()
+
+
+def test_a_mount_that_says_late_that_it_slews_is_waited_for() -> None:
+    answers = iter([False, False, True, True, True])
+
+    def slewing(_: Request) -> bool:
+        is_slewing = next(answers, None)
+        if is_slewing is None:
+            mount.set(Altitude=75.0, Azimuth=61.0, Slewing=False)
+        return bool(is_slewing)
+
+    mount = plain_mount(SlewToAltAzAsync=None, Slewing=slewing)
+    with OddServer({"telescope/0": mount}) as server, connected(server) as telescope:
+        telescope.slew_to(GOAL)
+        assert separation_deg(telescope.direction(), GOAL) < 1e-6
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "high", None])
+def test_a_direction_that_is_no_number_is_no_direction(value: object) -> None:
+    with OddServer({"telescope/0": plain_mount(Altitude=value)}) as server, connected(server) as telescope:
+        with pytest.raises(ReplyError, match="Altitude is") as wrong:
+            telescope.direction()
+        assert "\n" not in str(wrong.value)
 
 
 def test_a_mount_without_a_site_needs_that_of_the_configuration() -> None:

@@ -369,6 +369,7 @@ def test_an_index_changes_nothing(place: Observatory, monkeypatch: pytest.Monkey
     [
         (lambda place: place.light("x", EVENING, EXPTIME=None), "no exposure in the header"),
         (lambda place: place.light("x", EVENING, SET_TEMP=None, CCD_TEMP=None), "no temperature in the header"),
+        (lambda place: place.light("x", datetime.now(UTC) + timedelta(days=900)), "taken in the future (DATE-OBS)"),
         (lambda place: place.light("x", None), "no time in the header"),
     ],
 )

@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 import yaml
+from astropy.io import fits
 
 from ostcal.capture.series_plan import CaptureWatcher, FrameDone
 from ostcal.frames import FrameType
@@ -146,6 +147,97 @@ def test_a_set_whose_series_were_removed_counts_by_its_master(
     # bias and darks of the first night have their cadence still; flats are of every night
     assert {series.frame_type for series in series_of(tmp_path)} == {FrameType.FLAT}
     assert len(series_of(tmp_path)) == 2
+
+
+def _only_fits(folder: Path, **cards: Any) -> int:
+    """Leave the FITS copies of the frames alone, as another program would have written them; return their number."""
+    for location in find_series([str(folder / "darks"), str(folder / "flats")]):
+        shutil.rmtree(location)
+    shutil.rmtree(folder / "masters")
+    files = [*folder.rglob("*.fits")]
+    for file in files:
+        with fits.open(file, mode="update") as opened:
+            opened[0].header.update(cards)
+    return len(files)
+
+
+@pytest.mark.parametrize(("cards", "counts"), [
+    ({}, True),
+    ({"SWCREATE": "N.I.N.A."}, True),
+    ({"GAIN": 77}, False),
+    ({"INSTRUME": "another camera"}, False),
+    ({"DATE-OBS": "2026-10-20T19:00:00"}, False),  # too long ago
+    ({"EXPTIME": 9.0, "EXPOSURE": 9.0}, None),  # bias and flats as they were, but no dark of 4 s
+])  # fmt: skip
+def test_frames_of_other_programs_count_as_taken_if_their_headers_are_those_of_the_frames_wanted(
+    observatory: SimulatedObservatory, tmp_path: Path, cards: dict[str, Any], counts: bool | None
+) -> None:
+    path = configuration(tmp_path, observatory, storage={"export_frames": True})
+    run_until(path, JumpingClock(START, START + timedelta(days=1)))
+    assert _only_fits(tmp_path, **cards) >= 12
+    Schedule(path, JumpingClock(START + timedelta(hours=8), START + timedelta(days=1))).run_once()
+    taken = {series.frame_type for series in series_of(tmp_path)}
+    every = {FrameType.BIAS, FrameType.DARK, FrameType.FLAT}
+    assert taken == (set() if counts else {FrameType.DARK} if counts is None else every)
+
+
+def test_an_ignored_monitor_stops_nothing_and_is_said(
+    observatory: SimulatedObservatory, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with SimulatedObservatory(SimulatorOptions(sensor=SMALL)) as weather:
+        port = weather.port
+    path = configuration(tmp_path, observatory, safety={"port": port, "device_id": 0, "on_lost": "ignore"})
+    run_until(path, JumpingClock(START, START + timedelta(days=1)))
+    check_invariants(tmp_path, 1, CADENCE, frozenset())
+    assert any(
+        "the safety monitor does not answer" in line and line.endswith("going on (safety.on_lost is ignore)")
+        for line in warnings_of(caplog)
+    )
+    assert "nothing is exposed" not in caplog.text
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_a_schedule_without_end_tells_the_hooks_of_each_visit(
+    observatory: SimulatedObservatory, tmp_path: Path
+) -> None:
+    with hook_server() as server:
+        hooks = {"url": server.url, "on": ["night_finished"]}
+        path = configuration(tmp_path, observatory, hooks=hooks, schedule={"when": "* * * * *"})
+        child = subprocess.Popen(
+            command_line("schedule", "--config", path), stderr=subprocess.DEVNULL, env=command_environment()
+        )
+        try:
+            deadline = time.monotonic() + 120
+            while len(server.requests) < 2:
+                assert child.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            child.terminate()
+            assert child.wait(20) == 143
+        finally:
+            child.kill()
+    first, second = server.requests[:2]
+    assert (first["event"], first["exit_code"]) == (second["event"], second["exit_code"]) == ("night_finished", 0)
+    assert {master["kind"] for master in first["masters"]} == {"bias", "dark", "flat"}
+    assert second["masters"] == []  # a minute later nothing is due
+
+
+def test_directories_of_each_night_are_one_library_for_the_schedule(
+    observatory: SimulatedObservatory, tmp_path: Path
+) -> None:
+    path = configuration(
+        tmp_path, observatory, dark_capture={"output_dir": str(tmp_path / "darks" / "{night}")},
+        master_frames={"output_dir": str(tmp_path / "masters" / "{night}")},
+    )  # fmt: skip
+    run_until(path, JumpingClock(START, START + timedelta(days=2)))
+    check_invariants(tmp_path, 2, CADENCE, frozenset())
+    assert (tmp_path / "masters" / "schedule.json").exists()
+    for day in ("2026-11-01", "2026-11-02"):
+        assert list((tmp_path / "masters" / day).glob("*.fits"))
+    shutil.rmtree(tmp_path / "darks")
+    run_until(path, JumpingClock(START + timedelta(days=2), START + timedelta(days=3)))
+    assert {series.frame_type for series in series_of(tmp_path)} == {FrameType.FLAT}  # the masters count for the others
 
 
 def test_hooks_are_told_of_each_night(observatory: SimulatedObservatory, tmp_path: Path) -> None:
@@ -435,7 +527,7 @@ except KeyboardInterrupt:
 @pytest.mark.slow
 @pytest.mark.timeout(500)
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-@pytest.mark.parametrize("seed", [1])
+@pytest.mark.parametrize("seed", [1, 2, 3, 4])
 def test_a_fortnight_killed_ten_times_is_as_whole_as_one_that_was_not(
     observatory: SimulatedObservatory, tmp_path: Path, seed: int
 ) -> None:
