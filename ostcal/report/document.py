@@ -173,6 +173,24 @@ class MasterProvenance:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NoiseFall:
+    """Noise of the mean of the first frames of a master, of which as many were taken as a target of noise needs."""
+
+    frames: tuple[int, ...]
+    """1, 2, 4, ... and all of them."""
+    noise: Numbers
+    """As measured on differences of frames."""
+    unit: str = "ADU"
+    """ADU, or % of the level for flats."""
+    single_frame: float
+    """Noise of one frame, from all pairs; that of n is expected to be it divided by the square root of n."""
+    target_share: float
+    """``target.noise_share`` of the configuration."""
+    target_frames: int
+    """Frames at which the target ended the series."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class MasterReport:
     """Everything about one master."""
 
@@ -198,6 +216,8 @@ class MasterReport:
     column_profile: Profile | None = None
     """Mean of each column, along the columns."""
     frames: tuple[FrameRow, ...] = ()
+    noise_fall: NoiseFall | None = None
+    """Where the number of frames was automatic and the series are still there."""
     defects: tuple[DefectCount, ...] = ()
     provenance: MasterProvenance = MasterProvenance()
 

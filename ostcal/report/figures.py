@@ -12,6 +12,7 @@ from ostcal.report.document import (
     HistogramData,
     HistorySeries,
     MasterReport,
+    NoiseFall,
     Profile,
 )
 from ostcal.report.plots import Axis, Bars, Line, Plot, Points, has_data
@@ -44,9 +45,32 @@ def frame_plots(master: MasterReport) -> list[Plot]:
             Axis(label="Rejected", unit="%", from_zero=True),
             [None if row.rejected_share is None else 100 * row.rejected_share for row in rows],
         ),
+        _noise_fall(master.noise_fall) if master.noise_fall else None,
         _histogram(master.frame_histogram, "Histogram of the frames", "samples") if master.frame_histogram else None,
     ]
     return _drawable(found)
+
+
+def _noise_fall(fall: NoiseFall) -> Plot:
+    """Return the plot of the noise against the number of frames, with what is expected and the end by the target."""
+    expected = [fall.single_frame / math.sqrt(count) for count in fall.frames]
+    known = [value for value in (*expected, *fall.noise) if value is not None]
+    last, unit = fall.noise[-1], f" {fall.unit}"
+    return Plot(
+        title="Noise by number of frames",
+        description=f"Measured on the first frames (points); the line is {number(fall.single_frame)}{unit} divided by"
+        f" the square root of their number. With all {fall.frames[-1]}: {with_unit(last, fall.unit)}, expected"
+        f" {number(expected[-1])}{unit}. The upright line marks {plural(fall.target_frames, 'frame')}, at which"
+        f" target.noise_share ({number(100 * fall.target_share)} % of the noise of a light) was reached or"
+        " target.max_frames ended it.",
+        x=Axis(label="Frames", log=True),
+        y=Axis(label="Noise", unit=fall.unit, log=True),
+        marks=[
+            Line(x=fall.frames, y=expected, style="fit"),
+            Line(x=[fall.target_frames] * 2, y=[min(known), max(known)], style="faint"),
+            Points(x=fall.frames, y=fall.noise),
+        ],
+    )
 
 
 def camera_plots(camera: CameraReport) -> list[Plot]:

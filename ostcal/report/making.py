@@ -9,8 +9,9 @@ import os
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from ostcal._version import __version__
@@ -24,6 +25,7 @@ from ostcal.places.paths import AnyPath, names_in, path_of
 from ostcal.report.camera_section import camera_sections
 from ostcal.report.document import Entry, HistoryPoint, HistorySeries, MasterReport, Report
 from ostcal.report.master_section import master_report
+from ostcal.report.noise_fall import noise_fall, target_share
 from ostcal.report.page import render
 from ostcal.report.png import MasterPictures, ReportPictures
 from ostcal.report.previews import master_pictures
@@ -80,7 +82,7 @@ def make_report(
     shown.sort(key=lambda m: (str(m.key.frame_type), m.key.filter_name or "", m.key.exposure_time_s, m.record.name))
     made_at = datetime.now(UTC).replace(microsecond=0)
     with ThreadPoolExecutor(_THREADS) as pool:
-        read = [one for one in pool.map(_read_master, shown) if one is not None]
+        read = [one for one in pool.map(partial(_read_master, settings=settings or {}), shown) if one is not None]
     measured = [(one.master.key, one.camera_properties) for one in read if one.camera_properties is not None]
     cameras = camera_sections(measured, library, temperature_tolerance_c)
     subjects = {subject_of(master.key) for master in shown}
@@ -152,17 +154,21 @@ class _ReadMaster:
     pictures: MasterPictures
 
 
-def _read_master(master: LibraryMaster) -> _ReadMaster | None:
+def _read_master(master: LibraryMaster, settings: Mapping[str, Any]) -> _ReadMaster | None:
     if not isinstance(master.plane, StorePlane):
         return None
     try:
         store = MasterStore(master.plane.store)
         attributes = store.attributes(master.plane.name)
         properties = attributes.get("camera_properties")
+        report = master_report(master, attributes)
+        share = target_share(settings, report.kind)
+        if share is not None:
+            report = replace(report, noise_fall=noise_fall(attributes["inputs"], report.kind, share))
         return _ReadMaster(
             master=master,
             camera_properties=properties if isinstance(properties, dict) else None,
-            report=master_report(master, attributes),
+            report=report,
             pictures=master_pictures(store.open(master.plane.name), master, attributes),
         )
     except (OstcalError, KeyError, TypeError, ValueError) as error:
