@@ -137,8 +137,13 @@ def why_unfit(
     if dark.bias_subtracted != key.bias_subtracted:
         return "its bias is subtracted" if dark.bias_subtracted else "its bias is not subtracted, the frame's is"
     difference = settings_differ(dark.settings, key.settings)
-    if difference:
-        return difference
+    return difference or why_unfit_temperature(key, dark, temperature_tolerance_c, bias_temperature_tolerance_c)
+
+
+def why_unfit_temperature(
+    key: GroupKey, dark: GroupKey, temperature_tolerance_c: float, bias_temperature_tolerance_c: float = 0.0
+) -> str:
+    """Say why the temperature of a dark does not fit; "" where it does."""
     if FrameType.BIAS in (key.frame_type, dark.frame_type):
         temperature_tolerance_c = max(temperature_tolerance_c, bias_temperature_tolerance_c)
     a_c, b_c = dark.temperature_c, key.temperature_c

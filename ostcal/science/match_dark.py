@@ -146,23 +146,23 @@ class _Search:
                 alike = self.shelf.stored(fit.equals) if stored else self.shelf.alike(FrameType.DARK, [fit.equals])
                 master = alike.first(self.taken_at, is_of_age=is_of_age) if alike is not None else None
                 if master is not None:
-                    found.append((master, fit.unstated))
+                    found.append((master, fit))
         merits = [master.record.merit for master, _ in found]
         order = order_in_time(merits, self.taken_at, self.rules.in_time(FrameType.DARK))
         return [self._candidate(*found[i], place) for place, i in enumerate(order)]
 
-    def _candidate(self, master: LibraryMaster, unstated: int, place: int) -> _Candidate:
+    def _candidate(self, master: LibraryMaster, fit: Fit, place: int) -> _Candidate:
         record = master.record
         return _Candidate(
             name=record.name,
-            key=record.key,
+            key=fit.key,
             made_at=record.made_at,
             from_this_run=False,
             observed=record.observed,
             verdict=record.verdict,
             noise=record.noise,
-            unstated=unstated,
-            degrees=degrees_apart(self.key, record.key),
+            unstated=fit.unstated,
+            degrees=degrees_apart(self.key, fit.key),
             place=place,
             master=master,
         )

@@ -13,15 +13,15 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any, TypeVar, overload
 
-from ostcal.build.match_darks import why_unfit
-from ostcal.frames import FrameType, Optics
+from ostcal.build.match_darks import why_unfit, why_unfit_temperature
+from ostcal.frames import CameraSettings, FrameType, Optics
 from ostcal.inputs.grouping import GroupKey
 from ostcal.inputs.optics import optics_differ, says_angle
 from ostcal.inputs.stated_settings import unstated_optics, unstated_settings
 from ostcal.library.find import LibraryMaster, StorePlane
 from ostcal.library.in_time import Merit, Timeline, TimeRules
 from ostcal.naming import filter_identity
-from ostcal.science.fitting import dark_unfit, flat_unfit
+from ostcal.science.fitting import flat_unfit
 from ostcal.science.matched import MatchRules, is_near_exposure, is_same_exposure, usable_masters
 from ostcal.science.unrecorded import OpenSettings, OpenTolerances, open_settings
 
@@ -142,8 +142,10 @@ class Shelf(Sequence[LibraryMaster]):
     @cached_property
     def _equals(self) -> list[Equals]:
         same: defaultdict[GroupKey, list[int]] = defaultdict(list)
+        shared: dict[CameraSettings, CameraSettings] = {}  # comparing an object with itself takes no time
         for number, master in enumerate(self.usable):
-            same[replace(master.key, night=None, session_start=None)].append(number)
+            settings = shared.setdefault(master.key.settings, master.key.settings)
+            same[replace(master.key, night=None, session_start=None, settings=settings)].append(number)
         return [Equals(key=key, numbers=tuple(numbers)) for key, numbers in same.items()]
 
     def masters_of(self, fits: Iterable[Fit]) -> list[LibraryMaster]:
@@ -303,12 +305,14 @@ class FrameFits:
     def plain(self) -> list[Fit]:
         """Those of them within the tolerance of the temperature, a bias too."""
         tolerance_c = self._shelf.rules.temperature_tolerance_c
-        return [fit for fit in self.of_camera if not why_unfit(self.key, fit.key, tolerance_c)]
+        return [fit for fit in self.of_camera if not why_unfit_temperature(self.key, fit.key, tolerance_c)]
 
     @cached_property
     def wide(self) -> list[Fit]:
         """Those of them within the tolerances of the temperature: that of biases is wide."""
-        return [fit for fit in self.of_camera if not dark_unfit(self.key, fit.key, self._shelf.rules)]
+        rules = self._shelf.rules
+        tolerances_c = rules.temperature_tolerance_c, rules.bias_temperature_tolerance_c
+        return [fit for fit in self.of_camera if not why_unfit_temperature(self.key, fit.key, *tolerances_c)]
 
     @cached_property
     def biases(self) -> RankedMasters:
@@ -327,7 +331,7 @@ class FrameFits:
         return self._shelf.ranked(FrameType.BIAS, found)
 
     def _degrees(self, fit: Fit) -> float:
-        is_near = not why_unfit(self.key, fit.key, self._shelf.rules.temperature_tolerance_c)
+        is_near = not why_unfit_temperature(self.key, fit.key, self._shelf.rules.temperature_tolerance_c)
         a_c, b_c = self.key.temperature_c, fit.key.temperature_c
         return 0.0 if is_near or a_c is None or b_c is None else abs(a_c - b_c)
 
