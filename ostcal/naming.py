@@ -140,12 +140,19 @@ def quiet_noon(moments: Iterable[datetime]) -> float:
 
     12:00 UTC if it is quiet, else the middle of the largest gap: 12:00 UTC is ten in the evening in Sydney.
     """
-    times_s = sorted({_time_of_day_s(when) for when in moments})
+    taken = list(moments)
+    times_s = {_time_of_day_s(when) for when in taken}
     if all(min((t - NOON_UTC_S) % DAY_S, (NOON_UTC_S - t) % DAY_S) > QUIET_S for t in times_s):
         return NOON_UTC_S
+    middle_s, _ = quiet_times(taken)[0]
+    return middle_s
+
+
+def quiet_times(moments: Iterable[datetime]) -> list[tuple[float, float]]:
+    """Return the middle and the length, in seconds, of each time of day without any of these moments, longest first."""
+    times_s = sorted({_time_of_day_s(when) for when in moments})
     gaps = [((later - t) % DAY_S or DAY_S, t) for t, later in zip(times_s, times_s[1:] + times_s[:1], strict=True)]
-    length_s, start_s = max(gaps)
-    return (start_s + length_s / 2) % DAY_S
+    return [((start_s + length_s / 2) % DAY_S, length_s) for length_s, start_s in sorted(gaps, reverse=True)]
 
 
 def _time_of_day_s(when: datetime) -> float:

@@ -174,8 +174,11 @@ def _status_of(report: BuildReport, output_dir: str) -> Status:
         for kind, path in unchanged.files:
             data[kind] += [path] if path not in data[kind] else []
             exposures[kind].add(unchanged.stored.key.exposure_time_s)
+    still_failed = [unchanged for unchanged in report.unchanged if unchanged.has_failed]
     warnings = [*report.warnings, *(line for made in report.made for line in made.quality_lines)]
+    warnings += [unchanged.failure for unchanged in still_failed]
     failed = [made.name for made in report.made if made.verdict is Outcome.FAIL]
+    failed += [unchanged.stored.record.name for unchanged in still_failed]
     n_made = sum(counts.values())
     what = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count) or "none"
     parts = [f"{n_made} master{'' if n_made == 1 else 's'} made ({what}) in {output_dir}"]

@@ -17,6 +17,7 @@ from ostcal.inputs.forced_kinds import KindRules
 from ostcal.inputs.grouping import GroupRules
 from ostcal.library.ages import MaxAges
 from ostcal.measure.limits import DefectLimits, FrameLimits, MasterLimits
+from ostcal.naming import noon_at
 from ostcal.places.night_folders import folders_of
 from ostcal.places.object_requests import ObjectOptions
 from ostcal.places.objects import ObjectAccess
@@ -62,6 +63,7 @@ def request_of(
             window_days=m.window_days,
             max_frames=m.max_frames,
             rotation_tolerance_deg=m.rotation_tolerance,
+            noon_utc_s=None if config.site.longitude is None else noon_at(config.site.longitude),
         ),
         overscan=overscan_of(config),
         kinds_of_files=kinds_of(config),

@@ -14,6 +14,7 @@ from ostcal.frames import FrameType
 from ostcal.inputs.gather import Source
 from ostcal.library.ages import AgeLog
 from ostcal.library.master_names import untimed
+from ostcal.library.quality_notes import why_failed
 from ostcal.measure.findings import Finding, Outcome
 from ostcal.measure.frames.level_changes import check_mixture
 from ostcal.measure.frames.series_facts import SeriesFacts
@@ -37,6 +38,7 @@ def without_mixtures(
     run makes it again, as it does with the dark.
     """
     mixtures = {one.plan.name: found.text for one in prepared if (found := _mixture_in(request, one)) is not None}
+    mixtures |= {u.stored.record.name: why_failed(u.stored) for u in plan.unchanged if u.stored.record.has_two_levels}
     kept: list[PreparedMaster] = []
     warnings: list[str] = []
     errors: list[str] = []

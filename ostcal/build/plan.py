@@ -37,6 +37,7 @@ from ostcal.library.ages import AgeLog
 from ostcal.library.find import LibraryMaster, StorePlane, calibration_id_of, find_masters, store_location
 from ostcal.library.master_names import file_names, untimed
 from ostcal.library.previous import previous_master
+from ostcal.library.quality_notes import why_failed
 from ostcal.measure.findings import Outcome
 from ostcal.places.paths import exists, joined, parent_of
 
@@ -160,6 +161,21 @@ class Unchanged:
     files: tuple[tuple[FrameType, str], ...]
     """FITS files by kind; the place in the store where no FITS was asked for."""
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether it failed its quality control."""
+        return self.stored.record.verdict == str(Outcome.FAIL)
+
+    @property
+    def failure(self) -> str:
+        """A line about a master that failed and is not made again."""
+        why = why_failed(self.stored)
+        what = f" ({why})" if why else ""
+        return (
+            f"{self.stored.record.name}: unchanged, failed{what}; its frames and settings are those of the run that"
+            " made it; take others, exclude frames, or make it again with --all"
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class BuildPlan:
@@ -214,7 +230,8 @@ def plan_masters(request: BuildRequest, groups: Sequence[Group], sources: Mappin
             if not plan.is_flat:
                 observed = Observed.of(frame.metadata for frame in plan.group.frames)
                 candidate = DarkCandidate(name=name, key=plan.group.key, observed=observed)
-                shelf.of_run[stored_candidate(stored.stored) if stored and is_unchanged else candidate] = dark
+                is_stored = stored is not None and is_unchanged and not stored.has_failed
+                shelf.of_run[stored_candidate(stored.stored) if stored and is_stored else candidate] = dark
             elif not is_unchanged:
                 warnings += warned_darks(name, plan.dark, library)
                 logger.info("%s: dark: %s", name, plan.dark.choice.description if plan.dark else "already subtracted")
@@ -293,16 +310,14 @@ def _plan(
 def _by_recipe(library: Sequence[LibraryMaster]) -> dict[str, LibraryMaster]:
     """Return the masters that may be left as they are, by recipe.
 
-    Those that failed are made again, so that the failure is reported again; and so are those that are older than
-    another one of the same kind and session, for the newest is used: a frame was excluded and is taken again, for
+    Those that failed are among them: of the same frames they would fail again. Those that are older than another one of
+    the same kind and session are made again, for the newest is used: a frame was excluded and is taken again, for
     example.
     """
     return {
         master.record.recipe: master
         for place, master in enumerate(library)  # newest first
-        if master.record.recipe
-        and master.record.verdict != str(Outcome.FAIL)
-        and not any(_replaces(newer, master) for newer in library[:place])
+        if master.record.recipe and not any(_replaces(newer, master) for newer in library[:place])
     }
 
 

@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ostcal.build.dark_doubt import doubtful_darks
 from ostcal.build.mixtures import without_mixtures
 from ostcal.build.output_directory import owned
@@ -28,14 +31,17 @@ from ostcal.inputs.already_subtracted import (
 )
 from ostcal.inputs.clocks import clock_jumps, in_the_future
 from ostcal.inputs.gather import Source, described, gather_inputs, stack_of, unpacked
-from ostcal.inputs.grouping import Frame, Group, GroupRules, describe, ladders
+from ostcal.inputs.grouping import Frame, Group, GroupRules, describe, ladders, with_noon
 from ostcal.inputs.image_sets import group_images, one_of_each_file
+from ostcal.inputs.level_breaks import level_breaks, said_of_breaks
+from ostcal.inputs.nights import doubtful_noon
 from ostcal.inputs.processed_copies import without_processed_copies
 from ostcal.inputs.unknown_overscan import with_known_overscan
 from ostcal.inputs.unusual_groups import apart_in_time, beyond_max_frames, several_nights, undated, wide_temperatures
 from ostcal.inputs.whole_floats import with_whole_floats_as_words
 from ostcal.library.find import find_masters
 from ostcal.library.verification import without_damaged
+from ostcal.measure.limits import FrameLimits
 from ostcal.places.night_folders import root_of
 
 logger = logging.getLogger(__name__)
@@ -165,15 +171,15 @@ def gather_frames(request: BuildRequest, scratch: str, left_out: list[str]) -> d
 
 
 def with_noon_of_masters(request: BuildRequest, frames: Sequence[Frame]) -> GroupRules:
-    """Return the rules of grouping with the noon of older masters of these cameras, where no frame says its longitude.
+    """Return the rules of grouping with the noon of older masters of these cameras, where nothing says the longitude.
 
     The noon that a run guesses from its own frames may be another one in the next run, and a flat would belong to the
     evening before or after.
     """
     rules = request.rules
-    if (not rules.per_session and rules.session == "none") or any(
-        frame.metadata.longitude_deg is not None for frame in frames
-    ):
+    is_parted = rules.per_session or rules.session != "none"
+    is_known = rules.noon_utc_s is not None or any(f.metadata.longitude_deg is not None for f in frames)
+    if is_known or not is_parted:
         return rules
     cameras = {frame.metadata.settings.camera_label for frame in frames}
     masters = (master.key for master in find_masters(request.library))
@@ -195,7 +201,14 @@ def select_groups(request: BuildRequest, sources: dict[str, Source]) -> Selectio
     def level_adu(frame: Frame) -> float | None:
         return sources[frame.label].level_adu() if frame.label in sources else None
 
-    grouping = group_images(frames, with_noon_of_masters(request, frames), level_adu)
+    def samples_of(frame: Frame) -> NDArray[np.float64] | None:
+        return sources[frame.label].sampled_rows_adu() if frame.label in sources else None
+
+    stated, quality = with_noon_of_masters(request, frames), request.publishing.quality
+    rules = with_noon(stated, frames)
+    breaks = level_breaks(frames, rules, samples_of, quality.frames if quality is not None else FrameLimits())
+    rules = replace(rules, level_breaks=breaks)
+    grouping = group_images(frames, rules, level_adu)
     for group in grouping.groups:
         for frame in group.frames:
             logger.debug("group %s: %s", describe(group), frame.label)
@@ -213,7 +226,7 @@ def select_groups(request: BuildRequest, sources: dict[str, Source]) -> Selectio
         )
     small = [group for group in one_of_each_file(grouping.too_small) if group.key.frame_type in wanted]
     of_cameras = tuple(ladders(grouping.too_small, request.rules.temperature_tolerance_c))
-    left_out = _too_few(small, of_cameras, request.rules)
+    left_out = _too_few(small, of_cameras, rules)
     left_out += [
         f"{frame.label}: left out, {reason}" for frame, reason in grouping.unused if "light frame" not in reason
     ]
@@ -222,6 +235,8 @@ def select_groups(request: BuildRequest, sources: dict[str, Source]) -> Selectio
     wide += [line for group in one_of_each_file(groups) if (line := several_nights(group, request.rules))]
     wide += [line for group in one_of_each_file(groups) if (line := beyond_max_frames(group))]
     wide += undated(groups)
+    wide += doubtful_noon([frame for frame in frames if frame.metadata.frame_type in wanted], stated)
+    wide += said_of_breaks(breaks, [*groups, *small])
     wide += in_the_future(groups, datetime.now(UTC))
     wide += clock_jumps(frame for frame in frames if frame.metadata.frame_type in wanted)
     places = ", ".join(described(directory) for directory in request.input_dirs)

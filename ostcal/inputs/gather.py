@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ostcal.errors import FrameError, InputError, NoFramesError, OstcalError, UnreachableError
 from ostcal.fits.cards import Header
@@ -75,14 +76,20 @@ class Source:
         """Return the stack of this frame alone."""
         return stack_of((self,))
 
-    def level_adu(self) -> float | None:
-        """Return the median of three rows; ``None`` where they cannot be read."""
+    def sampled_rows_adu(self) -> NDArray[np.float64] | None:
+        """Return three rows; ``None`` where they cannot be read."""
         try:
             stack = self.stack()
             rows = [read_adu(stack, row, row + 1) for row in fingerprint_rows(stack.shape[1])]
         except FrameError:
             return None
-        level = float(np.median(np.concatenate(rows, axis=1)))
+        samples: NDArray[np.float64] = np.concatenate(rows, axis=1)[0].astype(np.float64)
+        return samples
+
+    def level_adu(self) -> float | None:
+        """Return the median of three rows; ``None`` where they cannot be read."""
+        rows = self.sampled_rows_adu()
+        level = math.nan if rows is None else float(np.median(rows))
         return level if math.isfinite(level) else None
 
     def is_copy_of(self, other: Source) -> bool:

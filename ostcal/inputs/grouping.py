@@ -20,7 +20,7 @@ from ostcal.inputs.groups import GroupKey as GroupKey
 from ostcal.inputs.groups import GroupRules as GroupRules
 from ostcal.inputs.groups import LevelOf as LevelOf
 from ostcal.inputs.optics import common_optics, optics_clusters, optics_differ, telescope_identity
-from ostcal.inputs.sessions import session_starts, windows
+from ostcal.inputs.sessions import session_starts, split_between, windows
 from ostcal.naming import filter_identity, night_of, noon_at, quiet_noon
 
 EXPOSURE_TOLERANCE = 1e-3
@@ -68,10 +68,7 @@ def group_frames(frames: Iterable[Frame], rules: GroupRules, level_adu: LevelOf 
             kind = FrameType.BIAS
         usable.append(replace(frame, metadata=replace(metadata, frame_type=kind, exposure_time_s=exposure_s)))
     usable = _with_one_spelling(usable)
-    if rules.noon_utc_s is None:
-        noons = [noon_at(f.metadata.longitude_deg) for f in usable if f.metadata.longitude_deg is not None]
-        dates = [f.metadata.date_obs for f in usable if f.metadata.date_obs is not None]
-        rules = replace(rules, noon_utc_s=statistics.median_low(noons) if noons else quiet_noon(dates))
+    rules = with_noon(rules, usable)
     if rules.session == "hours":
         usable = _with_sessions(usable, rules)
     is_ladder = _is_ladder_with(level_adu, usable)
@@ -99,6 +96,16 @@ def group_frames(frames: Iterable[Frame], rules: GroupRules, level_adu: LevelOf 
         too_small=tuple(group for group in groups if len(group.frames) < rules.min_frames),
         unused=tuple(unused),
     )
+
+
+def with_noon(rules: GroupRules, frames: Iterable[Frame]) -> GroupRules:
+    """Return the rules with the noon of frames whose headers do not say the longitude, from all that can be used."""
+    if rules.noon_utc_s is not None:
+        return rules
+    usable = [frame.metadata for frame in frames if not why_unused(frame.metadata)]
+    noons = [noon_at(m.longitude_deg) for m in usable if m.longitude_deg is not None]
+    dates = [m.date_obs for m in usable if m.date_obs is not None]
+    return replace(rules, noon_utc_s=statistics.median_low(noons) if noons else quiet_noon(dates))
 
 
 def _groups_of(
@@ -149,14 +156,24 @@ def _with_sessions(frames: list[Frame], rules: GroupRules) -> list[Frame]:
 def _in_windows(frames: list[Frame], rules: GroupRules) -> list[tuple[date | None, list[Frame]]]:
     """Split frames that are alike into windows of nights; with each its last night where there are several.
 
-    Frames without a date go with the others where these are of one window, else they are apart.
+    A window ends where the level changes (`GroupRules.level_breaks`). Frames without a date go with the others where
+    these are of one window, else they are apart.
     """
     noons = [_fixed_key(frame, rules).noon_utc_s for frame in frames]
     nights = [night_of(f.metadata.date_obs, noon) for f, noon in zip(frames, noons, strict=True)]
     dated = [(night, frame) for night, frame in zip(nights, frames, strict=True) if night is not None]
     if not dated or rules.window_days is None:
         return [(None, frames)]
-    found = windows([night for night, _ in dated], rules.window_days)
+    days = [night for night, _ in dated]
+    one, exposure_s = frames[0].metadata, statistics.median(map(_exposure_s, frames))
+    is_flat = one.frame_type is FrameType.FLAT
+    of_frames = [b for b in rules.level_breaks if not is_flat and b.is_of(one.settings, exposure_s)]
+    breaks = [(b.after, b.before) for b in of_frames]
+    found = [
+        part
+        for places in windows(days, rules.window_days)
+        for part in (split_between(days, places, breaks) if breaks else [places])
+    ]
     if len(found) == 1:
         return [(None, frames)]
     parts: list[tuple[date | None, list[Frame]]] = [

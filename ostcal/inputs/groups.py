@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 
 from ostcal.frames import CameraSettings, FrameMetadata, FrameType, Optics
@@ -31,6 +31,26 @@ class Frame:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LevelBreak:
+    """Two nights between which the level of bias or darks changed."""
+
+    settings: CameraSettings
+    kind: str
+    exposure_time_s: float
+    after: date
+    """The last night of the level before."""
+    before: date
+    """The first night of the other level."""
+    step_adu: float
+    limit_adu: float
+
+    def is_of(self, settings: CameraSettings, exposure_s: float) -> bool:
+        """Return whether frames of these settings changed too: an offset is in longer exposures as well."""
+        same_camera = replace(self.settings, extension=None) == replace(settings, extension=None)
+        return same_camera and exposure_s >= 0.99 * self.exposure_time_s
+
+
+@dataclass(frozen=True, kw_only=True)
 class GroupRules:
     """What decides where one group ends and the next begins."""
 
@@ -52,6 +72,8 @@ class GroupRules:
     """Nights of bias and darks that are one group, and of flats where each has too few; ``None`` is all."""
     max_frames: int | None = None
     """Bias and darks of a group: the newest, at most so many."""
+    level_breaks: tuple[LevelBreak, ...] = ()
+    """Where bias and darks are not combined although their nights are of one window."""
     noon_utc_s: float | None = None
     """Local noon in seconds after 0:00 UTC, where one night ends and the next begins, for frames whose headers do not
     say the longitude; by default that of the other frames of the run, or a time of day at which none was taken."""

@@ -28,6 +28,19 @@ def windows(nights: Sequence[date], window_days: float) -> list[list[int]]:
     return [*found, newest] if newest else found
 
 
+def split_between(
+    nights: Sequence[date], places: Sequence[int], breaks: Sequence[tuple[date, date]]
+) -> list[list[int]]:
+    """Split the places of a window where one of `breaks`, (last night, next night), lies between two of its nights."""
+    parts: list[list[int]] = []
+    for place in sorted(places, key=lambda place: (nights[place], place)):
+        last = nights[parts[-1][-1]] if parts else None
+        if last is None or any(last <= after and before <= nights[place] for after, before in breaks):
+            parts.append([])
+        parts[-1].append(place)
+    return parts
+
+
 def session_starts(times: Sequence[tuple[datetime, float]], session_hours: float) -> list[datetime]:
     """Return for each frame the start of its session; `times` are starts and exposures in seconds, in any order.
 

@@ -73,9 +73,12 @@ def undated(groups: Sequence[Group]) -> list[str]:
 
 
 def apart_in_time(group: Group, rules: GroupRules) -> str:
-    """Say that bias or darks are of another window than others; "" where there is one window."""
-    if group.key.frame_type is FrameType.FLAT or group.key.night is None or rules.per_session:
+    """Say that bias or darks are of another window or level than others; "" where there is one window."""
+    key = group.key
+    if key.frame_type is FrameType.FLAT or key.night is None or rules.per_session:
         return ""
+    if any(one.is_of(key.settings, key.exposure_time_s) for one in rules.level_breaks):
+        return f" (last on {key.night}, apart from the others in level or time)"
     return f" (last on {group.key.night}, more than {rules.window_days:g} days from the others)"
 
 

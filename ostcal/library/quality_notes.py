@@ -50,6 +50,21 @@ def repeated_warnings(master: LibraryMaster) -> list[str]:
     return lines
 
 
+def why_failed(master: LibraryMaster) -> str:
+    """Return what the quality control of a master says of its failure; "" where it is not known.
+
+    Raises
+    ------
+    StorageError
+        If its attributes cannot be read.
+    """
+    if not isinstance(master.plane, StorePlane):
+        return ""
+    attributes = MasterStore(master.plane.store).attributes(master.record.name)
+    failed = (one for one in _findings_of(attributes) if one.outcome is Outcome.FAIL)
+    return next((f"{one.check}: {_label(attributes, one)}{one.text}" for one in failed), "")
+
+
 def _findings_of(attributes: Mapping[str, Any]) -> list[Finding]:
     quality = attributes.get("quality")
     stored = quality.get("findings") if isinstance(quality, Mapping) else None

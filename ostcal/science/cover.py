@@ -115,6 +115,8 @@ class CoverageRules:
     temperature_tolerance_c: float = 2.0
     with_darks: bool = True
     """Whether lights take darks at all."""
+    noon_utc_s: float | None = None
+    """Where nights of lights end whose headers do not say the longitude; by default at a time of day without lights."""
 
 
 @dataclass(frozen=True, kw_only=True)

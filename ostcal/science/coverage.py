@@ -45,12 +45,14 @@ def light_coverage(
 def _images(lights: Iterable[Light], matchers: CoverMatchers, rules: CoverageRules) -> list[LightOf]:
     """Return the images of lights, each as the extension that the masters have, with its night."""
     found = [(light.path, image.metadata) for light in lights for image in matchers.images_of(light)]
-    quiet = quiet_noon(metadata.date_obs for _, metadata in found if metadata.date_obs is not None)
+    noon_utc_s = rules.noon_utc_s
+    if noon_utc_s is None:
+        noon_utc_s = quiet_noon(metadata.date_obs for _, metadata in found if metadata.date_obs is not None)
     kinds: dict[GroupKey, LightKind] = {}
 
     def image(path: str, metadata: FrameMetadata) -> LightOf:
         longitude_deg = metadata.longitude_deg
-        night = night_of(metadata.date_obs, quiet if longitude_deg is None else noon_at(longitude_deg))
+        night = night_of(metadata.date_obs, noon_utc_s if longitude_deg is None else noon_at(longitude_deg))
         key = science_key(metadata, rules.temperature_tolerance_c)
         return LightOf(path=path, metadata=metadata, kind=kinds.setdefault(key, LightKind(key=key)), night=night)
 

@@ -14,6 +14,7 @@ from ostcal.inputs.clocks import AHEAD
 from ostcal.inputs.light_headers import find_lights, light_index
 from ostcal.library.find import LibraryMaster
 from ostcal.library.index import LIGHTS_INDEX, known_masters
+from ostcal.naming import noon_at
 from ostcal.places.night_folders import has_folder, root_of
 from ostcal.places.object_requests import ObjectOptions, use_options
 from ostcal.places.paths import joined
@@ -65,7 +66,7 @@ def coverage_of(config: ConfigSource, lights: Sequence[str | os.PathLike[str]]) 
         options = CalibrationOptions(dark=NONE) if kind is FrameType.FLAT else CalibrationOptions(flat=NONE)
         return matcher_of(loaded, options, masters, now)
 
-    groups = light_coverage(found.lights, library, matcher, _rules(loaded))
+    groups = light_coverage(found.lights, library, matcher, _rules(loaded, library))
     series = frames_to_take(groups, library, _amounts(loaded))
     lacking = [cover for group in groups for cover in group.covers.values() if cover.is_lacking]
     return Coverage(
@@ -82,10 +83,13 @@ def coverage_of(config: ConfigSource, lights: Sequence[str | os.PathLike[str]]) 
     )
 
 
-def _rules(config: Config) -> CoverageRules:
+def _rules(config: Config, library: Sequence[LibraryMaster]) -> CoverageRules:
+    longitude_deg = config.site.longitude
+    noons = (master.key.noon_utc_s for master in library if master.key.noon_utc_s is not None)
     return CoverageRules(
         temperature_tolerance_c=config.master_frames.temperature_tolerance,
         with_darks=config.master_frames.calibration.light != NONE,
+        noon_utc_s=noon_at(longitude_deg) if longitude_deg is not None else next(noons, None),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from support.night import (
     bias_frames,
     dark_frames,
     flat_frames,
+    ostcal,
     write_bias,
     write_darks,
     write_flats,
@@ -149,13 +151,34 @@ def test_a_frame_that_is_taken_again_makes_the_newest_master_anew(night: Night, 
     assert made(night.run()) == []
 
 
-def test_a_master_that_failed_is_made_and_told_of_again(tmp_path: Path) -> None:
+def test_a_master_that_failed_is_told_of_again_and_not_made_again(tmp_path: Path) -> None:
     night = Night(tmp_path)
     write_darks(night, 2.0, np.full((7, 20, 28), 1000, np.uint16))  # no noise at all
+    first = night.run()
+    assert first.details["failed_quality"] == list(first.details["masters"])
+    before = files(night)
     for _ in range(2):
         status = night.run()
-        assert status.details["failed_quality"] == list(status.details["masters"])
-        assert len(status.details["masters"]) == 1
+        assert status.details["masters"] == {}
+        assert status.details["failed_quality"] == first.details["failed_quality"]
+        (line,) = (line for line in status.details["warnings"] if "unchanged, failed (" in line)
+        assert line.startswith(first.details["failed_quality"][0])
+        assert files(night) == before
+    assert made(night.run(only_changed=False)) == ["master_dark_2.000s"]
+    (night.darks / "exp_2.000s" / "dark_006.fits").unlink()
+    assert made(night.run()) == ["master_dark_2.000s"]
+
+
+def test_the_command_ends_with_the_code_of_a_failure_and_hooks_hear_of_it_once(tmp_path: Path) -> None:
+    night = Night(tmp_path)
+    write_darks(night, 2.0, np.full((7, 20, 28), 1000, np.uint16))
+    heard = tmp_path / "heard"
+    command = [sys.executable, "-c", f"open({str(heard)!r}, 'a').write('x')"]
+    config = tmp_path / "c.yaml"
+    config.write_text(json.dumps(night.config() | {"hooks": {"on": ["master_failed"], "command": command}}))
+    for _ in range(3):
+        assert ostcal("masters", "--config", config, "--no-confirm").exit_code == 3
+    assert heard.read_text() == "x"
 
 
 def test_excluding_a_frame_and_taking_it_back_rebuilds_its_master_alone(tmp_path: Path) -> None:

@@ -415,6 +415,36 @@ def of_another_month(folder: Path) -> Ran:
     return masters(night, "--darks-only")
 
 
+@provokes("The level of a camera changed between two nights")
+def level_changed(folder: Path) -> Ran:
+    night = fresh(folder)
+    n.write_bias(night)
+    after = n.START + timedelta(days=6)
+    n.write_frames(night.darks / "after", n.bias_frames(7, seed=9, level=1030), "Bias Frame", 0.001, start=after)
+    return masters(night, "--darks-only")
+
+
+@provokes("Nobody knows where nights end")
+def nights_not_known(folder: Path) -> Ran:
+    night = fresh(folder)
+    n.write_bias(night)
+    for day in range(2):
+        for hour in (6, 22):
+            start = n.START.replace(hour=hour, minute=0) + timedelta(days=day)
+            n.write_frames(
+                night.flats, n.flat_frames(1.0, [20000] * 5), "Flat Frame", 1.0, stem=f"f{day}{hour}", start=start
+            )
+    return masters(night)
+
+
+@provokes("A master that failed and is not made again")
+def still_failed(folder: Path) -> Ran:
+    night = fresh(folder)
+    too_bright_flats(night)
+    masters(night)
+    return masters(night)
+
+
 @provokes("A clock that was never set")
 def never_set(folder: Path) -> Ran:
     night = fresh(folder)
