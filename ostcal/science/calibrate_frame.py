@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -25,14 +24,13 @@ from ostcal.fits.sections import readout_cards, readout_status, without_sections
 from ostcal.fits.tiles import TileReader
 from ostcal.fits.unpack import unpack
 from ostcal.fits.write import PARTIAL_FITS, ImagePlane, write_fits
-from ostcal.frames import FULL_SCALE_ADU, FrameType
+from ostcal.frames import FrameType
 from ostcal.inputs.trimmed import TrimmedPlane, overscan_level_adu
 from ostcal.inputs.unknown_overscan import unknown_overscan
 from ostcal.inputs.whole_floats import science_words
 from ostcal.library.find import FitsPlane
-from ostcal.library.master_header import SCALE_CARD, Card
+from ostcal.library.master_header import Card
 from ostcal.library.master_names import name_of_file
-from ostcal.measure.live import SATURATED_FROM
 from ostcal.measure.masters.defects import Defect
 from ostcal.places.durable import sweep_partial_files
 from ostcal.places.fingerprint import file_digest
@@ -42,13 +40,8 @@ from ostcal.science.dark_of_temperature import TemperatureDark
 from ostcal.science.level_check import CameraNoise, LevelWatch
 from ostcal.science.linearize import linear_flat, linearity_cards, linearity_history, refuse_not_covered
 from ostcal.science.opened_masters import OpenedMaster, rows_of_strip
+from ostcal.science.saturation import SATURATION_CARDS, Saturation, measured_saturation, saturation_of
 from ostcal.science.synthetic_dark import SyntheticDark
-
-SATURATION_MARGIN_ADU = 15
-"""Samples of 12 and 14 bits shifted to 16 end at 65520 and 65532."""
-
-SATURATION_CARDS = ("SATURATE", "SATLEVEL")
-"""Of a science frame."""
 
 SCRATCH_PREFIX = ".ostcal-unpacked-"
 """Name of directories beside the calibrated frames that hold a packed frame while it is calibrated."""
@@ -151,28 +144,6 @@ def sweep_unfinished(output_dir: str) -> None:
             remove_tree(directory, ignore_errors=True)
 
 
-def saturation_of(fits: FitsFrame, header: Header) -> float:
-    """Return the level in ADU from which a pixel is saturated: SATURATE of the header, else the end of 16 or 8 bits."""
-    stated = header.number(*SATURATION_CARDS, low=1.0)
-    if stated is not None:
-        return stated
-    if fits.word_scale:
-        return FULL_SCALE_ADU - SATURATION_MARGIN_ADU
-    if fits.bitpix == 16 and fits.is_whole:
-        return fits.bzero + 32767 - SATURATION_MARGIN_ADU
-    return 255.0 if fits.bitpix == 8 and fits.is_whole else math.inf
-
-
-def measured_saturation(masters: FrameMasters, saturation_adu: float) -> float:
-    """Return the full scale that was found when the darks were made, where it is below a level in ADU."""
-    for master in masters.darks:
-        found = master.header.number("SATURATE", low=1.0)
-        is_ours = (master.header.text("PROGRAM") or "").startswith("ostcal") and SCALE_CARD not in master.header
-        if is_ours and found is not None and found < SATURATED_FROM * saturation_adu:
-            saturation_adu = SATURATED_FROM * found
-    return saturation_adu
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Calibrated:
     """What is written of one image."""
@@ -187,6 +158,8 @@ class _Calibrated:
     """Of the image, when it is written."""
     unknown_overscan: str = ""
     """What is said of its lines without a level of the overscan."""
+    full_scale: str = ""
+    """What is said of the full scale of its masters."""
 
 
 def _calibrate(task: FrameTask) -> CalibratedFrame:
@@ -234,6 +207,8 @@ def _warnings(task: FrameTask, made: Sequence[_Calibrated]) -> Iterator[str]:
         extension = f" [{image.fits.extension}]" if image.fits.extension is not None else ""
         if calibrated.unknown_overscan:
             yield f"{image.fits.source}{extension}: {calibrated.unknown_overscan}"
+        if calibrated.full_scale:
+            yield f"{image.fits.source}{extension}: {calibrated.full_scale}"
         darks = " and ".join(master.name for master in image.masters.darks)
         warning = calibrated.level.warning(darks, _camera_noise(image)) if darks else ""
         if warning:
@@ -259,7 +234,8 @@ def _calibrated(image: ImageTask, options: CalibrationOptions) -> _Calibrated:
     masters, header = image.masters, Header(image.fits.cards)
     fits = science_words(image.fits) if masters.darks else image.fits
     noise, noise_history = _noise(masters, fits, header) if options.uncertainty else (None, [])
-    science, saturation_adu = _science_plane(fits, masters, header, options)
+    science, saturation = _science_plane(fits, masters, header, options)
+    saturation_adu = saturation.adu
     response = masters.response
     if response is not None:
         if fits.metadata.bias_subtracted:
@@ -317,6 +293,7 @@ def _calibrated(image: ImageTask, options: CalibrationOptions) -> _Calibrated:
         status=status,
         level=level,
         unknown_overscan=unknown_overscan(science.stack, fits.label) if isinstance(science, TrimmedPlane) else "",
+        full_scale=saturation.warning,
     )
 
 
@@ -331,16 +308,19 @@ def _raw_digest(source: str) -> str | None:
 
 def _science_plane(
     fits: FitsFrame, masters: FrameMasters, header: Header, options: CalibrationOptions
-) -> tuple[PlaneReader, float]:
-    """Return the samples of a frame without overscan, and the level in ADU from which these are saturated."""
-    saturation_adu = options.saturation_adu or saturation_of(fits, header)
+) -> tuple[PlaneReader, Saturation]:
+    """Return the samples of a frame without overscan, and the level from which these are saturated."""
+    saturation_adu, overscan_adu = options.saturation_adu or saturation_of(fits, header), 0.0
     science: PlaneReader = FitsPlane(fits=fits)
     if fits.readout is not None:
         science = TrimmedPlane(frame=fits, readout=fits.readout)
-        saturation_adu -= overscan_level_adu(science.stack.stack, fits.readout)
-    if options.saturation_adu is None and header.number(*SATURATION_CARDS, low=1.0) is None:
-        saturation_adu = measured_saturation(masters, saturation_adu)
-    return science, saturation_adu
+        overscan_adu = overscan_level_adu(science.stack.stack, fits.readout)
+        saturation_adu -= overscan_adu
+    if options.saturation_adu is not None or header.number(*SATURATION_CARDS, low=1.0) is not None:
+        return science, Saturation(adu=saturation_adu)
+    return science, measured_saturation(
+        masters, science, fits.metadata.height, saturation_adu=saturation_adu, overscan_adu=overscan_adu
+    )
 
 
 def _planes_beside(
