@@ -4,11 +4,20 @@ The meaning of each key is written once, in `sections` and `quality_sections`: t
 ``docs/configuration.md`` and the error messages are made from them. Values go further down, never a `Config`.
 """
 
-from ostcal.config.load import digest, dump, load_config, resolved_values, with_overrides, without_endpoint
+from ostcal.config.load import (
+    digest,
+    dump,
+    load_config,
+    load_sources,
+    resolved_values,
+    with_overrides,
+    without_endpoint,
+)
 from ostcal.config.problems import PROBLEM_LIMIT
 from ostcal.config.quality_sections import QualitySection
 from ostcal.config.reference import KeyReference, SectionReference, describe_sections
 from ostcal.config.sections import CameraSection, Config, ConfigSource
+from ostcal.config.sources import Flag, Sources, gather_sources
 from ostcal.config.values import format_size, parse_size
 from ostcal.config.yaml_file import FILE_LIMIT_BYTES
 
@@ -18,14 +27,18 @@ __all__ = [
     "CameraSection",
     "Config",
     "ConfigSource",
+    "Flag",
     "KeyReference",
     "QualitySection",
     "SectionReference",
+    "Sources",
     "describe_sections",
     "digest",
     "dump",
     "format_size",
+    "gather_sources",
     "load_config",
+    "load_sources",
     "parse_size",
     "resolved_values",
     "with_overrides",

@@ -9,7 +9,8 @@ from typing import Literal
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from ostcal.config.problems import PROBLEM_LIMIT, allowed_words, as_written, join_words, nearest, one_line
+from ostcal.config.given import one_line
+from ostcal.config.problems import PROBLEM_LIMIT, allowed_words, as_written, join_words, nearest
 from ostcal.config.values import (
     Binning,
     Celsius,
@@ -65,7 +66,7 @@ def load_capture_plan(path: str | os.PathLike[str]) -> tuple[PlanEntry, ...]:
     given = read_yaml(os.fspath(path), ours=("series",))
     label = given.label
     if given.problems:
-        raise ConfigError("\n".join(problem.format(label) for problem in given.problems[:PROBLEM_LIMIT]))
+        raise ConfigError("\n".join(str(problem) for problem in given.problems[:PROBLEM_LIMIT]))
     series = given.values.get("series")
     others = [str(name) for name in given.values if name != "series"]
     if others or not isinstance(series, list):

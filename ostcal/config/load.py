@@ -10,25 +10,25 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
 
+from ostcal.config.given import GivenValues, KeyPath, Notice, Place
+from ostcal.config.lookalikes import misnamed_sections, misplaced_names
+from ostcal.config.merging import merged
 from ostcal.config.problems import (
-    GivenValues,
-    Notice,
     as_written,
     doubtful_values,
     explain,
-    join_words,
-    misplaced_names,
-    nearest,
+    near_key,
     report_problems,
     unknown_camera_keys,
 )
-from ostcal.config.sections import ALIASES, SECTIONS, Config, KeyPath, walk_keys
+from ostcal.config.sections import ALIASES, SECTIONS, Config, walk_keys
+from ostcal.config.sources import Sources
 from ostcal.config.values import to_plain
 from ostcal.config.yaml_file import read_yaml, write_yaml
 from ostcal.errors import ConfigError
@@ -69,18 +69,37 @@ def load_config(config: Config | Mapping[Any, object] | str | os.PathLike[str] |
     if isinstance(config, Config):
         return config
     if isinstance(config, Mapping):
-        given, source = GivenValues(values=config, label="configuration"), None
-    elif isinstance(config, (str, os.PathLike)):
+        return load_given(merged([GivenValues(values=config, label="configuration")], "configuration").given)
+    if isinstance(config, (str, os.PathLike)):
         source = str(config)
-        given = read_yaml(source)
-    else:
-        raise ConfigError(
-            f"configuration: it must be a file, a dict or a loaded configuration, not {as_written(config)}"
-        )
+        given = merged([read_yaml(source)], source).given
+        return load_given(given, source=source, options=("--config", source))
+    raise ConfigError(f"configuration: it must be a file, a dict or a loaded configuration, not {as_written(config)}")
+
+
+def load_sources(sources: Sources) -> Config:
+    """Check what a command was given, as `load_config` checks a file.
+
+    Raises
+    ------
+    ConfigError
+        One line for every problem, with the file and the line, the variable or the option that the value is from.
+    """
+    return load_given(sources.given, source=sources.name, options=sources.options)
+
+
+def load_given(given: GivenValues, *, source: str | None = None, options: Sequence[str] = ()) -> Config:
+    """Check merged values and log what is doubtful about them; `source` and `options` are kept in the configuration.
+
+    Raises
+    ------
+    ConfigError
+        One line for every problem.
+    """
     loaded, _ = _checked(given, source)
     for warning in loaded.warnings:
         logger.warning("%s", warning)
-    return loaded
+    return replace(loaded, options=tuple(options))
 
 
 def with_overrides(config: Config, overrides: Mapping[str, object]) -> Config:
@@ -112,9 +131,8 @@ def with_overrides(config: Config, overrides: Mapping[str, object]) -> Config:
         section, *rest = key.split(".")
         path = (ALIASES.get(section, section), *rest)
         if path not in known:
-            near = nearest(".".join(path), [".".join(place) for place in known])
-            text = f"unknown key; did you mean {near}?" if near else "unknown key; write section.key"
-            problems.append(Notice(path=tuple(key.split(".")), text=text))
+            text = f"unknown key; {near_key(path)}"
+            problems.append(Notice(path=tuple(key.split(".")), text=text, place=Place(label="option")))
             continue
         replaced.add(path)
         group = values
@@ -122,44 +140,40 @@ def with_overrides(config: Config, overrides: Mapping[str, object]) -> Config:
             group = group[name]
         group[path[-1]] = value
     changed, notices = _checked(GivenValues(values=values, label="option", problems=problems), config.source)
-    new = tuple(notice.format("option") for notice in notices if notice.path in replaced)
+    new = tuple(str(notice) for notice in notices if notice.path in replaced)
     for warning in new:
         logger.warning("%s", warning)
-    return replace(changed, warnings=config.warnings + new)
+    return replace(changed, warnings=config.warnings + new, options=config.options)
 
 
 def _checked(given: GivenValues, source: str | None) -> tuple[Config, list[Notice]]:
     """Validate all sections; raise one `ConfigError` that names every problem."""
-    problems = list(given.problems)
+    problems = [*given.problems, *misnamed_sections(given)]
     sections: dict[str, Any] = {}
     for name, model in SECTIONS.items():
-        written = [word for word in (name, *(a for a, of in ALIASES.items() if of == name)) if word in given.values]
-        if not written:
+        names = (name, *(alias for alias, of in ALIASES.items() if of == name))
+        written = next((word for word in names if word in given.values), None)
+        if written is None:
             continue
-        if len(written) > 1:
-            text = f"given as {join_words(written)}, two names of one section; keep one"
-            problems.append(given.notice((written[-1],), text))
-            continue
-        value = given.values[written[0]]
+        value = given.values[written]
         if value is None:
             sections[name] = model()
         elif not isinstance(value, Mapping):
-            text = f"{as_written(value)} is not allowed; write keys below it"
-            problems.append(given.notice((written[0],), text))
+            problems.append(given.notice((written,), f"{as_written(value)} is not allowed; write keys below it"))
         else:
             try:
                 sections[name] = model.model_validate(value)
             except ValidationError as error:
                 details = error.errors(include_url=False)
-                problems += [explain(model, written[0], given, detail) for detail in details[:WORDED_PROBLEMS]]
+                problems += [explain(model, written, given, detail) for detail in details[:WORDED_PROBLEMS]]
                 problems += [
-                    given.notice((written[0], *map(str, detail["loc"])), "") for detail in details[WORDED_PROBLEMS:]
+                    given.notice((written, *map(str, detail["loc"])), "") for detail in details[WORDED_PROBLEMS:]
                 ]
     if problems:
-        raise ConfigError(report_problems(problems, given.label))
+        raise ConfigError(report_problems(problems, given))
     notices = [*misplaced_names(given), *unknown_camera_keys(sections, given), *doubtful_values(sections, given)]
-    notices.sort(key=lambda notice: notice.line or 0)
-    config = Config(**sections, source=source, warnings=tuple(notice.format(given.label) for notice in notices))
+    notices = given.sorted(notices)
+    config = Config(**sections, source=source, warnings=tuple(map(str, notices)))
     return config, notices
 
 

@@ -5,49 +5,29 @@ from __future__ import annotations
 import difflib
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic_core import ErrorDetails
 
-from ostcal.config.sections import ALIASES, SECTION_NAMES, KeyPath, VideoSection, section_of, walk_keys
-from ostcal.config.values import CREDENTIALS, Allowed, OpenSection, Section
+from ostcal.config.given import GivenValues, KeyPath, Notice, one_line
+from ostcal.config.sections import ALIASES, VideoSection, section_of, walk_keys
+from ostcal.config.values import CREDENTIALS, Allowed, Escaped, OpenSection, Section
 
 PROBLEM_LIMIT = 50
 """Problems listed in one error; a file with more of them is another program's."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Notice:
-    """Something wrong or noteworthy at one key."""
-
-    path: KeyPath
-    text: str
-    line: int | None = None
-
-    def format(self, label: str) -> str:
-        """Return the line that is shown: ``label, line 3: master_frames.sigma_low: text``."""
-        where = label if self.line is None else f"{label}, line {self.line}"
-        parts = (where, ".".join(one_line(name) for name in self.path), self.text)
-        return ": ".join(part for part in parts if part)
-
-
-_SHOWN_CHARACTERS = 60
-_NAME_CUTOFF = 0.8
+NAME_CUTOFF = 0.8
 """Where a name may well be somebody else's: ``master_frame`` is 0.96 near ``master_frames``, ``dark_frames`` 0.75."""
-
-
-def one_line(text: str) -> str:
-    """Show text on one line, whatever it holds."""
-    shown = " ".join(text.split()) if text.strip() else repr(text)
-    shown = shown if shown.isprintable() else ascii(text)
-    return shown if len(shown) <= _SHOWN_CHARACTERS else f"{shown[:_SHOWN_CHARACTERS]}..."
+_LONGEST_WORD = 60
+"""Characters of a word that are compared with known ones."""
 
 
 def as_written(value: object) -> str:
     """Show a value as it would be written."""
     if isinstance(value, str):
-        return one_line(CREDENTIALS.sub("//***@", value))
+        text = f'"{value.source}"' if isinstance(value, Escaped) else value
+        return one_line(CREDENTIALS.sub("//***@", text))
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, Mapping):
@@ -87,31 +67,6 @@ def literal_words(annotation: object) -> list[str]:
     return [choice for argument in get_args(annotation) for choice in literal_words(argument)]
 
 
-@dataclass(frozen=True, kw_only=True)
-class GivenValues:
-    """Values as given, with what is needed to name them."""
-
-    values: Mapping[Any, object]
-    label: str
-    lines: Mapping[KeyPath, int] = field(default_factory=dict)
-    problems: Sequence[Notice] = ()
-
-    def notice(self, path: KeyPath, text: str, *, other: str | None = None) -> Notice:
-        """Put a notice at a key, else at ``other`` beside it, else at the group it would be in."""
-        places = [path, *([(*path[:-1], other)] if other else []), *(path[:end] for end in range(len(path) - 1, 0, -1))]
-        line = next((self.lines[place] for place in places if place in self.lines), None)
-        return Notice(path=path, text=text, line=line)
-
-    def value(self, path: KeyPath) -> tuple[bool, object]:
-        """Return whether a value is given at a path, and the value."""
-        value: object = self.values
-        for name in path:
-            if not isinstance(value, Mapping) or name not in value:
-                return False, None
-            value = value[name]
-        return True, value
-
-
 def explain(model: type[Section], section: str, given: GivenValues, detail: ErrorDetails) -> Notice:
     """Put one refusal of pydantic into words; its location also holds members of unions and items of lists."""
     path: KeyPath = (section,)
@@ -146,7 +101,26 @@ def explain(model: type[Section], section: str, given: GivenValues, detail: Erro
     extra = entry.json_schema_extra
     is_secret = isinstance(extra, dict) and bool(extra.get("is_secret"))
     shown = "this value" if is_secret else as_written(value)
+    if escaped := _first_escaped(value):
+        advice = backslash_hint("" if is_secret else escaped.source)
+        return given.notice(path, f"{shown if is_secret else as_written(escaped)} is not allowed; {advice}")
     return given.notice(path, f"{shown} is not allowed; write {allowed}{'' if is_secret else hint}")
+
+
+def _first_escaped(value: object) -> Escaped | None:
+    """Return the text in double quotes whose backslashes are escapes, of a value or of the items of a list."""
+    items = value if isinstance(value, list) else [value]
+    return next((item for item in items if isinstance(item, Escaped)), None)
+
+
+def backslash_hint(source: str) -> str:
+    """Say how a path that stands in double quotes with single backslashes is written."""
+    path = one_line(source) if source else ""
+    single, forward = (f", '{path}',", f", {path.replace(chr(92), '/')}") if path else ("", "")
+    return (
+        "in double quotes a backslash begins an escape such as \\n; write a Windows path in single quotes"
+        f"{single} or with forward slashes{forward}"
+    )
 
 
 def _hint(name: str, path: KeyPath, keys: Sequence[str], cutoff: float = 0.6) -> str:
@@ -160,41 +134,38 @@ def _hint(name: str, path: KeyPath, keys: Sequence[str], cutoff: float = 0.6) ->
         return f"it is a key of {join_words(places[name])}"
     if near := nearest(name, keys, cutoff):
         return f"did you mean {near}?"
-    if near := nearest(name, list(places), _NAME_CUTOFF):
+    if near := nearest(name, list(places), NAME_CUTOFF):
         return f"did you mean {places[near][0]}.{near}?"
     return ""
 
 
+def near_key(path: KeyPath) -> str:
+    """Return the advice for a dotted key that is not one: the nearest, or how keys are written."""
+    places = [known for known, _ in walk_keys()]
+    same_name = [".".join(known) for known in places if known[-1] == path[-1]]
+    if len(path) == 1 and len(same_name) > 1:
+        return f"write {join_words(same_name, 'or')}"
+    near = same_name[0] if len(same_name) == 1 else nearest(".".join(path), [".".join(known) for known in places])
+    return f"did you mean {near}?" if near is not None else "write section.key"
+
+
 def nearest(word: str, known: Sequence[str], cutoff: float = 0.6) -> str | None:
     """Find the known word that a misspelled one is nearest to; ``Sigma-Low`` is near ``sigma_low``."""
-    plain = word.strip().lower().replace("-", "_").replace(" ", "_")[:_SHOWN_CHARACTERS]
+    plain = word.strip().lower().replace("-", "_").replace(" ", "_")[:_LONGEST_WORD]
     found = difflib.get_close_matches(plain, known, n=1, cutoff=cutoff)
     return found[0] if found else None
 
 
-def report_problems(problems: Sequence[Notice], label: str) -> str:
+def report_problems(problems: Sequence[Notice], given: GivenValues) -> str:
     """Return one line for each key with a problem, in the order of the file."""
     first: dict[KeyPath, Notice] = {}
     for problem in problems:
         first.setdefault(problem.path, problem)
-    ordered = sorted(first.values(), key=lambda problem: problem.line or 0)
-    rows = [problem.format(label) for problem in ordered[:PROBLEM_LIMIT]]
+    ordered = given.sorted(list(first.values()))
+    rows = [str(problem) for problem in ordered[:PROBLEM_LIMIT]]
     if len(ordered) > PROBLEM_LIMIT:
-        rows.append(f"{label}: {len(ordered) - PROBLEM_LIMIT} more problems")
+        rows.append(f"{given.label}: {len(ordered) - PROBLEM_LIMIT} more problems")
     return "\n".join(rows)
-
-
-def misplaced_names(given: GivenValues) -> Iterator[Notice]:
-    """Find our sections under a misspelled name and our keys outside their section; the rest is not ours to judge."""
-    homes = {path[-1]: path[0] for path, _ in walk_keys() if path[0] != "video"}
-    for name, value in given.values.items():
-        if not isinstance(name, str) or name in SECTION_NAMES:
-            continue
-        near = nearest(name, SECTION_NAMES, cutoff=_NAME_CUTOFF)
-        if near is not None:
-            yield given.notice((name,), f"ignored, because no section has this name; did you mean {near}?")
-        elif name in homes and not isinstance(value, Mapping):
-            yield given.notice((name,), f"ignored, because it is outside a section; it is a key of {homes[name]}")
 
 
 def unknown_camera_keys(sections: Mapping[str, Section], given: GivenValues) -> Iterator[Notice]:
@@ -209,7 +180,7 @@ def unknown_camera_keys(sections: Mapping[str, Section], given: GivenValues) -> 
             continue
         model: type[OpenSection] = type(group)
         for name in group.extras:
-            hint = _hint(name, (*path, name), list(model.model_fields), _NAME_CUTOFF)
+            hint = _hint(name, (*path, name), list(model.model_fields), NAME_CUTOFF)
             text = "; ".join(filter(None, ("unknown key, left to the camera driver", hint)))
             yield given.notice((*path, name), text)
 

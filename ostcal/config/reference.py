@@ -6,8 +6,9 @@ import json
 import re
 from dataclasses import dataclass
 
+from ostcal.config.given import KeyPath
 from ostcal.config.problems import allowed_words, literal_words
-from ostcal.config.sections import SECTIONS, KeyPath, section_of, walk_keys
+from ostcal.config.sections import SECTIONS, section_of, walk_keys
 from ostcal.config.values import Section
 
 

@@ -14,7 +14,9 @@ from pydantic_core import PydanticCustomError
 
 from ostcal.config.calibration_section import CalibrationSection, word_for_all_kinds
 from ostcal.config.capture_sections import DarkCaptureSection, FlatCaptureSection
+from ostcal.config.given import KeyPath
 from ostcal.config.hooks_section import HooksSection
+from ostcal.config.input_section import InputSection
 from ostcal.config.matching_section import MatchingSection
 from ostcal.config.quality_sections import QualitySection
 from ostcal.config.schedule_section import SafetySection, ScheduleSection
@@ -28,7 +30,6 @@ from ostcal.config.values import (
     CountOrZero,
     Endpoint,
     ImageSection,
-    Kinds,
     MemorySize,
     NotNegative,
     OpenSection,
@@ -64,20 +65,6 @@ from ostcal.vocabulary import (
     OverscanLevel,
     Scheduler,
 )
-
-KeyPath = tuple[str, ...]
-"""Section, groups and name of a key: ``("video", "alpaca", "port")``."""
-
-
-class InputSection(Section):
-    """How frames are understood that say too little of themselves."""
-
-    kinds: Kinds = key(
-        {},
-        "Kinds of the frames below folders, or of files that fit patterns; the first that fits a frame counts,"
-        " whatever its header says.",
-    )
-
 
 if TYPE_CHECKING:
     RejectionName = str
@@ -116,7 +103,9 @@ class OverscanSection(Section):
     def _has_sections(cls, value: str, info: ValidationInfo) -> str:
         """Refuse sections that are to be given and are not."""
         if value == "given" and info.data.get("section") is None and info.data.get("trim") is None:
-            raise PydanticCustomError("sections", 'it needs section or trim, such as "[1025:1056,:]"')
+            raise PydanticCustomError(
+                "order", 'it needs section or trim, such as "[1025:1056,:]"', {"other": "section"}
+            )
         return value
 
 
@@ -410,7 +399,9 @@ class Config:
         The sections, with the keys of ``docs/configuration.md`` as attributes; ``memory_limit`` is in bytes,
         ``binning`` is ``(x, y)``, directories are text as written and relative to the working directory.
     source : str or None
-        The file they were read from.
+        The file they were read from; several are joined with commas.
+    options : tuple of str
+        The options with which another command finds the same masters.
     warnings : tuple of str
         One line for each value that is accepted but probably not meant.
 
@@ -436,6 +427,7 @@ class Config:
     compute: ComputeSection = field(default_factory=ComputeSection)
     storage: StorageSection = field(default_factory=StorageSection)
     source: str | None = None
+    options: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
 

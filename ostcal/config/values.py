@@ -32,6 +32,21 @@ class Plain(str):
     __slots__ = ()
 
 
+class Escaped(str):
+    """Text in double quotes in which YAML read a backslash as the start of an escape: most likely a Windows path.
+
+    Texts and paths refuse it; `source` is what stands between the quotes.
+    """
+
+    def __new__(cls, text: str, source: str) -> Escaped:
+        """Return text with its source."""
+        made = super().__new__(cls, text)
+        made.source = source
+        return made
+
+    source: str
+
+
 @dataclass(frozen=True)
 class Allowed:
     """The values of a key in words, for the reference and error messages."""
@@ -77,7 +92,9 @@ def _switch(value: object) -> object:
 
 
 def _text(value: object) -> object:
-    """Convert a plain scalar or a path to text."""
+    """Convert a plain scalar or a path to text; refuse escapes that nobody meant."""
+    if isinstance(value, Escaped):
+        raise ValueError
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     return str(value) if isinstance(value, str) else value

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 import types
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 import yaml
 
-from ostcal.config.problems import GivenValues, Notice, one_line
-from ostcal.config.sections import SECTION_NAMES, KeyPath
-from ostcal.config.values import Plain, number_from_text
+from ostcal.config.given import GivenValues, KeyPath, Notice, Place, one_line
+from ostcal.config.problems import backslash_hint
+from ostcal.config.sections import SECTION_NAMES
+from ostcal.config.values import Escaped, Plain, number_from_text
 from ostcal.errors import ConfigError
 
 FILE_LIMIT_BYTES = 1 << 17
@@ -25,6 +27,12 @@ _CORE_TAGS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("str", "int", "f
 _NULLS = frozenset(("", "~", "null", "Null", "NULL"))
 _LINE_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 """Line ends of PyYAML."""
+
+
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_CONTROLS = frozenset("0abtnvfreNLP_\t")
+"""Escapes of YAML that stand for characters which no path has."""
+_DRIVE = re.compile(r"[A-Za-z]:\\(?!\\)")
 
 
 class _Loader(yaml.SafeLoader):
@@ -55,6 +63,11 @@ def read_yaml(path: str, ours: Collection[str] = SECTION_NAMES) -> GivenValues:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "the name holds a null character"
         raise ConfigError(f"{label}: the configuration cannot be read: {reason}") from error
+    return parse_yaml(data, label, ours)
+
+
+def parse_yaml(data: bytes, label: str, ours: Collection[str] = SECTION_NAMES) -> GivenValues:
+    """Read our sections of a UTF-8 text of at most `FILE_LIMIT_BYTES`; `label` names it in messages."""
     if len(data) > FILE_LIMIT_BYTES:
         raise ConfigError(
             f"{label}: larger than {FILE_LIMIT_BYTES} bytes; a configuration has a few kB, is this another file?"
@@ -65,13 +78,30 @@ def read_yaml(path: str, ours: Collection[str] = SECTION_NAMES) -> GivenValues:
         line = data.count(b"\n", 0, error.start) + 1
         byte = data[min(error.start, len(data) - 1)]
         raise ConfigError(f"{label}, line {line}: byte 0x{byte:02x} is not UTF-8; save the file as UTF-8") from error
-    tree = _Tree(label, ours)
-    values = tree.read(_compose(text, label))
-    return GivenValues(values=values, label=label, lines=tree.lines, problems=tree.problems)
+    tree = _Tree(label, ours, text)
+    values = tree.read(_compose(text, Place(label=label, line=1)))
+    return GivenValues(values=values, label=label, places=tree.places, problems=tree.problems)
 
 
-def _compose(text: str, label: str) -> yaml.Node | None:
-    """Parse YAML into nodes; ``None`` for a text without any."""
+def parse_value(text: str, label: str, path: KeyPath) -> GivenValues:
+    """Read one value, such as ``2.7`` or ``[L, R]``; `label` names the option or the variable that holds it."""
+    if len(text) > FILE_LIMIT_BYTES:
+        raise ConfigError(f"{label}: longer than {FILE_LIMIT_BYTES} characters")
+    tree = _Tree(label, (), text, in_lines=False)
+    node = _compose(text, Place(label=label))
+    value = None if node is None else tree.value(node, path)
+    section, *groups = path
+    for name in reversed(groups):
+        value = {name: value}
+    return GivenValues(values={section: value}, label=label, places={path: Place(label=label)}, problems=tree.problems)
+
+
+def _compose(text: str, start: Place) -> yaml.Node | None:
+    """Parse YAML into nodes; ``None`` for a text without any. Errors name the line if the place has one."""
+
+    def at(line: int) -> Place:
+        return start if start.line is None else replace(start, line=line)
+
     loader = None
     try:
         loader = _Loader(text)
@@ -79,14 +109,14 @@ def _compose(text: str, label: str) -> yaml.Node | None:
     except yaml.reader.ReaderError as error:
         line = len(_LINE_BREAK.findall(text, 0, error.position)) + 1
         code = ord(error.character) if isinstance(error.character, str) else error.character
-        raise ConfigError(f"{label}, line {line}: character U+{code:04X} cannot be in a YAML file") from error
+        raise ConfigError(f"{at(line)}: character U+{code:04X} cannot be in a YAML file") from error
     except yaml.MarkedYAMLError as error:
         line, reason = _syntax_problem(text, error)
-        raise ConfigError(f"{label}, line {line}: {reason}") from error
+        raise ConfigError(f"{at(line)}: {reason}") from error
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         # PyYAML lets chr() and int() fail on "\UFFFFFFFF" and on %YAML with a very long version
         line = 1 if loader is None else loader.line + 1
-        raise ConfigError(f"{label}, line {line}: not valid YAML: {one_line(str(error))}") from error
+        raise ConfigError(f"{at(line)}: not valid YAML: {one_line(str(error))}") from error
 
 
 def _syntax_problem(text: str, error: yaml.MarkedYAMLError) -> tuple[int, str]:
@@ -98,6 +128,14 @@ def _syntax_problem(text: str, error: yaml.MarkedYAMLError) -> tuple[int, str]:
     problem = error.problem or "it cannot be read"
     if "'\\t'" in problem or "\t" in row[: len(row) - len(row.lstrip())]:
         return index + 1, "a tab; YAML wants spaces here"
+    if (
+        error.context == "while scanning a double-quoted scalar"
+        and "escape" in problem
+        and error.context_mark is not None
+    ):
+        opened = error.context_mark
+        path = rows[opened.line][opened.column + 1 :].partition('"')[0] if opened.line < len(rows) else ""
+        return index + 1, f'"{one_line(path)}" is not valid YAML: {backslash_hint(path)}'
     if error.context == "while scanning a quoted scalar" and error.context_mark is not None:
         return error.context_mark.line + 1, "the quote opened here is not closed"
     if "expected a single document" in (error.context or ""):
@@ -110,11 +148,13 @@ def _syntax_problem(text: str, error: yaml.MarkedYAMLError) -> tuple[int, str]:
 class _Tree:
     """The nodes of our sections as plain values, with the line of every key and what is wrong with the writing."""
 
-    def __init__(self, label: str, ours: Collection[str]) -> None:
-        self.lines: dict[KeyPath, int] = {}
+    def __init__(self, label: str, ours: Collection[str], text: str, *, in_lines: bool = True) -> None:
+        self.places: dict[KeyPath, Place] = {}
         self.problems: list[Notice] = []
         self._label = label
         self._ours = ours
+        self._text = text
+        self._in_lines = in_lines
         self._visits = 0
 
     def read(self, root: yaml.Node | None) -> dict[str, object]:
@@ -124,12 +164,13 @@ class _Tree:
         if not isinstance(root, yaml.MappingNode):
             kind = "a list" if isinstance(root, yaml.SequenceNode) else "a single value"
             raise ConfigError(
-                f"{self._label}, line {_line_of(root)}: {kind} at the top level; sections such as master_frames: with"
+                f"{self._place(_line_of(root))}: {kind} at the top level; sections such as master_frames: with"
                 " their keys below are wanted"
             )
         return self._mapping(root, (), 0)
 
-    def _value(self, node: yaml.Node, path: KeyPath, depth: int) -> object:
+    def value(self, node: yaml.Node, path: KeyPath, depth: int = 0) -> object:
+        """Return a node as a plain value."""
         self._visit(node, depth)
         if node.tag not in _CORE_TAGS:
             self._problem(
@@ -138,10 +179,20 @@ class _Tree:
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path, depth)
         if isinstance(node, yaml.SequenceNode):
-            return [self._value(item, path, depth + 1) for item in node.value]
+            return [self.value(item, path, depth + 1) for item in node.value]
         if isinstance(node, yaml.ScalarNode) and node.style is None:
             return None if _is_null(node) else Plain(node.value)
-        return str(node.value)
+        return self._quoted(node)
+
+    def _quoted(self, node: yaml.Node) -> str:
+        """Return text in quotes or in a block, marked where a backslash in it was probably meant as itself."""
+        text = str(node.value)
+        if not isinstance(node, yaml.ScalarNode) or node.style != '"':
+            return text
+        source = self._text[node.start_mark.index + 1 : node.end_mark.index - 1]
+        escapes = set(_ESCAPE.findall(source)) - {"\\"}
+        is_path = _DRIVE.match(source) is not None
+        return Escaped(text, source) if escapes & _CONTROLS or (escapes and is_path) else text
 
     def _mapping(self, node: yaml.MappingNode, path: KeyPath, depth: int) -> dict[str, object]:
         """Return the keys of a mapping; those that ``<<`` merges into it come first, so that its own override them."""
@@ -163,11 +214,8 @@ class _Tree:
                 self._problem((*path, name), f"given twice, also on line {own[name]}; keep one", line, if_ours=is_ours)
                 continue
             own[name] = line
-            self.lines[(*path, name)] = line
-            if is_ours:
-                values[name] = self._value(value_node, (*path, name), depth + 1)
-            else:  # all that matters of another program's value is whether it is a section
-                values[name] = {} if isinstance(value_node, yaml.MappingNode) else Plain("")
+            self.places[(*path, name)] = self._place(line)
+            values[name] = self.value(value_node, (*path, name), depth + 1) if is_ours else _outline(value_node)
         return values
 
     def _merged(self, node: yaml.Node, path: KeyPath, depth: int) -> dict[str, object]:
@@ -185,16 +233,26 @@ class _Tree:
 
     def _problem(self, path: KeyPath, text: str, line: int, *, if_ours: bool = True) -> None:
         if if_ours:
-            self.problems.append(Notice(path=path, text=text, line=line))
+            self.problems.append(Notice(path=path, text=text, place=self._place(line)))
+
+    def _place(self, line: int) -> Place:
+        return Place(label=self._label, line=line if self._in_lines else None)
 
     def _visit(self, node: yaml.Node, depth: int) -> None:
         """Count a node: aliases make a few lines into a billion of them, or into a ring."""
         self._visits += 1
         if depth > DEPTH_LIMIT or self._visits > NODE_LIMIT:
             raise ConfigError(
-                f"{self._label}, line {_line_of(node)}: more than {NODE_LIMIT} values or {DEPTH_LIMIT} levels with"
+                f"{self._place(_line_of(node))}: more than {NODE_LIMIT} values or {DEPTH_LIMIT} levels with"
                 " all aliases written out; a configuration has about 80"
             )
+
+
+def _outline(node: yaml.Node) -> object:
+    """Return what matters of another program's value: whether it is a section, and the names of its keys."""
+    if not isinstance(node, yaml.MappingNode):
+        return Plain("")
+    return {str(key.value): None for key, _ in node.value if isinstance(key, yaml.ScalarNode)}
 
 
 def _line_of(node: yaml.Node) -> int:
@@ -218,6 +276,11 @@ class _Dumper(yaml.SafeDumper):
 
 
 _Dumper.add_representer(str, _Dumper.represent_text)
+
+
+def write_scalar(value: str) -> str:
+    """Write a text as a value that `parse_value` reads back to the same text."""
+    return yaml.dump({"x": value}, Dumper=_Dumper, allow_unicode=True, width=1 << 20).removeprefix("x: ").rstrip("\n")
 
 
 def write_yaml(values: Mapping[str, object]) -> str:

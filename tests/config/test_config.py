@@ -42,7 +42,7 @@ Load = Callable[[str | bytes], Config]
 
 TARGET = {"noise_share": 0.1, "light_exposure": None, "sky": 0.0, "min_frames": 5, "max_frames": 200}
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "input": {"kinds": {}},
+    "input": {"dirs": [], "kinds": {}},
     "dark_capture": {
         "num_darks": 40,
         "flat_exposure_time": None,
@@ -405,18 +405,76 @@ def test_sections_of_other_programs_pass_silently(load: Load) -> None:
     assert digest(config) == digest(load_config())
 
 
+# What ours are called by those who have not looked it up, names that are nearly ours, and near names with keys of ours.
+LOOK_LIKE_OURS = {
+    "bias_capture": ("{num_bias: 20}", "dark_capture"),
+    "darks": ("/data/darks", "dark_capture"),
+    "Darks": ("{num_darks: 20}", "dark_capture"),
+    "dark": ("{num: 20}", "dark_capture"),
+    "bias": ("{}", "dark_capture"),
+    "flats": ("{num_flats: 20}", "flat_capture"),
+    "flat": ("[a, b]", "flat_capture"),
+    "masters": ("{method: median}", "master_frames"),
+    "calibration": ("{method: median}", "master_frames"),
+    "inputs": ("[/data]", "input"),
+    "master_frame": ("{}", "master_frames"),
+    "master-frames": ("{sigma_low: 3}", "master_frames"),
+    "MASTER_FRAMES": ("", "master_frames"),
+    "masterframes": ("{sigma_low: 3}", "master_frames"),
+    "flat_captures": ("{num: 1}", "flat_capture"),
+    "Dark-Capture": ("{}", "dark_capture"),
+    "dark_frames": ("{num_darks: 20}", "dark_capture"),
+    "computer": ("{workers: 2}", "compute"),
+    "cameras": ("{camera_type: simulator}", "camera"),
+    "hook": ("{command: [a]}", "hooks"),
+    "storages": ("{verify: no}", "storage"),
+    "scheduler": ("{cadence_days: {dark: 3}}", "schedule"),
+}
+
+
+@pytest.mark.parametrize("name", LOOK_LIKE_OURS)
+def test_a_section_that_looks_like_ours_is_an_error_with_the_name_that_is_meant(load: Load, name: str) -> None:
+    written, meant = LOOK_LIKE_OURS[name]
+    (line,) = problems(load, f"mount: 1\n{name}: {written}\n")
+    assert line.startswith(f"config.yaml, line 2: {name}: no section has this name; did you mean {meant}?")
+    assert ("input.dirs" in line) == (meant in ("dark_capture", "flat_capture"))
+
+
 @pytest.mark.parametrize(
-    ("name", "meant"),
-    [("master_frame", "master_frames"), ("flat_captures", "flat_capture"), ("Dark-Capture", "dark_capture")],
+    ("name", "written", "meant"),
+    [
+        ("computer", "{name: north}", "compute"),
+        ("scheduler", "{}", "schedule"),
+        ("cameras", "[a, b]", "camera"),
+        ("light_capture", "{num_lights: 9, output_dir: lights, min_exposure: 1}", "flat_capture"),
+    ],
 )
-def test_a_misspelled_section_is_pointed_out(
-    load: Load, name: str, meant: str, caplog: pytest.LogCaptureFixture
+def test_a_near_name_without_a_key_of_ours_is_pointed_out(
+    load: Load, name: str, written: str, meant: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        config = load(f"mount: 1\n{name}: {{}}\n")
+        config = load(f"mount: 1\n{name}: {written}\n")
     expected = f"config.yaml, line 2: {name}: ignored, because no section has this name; did you mean {meant}?"
     assert config.warnings == (expected,)
     assert caplog.messages == [expected]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "telescope",
+        "mount",
+        "overlay",
+        "logging",
+        "frame_processing",
+        "plate_solve",
+        "filters",
+        "guiding",
+        "dark_frames",
+    ],
+)
+def test_other_sections_with_keys_of_their_own_pass(load: Load, name: str) -> None:
+    assert load(f"{name}: {{output: 3, device: x}}\n").warnings == ()
 
 
 def test_a_key_outside_its_section_is_pointed_out(load: Load) -> None:
