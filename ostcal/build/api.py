@@ -24,7 +24,8 @@ class MasterFrameCreator(KeepsStatus):
     Parameters
     ----------
     config : None, path, dict or Config
-        ``None`` is the defaults: frames in ``darks`` and ``flats``, masters in ``master_frames``.
+        ``None`` is the defaults: frames in ``darks`` and ``flats``, masters in ``master_frames``; ``input.dirs`` names
+        other folders of frames.
     logger : logging.Logger, optional
         Receives the outcome; ``None`` is the logger ``ostcal``.
     watcher : Watcher, optional
@@ -56,8 +57,13 @@ class MasterFrameCreator(KeepsStatus):
         self.directory = self.config.master_frames.output_dir
         """Where the last run wrote its masters."""
 
-    def create_all_master_frames(self) -> Status:
+    def create_all_master_frames(self, *, with_captured: bool = False) -> Status:
         """Make every master that the configuration asks for.
+
+        Parameters
+        ----------
+        with_captured : bool, optional
+            Whether captured frames are used too where ``input.dirs`` names other folders.
 
         Returns
         -------
@@ -66,7 +72,10 @@ class MasterFrameCreator(KeepsStatus):
         """
         wanted = self.config.master_frames
         return self._create(
-            bias=wanted.create_master_bias, darks=wanted.create_master_darks, flats=wanted.create_master_flats
+            bias=wanted.create_master_bias,
+            darks=wanted.create_master_darks,
+            flats=wanted.create_master_flats,
+            with_captured=with_captured,
         )
 
     def create_master_darks(self) -> Status:
@@ -97,7 +106,7 @@ class MasterFrameCreator(KeepsStatus):
         Parameters
         ----------
         inputs : paths of files or directories
-            In place of ``dark_capture.output_dir`` and ``flat_capture.output_dir``.
+            In place of ``input.dirs``, and of the directories of captured frames.
         kinds : collection of FrameType, optional
             Kinds that are among them; others are not missed.
 
@@ -114,12 +123,22 @@ class MasterFrameCreator(KeepsStatus):
             inputs=[os.fspath(path) for path in inputs],
         )
 
-    def _create(self, *, bias: bool, darks: bool, flats: bool, inputs: Sequence[str] | None = None) -> Status:
+    def _create(
+        self,
+        *,
+        bias: bool,
+        darks: bool,
+        flats: bool,
+        inputs: Sequence[str] | None = None,
+        with_captured: bool = False,
+    ) -> Status:
         self.report = None
         output_dir = self.config.master_frames.output_dir
         use_options(ObjectOptions(**self.config.storage.objects))
         try:
-            request = request_of(self.config, bias=bias, darks=darks, flats=flats, inputs=inputs)
+            request = request_of(
+                self.config, bias=bias, darks=darks, flats=flats, inputs=inputs, with_captured=with_captured
+            )
             self.directory = output_dir = request.output_dir
             report = build_masters(request, self._watcher)
         except OstcalError as error:

@@ -87,7 +87,7 @@ class DarkShelf:
         known = {**self.on_disk, **{c: dark for c, dark in self.of_run.items() if c.name not in barred}}
         # of one session those of the run go first
         candidates = [*(c for c in self.of_run if c in known), *self.on_disk]
-        choice = choose_dark(group, candidates, _rules_of(request))
+        choice = choose_dark(group, candidates, rules_of(request))
         if isinstance(choice, NoDark):
             if group.key.bias_subtracted:
                 return None, []
@@ -100,7 +100,7 @@ class DarkShelf:
         return FlatDark(choice=choice, model=model), [known[candidate].identity for candidate in choice.candidates]
 
 
-def _rules_of(request: BuildRequest) -> FlatDarkRules:
+def rules_of(request: BuildRequest) -> FlatDarkRules:
     return FlatDarkRules(
         exposure_tolerance=request.exposure_tolerance,
         temperature_tolerance_c=request.rules.temperature_tolerance_c,

@@ -10,6 +10,7 @@ from ostcal.config import Config, digest
 from ostcal.engine.execution import ClusterClass, Execution, TlsFiles, default_workers
 from ostcal.engine.overscan import OverscanMethod
 from ostcal.engine.rejection import METHODS, RejectionMethod
+from ostcal.errors import ConfigError
 from ostcal.fits.sections import OverscanRule
 from ostcal.formula import read_formula
 from ostcal.frames import FrameType
@@ -21,17 +22,21 @@ from ostcal.naming import noon_at
 from ostcal.places.night_folders import folders_of
 from ostcal.places.object_requests import ObjectOptions
 from ostcal.places.objects import ObjectAccess
-from ostcal.places.paths import absolute, is_dir, is_remote
+from ostcal.places.paths import absolute, exists, is_dir, is_remote
 
 
 def request_of(
-    config: Config, *, bias: bool, darks: bool, flats: bool, inputs: Sequence[str] | None = None
+    config: Config,
+    *,
+    bias: bool,
+    darks: bool,
+    flats: bool,
+    inputs: Sequence[str] | None = None,
+    with_captured: bool = False,
 ) -> BuildRequest:
     """Return what a run is asked for; `inputs` are files and folders in place of those of the configuration."""
     m, compute, ages = config.master_frames, config.compute, config.matching.max_age_days
-    patterns = (config.dark_capture.output_dir, config.flat_capture.output_dir)
-    folders = [folder for pattern in patterns for folder in folders_of(pattern)] if inputs is None else inputs
-    places = dict.fromkeys(folders)
+    places = dict.fromkeys(input_places(config, with_captured=with_captured) if inputs is None else inputs)
     library, *input_dirs = (location_for(config, place) for place in (m.output_dir, *places))
     output_dir = folder_of_newest(library, input_dirs, config.site.longitude)
     quality = QualityRules(
@@ -86,7 +91,7 @@ def request_of(
             config_digest=digest(config),
             leave_out=config.quality.leave_out,
             min_frames=m.min_frames,
-            config_path=config.source or "",
+            config_options=config.options,
         ),
         lock_wait_s=m.lock_wait,
         cubes=m.cubes,
@@ -96,6 +101,29 @@ def request_of(
         strip_rows=config.storage.rows,
         execution=execution_of(config, output_dir, input_dirs),
     )
+
+
+def input_places(config: Config, *, with_captured: bool = False) -> list[str]:
+    """Return the folders and files that masters are made from: `input.dirs`, else where frames are captured into.
+
+    After a capture they are made from both.
+
+    Raises
+    ------
+    ConfigError
+        If one of `input.dirs` is not there.
+    """
+    captured = captured_folders(config) if with_captured or not config.input.dirs else []
+    places = [place for pattern in config.input.dirs for place in folders_of(pattern)]
+    if missing := [place for place in places if not exists(place)]:
+        raise ConfigError(f"{', '.join(missing)}: there is no such folder or file of frames (input.dirs)")
+    return [*captured, *places]
+
+
+def captured_folders(config: Config) -> list[str]:
+    """Return the folders of all nights and cameras that bias, darks and flats are captured into."""
+    patterns = (config.dark_capture.output_dir, config.flat_capture.output_dir)
+    return [folder for pattern in patterns for folder in folders_of(pattern)]
 
 
 def overscan_of(config: Config) -> OverscanRule:

@@ -80,10 +80,10 @@ class MasterQuality:
         return worst(self.findings)
 
 
-def judge_master(subject: Subject, rules: QualityRules, config_path: str = "") -> MasterQuality:
+def judge_master(subject: Subject, rules: QualityRules, config_options: Sequence[str] = ()) -> MasterQuality:
     """Scan a master, check it and its frames, and compare it with the one before.
 
-    Findings about a frame end with the command that excludes it; `config_path` is the configuration that it needs.
+    Findings about a frame end with the command that excludes it; `config_options` is the configuration that it needs.
     """
     prepared, planes, result = subject.prepared, subject.planes, subject.result
     if subject.scan is not None:
@@ -105,7 +105,7 @@ def judge_master(subject: Subject, rules: QualityRules, config_path: str = "") -
             step_rows=planes.chunk_rows,
             threads=_SCAN_THREADS,
         )
-    of_frames = [_with_command(finding, subject, config_path) for finding in _frame_findings(subject, rules)]
+    of_frames = [_with_command(finding, subject, config_options) for finding in _frame_findings(subject, rules)]
     findings = (*of_frames, *_left_out_findings(subject), *_master_findings(subject, scan, rules))
     unit = "" if subject.kind is FrameType.FLAT else "ADU"
     metrics = {
@@ -196,12 +196,12 @@ def _frame_findings(subject: Subject, rules: QualityRules) -> list[Finding]:
     ]
 
 
-def _with_command(finding: Finding, subject: Subject, config_path: str) -> Finding:
+def _with_command(finding: Finding, subject: Subject, config_options: Sequence[str]) -> Finding:
     """Return a finding that names a frame with the command that leaves it out."""
     if finding.frame is None or finding.outcome is Outcome.PASS:
         return finding
     source = subject.prepared.plan.members[finding.frame]
-    return replace(finding, text=with_exclusion_command(finding.text, source, config_path))
+    return replace(finding, text=with_exclusion_command(finding.text, source, config_options))
 
 
 def _left_out_findings(subject: Subject) -> list[Finding]:

@@ -206,7 +206,7 @@ def _without_other_kinds(
         )
         for index, reason in found.items():
             source = master.members[index]
-            unlike[file_of(source)] = left_out_line(source, reason, request.publishing.config_path)
+            unlike[file_of(source)] = left_out_line(source, reason, request.publishing.config_options)
     kept = []
     for master in masters:  # of a file of several images all
         labels = {s.frame.label: unlike[file_of(s)] for s in master.members if file_of(s) in unlike}
@@ -225,9 +225,9 @@ def file_of(source: Source) -> str:
     return source.frame.file or source.frame.label
 
 
-def left_out_line(source: Source, reason: str, config_path: str) -> str:
+def left_out_line(source: Source, reason: str, config_options: Sequence[str]) -> str:
     """Say that a frame is left out of its master, why, and how it is excluded for good."""
-    command = exclusion_command(source, config_path)
+    command = exclusion_command(source, config_options)
     return f"{source.frame.label}: {reason}; to exclude it in every run: {command}"
 
 

@@ -191,7 +191,7 @@ class Publisher:
             subject = Subject(
                 prepared=prepared, result=result, planes=planes, scan=publication.scan, failed_darks=failed
             )
-            quality = judge_master(subject, rules.quality, rules.config_path)
+            quality = judge_master(subject, rules.quality, rules.config_options)
             planes.write_defects(quality.scan.defects.rows)
         verdict = quality.verdict if quality is not None else None
         judged = time.perf_counter()
@@ -233,7 +233,7 @@ class Publisher:
         found = nearly_rejected(result.rejected_per_frame, height * width, min_frames=self.rules.min_frames)
         for index, reason in found.items():
             source = plan.members[index]
-            line = left_out_line(source, reason, self.rules.config_path)
+            line = left_out_line(source, reason, self.rules.config_options)
             raise UnlikeFrameError(line, place=source.frame.label if source.fits is None else source.fits.path)
 
     def _write_files(

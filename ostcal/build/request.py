@@ -54,8 +54,8 @@ class PublishRules:
     """Whether a report reads the masters afterwards: what it reads goes through the page cache."""
     config_digest: str = ""
     """Of the configuration behind the request, for the headers."""
-    config_path: str = ""
-    """The file it was read from, for the commands that messages name."""
+    config_options: tuple[str, ...] = ()
+    """The options with which another command finds the same masters, for the commands that messages name."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import os
 from importlib import import_module
 
 import click
@@ -41,17 +42,19 @@ COMMANDS = {
     "verify": ("ostcal.cli.verify:verify_command", "Verify the checksums of series and masters on disk."),
     "prune": ("ostcal.cli.prune:prune_command", "Remove old masters, and raw series that are in verified masters."),
     "cameras": ("ostcal.cli.capture:cameras_command", "Find Alpaca servers in the network and list their devices."),
+    "config": ("ostcal.cli.config_command:config_group", "Begin, show and check a configuration."),
     "simulate": ("ostcal.cli.simulate:simulate", "Run a simulated observatory (an Alpaca server)."),
 }
 """The function of each command, imported when it is called, and its line in the help."""
 
 EXAMPLES = """\b
 Examples:
+  ostcal /data/2026-11-21                              (what would be made of the frames there; nothing is written)
+  ostcal masters /data/2026-11-21                      (makes it)
+  ostcal calibrate lights --masters master_frames
   ostcal workflow --config night.yaml                  (camera, darks, flats, masters)
   ostcal schedule --config night.yaml --dry-run        (every night, unattended)
-  ostcal masters --config config_calibration_frames.yaml
   ostcal masters --config night.yaml --flats-only --normalization-method median
-  ostcal calibrate lights --config night.yaml
   ostcal coverage lights --config night.yaml --plan plan.yaml
   ostcal import darks flats --config night.yaml
   ostcal export darks/exp_5.000s.zarr --to exported
@@ -88,6 +91,30 @@ class _LazyGroup(click.Group):
         atexit.register(gc.freeze)
         command: click.Command = getattr(import_module(module), name)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command of a word; a file or a folder in its place is previewed."""
+        word = args[0]
+        if word in COMMANDS or ctx.resilient_parsing:
+            return super().resolve_command(ctx, args)
+        if os.path.lexists(word) or word.startswith("s3://"):
+            from ostcal.cli.preview import preview_command
+
+            return "FOLDER", preview_command, args
+        from ostcal.cli.hints import no_such_command
+
+        raise no_such_command(word, COMMANDS, ctx)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the options before the command; those of a command stand behind it."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            command = next((word for word in args if word in COMMANDS), "COMMAND")
+            hint = f"Options follow the command: ostcal {command} {error.option_name} ..."
+            raise click.UsageError(f"{error.message} {hint}", ctx=ctx) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands without importing them."""

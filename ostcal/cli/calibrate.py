@@ -11,6 +11,7 @@ from rich.text import Text
 
 from ostcal.cli.console import (
     EXIT_FAILED,
+    ConfigOptions,
     RunProgress,
     command_console,
     config_option,
@@ -22,11 +23,14 @@ from ostcal.cli.console import (
     start_log_file,
 )
 from ostcal.cli.json_output import JsonCommand, json_record
+from ostcal.config import Flag
+from ostcal.errors import InputError
 
 logger = logging.getLogger("ostcal")
 
 EXAMPLES = """\b
 Examples:
+  ostcal calibrate lights --masters masters            (no configuration)
   ostcal calibrate lights --config night.yaml
   ostcal calibrate m31_*.fits --config night.yaml --output-dir m31 --uncertainty --dq
   ostcal calibrate m31_001.fits --config night.yaml --dark dark_300s.fits --flat none
@@ -41,6 +45,13 @@ bias or a second dark, with a warning and cards in the header (DARKSCAL, HISTORY
 @click.command("calibrate", cls=JsonCommand, epilog=EXAMPLES)
 @click.argument("science", nargs=-1, required=True, metavar="SCIENCE...", type=click.Path())
 @config_option
+@click.option(
+    "--masters",
+    "masters_dir",
+    type=click.Path(),
+    metavar="DIR",
+    help="Directory of the masters; by default master_frames in the working directory.",
+)
 @click.option(
     "--output-dir",
     type=click.Path(),
@@ -79,7 +90,8 @@ bias or a second dark, with a warning and cards in the header (DARKSCAL, HISTORY
 @debug_option
 def calibrate_command(
     science: tuple[str, ...],
-    config_path: str,
+    config_options: ConfigOptions,
+    masters_dir: str | None,
     output_dir: str | None,
     no_confirm: bool,
     debug: bool,
@@ -88,9 +100,10 @@ def calibrate_command(
 ) -> None:
     """Calibrate science frames: (science - dark) / flat.
 
-    SCIENCE are FITS files, folders, or patterns in quotes. Matching masters are searched for in
-    master_frames.output_dir: they have the same camera, size, binning, gain, offset and readout mode, flats also the
-    same filter; the exposure time must be within calibration_tolerance, the temperature within temperature_tolerance.
+    SCIENCE are FITS files, folders, or patterns in quotes. Matching masters are searched for in the directory of
+    --masters, else in master_frames.output_dir: they have the same camera, size, binning, gain, offset and readout
+    mode, flats also the same filter; the exposure time must be within calibration_tolerance, the temperature within
+    temperature_tolerance.
     If several match, the one whose frames were taken nearest in time is used, before or after. The result is
     NAME_cal.fits, float32 in ADU, with all cards of the header, CALSTAT, and the names and ages of the masters.
 
@@ -100,7 +113,10 @@ def calibrate_command(
         import_numba()
         from ostcal.science.api import CalibrationApplier, CalibrationWatcher
 
-        config = open_config(config_path)
+        flags = [Flag(option="--masters", values={"master_frames.output_dir": masters_dir})] if masters_dir else []
+        config = open_config(config_options, flags)
+        if not any(options[kind] for kind in ("bias", "dark", "flat")):
+            _refuse_absent(config.master_frames.output_dir)
         log_path = start_log_file(config, "calibration", debug)
         with RunProgress(console, "calibrate") as progress:
             watcher = CalibrationWatcher(planned=progress.start, done=progress.advance)
@@ -117,3 +133,14 @@ def calibrate_command(
             open_console().print(table)
         logger.info("log: %s", log_path)
     sys.exit(EXIT_FAILED if status.is_error else 0)
+
+
+def _refuse_absent(masters_dir: str) -> None:
+    """Raise `InputError` if there is no directory of masters: its log file would make one."""
+    from ostcal.places.paths import is_dir
+
+    if not is_dir(masters_dir):
+        raise InputError(
+            f"{masters_dir}: there is no such directory of masters; make them with ostcal masters FOLDER, or name"
+            " theirs with --masters DIR"
+        )

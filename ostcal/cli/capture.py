@@ -14,17 +14,19 @@ from ostcal.cli.capture_progress import CaptureProgress
 from ostcal.cli.capture_tables import plan_table, series_table
 from ostcal.cli.console import (
     EXIT_FAILED,
+    ConfigOptions,
     RunProgress,
     command_console,
     config_option,
     debug_option,
     new_table,
+    open_config,
     open_console,
     start_log_file,
 )
 from ostcal.cli.json_output import JsonCommand, json_record, with_hooks
 from ostcal.cli.masters import exit_code_of, show_masters
-from ostcal.config import Config, load_config
+from ostcal.config import Config
 from ostcal.vocabulary import Step
 
 if TYPE_CHECKING:
@@ -101,13 +103,15 @@ def flats_command(**options: Any) -> None:
     _run("flats", **options)
 
 
-def _run(step: Any, *, config_path: str, no_confirm: bool, wait_for_cooling: bool, debug: bool, log_level: str) -> None:
+def _run(
+    step: Any, *, config_options: ConfigOptions, no_confirm: bool, wait_for_cooling: bool, debug: bool, log_level: str
+) -> None:
     outcomes: list[SeriesOutcome] = []
     with command_console(log_level, debug, resume_command=command_again()) as console:
         from ostcal.build.request import Watcher
         from ostcal.workflow import CalibrationWorkflow
 
-        config = load_config(config_path)
+        config = open_config(config_options)
         log_path = start_log_file(config, "calibration", debug)
         progress = capture_progress_of(config, console)
 
@@ -181,7 +185,8 @@ def command_again() -> str:
     for parameter in context.command.params:
         value = context.params.get(parameter.name or "")
         if context.get_parameter_source(parameter.name or "") is click.core.ParameterSource.COMMANDLINE:
-            words += [parameter.opts[0]] if value is True else [parameter.opts[0], str(value)]
+            for one in value if isinstance(value, tuple) else (value,):
+                words += [parameter.opts[0]] if one is True else [parameter.opts[0], str(one)]
     return shlex.join(words)
 
 

@@ -12,14 +12,15 @@ from ostcal.cli.capture import ask_while, capture_progress_of, command_again
 from ostcal.cli.capture_tables import plan_table, series_table
 from ostcal.cli.console import (
     EXIT_FAILED,
+    ConfigOptions,
     command_console,
     config_option,
     debug_option,
+    open_config,
     open_console,
     start_log_file,
 )
 from ostcal.cli.json_output import JsonCommand, json_record
-from ostcal.config import load_config
 from ostcal.vocabulary import DarkStrategy
 
 logger = logging.getLogger("ostcal")
@@ -54,7 +55,7 @@ Examples:
 @debug_option
 def capture_command(
     plan_path: str,
-    config_path: str,
+    config_options: ConfigOptions,
     max_hours: float | None,
     strategy: DarkStrategy,
     dry_run: bool,
@@ -72,7 +73,7 @@ def capture_command(
     with command_console(log_level, debug, resume_command=command_again()) as console:
         from ostcal.workflow.plan_run import run_plan
 
-        config = load_config(config_path)
+        config = open_config(config_options)
         log_path = start_log_file(config, "calibration", debug)
         progress = capture_progress_of(config, console)
 

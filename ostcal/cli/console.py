@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import FrameType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 from rich.console import Console
@@ -28,8 +29,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from ostcal.cli.json_output import json_handlers, json_record, use_hooks_of
-from ostcal.config import Config, dump, load_config, without_endpoint
+from ostcal.cli.json_output import command_record, json_handlers, json_record, use_hooks_of
+from ostcal.config import FOUND_FILE, Config, Flag, Sources, dump, gather_sources, load_sources, without_endpoint
 from ostcal.errors import ConfigError, OstcalError
 
 if TYPE_CHECKING:
@@ -119,25 +120,67 @@ class _LogFile(logging.FileHandler):
         logger.warning("%s: the log cannot be written: %s", self.baseFilename, text)
 
 
-config_option = click.option(
-    "--config", "config_path", required=True, type=click.Path(), help="Configuration file (YAML)."
-)
-objects_option = click.option(
-    "--config",
-    "config_path",
-    type=click.Path(),
-    help="Configuration file; its section storage names the server of s3:// locations.",
-)
-"""``--config`` of commands that need it only for object stores."""
+@dataclass(frozen=True, kw_only=True)
+class ConfigOptions:
+    """Options of a command that say where its configuration comes from."""
+
+    files: tuple[str, ...] = ()
+    """Of ``--config``; ``-`` is standard input."""
+    settings: tuple[str, ...] = ()
+    """Of ``--set``."""
 
 
-def open_config(path: str | None) -> Config:
-    """Load a configuration (``None`` is the defaults), and connect to object stores with its options."""
+def config_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--config`` and ``--set``; the function gets both as `config_options`."""
+
+    @functools.wraps(function)
+    def with_options(*, config_files: tuple[str, ...], settings: tuple[str, ...], **others: Any) -> Any:
+        return function(config_options=ConfigOptions(files=config_files, settings=settings), **others)
+
+    options = (
+        click.option(
+            "--config",
+            "config_files",
+            multiple=True,
+            metavar="FILE",
+            type=click.Path(),
+            help=f"Configuration (YAML), - for standard input; of several the last that gives a key counts. Without it"
+            f" {FOUND_FILE} in the working directory is used if it is there.",
+        ),
+        click.option(
+            "--set",
+            "settings",
+            multiple=True,
+            metavar="SECTION.KEY=VALUE",
+            help="Give a key of the configuration a value; may be repeated. Variables such as"
+            " OSTCAL__MASTER_FRAMES__SIGMA_LOW do the same. ostcal config show lists all keys.",
+        ),
+    )
+    for option in reversed(options):
+        with_options = option(with_options)
+    return with_options
+
+
+def open_config(options: ConfigOptions, flags: Sequence[Flag] = ()) -> Config:
+    """Load the configuration of a command, and connect to object stores with its options.
+
+    `flags` are other options of the command that set keys.
+    """
     from ostcal.places.object_requests import ObjectOptions, use_options
 
-    config = load_config(path)
+    config = load_sources(open_sources(options, flags))
     use_options(ObjectOptions(**config.storage.objects))
     return config
+
+
+def open_sources(options: ConfigOptions, flags: Sequence[Flag] = ()) -> Sources:
+    """Read all that a command was given, and say where it was found."""
+    sources = gather_sources(options.files, options.settings, flags)
+    if record := command_record():
+        record.put(config_file=sources.name)
+    for line in sources.said:
+        logger.info("%s", line)
+    return sources
 
 
 def start_log_file(config: Config, prefix: str, debug: bool) -> str:

@@ -18,6 +18,7 @@ from rich.text import Text
 from ostcal.cli.console import (
     EXIT_FAILED,
     EXIT_QUALITY,
+    ConfigOptions,
     command_console,
     config_option,
     debug_option,
@@ -61,7 +62,7 @@ _DAY = "{:.0f} d"
 @debug_option
 def coverage_command(
     lights: tuple[str, ...],
-    config_path: str,
+    config_options: ConfigOptions,
     plan_path: str | None,
     overwrite: bool,
     debug: bool,
@@ -77,7 +78,7 @@ def coverage_command(
         import_numba()
         from ostcal.science.coverage_api import coverage_of
 
-        config = open_config(config_path)
+        config = open_config(config_options)
         if plan_path is not None:
             _refuse_existing(plan_path, overwrite)
         coverage = coverage_of(config, lights)

@@ -211,6 +211,44 @@ class VisitEntry:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FoundEntry:
+    """Frames that belong together, as ``ostcal FOLDER`` finds them."""
+
+    kind: str
+    """bias, dark, flat or light."""
+    frames: int
+    exposure_time_s: Number
+    filter: str | None
+    camera: str | None
+    camera_id: str | None
+    gain: Number
+    offset: Number
+    binning: tuple[int, ...]
+    readout_mode: str | None
+    temperature_c: Number
+    width: int
+    height: int
+    first_frame: str
+    """Name of the first of them."""
+    becomes: str
+    """master (with its night, where another group is of another night), light, or why nothing is made of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValueEntry:
+    """A key of the configuration in force."""
+
+    key: str
+    """With its section: master_frames.sigma_low."""
+    value: Any
+    """As it would be written in YAML; secrets are left out."""
+    source: str
+    """default, a file, a variable of the environment or an option."""
+    line: int | None
+    """In that file."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReportFiles:
     """The two files of a report."""
 
@@ -260,6 +298,14 @@ class CommandDocument:
     """Other files that were written, such as those of export."""
     visits: tuple[VisitEntry, ...] = ()
     """Of schedule with --dry-run: the coming week."""
+    groups: tuple[FoundEntry, ...] = ()
+    """Of ostcal FOLDER: the frames there."""
+    lacking: tuple[str, ...] = ()
+    """Of ostcal FOLDER: one line for each thing that is missing; they are among the warnings too."""
+    commands: tuple[str, ...] = ()
+    """Of ostcal FOLDER: what makes masters of the frames, and calibrates the lights."""
+    values: tuple[ValueEntry, ...] = ()
+    """Of config show: every key of the configuration in force."""
 
 
 def document_text(document: CommandDocument) -> str:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from ostcal.cli.document import (
     AgeEntry,
     CalibratedEntry,
+    FoundEntry,
     MasterEntry,
+    ValueEntry,
 )
 from ostcal.events.event import MasterOfEvent, SeriesEntry
 
@@ -18,8 +20,10 @@ if TYPE_CHECKING:
     from ostcal.build.request import MadeMaster
     from ostcal.build.run import BuildReport
     from ostcal.capture.series_plan import SeriesOutcome
+    from ostcal.config import ShownValue
     from ostcal.library.attributes import MasterRecord
     from ostcal.library.find import LibraryMaster
+    from ostcal.science.preview import FoundGroup
 
 _AGES = {"bias": "AGEBIAS", "dark": "AGEDARK", "flat": "AGEFLAT"}
 
@@ -162,4 +166,36 @@ def masters_of_events(masters: Iterable[MasterEntry]) -> tuple[MasterOfEvent, ..
         )
         for master in masters
         if master.state == "made"
+    )
+
+
+def found_entries(groups: Sequence[FoundGroup]) -> tuple[FoundEntry, ...]:
+    """Return the groups of a preview."""
+    return tuple(
+        FoundEntry(
+            kind=str(group.key.frame_type),
+            frames=group.frames,
+            exposure_time_s=group.key.exposure_time_s,
+            filter=group.key.filter_name,
+            camera=group.key.settings.camera,
+            camera_id=group.key.settings.camera_id,
+            gain=group.key.settings.gain,
+            offset=group.key.settings.offset,
+            binning=tuple(group.key.settings.binning),
+            readout_mode=group.key.settings.readout_mode,
+            temperature_c=group.key.temperature_c,
+            width=group.key.width,
+            height=group.key.height,
+            first_frame=group.first_frame,
+            becomes=group.becomes,
+        )
+        for group in groups
+    )
+
+
+def value_entries(values: Sequence[ShownValue]) -> tuple[ValueEntry, ...]:
+    """Return the keys of a configuration with the places of their values."""
+    return tuple(
+        ValueEntry(key=".".join(shown.path), value=shown.value, source=shown.place.label, line=shown.place.line)
+        for shown in values
     )

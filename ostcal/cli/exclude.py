@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING
 import click
 from rich.text import Text
 
-from ostcal.cli.console import command_console, debug_option, new_table, objects_option, open_config, open_console
+from ostcal.cli.console import (
+    ConfigOptions,
+    command_console,
+    config_option,
+    debug_option,
+    new_table,
+    open_config,
+    open_console,
+)
 from ostcal.cli.json_output import JsonCommand, json_record
 
 if TYPE_CHECKING:
@@ -46,7 +54,7 @@ Examples:
 @click.option("--why", metavar="TEXT", help="The reason; it is stored with your user name and the time.")
 @click.option("--undo", "--include", "include", is_flag=True, help="Include the frames again.")
 @click.option("--list", "show", is_flag=True, help="List the excluded frames of the series, or the excluded files.")
-@objects_option
+@config_option
 @debug_option
 def exclude_command(
     paths: tuple[str, ...],
@@ -54,7 +62,7 @@ def exclude_command(
     why: str | None,
     include: bool,
     show: bool,
-    config_path: str | None,
+    config_options: ConfigOptions,
     debug: bool,
     log_level: str,
 ) -> None:
@@ -80,7 +88,7 @@ def exclude_command(
     with command_console(log_level, debug):
         from ostcal.places.night_folders import root_of
 
-        masters_dir = root_of(open_config(config_path).master_frames.output_dir)
+        masters_dir = root_of(open_config(config_options).master_frames.output_dir)
         if show:
             for location in series:
                 _show_excluded(location)

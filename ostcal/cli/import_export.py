@@ -10,12 +10,12 @@ from rich.text import Text
 
 from ostcal.cli.console import (
     EXIT_FAILED,
+    ConfigOptions,
     RunProgress,
     command_console,
     config_option,
     debug_option,
     new_table,
-    objects_option,
     open_config,
     open_console,
 )
@@ -39,7 +39,7 @@ Examples:
 @click.argument("directories", nargs=-1, required=True, metavar="DIR...", type=click.Path())
 @config_option
 @debug_option
-def import_command(directories: tuple[str, ...], config_path: str, debug: bool, log_level: str) -> None:
+def import_command(directories: tuple[str, ...], config_options: ConfigOptions, debug: bool, log_level: str) -> None:
     """Copy the FITS frames in the directories DIR... into zarr series.
 
     The series are written to dark_capture.output_dir and flat_capture.output_dir of the configuration and named after
@@ -51,7 +51,7 @@ def import_command(directories: tuple[str, ...], config_path: str, debug: bool, 
         from ostcal.inputs.import_fits import import_all, plan_imports
         from ostcal.places.night_folders import root_of
 
-        config = open_config(config_path)
+        config = open_config(config_options)
         request = request_of(config, bias=True, darks=True, flats=True)
         plans, left_out = plan_imports(
             directories,
@@ -99,15 +99,15 @@ def import_command(directories: tuple[str, ...], config_path: str, debug: bool, 
 @click.option(
     "--to", "directory", required=True, type=click.Path(), metavar="DIR", help="Directory for the FITS files."
 )
-@objects_option
+@config_option
 @debug_option
-def export_command(series: str, directory: str, config_path: str | None, debug: bool, log_level: str) -> None:
+def export_command(series: str, directory: str, config_options: ConfigOptions, debug: bool, log_level: str) -> None:
     """Write the frames of the zarr series SERIES as FITS files, bit for bit."""
     with command_console(log_level, debug):
         from ostcal.inputs.copy_frames import export_series
         from ostcal.series.reader import open_series
 
-        open_config(config_path)
+        open_config(config_options)
         files = export_series(series, directory)
         for index, decision in sorted(open_series(series).excluded.items()):
             logger.info("frame %d was exported, although it is excluded from masters: %s", index, decision.why)

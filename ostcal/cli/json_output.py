@@ -214,19 +214,28 @@ class JsonCommand(click.Command):
         try:
             return super().make_context(info_name, args, parent, **extra)
         except click.UsageError as error:
+            if isinstance(error, click.NoSuchOption):
+                from ostcal.cli.hints import with_hint
+
+                error = with_hint(error, self.params)
             if asked:
-                record = CommandRecord(self.name or "")
+                record = CommandRecord(self._name_below(parent))
                 record.put_error(error.format_message())
                 click.echo(record.text(_EXIT_USAGE))
-            raise
+            raise error
+
+    def _name_below(self, parent: click.Context | None) -> str:
+        """Return the name in the document; that of a command of a group begins with the group."""
+        is_nested = parent is not None and parent.parent is not None
+        return f"{parent.info_name} {self.name}" if parent is not None and is_nested else self.name or ""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, and write its document at the end."""
         values = {name: value for name, value in ctx.params.items() if name != "as_json"}
         assert self.callback is not None
-        record = CommandRecord(self.name or "", as_json=ctx.params["as_json"])
+        record = CommandRecord(self._name_below(ctx.parent), as_json=ctx.params["as_json"])
         ctx.meta[_META_KEY] = record
-        record.put(config_file=ctx.params.get("config_path"))
+        record.put(config_file=", ".join(ctx.params.get("config_files", ())) or None)
         exit_code = 1  # of what is raised and not expected
         try:
             with contextlib.redirect_stdout(sys.stderr) if record.as_json else contextlib.nullcontext():
@@ -247,7 +256,7 @@ class JsonCommand(click.Command):
 
 def json_record() -> CommandRecord | None:
     """Return what collects the results of the running command; ``None`` without ``--json`` and hooks."""
-    record = _running()
+    record = command_record()
     return record if record is not None and record.is_wanted else None
 
 
@@ -259,19 +268,20 @@ def with_hooks(watcher: Watcher) -> Watcher:
 
 def use_hooks_of(config: Config) -> None:
     """Tell the hooks of a configuration of what the running command does."""
-    record = _running()
+    record = command_record()
     if record is not None and (config.hooks.command or config.hooks.url):
         from ostcal.workflow.hooks import open_hooks
 
         record.use_hooks(open_hooks(config))
 
 
-def _running() -> CommandRecord | None:
+def command_record() -> CommandRecord | None:
+    """Return the record of the running command, whether or not anyone reads it."""
     context = click.get_current_context(silent=True)
     return None if context is None else context.meta.get(_META_KEY)
 
 
 def json_handlers() -> Sequence[logging.Handler]:
     """Return the handler that collects warnings and errors."""
-    record = _running()
+    record = command_record()
     return () if record is None else (record,)

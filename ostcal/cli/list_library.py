@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.text import Text
 
-from ostcal.cli.console import command_console, config_option, debug_option, new_table, open_config, open_console
+from ostcal.cli.console import (
+    ConfigOptions,
+    command_console,
+    config_option,
+    debug_option,
+    new_table,
+    open_config,
+    open_console,
+)
 from ostcal.cli.json_output import JsonCommand, json_record
 from ostcal.errors import InputError
 
@@ -44,7 +52,7 @@ _INDENT = "    "
 @config_option
 @click.option("--html", "html_path", type=click.Path(), metavar="F", help="Write a page: calendar, ages, trends.")
 @debug_option
-def library_command(config_path: str, html_path: str | None, debug: bool, log_level: str) -> None:
+def library_command(config_options: ConfigOptions, html_path: str | None, debug: bool, log_level: str) -> None:
     """List the masters in master_frames.output_dir: settings, temperature, frames, age, verdict.
 
     The age is that of its frames, whenever the master was built; with --json it is taken_age_days, and age_days is the
@@ -63,7 +71,7 @@ def library_command(config_path: str, html_path: str | None, debug: bool, log_le
             taken = master.record.observed.middle.timestamp() if master.record.observed else 0.0
             return (str(key.frame_type), key.filter_name or "", key.exposure_time_s, -taken, master.record.name)
 
-        config = open_config(config_path)
+        config = open_config(config_options)
         directory = config.master_frames.output_dir
         if not has_folder(directory):
             raise InputError(f"{directory}: there is no such directory of masters; set master_frames.output_dir")

@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import click
 from rich.table import Table
@@ -15,6 +15,7 @@ from rich.text import Text
 from ostcal.cli.console import (
     EXIT_FAILED,
     EXIT_QUALITY,
+    ConfigOptions,
     RunProgress,
     command_console,
     config_option,
@@ -27,9 +28,8 @@ from ostcal.cli.console import (
 )
 from ostcal.cli.json_output import JsonCommand, json_record, with_hooks
 from ostcal.cli.report import write_report_of
-from ostcal.config import Config, load_config, with_overrides
+from ostcal.config import Flag, load_config
 from ostcal.engine.rejection import METHODS
-from ostcal.errors import ConfigError
 from ostcal.vocabulary import NormalizationMethod
 
 if TYPE_CHECKING:
@@ -45,7 +45,9 @@ logger = logging.getLogger("ostcal")
 
 EXAMPLES = """\b
 Examples:
-  ostcal masters --config config_calibration_frames.yaml
+  ostcal masters /data/2026-11-21                      (a folder of frames, no configuration)
+  ostcal masters darks flats --out masters --set master_frames.min_frames=5
+  ostcal masters --config night.yaml
   ostcal masters --config night.yaml --darks-only --rejection-method minmax
   ostcal masters --config night.yaml --flats-only      (with the master darks on disk)
   ostcal masters --config night.yaml --no-confirm --log-level warning   (in a script)
@@ -53,7 +55,15 @@ Examples:
 
 
 @click.command(cls=JsonCommand, epilog=EXAMPLES)
+@click.argument("folders", nargs=-1, metavar="[FOLDER]...", type=click.Path())
 @config_option
+@click.option(
+    "--out",
+    "output_dir",
+    type=click.Path(),
+    metavar="DIR",
+    help="Directory of the masters; by default master_frames in the working directory.",
+)
 @click.option("--darks-only", is_flag=True, help="Make the master bias and the master darks only.")
 @click.option("--flats-only", is_flag=True, help="Make the master flats only, with the master darks on disk.")
 @click.option("--rejection-method", metavar="M", help=f"One of {', '.join(METHODS)}.")
@@ -69,29 +79,27 @@ Examples:
 @click.option("--strips-dark", multiple=True, hidden=True)
 @debug_option
 def masters(
-    config_path: str,
+    folders: tuple[str, ...],
+    config_options: ConfigOptions,
     darks_only: bool,
     flats_only: bool,
-    rejection_method: str | None,
-    sigma_threshold: str | None,
-    normalization_method: str | None,
-    make_all: bool,
     no_confirm: bool,
     strips_only: tuple[str, ...],
     strips_dark: tuple[str, ...],
     debug: bool,
     log_level: str,
+    **options: Any,
 ) -> None:
     """Combine bias, dark and flat frames into masters.
 
-    Frames are read from dark_capture.output_dir and flat_capture.output_dir of the configuration, as FITS files and
-    zarr series. Masters are written to master_frames.output_dir. A master is not made again if its frames, settings
-    and darks have not changed.
+    Each FOLDER is searched, with all folders below it, for FITS and XISF files and zarr series of bias frames, darks
+    and flats, also mixed. Without FOLDER these are input.dirs of the configuration, else dark_capture.output_dir and
+    flat_capture.output_dir. A master is not made again if its frames, settings and darks have not changed.
     """
     if darks_only and flats_only:
         raise click.UsageError("--darks-only and --flats-only exclude each other; leave both out to make all masters")
     if strips_only:
-        _combine_strips(config_path, strips_only, strips_dark)
+        _combine_strips(config_options, strips_only, strips_dark)
         return
     with command_console(log_level, debug) as console:
         import_numba()
@@ -100,13 +108,7 @@ def masters(
         from ostcal.inputs.grouping import describe
         from ostcal.inputs.image_sets import one_of_each_file
 
-        config = open_config(config_path)
-        config = _overridden(config, "--rejection-method", {"rejection_method": rejection_method})
-        # The option sets both sides, whatever the file says of one of them.
-        thresholds = {"sigma_threshold": sigma_threshold, "sigma_low": None, "sigma_high": None}
-        config = _overridden(config, "--sigma-threshold", thresholds)
-        config = _overridden(config, "--normalization-method", {"normalization_method": normalization_method})
-        config = _overridden(config, "--all", {"only_changed": "false" if make_all else None})
+        config = open_config(config_options, _flags(folders, **options))
         log_path = start_log_file(config, "master_frames", debug)
         with RunProgress(console, "masters") as progress:
 
@@ -135,30 +137,47 @@ def masters(
                 status = creator.create_all_master_frames()
         show_masters(creator)
         logger.info("log: %s", log_path)
+        if creator.report is not None and (creator.report.made or creator.report.unchanged):
+            logger.info("masters: %s", config.master_frames.output_dir)
     sys.exit(exit_code_of(status))
 
 
-def _combine_strips(config_path: str, series: Sequence[str], darks: Sequence[str]) -> None:
+def _flags(
+    folders: Sequence[str],
+    *,
+    output_dir: str | None,
+    rejection_method: str | None,
+    sigma_threshold: str | None,
+    normalization_method: str | None,
+    make_all: bool,
+) -> list[Flag]:
+    """Return the keys that arguments and options set."""
+    # The threshold is that of both sides, whatever the file says of one of them.
+    thresholds = {"sigma_threshold": sigma_threshold, "sigma_low": None, "sigma_high": None}
+    given: list[tuple[str, bool, dict[str, object]]] = [
+        ("FOLDER", bool(folders), {"input.dirs": list(folders)}),
+        ("--out", output_dir is not None, {"master_frames.output_dir": output_dir}),
+        ("--rejection-method", rejection_method is not None, {"master_frames.rejection_method": rejection_method}),
+        ("--sigma-threshold", sigma_threshold is not None, {f"master_frames.{k}": v for k, v in thresholds.items()}),
+        ("--normalization-method", normalization_method is not None,
+         {"master_frames.normalization_method": normalization_method}),
+        ("--all", make_all, {"master_frames.only_changed": False}),
+    ]  # fmt: skip
+    return [Flag(option=option, values=values) for option, is_given, values in given if is_given]
+
+
+def _combine_strips(options: ConfigOptions, series: Sequence[str], darks: Sequence[str]) -> None:
     """Combine closed series while the workflow captures the next; ``-`` reads the configuration as a line of JSON."""
     from ostcal.build.from_config import request_of
     from ostcal.build.while_exposing import combine_beside_capture
 
-    config = load_config(json.loads(sys.stdin.buffer.readline()) if config_path == "-" else config_path)
+    (path,) = options.files
+    config = load_config(json.loads(sys.stdin.buffer.readline()) if path == "-" else path)
     wanted = config.master_frames
     request = request_of(
         config, bias=wanted.create_master_bias, darks=wanted.create_master_darks, flats=wanted.create_master_flats
     )
     combine_beside_capture(request, series, darks)
-
-
-def _overridden(config: Config, option: str, values: dict[str, str | None]) -> Config:
-    """Replace values of `master_frames` if the option is given; errors name the option."""
-    if not any(value is not None for value in values.values()):
-        return config
-    try:
-        return with_overrides(config, {f"master_frames.{key}": value for key, value in values.items()})
-    except ConfigError as error:
-        raise ConfigError(f"{option}: {str(error).removeprefix('option: ')}") from error
 
 
 def exit_code_of(status: Status) -> int:

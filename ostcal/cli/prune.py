@@ -12,6 +12,7 @@ from rich.text import Text
 
 from ostcal.cli.console import (
     EXIT_FAILED,
+    ConfigOptions,
     command_console,
     config_option,
     debug_option,
@@ -43,7 +44,12 @@ Examples:
 @click.option("--apply", "is_applied", is_flag=True, help="Remove; without it nothing is changed.")
 @debug_option
 def prune_command(
-    config_path: str, keep: int | None, older_days: float | None, is_applied: bool, debug: bool, log_level: str
+    config_options: ConfigOptions,
+    keep: int | None,
+    older_days: float | None,
+    is_applied: bool,
+    debug: bool,
+    log_level: str,
 ) -> None:
     """Show what may be removed: old generations of masters, and raw series that are in verified masters.
 
@@ -61,7 +67,7 @@ def prune_command(
         from ostcal.places.locking import LockRules
         from ostcal.places.night_folders import folders_of
 
-        config = open_config(config_path)
+        config = open_config(config_options)
         patterns = (config.dark_capture.output_dir, config.flat_capture.output_dir)
         folders = list(dict.fromkeys(folder for pattern in patterns for folder in folders_of(pattern)))
         rules, now = PruneRules(keep=keep, older_days=older_days), datetime.now(UTC)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 
 import click
 
-from ostcal.cli.console import command_console, config_option, debug_option, open_config
+from ostcal.cli.console import ConfigOptions, command_console, config_option, debug_option, open_config
 from ostcal.cli.json_output import JsonCommand, json_record
 from ostcal.config import Config, resolved_values, without_endpoint
 
@@ -26,7 +26,7 @@ Examples:
     "--all", "everything", is_flag=True, help="Include all masters, not only the newest of each kind and setting."
 )
 @debug_option
-def report_command(config_path: str, everything: bool, debug: bool, log_level: str) -> None:
+def report_command(config_options: ConfigOptions, everything: bool, debug: bool, log_level: str) -> None:
     """Write the report of the masters in master_frames.output_dir again, as HTML and JSON.
 
     It shows the measurements made when the masters were combined; nothing is combined again.
@@ -34,7 +34,7 @@ def report_command(config_path: str, everything: bool, debug: bool, log_level: s
     with command_console(log_level, debug):
         from ostcal.library.find import find_masters
 
-        config = open_config(config_path)
+        config = open_config(config_options)
         masters = find_masters(config.master_frames.output_dir) if everything else ()
         write_report_of(config, [master.record.name for master in masters] if everything else None)
 

@@ -15,6 +15,7 @@ from rich.text import Text
 from ostcal.cli.console import (
     EXIT_FAILED,
     EXIT_QUALITY,
+    ConfigOptions,
     command_console,
     config_option,
     debug_option,
@@ -54,7 +55,7 @@ _DUE_COLUMNS = 34
 @click.option("--once", is_flag=True, help="Take what is due now, make the masters and end.")
 @click.option("--dry-run", is_flag=True, help="List the visits of the coming week and what will be due; take nothing.")
 @debug_option
-def schedule_command(config_path: str, once: bool, dry_run: bool, debug: bool, log_level: str) -> None:
+def schedule_command(config_options: ConfigOptions, once: bool, dry_run: bool, debug: bool, log_level: str) -> None:
     """Take the calibration frames that are due, every night, and make the masters.
 
     At the times of schedule.when it takes the bias frames, darks and flats that are older than
@@ -67,7 +68,7 @@ def schedule_command(config_path: str, once: bool, dry_run: bool, debug: bool, l
         import_numba()
         from ostcal.workflow.schedule import Schedule
 
-        config = open_config(config_path)
+        config = open_config(config_options)
         if dry_run:
             _show_coming(Schedule(config))
             return

@@ -10,11 +10,12 @@ from rich.text import Text
 
 from ostcal.cli.console import (
     EXIT_FAILED,
+    ConfigOptions,
     RunProgress,
     command_console,
+    config_option,
     debug_option,
     new_table,
-    objects_option,
     open_config,
     open_console,
 )
@@ -43,9 +44,9 @@ Examples:
 @click.command("upload", cls=JsonCommand, epilog=UPLOAD_EXAMPLES)
 @click.argument("source", metavar="SRC", type=click.Path())
 @click.argument("target", metavar="s3://BUCKET/PREFIX", type=click.Path())
-@objects_option
+@config_option
 @debug_option
-def upload_command(source: str, target: str, config_path: str | None, debug: bool, log_level: str) -> None:
+def upload_command(source: str, target: str, config_options: ConfigOptions, debug: bool, log_level: str) -> None:
     """Copy a series or master store SRC, or all of them in the directory SRC, to an object store.
 
     Frames are compared with the checksums of their records before they are sent, and each copy with its original.
@@ -54,15 +55,15 @@ def upload_command(source: str, target: str, config_path: str | None, debug: boo
     """
     if "://" not in target or "://" in source:
         raise click.UsageError("ostcal upload SRC s3://BUCKET/PREFIX: one local path, one object store")
-    _copy("upload", source, target, config_path, debug, log_level)
+    _copy("upload", source, target, config_options, debug, log_level)
 
 
 @click.command("download", cls=JsonCommand, epilog=DOWNLOAD_EXAMPLES)
 @click.argument("source", metavar="s3://BUCKET/PREFIX", type=click.Path())
 @click.argument("target", metavar="DEST", type=click.Path())
-@objects_option
+@config_option
 @debug_option
-def download_command(source: str, target: str, config_path: str | None, debug: bool, log_level: str) -> None:
+def download_command(source: str, target: str, config_options: ConfigOptions, debug: bool, log_level: str) -> None:
     """Copy a series or master store, or all of them below s3://BUCKET/PREFIX, into the directory DEST.
 
     Each frame is compared with the checksum of its record. Files that already exist are kept, so an interrupted copy
@@ -70,14 +71,14 @@ def download_command(source: str, target: str, config_path: str | None, debug: b
     """
     if "://" not in source or "://" in target:
         raise click.UsageError("ostcal download s3://BUCKET/PREFIX DEST: one local path, one object store")
-    _copy("download", source, target, config_path, debug, log_level)
+    _copy("download", source, target, config_options, debug, log_level)
 
 
-def _copy(command: str, source: str, target: str, config_path: str | None, debug: bool, log_level: str) -> None:
+def _copy(command: str, source: str, target: str, config_options: ConfigOptions, debug: bool, log_level: str) -> None:
     with command_console(log_level, debug) as console, RunProgress(console, command) as progress:
         from ostcal.library.copy_stores import copy_store, plan_copies
 
-        open_config(config_path)
+        open_config(config_options)
         plans = plan_copies(source, target)
         progress.start(sum(plan.n_bytes for plan in plans))
         reports = [copy_store(plan, lambda name, n_bytes: progress.advance(n_bytes, name)) for plan in plans]

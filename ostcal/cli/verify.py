@@ -11,11 +11,12 @@ from rich.text import Text
 
 from ostcal.cli.console import (
     EXIT_FAILED,
+    ConfigOptions,
     RunProgress,
     command_console,
+    config_option,
     debug_option,
     new_table,
-    objects_option,
     open_config,
     open_console,
 )
@@ -34,9 +35,9 @@ Examples:
 
 @click.command("verify", cls=JsonCommand, epilog=EXAMPLES)
 @click.argument("places", nargs=-1, required=True, metavar="SERIES|MASTERS...", type=click.Path())
-@objects_option
+@config_option
 @debug_option
-def verify_command(places: tuple[str, ...], config_path: str | None, debug: bool, log_level: str) -> None:
+def verify_command(places: tuple[str, ...], config_options: ConfigOptions, debug: bool, log_level: str) -> None:
     """Verify zarr series, master stores and FITS files: all of them are read, nothing is changed.
 
     Frames are compared with the checksums and statistics of their records, records with their series, planes of
@@ -46,7 +47,7 @@ def verify_command(places: tuple[str, ...], config_path: str | None, debug: bool
     with command_console(log_level, debug) as console, RunProgress(console, "verify") as progress:
         from ostcal.library.verification import plan_verification, verify
 
-        open_config(config_path)
+        open_config(config_options)
         plan = plan_verification(places)
         progress.start(plan.n_bytes)
         checked = verify(plan, os.cpu_count() or 1, lambda check: progress.advance(check.n_bytes, check.place))

@@ -11,6 +11,7 @@ import click
 from ostcal.cli.console import (
     EXIT_FAILED,
     EXIT_QUALITY,
+    ConfigOptions,
     command_console,
     config_option,
     debug_option,
@@ -73,7 +74,7 @@ Examples:
 @debug_option
 def watch_command(
     directory: str,
-    config_path: str,
+    config_options: ConfigOptions,
     complete_after: int | None,
     quiet_s: float,
     poll_s: float,
@@ -108,7 +109,7 @@ def watch_command(
 
                 record.add(calibrated=calibrated_entries(status.details["frames"]))
 
-        config = open_config(config_path)
+        config = open_config(config_options)
         log_path = start_log_file(config, "watch", debug)
         rules = WatchRules(
             complete_after=complete_after, quiet_s=quiet_s, poll_s=poll_s, calibrate=calibrate, output_dir=output_dir

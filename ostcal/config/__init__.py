@@ -16,14 +16,20 @@ from ostcal.config.load import (
 from ostcal.config.problems import PROBLEM_LIMIT
 from ostcal.config.quality_sections import QualitySection
 from ostcal.config.reference import KeyReference, SectionReference, describe_sections
+from ostcal.config.schema import SCHEMA_FILE, config_schema
 from ostcal.config.sections import CameraSection, Config, ConfigSource
-from ostcal.config.sources import Flag, Sources, gather_sources
+from ostcal.config.showing import ShownValue, as_yaml, shown_values
+from ostcal.config.sources import FOUND_FILE, Flag, Sources, gather_sources
+from ostcal.config.starts import STARTS
 from ostcal.config.values import format_size, parse_size
 from ostcal.config.yaml_file import FILE_LIMIT_BYTES
 
 __all__ = [
     "FILE_LIMIT_BYTES",
+    "FOUND_FILE",
     "PROBLEM_LIMIT",
+    "SCHEMA_FILE",
+    "STARTS",
     "CameraSection",
     "Config",
     "ConfigSource",
@@ -31,7 +37,10 @@ __all__ = [
     "KeyReference",
     "QualitySection",
     "SectionReference",
+    "ShownValue",
     "Sources",
+    "as_yaml",
+    "config_schema",
     "describe_sections",
     "digest",
     "dump",
@@ -41,6 +50,7 @@ __all__ = [
     "load_sources",
     "parse_size",
     "resolved_values",
+    "shown_values",
     "with_overrides",
     "without_endpoint",
 ]

@@ -21,7 +21,7 @@ def _tuple(value: object) -> object:
 
 _Events = Annotated[
     tuple[HookEvent, ...],
-    BeforeValidator(_tuple),
+    BeforeValidator(_tuple, json_schema_input_type=HookEvent | list[HookEvent]),
     PlainSerializer(list),
     Allowed(f"a list of {', '.join(_EVENTS)}"),
 ]

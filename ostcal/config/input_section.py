@@ -16,7 +16,7 @@ def _one_or_more(value: object) -> object:
 
 _Folders = Annotated[
     tuple[CaptureDirectory, ...],
-    BeforeValidator(_one_or_more),
+    BeforeValidator(_one_or_more, json_schema_input_type=str | list[str]),
     PlainSerializer(list),
     Allowed(
         "a folder, a file or a list of them, such as [/data/2026-11-21, ~/flats], in which ~ and variables that are set"

@@ -37,9 +37,8 @@ def misnamed_sections(given: GivenValues) -> Iterator[Notice]:
     for name, value in _others(given):
         meant = _meant(name, value)
         if meant is not None:
-            frames = "; folders of frames that you have are input.dirs" if meant in _FRAMES else ""
-            text = f"no section has this name; did you mean {meant}?{frames}"
-            yield given.notice((name,), f"{text}; a section of another program that is called so needs another name")
+            frames = ", or input.dirs for folders of frames that you have" if meant in _FRAMES else ""
+            yield given.notice((name,), f"no section has this name; did you mean {meant}{frames}?")
 
 
 def misplaced_names(given: GivenValues) -> Iterator[Notice]:

@@ -47,7 +47,7 @@ def _list(value: object) -> object:
 
 Times = Annotated[
     tuple[Annotated[Text, AfterValidator(_check_rule)], ...],
-    BeforeValidator(_list),
+    BeforeValidator(_list, json_schema_input_type=str | list[str]),
     Field(min_length=1),
     PlainSerializer(list),
     Allowed('times such as "18:30", "dusk -6", "dawn -12" or "30 18 * * 1-5" (cron), one or a list of them'),

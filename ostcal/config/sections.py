@@ -53,6 +53,7 @@ from ostcal.config.values import (
 )
 from ostcal.engine.rejection import METHOD_KEYS, METHODS
 from ostcal.vocabulary import (
+    Calibration,
     CameraType,
     Compressor,
     Cubes,
@@ -81,12 +82,15 @@ class _CombiningSection(SessionKeys):
     rejection_method: RejectionName = key("sigma_clip", "How outliers among the samples of a pixel are rejected.")
 
 
+OverscanSource = Literal["auto", "none", "given"]
+
+
 class OverscanSection(Section):
     """Overscan of the frames; a word alone (overscan: auto) is its source."""
 
     section: ImageSection | None = key(None, "The overscan of every frame, also of those that are captured.")
     trim: ImageSection | None = key(None, "What is kept of every frame; null is what the overscan leaves.")
-    source: Literal["auto", "none", "given"] = key(
+    source: OverscanSource = key(
         "auto",
         "With auto, section and trim are taken, or else sections from the headers (BIASSEC, TRIMSEC, COVER and"
         " others); none keeps whole images, given takes section and trim alone.",
@@ -148,7 +152,9 @@ class MasterFramesSection(_WithMethodKeys):
     temperature_tolerance: NotNegative = key(
         2.0, "Largest difference of sensor temperatures within a group, and between a master and a frame.", "degrees C"
     )
-    overscan: Annotated[OverscanSection, BeforeValidator(word_is_source)] = OverscanSection()
+    overscan: Annotated[
+        OverscanSection, BeforeValidator(word_is_source, json_schema_input_type=OverscanSource | OverscanSection)
+    ] = OverscanSection()
     bias_temperature_tolerance: NotNegative = key(
         20.0,
         "The same for bias frames, whose level hardly depends on the temperature. A flat takes a bias of any"
@@ -160,7 +166,9 @@ class MasterFramesSection(_WithMethodKeys):
         "Level that is subtracted from flats if no dark and no bias fits, in ADU, or a formula of header cards; null"
         " is none.",
     )
-    calibration: Annotated[CalibrationSection, BeforeValidator(word_for_all_kinds)] = CalibrationSection()
+    calibration: Annotated[
+        CalibrationSection, BeforeValidator(word_for_all_kinds, json_schema_input_type=Calibration | CalibrationSection)
+    ] = CalibrationSection()
     extensions: Switch = key(
         False, "Add the extensions UNCERT (uncertainty), NUSED (samples used) and DQ (bits of defects) to the masters."
     )

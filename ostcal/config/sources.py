@@ -17,7 +17,7 @@ from ostcal.config.merging import Merged, merged
 from ostcal.config.problems import join_words, near_key, nearest
 from ostcal.config.sections import ALIASES, SECTIONS, section_of, walk_keys
 from ostcal.config.values import OpenSection, Section
-from ostcal.config.yaml_file import FILE_LIMIT_BYTES, parse_value, parse_yaml, read_yaml, write_scalar
+from ostcal.config.yaml_file import FILE_LIMIT_BYTES, parse_value, parse_yaml, read_yaml, write_flow
 from ostcal.errors import ConfigError
 
 _STDIN_LABEL = "standard input"
@@ -65,7 +65,7 @@ class Sources:
         place = self.given.places.get(_MASTERS_DIR)
         is_given, value = self.given.value(_MASTERS_DIR)
         if is_given and isinstance(value, str) and place is not None and place.label in self.own_labels:
-            words += ["--set", f"{'.'.join(_MASTERS_DIR)}={write_scalar(str(value))}"]
+            words += ["--set", f"{'.'.join(_MASTERS_DIR)}={write_flow(str(value))}"]
         return tuple(words)
 
     def place_of(self, path: KeyPath) -> Place | None:

@@ -241,7 +241,12 @@ def format_size(size_bytes: int) -> int | str:
 _Int = Annotated[int, BeforeValidator(read_number), Strict()]
 _Float = Annotated[float, BeforeValidator(read_number), Strict(), Field(allow_inf_nan=False)]
 
-Switch = Annotated[bool, BeforeValidator(_switch), Strict(), Allowed("true or false")]
+Switch = Annotated[
+    bool,
+    BeforeValidator(_switch, json_schema_input_type=bool | Literal["yes", "no", "on", "off"]),
+    Strict(),
+    Allowed("true or false"),
+]
 Count = Annotated[_Int, Field(ge=1), Allowed("a whole number of at least 1")]
 CountOrZero = Annotated[_Int, Field(ge=0), Allowed("a whole number of at least 0")]
 Workers = Annotated[_Int, Field(ge=1, le=4096), Allowed("a whole number from 1 to 4096")]
@@ -277,7 +282,7 @@ Text = Annotated[
 ]
 SyntheticBias = Annotated[
     str,
-    BeforeValidator(_formula),
+    BeforeValidator(_formula, json_schema_input_type=float | str),
     Strict(),
     AfterValidator(_check_formula),
     Allowed("a level in ADU of at least 0, or a formula of numbers and header cards such as 10 * OFFSET"),
@@ -316,7 +321,7 @@ Endpoint = Annotated[
 Texts = Annotated[tuple[Text, ...], BeforeValidator(_tuple), PlainSerializer(list), Allowed("a list of texts")]
 MemorySize = Annotated[
     int,
-    BeforeValidator(parse_size),
+    BeforeValidator(parse_size, json_schema_input_type=int | str),
     Strict(),
     Field(ge=MEMORY_FLOOR_BYTES, le=MEMORY_CEILING_BYTES),
     PlainSerializer(format_size),
@@ -354,9 +359,10 @@ ImageSection = Annotated[
 PolynomialDegree = Annotated[
     int, BeforeValidator(read_number), Strict(), Field(ge=1, le=20), Allowed("a whole number from 1 to 20")
 ]
+_Pixels = Annotated[int, Strict(), Field(ge=1, le=64)]
 Binning = Annotated[
-    tuple[Annotated[int, Strict(), Field(ge=1, le=64)], Annotated[int, Strict(), Field(ge=1, le=64)]],
-    BeforeValidator(_binning),
+    tuple[_Pixels, _Pixels],
+    BeforeValidator(_binning, json_schema_input_type=_Pixels | tuple[_Pixels, _Pixels]),
     PlainSerializer(lambda value: value[0] if value[0] == value[1] else list(value)),
     Allowed("a whole number from 1 to 64, or two of them as [x, y]"),
 ]

@@ -278,9 +278,10 @@ class _Dumper(yaml.SafeDumper):
 _Dumper.add_representer(str, _Dumper.represent_text)
 
 
-def write_scalar(value: str) -> str:
-    """Write a text as a value that `parse_value` reads back to the same text."""
-    return yaml.dump({"x": value}, Dumper=_Dumper, allow_unicode=True, width=1 << 20).removeprefix("x: ").rstrip("\n")
+def write_flow(value: object) -> str:
+    """Write a value on one line that `parse_value` reads back to the same value."""
+    text = yaml.dump([value], Dumper=_Dumper, default_flow_style=True, allow_unicode=True, width=1 << 20)
+    return text.strip().removeprefix("[").removesuffix("]")
 
 
 def write_yaml(values: Mapping[str, object]) -> str:

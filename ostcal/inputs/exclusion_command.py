@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 
 from ostcal.inputs.gather import Source
 
 
-def exclusion_command(source: Source, config_path: str = "") -> str:
+def exclusion_command(source: Source, config_options: Sequence[str] = ()) -> str:
     """Return the command for a frame: a file, with all images that it holds, or a frame of a series.
 
-    What is decided of a file is kept beside the masters, which the configuration at `config_path` names.
+    What is decided of a file is kept beside the masters, which `config_options` lead to.
     """
     if source.fits is None:
         return f"ostcal exclude {shlex.quote(source.series)} --frame {source.index} --why TEXT"
-    config = f" --config {shlex.quote(config_path)}" if config_path else ""
-    return f"ostcal exclude {shlex.quote(source.fits.source)}{config} --why TEXT"
+    return f"ostcal exclude {shlex.join((source.fits.source, *config_options))} --why TEXT"
 
 
-def with_exclusion_command(text: str, source: Source, config_path: str = "") -> str:
+def with_exclusion_command(text: str, source: Source, config_options: Sequence[str] = ()) -> str:
     """Return what was found of a frame, with the command that leaves it out."""
-    return f"{text}; to leave it out: {exclusion_command(source, config_path)}"
+    return f"{text}; to leave it out: {exclusion_command(source, config_options)}"

@@ -122,14 +122,14 @@ class Inputs:
 
 
 WHOLE_FRAMES = OverscanRule(source="none")
-SET_FOLDERS = "set dark_capture.output_dir and flat_capture.output_dir"
+NAME_FOLDERS = "name the folders of your frames: ostcal masters FOLDER, or input.dirs in the configuration"
 
 
 def gather_inputs(
     directories: Sequence[str],
     *,
     exclude: str,
-    advice: str = SET_FOLDERS,
+    advice: str = NAME_FOLDERS,
     verify: bool = True,
     overscan: OverscanRule = WHOLE_FRAMES,
     cubes: Cubes = "refuse",

@@ -78,6 +78,8 @@ def _schema_of(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
         return {"type": "string", "format": "date-time"}
     if kind is date:
         return {"type": "string", "format": "date"}
+    if kind is Any:
+        return {}
     if kind in _PLAIN:
         # Numbers may be null wherever they may not be finite; a required number never is.
         return {"type": _PLAIN[kind]}

@@ -339,13 +339,22 @@ def matcher_of(
 
     What was taken after `now`, by default this moment, had a clock that was wrong.
     """
+    m = config.master_frames
+    rules = match_rules_of(config, now, allow_failed=options.allow_failed)
+    if m.calibration.light == NONE and options.dark is None and options.bias is None:
+        options = replace(options, dark=NONE)
+    return FrameMatcher(location_for(config, m.output_dir), options, rules, library)
+
+
+def match_rules_of(config: Config, now: datetime | None = None, *, allow_failed: bool = False) -> MatchRules:
+    """Return how near masters must be, as a configuration says."""
     m, ages = config.master_frames, config.matching.max_age_days
-    rules = MatchRules(
+    return MatchRules(
         rotation_tolerance_deg=m.rotation_tolerance,
         exposure_tolerance=m.calibration_tolerance,
         temperature_tolerance_c=m.temperature_tolerance,
         bias_temperature_tolerance_c=m.bias_temperature_tolerance,
-        allow_failed=options.allow_failed or config.quality.use_failed,
+        allow_failed=allow_failed or config.quality.use_failed,
         max_ages=MaxAges(bias=ages.bias, dark=ages.dark, flat=ages.flat),
         prefer=config.matching.prefer,
         window_days=m.window_days if m.window_days is not None else WINDOW_DAYS,
@@ -354,9 +363,6 @@ def matcher_of(
         dark_temperature_model=config.matching.dark_temperature_model,
         now=now or datetime.now(UTC),
     )
-    if m.calibration.light == NONE and options.dark is None and options.bias is None:
-        options = replace(options, dark=NONE)
-    return FrameMatcher(location_for(config, m.output_dir), options, rules, library)
 
 
 def _options(values: CalibrationKeywords) -> CalibrationOptions:

@@ -182,7 +182,7 @@ class CalibrationWorkflow:
                     if warms_up_at_end:
                         warm_up(equipment, self._logger)
         if step in ("masters", "all"):
-            self.statuses["masters"] = self.creator.create_all_master_frames()
+            self.statuses["masters"] = self.creator.create_all_master_frames(with_captured=True)
         return self.statuses
 
     def _capture(self, equipment: Equipment, step: Step, safe: SafeCaptures) -> None:

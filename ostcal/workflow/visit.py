@@ -273,7 +273,7 @@ class VisitWork:
 
     def _make_masters(self) -> VisitOutcome:
         creator = MasterFrameCreator(self._config, self._logger, self._watchers.masters)
-        status = creator.create_all_master_frames()
+        status = creator.create_all_master_frames(with_captured=True)
         self._watchers.masters_made(creator)
         if status.is_error:
             self._lines += status.details["errors"]

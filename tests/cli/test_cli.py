@@ -101,7 +101,7 @@ def test_the_package_can_be_run_as_a_module(module: str) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("masters",),
+        ("calibrate",),
         ("nonsense",),
         ("masters", "--config", "c.yaml", "--no-such-option"),
         ("masters", "--config", "c.yaml", "--darks-only", "--flats-only"),

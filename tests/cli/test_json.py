@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import click
 import jsonschema_rs
 import pytest
 import yaml
@@ -27,8 +28,8 @@ from support.object_samples import fresh_bucket, write_series
 from support.object_server import SECRET_KEY, credentials
 
 VALIDATOR = jsonschema_rs.validator_for(json_schema())
-NOT_FOR_PROGRAMS = {"simulate"}
-"""It serves until it is ended, and makes nothing."""
+NOT_FOR_PROGRAMS = {"simulate", "schema"}
+"""One serves until it is ended, and makes nothing; the other prints a schema, which is JSON itself."""
 
 
 def document(outcome: Outcome) -> dict[str, Any]:
@@ -62,7 +63,9 @@ def test_every_command_that_makes_something_has_the_option() -> None:
     for name in set(COMMANDS) - NOT_FOR_PROGRAMS:
         command = main.get_command(context, name)
         assert command is not None
-        assert "--json" in [option for parameter in command.params for option in parameter.opts], name
+        below = command.commands if isinstance(command, click.Group) else {name: command}
+        for one in set(below) - NOT_FOR_PROGRAMS:
+            assert "--json" in [option for parameter in below[one].params for option in parameter.opts], one
 
 
 def test_masters_made_and_unchanged(night: Night) -> None:
@@ -301,7 +304,7 @@ def test_the_commands_of_the_documentation_have_these_options() -> None:
     for name, arguments in lines:
         command = main.get_command(context, name)
         assert command is not None, name
-        assert command.make_context(name, arguments.split("#")[0].split()).params["config_path"]
+        assert command.make_context(name, arguments.split("#")[0].split()).params["config_files"]
 
 
 def test_the_schema_is_a_schema_and_refuses_what_is_wrong(night: Night) -> None:

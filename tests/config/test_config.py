@@ -436,7 +436,7 @@ LOOK_LIKE_OURS = {
 def test_a_section_that_looks_like_ours_is_an_error_with_the_name_that_is_meant(load: Load, name: str) -> None:
     written, meant = LOOK_LIKE_OURS[name]
     (line,) = problems(load, f"mount: 1\n{name}: {written}\n")
-    assert line.startswith(f"config.yaml, line 2: {name}: no section has this name; did you mean {meant}?")
+    assert line.startswith(f"config.yaml, line 2: {name}: no section has this name; did you mean {meant}")
     assert ("input.dirs" in line) == (meant in ("dark_capture", "flat_capture"))
 
 

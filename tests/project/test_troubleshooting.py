@@ -241,6 +241,11 @@ def no_frames(folder: Path) -> Ran:
     return masters(night)
 
 
+@provokes("A folder of frames is not there")
+def no_folder(folder: Path) -> Ran:
+    return run("masters", folder / "nothere", "--out", folder / "own")
+
+
 @provokes("Nothing says what the frames are")
 def no_kind(folder: Path) -> Ran:
     night = fresh(folder)
@@ -1049,6 +1054,40 @@ def unknown_key(folder: Path) -> Ran:
     path = folder / "night.yaml"
     path.write_text("master_frames:\n  rejection_metod: median\n", encoding="utf-8")
     return run("masters", "--config", path)
+
+
+@provokes("A section that looks like one of ours")
+def misnamed_section(folder: Path) -> Ran:
+    return run("masters", "--config", write_text(folder, "masters: {method: median}\n"))
+
+
+@provokes("A Windows path in double quotes")
+def windows_path(folder: Path) -> Ran:
+    text = 'master_frames:\n  output_dir: "C:\\astro\\new"\n'
+    return run("masters", "--config", write_text(folder, text))
+
+
+@provokes("A wrong value of --set")
+def wrong_setting(folder: Path) -> Ran:
+    return run("masters", folder, "--set", "master_frames.sigma_treshold=3")
+
+
+@provokes("A wrong variable of the environment")
+def wrong_variable(folder: Path) -> Ran:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OSTCAL__MASTER_FRAMES__SIGMA_TRESHOLD", "3")
+        return run("masters", folder)
+
+
+@provokes("A command that is not known")
+def unknown_command(folder: Path) -> Ran:
+    return run("mastres", folder)
+
+
+def write_text(folder: Path, text: str) -> Path:
+    path = folder / "night.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
 
 
 @provokes("No configuration file")

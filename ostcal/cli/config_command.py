@@ -1,0 +1,152 @@
+"""`ostcal config`: a configuration to begin with, the values in force, their schema, and a check."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from dataclasses import replace
+
+import click
+
+from ostcal.cli.console import ConfigOptions, command_console, config_option, debug_option, open_config, open_sources
+from ostcal.cli.json_output import JsonCommand, json_record
+from ostcal.config import FOUND_FILE, SCHEMA_FILE, STARTS, as_yaml, config_schema, load_sources, shown_values
+from ostcal.errors import ConfigError, OstcalError
+
+logger = logging.getLogger("ostcal")
+
+EXAMPLES = """\b
+Examples:
+  ostcal config init                                   (config_calibration_frames.yaml, for frames you have)
+  ostcal config init --for camera night.yaml
+  ostcal config show --config night.yaml --set master_frames.sigma_low=2.7
+  ostcal config check night.yaml
+  ostcal config schema ostcal.schema.json              (for editors)
+
+\b
+Of values that are given more than once the strongest counts, the weakest first:
+  defaults, files in the order of --config, variables OSTCAL__SECTION__KEY, --set, other options of a command
+"""
+
+
+@click.group("config", epilog=EXAMPLES)
+def config_group() -> None:
+    """Begin, show and check a configuration.
+
+    Every command reads the files of --config, else config_calibration_frames.yaml in the working directory if it is
+    there; without any the defaults hold.
+    """
+
+
+@config_group.command("init", cls=JsonCommand)
+@click.argument("path", metavar="[FILE]", default=FOUND_FILE, type=click.Path())
+@click.option(
+    "--for",
+    "purpose",
+    type=click.Choice(list(STARTS)),
+    default="frames",
+    show_default=True,
+    help="What for: frames you have, a camera, or a cluster.",
+)
+@debug_option
+def init_command(path: str, purpose: str, debug: bool, log_level: str) -> None:
+    """Write a short commented configuration to FILE, by default config_calibration_frames.yaml.
+
+    Its first line names the schema that is written beside it, with which editors complete keys and mark mistakes.
+    Nothing is overwritten.
+    """
+    with command_console(log_level, debug):
+        schema_path = os.path.join(os.path.dirname(path), SCHEMA_FILE)
+        _write_new(path, STARTS[purpose])
+        written = [path]
+        if not os.path.lexists(schema_path):
+            _write_new(schema_path, _schema_text())
+            written.append(schema_path)
+        if record := json_record():
+            record.put(files=tuple(written))
+        for file in written:
+            logger.info("written: %s", file)
+
+
+@config_group.command("show", cls=JsonCommand)
+@config_option
+@click.option("--changed", is_flag=True, help="Only keys that are not left at their defaults.")
+@debug_option
+def show_command(config_options: ConfigOptions, changed: bool, debug: bool, log_level: str) -> None:
+    """Print every key of the configuration in force, with the place its value is from.
+
+    The place is default, a file and its line, a variable of the environment, or --set. Secrets are not shown.
+    """
+    with command_console(log_level, debug):
+        sources = open_sources(config_options)
+        values = shown_values(load_sources(sources), sources)
+        values = [value for value in values if not (changed and value.is_default)]
+        if record := json_record():
+            from ostcal.cli.entries import value_entries
+
+            record.put(values=value_entries(values))
+        if values:
+            click.echo(as_yaml(values))
+        else:
+            logger.info("all keys are left at their defaults")
+
+
+@config_group.command("check", cls=JsonCommand)
+@click.argument("files", nargs=-1, metavar="[FILE]...", type=click.Path())
+@config_option
+@debug_option
+def check_command(files: tuple[str, ...], config_options: ConfigOptions, debug: bool, log_level: str) -> None:
+    """Check a configuration: all problems are listed, and the exit code is 2 if there is one.
+
+    FILE is as --config FILE. Variables OSTCAL__SECTION__KEY of the environment are checked too.
+    """
+    with command_console(log_level, debug):
+        from ostcal.build.from_config import execution_of
+
+        options = replace(config_options, files=(*config_options.files, *files))
+        config = open_config(options)
+        execution_of(config, config.master_frames.output_dir, ())
+        n_warnings = len(config.warnings)
+        what = config.source or "the defaults"
+        note = f", {n_warnings} warning{'' if n_warnings == 1 else 's'}" if n_warnings else ""
+        logger.info("%s: no errors%s", what, note)
+
+
+@config_group.command("schema")
+@click.argument("path", metavar="[FILE]", required=False, type=click.Path())
+@debug_option
+def schema_command(path: str | None, debug: bool, log_level: str) -> None:
+    """Print the JSON schema of a configuration, or write it to FILE, which is replaced.
+
+    Editors with the YAML language server use it if a configuration begins with the line
+    "# yaml-language-server: $schema=ostcal.schema.json".
+    """
+    with command_console(log_level, debug):
+        if path is None:
+            click.echo(_schema_text(), nl=False)
+            return
+        _write(path, _schema_text(), mode="w")
+        logger.info("written: %s", path)
+
+
+def _schema_text() -> str:
+    return json.dumps(config_schema(), indent=2) + "\n"
+
+
+def _write_new(path: str, text: str) -> None:
+    """Write a file that is not there yet."""
+    try:
+        _write(path, text, mode="x")
+    except FileExistsError as error:
+        raise ConfigError(f"{path}: is there already and is not overwritten; name another file") from error
+
+
+def _write(path: str, text: str, mode: str) -> None:
+    try:
+        with open(path, mode, encoding="utf-8", newline="\n") as stream:
+            stream.write(text)
+    except FileExistsError:
+        raise
+    except (OSError, ValueError) as error:
+        raise OstcalError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from error
