@@ -101,6 +101,7 @@ class DarkShelf:
 
 
 def rules_of(request: BuildRequest) -> FlatDarkRules:
+    """Return how near the dark of a flat must be."""
     return FlatDarkRules(
         exposure_tolerance=request.exposure_tolerance,
         temperature_tolerance_c=request.rules.temperature_tolerance_c,

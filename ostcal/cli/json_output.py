@@ -262,7 +262,7 @@ def json_record() -> CommandRecord | None:
 
 def with_hooks(watcher: Watcher) -> Watcher:
     """Return a watcher of builds that tells the hooks of the running command of each master at once."""
-    record = _running()
+    record = command_record()
     return watcher if record is None else record.with_hooks(watcher)
 
 

@@ -18,6 +18,7 @@ import pytest
 from astropy.io import fits
 
 from ostcal.cli import main
+from ostcal.cli.preview import preview_command
 from ostcal.config import load_config
 from ostcal.simulator.sensor import SENSORS
 from support.folders import ROOT
@@ -147,8 +148,11 @@ def named_in(text: str) -> list[str]:
     return commands + re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
 
 
-def options_of(name: str) -> dict[str, click.Parameter]:
-    command = main.get_command(click.Context(main), name)
+def options_of(name: str, *words: str) -> dict[str, click.Parameter]:
+    """Return the options of a command; a folder stands for the preview of it, and a group for the command below it."""
+    is_folder = name == "FOLDER" or name.startswith("/")
+    command = preview_command if is_folder else main.get_command(click.Context(main), name)
+    command = command.commands[words[0]] if isinstance(command, click.Group) else command
     assert command is not None, f"there is no command {name}"
     return {option: parameter for parameter in command.params for option in parameter.opts}
 
@@ -157,9 +161,9 @@ def test_the_commands_of_the_guide_can_be_given() -> None:
     """Each with its options; a bare option stands for one of `ostcal workflow`."""
     given = [shlex.split(words) for words in named_in(GUIDE) if words.startswith(("ostcal ", "--"))]
     given = [words[1:] if words[0] == "ostcal" else ["workflow", *words] for words in given]
-    assert {words[0] for words in given} >= {"workflow", "cameras", "simulate", "masters", "export"}
+    assert {words[0] for words in given} >= {"workflow", "cameras", "simulate", "masters", "export", "config", "FOLDER"}
     for name, *words in given:
-        options = options_of(name)
+        options = options_of(name, *words)
         for option, value in pairwise([*words, ""]):
             if option.startswith("--"):
                 assert option in options, f"ostcal {name} has no option {option}"

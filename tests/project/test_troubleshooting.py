@@ -1079,11 +1079,6 @@ def wrong_variable(folder: Path) -> Ran:
         return run("masters", folder)
 
 
-@provokes("A command that is not known")
-def unknown_command(folder: Path) -> Ran:
-    return run("mastres", folder)
-
-
 def write_text(folder: Path, text: str) -> Path:
     path = folder / "night.yaml"
     path.write_text(text, encoding="utf-8")
