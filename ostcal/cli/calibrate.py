@@ -137,9 +137,10 @@ def calibrate_command(
 
 def _refuse_absent(masters_dir: str) -> None:
     """Raise `InputError` if there is no directory of masters: its log file would make one."""
+    from ostcal.places.night_folders import folders_of
     from ostcal.places.paths import is_dir
 
-    if not is_dir(masters_dir):
+    if not any(map(is_dir, folders_of(masters_dir))):
         raise InputError(
             f"{masters_dir}: there is no such directory of masters; make them with ostcal masters FOLDER, or name"
             " theirs with --masters DIR"
