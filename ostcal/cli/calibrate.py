@@ -137,10 +137,9 @@ def calibrate_command(
 
 def _refuse_absent(masters_dir: str) -> None:
     """Raise `InputError` if there is no directory of masters: its log file would make one."""
-    from ostcal.places.night_folders import folders_of
-    from ostcal.places.paths import is_dir
+    from ostcal.places.night_folders import has_folder
 
-    if not any(map(is_dir, folders_of(masters_dir))):
+    if not has_folder(masters_dir):
         raise InputError(
             f"{masters_dir}: there is no such directory of masters; make them with ostcal masters FOLDER, or name"
             " theirs with --masters DIR"

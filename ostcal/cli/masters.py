@@ -138,7 +138,7 @@ def masters(
         show_masters(creator)
         logger.info("log: %s", log_path)
         if creator.report is not None and (creator.report.made or creator.report.unchanged):
-            logger.info("masters: %s", config.master_frames.output_dir)
+            logger.info("masters: %s", creator.directory)
     sys.exit(exit_code_of(status))
 
 

@@ -21,6 +21,7 @@ from ostcal.inputs.image_sets import group_images, one_of_each_file
 from ostcal.inputs.observed import Observed
 from ostcal.library.find import LibraryMaster, find_masters
 from ostcal.naming import same_filter
+from ostcal.places.night_folders import root_of
 from ostcal.places.paths import parent_of
 from ostcal.science.fitting import dark_unfit, flat_unfit
 from ostcal.science.matched import MatchRules, is_near_exposure, is_same_exposure, science_key, usable_masters
@@ -70,7 +71,7 @@ def preview_of(request: BuildRequest, rules: MatchRules) -> Preview:
     """
     inputs = gather_inputs(
         request.input_dirs,
-        exclude=request.output_dir,
+        exclude=root_of(request.library),
         verify=False,
         overscan=request.overscan,
         cubes=request.cubes,
@@ -83,7 +84,7 @@ def preview_of(request: BuildRequest, rules: MatchRules) -> Preview:
 
     grouping = group_images([source.frame for source in sources.values()], request.rules, level_adu)
     masters, small = one_of_each_file(grouping.groups), one_of_each_file(grouping.too_small)
-    library = find_masters(request.output_dir) if request.use_masters_on_disk else []
+    library = find_masters(request.library) if request.use_masters_on_disk else []
     library = usable_masters(library, rules)
     lights = _lights([source.frame for source in sources.values()], rules)
     keys = [*(group.key for group in grouping.groups), *(master.key for master in library)]
