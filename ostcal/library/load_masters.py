@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ostcal.config import ConfigSource, load_config
+from ostcal.config import Config, ConfigSource, load_config
 from ostcal.errors import InputError
-from ostcal.frames import FrameType
+from ostcal.frames import FrameType, Optics
 from ostcal.inputs.grouping import GroupKey
 from ostcal.inputs.one_exposure import is_one_exposure
+from ostcal.inputs.optics import optics_differ
+from ostcal.library.ambiguity import exposure_warning, open_choice
 from ostcal.library.find import LibraryMaster, find_masters
 from ostcal.library.in_time import TimeRules, nearest_first
 from ostcal.places.night_folders import has_folder
 from ostcal.places.object_requests import ObjectOptions, use_options
+
+logger = logging.getLogger(__name__)
 
 
 class MasterSelection(TypedDict, total=False):
@@ -33,16 +39,21 @@ class MasterSelection(TypedDict, total=False):
     width: int | None
     height: int | None
     extension: str | None
+    rotation_deg: float | None
+    telescope: str | None
+    focal_length_mm: float | None
     taken_at: datetime | str | None
 
 
 SETTINGS = tuple(MasterSelection.__annotations__)
+OF_FLATS = ("rotation_deg", "telescope", "focal_length_mm")
+"""Settings of the light path, which bias and darks do not have."""
 
 
 def load_master_dark(
     exposure_time: float, config: ConfigSource = None, **settings: Unpack[MasterSelection]
 ) -> NDArray[np.float32]:
-    """Load the master dark of an exposure.
+    """Load the master dark of an exposure; a warning says what one of another exposure leaves in, in ADU.
 
     Parameters
     ----------
@@ -54,7 +65,9 @@ def load_master_dark(
     **settings : MasterSelection
         ``camera``, ``camera_id``, ``gain``, ``offset``, ``binning`` (n or (x, y)), ``readout_mode``, ``temperature_c``
         (within ``temperature_tolerance``), ``width``, ``height`` (pixels), ``extension`` (EXTNAME or number, of masters
-        of several images): only masters that have them are used. ``taken_at`` (a datetime, or UTC as text such as
+        of several images), and of flats ``rotation_deg`` (angle of the rotator, else on the sky, within
+        ``rotation_tolerance``), ``telescope``, ``focal_length_mm`` (within 1 %): only masters that have them are used.
+        What is not named must be the same in all masters that fit. ``taken_at`` (a datetime, or UTC as text such as
         ``2026-01-10T22:00:00``) is when the science frame was taken: the master whose frames were taken nearest to it
         is loaded, before or after; without it, the one whose frames were taken last.
 
@@ -66,7 +79,7 @@ def load_master_dark(
     Raises
     ------
     InputError
-        If no master fits; the message lists those on disk.
+        If no master fits, or those that do differ in a setting that was not named; the message lists those on disk.
 
     Examples
     --------
@@ -88,7 +101,12 @@ def load_master_dark(
         apart_s = abs(master.key.exposure_time_s - exposure_time)
         return 0 if is_one_exposure(master.key.exposure_time_s, exposure_time) else round(1e3 * apart_s / exposure_time)
 
-    return _array(min(near, key=steps))  # `_fitting` puts the nearest in time first, and min keeps the first of equals
+    _refuse_open_choice(near, settings, loaded)
+    chosen = min(near, key=steps)  # `_fitting` puts the nearest in time first, and min keeps the first of equals
+    if not is_one_exposure(chosen.key.exposure_time_s, exposure_time):
+        library = find_masters(loaded.master_frames.output_dir)
+        logger.warning("%s", exposure_warning(chosen, exposure_time, library))
+    return _array(chosen)
 
 
 def load_master_bias(config: ConfigSource = None, **settings: Unpack[MasterSelection]) -> NDArray[np.float32]:
@@ -109,7 +127,7 @@ def load_master_bias(config: ConfigSource = None, **settings: Unpack[MasterSelec
     Raises
     ------
     InputError
-        If no master fits; the message lists those on disk.
+        If no master fits, or those that do differ in a setting that was not named; the message lists those on disk.
 
     Examples
     --------
@@ -141,7 +159,7 @@ def load_master_flat(
     Raises
     ------
     InputError
-        If no master fits; the message lists those on disk.
+        If no master fits, or those that do differ in a setting that was not named; the message lists those on disk.
 
     Examples
     --------
@@ -159,13 +177,31 @@ def _nearest(config: ConfigSource, kind: FrameType, settings: MasterSelection, f
         there = ", ".join(sorted({m.key.filter_name or "no filter" for m in fitting})) or "none"
         of_filter = f" of filter {filter_name}; filters that fit otherwise: {there}" if filter_name else ""
         raise InputError(f"no master {kind} in {output_dir}{of_filter}; make one with ostcal masters")
+    _refuse_open_choice(chosen, settings, load_config(config), *(["filter"] if filter_name else []))
     return _array(chosen[0])
+
+
+def _refuse_open_choice(
+    masters: Sequence[LibraryMaster], settings: MasterSelection, config: Config, *others: str
+) -> None:
+    m = config.master_frames
+    found = open_choice(
+        masters,
+        [*(name for name, value in settings.items() if value is not None), *others],
+        temperature_tolerance_c=m.temperature_tolerance,
+        rotation_tolerance_deg=m.rotation_tolerance,
+    )
+    if found:
+        raise InputError(f"{m.output_dir}: {found}")
 
 
 def _fitting(config: ConfigSource, kinds: Sequence[FrameType], settings: MasterSelection) -> list[LibraryMaster]:
     unknown = sorted(set(settings) - set(SETTINGS))
     if unknown:
         raise InputError(f"{', '.join(unknown)}: not a setting of masters; known are {', '.join(SETTINGS)}")
+    of_flats = [name for name in OF_FLATS if settings.get(name) is not None]
+    if of_flats and kinds != (FrameType.FLAT,):
+        raise InputError(f"{', '.join(of_flats)}: bias and darks do not see the light path; leave it out")
     loaded = load_config(config)
     use_options(ObjectOptions(**loaded.storage.objects))
     m = loaded.master_frames
@@ -177,6 +213,17 @@ def _fitting(config: ConfigSource, kinds: Sequence[FrameType], settings: MasterS
             return key.settings.binning == ((value, value) if isinstance(value, int) else tuple(value))
         if name == "temperature_c":
             return key.temperature_c is not None and abs(key.temperature_c - value) <= m.temperature_tolerance
+        if name in OF_FLATS:
+            its = key.optics
+            own = its.rotator_deg if its.rotator_deg is not None else its.sky_angle_deg
+            asked = {
+                "rotation_deg": Optics(rotator_deg=value),
+                "telescope": Optics(telescope=value),
+                "focal_length_mm": Optics(focal_length_mm=value),
+            }[name]
+            is_known = {"rotation_deg": own, "telescope": its.telescope, "focal_length_mm": its.focal_length_mm}[name]
+            mine = replace(its, rotator_deg=own)
+            return is_known is not None and not optics_differ(asked, mine, m.rotation_tolerance)
         return bool(getattr(key if name in ("width", "height") else key.settings, name) == value)
 
     def several(masters: Sequence[LibraryMaster]) -> list[str]:

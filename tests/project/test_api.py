@@ -300,6 +300,67 @@ def test_masters_are_chosen_by_their_settings(night: Night) -> None:
         load_master_dark(5.0, night.config(), gains=300)
 
 
+def test_a_dark_of_another_exposure_is_said_with_its_error(night: Night, caplog: pytest.LogCaptureFixture) -> None:
+    n.write_bias(night)
+    n.write_darks(night, 60.0)  # 0 to 4 ADU/s along a row
+    night.run_darks()
+    load_master_dark(60.04, night.config())
+    assert not [record for record in caplog.records if "as it is" in record.message]
+    assert load_master_dark(65.0, night.config()).shape == n.SHAPE
+    (line,) = [record.message for record in caplog.records if "as it is" in record.message]
+    assert "no dark of 65 s" in line
+    assert float(line.split("leaves ")[1].split(" ADU")[0]) == pytest.approx(5 * 2.0, abs=1)
+
+
+def test_what_is_not_asked_for_must_be_the_same_in_all_masters(night: Night) -> None:
+    for gain, level in ((100, 1000), (200, 2000)):
+        stack = n.dark_frames(5.0, level=level)
+        n.write_frames(night.darks / f"{gain}", stack, "Dark Frame", 5.0, GAIN=gain)
+    for set_c, level in ((0.0, 1300), (-20.0, 1100)):
+        cards = {"GAIN": 300, "SET_TEMP": set_c, "CCD_TEMP": set_c}
+        n.write_frames(night.darks / f"t{set_c}", n.dark_frames(5.0, level=level), "Dark Frame", 5.0, **cards)
+    night.run_darks()
+    with pytest.raises(InputError, match=r"gains 100, 200, 300 fit; say which: gain="):
+        load_master_dark(5.0, night.config())
+    assert load_master_dark(5.0, night.config(), gain=200).mean() == pytest.approx(2010, abs=5)
+    with pytest.raises(InputError, match=r"temperatures -20, 0 fit; say which: temperature_c="):
+        load_master_dark(5.0, night.config(), gain=300)
+    assert load_master_dark(5.0, night.config(), gain=300, temperature_c=-20).mean() == pytest.approx(1110, abs=5)
+
+
+def test_flats_are_chosen_by_their_light_path(night: Night) -> None:
+    n.write_bias(night)
+    cases = {
+        (10.0, "Esprit 100", 550.0): 1.0, (100.0, "Esprit 100", 550.0): 0.9, (10.0, "RC 8", 1600.0): 0.8,
+        (10.0, "RC 8", 1000.0): 0.7,
+    }  # fmt: skip
+    for (angle, telescope, length), edge in cases.items():
+        stack = n.flat_frames(1.0, [20000.0] * 4)
+        stack[:, :, 0] = (1000 + (stack[:, :, 0] - 1000.0) * edge).astype(np.uint16)
+        cards = {"ROTATANG": angle, "TELESCOP": telescope, "FOCALLEN": length, "FILTER": "R"}
+        n.write_frames(night.flats, stack, "Flat Frame", 1.0, stem=f"f{angle:g}{length:g}{edge}", **cards)
+    night.run()
+    config = night.config()
+    for wanted, telescopes in (
+        ({}, "telescopes"),
+        ({"telescope": "RC 8"}, "focal lengths"),
+        ({"telescope": "Esprit 100"}, "angles"),
+    ):
+        with pytest.raises(InputError, match=f"{telescopes} .* fit; say which"):
+            load_master_flat("R", config, **wanted)  # type: ignore[arg-type]
+    for keys, edge in (
+        ({"telescope": "Esprit-100", "rotation_deg": 370.4}, 1.0),
+        ({"telescope": "Esprit 100", "rotation_deg": 100.0}, 0.9),
+        ({"focal_length_mm": 1602.0}, 0.8), ({"focal_length_mm": 1000.0}, 0.7),
+    ):  # fmt: skip
+        image = load_master_flat("R", config, **keys)  # type: ignore[arg-type]
+        assert image[:, 0].mean() / image[:, 1].mean() == pytest.approx(edge, abs=0.02)
+    with pytest.raises(InputError, match="no master flat"):
+        load_master_flat("R", config, rotation_deg=55.0)
+    with pytest.raises(InputError, match="do not see the light path"):
+        load_master_bias(config, telescope="RC 8")
+
+
 def test_flats_are_chosen_by_their_filter(night: Night) -> None:
     n.write_darks(night, 2.0)
     for name, edge in (("R", 1.0), ("V", 0.5)):
@@ -309,6 +370,8 @@ def test_flats_are_chosen_by_their_filter(night: Night) -> None:
     night.run()
     red, visual = (load_master_flat(name, night.config()) for name in ("r", "V"))
     assert visual[:, 0].mean() < 0.6 < 0.9 < red[:, 0].mean()
+    with pytest.raises(InputError, match=r"filters R, V fit; say which: filter="):
+        load_master_flat(config=night.config())
     with pytest.raises(InputError, match=r"filter B.*R, V"):
         load_master_flat("B", night.config())
     assert load_master_flat(config=night.config(), filter="R").shape == n.SHAPE
