@@ -21,6 +21,7 @@ from ostcal.inputs.stated_settings import unstated_settings
 from ostcal.library.ages import MaxAges
 from ostcal.library.in_time import Merit, TimeRules, order_in_time
 from ostcal.library.master_names import untimed
+from ostcal.naming import degrees_text
 from ostcal.vocabulary import Prefer
 
 
@@ -148,7 +149,7 @@ def why_unfit_temperature(
         temperature_tolerance_c = max(temperature_tolerance_c, bias_temperature_tolerance_c)
     a_c, b_c = dark.temperature_c, key.temperature_c
     if a_c is not None and b_c is not None and not same_temperature(a_c, b_c, temperature_tolerance_c):
-        return f"temperature {a_c:g} C against {b_c:g} C"
+        return f"temperature {degrees_text(a_c)} against {degrees_text(b_c)}"
     return ""
 
 

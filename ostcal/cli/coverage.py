@@ -51,7 +51,8 @@ MOST_GROUPS_SHOWN = 200
 TABLE_WIDTH = 80
 """Of tables without names of files; long words are folded."""
 
-_DAY = "{:.0f} d"
+_NARROW = ("night", "take", "kind", "bin", "verdict")
+"""Columns whose cells are never broken."""
 
 
 @click.command("coverage", cls=JsonCommand, epilog=EXAMPLES)
@@ -158,9 +159,9 @@ def _filled(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -
     for i in shown:
         name = columns[i]
         if name.startswith(">"):
-            table.add_column(name[1:], justify="right")
+            table.add_column(name[1:], justify="right", no_wrap=True)
         else:
-            table.add_column(name, overflow="fold")
+            table.add_column(name, overflow="fold", no_wrap=name in _NARROW)
     for row in rows:
         table.add_row(*(Text(row[i]) for i in shown))
     return table
@@ -174,7 +175,7 @@ def _lights_table(groups: Sequence[LightGroup]) -> Table:
             group.filter or "",
             _number(group.exposure_time_s, " s"),
             _number(group.gain),
-            _number(group.temperature_c, " C"),
+            _degrees(group.temperature_c),
             _number(group.rotation_deg),
             str(group.lights),
             *map(_cover_text, (group.bias, group.dark, group.flat)),
@@ -187,7 +188,7 @@ def _lights_table(groups: Sequence[LightGroup]) -> Table:
 def _cover_text(cover: KindCover) -> str:
     """Say in a word or two how a kind covers lights: the age of its oldest master, or what is wrong."""
     ages = [master.age_days for master in cover.masters if master.age_days is not None]
-    age = _DAY.format(max(ages, key=abs)) if ages else ""
+    age = _days(max(ages, key=abs)) if ages else ""
     word = str(cover.state)
     if word == "covered":
         return age or "yes"
@@ -205,20 +206,21 @@ def _masters_rows(groups: Sequence[LightGroup]) -> Iterable[tuple[str, ...]]:
     for (kind, name), uses in sorted(taken.items()):
         ages = [master.age_days for master, _ in uses if master.age_days is not None]
         low, high = (min(ages), max(ages)) if ages else (None, None)
-        span = "" if low is None or high is None else _DAY.format(high)
-        if low is not None and high is not None and round(low) != round(high):
-            span = f"{low:.0f} to {span}"
+        span = "" if low is None or high is None else _days(high)
+        if low is not None and high is not None and int(low) != int(high):
+            span = f"{int(low)} to {span}"
         yield kind, str(sum(n for _, n in uses)), span, uses[0][0].verdict or "", _differences(uses), name
 
 
 def _differences(uses: Sequence[tuple[TakenMaster, int]]) -> str:
-    """Say the largest difference in each setting, and settings that one side does not record."""
-    units = {"exposure_time_s": "{:+.3g} s", "temperature_c": "{:+.3g} C", "rotation_deg": "{:+.3g} deg"}
+    """Say the differences in each setting, of several lights from the lowest on, and what one side does not record."""
+    units = {"exposure_time_s": "s", "temperature_c": "C", "rotation_deg": "deg"}
     said = []
-    for name, text in units.items():
+    for name, unit in units.items():
         values = [value for master, _ in uses if (value := getattr(master.distances, name)) is not None]
-        farthest = max(values, key=abs, default=0.0)
-        said += [text.format(farthest)] if farthest else []
+        ends = [f"{round(value, 1) + 0.0:+.4g}" for value in (min(values), max(values))] if values else []
+        if set(ends) - {"+0"}:
+            said.append(f"{' to '.join(dict.fromkeys(ends))} {unit}")
     unrecorded = dict.fromkeys(name for master, _ in uses for name in master.distances.unrecorded)
     said += [f"no {name}" for name in unrecorded]
     return ", ".join(said)
@@ -261,7 +263,7 @@ def _frames_row(series: FramesToTake) -> tuple[str, ...]:
         _number(series.offset),
         "{}x{}".format(*series.binning) if series.binning != (1, 1) else "",
         series.readout_mode or "",
-        _number(series.temperature_c, " C"),
+        _degrees(series.temperature_c),
         _number(series.rotation_deg),
         str(series.frames),
         _time(series.time_s),
@@ -271,6 +273,15 @@ def _frames_row(series: FramesToTake) -> tuple[str, ...]:
 
 def _number(value: float | None, unit: str = "") -> str:
     return "" if value is None else f"{value:.6g}{unit}"
+
+
+def _degrees(temperature_c: float | None) -> str:
+    return "" if temperature_c is None else f"{round(temperature_c, 1) + 0.0:g} C"
+
+
+def _days(days: float) -> str:
+    """Return whole days: what was taken half a day later is of no day."""
+    return f"{int(days)} d"
 
 
 def _time(seconds: float) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ostcal.inputs.grouping import GroupKey
 from ostcal.library.find import LibraryMaster
+from ostcal.naming import degrees_text
 from ostcal.science.dark_error import measured_with, number_in, other_temperatures
 from ostcal.science.matched import DarkMix, MatchRules
 
@@ -40,5 +41,5 @@ def bias_alone_warning(key: GroupKey, dark: DarkMix, library: Sequence[LibraryMa
         parts.append(f"its level moved by up to {drift_adu:.2g} ADU")
     bias_c, frame_c = bias.key.temperature_c, key.temperature_c
     if bias_c is not None and frame_c is not None and abs(bias_c - frame_c) >= 1:
-        parts.append(f"the bias was taken at {bias_c:.4g} C, the frame at {frame_c:.4g} C")
+        parts.append(f"the bias was taken at {degrees_text(bias_c)}, the frame at {degrees_text(frame_c)}")
     return f"{'; '.join(parts)}; take darks of this exposure"

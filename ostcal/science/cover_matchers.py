@@ -14,6 +14,7 @@ from ostcal.inputs.light_headers import Light, LightImage
 from ostcal.library.find import LibraryMaster
 from ostcal.science.choose_masters import FrameMatcher
 from ostcal.science.cover import Cover, CoverageRules, KindCover, TakenMaster
+from ostcal.science.match_bias import why_no_bias
 from ostcal.science.match_distance import Distances, distances_of, rotation_of
 from ostcal.science.matched import DarkMix, is_same_exposure
 
@@ -116,10 +117,12 @@ class CoverMatchers:
     def _bias(self, image: LightOf) -> KindCover:
         bias = self._darks.match_bias(image.metadata, image.key)
         if bias is None:
-            gain = image.key.settings.gain
-            of_gain = f", gain {gain:g}" if gain is not None else ""
-            why = f"no master bias fits ({image.key.width} x {image.key.height}{of_gain}); make one"
-            return KindCover(state=Cover.MISSING, reason=why)
+            settings = _settings_for(FrameType.BIAS, image)
+            if settings not in self._refusals:
+                matcher = self._darks
+                why = why_no_bias(image.key, matcher.library, matcher.rules, image.taken_at)
+                self._refusals[settings] = why
+            return KindCover(state=Cover.MISSING, reason=self._refusals[settings])
         cover = KindCover(state=Cover.COVERED, masters=(self._taken(image, bias),), description=bias.record.name)
         return self._aged(image, cover, [bias])
 

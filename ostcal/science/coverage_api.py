@@ -121,7 +121,7 @@ def _unrecorded(groups: Sequence[LightGroup]) -> list[str]:
             g for g in groups if g.night is not None and g.night > latest
         ],
         "no time in the header (DATE-OBS): the newest masters count as theirs": [g for g in groups if not g.night],
-        "no temperature in the header (SET-TEMP, CCD-TEMP): darks of any temperature fit": [
+        "no temperature in the header (SET-TEMP, CCD-TEMP): a dark is chosen where all are of one": [
             g for g in groups if g.temperature_c is None
         ],
         "no exposure in the header (EXPTIME): no dark can be chosen": [g for g in groups if g.exposure_time_s is None],

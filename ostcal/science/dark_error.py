@@ -12,12 +12,17 @@ import numpy as np
 from ostcal.build.match_darks import why_unfit
 from ostcal.frames import FrameType
 from ostcal.inputs.grouping import GroupKey
+from ostcal.inputs.stated_settings import unstated_settings
 from ostcal.library.find import LibraryMaster, StorePlane
 from ostcal.library.store import MasterStore
+from ostcal.measure.camera.dark_warming import USUAL_DOUBLING_C
 from ostcal.measure.estimators import half_spread
+from ostcal.naming import degrees_text
 from ostcal.science.matched import DarkMix, MatchRules, is_same_exposure, usable_masters
 from ostcal.science.synthetic_dark import sampled_bands
 
+TEMPERATURE_STEP_C = 0.5
+"""Masters nearer to each other than this are of one temperature: the time decides."""
 HOT_SPREADS = 10.0
 """Pixels above the median by this many times the spread of a master are hot."""
 
@@ -97,11 +102,15 @@ def rates_in_library(dark: LibraryMaster, library: Sequence[LibraryMaster], rule
     own = dark_rates(dark, None)
     if own.median_adu_per_s is not None:
         return own
-    others = [master for master in usable_masters(library, rules) if master.record.name != dark.record.name]
+    others = [
+        master
+        for master in usable_masters(library, rules)
+        if master.record.name != dark.record.name and not unstated_settings(dark.key, master.key)
+    ]
     of_camera = replace(dark.key, temperature_c=None)
     biases = [m for m in others if m.key.frame_type is FrameType.BIAS and not why_unfit(of_camera, m.key, 0.0)]
     if biases:
-        bias = min(biases, key=lambda m: (_degrees(dark.key, m.key), m.record.name))
+        bias = min(biases, key=lambda m: (_steps(dark.key, m.key), _days(dark, m), m.record.name))
         return replace(dark_rates(dark, bias), shown_by=f"above the bias {bias.record.name}")
     tolerance_c = rules.temperature_tolerance_c
     darks = [m for m in others if m.key.frame_type is FrameType.DARK and not why_unfit(dark.key, m.key, tolerance_c)]
@@ -133,10 +142,17 @@ def _median_level_adu(master: LibraryMaster) -> float:
     return float(np.nanmedian(np.concatenate([master.plane.read_rows(*band).ravel() for band in bands])))
 
 
-def _degrees(a: GroupKey, b: GroupKey) -> float:
+def _steps(a: GroupKey, b: GroupKey) -> float:
+    """Return the steps of temperature between two masters; of one that is not known more than of any that is."""
     if a.temperature_c is None or b.temperature_c is None:
         return math.inf
-    return abs(a.temperature_c - b.temperature_c)
+    return round(abs(a.temperature_c - b.temperature_c) / TEMPERATURE_STEP_C)
+
+
+def _days(a: LibraryMaster, b: LibraryMaster) -> float:
+    """Return the days between the frames of two masters; of one that is not known more than of any that is."""
+    one, other = a.record.observed, b.record.observed
+    return math.inf if one is None or other is None else round(abs(one.age_days(other.middle)))
 
 
 def other_temperatures(key: GroupKey, bias: LibraryMaster, library: Sequence[LibraryMaster], rules: MatchRules) -> str:
@@ -146,7 +162,7 @@ def other_temperatures(key: GroupKey, bias: LibraryMaster, library: Sequence[Lib
     frame_c = key.temperature_c
     of_camera = replace(key, temperature_c=None)
     others = [
-        (abs(dark_c - frame_c), dark_c, master)
+        (round(abs(dark_c - frame_c) / TEMPERATURE_STEP_C), _days(bias, master), dark_c, master)
         for master in usable_masters(library, rules)
         if master.key.frame_type is FrameType.DARK
         and master.key.exposure_time_s > 0
@@ -155,10 +171,14 @@ def other_temperatures(key: GroupKey, bias: LibraryMaster, library: Sequence[Lib
     ]
     if not others:
         return ""
-    _, dark_c, master = min(others, key=lambda one: (one[0], -one[2].key.exposure_time_s, one[2].record.name))
+    *_, dark_c, master = min(others, key=lambda one: (*one[:2], -one[3].key.exposure_time_s, one[3].record.name))
     bound = "less than" if frame_c < dark_c else "more than"
-    left = dark_rates(master, bias).left_in(key.exposure_time_s)
-    return f"the nearest dark, {master.record.name}, is of {dark_c:.4g} C: {bound} {left} is left in at {frame_c:.4g} C"
+    left = replace(rates_in_library(master, library, rules), shown_by="").left_in(key.exposure_time_s)
+    times = 2 ** ((frame_c - dark_c) / USUAL_DOUBLING_C)
+    return (
+        f"the nearest dark, {master.record.name}, is of {degrees_text(dark_c)}: {bound} {left} is left in at "
+        f"{degrees_text(frame_c)}, about {times:.2g} times that if dark current doubles in {USUAL_DOUBLING_C:g} C"
+    )
 
 
 def measured_with(master: LibraryMaster) -> Mapping[str, Any]:

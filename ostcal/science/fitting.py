@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -11,7 +12,7 @@ from ostcal.build.match_darks import why_unfit
 from ostcal.errors import InputError
 from ostcal.frames import FrameType
 from ostcal.inputs.grouping import GroupKey, settings_differ
-from ostcal.inputs.optics import optics_differ
+from ostcal.inputs.optics import angles_of_both, degrees_apart, optics_differ
 from ostcal.library.find import LibraryMaster
 from ostcal.naming import same_filter
 from ostcal.science.matched import MatchRules, is_near_exposure, usable_masters
@@ -83,11 +84,16 @@ def nothing_fits(
     rules: MatchRules,
     taken_at: datetime | None,
 ) -> str:
-    """Say in one line which condition failed, and of which master, the nearest."""
-    asked = f"{key.exposure_time_s:g} s" if kind == "dark" else f"filter {key.filter_name or '(none)'}"
+    """Say in one line which condition failed, and of which master: the one that lacks least, the nearest in time."""
+    gain = key.settings.gain
+    asked = {
+        "dark": f"{key.exposure_time_s:g} s",
+        "flat": f"filter {key.filter_name or '(none)'}",
+        "bias": f"{key.width} x {key.height}" + (f", gain {gain:g}" if gain is not None else ""),
+    }[kind]
     head = f"no master {kind} fits ({asked})"
-    advice = f"make one, or name one with --{kind} ('none' leaves it out)"
-    kinds = (FrameType.FLAT,) if kind == "flat" else (FrameType.DARK, FrameType.BIAS)
+    advice = "make one" if kind == "bias" else f"make one, or name one with --{kind} ('none' leaves it out)"
+    kinds = {"flat": (FrameType.FLAT,), "bias": (FrameType.BIAS,), "dark": (FrameType.DARK, FrameType.BIAS)}[kind]
     n_failed = sum(m.key.frame_type in kinds for m in library) - sum(
         m.key.frame_type in kinds for m in usable_masters(library, rules)
     )
@@ -97,25 +103,49 @@ def nothing_fits(
         return f"{head}: there is {none if n_failed else 'none'}; {advice}"
 
     known: dict[GroupKey, list[str]] = {}  # of masters that differ in their times alone
+    scaling = _why_no_scaling(key, masters, rules, taken_at) if kind == "dark" else ""
 
     def reasons(master: LibraryMaster) -> list[str]:
         its = replace(master.key, night=None, session_start=None)
         if its not in known:
-            known[its] = _differences(kind, key, its, rules)
+            known[its] = _differences(kind, key, its, rules, scaling)
         return known[its] + _age_reasons(master, rules, taken_at)
 
-    def apart(master: LibraryMaster) -> tuple[int, float, float, str]:
-        exposure_s = abs(master.key.exposure_time_s - key.exposure_time_s)
-        a_c, b_c = master.key.temperature_c, key.temperature_c
-        degrees = abs(a_c - b_c) if a_c is not None and b_c is not None else 0.0
-        return len(reasons(master)), exposure_s, degrees, master.record.name
+    def apart(master: LibraryMaster) -> tuple[object, ...]:
+        its = master.key
+        is_alone = kind == "dark" and its.frame_type is FrameType.BIAS
+        exposure_s = abs(its.exposure_time_s - key.exposure_time_s) if kind == "dark" else 0.0
+        angles = angles_of_both(key.optics, its.optics) if kind == "flat" else None
+        turn_deg = degrees_apart(*angles) if angles is not None else 0.0
+        degrees = 0.0 if kind == "flat" else _between(its.temperature_c, key.temperature_c)
+        gain = _between(its.settings.gain, key.settings.gain)
+        observed = master.record.observed
+        days = abs(observed.age_days(taken_at)) if observed is not None and taken_at is not None else math.inf
+        return is_alone, len(reasons(master)), exposure_s, turn_deg, round(degrees, 1), gain, days, master.record.name
 
     nearest = min(masters, key=apart)
     why = " and ".join(reasons(nearest))
     return f"{head}: the nearest is {nearest.record.name}, but {why}{note}; {advice}"
 
 
-def _differences(kind: str, key: GroupKey, its: GroupKey, rules: MatchRules) -> list[str]:
+def _between(a: float | None, b: float | None) -> float:
+    return abs(a - b) if a is not None and b is not None else 0.0
+
+
+def _why_no_scaling(
+    key: GroupKey, masters: Sequence[LibraryMaster], rules: MatchRules, taken_at: datetime | None
+) -> str:
+    """Say why the dark current of no dark can be scaled to a frame, the limit aside; "" where a bias is there."""
+    biases = [m for m in masters if m.key.frame_type is FrameType.BIAS and not dark_unfit(key, m.key, rules)]
+    if not biases:
+        return "there is nothing to scale it by (a bias or a second dark)"
+    too_old = [_age_reasons(bias, rules, taken_at) for bias in biases]
+    if all(too_old):
+        return f"the bias to scale it by, {biases[0].record.name}, is too old: {too_old[0][0]}"
+    return ""
+
+
+def _differences(kind: str, key: GroupKey, its: GroupKey, rules: MatchRules, scaling: str) -> list[str]:
     """List all differences of a master: the one that is found first is made equal, and so on."""
     reasons: list[str] = []
     steps: list[dict[str, Any]] = [
@@ -127,17 +157,24 @@ def _differences(kind: str, key: GroupKey, its: GroupKey, rules: MatchRules) -> 
         {"optics": its.optics},
         {"temperature_c": its.temperature_c},
     ]
+    unfit = {"flat": flat_unfit, "bias": dark_unfit}.get(kind, _unfit)
     for equal in steps:
         key = replace(key, **equal)
-        reason = flat_unfit(key, its, rules) if kind == "flat" else why_unfit(key, its, rules.temperature_tolerance_c)
+        reason = unfit(key, its, rules)
         if reason and reason not in reasons:
             reasons.append(reason)
     if kind == "dark" and not is_near_exposure(key, its, rules):
-        limit = f"up to {rules.max_scale_up:g} times its exposure, matching.max_scale_up"
         what = f"exposure {its.exposure_time_s:g} s against {key.exposure_time_s:g} s"
-        far = f", and there is nothing to scale it by (a bias or a second dark, {limit})"
-        reasons.append(what + ("" if reasons else far))
+        if key.exposure_time_s > rules.max_scale_up * its.exposure_time_s and its.frame_type is FrameType.DARK:
+            limit = f"dark current is scaled up to {rules.max_scale_up:g} times its exposure, matching.max_scale_up"
+            reasons.append(what if reasons else f"{what}: {limit}")
+        elif reasons or scaling:
+            reasons.append(what if reasons else f"{what}, and {scaling}")
     return reasons
+
+
+def _unfit(key: GroupKey, dark: GroupKey, rules: MatchRules) -> str:
+    return why_unfit(key, dark, rules.temperature_tolerance_c)
 
 
 def _age_reasons(master: LibraryMaster, rules: MatchRules, taken_at: datetime | None) -> list[str]:

@@ -10,7 +10,7 @@ from ostcal.inputs.grouping import GroupKey
 from ostcal.library.find import LibraryMaster
 from ostcal.measure.camera.dark_warming import USUAL_DOUBLING_C, USUAL_SPREAD
 from ostcal.naming import degrees_text
-from ostcal.science.dark_error import DarkRates, dark_rates
+from ostcal.science.dark_error import DarkRates, rates_in_library
 from ostcal.science.matched import DarkMix
 from ostcal.science.shelf import Shelf
 
@@ -20,8 +20,6 @@ LEAST_C = 0.05
 """Temperatures are not written more exactly."""
 LEAST_ADU = 1.0
 """What is left in matters from here on, in the median pixel or in hot ones."""
-
-_UNKNOWN = DarkRates(median_adu_per_s=None, hot_adu_per_s=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +54,9 @@ class OtherTemperature:
     def line(self) -> str:
         """Say what is left in."""
         head = f"{self.name} is of {degrees_text(self.dark_c)}, the frame of {degrees_text(self.frame_c)}"
-        if self.rates == _UNKNOWN:
-            return f"{head}: what that leaves in is not known, for no bias fits to show its dark current"
+        if self.rates.median_adu_per_s is None and self.rates.hot_adu_per_s is None:
+            why = self.rates.shown_by or "nothing shows its dark current"
+            return f"{head}: what that leaves in is not known ({why})"
         left = self.rates.left_in(self.exposure_s * self._growth(USUAL_DOUBLING_C))
         fast_c, slow_c = USUAL_DOUBLING_C / (1 + USUAL_SPREAD), USUAL_DOUBLING_C / (1 - USUAL_SPREAD)
         usual = self._growth(USUAL_DOUBLING_C)
@@ -92,10 +91,8 @@ def other_temperature(key: GroupKey, mix: DarkMix, shelf: Shelf) -> OtherTempera
 
 
 def rates_of(dark: LibraryMaster, shelf: Shelf) -> DarkRates:
-    """Return the dark current of a dark, with the bias that was taken nearest to it."""
-    observed = dark.record.observed
-    zero = shelf.fits(dark.key).bias_at(observed.middle if observed is not None else None)
+    """Return the dark current of a dark, as its library shows it best."""
     try:
-        return dark_rates(dark, zero)
+        return rates_in_library(dark, shelf, shelf.rules)
     except OstcalError:  # of a master that cannot be read: that is said when it is opened
-        return _UNKNOWN
+        return DarkRates(median_adu_per_s=None, hot_adu_per_s=None, shown_by="it cannot be read")

@@ -112,6 +112,19 @@ def test_tables_fit_80_columns(place: Path) -> None:
     tables = [line for line in lines if not line.startswith(str(place))]
     assert len(tables) > 20
     assert max(len(line.rstrip()) for line in tables) <= 80
+    assert not any("\u2026" in line for line in tables)
+    assert sum(line.startswith(" 2026-03-11") for line in tables) >= 4
+
+
+def test_ages_and_differences_are_those_of_all_lights(place: Path) -> None:
+    for number, (hour, temperature_c) in enumerate(((8, -9.98502), (22, -11.2))):
+        cards = {"IMAGETYP": "Light Frame", "EXPTIME": 60.0, "FILTER": "L", **SETTINGS}
+        cards |= {"DATE_OBS": f"2026-03-10T{hour:02d}:00:00", "SET_TEMP": temperature_c, "CCD_TEMP": temperature_c}
+        write_frame(place / "lights" / f"t{number}.fits", frame_values(), **cards)
+    shown = coverage(place).stdout
+    assert "9.98502" not in shown
+    assert "-0 d" not in shown
+    assert "+0 to +1.2 C" in shown
 
 
 def test_the_plan_is_what_is_to_be_taken_and_replaces_nothing(place: Path) -> None:

@@ -529,6 +529,19 @@ def no_dark_of_the_temperature(folder: Path) -> Ran:
     return calibrate(Night(folder), light(folder, SET_TEMP=-20.0, CCD_TEMP=-20.0))
 
 
+@provokes("A setting that the science frame does not record")
+def setting_not_recorded(folder: Path) -> Ran:
+    night = fresh(folder)
+    for gain in (0, 100):
+        n.write_frames(
+            night.darks / f"gain{gain}", n.dark_frames(5.0, seed=gain), "Dark Frame", 5.0, stem=f"g{gain}", GAIN=gain
+        )
+    assert not night.run_darks().is_error
+    frame = light(night.root)
+    fits.delval(frame, "GAIN")
+    return calibrate(night, frame)
+
+
 @provokes("A master beyond its age")
 def beyond_its_age(folder: Path) -> Ran:
     frame = light(folder)
