@@ -91,17 +91,14 @@ def unscaled_warning(key: GroupKey, dark: DarkMix, library: Sequence[LibraryMast
 def rates_in_library(dark: LibraryMaster, library: Sequence[LibraryMaster], rules: MatchRules) -> DarkRates:
     """Return the dark current of a dark, from whatever of its library shows it best.
 
-    That is what was measured when it was made; else a bias of the camera, of any temperature; else what was measured
-    with another dark of its temperature; else the difference to one of another exposure.
+    That is a bias of its night; else what was measured when it was made; else a bias of the camera, of any temperature;
+    else what was measured with another dark of its temperature; else the difference to one of another exposure.
 
     Raises
     ------
     OstcalError
         If a master cannot be read.
     """
-    own = dark_rates(dark, None)
-    if own.median_adu_per_s is not None:
-        return own
     others = [
         master
         for master in usable_masters(library, rules)
@@ -109,9 +106,14 @@ def rates_in_library(dark: LibraryMaster, library: Sequence[LibraryMaster], rule
     ]
     of_camera = replace(dark.key, temperature_c=None)
     biases = [m for m in others if m.key.frame_type is FrameType.BIAS and not why_unfit(of_camera, m.key, 0.0)]
+    biases.sort(key=lambda m: (_steps(dark.key, m.key), _days(dark, m), m.record.name))
+    if biases and _days(dark, biases[0]) <= 1 and not dark.key.bias_subtracted:
+        return replace(dark_rates(dark, biases[0]), shown_by=f"above the bias {biases[0].record.name}")
+    own = dark_rates(dark, None)
+    if own.median_adu_per_s is not None:
+        return own
     if biases:
-        bias = min(biases, key=lambda m: (_steps(dark.key, m.key), _days(dark, m), m.record.name))
-        return replace(dark_rates(dark, bias), shown_by=f"above the bias {bias.record.name}")
+        return replace(dark_rates(dark, biases[0]), shown_by=f"above the bias {biases[0].record.name}")
     tolerance_c = rules.temperature_tolerance_c
     darks = [m for m in others if m.key.frame_type is FrameType.DARK and not why_unfit(dark.key, m.key, tolerance_c)]
     for other in darks:
