@@ -1,4 +1,4 @@
-"""The code of docs/python.md runs, from its first block to its last."""
+"""The code of docs/python.md and docs/migration.md runs, from the first block of a page to its last."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import pytest
 from support.folders import ROOT
 
 
-def test_the_code_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("page", "n_blocks"), [("python.md", 3), ("migration.md", 1)])
+def test_the_code_of_the_page_runs(page: str, n_blocks: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```python\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
-    assert len(blocks) >= 3
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+    assert len(blocks) == n_blocks
     names: dict[str, object] = {}
     for block in blocks:
-        exec(compile(block, "docs/python.md", "exec"), names)  # noqa: S102 our own page
+        exec(compile(block, f"docs/{page}", "exec"), names)  # noqa: S102 our own page

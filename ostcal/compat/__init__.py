@@ -1,0 +1,1 @@
+"""Names and signatures of other programs, on ostcal's own arithmetic."""
