@@ -318,6 +318,40 @@ def growth_table(result: dict[str, Any]) -> str:
     return f"{table}\n\n{caption}\n\n" + "\n".join(verdicts)
 
 
+def python_table(result: dict[str, Any]) -> str:
+    """Render calls from Python beside those of ccdproc."""
+    rows = []
+    theirs = {(c["source"], c["dtype"]): c for c in result["calls"] if c["family"] == "ccdproc.combine"}
+    frames, arrays = result["frames"], result["arrays"]
+    sources = {
+        "files": f"{frames['frames']} FITS files of {frames['width']} x {frames['height']}, uint16",
+        "arrays": f"{arrays['count']} `CCDData` of {arrays['side']} x {arrays['side']}, float32",
+    }
+    for call in result["calls"]:
+        other = theirs.get((call["source"], call["dtype"]))
+        ratio = f"{other['seconds'] / call['seconds']:.1f} x" if other is not None else "-"
+        bits = "-"
+        if other is not None and call["family"].startswith("ostcal.compat"):
+            bits = "yes" if call["marks"] == other["marks"] else "NO"
+        rows.append(
+            (
+                sources[call["source"]],
+                f"`{call['family']}`",
+                call["dtype"],
+                f"{call['seconds']:.1f} s",
+                ratio,
+                f"{call['peak_rss_bytes'] / 1e9:.1f} GB",
+                bits,
+            )
+        )
+    head = ("images", "call", "result", "time", "ccdproc / it", "peak memory", "bits of ccdproc")
+    caption = (
+        f"Clipped about the mean by the standard deviation at 3 sigma, one pass, from images to the result in memory,"
+        f" `mem_limit` 4e9, ccdproc {result['ccdproc']}. {_machine(result)}"
+    )
+    return f"{_markdown(head, rows)}\n\n{caption}"
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "masters": masters_table,
     "engine": engine_table,
@@ -330,6 +364,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "growth": growth_table,
     "night": night_table,
     "while_exposing": while_exposing_table,
+    "python": python_table,
 }
 
 
