@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -168,7 +169,9 @@ def _filled(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -
 
 
 def _lights_table(groups: Sequence[LightGroup]) -> Table:
-    columns = ("night", "filter", ">exposure", ">gain", ">temp", ">angle", ">lights", "bias", "dark", "flat")
+    keys_of_lights = ("night", "filter", ">exposure", ">gain", ">temp", ">angle", *_OTHERS)
+    columns = (*keys_of_lights, ">lights", "bias", "dark", "flat", "such as")
+    others = _that_differ(groups)
     rows = [
         (
             group.night.isoformat() if group.night else "",
@@ -177,12 +180,43 @@ def _lights_table(groups: Sequence[LightGroup]) -> Table:
             _number(group.gain),
             _degrees(group.temperature_c),
             _number(group.rotation_deg),
+            *others[number],
             str(group.lights),
             *map(_cover_text, (group.bias, group.dark, group.flat)),
+            "",
+        )
+        for number, group in enumerate(groups)
+    ]
+    keys = [row[: len(keys_of_lights)] for row in rows]
+    return _filled(
+        "Lights",
+        columns,
+        [
+            (*row[:-1], os.path.basename(group.first_light) if keys.count(key) > 1 else "")
+            for row, key, group in zip(rows, keys, groups, strict=True)
+        ],
+    )
+
+
+_OTHERS = ("camera", ">offset", "binning", "read mode", "size", "extension")
+"""Columns that are shown only where groups differ in them; rows that are alike in all are told apart by a light."""
+
+
+def _that_differ(groups: Sequence[LightGroup]) -> list[tuple[str, ...]]:
+    """Return the cells of these columns, empty where all groups are alike."""
+    cells = [
+        (
+            " ".join(word for word in (group.camera, group.camera_id) if word),
+            _number(group.offset),
+            f"{group.binning[0]}x{group.binning[1]}",
+            group.readout_mode or "",
+            f"{group.width} x {group.height}",
+            group.extension or "",
         )
         for group in groups
     ]
-    return _filled("Lights", columns, rows)
+    differ = [len(set(column)) > 1 for column in zip(*cells, strict=True)]
+    return [tuple(text if shown else "" for text, shown in zip(row, differ, strict=True)) for row in cells]
 
 
 def _cover_text(cover: KindCover) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
+from rich import box
+from rich.table import Table
 from rich.text import Text
 
 from ostcal.cli.console import (
@@ -17,7 +20,6 @@ from ostcal.cli.console import (
     config_option,
     debug_option,
     import_numba,
-    new_table,
     open_config,
     open_console,
 )
@@ -28,6 +30,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("ostcal")
 
+_TABLE_WIDTH = 80
+_WHY_WIDTH = 20
+_NAME_WIDTH = 34
+"""Of masters; longer names go on in the next line."""
+
 EXAMPLES = """\b
 Examples:
   ostcal prune --config night.yaml --older 90
@@ -37,7 +44,12 @@ Examples:
 
 @click.command("prune", cls=JsonCommand, epilog=EXAMPLES)
 @config_option
-@click.option("--keep", type=click.IntRange(min=0), metavar="N", help="Keep the N newest of each kind and setting.")
+@click.option(
+    "--keep",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Keep the N newest of each kind and setting; 0 none but what is needed.",
+)
 @click.option(
     "--older", "older_days", type=click.FloatRange(min=0), metavar="D", help="Only what is older than D days."
 )
@@ -82,26 +94,46 @@ def prune_command(
             for plan in plans:
                 _put_in_document(plan, removed)
         for plan in plans:
-            _show(plan, is_applied)
+            _show(plan, is_applied, keep)
         for _, problem in removed:
             if problem:
                 logger.error("%s", problem)
     sys.exit(EXIT_FAILED if any(problem for _, problem in removed) else 0)
 
 
-def _show(plan: PrunePlan, is_applied: bool) -> None:
+def _show(plan: PrunePlan, is_applied: bool, keep: int | None) -> None:
     if plan.items:
-        table = new_table("Old by these rules", "what", "where", ">files", ">MB", "action", "why")
+        table = Table(
+            title="Old by these rules", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+        )
+        table.add_column("what")
+        table.add_column(
+            "name", overflow="fold", min_width=min(_NAME_WIDTH, max(len(_shown(item)) for item in plan.items))
+        )
+        table.add_column("MB", justify="right")
+        table.add_column("action")
+        table.add_column("why", max_width=_WHY_WIDTH)
         for item in plan.items:
             action = "stays" if item.kept_because else "removed" if is_applied else "remove"
-            size = f"{item.n_bytes / 1e6:.1f}"
-            table.add_row(
-                item.kind, Text(item.place), str(len(item.files)), size, action, Text(item.kept_because or item.why)
-            )
-        open_console().print(table)
+            size, why = f"{item.n_bytes / 1e6:.1f}", item.kept_because or item.why
+            table.add_row(item.kind, Text(_shown(item)), size, action, Text(why))
+        console = open_console()
+        console.print(table, width=min(console.width, _TABLE_WIDTH))
     n_bytes = sum(item.n_bytes for item in plan.to_remove)
-    what = f"{len(plan.to_remove)} of {len(plan.items)}, {n_bytes / 1e6:.1f} MB"
+    n_files = sum(len(item.files) for item in plan.to_remove)
+    copies = f", {n_files} file{'' if n_files == 1 else 's'} among them" if n_files else ""
+    what = f"{len(plan.to_remove)} of {len(plan.items)}, {n_bytes / 1e6:.1f} MB{copies}"
     logger.info("%s %s", what, "were to be removed" if is_applied else "may be removed; --apply removes them")
+    if keep == 0:
+        logger.info(
+            "--keep 0 keeps no number of generations; the newest verified master of each setting and time stays all the"
+            " same, and so does what lights or other masters still need"
+        )
+
+
+def _shown(item: Removal) -> str:
+    """Return what the table says of a place: of a master its name, of a series its path below the working directory."""
+    return item.name if item.kind == "master" else os.path.relpath(item.place)
 
 
 def _put_in_document(plan: PrunePlan, removed: list[tuple[Removal, str]]) -> None:

@@ -63,7 +63,7 @@ def load_capture_plan(path: str | os.PathLike[str]) -> tuple[PlanEntry, ...]:
     ConfigError
         One line for every problem, with file, series, key, value and what is allowed.
     """
-    given = read_yaml(os.fspath(path), ours=("series",))
+    given = read_yaml(os.fspath(path), ours=("series",), what="the plan")
     label = given.label
     if given.problems:
         raise ConfigError("\n".join(str(problem) for problem in given.problems[:PROBLEM_LIMIT]))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from typing import Annotated, get_args
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, PlainSerializer, Strict
+from pydantic_core import PydanticCustomError
 
 from ostcal.config.values import Allowed, Positive, Retries, Section, Text, Texts, key
 from ostcal.vocabulary import HookEvent
@@ -25,11 +27,26 @@ _Events = Annotated[
     PlainSerializer(list),
     Allowed(f"a list of {', '.join(_EVENTS)}"),
 ]
+
+
+def _with_port(address: object) -> object:
+    """Pass an address on whose port, if it has one, is from 1 to 65535."""
+    if isinstance(address, str):
+        try:
+            port = urlsplit(address).port
+        except ValueError:
+            port = 0
+        if port == 0:
+            raise PydanticCustomError("port", "the port of the address must be a number from 1 to 65535")
+    return address
+
+
 _WebAddress = Annotated[
     Text,
     Strict(),
+    BeforeValidator(_with_port),
     Field(pattern=r"^https?://([^/?#\s@]*@)?[A-Za-z0-9._\[\]:-]+([/?#]\S*)?$"),
-    Allowed("an address such as https://example.org/hook"),
+    Allowed("an address such as https://example.org/hook, with a port up to 65535 if it has one"),
 ]
 
 

@@ -54,15 +54,18 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
-def read_yaml(path: str, ours: Collection[str] = SECTION_NAMES) -> GivenValues:
-    """Read our sections of a UTF-8 file of at most `FILE_LIMIT_BYTES`; `ours` are the keys whose values matter."""
+def read_yaml(path: str, ours: Collection[str] = SECTION_NAMES, *, what: str = "the configuration") -> GivenValues:
+    """Read our sections of a UTF-8 file of at most `FILE_LIMIT_BYTES`; `ours` are the keys whose values matter.
+
+    `what` names the file in the message where it cannot be read.
+    """
     label = path if path.isprintable() and path else ascii(path)
     try:
         with open(path, "rb") as stream:
             data = stream.read(FILE_LIMIT_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "the name holds a null character"
-        raise ConfigError(f"{label}: the configuration cannot be read: {reason}") from error
+        raise ConfigError(f"{label}: {what} cannot be read: {reason}") from error
     return parse_yaml(data, label, ours)
 
 

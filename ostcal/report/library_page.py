@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from markupsafe import Markup
 from ostcal._version import __version__
 from ostcal.errors import StorageError
 from ostcal.frames import FrameType
+from ostcal.inputs.optics import ROTATION_TOLERANCE_DEG, common_optics, optics_clusters, telescope_identity
 from ostcal.library.find import LibraryMaster
 from ostcal.library.history import HistoryEntry, subject_of
 from ostcal.naming import DAY_S
@@ -40,6 +42,9 @@ TRENDS: Mapping[str, str] = {
     "noise": "Noise of the master",
 }
 """Numbers of the history that the page shows, in this order."""
+
+OF_CAMERA = ("read_noise", "gain", "dark_current")
+"""Numbers that a run measures once of each camera and setting."""
 
 _GENERATOR = b'<meta name="generator" content="ostcal '
 _KINDS = (FrameType.BIAS, FrameType.DARK, FrameType.FLAT)
@@ -110,13 +115,14 @@ def render_library(
     """Return the page of a library; ages are those of the frames at `now`, limits those of matching."""
     times = {id(master): _taken_at(master) for master in masters}
     known = [when for when in times.values() if when is not None]
-    subjects = [subject_of(master.key) for master in masters]
+    names = labels_of(masters)
+    subjects = list(names.values())
     common = common_words(subjects)
     span = _Span(first=min(known, default=now), last=max([*known, now]))
     kinds = [
         KindRows(title=_TITLES[kind], limit=_limit(max_age_days.get(kind)), rows=rows)
         for kind in _KINDS
-        if (rows := tuple(_rows(kind, masters, max_age_days.get(kind), span, now, common)))
+        if (rows := tuple(_rows(kind, masters, max_age_days.get(kind), span, now, names, common)))
     ]
     too_old = sum(row.is_too_old for kind in kinds for row in kind.rows)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -134,7 +140,7 @@ def render_library(
         kinds=kinds,
         common=", ".join(word for word in subjects[0].split(", ")[1:] if word in common) if subjects else "",
         ticks=span.ticks(),
-        trends=_trends(masters, history, common),
+        trends=_trends(masters, history, names, common),
         timeless=sum(when is None for when in times.values()),
     )
 
@@ -148,6 +154,27 @@ def _headline(count: int, too_old: int) -> str:
 
 def _limit(days: float | None) -> str:
     return f"limit {days:g} days" if days is not None else "no limit"
+
+
+def labels_of(masters: Sequence[LibraryMaster]) -> dict[str, str]:
+    """Return what each master is followed as, by its name: flats with their light path, as lights are matched."""
+    alike: defaultdict[tuple[str, str | None], list[LibraryMaster]] = defaultdict(list)
+    labels = {}
+    for master in masters:
+        labels[master.record.name] = subject_of(master.key)
+        if master.key.frame_type is FrameType.FLAT:
+            telescope = telescope_identity(master.key.optics.telescope)
+            alike[labels[master.record.name], telescope].append(master)
+    for (subject, _), same in alike.items():
+        for cluster in optics_clusters([master.key.optics for master in same], ROTATION_TOLERANCE_DEG):
+            path = common_optics([same[index].key.optics for index in cluster])
+            angle_deg = path.rotator_deg if path.rotator_deg is not None else path.sky_angle_deg
+            words = [subject]
+            words += [path.telescope.replace(",", " ")] if path.telescope else []
+            words += [f"{path.focal_length_mm:g} mm"] if path.focal_length_mm is not None else []
+            words += [f"{angle_deg:g} deg"] if angle_deg is not None else []
+            labels |= {same[index].record.name: ", ".join(words) for index in cluster}
+    return labels
 
 
 def common_words(subjects: Sequence[str]) -> frozenset[str]:
@@ -219,12 +246,13 @@ def _rows(
     limit_days: float | None,
     span: _Span,
     now: datetime,
+    names: Mapping[str, str],
     common: frozenset[str],
 ) -> Iterator[SubjectRow]:
     subjects: defaultdict[str, list[LibraryMaster]] = defaultdict(list)
     for master in masters:
         if master.key.frame_type is kind:
-            subjects[subject_of(master.key)].append(master)
+            subjects[names[master.record.name]].append(master)
     for subject, same in sorted(subjects.items(), key=lambda item: _order(item[1][0])):
         timed = sorted(((when, m) for m in same if (when := _taken_at(m)) is not None), key=lambda pair: pair[0])
         usable = [pair for pair in timed if pair[1].record.verdict != "fail"]
@@ -263,17 +291,26 @@ def _mark_text(day: date, master: LibraryMaster) -> str:
 # ---- trends ----
 
 
-def _trends(masters: Sequence[LibraryMaster], history: Sequence[HistoryEntry], common: frozenset[str]) -> list[Trend]:
+def _trends(
+    masters: Sequence[LibraryMaster], history: Sequence[HistoryEntry], names: Mapping[str, str], common: frozenset[str]
+) -> list[Trend]:
     """Return the plots of what was measured; the time is that of the frames where it is known."""
     taken = {m.record.name: when for m in masters if (when := _taken_at(m)) is not None}
     newest = {entry.name: entry for entry in history}  # a master that was built again counts once
     points: defaultdict[tuple[str, str, str], list[HistoryPoint]] = defaultdict(list)
+    of_camera: set[tuple[str, str, datetime, float]] = set()
     for entry in newest.values():
         for name, (value, unit) in entry.metrics.items():
+            subject = names.get(entry.name, entry.subject)
+            if name in OF_CAMERA:  # the masters of one run have it once, whatever their kind
+                subject = _camera_of(entry.subject)
+                if value is None or (name, subject, entry.made_at, value) in of_camera:
+                    continue
+                of_camera.add((name, subject, entry.made_at, value))
             if value is not None:
                 when = taken.get(entry.name, entry.made_at)
                 point = HistoryPoint(made_at=when, value=value, master=entry.name, outcome=entry.verdict)
-                points[name, entry.subject, unit].append(point)
+                points[name, subject, unit].append(point)
     idents = (f"t{number}" for number in itertools.count(1))
     trends = []
     for name, title in TRENDS.items():
@@ -293,6 +330,12 @@ def _trends(masters: Sequence[LibraryMaster], history: Sequence[HistoryEntry], c
             drawn = tuple(_figure(series, next(idents)) for series in sorted(shown, key=lambda one: one.subject))
             trends.append(Trend(title=title, figures=drawn, left_out=len(found) - len(shown)))
     return trends
+
+
+def _camera_of(subject: str) -> str:
+    """Return the camera and its settings of a subject: without kind, exposure, filter, and temperature."""
+    words = [word for word in subject.split(", ")[1:] if not re.fullmatch(r"-?\d+ C", word)]
+    return ", ".join(["camera", *words])
 
 
 def _figure(series: HistorySeries, ident: str) -> Figure:

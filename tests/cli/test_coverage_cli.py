@@ -194,3 +194,16 @@ def test_commands_of_the_page_run(place: Path, monkeypatch: pytest.MonkeyPatch) 
     assert len(commands) >= 3
     for command in commands:
         assert ostcal(*command.split()).exit_code == 3, command
+
+
+def test_groups_that_differ_in_what_has_no_column_are_told_apart(place: Path) -> None:
+    for number, telescope in enumerate(("Esprit 100", "RC 8")):
+        same = {"DATE_OBS": "2026-03-10T22:00:00", "TELESCOP": telescope, "FILTER": "V", **SETTINGS}
+        light = place / "lights" / f"of_{number}.fits"
+        write_frame(light, frame_values(seed=number), IMAGETYP="Light", EXPTIME=60.0, **same)
+        flat = place / "masters" / f"master_flat_{number}.fits"
+        write_frame(flat, frame_values(seed=number), IMAGETYP="Master Flat", EXPTIME=2.0, **same)
+    table = coverage(place).stdout.partition("Masters")[0]
+    assert "such as" in table
+    assert all(name in table for name in ("of_0", "of_1")), table
+    assert all(len(line) <= 80 for line in table.splitlines())

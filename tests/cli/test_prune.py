@@ -440,5 +440,13 @@ def test_the_table_has_sizes_and_reasons(generations: tuple[Night, list[str]]) -
     night, names = generations
     outcome = n.ostcal("prune", "--config", n.write_config(night), "--keep", "1")
     assert outcome.exit_code == 0
-    assert names[0] in outcome.stdout
+    assert names[0] in "".join(outcome.stdout.split())
+    assert max(map(len, outcome.stdout.splitlines())) <= 80
     assert "may be removed; --apply removes them" in outcome.stderr
+
+
+def test_keep_0_says_what_it_keeps(generations: tuple[Night, list[str]]) -> None:
+    night, _ = generations
+    outcome = n.ostcal("prune", "--config", n.write_config(night), "--keep", "0")
+    assert "the newest verified master of each setting and time stays" in outcome.stderr
+    assert "--keep 0 keeps" not in n.ostcal("prune", "--config", n.write_config(night), "--keep", "1").stderr

@@ -33,6 +33,7 @@ from ostcal.config import (
     resolved_values,
     with_overrides,
 )
+from ostcal.config.capture_plan import load_capture_plan
 from ostcal.engine.rejection import METHODS, SigmaClip
 from ostcal.errors import ConfigError
 from ostcal.measure.limits import DefectLimits, FrameLimits, MasterLimits
@@ -835,3 +836,17 @@ TREES = st.recursive(
 @given(st.dictionaries(NAMES, TREES, max_size=4))
 def test_any_dict_gives_a_configuration_or_an_error(values: dict[str, Any]) -> None:
     assert all(line.startswith("configuration: ") for line in lines_of(values))
+
+
+@pytest.mark.parametrize("port", ["99999", "65536", "0", "x1"])
+def test_a_web_hook_has_a_port_that_there_is(port: str) -> None:
+    with pytest.raises(ConfigError, match=r"hooks\.url: this value is not allowed; .* port up to 65535") as caught:
+        load_config({"hooks": {"url": f"https://user:token@example.org:{port}/hook"}})
+    assert "token" not in str(caught.value)
+    for address in ("https://example.org:65535/hook", "http://[::1]:8080", "https://example.org/hook"):
+        assert load_config({"hooks": {"url": address}}).hooks.url == address
+
+
+def test_a_plan_that_is_missing_is_called_a_plan(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.yaml: the plan cannot be read: No such file"):
+        load_capture_plan(tmp_path / "none.yaml")

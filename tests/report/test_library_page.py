@@ -7,11 +7,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ostcal.errors import StorageError
-from ostcal.frames import CameraSettings, FrameType
+from ostcal.frames import CameraSettings, FrameType, Optics
 from ostcal.inputs.grouping import GroupKey
 from ostcal.inputs.observed import Observed
 from ostcal.library.attributes import MasterRecord
@@ -106,6 +107,45 @@ def test_what_all_have_is_said_once() -> None:
     assert '<div class="label">flat L</div>' in text
     alone = page([master(FrameType.FLAT, 1, "a", "L")])
     assert '<div class="label">flat L, Cam, gain 100, -10 C, 100 x 80</div>' in alone
+
+
+def flat_of(days_ago: float, name: str, **optics: Any) -> LibraryMaster:
+    one = master(FrameType.FLAT, days_ago, name, "R")
+    key = replace(one.key, optics=Optics(**optics))
+    return replace(one, record=replace(one.record, key=key))
+
+
+def test_flats_of_each_light_path_are_a_row_with_their_own_age() -> None:
+    esprit = {"telescope": "Esprit 100", "focal_length_mm": 550.0}
+    masters = [
+        flat_of(1, "a", rotator_deg=10.0, **esprit),
+        flat_of(300, "b", rotator_deg=10.6, **esprit),  # the same angle, as matching tells it
+        flat_of(200, "c", rotator_deg=190.0, **esprit),
+        flat_of(100, "d", telescope="RC 8", focal_length_mm=1600.0),
+        flat_of(50, "e", telescope="RC 8", focal_length_mm=1000.0),
+    ]
+    text = page(masters, flat=30.0)
+    labels = re.findall(r'<div class="label">(flat R[^<]*)</div>', text)
+    assert sorted(labels) == [
+        "flat R, Esprit 100, 550 mm, 10.3 deg", "flat R, Esprit 100, 550 mm, 190 deg",
+        "flat R, RC 8, 1000 mm", "flat R, RC 8, 1600 mm",
+    ]  # fmt: skip
+    assert "3 settings without a young enough one" in text
+
+
+def test_what_a_run_measures_of_a_camera_is_shown_once() -> None:
+    masters = [
+        master(kind, days, f"{kind}{days}") for days in (60, 30) for kind in FrameType if kind is not FrameType.LIGHT
+    ]
+    history = [
+        replace(entry(one, dark_current=days / 1000, read_noise=days / 20), made_at=NOW - timedelta(days=days))
+        for one in masters
+        for days in (60 if one.record.name.endswith("60") else 30,)
+    ]
+    text = page(masters, history)
+    assert text.count("Last 0.03") == 1
+    assert text.count("2 runs") == 2  # of read noise and of dark current
+    assert "<figcaption>bias" not in text
 
 
 def test_trends_go_by_the_time_of_the_frames_and_count_a_master_once() -> None:
