@@ -93,12 +93,16 @@ class DarkPlan:
 
 
 def flat_exposures(
-    configured_s: float | None, directories: Iterable[Location], noon_utc_s: float = NOON_UTC_S
+    configured_s: float | None,
+    directories: Iterable[Location],
+    noon_utc_s: float = NOON_UTC_S,
+    settings: CameraSettings | None = None,
 ) -> tuple[float, ...]:
     """Return the exposures of the flats: as configured, else of the existing flats, else 1 s with a warning.
 
     `configured_s` is ``dark_capture.flat_exposure_time``. Existing flats are those of the newest night, in series and
-    FITS files in the directories; each filter may have its own exposure. Nights end at `noon_utc_s`.
+    FITS files in the directories; each filter may have its own exposure. Flats with another gain or binning than that
+    of `settings` get no darks with these. Nights end at `noon_utc_s`.
     """
     if configured_s is not None:
         return (configured_s,)
@@ -114,6 +118,7 @@ def flat_exposures(
             frames.append(inspect_images(path)[0].metadata)
         except InputError as error:
             logger.debug("%s", error)
+    frames = [frame for frame in frames if settings is None or _has_settings(frame, settings)]
     found = _flat_exposures_of(frames, noon_utc_s)
     groups: list[list[float]] = []
     for exposure_s in sorted(found):
@@ -272,6 +277,12 @@ def capture_darks(equipment: Equipment, plan: DarkPlan, sink: SeriesSink) -> tup
         if outcome.ends_step:
             break
     return tuple(outcomes)
+
+
+def _has_settings(frame: FrameMetadata, settings: CameraSettings) -> bool:
+    """Return whether gain and binning of a frame are those of the camera, as far as both are known."""
+    gains = {frame.settings.gain, settings.gain} - {None}
+    return len(gains) <= 1 and frame.settings.binning == settings.binning
 
 
 def _flat_exposures_of(frames: Iterable[FrameMetadata], noon_utc_s: float) -> list[float]:

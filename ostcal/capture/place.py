@@ -105,12 +105,13 @@ def differences(series: Series, plan: SeriesPlan, shape: tuple[int, int], set_po
         if there.get(key) != now[key]:
             changes.append(f"{word} {_shown(there.get(key))}, now {_shown(now[key])}")
     if not _close(there.get("exposure_time_s"), plan.exposure_time_s, _SAME_EXPOSURE * (plan.exposure_time_s or 0.0)):
-        changes.append(f"exposure {_shown(there.get('exposure_time_s'))} s, now {_shown(plan.exposure_time_s)} s")
+        was_s, is_s = there.get("exposure_time_s"), plan.exposure_time_s
+        changes.append(f"exposure {_shown(was_s, ' s')}, now {_shown(is_s, ' s')}")
     angles = {angle for record in series.records if (angle := record.metadata.optics.rotator_deg) is not None}
     if plan.rotation_deg is not None and angles and not any(_same_angle(a, plan.rotation_deg) for a in angles):
         changes.append(f"turned by {_shown(min(angles))} degrees, now {_shown(plan.rotation_deg)} degrees")
     if not _close(there.get("set_temperature_c"), set_point_c, plan.set_point_tolerance_c):
-        changes.append(f"set point {_shown(there.get('set_temperature_c'))} C, now {_shown(set_point_c)} C")
+        changes.append(f"set point {_shown(there.get('set_temperature_c'), ' C')}, now {_shown(set_point_c, ' C')}")
     return changes
 
 
@@ -139,7 +140,9 @@ def _same_angle(a: float, b: float) -> bool:
     return abs((a - b + 180) % 360 - 180) <= _SAME_ANGLE_DEG
 
 
-def _shown(value: object) -> str:
+def _shown(value: object, unit: str = "") -> str:
     if isinstance(value, list):
         return "x".join(map(str, value))
-    return f"{value:g}" if isinstance(value, float) else str("not set" if value is None else value)
+    if value is None:
+        return "not set"
+    return f"{value:g}{unit}" if isinstance(value, float) else f"{value}{unit}"

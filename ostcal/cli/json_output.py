@@ -62,8 +62,8 @@ class CommandRecord(logging.Handler):
         self.put(**{name: (*self._results.get(name, ()), *values) for name, values in results.items()})
 
     def put_error(self, line: str) -> None:
-        """Add the line of an error that was not logged."""
-        self._errors += line.splitlines()
+        """Add the line of an error, unless it was logged as one."""
+        self._errors += [one for one in line.splitlines() if one not in self._errors]
 
     def use_hooks(self, hooks: Hooks | None) -> None:
         """Tell these hooks of what happens from now on."""

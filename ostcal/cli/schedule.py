@@ -159,9 +159,9 @@ def _due_text(due: tuple[DueSeries, ...]) -> str:
     """Write what is due in few words: ``bias, darks of 0.5 s, 5 s, flats L, R``."""
     words: list[str] = []
     before = ""
-    of_matrix = sum(bool(one.wanted.settings) for one in due)
+    of_matrix = sum(one.wanted.is_of_matrix for one in due)
     for one in due:
-        if one.wanted.settings:
+        if one.wanted.is_of_matrix:
             continue
         kind, _, rest = one.wanted.label.partition(" of " if " of " in one.wanted.label else " ")
         words.append(rest if kind == before and rest else one.wanted.label)
@@ -179,7 +179,7 @@ def _visit_entry(visit: ComingVisit) -> VisitEntry:
             kind=str(one.wanted.kind),
             exposure_time_s=one.wanted.exposure_time_s,
             filter=one.wanted.filter_name,
-            frames=one.wanted.n_frames,
+            frames=one.frames + one.present,
             present=one.present,
             reason=one.reason,
             settings=one.wanted.settings_text,

@@ -17,6 +17,7 @@ from ostcal.capture.run_points import PointRules, PointsReport, capture_points, 
 from ostcal.capture.series_plan import CaptureWatcher, Equipment, SeriesOutcome
 from ostcal.config import ConfigSource, load_config
 from ostcal.config.capture_plan import load_capture_plan
+from ostcal.devices.failures import NotNowError
 from ostcal.devices.protocols import Camera
 from ostcal.errors import DeviceError, OstcalError
 from ostcal.frames import CameraSettings, FrameType
@@ -98,7 +99,8 @@ class Capture(KeepsStatus):
         try:
             self._status = work()
         except OstcalError as error:
-            self._logger.error("%s", error)
+            # What is refused now is taken once it is safe; who gives up says so.
+            self._logger.log(logging.INFO if isinstance(error, NotNowError) else logging.ERROR, "%s", error)
             self._logger.debug("traceback", exc_info=True)
             self._status = Status(
                 level=Level.ERROR, message=str(error), details={"errors": [str(error)], "warnings": []}
@@ -294,10 +296,10 @@ class DarkCapture(Capture):
         equipment, settings = self._ready()
         d = self.config.dark_capture
         exposures = tuple(flat_exposures_s)
-        if not exposures:
+        if not exposures and (self.config.flat_capture.for_lights is None or d.flat_exposure_time is not None):
             flats = folders_of(self.config.flat_capture.output_dir)
             night = capture_night(equipment.clock, self.config.site.longitude)
-            exposures = flat_exposures(d.flat_exposure_time, flats, night.noon_utc_s)
+            exposures = flat_exposures(d.flat_exposure_time, flats, night.noon_utc_s, settings)
         rules = DarkRules(
             n_frames=d.frames,
             target=noise_target(self.config, d.target) if d.num_darks == "auto" else None,

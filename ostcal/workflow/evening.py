@@ -15,10 +15,11 @@ from ostcal.capture.series_plan import CaptureWatcher, Equipment, SeriesEnd, Ser
 from ostcal.clock import Clock
 from ostcal.config import Config, ConfigSource, load_config, resolved_values
 from ostcal.errors import DeviceError
-from ostcal.status import Status
+from ostcal.status import Level, Status
 from ostcal.vocabulary import Step
 from ostcal.workflow.capture_rules import refuse_object_stores
 from ostcal.workflow.captures import Capture, DarkCapture, FlatCapture, Planned
+from ostcal.workflow.lights import no_lights_line
 from ostcal.workflow.open_devices import Ask, open_equipment
 from ostcal.workflow.safety import SafeCaptures
 from ostcal.workflow.temperature import cool_sensor, warm_up, warms_up
@@ -207,6 +208,10 @@ class CalibrationWorkflow:
             return safe.take(lambda _: darks.capture_flat_darks(exposures_s))
 
         if step in ("darks", "all") and not self._do("darks", equipment, darks, take_darks):
+            return
+        if step == "all" and (line := no_lights_line(self.config)) is not None:  # nothing to take is no error
+            self._logger.info("%s", line)
+            self.statuses["flats"] = Status(level=Level.SUCCESS, message=line)
             return
         if step in ("flats", "all") and not self._do("flats", equipment, flats, take_flats):
             return

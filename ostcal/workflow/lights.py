@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from datetime import date
 
 from ostcal.capture.points import Point
 from ostcal.capture.series_plan import SeriesOutcome
@@ -30,13 +31,22 @@ def light_points(config: Config, wheel: Sequence[str], noon_utc_s: float) -> lis
         If there is no light, or none of whose filters is in the wheel.
     """
     pattern = config.flat_capture.for_lights or ""
-    lights = _newest_night(_lights(folders_of(pattern)), noon_utc_s)
+    lights, _ = newest_lights(config, noon_utc_s)
     if not lights:
         raise InputError(f"{pattern}: no science frames are there; set flat_capture.for_lights to their directory")
+    points = points_of(config, lights, wheel)
+    if not points:
+        raise InputError(f"{pattern}: no filter of the science frames is in the wheel, which has {', '.join(wheel)}")
+    return points
+
+
+def points_of(config: Config, lights: Iterable[FrameMetadata], wheel: Sequence[str] | None) -> list[Point]:
+    """Return the flats that lights need, as `light_points`; with ``None`` for the wheel all their filters are in it."""
+    pattern = config.flat_capture.for_lights
     points: dict[Point, None] = {}
     absent: set[str] = set()
     for light in lights:
-        name = _in_wheel(light.filter_name, wheel)
+        name = light.filter_name if wheel is None else _in_wheel(light.filter_name, wheel)
         if light.filter_name and wheel and name is None:
             if light.filter_name not in absent:
                 logger.warning(
@@ -55,26 +65,51 @@ def light_points(config: Config, wheel: Sequence[str], noon_utc_s: float) -> lis
                 name="flat_capture.for_lights",
             )
         ] = None
-    if not points:
-        raise InputError(f"{pattern}: no filter of the science frames is in the wheel, which has {', '.join(wheel)}")
     return list(points)
+
+
+def newest_lights(
+    config: Config, noon_utc_s: float, until: date | None = None
+) -> tuple[list[FrameMetadata], date | None]:
+    """Return the lights of the newest night in ``flat_capture.for_lights``, up to a night, and their night."""
+    lights = _lights(folders_of(config.flat_capture.for_lights or ""))
+    nights = [night_of(light.date_obs, noon_utc_s) for light in lights]
+    newest = max((night for night in nights if night is not None and (until is None or night <= until)), default=None)
+    return [light for light, night in zip(lights, nights, strict=True) if night == newest], newest
+
+
+def no_lights_line(config: Config) -> str | None:
+    """Return a line where flats are for lights and no light is there, else ``None``."""
+    pattern = config.flat_capture.for_lights
+    if pattern is None or _lights(folders_of(pattern)):
+        return None
+    return f"{pattern}: no science frames are there, so no flats for them are due"
+
+
+def flat_dark_point(config: Config, exposure_s: float, request: CameraRequest) -> Point:
+    """Return the darks with the exposure and the settings of flats."""
+    return Point(
+        kind=FrameType.DARK,
+        count=config.dark_capture.frames,
+        is_auto=config.dark_capture.num_darks == "auto",
+        exposure_s=exposure_s,
+        request=request,
+        name="flat_capture.for_lights",
+    )
 
 
 def flat_dark_points(config: Config, outcomes: Iterable[SeriesOutcome]) -> list[Point]:
     """Return the darks with the exposures and settings of flats."""
     points = {
-        Point(
-            kind=FrameType.DARK,
-            count=config.dark_capture.frames,
-            is_auto=config.dark_capture.num_darks == "auto",
-            exposure_s=one.plan.exposure_time_s,
-            request=CameraRequest(
+        flat_dark_point(
+            config,
+            one.plan.exposure_time_s,
+            CameraRequest(
                 gain=one.plan.settings.gain,
                 offset=one.plan.settings.offset,
                 binning=one.plan.settings.binning,
                 readout_mode=one.plan.settings.readout_mode,
             ),
-            name="flat_capture.for_lights",
         ): None
         for one in outcomes
         if one.plan.frame_type is FrameType.FLAT and one.plan.exposure_time_s is not None
@@ -93,12 +128,6 @@ def _lights(directories: Iterable[str]) -> list[FrameMetadata]:
         if metadata.frame_type is FrameType.LIGHT and not metadata.is_master:
             found.append(metadata)
     return found
-
-
-def _newest_night(lights: Sequence[FrameMetadata], noon_utc_s: float) -> list[FrameMetadata]:
-    nights = [night_of(light.date_obs, noon_utc_s) for light in lights]
-    newest = max((night for night in nights if night is not None), default=None)
-    return [light for light, night in zip(lights, nights, strict=True) if night == newest]
 
 
 def _in_wheel(filter_name: str | None, wheel: Sequence[str]) -> str | None:

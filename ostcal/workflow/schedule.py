@@ -13,13 +13,16 @@ from ostcal.places.locking import locked
 from ostcal.places.night_folders import root_of
 from ostcal.places.paths import is_remote, joined, make_directory, path_of
 from ostcal.visit_times import no_twilight_line, noon_after
+from ostcal.workflow.auto_frames import ExpectedFrames
 from ostcal.workflow.capture_rules import refuse_object_stores
-from ostcal.workflow.due import TakenSeries, too_old
+from ostcal.workflow.due import TakenSeries, failing, too_old
 from ostcal.workflow.journal import VisitRecord, add_visit, read_journal
+from ostcal.workflow.lights_due import flats_of_lights
 from ostcal.workflow.matrix import matrix_taken, matrix_wanted
 from ostcal.workflow.open_devices import clock_of
 from ostcal.workflow.plans import (
     ComingVisit,
+    cadence_of,
     calendar_of,
     coming_visits,
     max_age_of,
@@ -27,7 +30,7 @@ from ostcal.workflow.plans import (
     wanted_series,
     zone_of,
 )
-from ostcal.workflow.taken import setup_of_config, taken_frames
+from ostcal.workflow.taken import newest_bias, setup_of_config, taken_frames
 from ostcal.workflow.visit import Visit, VisitOutcome, VisitWatchers, VisitWork
 
 JOURNAL_FILE = "schedule.json"
@@ -94,8 +97,20 @@ class Schedule:
         """
         taken, problems = self._taken()
         of_matrix = matrix_taken(self.config, self._noon_utc_s)
-        visits, lines = coming_visits(self.config, taken, self._clock.utc(), self._noon_utc_s, days, of_matrix)
-        return visits, [*lines, *problems]
+        setup, now = setup_of_config(self.config), self._clock.utc()
+        night, cadence = night_at(now, self._noon_utc_s), cadence_of(self.config)
+        of_lights, no_lights = flats_of_lights(self.config, night, self._noon_utc_s, setup, None, cadence)
+        visits, lines = coming_visits(
+            self.config,
+            taken,
+            now,
+            self._noon_utc_s,
+            days,
+            of_matrix,
+            [due for due, _ in of_lights],
+            ExpectedFrames(config=self.config, bias=newest_bias(self.config, setup)),
+        )
+        return visits, [*lines, *([no_lights] if no_lights else []), *problems]
 
     def next_visit(self) -> datetime | None:
         """Return the next time, or ``None`` if there is none within four years."""
@@ -176,7 +191,7 @@ class Schedule:
             visit.night,
             outcome.taken,
             len(outcome.masters),
-            "" if outcome.is_complete else f"; {outcome.lines[0]}",
+            "" if outcome.is_complete else "; it is not complete, for the reasons above",
         )
         self._watchers.ended(outcome)
         return outcome
@@ -204,7 +219,8 @@ class Schedule:
         except OstcalError as error:
             return (str(error),)
         now, limits = self._clock.utc(), max_age_of(self.config)
-        lines = too_old(wanted_series(self.config), taken, now, limits)
+        wanted = wanted_series(self.config)
+        lines = (*failing(wanted, taken), *too_old(wanted, taken, now, limits))
         for one in matrix_wanted(self.config):
             lines += too_old([one], of_matrix[one.settings], now, limits)
         return lines

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
+from ostcal.capture.nights import last_taken
 from ostcal.config import Config
 from ostcal.errors import InputError, StorageError
 from ostcal.fits.read import find_fits, inspect_images
@@ -14,8 +17,10 @@ from ostcal.frames import CameraSettings, FrameMetadata, FrameType
 from ostcal.library.index import known_masters
 from ostcal.naming import night_of
 from ostcal.places.night_folders import folders_of, has_folder
+from ostcal.places.paths import is_dir
 from ostcal.series.format import shared_settings
-from ostcal.series.reader import find_series, open_series
+from ostcal.series.reader import Series, find_series, open_series
+from ostcal.workflow.auto_frames import is_auto, needed_frames
 from ostcal.workflow.due import TakenSeries
 from ostcal.workflow.open_devices import camera_values
 
@@ -50,16 +55,19 @@ def taken_with(
 ) -> tuple[list[list[TakenSeries]], list[str]]:
     """Return what was taken with each of some settings, as `taken_frames`; what is on disk is read once."""
     directories = folders_of(config.dark_capture.output_dir) + folders_of(config.flat_capture.output_dir)
-    on_disk, problems = _series_in(directories, noon_utc_s)
+    on_disk, problems = _series_in(directories, noon_utc_s, config)
     has_camera = any_camera or any("camera" in setup for setup in setups)
     files = _files_in(directories, noon_utc_s) if has_camera else []
     masters = _masters_in(config.master_frames.output_dir, noon_utc_s)
+    failed = _masters_in(config.master_frames.output_dir, noon_utc_s, have_failed=True)
     found = []
     for setup in setups:
         series = [one for one, there in on_disk if _fits(there, setup)]
         made = [one for one, there in masters if _fits(there, setup, _MASTER_C)]
         if any_camera or "camera" in setup:
             series += [one for one, there in files if _fits(there, setup, _MASTER_C)]
+        bad = [one for one, there in failed if _fits(there, setup, _MASTER_C)]
+        series = [replace(one, has_failed=any(_is_like(master, one) for master in bad)) for one in series]
         found.append([*series, *(one for one in made if not any(_is_like(one, other) for other in series))])
     return found, problems
 
@@ -113,12 +121,12 @@ def _is_like(master: TakenSeries, series: TakenSeries) -> bool:
     return series.night == master.night and series.answers(master.as_wanted())
 
 
-def _masters_in(output_dir: str, noon_utc_s: float) -> list[tuple[TakenSeries, Setup]]:
-    """Return the masters of a directory that did not fail, by the time of their last frame, as if they were series."""
+def _masters_in(output_dir: str, noon_utc_s: float, *, have_failed: bool = False) -> list[tuple[TakenSeries, Setup]]:
+    """Return the masters of a directory that did or did not fail, by their last frame, as if they were series."""
     found = []
     for master in known_masters(output_dir) if has_folder(output_dir) else ():
         record, key = master.record, master.key
-        if record.observed is None or record.verdict == "fail" or record.n_frames is None:
+        if record.observed is None or (record.verdict == "fail") != have_failed or record.n_frames is None:
             continue
         night = night_of(record.observed.last, noon_utc_s)
         if night is None:
@@ -151,7 +159,47 @@ def setup_of_config(config: Config) -> Setup:
     return said
 
 
-def _series_in(directories: Iterable[str], noon_utc_s: float) -> tuple[list[tuple[TakenSeries, Setup]], list[str]]:
+def newest_bias(config: Config, setup: Setup) -> Series | None:
+    """Return the newest bias series with some settings."""
+    found = []
+    for location in find_series(folders_of(config.dark_capture.output_dir)):
+        try:
+            series = open_series(location)
+        except StorageError as error:
+            logger.debug("%s", error)
+            continue
+        if series.frame_type is FrameType.BIAS and _fits(series.settings, setup):
+            found.append(series)
+    return max(found, key=lambda one: str(last_taken(one)), default=None)
+
+
+def has_frames(config: Config) -> bool:
+    """Return whether any frame is on disk of which a master could be made."""
+    patterns = (config.dark_capture.output_dir, config.flat_capture.output_dir)
+    folders = [folder for pattern in patterns for folder in folders_of(pattern) if is_dir(folder)]
+    return any(True for _ in find_series(folders)) or any(True for _ in find_fits(folders))
+
+
+def has_masters(config: Config) -> bool:
+    """Return whether a master is in the library."""
+    output_dir = config.master_frames.output_dir
+    return has_folder(output_dir) and any(True for _ in known_masters(output_dir))
+
+
+def _needed(config: Config, series: Series) -> Callable[[], int | None] | None:
+    """Return what gives the frames that a series of an automatic number needs; frames are read only when it is asked.
+
+    Only what is longer than the fewest frames and shorter than the most depends on the noise.
+    """
+    section = config.flat_capture if series.frame_type is FrameType.FLAT else config.dark_capture
+    if not is_auto(config, series.frame_type) or len(series.records) >= section.frames:
+        return None
+    return cache(lambda: needed_frames(config, series))
+
+
+def _series_in(
+    directories: Iterable[str], noon_utc_s: float, config: Config
+) -> tuple[list[tuple[TakenSeries, Setup]], list[str]]:
     """Return the series in directories and below them with their settings, and a line for each that cannot be read.
 
     Frames without a time are of no night, and do not count.
@@ -177,6 +225,8 @@ def _series_in(directories: Iterable[str], noon_utc_s: float) -> tuple[list[tupl
             night=night,
             exposure_time_s=exposure_s if isinstance(exposure_s, int | float) else None,
             filter_name=filter_name if isinstance(filter_name, str) else None,
+            rotation_deg=series.records[0].metadata.optics.rotator_deg,
+            needed=_needed(config, series),
         )
         taken.append((one, series.settings))
     return taken, problems

@@ -20,14 +20,16 @@ from ostcal.devices.safety import gated
 from ostcal.errors import DeviceError
 from ostcal.frames import FrameType
 from ostcal.status import Level, Status
-from ostcal.workflow.captures import DarkCapture, FlatCapture, Planned
+from ostcal.workflow.capture_rules import camera_request
+from ostcal.workflow.captures import Capture, DarkCapture, FlatCapture, Planned
 from ostcal.workflow.due import DueSeries, WantedSeries, due_series
+from ostcal.workflow.lights_due import flats_of_lights
 from ostcal.workflow.matrix import matrix_due, matrix_taken, wanted_point
 from ostcal.workflow.open_devices import open_equipment
 from ostcal.workflow.plans import cadence_of, flat_exposures_of_night, wanted_series
 from ostcal.workflow.safety import SAFETY_PAUSE_S, safety_check, wait_until_safe
 from ostcal.workflow.sky import sky_window
-from ostcal.workflow.taken import setup_of_camera, setup_of_config, taken_frames
+from ostcal.workflow.taken import has_frames, has_masters, setup_of_camera, setup_of_config, taken_frames
 from ostcal.workflow.temperature import cool_sensor, warm_up, warms_up
 
 
@@ -89,6 +91,11 @@ class VisitWork:
         self._setup = setup_of_config(config)
         self._taken = 0
         self._matrix_began_s: float | None = None
+        self._wheel_names: tuple[str, ...] | None = None
+        """Of the filters, once the devices are there."""
+        self._points: dict[WantedSeries, Point] = {}
+        """How the flats for lights that are due, and their darks, are taken."""
+        self._said_no_lights = False
         self._lines: list[str] = []
 
     def run(self) -> VisitOutcome:
@@ -114,10 +121,19 @@ class VisitWork:
         taken, problems = taken_frames(self._config, self._noon_utc_s, self._setup)
         for line in problems:
             self._logger.debug("%s", line)
-        night = self._visit.night
-        exposures_s = flat_exposures_of_night(taken, night)
-        due = due_series(wanted_series(self._config, exposures_s), taken, night, cadence_of(self._config))
-        return (*due, *matrix_due(self._config, matrix_taken(self._config, self._noon_utc_s), night))
+        night, cadence = self._visit.night, cadence_of(self._config)
+        for_lights = self._config.flat_capture.for_lights is not None  # those have settings of their own
+        exposures_s = flat_exposures_of_night(taken, night) if not for_lights else []
+        due = due_series(wanted_series(self._config, exposures_s), taken, night, cadence)
+        of_lights, line = flats_of_lights(
+            self._config, night, self._noon_utc_s, self._setup, self._wheel_names, cadence
+        )
+        self._points = {one.wanted: point for one, point in of_lights}
+        if line and not self._said_no_lights:
+            self._said_no_lights = True
+            self._logger.info("%s", line)
+        of_matrix = matrix_due(self._config, matrix_taken(self._config, self._noon_utc_s), night)
+        return (*due, *(one for one, _ in of_lights), *of_matrix)
 
     @contextmanager
     def _devices(self) -> Iterator[Equipment]:
@@ -130,6 +146,7 @@ class VisitWork:
         with opening as opened:
             if opened.mount is not None:
                 opened.mount.when_refused(self._wait_for_mount)
+            self._wheel_names = tuple(opened.wheel.names) if opened.wheel is not None else ()
             camera = gated(opened.camera, self._refusal)
             equipment = replace(opened, camera=camera)
             is_cooled = False
@@ -204,21 +221,24 @@ class VisitWork:
         return True
 
     def _take(self, equipment: Equipment, batch: Sequence[DueSeries]) -> Status:
-        if batch[0].wanted.settings:
+        if batch[0].wanted.is_of_matrix:
             return self._take_matrix(equipment, batch)
+        if batch[0].wanted.is_for_lights:
+            return self._take_for_lights(equipment, batch)
         take = self._take_flats if batch[0].wanted.kind is FrameType.FLAT else self._take_darks
         return take(equipment, batch)
 
     def _choose(self, todo: Sequence[DueSeries]) -> list[DueSeries]:
         """Return the flats, the darks or those of the matrix: flats of the sky first, unless the roof is closed."""
         sky = self._config.flat_capture.twilight
-        matrix = [one for one in todo if one.wanted.settings]
+        matrix = [one for one in todo if one.wanted.is_of_matrix]
         if len(matrix) == len(todo):
             self._takes_sky = False
             return matrix
-        todo = [one for one in todo if not one.wanted.settings]
+        todo = [one for one in todo if not one.wanted.is_of_matrix]
         flats = [one for one in todo if one.wanted.kind is FrameType.FLAT]
         darks = [one for one in todo if one.wanted.kind is not FrameType.FLAT]
+        darks = [one for one in darks if not one.wanted.is_for_lights] or darks
         is_closed = sky and bool(darks) and self._safety.refusal(must_be_open=True) is not None
         batch = flats if flats and (not darks or (sky and not is_closed)) else darks
         self._takes_sky = sky and batch is flats
@@ -264,6 +284,14 @@ class VisitWork:
             return Status(level=Level.SUCCESS, message="the hours of the matrix are over")
         return darks.capture_darks(max_hours=left_h)
 
+    def _take_for_lights(self, equipment: Equipment, due: Sequence[DueSeries]) -> Status:
+        """Take what is due of the flats for lights, or of their darks, each with settings of its own."""
+        of_night = {"dark_capture.continue_series": "session", "flat_capture.continue_series": "session"}
+        capture = _DuePoints(with_overrides(self._config, of_night), self._logger, planned=self._watchers.planned)
+        capture.initialize(equipment)
+        left_h = (self._visit.end - self._clock.utc()).total_seconds() / 3600
+        return capture.capture_points([self._points[one.wanted] for one in due], left_h)
+
     def _take_flats(self, equipment: Equipment, due: Sequence[DueSeries]) -> Status:
         filters = [one.wanted.filter_name for one in due if one.wanted.filter_name is not None]
         overrides = {"flat_capture.continue_series": "session", "flat_capture.filters": filters}
@@ -272,6 +300,9 @@ class VisitWork:
         return flats.capture_flats()
 
     def _make_masters(self) -> VisitOutcome:
+        if not has_frames(self._config) and (self._lines or has_masters(self._config)):
+            self._logger.info("no frames are on disk, and no master is made")
+            return VisitOutcome(taken=self._taken, lines=tuple(self._lines))
         creator = MasterFrameCreator(self._config, self._logger, self._watchers.masters)
         status = creator.create_all_master_frames(with_captured=True)
         self._watchers.masters_made(creator)
@@ -331,6 +362,19 @@ class _DueMatrix(DarkCapture):
 
     def _takes(self, point: Point) -> bool:
         return wanted_point(self.config, point) in self._due
+
+
+class _DuePoints(Capture):
+    """Series that are due, each with settings of its own."""
+
+    def capture_points(self, points: Sequence[Point], max_hours: float) -> Status:
+        """Take them; afterwards the camera has the settings of the configuration again."""
+        equipment, _ = self._ready()
+        step = "flats" if points[0].kind is FrameType.FLAT else "flat darks"
+        try:
+            return self._guarded(lambda: self._capture_points(step, points, strategy="all", max_hours=max_hours))
+        finally:
+            equipment.camera.apply(camera_request(self.config))
 
 
 _NO_FRAMES = WantedSeries(kind=FrameType.DARK, n_frames=0)

@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ostcal.frames import FrameType
-from ostcal.workflow.due import DueSeries, TakenSeries, WantedSeries, due_series, taken_then, too_old, wanted_darks
+from ostcal.workflow.due import (
+    DueSeries,
+    TakenSeries,
+    WantedSeries,
+    due_series,
+    failing,
+    taken_then,
+    too_old,
+    wanted_darks,
+)
 
 NIGHT = date(2026, 11, 29)
 CADENCE = {FrameType.BIAS: 7, FrameType.DARK: 30, FrameType.FLAT: 1}
@@ -108,3 +117,27 @@ def test_over_forty_nights_nothing_is_taken_twice_and_nothing_due_is_left_out(
         there += taken_then(due, datetime(2026, 1, 1, tzinfo=UTC), night)
         newest |= {one.wanted: number for one in due}
         assert due_series(wanted, there, night, cadence) == ()
+
+
+def test_a_set_that_failed_is_due_in_the_next_night_and_only_once_in_a_night() -> None:
+    cadence = {FrameType.FLAT: 5}
+    due = due_series([FLATS[0]], [taken(FLATS[0], 1, has_failed=True)], NIGHT, cadence)
+    assert [one.reason for one in due] == ["the set of 2026-11-28 failed its checks"]
+    assert due_series([FLATS[0]], [taken(FLATS[0], 0, has_failed=True)], NIGHT, cadence) == ()
+    # a good one of the same nights before stands for none of the sets after it
+    there = [taken(FLATS[0], 2), taken(FLATS[0], 1, has_failed=True)]
+    assert len(due_series([FLATS[0]], there, NIGHT, cadence)) == 1
+    there = [taken(FLATS[0], 2, has_failed=True), taken(FLATS[0], 1)]
+    assert due_series([FLATS[0]], there, NIGHT, cadence) == ()
+
+
+def test_after_three_nights_that_failed_the_cadence_counts_and_a_line_says_so() -> None:
+    cadence = {FrameType.DARK: 5}
+    there = [taken(DARK, ago, has_failed=True) for ago in (3, 2)]
+    assert len(due_series([DARK], there, NIGHT, cadence)) == 1
+    assert failing([DARK], there) == ()
+    there.append(taken(DARK, 1, has_failed=True))
+    assert due_series([DARK], there, NIGHT, cadence) == ()
+    assert due_series([DARK], there, NIGHT + timedelta(days=4), cadence) != ()
+    (line,) = failing([DARK], there)
+    assert line.startswith("darks of 60 s: the sets of the last 3 nights failed their checks")

@@ -433,10 +433,10 @@ def test_the_coming_week_is_a_table_of_80_columns_and_a_document(
     visits = document["visits"]
     assert len(visits) == 7
     first, second = ([one["kind"] for one in visit["due"]] for visit in visits[:2])
-    assert Counter(first) == {"bias": 1, "dark": 1, "flat": 7}
+    assert Counter(first) == {"bias": 1, "dark": 1 + 7, "flat": 7}  # darks of the flats too
     assert Counter(second) == {"flat": 7}
     assert [any(one["kind"] == "bias" for one in visit["due"]) for visit in visits] == [True, False, False] * 2 + [True]
-    assert visits[0]["frames"] == 9 * 3
+    assert visits[0]["frames"] == 16 * 3
     assert all(60 < visit["time_s"] < 3600 for visit in visits)
     minutes = re.findall(r" (\d+) min ", shown.stdout)
     assert [int(text) for text in minutes] == [math.ceil(visit["time_s"] / 60) for visit in visits]
