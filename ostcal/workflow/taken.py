@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
+from ostcal.build.from_config import input_places
 from ostcal.capture.nights import last_taken
 from ostcal.config import Config
 from ostcal.errors import InputError, StorageError
@@ -17,7 +18,7 @@ from ostcal.frames import CameraSettings, FrameMetadata, FrameType
 from ostcal.library.index import known_masters
 from ostcal.naming import night_of
 from ostcal.places.night_folders import folders_of, has_folder
-from ostcal.places.paths import is_dir
+from ostcal.places.paths import exists
 from ostcal.series.format import shared_settings
 from ostcal.series.reader import Series, find_series, open_series
 from ostcal.workflow.auto_frames import is_auto, needed_frames
@@ -175,8 +176,8 @@ def newest_bias(config: Config, setup: Setup) -> Series | None:
 
 def has_frames(config: Config) -> bool:
     """Return whether any frame is on disk of which a master could be made."""
-    patterns = (config.dark_capture.output_dir, config.flat_capture.output_dir)
-    folders = [folder for pattern in patterns for folder in folders_of(pattern) if is_dir(folder)]
+    places = [place for pattern in input_places(config, with_captured=True) for place in folders_of(pattern)]
+    folders = [place for place in places if exists(place)]
     return any(True for _ in find_series(folders)) or any(True for _ in find_fits(folders))
 
 
