@@ -17,7 +17,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-START = datetime(2026, 1, 1, 20, 0, tzinfo=UTC)
+START = datetime(2025, 1, 1, 20, 0, tzinfo=UTC)
 FILTERS = ("L", "R", "G", "B", "Ha", "OIII")
 EXPOSURES_S = (60.0, 120.0, 300.0)
 
