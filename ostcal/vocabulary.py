@@ -2,6 +2,10 @@
 
 from typing import Literal
 
+FOUND_FILE = "config_calibration_frames.yaml"
+"""The configuration that commands use if none is named and it is in the working directory."""
+Start = Literal["frames", "camera", "cluster"]
+"""What a configuration to begin with is for."""
 HookEvent = Literal["series_finished", "master_made", "master_failed", "night_finished", "error"]
 """Events that hooks are told of."""
 CameraType = Literal["ascom", "alpaca", "simulator"]

@@ -23,7 +23,6 @@ from ostcal.cli.console import (
     start_log_file,
 )
 from ostcal.cli.json_output import JsonCommand, json_record
-from ostcal.config import Flag
 from ostcal.errors import InputError
 
 logger = logging.getLogger("ostcal")
@@ -113,7 +112,7 @@ def calibrate_command(
         import_numba()
         from ostcal.science.api import CalibrationApplier, CalibrationWatcher
 
-        flags = [Flag(option="--masters", values={"master_frames.output_dir": masters_dir})] if masters_dir else []
+        flags = {"--masters": {"master_frames.output_dir": masters_dir}} if masters_dir is not None else {}
         config = open_config(config_options, flags)
         if not any(options[kind] for kind in ("bias", "dark", "flat")):
             _refuse_absent(config.master_frames.output_dir)

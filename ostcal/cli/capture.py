@@ -26,7 +26,6 @@ from ostcal.cli.console import (
 )
 from ostcal.cli.json_output import JsonCommand, json_record, with_hooks
 from ostcal.cli.masters import exit_code_of, show_masters
-from ostcal.config import Config
 from ostcal.vocabulary import Step
 
 if TYPE_CHECKING:
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
 
     from ostcal.capture.budget import StepPlan
     from ostcal.capture.series_plan import SeriesOutcome
+    from ostcal.config import Config
     from ostcal.inputs.grouping import Group
 
 logger = logging.getLogger("ostcal")

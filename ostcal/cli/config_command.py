@@ -6,13 +6,14 @@ import json
 import logging
 import os
 from dataclasses import replace
+from typing import get_args
 
 import click
 
 from ostcal.cli.console import ConfigOptions, command_console, config_option, debug_option, open_config, open_sources
 from ostcal.cli.json_output import JsonCommand, json_record
-from ostcal.config import FOUND_FILE, SCHEMA_FILE, STARTS, as_yaml, config_schema, load_sources, shown_values
 from ostcal.errors import ConfigError, OstcalError
+from ostcal.vocabulary import FOUND_FILE, Start
 
 logger = logging.getLogger("ostcal")
 
@@ -44,19 +45,21 @@ def config_group() -> None:
 @click.option(
     "--for",
     "purpose",
-    type=click.Choice(list(STARTS)),
+    type=click.Choice(get_args(Start)),
     default="frames",
     show_default=True,
     help="What for: frames you have, a camera, or a cluster.",
 )
 @debug_option
-def init_command(path: str, purpose: str, debug: bool, log_level: str) -> None:
+def init_command(path: str, purpose: Start, debug: bool, log_level: str) -> None:
     """Write a short commented configuration to FILE, by default config_calibration_frames.yaml.
 
     Its first line names the schema that is written beside it, with which editors complete keys and mark mistakes.
     Nothing is overwritten.
     """
     with command_console(log_level, debug):
+        from ostcal.config import SCHEMA_FILE, STARTS
+
         schema_path = os.path.join(os.path.dirname(path), SCHEMA_FILE)
         _write_new(path, STARTS[purpose])
         written = [path]
@@ -79,6 +82,8 @@ def show_command(config_options: ConfigOptions, changed: bool, debug: bool, log_
     The place is default, a file and its line, a variable of the environment, or --set. Secrets are not shown.
     """
     with command_console(log_level, debug):
+        from ostcal.config import as_yaml, load_sources, shown_values
+
         sources = open_sources(config_options)
         values = shown_values(load_sources(sources), sources)
         values = [value for value in values if not (changed and value.is_default)]
@@ -131,6 +136,8 @@ def schema_command(path: str | None, debug: bool, log_level: str) -> None:
 
 
 def _schema_text() -> str:
+    from ostcal.config import config_schema
+
     return json.dumps(config_schema(), indent=2) + "\n"
 
 

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import FrameType
@@ -30,10 +30,11 @@ from rich.progress import (
 from rich.table import Table
 
 from ostcal.cli.json_output import command_record, json_handlers, json_record, use_hooks_of
-from ostcal.config import FOUND_FILE, Config, Flag, Sources, dump, gather_sources, load_sources, without_endpoint
 from ostcal.errors import ConfigError, OstcalError
+from ostcal.vocabulary import FOUND_FILE
 
 if TYPE_CHECKING:
+    from ostcal.config import Config, Sources
     from ostcal.engine.graph import Progress as StripProgress
 
 logger = logging.getLogger("ostcal")
@@ -161,11 +162,13 @@ def config_option(function: Callable[..., Any]) -> Callable[..., Any]:
     return with_options
 
 
-def open_config(options: ConfigOptions, flags: Sequence[Flag] = ()) -> Config:
-    """Load the configuration of a command, and connect to object stores with its options.
+Flags = Mapping[str, Mapping[str, object]]
+"""Options of a command that set keys of the configuration: the dotted keys of each, with their values."""
 
-    `flags` are other options of the command that set keys.
-    """
+
+def open_config(options: ConfigOptions, flags: Flags | None = None) -> Config:
+    """Load the configuration of a command, and connect to object stores with its options."""
+    from ostcal.config import load_sources
     from ostcal.places.object_requests import ObjectOptions, use_options
 
     config = load_sources(open_sources(options, flags))
@@ -173,9 +176,12 @@ def open_config(options: ConfigOptions, flags: Sequence[Flag] = ()) -> Config:
     return config
 
 
-def open_sources(options: ConfigOptions, flags: Sequence[Flag] = ()) -> Sources:
+def open_sources(options: ConfigOptions, flags: Flags | None = None) -> Sources:
     """Read all that a command was given, and say where it was found."""
-    sources = gather_sources(options.files, options.settings, flags)
+    from ostcal.config import Flag, gather_sources
+
+    given = [Flag(option=option, values=values) for option, values in (flags or {}).items()]
+    sources = gather_sources(options.files, options.settings, given)
     if record := command_record():
         record.put(config_file=sources.name)
     for line in sources.said:
@@ -193,6 +199,7 @@ def start_log_file(config: Config, prefix: str, debug: bool) -> str:
     OstcalError
         If it cannot be written.
     """
+    from ostcal.config import dump, without_endpoint
     from ostcal.places.night_folders import root_of
     from ostcal.places.paths import is_remote
 

@@ -16,6 +16,7 @@ from ostcal.cli.console import (
     EXIT_FAILED,
     EXIT_QUALITY,
     ConfigOptions,
+    Flags,
     RunProgress,
     command_console,
     config_option,
@@ -28,7 +29,6 @@ from ostcal.cli.console import (
 )
 from ostcal.cli.json_output import JsonCommand, json_record, with_hooks
 from ostcal.cli.report import write_report_of
-from ostcal.config import Flag, load_config
 from ostcal.engine.rejection import METHODS
 from ostcal.vocabulary import NormalizationMethod
 
@@ -104,11 +104,13 @@ def masters(
     with command_console(log_level, debug) as console:
         import_numba()
         from ostcal.build.api import MasterFrameCreator
+        from ostcal.build.from_config import input_places
         from ostcal.build.request import Watcher
         from ostcal.inputs.grouping import describe
         from ostcal.inputs.image_sets import one_of_each_file
 
         config = open_config(config_options, _flags(folders, **options))
+        input_places(config)  # a folder that is not there is refused before anything is written
         log_path = start_log_file(config, "master_frames", debug)
         with RunProgress(console, "masters") as progress:
 
@@ -150,7 +152,7 @@ def _flags(
     sigma_threshold: str | None,
     normalization_method: str | None,
     make_all: bool,
-) -> list[Flag]:
+) -> Flags:
     """Return the keys that arguments and options set."""
     # The threshold is that of both sides, whatever the file says of one of them.
     thresholds = {"sigma_threshold": sigma_threshold, "sigma_low": None, "sigma_high": None}
@@ -163,13 +165,14 @@ def _flags(
          {"master_frames.normalization_method": normalization_method}),
         ("--all", make_all, {"master_frames.only_changed": False}),
     ]  # fmt: skip
-    return [Flag(option=option, values=values) for option, is_given, values in given if is_given]
+    return {option: values for option, is_given, values in given if is_given}
 
 
 def _combine_strips(options: ConfigOptions, series: Sequence[str], darks: Sequence[str]) -> None:
     """Combine closed series while the workflow captures the next; ``-`` reads the configuration as a line of JSON."""
     from ostcal.build.from_config import request_of
     from ostcal.build.while_exposing import combine_beside_capture
+    from ostcal.config import load_config
 
     (path,) = options.files
     config = load_config(json.loads(sys.stdin.buffer.readline()) if path == "-" else path)

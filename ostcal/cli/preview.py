@@ -21,7 +21,6 @@ from ostcal.cli.console import (
     open_console,
 )
 from ostcal.cli.json_output import JsonCommand, json_record
-from ostcal.config import Flag
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,7 +50,7 @@ def preview_command(folders: tuple[str, ...], config_options: ConfigOptions, deb
         from ostcal.science.api import match_rules_of
         from ostcal.science.preview import preview_of
 
-        config = open_config(config_options, [Flag(option="FOLDER", values={"input.dirs": list(folders)})])
+        config = open_config(config_options, {"FOLDER": {"input.dirs": list(folders)}})
         request = request_of(config, bias=True, darks=True, flats=True)
         preview = preview_of(request, match_rules_of(config))
         for line in preview.unused:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from ostcal.cli.console import ConfigOptions, command_console, config_option, debug_option, open_config
 from ostcal.cli.json_output import JsonCommand, json_record
-from ostcal.config import Config, resolved_values, without_endpoint
+
+if TYPE_CHECKING:
+    from ostcal.config import Config
 
 logger = logging.getLogger("ostcal")
 
@@ -46,6 +49,7 @@ def write_report_of(
 
     It is written into `directory`, by default the newest for which ``master_frames.output_dir`` stands.
     """
+    from ostcal.config import resolved_values, without_endpoint
     from ostcal.places.night_folders import folders_of
     from ostcal.report.making import make_report
 

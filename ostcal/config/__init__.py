@@ -19,14 +19,13 @@ from ostcal.config.reference import KeyReference, SectionReference, describe_sec
 from ostcal.config.schema import SCHEMA_FILE, config_schema
 from ostcal.config.sections import CameraSection, Config, ConfigSource
 from ostcal.config.showing import ShownValue, as_yaml, shown_values
-from ostcal.config.sources import FOUND_FILE, Flag, Sources, gather_sources
+from ostcal.config.sources import Flag, Sources, gather_sources
 from ostcal.config.starts import STARTS
 from ostcal.config.values import format_size, parse_size
 from ostcal.config.yaml_file import FILE_LIMIT_BYTES
 
 __all__ = [
     "FILE_LIMIT_BYTES",
-    "FOUND_FILE",
     "PROBLEM_LIMIT",
     "SCHEMA_FILE",
     "STARTS",

@@ -19,10 +19,9 @@ from ostcal.config.sections import ALIASES, SECTIONS, section_of, walk_keys
 from ostcal.config.values import OpenSection, Section
 from ostcal.config.yaml_file import FILE_LIMIT_BYTES, parse_value, parse_yaml, read_yaml, write_flow
 from ostcal.errors import ConfigError
+from ostcal.vocabulary import FOUND_FILE
 
 _STDIN_LABEL = "standard input"
-FOUND_FILE = "config_calibration_frames.yaml"
-"""The configuration that is used if none is named and it is in the working directory."""
 STANDARD_INPUT = "-"
 PREFIX = "OSTCAL__"
 _MASTERS_DIR = ("master_frames", "output_dir")

@@ -6,6 +6,7 @@ import types
 from collections.abc import Mapping
 
 from ostcal.config.schema import SCHEMA_FILE
+from ostcal.vocabulary import Start
 
 _HEAD = f"""\
 # yaml-language-server: $schema={SCHEMA_FILE}
@@ -84,7 +85,7 @@ compute:
 #   endpoint: https://nas:9000  # server of s3:// locations; credentials come from the environment
 """
 
-STARTS: Mapping[str, str] = types.MappingProxyType(
+STARTS: Mapping[Start, str] = types.MappingProxyType(
     {"frames": _HEAD + _FRAMES, "camera": _HEAD + _CAMERA, "cluster": _HEAD + _CLUSTER}
 )
 """By what they are for."""

@@ -10,7 +10,8 @@ import jsonschema_rs
 import pytest
 
 from ostcal.cli.document import json_schema
-from ostcal.config import FOUND_FILE, SCHEMA_FILE, Config, config_schema, digest, load_config
+from ostcal.config import SCHEMA_FILE, Config, config_schema, digest, load_config
+from ostcal.vocabulary import FOUND_FILE
 from support import night as n
 
 VALIDATOR = jsonschema_rs.validator_for(json_schema())
