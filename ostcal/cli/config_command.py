@@ -40,7 +40,7 @@ def config_group() -> None:
     """
 
 
-@config_group.command("init", cls=JsonCommand)
+@config_group.command("init", cls=JsonCommand, short_help="Write a configuration to begin with.")
 @click.argument("path", metavar="[FILE]", default=FOUND_FILE, type=click.Path())
 @click.option(
     "--for",
@@ -72,7 +72,7 @@ def init_command(path: str, purpose: Start, debug: bool, log_level: str) -> None
             logger.info("written: %s", file)
 
 
-@config_group.command("show", cls=JsonCommand)
+@config_group.command("show", cls=JsonCommand, short_help="Print the values in force, and where each is from.")
 @config_option
 @click.option("--changed", is_flag=True, help="Only keys that are not left at their defaults.")
 @debug_option
@@ -97,7 +97,7 @@ def show_command(config_options: ConfigOptions, changed: bool, debug: bool, log_
             logger.info("all keys are left at their defaults")
 
 
-@config_group.command("check", cls=JsonCommand)
+@config_group.command("check", cls=JsonCommand, short_help="List all problems of a configuration.")
 @click.argument("files", nargs=-1, metavar="[FILE]...", type=click.Path())
 @config_option
 @debug_option
@@ -118,7 +118,7 @@ def check_command(files: tuple[str, ...], config_options: ConfigOptions, debug: 
         logger.info("%s: no errors%s", what, note)
 
 
-@config_group.command("schema")
+@config_group.command("schema", short_help="Print the JSON schema for editors.")
 @click.argument("path", metavar="[FILE]", required=False, type=click.Path())
 @debug_option
 def schema_command(path: str | None, debug: bool, log_level: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 import sys
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 import click
@@ -94,11 +95,14 @@ def _show(groups: Sequence[FoundGroup]) -> None:
 def _commands(preview: Preview, folders: Sequence[str], config: Config) -> tuple[str, ...]:
     """Return the commands that make the masters and calibrate the lights."""
     masters_dir = config.master_frames.output_dir
+    files = tuple(takewhile(lambda word: word != "--set", config.options))
+    is_of_options = files != config.options
     commands = []
     if preview.makes_masters:
-        commands.append(shlex.join(["ostcal", "masters", *folders, *config.options]))
+        out = ("--out", masters_dir) if is_of_options else ()
+        commands.append(shlex.join(["ostcal", "masters", *folders, *files, *out]))
     if preview.light_folders and (preview.makes_masters or preview.masters_on_disk):
         lights = preview.light_folders if len(preview.light_folders) <= _MOST_FOLDERS else folders
-        where = config.options or ("--masters", masters_dir)
-        commands.append(shlex.join(["ostcal", "calibrate", *lights, *where]))
+        where = ("--masters", masters_dir) if is_of_options or not files else ()
+        commands.append(shlex.join(["ostcal", "calibrate", *lights, *files, *where]))
     return tuple(commands)

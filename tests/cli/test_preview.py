@@ -153,7 +153,7 @@ def test_the_options_of_the_configuration_are_handed_on(night: Night) -> None:
     assert preview("./darks", "--config", "c.yaml")["groups"][0]["becomes"] == "too few, 9 needed"
     settings = ["--set", "master_frames.min_frames=2", "--set", "master_frames.output_dir=m"]
     assert preview("./darks", "--config", "c.yaml", *settings)["commands"] == [
-        "ostcal masters ./darks --config c.yaml --set master_frames.output_dir=m"
+        "ostcal masters ./darks --config c.yaml --out m"
     ]
 
 
