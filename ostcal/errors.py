@@ -2,6 +2,7 @@
 
 ``OstcalError``
     ``ConfigError``       the YAML file or an option is wrong (exit code 2)
+        ``MissingPackageError``  what was asked for needs a package that is not installed
     ``InputError``        frames, series or folders that cannot be used
         ``FrameError``    one frame cannot be used; the others can
             ``UnlikeFrameError``  one frame is unlike the others and is left out
@@ -32,6 +33,10 @@ class OstcalError(Exception):
 
 class ConfigError(OstcalError):
     """A configuration file, key or option is wrong."""
+
+
+class MissingPackageError(ConfigError):
+    """A command, key or function needs a package that is not installed; the message names the extra that has it."""
 
 
 class InputError(OstcalError):

@@ -54,14 +54,14 @@ environment_python() {
     fi
 }
 
-# prepare_environment EXTRAS: make the environment and install the package with EXTRAS ('' or '[test]') where that is
+# prepare_environment EXTRAS: make the environment and install the package with EXTRAS ('[capture]' or '[test]') where that is
 # not done yet, and set PYTHON and BIN.
 prepare_environment() {
     local extras=$1 base wanted stamp
     base=$(find_python) || exit 1
     wanted=$(fingerprint "$base")
-    stamp=$VENV/installed${extras:+-test}
-    # What was installed with the extras serves those who need none.
+    stamp=$VENV/installed-${extras//[\[\]]/}
+    # What was installed for the tests serves the demo too.
     if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ] && [ "$(cat "$VENV/installed-test" 2>/dev/null)" != "$wanted" ]; then
         install_package "$base" "$extras"
         printf '%s\n' "$wanted" >"$stamp"

@@ -14,7 +14,6 @@ from ostcal.cli.console import command_console, debug_option
 from ostcal.simulator.faults import FAULTS
 from ostcal.simulator.options import CoverKind, GainMode, ImageElement, Light, SimulatorOptions, Twilight
 from ostcal.simulator.sensor import SENSORS
-from ostcal.simulator.server import SimulatedObservatory
 
 ALPACA_PORT = 11111
 """The customary port of Alpaca servers."""
@@ -90,6 +89,8 @@ def simulate(
     The properties of its sensor are known exactly. The server runs until Ctrl-C.
     """
     with command_console(log_level, debug):
+        from ostcal.simulator.server import SimulatedObservatory  # an extra has its web server
+
         simulated = SimulatorOptions(
             discovery=not no_discovery,
             shutter=not no_shutter,

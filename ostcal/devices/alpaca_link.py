@@ -20,12 +20,6 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlencode
 
-from alpaca.camera import Camera as AlpycaCamera
-from alpaca.covercalibrator import CoverCalibrator as AlpycaCoverCalibrator
-from alpaca.dome import Dome as AlpycaDome
-from alpaca.filterwheel import FilterWheel as AlpycaFilterWheel
-from alpaca.safetymonitor import SafetyMonitor as AlpycaSafetyMonitor
-from alpaca.telescope import Telescope as AlpycaTelescope
 from numpy.typing import NDArray
 
 from ostcal.clock import Clock
@@ -94,6 +88,18 @@ def server_name(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
 
 
+def require_alpyca() -> None:
+    """Raise `MissingPackageError` if alpyca is not installed."""
+    _alpyca_classes()
+
+
+def _alpyca_classes() -> Mapping[str, type[Any]]:
+    """Return alpyca's classes of devices over our transport, by device type."""
+    from ostcal.devices.alpyca_classes import DEVICE_CLASSES  # alpyca is an extra
+
+    return DEVICE_CLASSES
+
+
 class AlpacaDriver(Driver):
     """One Alpaca device; its control calls are serialised, those of other devices are independent.
 
@@ -109,7 +115,7 @@ class AlpacaDriver(Driver):
         self._control = self._new_connection()
         self._name = ""
         self._was_connected = False
-        self._device = _DEVICE_CLASSES[address.device_type](address.server, address.device_id)
+        self._device = _alpyca_classes()[address.device_type](address.server, address.device_id)
         self._device.exchange_by(self._get, self._put)
 
     @property
@@ -288,53 +294,3 @@ def _read_image(response: http.client.HTTPResponse, shape: tuple[int, int]) -> N
     if head.lstrip()[:1] == b"{":
         return read_json_image(head, response, shape)
     return read_image_bytes(head, response, shape, length)
-
-
-class _Transport:
-    """Replacement for the two private methods through which alpyca sends all requests."""
-
-    def exchange_by(self, get: Callable[..., Any], put: Callable[..., dict[str, Any]]) -> None:
-        """Set what sends the requests."""
-        self._send_get, self._send_put = get, put
-
-    def _get(self, attribute: str, tmo: float = 0.0, **data: object) -> Any:
-        return self._send_get(attribute, **data)
-
-    def _put(self, attribute: str, tmo: float = 0.0, **data: object) -> dict[str, Any]:
-        return self._send_put(attribute, **data)
-
-
-class _Camera(_Transport, AlpycaCamera):  # type: ignore[misc]
-    """alpyca's camera over our transport."""
-
-
-class _CoverCalibrator(_Transport, AlpycaCoverCalibrator):  # type: ignore[misc]
-    """alpyca's cover calibrator over our transport."""
-
-
-class _FilterWheel(_Transport, AlpycaFilterWheel):  # type: ignore[misc]
-    """alpyca's filter wheel over our transport."""
-
-
-class _Dome(_Transport, AlpycaDome):  # type: ignore[misc]
-    """alpyca's dome or roof over our transport."""
-
-
-class _SafetyMonitor(_Transport, AlpycaSafetyMonitor):  # type: ignore[misc]
-    """alpyca's safety monitor over our transport."""
-
-
-class _Telescope(_Transport, AlpycaTelescope):  # type: ignore[misc]
-    """alpyca's telescope over our transport."""
-
-
-_DEVICE_CLASSES: Mapping[str, type[Any]] = MappingProxyType(
-    {
-        "camera": _Camera,
-        "covercalibrator": _CoverCalibrator,
-        "dome": _Dome,
-        "filterwheel": _FilterWheel,
-        "safetymonitor": _SafetyMonitor,
-        "telescope": _Telescope,
-    }
-)

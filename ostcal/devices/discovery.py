@@ -16,12 +16,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-import ifaddr
-
 from ostcal.devices.alpaca_link import AlpacaAddress, server_name
 from ostcal.devices.connection import HttpConnection, Patience
 from ostcal.devices.failures import DeviceUnreachableError, RefusedError, ReplyError, device_text, parse_reply
 from ostcal.errors import DeviceError
+from ostcal.extras import needed_for
 
 logger = logging.getLogger(__name__)
 
@@ -108,6 +107,8 @@ def require_device(address: AlpacaAddress, timeout_s: float = 10.0) -> None:
 
 def _ask_around(timeout_s: float, port: int) -> set[tuple[str, int]]:
     """Broadcast the question and return (host, port) of all servers that answer."""
+    with needed_for("the search for Alpaca servers", package="ifaddr", extra="capture"):
+        import ifaddr
     own = {
         ip.ip: ipaddress.IPv4Network(f"{ip.ip}/{ip.network_prefix}", strict=False)
         for adapter in ifaddr.get_adapters()

@@ -13,14 +13,9 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl
 
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
-from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
-
 from ostcal._version import __version__
 from ostcal.clock import FastClock
+from ostcal.extras import needed_for
 from ostcal.simulator.alpaca_device import (
     DRIVER_ERROR,
     NOT_CONNECTED,
@@ -33,6 +28,13 @@ from ostcal.simulator.alpaca_device import (
 from ostcal.simulator.camera import SimulatedCamera
 from ostcal.simulator.faults import FaultPlan
 from ostcal.simulator.image_body import IMAGE_BYTES, Transaction, error_bytes, image_header
+
+with needed_for("the simulated observatory", package="starlette", extra="capture"):
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import PlainTextResponse, Response, StreamingResponse
+    from starlette.routing import Route
+    from starlette.types import Receive, Scope, Send
 
 IMAGE_METHODS = ("imagearray", "imagearrayvariant")
 HIGHEST_ID = 2**32 - 1

@@ -17,12 +17,11 @@ from types import MappingProxyType, TracebackType
 from typing import Self
 
 import numpy as np
-import uvicorn
 from numpy.typing import NDArray
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ostcal.clock import FastClock
 from ostcal.errors import DeviceError
+from ostcal.extras import needed_for
 from ostcal.simulator.alpaca_api import AlpacaApi
 from ostcal.simulator.alpaca_device import Device, Identity
 from ostcal.simulator.camera import SimulatedCamera
@@ -34,6 +33,10 @@ from ostcal.simulator.safety import SimulatedRoof, SimulatedSafetyMonitor
 from ostcal.simulator.sensor import SensorModel
 from ostcal.simulator.sky_map import SkyMap
 from ostcal.simulator.telescope import SimulatedTelescope
+
+with needed_for("the simulated observatory", package="uvicorn", extra="capture"):
+    import uvicorn
+    from uvicorn.protocols.http.h11_impl import H11Protocol
 
 START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 1.0

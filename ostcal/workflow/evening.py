@@ -20,7 +20,7 @@ from ostcal.vocabulary import Step
 from ostcal.workflow.capture_rules import refuse_object_stores
 from ostcal.workflow.captures import Capture, DarkCapture, FlatCapture, Planned
 from ostcal.workflow.lights import no_lights_line
-from ostcal.workflow.open_devices import Ask, open_equipment
+from ostcal.workflow.open_devices import Ask, open_equipment, require_packages
 from ostcal.workflow.safety import SafeCaptures
 from ostcal.workflow.temperature import cool_sensor, warm_up, warms_up
 
@@ -148,6 +148,8 @@ class CalibrationWorkflow:
 
         Raises
         ------
+        ConfigError
+            If a package of the extra ``capture`` is missing.
         DeviceError
             If a device does not answer, a filter is not in the wheel, or the observer does not accept the temperature
             that the cooler reached.
@@ -158,6 +160,7 @@ class CalibrationWorkflow:
         self.statuses = {}
         if step != "masters":
             refuse_object_stores(self.config)
+            require_packages(self.config)
             warms_up_at_end = warms_up(self.config)
             hand_over = _HandOver(self.config, self._watcher or CaptureWatcher(), step)
             with ExitStack() as held:

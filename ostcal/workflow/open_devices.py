@@ -13,7 +13,7 @@ from ostcal.capture.series_plan import CaptureWatcher, Equipment, RetryRules
 from ostcal.clock import Clock, FastClock, SystemClock
 from ostcal.config import CameraSection, Config, ConfigSource, load_config
 from ostcal.devices.alpaca import AlpacaCamera, AlpacaCoverCalibrator, AlpacaFilterWheel
-from ostcal.devices.alpaca_link import Timeouts
+from ostcal.devices.alpaca_link import Timeouts, require_alpyca
 from ostcal.devices.protocols import Camera
 from ostcal.errors import OstcalError
 from ostcal.workflow.open_mount import open_mount
@@ -46,8 +46,9 @@ def open_equipment(
     DeviceError
         If a device does not answer or does not connect.
     ConfigError
-        If flats of the sky need a mount and none is configured.
+        If flats of the sky need a mount and none is configured, or a package of the extra ``capture`` is missing.
     """
+    require_packages(config)
     clock = clock or clock_of(config)
     with ExitStack() as opened:
         if may_move is None:
@@ -90,6 +91,8 @@ def open_camera(config: ConfigSource = None) -> Camera:
     ------
     DeviceError
         If it does not answer or does not connect.
+    ConfigError
+        If a package of the extra ``capture`` is missing.
 
     Examples
     --------
@@ -97,7 +100,18 @@ def open_camera(config: ConfigSource = None) -> Camera:
     >>> with open_camera({"video": {"camera_type": "simulator"}}) as camera:  # doctest: +SKIP
     ...     print(camera.info.name)
     """
-    return _connect_camera(load_config(config))[0]
+    loaded = load_config(config)
+    require_packages(loaded)
+    return _connect_camera(loaded)[0]
+
+
+def require_packages(config: Config) -> None:
+    """Raise `MissingPackageError` if the camera of a configuration needs a package that is not installed."""
+    camera_type = config.video.camera_type
+    if camera_type == "simulator":
+        import ostcal.simulator.server  # noqa: F401 -- raises without its web server
+    if camera_type != "ascom":
+        require_alpyca()
 
 
 def _connect_camera(config: Config) -> tuple[Camera, SimulatedObservatory | None]:

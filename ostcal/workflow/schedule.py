@@ -19,7 +19,7 @@ from ostcal.workflow.due import TakenSeries, failing, too_old
 from ostcal.workflow.journal import VisitRecord, add_visit, read_journal
 from ostcal.workflow.lights_due import flats_of_lights
 from ostcal.workflow.matrix import matrix_taken, matrix_wanted
-from ostcal.workflow.open_devices import clock_of
+from ostcal.workflow.open_devices import clock_of, require_packages
 from ostcal.workflow.plans import (
     ComingVisit,
     cadence_of,
@@ -130,6 +130,7 @@ class Schedule:
             If a disk cannot be written, or another schedule runs.
         """
         refuse_object_stores(self.config)
+        require_packages(self.config)
         make_directory(self._directory)
         with locked(path_of(joined(self._directory, LOCK_FILE)), what=f"the schedule of {self._directory}"):
             return self._attend(self._visit_at(self._clock.utc()))
@@ -140,13 +141,14 @@ class Schedule:
         Raises
         ------
         ConfigError
-            If none of the times ever comes.
+            If none of the times ever comes, or a package of the extra ``capture`` is missing.
         StorageError
             If another schedule runs, or the directory of the masters cannot be written.
         KeyboardInterrupt
             After the exposure was aborted and downloaded frames are committed.
         """
         refuse_object_stores(self.config)
+        require_packages(self.config)
         make_directory(self._directory)
         with locked(path_of(joined(self._directory, LOCK_FILE)), what=f"the schedule of {self._directory}"):
             self._ended |= {visit.began_at for visit in read_journal(self._journal_file).visits}

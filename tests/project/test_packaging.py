@@ -20,6 +20,9 @@ from support.folders import ROOT
 
 PACKAGE = ROOT / "ostcal"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
+IMPORTED_EXTRAS = ("capture", "cluster", "raw", "s3")
+"""Extras of packages that ostcal imports itself."""
 DISTRIBUTIONS = {"alpaca": "alpyca", "pydantic_core": "pydantic", "yaml": "pyyaml"}
 """What to install for a module of another name; pydantic pins the core that it brings."""
 
@@ -29,9 +32,10 @@ def normalised(name: str) -> str:
 
 
 def declared() -> set[str]:
-    """Return the distributions that the package depends on, always or for object stores and raw files of cameras."""
-    extras = PROJECT["optional-dependencies"]
-    requirements = [*PROJECT["dependencies"], *extras["s3"], *extras["raw"]]
+    """Return the distributions that the package depends on, always or for an extra that it imports."""
+    requirements = [*PROJECT["dependencies"]]
+    for extra in IMPORTED_EXTRAS:
+        requirements += EXTRAS[extra]
     return {normalised(re.split(r"[<>=!~\[; ]", requirement)[0]) for requirement in requirements}
 
 
@@ -70,7 +74,19 @@ def test_dependencies_are_what_the_package_imports() -> None:
     assert imported() == declared()
 
 
-@pytest.mark.parametrize("requirement", PROJECT["dependencies"])
+@pytest.mark.parametrize("extra", ["all", "test", "bench"])
+def test_these_extras_have_all_that_is_imported(extra: str) -> None:
+    own = [one for one in EXTRAS[extra] if one.startswith("ostcal[")]
+    named = {name.strip() for one in own for name in one.partition("[")[2].rstrip("]").split(",")}
+    assert named >= set(IMPORTED_EXTRAS)
+    assert named <= set(EXTRAS)
+
+
+def test_all_is_every_extra_for_users() -> None:
+    assert EXTRAS["all"] == ["ostcal[capture,cluster,notebook,raw,s3]"]
+
+
+@pytest.mark.parametrize("requirement", [*PROJECT["dependencies"], *(r for e in IMPORTED_EXTRAS for r in EXTRAS[e])])
 def test_every_dependency_has_a_lower_bound(requirement: str) -> None:
     assert ">=" in requirement
 
