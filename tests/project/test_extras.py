@@ -1,4 +1,4 @@
-"""Without the extras: what works with FITS files and series alone, and the line that names the extra where one is needed."""
+"""Without the extras: what FITS files and series need, and the line that names the extra of all else."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from ostcal.cli import COMMANDS
 from support import night as n
 from support.absent_packages import ALL_EXTRAS, BROUGHT_ALONG, EXTRAS, environment_without, run_without
-from support.night import Night, Outcome
+from support.night import Outcome
 
 NO_ALPYCA = "error: capture over Alpaca needs alpyca: pip install 'ostcal[capture]'"
 NO_SEARCH = "error: the search for Alpaca servers needs ifaddr: pip install 'ostcal[capture]'"

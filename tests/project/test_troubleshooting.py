@@ -32,6 +32,7 @@ from ostcal.simulator.options import CoverKind, Light, SimulatorOptions
 from ostcal.simulator.server import SimulatedObservatory
 from ostcal.workflow.schedule import LOCK_FILE as SCHEDULE_LOCK
 from support import night as n
+from support.absent_packages import EXTRAS, run_without
 from support.dng_samples import write_dng
 from support.fits_samples import write_frame
 from support.folders import ROOT
@@ -853,6 +854,20 @@ def no_package(folder: Path) -> Ran:
     command = n.command_line("upload", folder / "darks", "s3://bucket/darks")
     ended = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
     return Ran(command="upload", outcome=Outcome(exit_code=ended.returncode, stdout=ended.stdout, stderr=ended.stderr))
+
+
+@provokes("No package for cameras")
+def no_package_for_cameras(folder: Path) -> Ran:
+    (folder / "night.yaml").write_text("video: {camera_type: alpaca}\n", encoding="utf-8")
+    return Ran(command="darks", outcome=run_without(folder, EXTRAS["capture"], "darks", "--config", "night.yaml"))
+
+
+@provokes("No package for a cluster")
+def no_package_for_a_cluster(folder: Path) -> Ran:
+    night = n.whole_night(folder)
+    config = n.write_config(night, compute={"scheduler": "distributed"})
+    words = ("masters", "--config", config, "--no-confirm")
+    return Ran(command="masters", outcome=run_without(folder, EXTRAS["cluster"], *words))
 
 
 @provokes("No credentials")
