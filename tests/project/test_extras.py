@@ -105,7 +105,7 @@ def test_frames_are_combined_judged_and_applied_without_any_extra(tmp_path: Path
     succeeds("coverage", tmp_path / "lights", "--config", config)
     succeeds("library", "--config", config)
     succeeds("report", "--config", config)
-    succeeds("verify", "--config", config)
+    succeeds("verify", night.masters)
     succeeds("prune", "--config", config, "--keep", "3")
     succeeds("import", night.darks, "--config", config)
     (series,) = night.darks.glob("exp_5*.zarr")
