@@ -14,7 +14,6 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ostcal.arrays.astropy_data import ccd_data, common_meta, common_wcs, is_instance, unit_of
 from ostcal.arrays.file_frames import ready_frames, with_words
 from ostcal.arrays.given_frames import GivenFrame, common_unit, given_frames, stack_of_given
 from ostcal.arrays.method_words import method_of
@@ -24,6 +23,7 @@ from ostcal.engine.execution import default_workers
 from ostcal.engine.in_memory import combine_stack
 from ostcal.engine.rejection import RejectionMethod
 from ostcal.errors import InputError
+from ostcal.fits.astropy_objects import ccd_data, common_meta, common_wcs, is_instance, unit_of
 from ostcal.fits.sections import OverscanRule
 from ostcal.inputs.overscan_words import median_variance_factor
 
@@ -222,6 +222,7 @@ def _ccd_data(planes: BlockPlanes, frames: Sequence[GivenFrame], method: Rejecti
     return ccd_data(
         planes.master,
         uncertainty=standard_error(planes, is_median=method.combined_as == "median"),
+        mask=planes.n_used == 0,
         n_used=planes.n_used,
         unit=unit,
         meta=common_meta(metas, own),

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostcal.arrays.array_stack import ArrayStack, MaskedStack, Plane
-from ostcal.arrays.astropy_data import is_hdu, is_hdu_list, is_nddata, is_quantity, unit_of_card
 from ostcal.arrays.file_frames import FileFrame, frames_of_place
 from ostcal.errors import InputError, NoFramesError
+from ostcal.fits.astropy_objects import is_hdu, is_hdu_list, is_nddata, is_quantity, unit_of_card
 from ostcal.fits.hdus import is_companion, refuse_several
 from ostcal.fits.sections import OverscanRule
 from ostcal.frames import FrameStack

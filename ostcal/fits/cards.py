@@ -244,6 +244,11 @@ def structural_cards(bitpix: int, height: int, width: int, *, extension: bool = 
     return [image for card in cards for image in format_card(*card)]
 
 
+def is_keyword(name: str) -> bool:
+    """Return whether a card may have this keyword and a value."""
+    return _KEYWORD.fullmatch(name) is not None
+
+
 def format_card(keyword: str, value: object, comment: str = "") -> list[str]:
     """Write a card, or several where a long string or HISTORY text needs them, or none where there is no value.
 
@@ -264,7 +269,7 @@ def format_card(keyword: str, value: object, comment: str = "") -> list[str]:
     if keyword in COMMENTARY:
         lines = textwrap.wrap(ascii_text(str(value)), _COMMENTARY_LENGTH, break_on_hyphens=False) or [""]
         return [f"{keyword:8}{line}".ljust(CARD_LENGTH) for line in lines]
-    if not _KEYWORD.fullmatch(keyword):
+    if not is_keyword(keyword):
         raise ValueError(f"{keyword!r} is no FITS keyword: one to eight of A-Z, 0-9, - and _ are needed")
     if isinstance(value, datetime):
         utc = value.astimezone(UTC).replace(tzinfo=None)

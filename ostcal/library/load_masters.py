@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ostcal.config import Config, ConfigSource, load_config
 from ostcal.errors import InputError
+from ostcal.fits.astropy_objects import seconds_of
 from ostcal.frames import FrameType, Optics
 from ostcal.inputs.grouping import GroupKey
 from ostcal.inputs.one_exposure import is_one_exposure
@@ -51,15 +52,15 @@ OF_FLATS = ("rotation_deg", "telescope", "focal_length_mm")
 
 
 def load_master_dark(
-    exposure_time: float, config: ConfigSource = None, **settings: Unpack[MasterSelection]
+    exposure_time: Any, config: ConfigSource = None, **settings: Unpack[MasterSelection]
 ) -> NDArray[np.float32]:
     """Load the master dark of an exposure; a warning says what one of another exposure leaves in, in ADU.
 
     Parameters
     ----------
-    exposure_time : float
-        In seconds; the nearest within ``calibration_tolerance`` is taken, of equals the one that was taken last, or
-        nearest to `taken_at`.
+    exposure_time : float or Quantity
+        In seconds, or a quantity of time; the nearest within ``calibration_tolerance`` is taken, of equals the one that
+        was taken last, or nearest to `taken_at`.
     config : None, path, dict or Config
         States where the masters are (``master_frames.output_dir``).
     **settings : MasterSelection
@@ -86,24 +87,25 @@ def load_master_dark(
     >>> from ostcal import load_master_dark
     >>> dark = load_master_dark(60.0, "night.yaml", gain=100, temperature_c=-10.0)  # doctest: +SKIP
     """
+    exposure_s = seconds_of(exposure_time, "exposure_time")
     loaded = load_config(config)
     tolerance = loaded.master_frames.calibration_tolerance
     fitting = _fitting(config, (FrameType.DARK, FrameType.BIAS), settings)
-    near = [m for m in fitting if abs(m.key.exposure_time_s - exposure_time) <= tolerance * exposure_time]
+    near = [m for m in fitting if abs(m.key.exposure_time_s - exposure_s) <= tolerance * exposure_s]
     if not near:
         there = ", ".join(f"{t:g} s" for t in sorted({m.key.exposure_time_s for m in fitting})) or "none"
         raise InputError(
-            f"no master dark of {exposure_time:g} s within {tolerance:.0%} in {loaded.master_frames.output_dir}; "
+            f"no master dark of {exposure_s:g} s within {tolerance:.0%} in {loaded.master_frames.output_dir}; "
             f"exposures that fit otherwise: {there}; make one or raise master_frames.calibration_tolerance"
         )
 
     def steps(master: LibraryMaster) -> int:
-        apart_s = abs(master.key.exposure_time_s - exposure_time)
-        return 0 if is_one_exposure(master.key.exposure_time_s, exposure_time) else round(1e3 * apart_s / exposure_time)
+        apart_s = abs(master.key.exposure_time_s - exposure_s)
+        return 0 if is_one_exposure(master.key.exposure_time_s, exposure_s) else round(1e3 * apart_s / exposure_s)
 
     _refuse_open_choice(near, settings, loaded)
     chosen = min(near, key=steps)  # `_fitting` puts the nearest in time first, and min keeps the first of equals
-    if not is_one_exposure(chosen.key.exposure_time_s, exposure_time):
+    if not is_one_exposure(chosen.key.exposure_time_s, exposure_s):
         library = find_masters(loaded.master_frames.output_dir)
         logger.warning("%s", exposure_warning(chosen, exposure_time, library))
     return _array(chosen)

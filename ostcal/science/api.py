@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
-from typing import Any, TypedDict, Unpack
+from typing import Any, TypedDict, Unpack, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from ostcal.engine.calibrate_rows import calibrate_array
 from ostcal.engine.driver import Failure, run_tasks
 from ostcal.engine.tiling import PROCESS_BYTES
 from ostcal.errors import InputError, OstcalError, StorageError
+from ostcal.fits.astropy_objects import is_quantity
 from ostcal.fits.read import inspect_images
 from ostcal.inputs.science_frames import output_files, science_frames
 from ostcal.inputs.sessions import WINDOW_DAYS
@@ -29,41 +30,50 @@ from ostcal.places.night_folders import folders_of, root_of
 from ostcal.places.object_requests import ObjectOptions, use_options
 from ostcal.places.paths import joined, make_directory, normalized, parent_of, path_of
 from ostcal.science.calibrate_frame import CalibratedFrame, FrameTask, ImageTask, calibrate_frame, sweep_unfinished
+from ostcal.science.calibrate_objects import calibrate_objects, has_objects
 from ostcal.science.choose_masters import NONE, CalibrationOptions, FrameMatcher
 from ostcal.science.match import MatchedMasters, MatchRules, MaxAges
 from ostcal.science.opened_masters import UNUSABLE_SHARE
 from ostcal.status import KeepsStatus, Level, Status
 
 
+@overload
 def calibrate(
     science: NDArray[Any],
     dark: NDArray[Any] | None = None,
     flat: NDArray[Any] | None = None,
     *,
     saturation_adu: float | None = None,
-) -> NDArray[np.float32]:
-    """Calibrate arrays: ``(science - dark) / flat``.
+) -> NDArray[np.float32]: ...
+@overload
+def calibrate(science: Any, dark: Any = None, flat: Any = None, *, saturation_adu: Any = None) -> Any: ...
+def calibrate(science: Any, dark: Any = None, flat: Any = None, *, saturation_adu: Any = None) -> Any:
+    """Calibrate arrays or `CCDData`: ``(science - dark) / flat``.
 
     Parameters
     ----------
-    science : (height, width) or (n, height, width) array of numbers
+    science : (height, width) or (n, height, width) array of numbers, CCDData or Quantity
         Raw samples in ADU.
-    dark : (height, width) array, optional
-        Master dark of the exposure, bias included, in ADU; ``None`` subtracts nothing.
-    flat : (height, width) array, optional
+    dark : (height, width) array, CCDData or Quantity, optional
+        Master dark of the exposure, bias included, in the unit of `science`; ``None`` subtracts nothing.
+    flat : (height, width) array, CCDData or Quantity, optional
         Master flat, normalised to 1; ``None`` divides by nothing.
-    saturation_adu : float, optional
+    saturation_adu : float or Quantity, optional
         Samples at or above it get at least this value, so that they stay recognisable, in ADU.
 
     Returns
     -------
-    float32 array of the shape of `science`, in ADU
-        NaN where the flat is zero, negative or not finite, and where an input is NaN; never infinite.
+    float32 array of the shape of `science`, CCDData or Quantity, in the unit of `science`
+        NaN where the flat is zero, negative or not finite, and where an input is NaN or masked; never infinite. A
+        `CCDData` of a `CCDData`: pixels without a value are masked, uncertainties are propagated where `science` has
+        one, and ``CALSTAT`` in its meta says what was done.
 
     Raises
     ------
     InputError
-        If a shape does not fit, an array holds no real numbers, or more than 1 % of the flat is not above zero.
+        If a shape or a unit does not fit, an array holds no real numbers, more than 1 % of the flat is not above zero,
+        or headers of `CCDData` say that a master is of another exposure, temperature, filter or setting, or that it
+        was applied already.
 
     Examples
     --------
@@ -72,6 +82,13 @@ def calibrate(
     >>> calibrate(np.array([[1100, 2100]]), np.array([[100, 100]]), np.array([[1.0, 0.5]])).tolist()
     [[1000.0, 4000.0]]
     """
+    if has_objects(science, dark, flat) or is_quantity(saturation_adu):
+        return calibrate_objects(science, dark, flat, saturation_adu, _calibrate_arrays)
+    return _calibrate_arrays(science, dark, flat, saturation_adu)
+
+
+def _calibrate_arrays(science: Any, dark: Any, flat: Any, saturation_adu: float | None) -> NDArray[np.float32]:
+    """Do `calibrate` for arrays."""
     arrays = {"science": np.asarray(science)}
     arrays |= {name: np.asarray(a) for name, a in (("dark", dark), ("flat", flat)) if a is not None}
     for name, array in arrays.items():

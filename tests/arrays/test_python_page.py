@@ -10,7 +10,7 @@ import pytest
 from support.folders import ROOT
 
 
-@pytest.mark.parametrize(("page", "n_blocks"), [("python.md", 3), ("migration.md", 1)])
+@pytest.mark.parametrize(("page", "n_blocks"), [("python.md", 4), ("migration.md", 1)])
 def test_the_code_of_the_page_runs(page: str, n_blocks: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")

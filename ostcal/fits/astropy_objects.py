@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostcal.errors import InputError
-from ostcal.fits.cards import is_structural
+from ostcal.fits.cards import Header, format_card, is_keyword, is_structural
 
 _ABOUT_SAMPLES = frozenset({"BZERO", "BSCALE", "BLANK", "BUNIT", "DATAMIN", "DATAMAX"})
 """Keywords about the samples of one image, which the combined one has no more."""
@@ -78,21 +78,22 @@ def unit_of_card(text: str | None) -> Any:
 
 
 def ccd_data(
-    master: NDArray[np.float32],
+    data: NDArray[np.float32],
     *,
-    uncertainty: NDArray[np.float32],
-    n_used: NDArray[np.uint16],
+    uncertainty: NDArray[np.float32] | None,
+    mask: NDArray[np.bool_],
     unit: Any,
-    meta: Mapping[str, Any],
+    meta: Any,
     wcs: Any = None,
+    n_used: NDArray[np.uint16] | None = None,
 ) -> Any:
-    """Return a combined image as `CCDData`; pixels without a sample are masked, and ``n_used`` is an attribute."""
+    """Return an image as `CCDData`; `uncertainty` is a standard deviation, and `n_used` an attribute."""
     from astropy.nddata import CCDData, StdDevUncertainty
 
-    result = CCDData(
-        master, unit=unit, uncertainty=StdDevUncertainty(uncertainty), mask=n_used == 0, meta=meta, wcs=wcs
-    )
-    result.n_used = n_used
+    error = None if uncertainty is None else StdDevUncertainty(uncertainty)
+    result = CCDData(data, unit=unit, uncertainty=error, mask=mask, meta=meta, wcs=wcs)
+    if n_used is not None:
+        result.n_used = n_used
     return result
 
 
@@ -131,3 +132,51 @@ def _is_same(one: Any, other: Any) -> bool:
         return bool(one == other)
     except ValueError:  # arrays
         return False
+
+
+def seconds_of(value: Any, name: str) -> float:
+    """Return a time as seconds; a number is in seconds.
+
+    Raises
+    ------
+    InputError
+        If it is no number, or a quantity of another kind.
+    """
+    try:
+        seconds = float(value.to_value("s")) if is_quantity(value) else float(value)
+    except (TypeError, ValueError) as error:  # of astropy's unit conversions too
+        raise InputError(f"{name}={value!r} is no time; give seconds, or a quantity such as 60 * u.s") from error
+    return seconds
+
+
+def standard_deviations(data: Any) -> NDArray[np.float64] | None:
+    """Return the uncertainty of a `CCDData` as standard deviations in its unit; ``None`` where it has none.
+
+    Raises
+    ------
+    InputError
+        If it is of a kind that is no standard deviation, variance or inverse variance.
+    """
+    if data.uncertainty is None:
+        return None
+    from astropy.nddata import StdDevUncertainty
+    from astropy.nddata.nduncertainty import IncompatibleUncertaintiesException
+
+    try:
+        return np.asarray(data.uncertainty.represent_as(StdDevUncertainty).array, np.float64)
+    except (IncompatibleUncertaintiesException, TypeError) as error:
+        kind = type(data.uncertainty).__name__
+        raise InputError(f"its uncertainty is a {kind}; give standard deviations (StdDevUncertainty)") from error
+
+
+def header_of_meta(meta: Mapping[str, Any]) -> Header:
+    """Return the meta of a `CCDData` as a header; of a dict its texts, numbers and logicals."""
+    if is_instance(meta, "astropy.io.fits", "Header"):
+        text: str = meta.tostring(sep="\n", endcard=False, padding=False)  # type: ignore[attr-defined]
+        return Header(text.split("\n"))
+    cards: list[str] = []
+    for keyword, value in meta.items():
+        name = str(keyword).upper()
+        if is_keyword(name) and isinstance(value, (str, bool, int, float, np.integer, np.floating)):
+            cards += format_card(name, value)
+    return Header(cards)
