@@ -39,6 +39,7 @@ from ostcal.workflow.capture_rules import (
     sink_of,
 )
 from ostcal.workflow.lights import flat_dark_points, light_points
+from ostcal.workflow.night_end import beyond_night
 from ostcal.workflow.open_devices import Ask, clock_of, retry_rules
 from ostcal.workflow.open_mount import pointing_line
 
@@ -136,7 +137,10 @@ class Capture(KeepsStatus):
         directory = str(rules.darks.directory)
         if any(point.kind is FrameType.FLAT for point in points):
             self._say_pointing(equipment)
-        if not self._planned(StepPlan(step=step, costs=plan.costs)):
+        shown = StepPlan(step=step, costs=plan.costs)
+        if (too_long := beyond_night(self.config, equipment.clock, shown.time_s)) is not None:
+            self._logger.warning("%s: %s", step, too_long)
+        if not self._planned(shown):
             raise DeviceError(f"{step} was not taken: it was declined")
         if dry_run:
             for line in plan.left_out:

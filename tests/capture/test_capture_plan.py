@@ -272,6 +272,10 @@ def test_a_dry_run_takes_nothing_and_leaves_the_cooler_off(night: Night) -> None
     assert result.exit_code == 0, result.output
     assert "9 frames would be taken" in result.output
     assert night.series() == {}
+    too_long = write_plan(night.folder, {"kind": "dark", "exposure": 600, "count": 200})
+    result = night.capture(too_long, "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert re.search(r"plan: takes about 3\d\.\d hours, and the night ends in", " ".join(result.output.split()))
 
 
 def test_what_does_not_fit_into_the_hours_is_named(night: Night) -> None:
