@@ -19,7 +19,7 @@ from ostcal import load_master_bias
 from ostcal.errors import InputError
 from support import night as n
 from support.mosaics import Image, hdu_of, write_mosaic, write_mosaics
-from support.night import Night
+from support.night import START, Night
 
 AMPLIFIERS = [Image(f"im{number}", 1000 + 50 * number) for number in range(1, 5)]
 UNEVEN = [Image("red", 900, (17, 33)), Image("blue", 1200, (26, 12), dtype="float32"), Image("guide", 500, (9, 9))]
@@ -129,9 +129,10 @@ def test_a_frame_that_lacks_an_extension_is_left_out_by_name(night: Night) -> No
         ]
         for seed in (700, 800)
     )
-    write_mosaic(night.darks / "lacks.fits", [few[0], few[1], few[3]], IMAGETYP="Bias", EXPTIME=0.0)
+    bias = {"IMAGETYP": "Bias", "EXPTIME": 0.0, "DATE_OBS": START.strftime("%Y-%m-%dT%H:%M:%S")}
+    write_mosaic(night.darks / "lacks.fits", [few[0], few[1], few[3]], **bias)
     extra = hdu_of(Image("im9", 100), n.samples(1, 100, seed=900)[0])
-    write_mosaic(night.darks / "more.fits", [*more, extra], IMAGETYP="Bias", EXPTIME=0.0)
+    write_mosaic(night.darks / "more.fits", [*more, extra], **bias)
     status = night.run_darks(quality_control=False)
     warnings = status.details["warnings"]
     assert any("lacks.fits: left out, it lacks the extension im3" in line for line in warnings), warnings
