@@ -2,8 +2,8 @@
 
 alpyca 3.1.3 holds one lock for all devices of the process during every request, has no timeout for images, and raises
 exceptions without a common base; its Connect for older interfaces works only once. All of that is in two methods and
-the connecting, which are replaced here (tests/devices/test_private_parts.py names them); the properties and methods of
-the devices are alpyca's.
+the connecting, which are replaced here and in `alpyca_classes` (tests/devices/test_private_parts.py names them); the
+properties and methods of the devices are alpyca's.
 """
 
 from __future__ import annotations

@@ -21,12 +21,12 @@ DEVICES = [Camera, CoverCalibrator, Dome, FilterWheel, SafetyMonitor, Telescope]
 def test_alpyca_sends_requests_through_two_private_methods(device: type, method: str) -> None:
     found = inspect.getattr_static(device, method, None)
     assert inspect.isfunction(found), (
-        f"alpyca's {device.__name__} has no method {method} any more, which ostcal/devices/alpaca_link.py replaces:"
-        " adapt _Transport to this version, then raise the upper bound of alpyca in pyproject.toml"
+        f"alpyca's {device.__name__} has no method {method} any more, which ostcal/devices/alpyca_classes.py replaces:"
+        " adapt Transport to this version, then raise the upper bound of alpyca in pyproject.toml"
     )
     parameters = inspect.signature(found).parameters
-    assert list(parameters)[:3] == ["self", "attribute", "tmo"], f"{method} has other parameters: adapt _Transport"
-    assert parameters["data"].kind is inspect.Parameter.VAR_KEYWORD, f"{method} has other parameters: adapt _Transport"
+    assert list(parameters)[:3] == ["self", "attribute", "tmo"], f"{method} has other parameters: adapt Transport"
+    assert parameters["data"].kind is inspect.Parameter.VAR_KEYWORD, f"{method} has other parameters: adapt Transport"
 
 
 @pytest.mark.parametrize("device", DEVICES)
