@@ -330,6 +330,7 @@ def python_table(result: dict[str, Any]) -> str:
     for call in result["calls"]:
         other = theirs.get((call["source"], call["dtype"]))
         ratio = f"{other['seconds'] / call['seconds']:.1f} x" if other is not None else "-"
+        of_cpu = f"{other['cpu_s'] / call['cpu_s']:.1f} x" if other is not None else "-"
         bits = "-"
         if other is not None and call["family"].startswith("ostcal.compat"):
             bits = "yes" if call["marks"] == other["marks"] else "NO"
@@ -339,12 +340,24 @@ def python_table(result: dict[str, Any]) -> str:
                 f"`{call['family']}`",
                 call["dtype"],
                 f"{call['seconds']:.1f} s",
+                f"{call['cpu_s']:.1f} s",
                 ratio,
+                of_cpu,
                 f"{call['peak_rss_bytes'] / 1e9:.1f} GB",
                 bits,
             )
         )
-    head = ("images", "call", "result", "time", "ccdproc / it", "peak memory", "bits of ccdproc")
+    head = (
+        "images",
+        "call",
+        "result",
+        "time",
+        "CPU time",
+        "ccdproc / it",
+        "by CPU time",
+        "peak memory",
+        "bits of ccdproc",
+    )
     caption = (
         f"Clipped about the mean by the standard deviation at 3 sigma, one pass, from images to the result in memory,"
         f" `mem_limit` 4e9, ccdproc {result['ccdproc']}. {_machine(result)}"

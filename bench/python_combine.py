@@ -53,12 +53,12 @@ if source == "arrays":
     images = [CCDData(rng.standard_normal((SIDE, SIDE), np.float32) * 5 + 1000, unit="adu") for _ in range(COUNT)]
 if family.startswith("ostcal"):
     call([image if paths else image[:64] for image in images[:2]])  # compiled, or loaded
-began = time.perf_counter()
+began, before = time.perf_counter(), time.process_time()
 result = call(images)
-seconds = time.perf_counter() - began
+seconds, cpu = time.perf_counter() - began, time.process_time() - before
 planes = (result.data, result.uncertainty.array, result.mask)
 marks = [zlib.crc32(np.ascontiguousarray(plane).view(np.uint8)) for plane in planes]
-open(digest, "w").write(json.dumps({"seconds": seconds, "marks": marks}))
+open(digest, "w").write(json.dumps({"seconds": seconds, "cpu_s": cpu, "marks": marks}))
 """
 
 
@@ -67,6 +67,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_frame_arguments(parser)
     parser.add_argument("--repeat", type=int, default=3, help="runs of ostcal, of which the fastest counts")
+    parser.add_argument("--dtypes", default="float32,float64", help="of the samples and of the result of combine")
     parser.add_argument("--side", type=int, default=ARRAYS[1], help="of the arrays in memory")
     parser.add_argument("--out", type=Path, default=RESULTS / "python.json")
     return parser.parse_args()
@@ -83,7 +84,7 @@ def main() -> int:
     scratch.mkdir(parents=True, exist_ok=True)
     calls: list[dict[str, Any]] = []
     for source, images in (("files", paths), ("arrays", [])):
-        for dtype in ("float32", "float64"):
+        for dtype in arguments.dtypes.split(","):
             for family in families:
                 if family == "ostcal.combine" and dtype == "float64":
                     continue  # its result is float32
@@ -119,11 +120,8 @@ def run(family: str, source: str, dtype: str, paths: Sequence[str], scratch: Pat
     if usage.exit_code != 0:
         raise subprocess.CalledProcessError(usage.exit_code, family, (scratch / "log.txt").read_text())
     measured: dict[str, Any] = json.loads(digest.read_text())
-    print(
-        f"{family} {source} {dtype}: {measured['seconds']:.2f} s (load before: {usage.load_before})",
-        file=sys.stderr,
-        flush=True,
-    )
+    times = f"{measured['seconds']:.2f} s, {measured['cpu_s']:.2f} s of CPU"
+    print(f"{family} {source} {dtype}: {times} (load before: {usage.load_before})", file=sys.stderr, flush=True)
     return {**measured, "peak_rss_bytes": usage.peak_rss_bytes, "load_before": usage.load_before}
 
 
