@@ -78,6 +78,16 @@ def same_filter(a: str, b: str) -> bool:
     return a.casefold() == b.casefold() or filter_identity(a) == filter_identity(b)
 
 
+def mode_identity(name: str) -> str:
+    """Return what is equal for spellings of one readout mode: ``Low Noise``, ``low noise ``."""
+    return " ".join(name.split()).casefold()
+
+
+def same_mode(a: str, b: str) -> bool:
+    """Return whether two names are spellings of one readout mode."""
+    return mode_identity(a) == mode_identity(b)
+
+
 def degrees_text(temperature_c: float) -> str:
     """Return a temperature as people write it: ``-10 C``, ``4.3 C``, never ``-0 C``."""
     return f"{round(temperature_c, 1) + 0.0:g} C"

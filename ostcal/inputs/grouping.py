@@ -21,7 +21,7 @@ from ostcal.inputs.groups import GroupRules as GroupRules
 from ostcal.inputs.groups import LevelOf as LevelOf
 from ostcal.inputs.optics import common_optics, optics_clusters, optics_differ, telescope_identity
 from ostcal.inputs.sessions import session_starts, split_between, windows
-from ostcal.naming import filter_identity, night_of, noon_at, quiet_noon
+from ostcal.naming import filter_identity, night_of, noon_at, quiet_noon, same_mode
 
 EXPOSURE_TOLERANCE = 1e-3
 """Exposures within 0.1 % are one exposure: shutters report 60.001 s for one frame and 60.002 s for the next."""
@@ -217,7 +217,7 @@ def settings_differ(a: CameraSettings, b: CameraSettings) -> str:
         *("iso", "subframe_origin", "row_order", "flip"),
     ):
         x, y = getattr(a, name), getattr(b, name)
-        if x is not None and y is not None and x != y:
+        if x is not None and y is not None and x != y and not (name == "readout_mode" and same_mode(x, y)):
             return f"{name.replace('_', ' ')} {x} against {y}"
     return ""
 

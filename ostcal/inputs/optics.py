@@ -27,13 +27,18 @@ def optics_differ(a: Optics, b: Optics, rotation_tolerance_deg: float = ROTATION
     if a.telescope and b.telescope and telescope_identity(a.telescope) != telescope_identity(b.telescope):
         return f"telescope {a.telescope} against {b.telescope}"
     x_mm, y_mm = a.focal_length_mm, b.focal_length_mm
-    if x_mm is not None and y_mm is not None and abs(x_mm - y_mm) > (FOCAL_LENGTH_SHARE + _ROUNDING) * max(x_mm, y_mm):
+    if x_mm is not None and y_mm is not None and not is_same_length(x_mm, y_mm):
         return f"focal length {x_mm:g} mm against {y_mm:g} mm"
     angles = angles_of_both(a, b)
     if angles is not None and degrees_apart(*angles) > rotation_tolerance_deg + _ROUNDING:
         is_rotator = a.rotator_deg is not None and b.rotator_deg is not None
         return f"{'rotator' if is_rotator else 'position'} angle {angles[0]:g} deg against {angles[1]:g} deg"
     return ""
+
+
+def is_same_length(a_mm: float, b_mm: float) -> bool:
+    """Return whether two focal lengths are one."""
+    return abs(a_mm - b_mm) <= (FOCAL_LENGTH_SHARE + _ROUNDING) * max(a_mm, b_mm)
 
 
 def angles_of_both(a: Optics, b: Optics) -> tuple[float, float] | None:

@@ -13,7 +13,7 @@ from ostcal.capture.series_plan import SeriesPlan, SeriesSink
 from ostcal.frames import CameraSettings, FrameType
 from ostcal.inputs.one_exposure import is_one_exposure
 from ostcal.library.find import LibraryMaster
-from ostcal.naming import same_filter
+from ostcal.naming import mode_identity, same_filter
 from ostcal.science.cover import KINDS, Cover, FramesToTake, LightGroup
 
 _FLAT_EXPOSURE_S = 1.0
@@ -79,7 +79,7 @@ def _has_dark(master: LibraryMaster, group: LightGroup, wanted: FramesToTake, am
     pairs = (
         (settings.gain, wanted.gain),
         (settings.offset, wanted.offset),
-        (settings.readout_mode, wanted.readout_mode),
+        (_mode_of(settings.readout_mode), _mode_of(wanted.readout_mode)),
         (settings.camera, wanted.camera),
     )
     return (
@@ -90,6 +90,10 @@ def _has_dark(master: LibraryMaster, group: LightGroup, wanted: FramesToTake, am
         and all(there is None or asked is None or there == asked for there, asked in pairs)
         and _is_near(key.temperature_c, wanted.temperature_c, amounts.temperature_tolerance_c)
     )
+
+
+def _mode_of(name: str | None) -> str | None:
+    return mode_identity(name) if name is not None else None
 
 
 def _is_near(one_c: float | None, other_c: float | None, tolerance_c: float) -> bool:

@@ -68,7 +68,8 @@ def _open_of(key: GroupKey, master: LibraryMaster, fits: FrameFits) -> list[str]
         )
     if unasked := list(taken_unasked(key, master.key)):
         lines.append(
-            f"{kind} {name} is of {' and '.join(unasked)}, which the frame does not record: no {kind} of another fits"
+            f"{kind} {name} is of {' and '.join(unasked)}, which the frame does not record: "
+            f"no {kind} of another fits as well"
         )
     return lines
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from ostcal.frames import FrameType
 from ostcal.inputs.grouping import GroupKey
-from ostcal.inputs.optics import angles_of_both, degrees_apart, says_angle
-from ostcal.naming import filter_identity
+from ostcal.inputs.optics import angles_of_both, degrees_apart, is_same_length, says_angle, telescope_identity
+from ostcal.naming import filter_identity, mode_identity
 
 Value = str | float
 
@@ -24,16 +24,31 @@ class _Setting:
     """That it is read from."""
     of: Callable[[GroupKey], Value | None]
     unit: str = ""
+    identity: Callable[[str], str | None] = str
+    """What is equal for spellings of one value."""
+    default: Value | None = None
+    """Which frames have that do not record it, unless masters say otherwise."""
     is_exact: bool = False
     """Whether a frame that does not record it takes a master that does not either, although all others are alike."""
     is_said: bool = False
     """Whether it is said that a master records it and the frame does not."""
 
 
-def _of_settings(name: str, cards: str, *, is_said: bool = False) -> _Setting:
+def _of_settings(
+    name: str, cards: str, *, identity: Callable[[str], str | None] = str, is_said: bool = False
+) -> _Setting:
     return _Setting(
-        name=name.replace("_", " "), cards=cards, of=lambda key: getattr(key.settings, name), is_said=is_said
+        name=name.replace("_", " "),
+        cards=cards,
+        of=lambda key: getattr(key.settings, name),
+        identity=identity,
+        is_said=is_said,
     )
+
+
+def _origin_of(key: GroupKey) -> str | None:
+    origin = key.settings.subframe_origin
+    return f"({origin[0]}, {origin[1]})" if origin is not None else None
 
 
 _CAMERA = (
@@ -42,13 +57,26 @@ _CAMERA = (
     _of_settings("gain", "GAIN", is_said=True),
     _of_settings("offset", "OFFSET"),
     _of_settings("iso", "ISOSPEED", is_said=True),
-    _of_settings("readout_mode", "READOUTM"),
+    _of_settings("readout_mode", "READOUTM", identity=mode_identity),
+    _Setting(name="subframe origin", cards="XORGSUBF, YORGSUBF", of=_origin_of, default="(0, 0)", is_said=True),
+    _of_settings("row_order", "ROWORDER"),
+    _of_settings("flip", "FLIPSTAT"),
 )
 _TEMPERATURE = _Setting(name="temperature", cards="CCD-TEMP", of=lambda key: key.temperature_c, unit=" C", is_said=True)
-_FILTER = _Setting(name="filter", cards="FILTER", of=lambda key: key.filter_name or None, is_exact=True, is_said=True)
-_TELESCOPE = _Setting(name="telescope", cards="TELESCOP", of=lambda key: key.optics.telescope)
+_FILTER = _Setting(
+    name="filter",
+    cards="FILTER",
+    of=lambda key: key.filter_name or None,
+    identity=lambda name: filter_identity(name).casefold(),
+    is_exact=True,
+    is_said=True,
+)
+_TELESCOPE = _Setting(
+    name="telescope", cards="TELESCOP", of=lambda key: key.optics.telescope, identity=telescope_identity
+)
+_FOCAL_LENGTH = _Setting(name="focal length", cards="FOCALLEN", of=lambda key: key.optics.focal_length_mm, unit=" mm")
 _OF_DARKS = (*_CAMERA, _TEMPERATURE)
-_OF_FLATS = (_FILTER, *_CAMERA, _TELESCOPE)
+_OF_FLATS = (_FILTER, *_CAMERA, _TELESCOPE, _FOCAL_LENGTH)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +114,8 @@ def open_settings(
     left = list(masters)
     for setting in _OF_FLATS if kind is FrameType.FLAT else _OF_DARKS:
         values = [] if setting.of(frame) is not None else _distinct(setting, left, tolerances)
-        if not values or (len(values) == 1 and not setting.is_exact):
+        is_exact = setting.is_exact or (setting.default is not None and values != [setting.default])
+        if not values or (len(values) == 1 and not is_exact):
             continue
         least = min(unstated for _, unstated in left)
         lacking = [(key, unstated) for key, unstated in left if setting.of(key) is None and unstated == least]
@@ -130,7 +159,7 @@ def taken_unasked(frame: GroupKey, master: GroupKey) -> Iterator[str]:
     is_flat = master.frame_type is FrameType.FLAT
     for setting in _OF_FLATS if is_flat else _CAMERA if master.frame_type is FrameType.BIAS else _OF_DARKS:
         value = setting.of(master)
-        if setting.is_said and value is not None and setting.of(frame) is None:
+        if setting.is_said and value not in (None, setting.default) and setting.of(frame) is None:
             yield f"{setting.name} {_text(value)}{setting.unit}"
     if is_flat and says_angle(master.optics) and not says_angle(frame.optics):
         rotator_deg, sky_deg = master.optics.rotator_deg, master.optics.sky_angle_deg
@@ -140,12 +169,18 @@ def taken_unasked(frame: GroupKey, master: GroupKey) -> Iterator[str]:
 def _distinct(setting: _Setting, masters: Sequence[tuple[GroupKey, int]], tolerances: OpenTolerances) -> list[Value]:
     """Return the values of masters in order; those that are one by the tolerances are one."""
     values = {value for key, _ in masters if (value := setting.of(key)) is not None}
-    if setting is _FILTER:
-        values = set({filter_identity(str(value)).casefold(): value for value in sorted(values, key=str)}.values())
+    texts = {setting.identity(value): value for value in sorted(v for v in values if isinstance(v, str))}
     numbers = sorted(value for value in values if not isinstance(value, str))
-    if setting is _TEMPERATURE and numbers and numbers[-1] - numbers[0] <= tolerances.temperature_c + _ROUNDING:
+    if numbers and _is_one(setting, numbers[0], numbers[-1], tolerances):
         numbers = numbers[:1]
-    return [*numbers, *sorted(value for value in values if isinstance(value, str))]
+    return [*numbers, *sorted(texts.values())]
+
+
+def _is_one(setting: _Setting, low: float, high: float, tolerances: OpenTolerances) -> bool:
+    """Return whether two numbers are one by the tolerance of a setting."""
+    if setting is _TEMPERATURE:
+        return high - low <= tolerances.temperature_c + _ROUNDING
+    return setting is _FOCAL_LENGTH and is_same_length(low, high)
 
 
 def _text(value: Value) -> str:

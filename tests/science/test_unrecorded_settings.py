@@ -21,7 +21,9 @@ from ostcal.science.choose_masters import CalibrationOptions, FrameMatcher
 from ostcal.science.match import MatchRules
 
 LIGHT_AT = datetime(2026, 6, 10, 22, tzinfo=UTC)
-SETTINGS = CameraSettings(camera="Cam", gain=100.0, offset=30.0)
+SETTINGS = CameraSettings(
+    camera="Cam", gain=100.0, offset=30.0, subframe_origin=(0, 0), row_order="TOP-DOWN", flip="none"
+)
 LIGHT = FrameMetadata(
     frame_type=FrameType.LIGHT,
     exposure_time_s=300.0,
@@ -91,18 +93,27 @@ WITHOUT = {
     "gain": replace(LIGHT, settings=of(gain=None)),
     "camera": replace(LIGHT, settings=of(camera=None)),
     "offset": replace(LIGHT, settings=of(offset=None)),
+    "row order": replace(LIGHT, settings=of(row_order=None)),
+    "flip": replace(LIGHT, settings=of(flip=None)),
+    "subframe origin": replace(LIGHT, settings=of(subframe_origin=None)),
 }
 OTHER: dict[str, dict[str, Any]] = {
     "temperature": {"temperature_c": 0.0},
     "gain": {"settings": of(gain=0.0)},
     "camera": {"settings": of(camera="Other")},
     "offset": {"settings": of(offset=50.0)},
+    "row order": {"settings": of(row_order="BOTTOM-UP")},
+    "flip": {"settings": of(flip="Mirror")},
+    "subframe origin": {"settings": of(subframe_origin=(100, 100))},
 }
 UNSTATED: dict[str, dict[str, Any]] = {
     "temperature": {"temperature_c": None},
     "gain": {"settings": of(gain=None)},
     "camera": {"settings": of(camera=None)},
     "offset": {"settings": of(offset=None)},
+    "row order": {"settings": of(row_order=None)},
+    "flip": {"settings": of(flip=None)},
+    "subframe origin": {"settings": of(subframe_origin=None)},
 }
 
 
@@ -145,6 +156,30 @@ def test_darks_of_other_exposures_are_none_of_the_choice() -> None:
     assert chosen(WITHOUT["temperature"], library)[0] == "ours"
 
 
+def test_an_origin_is_assumed_to_be_that_of_the_sensor_alone() -> None:
+    light = WITHOUT["subframe origin"]
+    assert chosen(light, [dark("new", 1), dark("old", 9)]) == ("new", "")
+    other = OTHER["subframe origin"]
+    assert chosen(light, [dark("other", 1, **other), dark("open", 9, settings=of(subframe_origin=None))])[0] == "open"
+    name, said = chosen(light, [dark("other", 1, **other)])
+    assert name == "other"
+    assert "of subframe origin (100, 100), which the frame does not record" in said
+
+
+def test_readout_modes_differ_in_more_than_case_and_blanks() -> None:
+    library = [dark("low", 9, settings=of(readout_mode="Low Noise")), dark("high", settings=of(readout_mode="High"))]
+    assert chosen(replace(LIGHT, settings=of(readout_mode=" low  noise ")), library) == ("low", "")
+    assert "readout mode Low Noise against Ultra" in refused(
+        replace(LIGHT, settings=of(readout_mode="Ultra")), [library[0]]
+    )
+    spelled = [
+        dark("low", 9, settings=of(readout_mode="Low Noise")),
+        dark("LOW", settings=of(readout_mode="LOW NOISE")),
+    ]
+    assert chosen(LIGHT, spelled)[0] == "LOW"
+    assert "darks of readout mode High, Low Noise;" in refused(LIGHT, library)
+
+
 # --- flats ---
 
 NO_FILTER = replace(LIGHT, filter_name=None)
@@ -173,6 +208,34 @@ def test_several_filters_are_refused_also_beside_a_flat_that_records_nothing() -
 def test_flats_that_differ_in_gain_are_refused_for_a_light_without_it() -> None:
     library = [flat("a"), flat("b", settings=of(gain=0.0))]
     assert "flats of gain 0, 100" in refused(WITHOUT["gain"], library, "flat")
+
+
+def focal(length_mm: float | None) -> Optics:
+    return Optics(telescope="T", focal_length_mm=length_mm)
+
+
+def test_flats_of_several_focal_lengths_are_refused_for_a_light_without_one() -> None:
+    light = replace(LIGHT, optics=focal(None))
+    library = [flat("a", optics=focal(500.0)), flat("b", optics=focal(1000.0))]
+    said = refused(light, library, "flat")
+    assert "names no focal length (FOCALLEN) and there are flats of focal length 500, 1000 mm; write FOCALLEN" in said
+    assert chosen(replace(LIGHT, optics=focal(502.0)), library, "flat")[0] == "a"
+    assert chosen(light, [*library, flat("open", 9, optics=focal(None))], "flat")[0] == "open"
+
+
+def test_focal_lengths_that_were_measured_are_one() -> None:
+    library = [flat("a", 1, optics=focal(500.0)), flat("b", 2, optics=focal(504.0))]
+    assert chosen(replace(LIGHT, optics=focal(None)), library, "flat")[0] == "a"
+
+
+def test_the_reason_does_not_deny_a_flat_that_records_other_settings() -> None:
+    library = [flat("R", 2, optics=turned(10.0)), flat("open", 1, filter_name=None, optics=turned(100.0))]
+    name, said = chosen(NO_FILTER, library, "flat")
+    assert name == "open"
+    assert (
+        said
+        == "flat open is of rotator angle 100 deg, which the frame does not record: no flat of another fits as well"
+    )
 
 
 # --- angles ---
