@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -106,7 +107,7 @@ def combine(
     if not every:
         raise ValueError("unrecognised input for list of images: it is empty; give CCDData objects or paths")
     images, first = images_of(every, ccdkwargs)
-    result = _template(first, np.float64 if dtype is None else dtype)
+    result = _template(first, np.float64 if dtype is None else dtype, is_own=images[0].ccd is None)
     if result.data.ndim != 2:
         raise ValueError(f"images have {result.data.ndim} axes; combine takes images of two, Combiner takes others")
     shape = (len(images), *result.data.shape)
@@ -159,15 +160,16 @@ def _listed(img_list: Any) -> list[Any]:
     return list(img_list)
 
 
-def _template(first: CCDData, dtype: Any) -> CCDData:
-    """Return the first image with room for the result."""
-    result = first.copy()
-    if result.data.dtype != dtype:
-        result.data = result.data.astype(dtype)
+def _template(first: CCDData, dtype: Any, *, is_own: bool) -> CCDData:
+    """Return the first image with room for the result; one that is not our own is not touched."""
+    result = first if is_own else CCDData(first)
+    if not is_own:
+        result.meta, result.uncertainty = deepcopy(first.meta), deepcopy(first.uncertainty)
+    # every sample is written: memory that the threads touch first, not here
+    result.data = np.empty(first.shape, dtype)
     if result.uncertainty is None:
-        result.uncertainty = StdDevUncertainty(np.zeros_like(result.data))
-    if result.mask is None:
-        result.mask = np.zeros_like(result.data, dtype=bool)
+        result.uncertainty = StdDevUncertainty(np.zeros(first.shape, dtype))
+    result.mask = np.zeros(first.shape, bool if first.mask is None else np.asarray(first.mask).dtype)
     return result
 
 
