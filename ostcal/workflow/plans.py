@@ -107,7 +107,7 @@ def coming_visits(
     of_lights: Sequence[DueSeries] = (),
     expected: ExpectedFrames | None = None,
 ) -> tuple[list[ComingVisit], list[str]]:
-    """Return the visits of the coming days, and a line for each day whose twilight does not happen.
+    """Return the visits of the coming days, and lines: days without the twilight, darks that are longer than a visit.
 
     `of_matrix` is what was taken of the matrix of darks, and `of_lights` what is due of the flats for lights: the first
     visit takes it. The exposures of flats to come are not known; one set of darks is reckoned for those of each filter.
@@ -116,6 +116,7 @@ def coming_visits(
     visits, there, first = [], list(taken), list(of_lights)
     expected = expected or ExpectedFrames(config=config, bias=None)
     dark_nights: dict[WantedSeries, date] = {}
+    never: dict[WantedSeries, str] = {}
     of_points = {settings: list(series) for settings, series in (of_matrix or {}).items()}
     for at in calendar.between(now, now + timedelta(days=days)):
         night = night_at(at, noon_utc_s)
@@ -124,13 +125,30 @@ def coming_visits(
         flats, first = [*(one for one in due if one.wanted.kind is FrameType.FLAT), *first], []
         darks = _darks_of_flats(config, flats, there, night, dark_nights)
         of_lights_now = [one for one in flats if one.wanted.is_for_lights]
-        everything = tuple(_with_number(one, expected) for one in (*due, *of_lights_now, *darks, *due_of_matrix))
+        everything = [_with_number(one, expected) for one in (*due, *of_lights_now, *darks, *due_of_matrix)]
+        never |= {one.wanted: _too_long_line(config, one) for one in everything if _is_too_long(config, one)}
+        everything = [one for one in everything if one.wanted not in never]
+        due, darks = ([one for one in part if one.wanted not in never] for part in (due, darks))
         time_s = sum(_time_s(config, one) for one in everything)
-        visits.append(ComingVisit(at=at, night=night, due=everything, time_s=time_s))
+        visits.append(ComingVisit(at=at, night=night, due=tuple(everything), time_s=time_s))
         there += taken_then([*due, *(one for one in darks if one.wanted.exposure_time_s is not None)], at, night)
         for one in due_of_matrix:
             of_points[one.wanted.settings] += taken_then([one], at, night)
-    return visits, _without_twilight(calendar, [now.date() + timedelta(days=number) for number in range(days)])
+    no_twilight = _without_twilight(calendar, [now.date() + timedelta(days=number) for number in range(days)])
+    return visits, [*no_twilight, *never.values()]
+
+
+def _is_too_long(config: Config, one: DueSeries) -> bool:
+    """Return whether a set is never begun, as no visit has the time for all of it."""
+    is_whole = one.wanted.kind is not FrameType.FLAT and not one.wanted.settings
+    return is_whole and _time_s(config, one) > 3600 * config.schedule.max_hours
+
+
+def _too_long_line(config: Config, one: DueSeries) -> str:
+    return (
+        f"{one.wanted.label}: {one.frames} frames take about {_time_s(config, one) / 3600:.1f} hours, and a visit has"
+        f" {config.schedule.max_hours:g} (schedule.max_hours): they are never taken; raise it, or ask for fewer frames"
+    )
 
 
 def _without_twilight(calendar: Calendar, days: Sequence[date]) -> list[str]:

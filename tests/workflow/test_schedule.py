@@ -442,6 +442,22 @@ def test_the_coming_week_is_a_table_of_80_columns_and_a_document(
     assert [int(text) for text in minutes] == [math.ceil(visit["time_s"] / 60) for visit in visits]
 
 
+def test_darks_that_no_visit_has_time_for_are_named_and_not_counted(
+    observatory: SimulatedObservatory, tmp_path: Path
+) -> None:
+    dark_capture = {"num_darks": 200, "science_exposure_time": 50.0, "exposure_factors": [1.0]}
+    path = configuration(tmp_path, observatory, schedule={"when": "18:30", "max_hours": 0.5}, dark_capture=dark_capture)
+    shown = ostcal("schedule", "--config", path, "--dry-run", "--json")
+    line = (
+        "darks of 50 s: 200 frames take about 2.9 hours, and a visit has 0.5 (schedule.max_hours): they are never taken"
+    )
+    assert " ".join(shown.stderr.split()).count(line) == 1
+    due = [one["kind"] for visit in json.loads(shown.stdout)["visits"] for one in visit["due"]]
+    assert "bias" in due
+    assert "flat" in due
+    assert all(visit["time_s"] < 1800 for visit in json.loads(shown.stdout)["visits"])
+
+
 def test_times_of_the_coming_week_from_an_hour_on_are_hours(observatory: SimulatedObservatory, tmp_path: Path) -> None:
     dark_capture = {"science_exposure_time": 1800.0, "max_exposure": 3600.0}
     path = configuration(tmp_path, observatory, schedule={"when": "18:30"}, dark_capture=dark_capture)
