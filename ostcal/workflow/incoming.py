@@ -97,6 +97,12 @@ class IncomingFiles:
                     found = self._inspected(found)
             self._files[path] = self._named(found, now)
 
+    def name_incomplete(self) -> None:
+        """Name every file that is left out now, if nobody will look again."""
+        for file in self._files.values():
+            if file.problem and not file.was_named:
+                logger.warning("%s; it is left out", file.problem)
+
     def _is_there(self) -> bool:
         """Return whether the folder can be listed; say once when it cannot, and when it can again."""
         is_there = os.path.isdir(self._directory)

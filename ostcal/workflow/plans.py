@@ -128,10 +128,10 @@ def coming_visits(
         everything = [_with_number(one, expected) for one in (*due, *of_lights_now, *darks, *due_of_matrix)]
         never |= {one.wanted: _too_long_line(config, one) for one in everything if _is_too_long(config, one)}
         everything = [one for one in everything if one.wanted not in never]
-        due, darks = ([one for one in part if one.wanted not in never] for part in (due, darks))
         time_s = sum(_time_s(config, one) for one in everything)
         visits.append(ComingVisit(at=at, night=night, due=tuple(everything), time_s=time_s))
-        there += taken_then([*due, *(one for one in darks if one.wanted.exposure_time_s is not None)], at, night)
+        known = [*due, *(one for one in darks if one.wanted.exposure_time_s is not None)]
+        there += taken_then([one for one in known if one.wanted not in never], at, night)
         for one in due_of_matrix:
             of_points[one.wanted.settings] += taken_then([one], at, night)
     no_twilight = _without_twilight(calendar, [now.date() + timedelta(days=number) for number in range(days)])

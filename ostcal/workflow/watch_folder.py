@@ -127,6 +127,7 @@ class FolderWatch:
             previous = waiting
             self.clock.sleep(self._rules.poll_s)
             self._files.look()
+        self._files.name_incomplete()
         self.make(is_last=True)
 
     def make(self, *, is_last: bool = False) -> None:

@@ -170,6 +170,19 @@ def test_a_file_that_stays_cut_short_is_named_once_and_left_out(
     assert combined_frames(watched) == [5, 6]
 
 
+def test_once_names_what_it_leaves_out_as_nobody_looks_again(
+    watched: Watched, caplog: pytest.LogCaptureFixture
+) -> None:
+    *_, last = write_darks(watched.folder, count=6)
+    last.write_bytes(last.read_bytes()[:3500])
+    watched.watch.run_once()
+    lines = [record.getMessage() for record in caplog.records if "is cut short" in record.getMessage()]
+    assert len(lines) == 1
+    assert lines[0].startswith(str(last))
+    assert lines[0].endswith("it is left out")
+    assert combined_frames(watched) == [5]
+
+
 @pytest.mark.parametrize("temporary", ["dark_009.fits.tmp", ".dark_009.fits", "dark_009.part"])
 def test_a_file_is_used_under_its_final_name(watched: Watched, temporary: str) -> None:
     *frames, last = write_darks(watched.night.root / "elsewhere", count=6)
