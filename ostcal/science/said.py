@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
+from ostcal.frames import FrameType
 from ostcal.inputs.clocks import is_ahead
 from ostcal.inputs.grouping import GroupKey
 from ostcal.inputs.optics import says_angle
@@ -14,12 +15,15 @@ from ostcal.inputs.stated_settings import ANGLE
 from ostcal.library.ages import AgeLog, DatedMaster
 from ostcal.library.find import LibraryMaster
 from ostcal.library.in_time import better_than_nearest
+from ostcal.naming import night_of
 from ostcal.science.matched import MatchedMasters
 from ostcal.science.shelf import FrameFits, Shelf
 from ostcal.science.unrecorded import taken_unasked
 
 LONG_DAYS = 366.0
 """Frames of one master that are further apart had a clock that was wrong."""
+LONGEST_NIGHT = timedelta(hours=16)
+"""From the first flats of the dusk to the last ones of the dawn, where it is not known when noon is."""
 
 
 def notes_of(used: Sequence[LibraryMaster], key: GroupKey, taken_at: datetime | None, shelf: Shelf) -> Iterator[str]:
@@ -40,11 +44,29 @@ def notes_of(used: Sequence[LibraryMaster], key: GroupKey, taken_at: datetime | 
                 f"{kind} {name}: its frames were taken in the future ({observed.middle:%Y-%m-%d}, DATE-OBS), as of a "
                 "clock that was wrong: it is taken because no other fits as well"
             )
+        if mixed := _several_nights(master):
+            yield mixed
         if observed is not None and (days := (observed.last - observed.first).days) > LONG_DAYS:
             yield (
                 f"{kind} {name}: its frames were taken over {days} days, {observed.first:%Y-%m-%d} to "
                 f"{observed.last:%Y-%m-%d} (DATE-OBS), as if a clock was wrong: their median counts"
             )
+
+
+def _several_nights(master: LibraryMaster) -> str:
+    """Say that a flat is of several nights: dust moves between them; "" where it is of one, or nobody can tell."""
+    key, observed = master.key, master.record.observed
+    if key.frame_type is not FrameType.FLAT or key.session_start is not None or observed is None:
+        return ""
+    first, last = (night_of(when, key.noon_utc_s) for when in (observed.first, observed.last))
+    taken_over = observed.last - observed.first
+    is_one_night = first == last or (key.noon_utc_s is None and taken_over <= LONGEST_NIGHT)
+    if is_one_night or taken_over.days > LONG_DAYS:
+        return ""
+    return (
+        f"flat {master.record.name} combines several nights, {first} to {last}: where dust moved between them, "
+        "its shadows are half corrected; take a set of flats in each night"
+    )
 
 
 def _open_of(key: GroupKey, master: LibraryMaster, fits: FrameFits) -> list[str]:

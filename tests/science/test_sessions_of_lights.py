@@ -70,3 +70,30 @@ def test_flats_of_dawn_do_not_take_the_place_of_those_of_dusk(tmp_path: Path) ->
         flat = applier.find_masters(write_light(night, JANUARY + timedelta(hours=hours), 1000)).flat
         assert flat is not None
         assert flat.key.session_start == JANUARY + timedelta(hours=of)
+
+
+def test_a_flat_of_two_nights_is_named_where_it_is_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Two flats of each night are too few: they are one master, in which dust that moved is in two places."""
+    night = Night(tmp_path)
+    n.write_frames(night.darks, n.bias_frames(), "Bias Frame", 0.0, start=JANUARY)
+    vignetting = 1 - 0.5 * np.broadcast_to(np.arange(n.SHAPE[1]) / n.SHAPE[1], n.SHAPE)
+    for day in (0, 4):
+        flats = n.samples(2, 1000 + 4000 * vignetting, noise=20, seed=day)
+        n.write_frames(
+            night.flats / f"{day}", flats, "Flat Frame", 1.0, start=JANUARY + timedelta(days=day), FILTER="L"
+        )
+    for day in (10, 10.01):
+        flats = n.samples(2, 1000 + 4000 * vignetting, noise=20, seed=int(100 * day))
+        start = JANUARY + timedelta(days=day)
+        n.write_frames(night.flats / f"{day}", flats, "Flat Frame", 1.0, start=start, FILTER="R")
+    assert not night.run().is_error
+    path = write_light(night, JANUARY + timedelta(hours=3), 1000)
+    assert not CalibrationApplier(night.config()).calibrate_file(path, tmp_path / "cal").is_error
+    (said,) = [line for line in caplog.messages if "several nights" in line]
+    assert "combines several nights, 2026-01-10 to 2026-01-14" in said
+    caplog.clear()
+    start = JANUARY + timedelta(days=10, hours=3)
+    (of_one,) = n.write_frames(night.root / "lights", n.samples(1, 1500, seed=8), "Light Frame", 2.0, stem="R",
+                               start=start, FILTER="R")  # fmt: skip
+    assert not CalibrationApplier(night.config()).calibrate_file(of_one, tmp_path / "cal").is_error
+    assert "several nights" not in caplog.text
