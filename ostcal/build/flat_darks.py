@@ -119,7 +119,7 @@ def stored_candidate(master: LibraryMaster) -> DarkCandidate:
     record = master.record
     return DarkCandidate(
         name=record.name,
-        key=record.key,
+        key=master.at_sensor_temperature.key,
         made_at=record.made_at,
         from_this_run=False,
         observed=record.observed,

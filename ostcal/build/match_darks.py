@@ -17,6 +17,7 @@ from ostcal.frames import FrameType
 from ostcal.inputs.grouping import EXPOSURE_TOLERANCE, Group, GroupKey, same_temperature, settings_differ
 from ostcal.inputs.observed import Observed
 from ostcal.inputs.one_exposure import SAME_EXPOSURE_S, is_one_exposure
+from ostcal.inputs.sensor_temperature import sensor_key
 from ostcal.inputs.stated_settings import unstated_settings
 from ostcal.library.ages import MaxAges
 from ostcal.library.in_time import Merit, TimeRules, order_in_time
@@ -186,6 +187,7 @@ def choose_dark(flat: Group, candidates: Sequence[DarkCandidate], rules: FlatDar
     bias alone, of any temperature, the nearest first, comes last. Between masters that fit alike the time of their
     frames decides.
     """
+    flat = replace(flat, key=sensor_key(flat))
     observed = Observed.of(frame.metadata for frame in flat.frames)
     taken_at = observed.middle if observed is not None else None
     candidates = ranked(flat.key, taken_at, candidates, TimeRules(prefer=rules.prefer, now=rules.now))

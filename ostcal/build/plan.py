@@ -33,6 +33,7 @@ from ostcal.inputs.gather import Source, input_digest, stack_of
 from ostcal.inputs.grouping import Group
 from ostcal.inputs.observed import Observed
 from ostcal.inputs.optics import optics_differ
+from ostcal.inputs.sensor_temperature import sensor_key
 from ostcal.library.ages import AgeLog
 from ostcal.library.find import LibraryMaster, StorePlane, calibration_id_of, find_masters, store_location
 from ostcal.library.master_names import file_names, untimed
@@ -229,7 +230,7 @@ def plan_masters(request: BuildRequest, groups: Sequence[Group], sources: Mappin
                 name, dark = plan.name, PlannedDark(StoreSink(store=request.store, name=plan.name), plan.recipe)
             if not plan.is_flat:
                 observed = Observed.of(frame.metadata for frame in plan.group.frames)
-                candidate = DarkCandidate(name=name, key=plan.group.key, observed=observed)
+                candidate = DarkCandidate(name=name, key=sensor_key(plan.group), observed=observed)
                 is_stored = stored is not None and is_unchanged and not stored.has_failed
                 shelf.of_run[stored_candidate(stored.stored) if stored and is_stored else candidate] = dark
             elif not is_unchanged:

@@ -13,7 +13,7 @@ from typing import Final
 from ostcal.fits.quantities import SECONDS, Number
 from ostcal.frames import FrameType
 
-READING: Final = 2
+READING: Final = 3
 """Raised when headers are read in another way (here, `headers`, `dates`): what indices remember of files that were read
 before is read again."""
 

@@ -15,6 +15,7 @@ from ostcal.errors import StorageError
 from ostcal.frames import CameraSettings, FrameMetadata, FrameType, Optics, Side
 from ostcal.inputs.grouping import Group, GroupKey
 from ostcal.inputs.observed import Observed
+from ostcal.inputs.sensor_temperature import sensor_temperature_c
 from ostcal.library.in_time import Merit
 from ostcal.library.master_header import Card, Provenance, observed_in
 from ostcal.naming import DAY_S
@@ -41,6 +42,8 @@ class MasterRecord:
     """Names of its FITS files."""
     observed: Observed | None = None
     """When its frames were taken; ``None`` where it is not recorded."""
+    measured_c: float | None = None
+    """Temperature that its frames had, where they record a set point too; the key has the set point."""
     noise: float | None = field(default=None, compare=False)
     """Of a pixel, in ADU, of flats in units of their level; ``None`` where it is not recorded."""
     has_two_levels: bool = field(default=False, compare=False)
@@ -141,10 +144,23 @@ def record_from_attributes(name: str, attributes: dict[str, Any]) -> MasterRecor
         recipe=stored.recipe,
         files=stored.files,
         observed=stored.observed or _observed_of_older(attributes.get("cards")),
+        measured_c=_measured_c(attributes.get("cards")),
         noise=_noise_of(attributes, len(stored.inputs or ())),
         has_two_levels=_has_two_levels(attributes.get("quality")),
         is_only_changed=_is_only_changed(attributes.get("quality")),
     )
+
+
+def _measured_c(cards: object) -> float | None:
+    """Return the median temperature of the frames of a master, from the cards of its header, beside a set point."""
+    known = {
+        card[0]: float(card[1])
+        for card in (cards if isinstance(cards, list) else [])
+        if isinstance(card, list) and len(card) > 1 and isinstance(card[0], str) and isinstance(card[1], int | float)
+    }
+    if "SET-TEMP" not in known or "CCD-TEMP" not in known:
+        return None
+    return sensor_temperature_c(known["SET-TEMP"], known["CCD-TEMP"])
 
 
 def _observed_of_older(cards: object) -> Observed | None:

@@ -7,7 +7,7 @@ import logging
 import math
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from ostcal.errors import InputError, OstcalError, UnreachableError
 from ostcal.fits.cards import Header, header_of
 from ostcal.fits.read import FitsFrame, FitsPixels, FitsStack, find_fits, inspect_images
-from ostcal.frames import FrameType, read_adu
+from ostcal.frames import FrameMetadata, FrameType, read_adu
 from ostcal.inputs.grouping import GroupKey
 from ostcal.inputs.observed import Observed
+from ostcal.inputs.sensor_temperature import sensor_temperature_c
 from ostcal.library.attributes import MasterRecord, key_from_metadata, known_verdict, record_from_attributes
 from ostcal.library.master_header import SCALE_CARD, observed_in
 from ostcal.library.master_names import name_of_file
@@ -122,6 +123,14 @@ class LibraryMaster:
     def key(self) -> GroupKey:
         """What a master is compared by."""
         return self.record.key
+
+    @property
+    def at_sensor_temperature(self) -> LibraryMaster:
+        """It with the temperature that its frames had, where they record a set point too."""
+        record, measured_c = self.record, self.record.measured_c
+        if measured_c is None or measured_c == record.key.temperature_c:
+            return self
+        return replace(self, record=replace(record, key=replace(record.key, temperature_c=measured_c)))
 
 
 def store_location(output_dir: str) -> str:
@@ -251,10 +260,17 @@ def fits_master(name: str, key: GroupKey, fits: FitsFrame) -> LibraryMaster:
         n_frames=int(n_frames) if n_frames is not None else None,
         files=(os.path.basename(fits.path),) if fits.extension is not None else (),
         observed=_observed(fits, header),
+        measured_c=_measured_c(fits.metadata),
         noise=_noise(header, key, n_frames),
     )
     scale = header.number(SCALE_CARD, low=1e-6, high=1e9)
     return LibraryMaster(record=record, plane=FitsPlane(fits=fits, scale=1.0 if scale is None else scale))
+
+
+def _measured_c(metadata: FrameMetadata) -> float | None:
+    """Return the temperature that the frames of a master had, where it records a set point too."""
+    set_c, ccd_c = metadata.set_temperature_c, metadata.ccd_temperature_c
+    return None if set_c is None or ccd_c is None else sensor_temperature_c(set_c, ccd_c)
 
 
 def _observed(fits: FitsFrame, header: Header) -> Observed | None:

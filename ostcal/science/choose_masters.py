@@ -200,7 +200,7 @@ class FrameMatcher:
         InputError
             If none fits, or one that the user named cannot be used.
         """
-        key = key or science_key(metadata, self._rules.temperature_tolerance_c)
+        key = key or science_key(metadata)
         dark = None if self._options.dark == NONE and "bias" not in self._named else self._choose_dark(metadata, key)
         flat = self._named_for("flat", key)
         if flat is not None:
@@ -231,7 +231,7 @@ class FrameMatcher:
 
     def match_bias(self, metadata: FrameMetadata, key: GroupKey | None = None) -> LibraryMaster | None:
         """Choose the bias of a frame; ``None`` if none fits."""
-        key = key or science_key(metadata, self._rules.temperature_tolerance_c)
+        key = key or science_key(metadata)
         return self._named_for("bias", key) or choose_science_bias(key, self._library, self._rules, metadata.date_obs)
 
     def open(self, frame: FitsFrame) -> FrameMasters:
@@ -272,7 +272,7 @@ class FrameMatcher:
         """Return the response of the camera, from its masters or others of the library."""
         refuse_done(frame)
         known = [curve for master in masters.all if (curve := linearity_of(master.header)) is not None]
-        key = science_key(frame.metadata, self._rules.temperature_tolerance_c)
+        key = science_key(frame.metadata)
         response = known[0] if known else stored_response(key, self._library)
         if response is None:
             raise no_response(key)

@@ -11,13 +11,14 @@ from collections.abc import Iterable, Sequence
 from datetime import date
 
 from ostcal.frames import FrameMetadata, FrameType
-from ostcal.inputs.grouping import GroupKey
+from ostcal.inputs.grouping import GroupKey, same_temperature
 from ostcal.inputs.light_headers import Light
 from ostcal.library.find import LibraryMaster
 from ostcal.naming import night_of, noon_at, quiet_noon
 from ostcal.science.cover import KINDS, Cover, CoverageRules, KindCover, LightGroup
 from ostcal.science.cover_matchers import CoverMatchers, LightKind, LightOf, MatcherOf
 from ostcal.science.match import science_key
+from ostcal.science.shelf import STEADY_C
 
 
 def light_coverage(
@@ -53,7 +54,7 @@ def _images(lights: Iterable[Light], matchers: CoverMatchers, rules: CoverageRul
     def image(path: str, metadata: FrameMetadata) -> LightOf:
         longitude_deg = metadata.longitude_deg
         night = night_of(metadata.date_obs, noon_utc_s if longitude_deg is None else noon_at(longitude_deg))
-        key = science_key(metadata, rules.temperature_tolerance_c)
+        key = science_key(metadata)
         return LightOf(path=path, metadata=metadata, kind=kinds.setdefault(key, LightKind(key=key)), night=night)
 
     return [image(path, metadata) for path, metadata in found]
@@ -73,7 +74,7 @@ def _group(images: Sequence[LightOf], covers: dict[FrameType, list[KindCover]]) 
         night=image.night,
         filter=image.key.filter_name,
         exposure_time_s=image.metadata.exposure_time_s,
-        temperature_c=image.key.temperature_c,
+        temperature_c=_wanted_c(image),
         gain=settings.gain,
         offset=settings.offset,
         binning=settings.binning,
@@ -90,6 +91,12 @@ def _group(images: Sequence[LightOf], covers: dict[FrameType, list[KindCover]]) 
         dark=dark,
         flat=oldest[FrameType.FLAT],
     )
+
+
+def _wanted_c(image: LightOf) -> float | None:
+    """Return the temperature of a light: the set point of a sensor that was at it, as darks for it are taken."""
+    own_c, set_c = image.key.temperature_c, image.metadata.set_temperature_c
+    return set_c if own_c is not None and set_c is not None and same_temperature(own_c, set_c, STEADY_C) else own_c
 
 
 def _order(group: LightGroup) -> tuple[object, ...]:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from ostcal.frames import FrameMetadata, FrameType
-from ostcal.inputs.grouping import EXPOSURE_TOLERANCE, GroupKey, same_temperature
+from ostcal.inputs.grouping import EXPOSURE_TOLERANCE, GroupKey
 from ostcal.inputs.one_exposure import is_one_exposure
 from ostcal.inputs.optics import ROTATION_TOLERANCE_DEG
+from ostcal.inputs.sensor_temperature import sensor_temperature_c
 from ostcal.library.ages import MaxAges as MaxAges
 from ostcal.library.ages import farthest_age_days
 from ostcal.library.find import LibraryMaster
@@ -130,10 +131,8 @@ def masters_of(dark: DarkMix | None, flat: LibraryMaster | None) -> tuple[Librar
     return darks if flat is None else (*darks, flat)
 
 
-def science_key(metadata: FrameMetadata, temperature_tolerance_c: float) -> GroupKey:
+def science_key(metadata: FrameMetadata) -> GroupKey:
     """Return what a science frame is compared by."""
-    set_c, ccd_c = metadata.set_temperature_c, metadata.ccd_temperature_c
-    is_at_set = set_c is not None and (ccd_c is None or same_temperature(ccd_c, set_c, temperature_tolerance_c))
     return GroupKey(
         frame_type=FrameType.LIGHT,
         settings=metadata.settings,
@@ -142,7 +141,7 @@ def science_key(metadata: FrameMetadata, temperature_tolerance_c: float) -> Grou
         exposure_time_s=metadata.exposure_time_s or 0.0,
         filter_name=metadata.filter_name,
         optics=metadata.optics,
-        temperature_c=set_c if is_at_set else ccd_c,
+        temperature_c=sensor_temperature_c(metadata.set_temperature_c, metadata.ccd_temperature_c),
         bayer_pattern=metadata.bayer_pattern,
         bias_subtracted=metadata.bias_subtracted,
     )

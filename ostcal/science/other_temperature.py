@@ -12,10 +12,8 @@ from ostcal.measure.camera.dark_warming import USUAL_DOUBLING_C, USUAL_SPREAD
 from ostcal.naming import degrees_text
 from ostcal.science.dark_error import DarkRates, rates_in_library
 from ostcal.science.matched import DarkMix
-from ostcal.science.shelf import Shelf
+from ostcal.science.shelf import STEADY_C, Shelf
 
-STEADY_C = 0.3
-"""A cooled sensor strays less from its set point."""
 LEAST_C = 0.05
 """Temperatures are not written more exactly."""
 LEAST_ADU = 1.0

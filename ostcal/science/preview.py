@@ -19,6 +19,7 @@ from ostcal.inputs.gather import gather_inputs
 from ostcal.inputs.grouping import Frame, Group, GroupKey, describe
 from ostcal.inputs.image_sets import group_images, one_of_each_file
 from ostcal.inputs.observed import Observed
+from ostcal.inputs.sensor_temperature import sensor_key
 from ostcal.library.find import LibraryMaster, find_masters
 from ostcal.naming import same_filter
 from ostcal.places.night_folders import root_of
@@ -131,7 +132,9 @@ def _unused(frames: Sequence[tuple[Frame, str]]) -> list[str]:
 def _flats_without_darks(groups: Sequence[Group], library: Sequence[LibraryMaster], request: BuildRequest) -> list[str]:
     """Return a line for each group of flats that no dark and no bias fits."""
     of_run = [
-        DarkCandidate(name=describe(group), key=group.key, observed=Observed.of(f.metadata for f in group.frames))
+        DarkCandidate(
+            name=describe(group), key=sensor_key(group), observed=Observed.of(f.metadata for f in group.frames)
+        )
         for group in groups
         if group.key.frame_type is not FrameType.FLAT
     ]
@@ -163,7 +166,7 @@ def _lights(frames: Sequence[Frame], rules: MatchRules) -> list[tuple[GroupKey, 
         if metadata.frame_type is not FrameType.LIGHT or is_done or frame.file in files:
             continue
         files |= {frame.file} - {""}  # of a file of several images the first stands for all
-        key = science_key(frame.metadata, rules.temperature_tolerance_c)
+        key = science_key(frame.metadata)
         degrees = None if key.temperature_c is None else round(key.temperature_c)
         same = (key.settings, key.width, key.height, key.filter_name, key.exposure_time_s, degrees, key.bayer_pattern)
         keys.setdefault(same, key)

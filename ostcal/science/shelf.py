@@ -29,6 +29,8 @@ _T = TypeVar("_T")
 
 TEMPERATURE_STEP_C = 0.5
 """Darks nearer to each other than this are of one temperature: the time decides, not 0.1 degrees."""
+STEADY_C = 0.3
+"""A cooled sensor strays less from its set point: no dark goes before another one for it."""
 MOST_KEPT = 2000
 """Frames of different settings for which it is kept what fits them."""
 
@@ -102,7 +104,7 @@ class Shelf(Sequence[LibraryMaster]):
     """The masters of a library."""
 
     def __init__(self, library: Iterable[LibraryMaster], rules: MatchRules) -> None:
-        self._library = tuple(library)
+        self._library = tuple(master.at_sensor_temperature for master in library)
         self.rules = rules
         self._alike: dict[tuple[FrameType, tuple[int, ...]], Alike] = {}
         self._of_camera: dict[GroupKey, list[Fit]] = {}
@@ -425,7 +427,8 @@ def degrees_apart(frame: GroupKey, master: GroupKey) -> int:
     """Return the steps of temperature from a frame to a master, where these count."""
     if master.frame_type is FrameType.BIAS or frame.temperature_c is None or master.temperature_c is None:
         return 0
-    return round(abs(master.temperature_c - frame.temperature_c) / TEMPERATURE_STEP_C)
+    apart_c = abs(master.temperature_c - frame.temperature_c)
+    return 0 if apart_c <= STEADY_C + 1e-6 else max(1, round(apart_c / TEMPERATURE_STEP_C))
 
 
 def _looks(key: GroupKey) -> tuple[object, ...]:

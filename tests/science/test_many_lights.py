@@ -215,7 +215,7 @@ def test_the_age_of_a_group_is_that_of_its_own_farthest_light(seed: int) -> None
     library = [sky.master(number) for number in range(40)]
     rules, by_name = MatchRules(), {master.record.name: master for master in library}
     metadata = replace(sky.light(), exposure_time_s=60.0)
-    key = science_key(metadata, rules.temperature_tolerance_c)
+    key = science_key(metadata)
     times = [START + timedelta(minutes=7 * number) for number in range(40)]
     lights = [
         Light(path=f"{number:03d}.fits", images=(LightImage(metadata=replace(metadata, date_obs=at)),))

@@ -30,14 +30,14 @@ def current_adu(temperature_c: float, exposure_s: float = EXPOSURE_S) -> NDArray
     return exposure_s * rate * 2 ** ((temperature_c - 5.0) / DOUBLING_C)
 
 
-def uncooled(root: Path, *temperatures_c: float, bias: bool = True) -> Night:
-    """Give a camera without a set point its darks."""
+def uncooled(root: Path, *temperatures_c: float, bias: bool = True, set_c: float | None = None) -> Night:
+    """Give a camera its darks; without a set point, or with one that its sensor is not at."""
     night = Night(root)
     if bias:
-        n.write_bias(night, n.samples(12, 1000.0, seed=9, shape=SHAPE), SET_TEMP=None, CCD_TEMP=5.0)
+        n.write_bias(night, n.samples(12, 1000.0, seed=9, shape=SHAPE), SET_TEMP=set_c, CCD_TEMP=5.0)
     for i, temperature_c in enumerate(temperatures_c):
         stack = n.samples(12, 1000 + current_adu(temperature_c), seed=20 + i, shape=SHAPE)
-        cards = {"SET_TEMP": None, "CCD_TEMP": temperature_c}
+        cards = {"SET_TEMP": set_c, "CCD_TEMP": temperature_c}
         n.write_frames(night.darks / f"t{i}", stack, "Dark Frame", EXPOSURE_S, stem=f"t{i}", **cards)
     made = night.run_darks()
     assert not made.is_error, made.details
@@ -149,3 +149,49 @@ def test_a_cooled_camera_is_silent(tmp_path: Path) -> None:
         (path,) = n.write_frames(tmp_path / "lights", stack, "Light Frame", 5.0, stem=f"off{off_c}", **cards)
         status = CalibrationApplier(night.config()).calibrate_file(path, flat="none", overwrite=True)
         assert status.details["warnings"] == []
+
+
+# --- a set point says what was wanted, CCD-TEMP what the sensor had ---
+
+
+@pytest.mark.parametrize("temperature_c", [-0.9, 1.6, 1.9, 2.5, 7.0])
+def test_a_driver_that_always_writes_one_set_point_hides_no_temperature(
+    written_zero: Night, temperature_c: float
+) -> None:
+    values, said = calibrated(written_zero, light(written_zero, temperature_c, f"z{temperature_c}", SET_TEMP=0.0))
+    assert medians(values)[0] == pytest.approx(SIGNAL_ADU, abs=3)
+    assert "no dark of its temperature, one is made" in said
+
+
+@pytest.fixture(scope="module")
+def written_zero(tmp_path_factory: pytest.TempPathFactory) -> Night:
+    return uncooled(tmp_path_factory.mktemp("zero"), 0.0, 5.0, 10.0, 15.0, set_c=0.0)
+
+
+@pytest.mark.parametrize(("dark_c", "light_c"), [(5.0, 6.9), (6.8, 5.0), (5.0, 5.5)])
+def test_a_sensor_that_is_not_at_its_set_point_is_said(tmp_path: Path, dark_c: float, light_c: float) -> None:
+    night = uncooled(tmp_path, dark_c, set_c=5.0)
+    path = light(night, light_c, "off", SET_TEMP=5.0)
+    values, said = calibrated(night, path)
+    refuse_wrong_error(said, values)
+    assert f"is of {dark_c:g} C, the frame of {light_c:g} C" in said
+    (group,) = coverage_of({**night.config(), "dark_capture": {"output_dir": str(tmp_path / "no")}}, [path]).groups
+    assert group.covers[FrameType.DARK].state is Cover.UNSCALED
+    assert group.temperature_c == light_c
+
+
+def test_a_set_point_counts_where_one_side_has_no_other_temperature(tmp_path: Path) -> None:
+    night = uncooled(tmp_path, 5.0, set_c=5.0)
+    assert calibrated(night, light(night, 5.0, "set", SET_TEMP=5.0, CCD_TEMP=None))[1] == ""
+    assert "the frame of 6.5 C" in calibrated(night, light(night, 5.0, "other", SET_TEMP=6.5, CCD_TEMP=None))[1]
+
+
+def test_a_regulated_sensor_is_silent(tmp_path: Path) -> None:
+    night = uncooled(tmp_path, 5.04, set_c=5.0)
+    offs_c = (-0.2, -0.13, -0.05, 0.0, 0.08, 0.17, 0.2)
+    paths = [light(night, 5.0 + off_c, f"jitter{off_c}", SET_TEMP=5.0) for off_c in offs_c]
+    status = CalibrationApplier(night.config()).calibrate_files(paths, flat="none", overwrite=True)
+    assert status.details["warnings"] == []
+    (group,) = coverage_of({**night.config(), "dark_capture": {"output_dir": str(tmp_path / "no")}}, paths).groups
+    assert group.covers[FrameType.DARK].state is Cover.COVERED
+    assert group.temperature_c == 5.0

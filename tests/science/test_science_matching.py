@@ -322,12 +322,13 @@ def test_the_newest_fitting_bias_is_the_zero_of_photon_noise() -> None:
     assert choose_science_bias(FRAME, library[:1], replace(RULES, bias_temperature_tolerance_c=5.0)) is None
 
 
-def test_a_frame_still_far_from_its_set_point_counts_with_its_own_temperature() -> None:
+def test_a_frame_counts_with_the_temperature_that_its_sensor_had() -> None:
     metadata = FrameMetadata(
         frame_type=FrameType.LIGHT, exposure_time_s=1.0, width=9, height=9, set_temperature_c=-10, ccd_temperature_c=-4
     )
-    assert science_key(metadata, 2.0).temperature_c == -4
-    assert science_key(replace(metadata, ccd_temperature_c=-9.5), 2.0).temperature_c == -10
+    for measured_c, temperature_c in ((-4.0, -4.0), (-8.12, -8.1), (-9.96, -10.0), (None, -10.0)):
+        assert science_key(replace(metadata, ccd_temperature_c=measured_c)).temperature_c == temperature_c
+    assert science_key(replace(metadata, set_temperature_c=None)).temperature_c == -4
 
 
 # --- a dark from a fit over exposures ---
