@@ -94,6 +94,8 @@ class FrameMetadata:
     width: Side
     height: Side
     settings: CameraSettings = field(default_factory=CameraSettings)
+    states_binning: bool = True
+    """Whether the binning of the settings is recorded; 1x1 is assumed where it is not."""
     filter_name: str | None = None
     optics: Optics = field(default_factory=Optics)
     set_temperature_c: float | None = None

@@ -18,7 +18,7 @@ from ostcal.inputs.grouping import EXPOSURE_TOLERANCE, Group, GroupKey, same_tem
 from ostcal.inputs.observed import Observed
 from ostcal.inputs.one_exposure import SAME_EXPOSURE_S, is_one_exposure
 from ostcal.inputs.sensor_temperature import sensor_key
-from ostcal.inputs.stated_settings import unstated_settings
+from ostcal.inputs.stated_settings import count_unstated
 from ostcal.library.ages import MaxAges
 from ostcal.library.in_time import Merit, TimeRules, order_in_time
 from ostcal.library.master_names import untimed
@@ -73,7 +73,7 @@ def ranked(
     """Return candidates with what decides between those that fit a frame: what they leave open, and their time."""
     order = order_in_time([candidate.merit for candidate in candidates], taken_at, rules)
     return [
-        replace(candidates[i], place=place, unstated=len(unstated_settings(key, candidates[i].key)))
+        replace(candidates[i], place=place, unstated=count_unstated(key, candidates[i].key))
         for place, i in enumerate(order)
     ]
 

@@ -331,7 +331,8 @@ def _replaces(newer: LibraryMaster, older: LibraryMaster) -> bool:
     if optics_differ(newer.key.optics, older.key.optics):
         return False
     one, other = (
-        replace(master.key, exposure_time_s=0.0, temperature_c=None, optics=Optics()) for master in (newer, older)
+        replace(master.key, exposure_time_s=0.0, temperature_c=None, optics=Optics(), states_binning=True)
+        for master in (newer, older)
     )
     exposures = newer.key.exposure_time_s, older.key.exposure_time_s
     temperatures = newer.key.temperature_c, older.key.temperature_c

@@ -59,7 +59,7 @@ def metadata_from_header(
             camera_id=header.text(*dialects.CAMERA_ID) or camera_id_from_names(path),
             gain=_seven_digits(gain.value if gain.value is not None else gain_from_names(path)),
             offset=_seven_digits(offset.value),
-            binning=binning,
+            binning=binning or (1, 1),
             readout_mode=header.text(*dialects.READOUT_MODE),
             iso=_iso_beside_gain(header),
             coadds=_coadds(header),
@@ -67,6 +67,7 @@ def metadata_from_header(
             row_order=order,
             flip=_flip(header),
         ),
+        states_binning=binning is not None,
         filter_name=filter_of(header, path, kind.frame_type),
         optics=optics_of(header),
         set_temperature_c=set_c.value,
@@ -233,8 +234,8 @@ def _row_order(header: Header) -> str | None:
     return {"TOPDOWN": "TOP-DOWN", "BOTTOMUP": "BOTTOM-UP"}.get(order)
 
 
-def _binning(header: Header) -> tuple[tuple[int, int], str, str]:
-    """Return the binning along a row and a column, 1 where nothing is said; why it cannot be read; a remark."""
+def _binning(header: Header) -> tuple[tuple[int, int] | None, str, str]:
+    """Return the binning along a row and a column, ``None`` where nothing is said; why it cannot be read; a remark."""
     found, problem = _binning_in_pairs(header)
     for keyword in header.present(dialects.BINNING_TEXT):
         text = header.text(keyword)
@@ -249,7 +250,7 @@ def _binning(header: Header) -> tuple[tuple[int, int], str, str]:
         elif other != found:
             bins = f"{found[0]}x{found[1]}"
             return found, "", f"{keyword} is {text!r}, but other cards say a binning of {bins}: taken as {bins}"
-    return (found, "", "") if found is not None else ((1, 1), problem, "")
+    return found, "" if found is not None else problem, ""
 
 
 def _binning_in_pairs(header: Header) -> tuple[tuple[int, int] | None, str]:

@@ -498,5 +498,6 @@ def _group(frames: list[Frame], rules: GroupRules, twilight: bool = False) -> Gr
         optics=common_optics([f.metadata.optics for f in frames]) if is_flat else Optics(),
         temperature_c=temperature_c,
         bayer_pattern=first.bayer_pattern,
+        states_binning=all(frame.metadata.states_binning for frame in frames),
     )
     return Group(key=key, frames=tuple(frames), twilight=twilight)

@@ -89,6 +89,8 @@ class GroupKey:
     height: int
     exposure_time_s: float
     """Median of the group's exposures."""
+    states_binning: bool = True
+    """Whether all frames record the binning of the settings; 1x1 is assumed where they do not."""
     filter_name: str | None = None
     optics: Optics = field(default_factory=Optics)
     """Of flats: the telescope, and how the camera was turned."""

@@ -33,6 +33,12 @@ def unstated_settings(frame: GroupKey, master: GroupKey) -> tuple[str, ...]:
     return _unstated(pairs) + (unstated_optics(frame.optics, master.optics) if is_flat else ())
 
 
+def count_unstated(frame: GroupKey, master: GroupKey) -> int:
+    """Count what a frame records and a master does not; with the binning, of which nothing is said: it is 1x1."""
+    is_binning_open = frame.states_binning and not master.states_binning
+    return len(unstated_settings(frame, master)) + is_binning_open
+
+
 def unstated_optics(frame: Optics, flat: Optics) -> tuple[str, ...]:
     """Name what a frame records of its light path and a flat does not."""
     if frame is flat:

@@ -83,6 +83,7 @@ def attributes_of(
         "height": key.height,
         "exposure_time_s": key.exposure_time_s,
         **to_values(key.settings),
+        "states_binning": key.states_binning,
         "filter": key.filter_name,
         **to_values(key.optics),
         "temperature_c": key.temperature_c,
@@ -125,6 +126,7 @@ def record_from_attributes(name: str, attributes: dict[str, Any]) -> MasterRecor
         width=stored.width,
         height=stored.height,
         exposure_time_s=stored.exposure_time_s,
+        states_binning=stored.states_binning,
         filter_name=stored.filter,
         optics=optics,
         temperature_c=stored.temperature_c,
@@ -222,6 +224,7 @@ class _StoredAttributes:
     files: tuple[Annotated[str, matching(r"(?!\.{1,2}\Z)[^/\\\0]+", "a name of a file")], ...] = ()
     """None of them leads out of the directory of the masters."""
     observed: Observed | None = None
+    states_binning: bool = True
 
 
 def known_verdict(value: object) -> str | None:
@@ -241,6 +244,7 @@ def key_from_metadata(metadata: FrameMetadata) -> GroupKey | None:
         width=metadata.width,
         height=metadata.height,
         exposure_time_s=metadata.exposure_time_s or 0.0,
+        states_binning=metadata.states_binning,
         filter_name=metadata.filter_name if metadata.frame_type is FrameType.FLAT else None,
         optics=metadata.optics if metadata.frame_type is FrameType.FLAT else Optics(),
         temperature_c=temperature_c if temperature_c is not None else metadata.ccd_temperature_c,

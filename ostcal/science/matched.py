@@ -139,6 +139,7 @@ def science_key(metadata: FrameMetadata) -> GroupKey:
         width=metadata.width,
         height=metadata.height,
         exposure_time_s=metadata.exposure_time_s or 0.0,
+        states_binning=metadata.states_binning,
         filter_name=metadata.filter_name,
         optics=metadata.optics,
         temperature_c=sensor_temperature_c(metadata.set_temperature_c, metadata.ccd_temperature_c),

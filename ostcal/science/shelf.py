@@ -17,7 +17,7 @@ from ostcal.build.match_darks import why_unfit, why_unfit_temperature
 from ostcal.frames import CameraSettings, FrameType, Optics
 from ostcal.inputs.grouping import GroupKey
 from ostcal.inputs.optics import optics_differ, says_angle
-from ostcal.inputs.stated_settings import unstated_optics, unstated_settings
+from ostcal.inputs.stated_settings import count_unstated, unstated_optics, unstated_settings
 from ostcal.library.find import LibraryMaster, StorePlane
 from ostcal.library.in_time import Merit, Timeline, TimeRules
 from ostcal.naming import filter_identity
@@ -150,6 +150,11 @@ class Shelf(Sequence[LibraryMaster]):
             same[replace(master.key, night=None, session_start=None, settings=settings)].append(number)
         return [Equals(key=key, numbers=tuple(numbers)) for key, numbers in same.items()]
 
+    @cached_property
+    def binnings(self) -> list[tuple[int, int]]:
+        """Those of the masters."""
+        return sorted({equals.key.settings.binning for equals in self._equals})
+
     def masters_of(self, fits: Iterable[Fit]) -> list[LibraryMaster]:
         """Return masters in the order of the library."""
         return [self.usable[number] for number in sorted(n for fit in fits for n in fit.equals.numbers)]
@@ -193,7 +198,7 @@ class Shelf(Sequence[LibraryMaster]):
         plain = replace(key, temperature_c=None, exposure_time_s=0.0, filter_name=None, optics=Optics())
         if plain not in self._of_camera:
             self._of_camera[plain] = [
-                Fit(equals=equals, unstated=len(unstated_settings(plain, equals.key)))
+                Fit(equals=equals, unstated=count_unstated(plain, equals.key))
                 for equals in self._equals
                 if equals.key.frame_type in (FrameType.DARK, FrameType.BIAS) and not why_unfit(plain, equals.key, 0.0)
             ]
@@ -202,7 +207,7 @@ class Shelf(Sequence[LibraryMaster]):
     def all_biases(self, key: GroupKey) -> list[Fit]:
         """Return all biases, with what they leave open of a frame."""
         return [
-            Fit(equals=equals, unstated=len(unstated_settings(key, equals.key)))
+            Fit(equals=equals, unstated=count_unstated(key, equals.key))
             for equals in self._equals
             if equals.key.frame_type is FrameType.BIAS
         ]
@@ -212,7 +217,7 @@ class Shelf(Sequence[LibraryMaster]):
         plain = replace(key, temperature_c=None, exposure_time_s=0.0, optics=Optics())
         if plain not in self._flats:
             self._flats[plain] = [
-                Fit(equals=equals, unstated=len(unstated_settings(plain, equals.key)))
+                Fit(equals=equals, unstated=count_unstated(plain, equals.key))
                 for equals in self._equals
                 if equals.key.frame_type is FrameType.FLAT and not flat_unfit(plain, equals.key, self.rules)
             ]
@@ -396,14 +401,24 @@ class FrameFits:
     @cached_property
     def open_of_flats(self) -> OpenSettings:
         """What the frame does not record and the flats differ in."""
-        return self._open(FrameType.FLAT, self.flat_fits)
+        return self._open(FrameType.FLAT, [fit for fits in self._of_all_binnings for fit in fits.flat_fits])
 
     @cached_property
     def open_of_darks(self) -> OpenSettings:
         """What the frame does not record and the darks differ in: those of its exposure, if there are any."""
-        darks = [fit for fit in self.of_camera if fit.key.frame_type is FrameType.DARK]
+        of_camera = [fit for fits in self._of_all_binnings for fit in fits.of_camera]
+        darks = [fit for fit in of_camera if fit.key.frame_type is FrameType.DARK]
         near = [fit for fit in darks if is_near_exposure(self.key, fit.key, self._shelf.rules)]
         return self._open(FrameType.DARK, near or darks)
+
+    @cached_property
+    def _of_all_binnings(self) -> list[FrameFits]:
+        """What fits frames of its binning; where it is not recorded, of all binnings that there are."""
+        if self.key.states_binning:
+            return [self]
+        settings = self.key.settings
+        others = [replace(settings, binning=binning) for binning in self._shelf.binnings if binning != settings.binning]
+        return [self, *(self._shelf.fits(replace(self.key, settings=other)) for other in others)]
 
     def _open(self, kind: FrameType, fits: Sequence[Fit]) -> OpenSettings:
         rules = self._shelf.rules

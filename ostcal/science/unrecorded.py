@@ -51,7 +51,12 @@ def _origin_of(key: GroupKey) -> str | None:
     return f"({origin[0]}, {origin[1]})" if origin is not None else None
 
 
+def _binning_of(key: GroupKey) -> str | None:
+    return "{}x{}".format(*key.settings.binning) if key.states_binning else None
+
+
 _CAMERA = (
+    _Setting(name="binning", cards="XBINNING", of=_binning_of, default="1x1"),
     _of_settings("camera", "INSTRUME"),
     _of_settings("camera_id", "CAMERAID"),
     _of_settings("gain", "GAIN", is_said=True),

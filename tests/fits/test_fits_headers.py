@@ -167,7 +167,8 @@ def test_gain_is_the_setting_and_egain_electrons() -> None:
     ],
 )
 def test_binning_is_found_under_every_spelling(cards: dict[str, object], binning: tuple[int, int]) -> None:
-    assert metadata(**cards).settings.binning == binning
+    found = metadata(**cards)
+    assert (found.settings.binning, found.states_binning) == (binning, cards not in ({}, {"BINNING": "1x2x3"}))
 
 
 def test_readout_filter_camera_and_pixels_are_found() -> None:
@@ -294,7 +295,7 @@ def test_masters_are_told_from_raw_frames() -> None:
 
 
 def test_an_empty_header_says_nothing() -> None:
-    assert metadata() == FrameMetadata(frame_type=None, exposure_time_s=None, width=6, height=4)
+    assert metadata() == FrameMetadata(frame_type=None, exposure_time_s=None, width=6, height=4, states_binning=False)
 
 
 def test_values_are_read_as_the_standard_and_its_breakers_write_them() -> None:

@@ -58,6 +58,10 @@ def test_attributes_of_before_they_had_all_keys_are_read() -> None:
     assert record.key.settings.camera_id is None
 
 
+def test_a_master_of_frames_that_do_not_state_their_binning_says_so() -> None:
+    assert not record_from_attributes("m", {**STORED, "states_binning": False}).key.states_binning
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [

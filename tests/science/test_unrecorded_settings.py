@@ -166,6 +166,32 @@ def test_an_origin_is_assumed_to_be_that_of_the_sensor_alone() -> None:
     assert "of subframe origin (100, 100), which the frame does not record" in said
 
 
+NO_BINNING = replace(LIGHT, states_binning=False)
+BINNED = of(binning=(2, 2))
+
+
+def test_darks_of_several_binnings_and_one_size_are_refused_for_a_light_without_it() -> None:
+    library = [dark("1", 5), dark("2", 1, settings=BINNED)]
+    said = refused(NO_BINNING, library)
+    assert "names no binning (XBINNING) and there are darks of binning 1x1, 2x2; write XBINNING" in said
+    assert chosen(LIGHT, library)[0] == "1"
+    assert chosen(replace(NO_BINNING, width=50), [dark("1", 5, width=50), library[1]])[0] == "1"
+    assert chosen(NO_BINNING, [*library, dark("open", 9, states_binning=False)])[0] == "open"
+    flats = [flat("1", 5), flat("2", 1, settings=BINNED)]
+    assert "there are flats of binning 1x1, 2x2" in refused(NO_BINNING, flats, "flat")
+
+
+def test_a_binning_of_one_is_assumed_where_no_master_differs() -> None:
+    assert chosen(NO_BINNING, [dark("new", 1), dark("old", 9)]) == ("new", "")
+    assert chosen(NO_BINNING, [dark("open", 1, states_binning=False), dark("old", 9)]) == ("open", "")
+    assert chosen(LIGHT, [dark("open", 1, states_binning=False)]) == ("open", "")
+    assert "binning 2x2 against 1x1" in refused(NO_BINNING, [dark("2", settings=BINNED)])
+
+
+def test_a_dark_that_states_its_binning_goes_before_one_that_does_not() -> None:
+    assert chosen(LIGHT, [dark("open", 1, states_binning=False), dark("stated", 9)])[0] == "stated"
+
+
 def test_readout_modes_differ_in_more_than_case_and_blanks() -> None:
     library = [dark("low", 9, settings=of(readout_mode="Low Noise")), dark("high", settings=of(readout_mode="High"))]
     assert chosen(replace(LIGHT, settings=of(readout_mode=" low  noise ")), library) == ("low", "")

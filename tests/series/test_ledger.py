@@ -54,6 +54,7 @@ FULL = FrameRecord(
             row_order="TOP-DOWN",
             flip="Flip",
         ),
+        states_binning=False,
         filter_name="L",
         set_temperature_c=-10.0,
         ccd_temperature_c=-9.8,
@@ -191,14 +192,20 @@ def test_stored_records_and_decisions_are_read_and_written_as_before(tmp_path: P
     stored_settings = ("camera", "camera_id", "gain", "offset", "binning", "readout_mode")
     settings = CameraSettings(**{name: getattr(FULL.metadata.settings, name) for name in stored_settings})
     metadata = dataclasses.replace(
-        FULL.metadata, settings=settings, longitude_deg=None, full_scale=None, unreadable=(), remarks=()
+        FULL.metadata,
+        settings=settings,
+        states_binning=True,
+        longitude_deg=None,
+        full_scale=None,
+        unreadable=(),
+        remarks=(),
     )
     record = dataclasses.replace(FULL, metadata=metadata, primary_header=(), hdu_index=None)
     assert from_json(FrameRecord, STORED) == record
     later = what_came_later(json.loads(record.to_json()), json.loads(STORED))
     (optics,) = (value for value in later if isinstance(value, dict))
     assert set(optics.values()) == {None}
-    assert [value for value in later if value is not optics] == [None] * 8 + [[]] * 3 + [None]
+    assert [value for value in later if value is not optics] == [None] * 6 + [True] + [None] * 2 + [[]] * 3 + [None]
     (tmp_path / "000003.excluded.json").write_bytes(STORED_DECISIONS)
     decision = Decision(excluded=True, why="cloud", who="anna@dome", when=datetime(2026, 11, 22, 9, tzinfo=UTC))
     assert read_exclusions(tmp_path) == ({3: decision}, {})
