@@ -312,7 +312,10 @@ def choose_line(
     # A longer dark scaled down adds less noise than a shorter one scaled up.
     longer = [pair for pair in with_bias if pair[1].key.exposure_time_s >= target_s]
     if with_bias:
-        first, second = min(longer or with_bias, key=lambda p: (_preference(p[1], target_s), _preference(p[0], 0.0)))
+        first, second = min(
+            longer or with_bias,
+            key=lambda p: (_preference(p[1], target_s), _bias_of_dark(p[0], p[1], temperature_tolerance_c)),
+        )
         return DarkChoice(kind="line", first=first, second=second)
     # Two darks of nearly one exposure say nothing of the dark current: their line is their noise, stretched.
     apart = [
@@ -328,6 +331,16 @@ def choose_line(
         first, second = min(apart, key=lambda p: (noise(p), sorted(_preference(c, target_s) for c in p)))
         return DarkChoice(kind="line", first=first, second=second)
     return None
+
+
+def _bias_of_dark(
+    bias: DarkCandidate, dark: DarkCandidate, temperature_tolerance_c: float
+) -> tuple[int, int, float, int]:
+    """Order the biases that scale a dark: they must fit the dark, whatever the frame does not record."""
+    lacking, degrees = count_unstated(dark.key, bias.key), 0.0
+    if why_unfit_temperature(replace(bias.key, frame_type=FrameType.DARK), dark.key, temperature_tolerance_c):
+        degrees = _degrees_apart(bias.key, dark.key)
+    return bias.unstated, lacking, degrees, bias.place
 
 
 def _first_of_equals(candidates: Sequence[DarkCandidate]) -> list[DarkCandidate]:

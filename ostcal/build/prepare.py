@@ -25,6 +25,7 @@ from ostcal.inputs.exclusion_command import exclusion_command
 from ostcal.inputs.gather import Source
 from ostcal.inputs.grouping import Group, GroupKey, settings_differ
 from ostcal.inputs.overscan_words import words_end_adu
+from ostcal.inputs.sensor_temperature import sensor_key
 from ostcal.measure.camera.measured import CameraProperties, FullScale, SurveyedSeries
 from ostcal.measure.camera.properties import measure_camera
 from ostcal.measure.frames.other_kinds import frames_of_other_kinds
@@ -350,7 +351,7 @@ def _dark_rate(
 ) -> tuple[float | None, float | None]:
     """Return the dark current of the longest darks above a level at a shorter exposure, and their temperature."""
     darks = [
-        (group.key.exposure_time_s, group.key.temperature_c, survey)
+        (group.key.exposure_time_s, sensor_key(group).temperature_c, survey)
         for group, survey in cluster
         if group.key.frame_type is FrameType.DARK and not group.key.bias_subtracted
     ]

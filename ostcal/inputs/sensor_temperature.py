@@ -8,6 +8,9 @@ from dataclasses import replace
 from ostcal.inputs.grouping import GroupKey
 from ostcal.inputs.groups import Group
 
+STEADY_C = 0.3
+"""A cooled sensor strays less from its set point: no dark goes before another one for it."""
+
 
 def sensor_temperature_c(set_c: float | None, measured_c: float | None) -> float | None:
     """Return the measured temperature, else the set point.

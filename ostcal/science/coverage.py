@@ -13,12 +13,12 @@ from datetime import date
 from ostcal.frames import FrameMetadata, FrameType
 from ostcal.inputs.grouping import GroupKey, same_temperature
 from ostcal.inputs.light_headers import Light
+from ostcal.inputs.sensor_temperature import STEADY_C
 from ostcal.library.find import LibraryMaster
 from ostcal.naming import night_of, noon_at, quiet_noon
 from ostcal.science.cover import KINDS, Cover, CoverageRules, KindCover, LightGroup
 from ostcal.science.cover_matchers import CoverMatchers, LightKind, LightOf, MatcherOf
 from ostcal.science.match import science_key
-from ostcal.science.shelf import STEADY_C
 
 
 def light_coverage(

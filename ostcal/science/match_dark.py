@@ -175,7 +175,10 @@ class _Search:
         if is_same_exposure(self.key, dark.key) and not needs_bias:
             return scale_named_dark(self.key, dark, None, self.rules)
         fits = [fit for fit in self.fits.wide if not dark_unfit(dark.key, fit.key, self.rules)]
-        bias = first_of(self.fits.biases_among(fits), self.taken_at, self.rules)
+        key = (
+            self.key if self.key.temperature_c is not None else replace(self.key, temperature_c=dark.key.temperature_c)
+        )
+        bias = first_of(self.shelf.fits(key).biases_among(fits), self.taken_at, self.rules)
         mix = scale_named_dark(self.key, dark, bias, self.rules)
         if not mix.unscaled:
             return mix

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from ostcal.errors import OstcalError
 from ostcal.frames import FrameType
 from ostcal.inputs.grouping import GroupKey
+from ostcal.inputs.sensor_temperature import STEADY_C
 from ostcal.library.find import LibraryMaster
 from ostcal.measure.camera.dark_warming import USUAL_DOUBLING_C, USUAL_SPREAD
 from ostcal.naming import degrees_text
 from ostcal.science.dark_error import DarkRates, rates_in_library
 from ostcal.science.matched import DarkMix
-from ostcal.science.shelf import STEADY_C, Shelf
+from ostcal.science.shelf import Shelf
 
 LEAST_C = 0.05
 """Temperatures are not written more exactly."""

@@ -17,6 +17,7 @@ from ostcal.build.match_darks import why_unfit, why_unfit_temperature
 from ostcal.frames import CameraSettings, FrameType, Optics
 from ostcal.inputs.grouping import GroupKey
 from ostcal.inputs.optics import optics_differ, says_angle
+from ostcal.inputs.sensor_temperature import STEADY_C
 from ostcal.inputs.stated_settings import count_unstated, unstated_optics, unstated_settings
 from ostcal.library.find import LibraryMaster, StorePlane
 from ostcal.library.in_time import Merit, Timeline, TimeRules
@@ -29,8 +30,6 @@ _T = TypeVar("_T")
 
 TEMPERATURE_STEP_C = 0.5
 """Darks nearer to each other than this are of one temperature: the time decides, not 0.1 degrees."""
-STEADY_C = 0.3
-"""A cooled sensor strays less from its set point: no dark goes before another one for it."""
 MOST_KEPT = 2000
 """Frames of different settings for which it is kept what fits them."""
 

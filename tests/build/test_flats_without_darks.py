@@ -45,6 +45,41 @@ def contrast(status: Any) -> float:
     return float(image[:, SHAPE[1] // 2 :].mean() / image[:, : SHAPE[1] // 2].mean())
 
 
+# ---- a dark of another temperature ----
+
+
+@pytest.mark.parametrize("is_measured", [True, False])
+def test_a_dark_of_a_sensor_that_was_colder_than_the_flats_is_said(night: Night, is_measured: bool) -> None:
+    rate, seconds = 200.0, 10.0
+    frames_s = rate * seconds
+    warm_adu = frames_s * 2 ** (1.9 / 6)
+    cold = {"CCD_TEMP": -10.0, "SET_TEMP": -10.0}
+    if is_measured:
+        write(night.darks, biases(), "bias", 0.0, **cold)
+    write(night.darks, biases(level=770 + frames_s, seed=3), "dark", seconds, **cold)
+    write(night.flats, flats(bias=770 + warm_adu), "flat", seconds, CCD_TEMP=-8.1, SET_TEMP=-10.0)
+    status = night.run()
+    (line,) = [line for line in status.details["warnings"] if "the flats of -8.1 C" in line]
+    assert "is of -10 C" in line
+    assert "take darks of -8.1 C" in line
+    if is_measured:
+        left_adu = float(line.split("leaves ")[1].split()[0])
+        assert left_adu == pytest.approx(warm_adu - frames_s, rel=0.02)
+    else:
+        assert "dark current is not measured" in line
+
+
+@pytest.mark.parametrize(("off_c", "rate"), [(0.2, 200.0), (-0.3, 200.0), (1.9, 0.2)])
+def test_a_dark_of_flats_is_silent_where_its_temperature_hardly_matters(
+    night: Night, off_c: float, rate: float
+) -> None:
+    cold = {"CCD_TEMP": -10.0, "SET_TEMP": -10.0}
+    write(night.darks, biases(), "bias", 0.0, **cold)
+    write(night.darks, biases(level=770 + 10 * rate, seed=3), "dark", 10.0, **cold)
+    write(night.flats, flats(bias=770 + 10 * rate), "flat", 10.0, CCD_TEMP=-10.0 + off_c, SET_TEMP=-10.0)
+    assert not [line for line in night.run().details["warnings"] if "the flats of" in line]
+
+
 # ---- a bias of another temperature ----
 
 

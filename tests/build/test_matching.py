@@ -315,6 +315,19 @@ def test_a_bias_of_the_temperature_goes_before_a_newer_one_of_another() -> None:
     assert names(choose_dark(flat(1.0), [old, bias(name="warm", temperature_c=5.0)], rules)) == ("bias", "old")
 
 
+@pytest.mark.parametrize("flat_c", [None, -10.0])
+def test_the_bias_that_scales_a_dark_is_of_the_dark(flat_c: float | None) -> None:
+    """Whatever the flat leaves open: a newer bias of another temperature or gain has another level."""
+    rules = FlatDarkRules(bias_temperature_tolerance_c=20.0)
+    old, warm = on_disk(bias(name="old"), days_old=30), bias(name="warm", temperature_c=5.0)
+    found = choose_dark(flat(1.0, temperature_c=flat_c), [old, warm, dark(5.0)], rules)
+    assert names(found) == ("line", "old", "dark_5")
+    settings = replace(SETTINGS, gain=None)
+    unsaid = bias(name="unsaid", settings=settings)
+    found = choose_dark(flat(1.0, temperature_c=flat_c, settings=settings), [old, unsaid, dark(5.0)], rules)
+    assert names(found) == ("line", "old", "dark_5")
+
+
 def test_bias_and_dark_current_may_be_of_temperatures_that_a_bias_does_not_feel() -> None:
     rules = FlatDarkRules(bias_temperature_tolerance_c=20.0)
     found = choose_dark(flat(1.0), [bias(temperature_c=5.0), dark(5.0)], rules)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -195,3 +196,18 @@ def test_a_regulated_sensor_is_silent(tmp_path: Path) -> None:
     (group,) = coverage_of({**night.config(), "dark_capture": {"output_dir": str(tmp_path / "no")}}, paths).groups
     assert group.covers[FrameType.DARK].state is Cover.COVERED
     assert group.temperature_c == 5.0
+
+
+def test_a_light_without_a_temperature_takes_the_bias_of_its_dark(tmp_path: Path) -> None:
+    night = uncooled(tmp_path, 5.0)
+    stack = n.samples(12, 1020.0, seed=10, shape=SHAPE)
+    cards = {"SET_TEMP": None, "CCD_TEMP": 20.0}
+    n.write_frames(night.darks / "warm", stack, "Bias Frame", 0.0, start=n.START + timedelta(days=1), **cards)
+    assert not night.run_darks().is_error
+    seconds = EXPOSURE_S / 2
+    stack = n.samples(1, 1000 + SIGNAL_ADU + current_adu(5.0, seconds), seed=51, shape=SHAPE)
+    unknown = {"SET_TEMP": None, "CCD_TEMP": None, "start": n.START + timedelta(days=1, hours=1)}
+    (path,) = n.write_frames(tmp_path / "lights", stack, "Light Frame", seconds, stem="open", **unknown)
+    values, said = calibrated(night, path)
+    assert medians(values)[0] == pytest.approx(SIGNAL_ADU, abs=3)
+    assert "is of temperature 5 C, which the frame does not record" in said
