@@ -44,6 +44,8 @@ from ostcal.science.synthetic_dark import NoSyntheticDark, SyntheticDark, Synthe
 
 _Image = TypeVar("_Image", bound=FrameImage)
 
+_EGAIN_SHARE = 0.05
+"""By which EGAIN of one gain may differ."""
 NONE = "none"
 """What leaves a step out when it is given as the dark or the flat."""
 
@@ -262,7 +264,9 @@ class FrameMatcher:
             self._warn(master.warnings)
         self._warn(chosen.notes)
         self.ages.add(frame.label, chosen)
-        for line in dict.fromkeys((*chosen.warnings, *_overscan_of_masters_alone(frame, masters))):
+        for line in dict.fromkeys(
+            (*chosen.warnings, *_overscan_of_masters_alone(frame, masters), *_other_egain(frame, masters))
+        ):
             self._said_of_frames.setdefault(line, []).append(frame.label)
         if self._options.interpolate and not any(master.flags for master in masters.all):
             self._warn(["--interpolate: the masters name no hot or dead pixels (no extension DQ), none are replaced"])
@@ -400,6 +404,25 @@ def _is_plain(key: GroupKey, dark: DarkMix) -> bool:
     """Return whether a dark is subtracted as it is and leaves no dark current in."""
     is_made = dark.synthetic is not None or dark.unscaled or dark.scaled
     return not is_made and (dark.has_dark_current or key.exposure_time_s <= 0)
+
+
+def _other_egain(frame: FitsFrame, masters: FrameMasters) -> list[str]:
+    """Return a line for each dark of another EGAIN, where nothing says the GAIN: matching does not go by EGAIN."""
+    ours = frame.metadata.egain_e_per_adu
+    if ours is None or frame.metadata.settings.gain is not None:
+        return []
+    lines = []
+    for dark in masters.darks:
+        header = dark.header
+        theirs = header.number("EGAIN", low=0.0)
+        if not theirs or header.number("GAIN") is not None or theirs == header.number("GAINMEAS"):
+            continue
+        if abs(theirs - ours) > _EGAIN_SHARE * max(theirs, ours):
+            lines.append(
+                f"EGAIN of {dark.name} is {theirs:g}, of the frame {ours:g}, and GAIN is not recorded: they are of two "
+                "gains as it seems; write GAIN into the headers, by which masters are chosen"
+            )
+    return lines
 
 
 def _overscan_of_masters_alone(frame: FitsFrame, masters: FrameMasters) -> list[str]:

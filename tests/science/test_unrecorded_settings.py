@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ostcal import CalibrationApplier
 from ostcal.errors import InputError
 from ostcal.fits.read import FitsPixels
 from ostcal.frames import CameraSettings, FrameMetadata, FrameType, Optics
@@ -19,6 +21,8 @@ from ostcal.library.attributes import MasterRecord
 from ostcal.library.find import FitsPlane, LibraryMaster
 from ostcal.science.choose_masters import CalibrationOptions, FrameMatcher
 from ostcal.science.match import MatchRules
+from support import night as n
+from support.night import Night
 
 LIGHT_AT = datetime(2026, 6, 10, 22, tzinfo=UTC)
 SETTINGS = CameraSettings(
@@ -204,6 +208,22 @@ def test_readout_modes_differ_in_more_than_case_and_blanks() -> None:
     ]
     assert chosen(LIGHT, spelled)[0] == "LOW"
     assert "darks of readout mode High, Low Noise;" in refused(LIGHT, library)
+
+
+def test_a_dark_of_another_egain_is_named_where_nothing_records_the_gain(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    night = Night(tmp_path)
+    n.write_frames(night.darks, n.samples(4, 600, seed=1), "Dark Frame", 60.0, GAIN=None, EGAIN=0.25)
+    assert not night.run().is_error
+    for egain, is_other in ((0.255, False), (1.0, True)):
+        light = n.samples(1, 1500, seed=2)
+        (path,) = n.write_frames(
+            night.root / f"{egain}", light, "Light Frame", 60.0, stem=f"l{egain}", GAIN=None, EGAIN=egain
+        )
+        caplog.clear()
+        CalibrationApplier(night.config()).calibrate_file(path, tmp_path / "cal", flat="none")
+        assert ("is 0.25, of the frame 1, and GAIN is not recorded" in caplog.text) is is_other
 
 
 # --- flats ---
