@@ -160,7 +160,8 @@ def names(cases: Iterable[Case]) -> set[str]:
 
 
 def test_every_fault_has_a_row_or_a_test_here() -> None:
-    assert names(FAILING.values()) | names(HARMLESS.values()) | {"cooler-miss"} == set(FAULTS)
+    of_mounts = {"slew-endless", "slew-misses"}  # tests/devices/test_telescope.py
+    assert names(FAILING.values()) | names(HARMLESS.values()) | {"cooler-miss"} | of_mounts == set(FAULTS)
 
 
 @pytest.mark.parametrize("case", FAILING.values(), ids=FAILING)
