@@ -49,7 +49,7 @@ def request_of(
     return BuildRequest(
         input_dirs=tuple(input_dirs),
         output_dir=output_dir,
-        library_dir=library,
+        library_dir=library if library != output_dir else "",
         make_bias=bias,
         make_darks=darks,
         make_flats=flats,
