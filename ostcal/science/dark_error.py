@@ -99,13 +99,18 @@ def rates_in_library(dark: LibraryMaster, library: Sequence[LibraryMaster], rule
     OstcalError
         If a master cannot be read.
     """
-    others = [
-        master
-        for master in usable_masters(library, rules)
-        if master.record.name != dark.record.name and not unstated_settings(dark.key, master.key)
-    ]
-    of_camera = replace(dark.key, temperature_c=None)
-    biases = [m for m in others if m.key.frame_type is FrameType.BIAS and not why_unfit(of_camera, m.key, 0.0)]
+
+    def others(kind: FrameType, key: GroupKey, tolerance_c: float) -> list[LibraryMaster]:
+        return [
+            master
+            for master in usable_masters(library, rules)
+            if master.key.frame_type is kind
+            and master.record.name != dark.record.name
+            and not why_unfit(key, master.key, tolerance_c)
+            and not unstated_settings(dark.key, master.key)
+        ]
+
+    biases = others(FrameType.BIAS, replace(dark.key, temperature_c=None), 0.0)
     biases.sort(key=lambda m: (_steps(dark.key, m.key), _days(dark, m), m.record.name))
     if biases and _days(dark, biases[0]) <= 1 and not dark.key.bias_subtracted:
         return replace(dark_rates(dark, biases[0]), shown_by=f"above the bias {biases[0].record.name}")
@@ -114,8 +119,7 @@ def rates_in_library(dark: LibraryMaster, library: Sequence[LibraryMaster], rule
         return own
     if biases:
         return replace(dark_rates(dark, biases[0]), shown_by=f"above the bias {biases[0].record.name}")
-    tolerance_c = rules.temperature_tolerance_c
-    darks = [m for m in others if m.key.frame_type is FrameType.DARK and not why_unfit(dark.key, m.key, tolerance_c)]
+    darks = others(FrameType.DARK, dark.key, rules.temperature_tolerance_c)
     for other in darks:
         measured = number_in(measured_with(other), "dark_current_adu_per_s")
         if measured is not None:
