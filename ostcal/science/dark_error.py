@@ -101,11 +101,11 @@ def rates_in_library(dark: LibraryMaster, library: Sequence[LibraryMaster], rule
     """
 
     def others(kind: FrameType, key: GroupKey, tolerance_c: float) -> list[LibraryMaster]:
+        of_kind = [master for master in library if master.key.frame_type is kind]
         return [
             master
-            for master in usable_masters(library, rules)
-            if master.key.frame_type is kind
-            and master.record.name != dark.record.name
+            for master in usable_masters(of_kind, rules)
+            if master.record.name != dark.record.name
             and not why_unfit(key, master.key, tolerance_c)
             and not unstated_settings(dark.key, master.key)
         ]
