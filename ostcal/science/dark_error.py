@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from ostcal.build.match_darks import why_unfit
 from ostcal.frames import FrameType
 from ostcal.inputs.grouping import GroupKey
 from ostcal.inputs.stated_settings import unstated_settings
@@ -18,7 +17,8 @@ from ostcal.library.store import MasterStore
 from ostcal.measure.camera.dark_warming import USUAL_DOUBLING_C
 from ostcal.measure.estimators import half_spread
 from ostcal.naming import degrees_text
-from ostcal.science.matched import DarkMix, MatchRules, is_same_exposure, usable_masters
+from ostcal.science.matched import DarkMix, MatchRules, is_same_exposure
+from ostcal.science.shelf import Fit, shelf_of
 from ostcal.science.synthetic_dark import sampled_bands
 
 TEMPERATURE_STEP_C = 0.5
@@ -99,18 +99,14 @@ def rates_in_library(dark: LibraryMaster, library: Sequence[LibraryMaster], rule
     OstcalError
         If a master cannot be read.
     """
+    shelf = shelf_of(library, rules)
+    fits = shelf.fits(dark.key)
 
-    def others(kind: FrameType, key: GroupKey, tolerance_c: float) -> list[LibraryMaster]:
-        of_kind = [master for master in library if master.key.frame_type is kind]
-        return [
-            master
-            for master in usable_masters(of_kind, rules)
-            if master.record.name != dark.record.name
-            and not why_unfit(key, master.key, tolerance_c)
-            and not unstated_settings(dark.key, master.key)
-        ]
+    def recording_all(kind: FrameType, some: Sequence[Fit]) -> list[LibraryMaster]:
+        own = [fit for fit in some if fit.key.frame_type is kind and not unstated_settings(dark.key, fit.key)]
+        return [master for master in shelf.masters_of(own) if master.record.name != dark.record.name]
 
-    biases = others(FrameType.BIAS, replace(dark.key, temperature_c=None), 0.0)
+    biases = recording_all(FrameType.BIAS, fits.of_camera)
     biases.sort(key=lambda m: (_steps(dark.key, m.key), _days(dark, m), m.record.name))
     if biases and _days(dark, biases[0]) <= 1 and not dark.key.bias_subtracted:
         return replace(dark_rates(dark, biases[0]), shown_by=f"above the bias {biases[0].record.name}")
@@ -119,7 +115,7 @@ def rates_in_library(dark: LibraryMaster, library: Sequence[LibraryMaster], rule
         return own
     if biases:
         return replace(dark_rates(dark, biases[0]), shown_by=f"above the bias {biases[0].record.name}")
-    darks = others(FrameType.DARK, dark.key, rules.temperature_tolerance_c)
+    darks = recording_all(FrameType.DARK, fits.plain)
     for other in darks:
         measured = number_in(measured_with(other), "dark_current_adu_per_s")
         if measured is not None:
@@ -165,21 +161,18 @@ def other_temperatures(key: GroupKey, bias: LibraryMaster, library: Sequence[Lib
     """Say what the darks of another temperature show of a frame from which a bias alone is subtracted; "" without."""
     if key.temperature_c is None:
         return ""
-    frame_c = key.temperature_c
-    of_camera = replace(key, temperature_c=None)
+    frame_c, shelf = key.temperature_c, shelf_of(library, rules)
+    darks = [fit for fit in shelf.of_camera(key) if fit.key.frame_type is FrameType.DARK]
     others = [
         (round(abs(dark_c - frame_c) / TEMPERATURE_STEP_C), _days(bias, master), dark_c, master)
-        for master in usable_masters(library, rules)
-        if master.key.frame_type is FrameType.DARK
-        and master.key.exposure_time_s > 0
-        and not why_unfit(of_camera, master.key, 0.0)
-        and (dark_c := master.key.temperature_c) is not None
+        for master in shelf.masters_of(darks)
+        if master.key.exposure_time_s > 0 and (dark_c := master.key.temperature_c) is not None
     ]
     if not others:
         return ""
     *_, dark_c, master = min(others, key=lambda one: (*one[:2], -one[3].key.exposure_time_s, one[3].record.name))
     bound = "less than" if frame_c < dark_c else "more than"
-    left = replace(rates_in_library(master, library, rules), shown_by="").left_in(key.exposure_time_s)
+    left = replace(rates_in_library(master, shelf, rules), shown_by="").left_in(key.exposure_time_s)
     times = 2 ** ((frame_c - dark_c) / USUAL_DOUBLING_C)
     return (
         f"the nearest dark, {master.record.name}, is of {degrees_text(dark_c)}: {bound} {left} is left in at "
