@@ -20,10 +20,15 @@ from ostcal.inputs.grouping import GroupKey
 from ostcal.library.find import LibraryMaster
 from ostcal.library.in_time import order_in_time
 from ostcal.naming import degrees_text
-from ostcal.science.dark_of_temperature import TemperatureDark, TemperatureRules, dark_of_temperature
+from ostcal.science.dark_of_temperature import (
+    LEAST_TEMPERATURES,
+    TemperatureDark,
+    TemperatureRules,
+    dark_of_temperature,
+)
 from ostcal.science.fitting import NoMasterFitsError, dark_unfit, nothing_fits, refuse_other_geometry
 from ostcal.science.matched import DarkMix, DarkPart, MatchRules, is_near_exposure, is_same_exposure
-from ostcal.science.other_temperature import other_temperature
+from ostcal.science.other_temperature import LEAST_C, MOST_STEADY_C, other_temperature
 from ostcal.science.shelf import Fit, FrameFits, Shelf, degrees_apart, first_of, shelf_of
 from ostcal.science.synthetic_dark import NoSyntheticDark, SyntheticDark, SyntheticRules, synthetic_dark
 
@@ -227,7 +232,9 @@ class _Search:
 
     def of_temperature(self, found: DarkMix) -> DarkMix:
         """Return what was found, or a fit over temperatures where the darks are of another one than the frame."""
-        other = other_temperature(self.key, found, self.shelf)
+        has_model = self.rules.dark_temperature_model and self.fits.stored_temperatures >= LEAST_TEMPERATURES
+        # Within what a cooled sensor differs by, only a fit goes before the dark: without one nothing is to be read.
+        other = other_temperature(self.key, found, self.shelf, LEAST_C if has_model else MOST_STEADY_C)
         if other is None or not other.matters:
             return found
         made = self.over_temperature() if self.rules.dark_temperature_model else ""

@@ -17,6 +17,8 @@ from ostcal.science.shelf import Shelf
 
 LEAST_C = 0.05
 """Temperatures are not written more exactly."""
+MOST_STEADY_C = STEADY_C + 1e-6
+"""What a cooled sensor differs by, with what subtracting it from a temperature rounds away."""
 LEAST_ADU = 1.0
 """What is left in matters from here on, in the median pixel or in hot ones."""
 
@@ -35,7 +37,7 @@ class OtherTemperature:
     @property
     def is_steady(self) -> bool:
         """Return whether the temperatures differ by no more than that of a cooled sensor does."""
-        return abs(self.frame_c - self.dark_c) <= STEADY_C + 1e-6
+        return abs(self.frame_c - self.dark_c) <= MOST_STEADY_C
 
     @property
     def matters(self) -> bool:
@@ -70,8 +72,8 @@ class OtherTemperature:
         return float(2 ** ((self.frame_c - self.dark_c) / doubling_c) - 1)
 
 
-def other_temperature(key: GroupKey, mix: DarkMix, shelf: Shelf) -> OtherTemperature | None:
-    """Return what a dark of another temperature leaves in a frame; ``None`` where all have that of the frame."""
+def other_temperature(key: GroupKey, mix: DarkMix, shelf: Shelf, least_c: float = LEAST_C) -> OtherTemperature | None:
+    """Return what a dark of another temperature leaves in a frame; ``None`` where none is by `least_c` off."""
     if key.temperature_c is None:
         return None
     frame_c = key.temperature_c
@@ -83,7 +85,7 @@ def other_temperature(key: GroupKey, mix: DarkMix, shelf: Shelf) -> OtherTempera
     if not apart:
         return None
     degrees, _, name, dark_c, dark = max(apart, key=lambda one: one[:3])
-    if degrees < LEAST_C:
+    if degrees < least_c:
         return None
     rates = shelf.fits(dark.key).made("rates", [dark], lambda: rates_of(dark, shelf))
     return OtherTemperature(name=name, dark_c=dark_c, frame_c=frame_c, exposure_s=key.exposure_time_s, rates=rates)

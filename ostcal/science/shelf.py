@@ -370,6 +370,13 @@ class FrameFits:
         return [*darks, *self._shelf.all_biases(self.key)] if darks else []
 
     @cached_property
+    def stored_temperatures(self) -> int:
+        """Number of the temperatures of these darks, of those in the store."""
+        darks = [fit for fit in self.of_any_temperature if fit.key.frame_type is FrameType.DARK]
+        stored = [fit for fit in darks if self._shelf.stored(fit.equals) is not None]
+        return len({fit.key.temperature_c for fit in stored} - {None})
+
+    @cached_property
     def levels(self) -> list[int]:
         """How many settings darks and biases leave open, ascending."""
         return sorted({fit.unstated for fit in (*self.wide, *self.sums)})
