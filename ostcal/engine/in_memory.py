@@ -132,6 +132,6 @@ def _in_threads(function: Callable[[_Item], _Result], items: Iterable[_Item], wo
         futures = [pool.submit(function, item) for item in every]
         try:
             return [future.result() for future in futures]
-        except BaseException:
+        except BaseException:  # Ctrl-C too: strips that have not begun would keep the caller for seconds
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -30,7 +30,7 @@ from ostcal.simulator.options import CoverKind, Light, SimulatorOptions
 from ostcal.simulator.server import SimulatedObservatory
 from support.direct_camera import DirectCamera, FakeClock, Scene, small_sensor
 from support.folders import ROOT
-from support.night import Outcome, command_environment, command_line, ostcal
+from support.night import Outcome, command_environment, command_line, ostcal, write_night
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals and pseudo-terminals of POSIX")
 
@@ -47,11 +47,7 @@ def night(folder: Path, *, scale: float = 400.0, **sections: dict[str, Any]) -> 
     }
     for section, output in (("dark_capture", "darks"), ("flat_capture", "flats"), ("master_frames", "masters")):
         config[section]["output_dir"] = str(folder / output)
-    for section, values in sections.items():
-        config[section] = {**config.get(section, {}), **values}
-    path = folder / "night.yaml"
-    path.write_text(yaml.safe_dump(config), encoding="utf-8")
-    return path
+    return write_night(folder, config, sections)
 
 
 def log_of(folder: Path) -> str:

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from click.testing import CliRunner
 from numpy.typing import NDArray
 
@@ -229,6 +230,14 @@ class Outcome:
     @property
     def text(self) -> str:
         return self.stdout + self.stderr
+
+
+def write_night(folder: Path, config: dict[str, dict[str, Any]], sections: Mapping[str, dict[str, Any]]) -> Path:
+    """Write a configuration with other values of some sections; give its path."""
+    merged = config | {name: config.get(name, {}) | values for name, values in sections.items()}
+    path = folder / "night.yaml"
+    path.write_text(yaml.safe_dump(merged), encoding="utf-8")
+    return path
 
 
 def write_config(night: Night, **keys: Any) -> Path:

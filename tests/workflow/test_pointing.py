@@ -37,7 +37,7 @@ from ostcal.workflow.schedule import Schedule
 from ostcal.workflow.visit import VisitWatchers
 from support.fits_samples import read_with_astropy
 from support.jumping_clock import JumpingClock
-from support.night import Outcome, ostcal
+from support.night import Outcome, ostcal, write_night
 from support.simulator_client import SMALL, Client
 
 N_FRAMES = 5
@@ -71,11 +71,7 @@ class Site:
             "master_frames": {"output_dir": str(self.folder / "masters"), "quality_control": False},
             "compute": {"workers": 1},
         }  # fmt: skip
-        for section, values in sections.items():
-            config[section] = {**config.get(section, {}), **values}
-        path = self.folder / "night.yaml"
-        path.write_text(yaml.safe_dump(config), encoding="utf-8")
-        return path
+        return write_night(self.folder, config, sections)
 
     def flats(self, sky: dict[str, Any], mount: dict[str, Any] | None = None, **sections: dict[str, Any]) -> Outcome:
         """Run ``ostcal flats``."""

@@ -24,7 +24,7 @@ from ostcal.status import Status
 from ostcal.workflow import CalibrationWorkflow
 from ostcal.workflow.plan_run import run_plan
 from support.jumping_clock import JumpingClock
-from support.night import command_environment, ostcal
+from support.night import command_environment, ostcal, write_night
 from support.simulator_client import SMALL
 
 START = datetime(2026, 11, 1, 18, tzinfo=UTC)
@@ -54,11 +54,7 @@ def configuration(folder: Path, observatory: SimulatedObservatory, **sections: d
         "workflow": {"masters_while_exposing": False},
         "safety": {"port": observatory.port, "device_id": 0, "roof_id": 0},
     }  # fmt: skip
-    for section, values in sections.items():
-        config[section] = {**config.get(section, {}), **values}
-    path = folder / "night.yaml"
-    path.write_text(yaml.safe_dump(config), encoding="utf-8")
-    return path
+    return write_night(folder, config, sections)
 
 
 def series_of(folder: Path) -> list[Series]:

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from astropy.io import fits
 
 from ostcal.capture.series_plan import CaptureWatcher, FrameDone
@@ -38,7 +37,7 @@ from ostcal.workflow.schedule import Schedule
 from ostcal.workflow.visit import VisitWatchers
 from support.hook_server import hook_server
 from support.jumping_clock import JumpingClock
-from support.night import command_environment, command_line, ostcal
+from support.night import command_environment, command_line, ostcal, write_night
 from support.simulator_client import SMALL
 
 START = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -67,11 +66,7 @@ def configuration(folder: Path, observatory: SimulatedObservatory, **sections: d
         "site": {"latitude": 51.5, "longitude": 0.0},
         "schedule": {"when": "dusk -3", "cadence_days": {"bias": 3, "dark": 5, "flat": 1}},
     }  # fmt: skip
-    for section, values in sections.items():
-        config[section] = {**config.get(section, {}), **values}
-    path = folder / "night.yaml"
-    path.write_text(yaml.safe_dump(config), encoding="utf-8")
-    return path
+    return write_night(folder, config, sections)
 
 
 def series_of(folder: Path) -> list[Series]:

@@ -20,7 +20,7 @@ from ostcal.series.reader import Series, find_series, open_series
 from ostcal.simulator.options import SimulatorOptions
 from ostcal.simulator.server import SimulatedObservatory
 from support.fits_samples import write_frame
-from support.night import command_environment, command_line, ostcal
+from support.night import command_environment, command_line, ostcal, write_night
 from support.simulator_client import SMALL
 
 
@@ -55,11 +55,7 @@ def configuration(folder: Path, observatory: SimulatedObservatory, **sections: d
         "master_frames": {"output_dir": str(folder / "masters"), "quality_control": False, "min_frames": 2},
         "compute": {"workers": 1},
     }  # fmt: skip
-    for section, values in sections.items():
-        config[section] = {**config.get(section, {}), **values}
-    path = folder / "night.yaml"
-    path.write_text(yaml.safe_dump(config), encoding="utf-8")
-    return path
+    return write_night(folder, config, sections)
 
 
 def flats_in(folder: Path) -> list[Series]:

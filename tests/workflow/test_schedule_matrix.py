@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from ostcal.capture.series_plan import CaptureWatcher, FrameDone
 from ostcal.config import load_config
@@ -28,7 +27,7 @@ from ostcal.workflow.matrix import matrix_due, matrix_taken, matrix_wanted
 from ostcal.workflow.schedule import Schedule
 from ostcal.workflow.visit import VisitWatchers
 from support.jumping_clock import JumpingClock
-from support.night import command_environment
+from support.night import command_environment, write_night
 from support.simulator_client import SMALL
 
 START = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -57,11 +56,7 @@ def configuration(folder: Path, observatory: SimulatedObservatory, **sections: d
         "site": {"latitude": 51.5, "longitude": 0.0},
         "schedule": {"when": "19:00", "time_zone": "utc", "cadence_days": {"bias": 3, "dark": 3, "flat": None}},
     }
-    for section, values in sections.items():
-        config[section] = {**config.get(section, {}), **values}
-    path = folder / "night.yaml"
-    path.write_text(yaml.safe_dump(config), encoding="utf-8")
-    return path
+    return write_night(folder, config, sections)
 
 
 def series_of(folder: Path) -> list[Series]:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from ostcal.frames import FrameType
 from ostcal.naming import night_of
@@ -19,7 +18,7 @@ from ostcal.simulator.options import SimulatorOptions
 from ostcal.simulator.server import SimulatedObservatory
 from ostcal.workflow.schedule import Schedule
 from support.jumping_clock import JumpingClock
-from support.night import ostcal
+from support.night import ostcal, write_night
 from support.simulator_client import SMALL
 
 START = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -45,11 +44,7 @@ def configuration(folder: Path, port: int, **sections: dict[str, Any]) -> Path:
         "site": {"latitude": 51.5, "longitude": 0.0},
         "schedule": {"when": "dusk -3", "cadence_days": {"bias": 7, "dark": 30, "flat": 1}},
     }  # fmt: skip
-    for section, values in sections.items():
-        config[section] = {**config.get(section, {}), **values}
-    path = folder / "night.yaml"
-    path.write_text(yaml.safe_dump(config), encoding="utf-8")
-    return path
+    return write_night(folder, config, sections)
 
 
 def series_in(folder: Path) -> list[Series]:
