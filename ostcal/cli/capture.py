@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shlex
 import sys
@@ -219,6 +220,10 @@ def cameras_command(timeout_s: float, debug: bool, log_level: str) -> None:
             )
         if table.row_count:
             open_console().print(table)
+            for server, device in [pair for pair in found if pair[1].device_type.lower() == "camera"][:1]:
+                name = json.dumps(device.name, ensure_ascii=False)
+                address = f"{{host: {json.dumps(server.host)}, port: {server.port}}}"
+                logger.info("in the configuration: video: {camera_name: %s, alpaca: %s}", name, address)
         else:
             logger.warning("no Alpaca server answered within %g s; is it running, and in this network?", timeout_s)
     sys.exit(0 if table.row_count else EXIT_FAILED)

@@ -202,14 +202,19 @@ class CameraSection(OpenSection):
 
 class _AscomDriver(OpenSection):
     camera_name: Text | None = key(
-        None, "ProgID of the driver, such as ASCOM.Simulator.Camera; null opens the ASCOM chooser."
+        None,
+        "ProgID of the driver, such as ASCOM.Simulator.Camera, or its name as the ASCOM chooser shows it; null is"
+        " video.camera_name, and without that the chooser opens.",
     )
 
 
 class _AlpacaDevice(OpenSection):
     host: Text = key("127.0.0.1", "Name or address of the Alpaca server.")
     port: Port = key(11111, "Port of the Alpaca server.")
-    device_id: CountOrZero = key(0, "Number of the camera on that server.")
+    camera_name: Text | None = key(
+        None, "Name of the camera on that server, in place of its number; null is video.camera_name."
+    )
+    device_id: CountOrZero = key(0, "Number of the camera on that server, if it is not found by its name.")
     filter_wheel_id: CountOrZero | None = key(None, "Number of the filter wheel on that server; null is none.")
     cover_calibrator_id: CountOrZero | None = key(
         None, "Number of the cover or flat panel on that server; null is none."
@@ -266,6 +271,9 @@ class VideoSection(OpenSection):
     """The camera. The section may also be called camera; unknown keys are kept with a warning."""
 
     camera_type: CameraType = key("alpaca", "Driver of the camera.")
+    camera_name: Text | None = key(
+        None, "Camera by its name, or a part of it that no other has (ostcal cameras lists them); not of a simulator."
+    )
     ascom: Annotated[AscomSection, BeforeValidator(empty_is_default)] = AscomSection()
     alpaca: Annotated[AlpacaSection, BeforeValidator(empty_is_default)] = AlpacaSection()
     simulator: Annotated[SimulatorSection, BeforeValidator(empty_is_default)] = SimulatorSection()

@@ -39,7 +39,7 @@ video:
   alpaca:
     host: 127.0.0.1
     port: 11111
-    device_id: 0
+    device_id: 0                # or camera_name: "QHY600M", as ostcal cameras lists it
     filter_wheel_id: null       # their numbers on the server, if you have them
     cover_calibrator_id: null
     gain: null                  # darks match only frames of the same gain, offset, binning and readout mode

@@ -21,6 +21,7 @@ from ostcal.devices.adapter import AscomInterfaceCamera
 from ostcal.devices.device_driver import Driver
 from ostcal.devices.failures import RefusedError, ReplyError, device_text
 from ostcal.devices.image_bytes import COLUMNS_AT_ONCE, RowMajorImage, check_image_shape, check_rank
+from ostcal.devices.names import with_name
 from ostcal.errors import DeviceError
 
 logger = logging.getLogger(__name__)
@@ -88,14 +89,15 @@ def open_ascom_camera(camera_name: str | None, *, clock: Clock | None = None) ->
     Parameters
     ----------
     camera_name
-        ProgID of the driver, such as ``ASCOM.Simulator.Camera``; ``None`` opens ASCOM's chooser.
+        ProgID of the driver, such as ``ASCOM.Simulator.Camera``, or its name as the chooser shows it; ``None`` opens
+        ASCOM's chooser.
     clock
         Used for waits and deadlines; the system clock by default.
 
     Raises
     ------
     DeviceError
-        If this is not Windows, pywin32 is missing, or the driver does not connect.
+        If this is not Windows, pywin32 is missing, no driver or several have the name, or it does not connect.
     """
     if platform.system() != "Windows":
         raise DeviceError(f"camera_type ascom works on Windows only, this is {platform.system()}; {_ADVICE}")
@@ -105,7 +107,7 @@ def open_ascom_camera(camera_name: str | None, *, clock: Clock | None = None) ->
     except ImportError as error:
         raise DeviceError(f"camera_type ascom needs pywin32 (pip install pywin32), or else {_ADVICE}") from error
     try:
-        name = camera_name
+        name = _prog_id(client, camera_name) if camera_name else ""
         if not name:
             chooser = client.Dispatch("ASCOM.Utilities.Chooser")
             chooser.DeviceType = "Camera"
@@ -119,6 +121,23 @@ def open_ascom_camera(camera_name: str | None, *, clock: Clock | None = None) ->
             f"installed and video.ascom.camera_name right? Or else {_ADVICE}"
         ) from error
     return AscomInterfaceCamera(ComDriver(name, device, com_error), clock or SystemClock())
+
+
+def _prog_id(client: Any, camera_name: str) -> str:
+    """Return the ProgID of the driver that is registered with this ProgID or name."""
+    registered = client.Dispatch("ASCOM.Utilities.Profile").RegisteredDevices("Camera")
+    drivers = {str(driver.Key): str(driver.Value) for driver in registered}
+    found = [prog_id for prog_id in drivers if prog_id.casefold() == camera_name.casefold()]
+    found = found or with_name(camera_name, drivers)
+    if not found and "." in camera_name:  # a driver may be registered with COM and not with ASCOM
+        return camera_name
+    if len(found) == 1:
+        return found[0]
+    fits = f"{len(found)} drivers fit this name" if found else "no driver has this name"
+    has = ", ".join(f"{prog_id} ({name})" for prog_id, name in sorted(drivers.items())) or "none"
+    raise DeviceError(
+        f"camera {camera_name!r}: {fits}; registered are {has}; write one of these ProgIDs as camera_name"
+    )
 
 
 def _ascom_number(error: Exception) -> int | None:

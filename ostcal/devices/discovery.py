@@ -19,6 +19,7 @@ from typing import Any
 from ostcal.devices.alpaca_link import AlpacaAddress, server_name
 from ostcal.devices.connection import HttpConnection, Patience
 from ostcal.devices.failures import DeviceUnreachableError, RefusedError, ReplyError, device_text, parse_reply
+from ostcal.devices.names import with_name
 from ostcal.errors import DeviceError
 from ostcal.extras import needed_for
 
@@ -103,6 +104,36 @@ def require_device(address: AlpacaAddress, timeout_s: float = 10.0) -> None:
         f"{kind} {address.device_id} at {address.server}: the server has no such device; "
         + (f"its {kind} numbers are {has}" if has else f"it has no {kind} at all")
     )
+
+
+def find_camera(host: str, port: int, name: str, timeout_s: float = 10.0) -> int:
+    """Return the number of the camera that has a name, or that alone has it as a part of its name.
+
+    Raises
+    ------
+    DeviceError
+        If none or several have it; the message lists the cameras of the server. If nothing answers.
+    """
+    where = f"camera {name!r} at {server_name(host, port)}"
+    try:
+        devices = list_devices(host, port, timeout_s)
+    except (RefusedError, ReplyError) as error:
+        raise type(error)(f"{where}: {error}; without a list of devices set video.alpaca.device_id") from error
+    cameras = {one.device_id: one.name for one in devices if one.device_type.lower() == "camera"}
+    has = ", ".join(f"{number} ({named})" for number, named in sorted(cameras.items()))
+    if not has:
+        raise RefusedError(f"{where}: the server has no camera; ostcal cameras lists what other servers have")
+    found = with_name(name, cameras)
+    if not found:
+        raise RefusedError(f"{where}: no camera has this name; the server has {has}; write camera_name as one of them")
+    if len(found) > 1:
+        raise RefusedError(
+            f"{where}: {len(found)} cameras fit this name; the server has {has}; write more of the name, "
+            "or no camera_name and the number as video.alpaca.device_id"
+        )
+    (number,) = found
+    logger.info("%s is camera %d (%s)", where, number, cameras[number])
+    return number
 
 
 def _ask_around(timeout_s: float, port: int) -> set[tuple[str, int]]:

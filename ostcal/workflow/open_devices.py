@@ -14,6 +14,7 @@ from ostcal.clock import Clock, FastClock, SystemClock
 from ostcal.config import CameraSection, Config, ConfigSource, load_config
 from ostcal.devices.alpaca import AlpacaCamera, AlpacaCoverCalibrator, AlpacaFilterWheel
 from ostcal.devices.alpaca_link import Timeouts, require_alpyca
+from ostcal.devices.discovery import find_camera
 from ostcal.devices.protocols import Camera
 from ostcal.errors import OstcalError
 from ostcal.workflow.open_mount import open_mount
@@ -119,11 +120,14 @@ def _connect_camera(config: Config) -> tuple[Camera, SimulatedObservatory | None
     video, timeouts = config.video, _timeouts(config)
     if video.camera_type == "alpaca":
         alpaca = video.alpaca
-        return AlpacaCamera(alpaca.host, alpaca.port, alpaca.device_id, timeouts=timeouts), None
+        number, name = alpaca.device_id, alpaca.camera_name or video.camera_name
+        if name is not None:
+            number = find_camera(alpaca.host, alpaca.port, name, timeouts.reply_s)
+        return AlpacaCamera(alpaca.host, alpaca.port, number, timeouts=timeouts), None
     if video.camera_type == "ascom":
         from ostcal.devices.ascom import open_ascom_camera
 
-        return open_ascom_camera(video.ascom.camera_name), None
+        return open_ascom_camera(video.ascom.camera_name or video.camera_name), None
     from ostcal.simulator.options import SimulatorOptions
     from ostcal.simulator.server import SimulatedObservatory
 

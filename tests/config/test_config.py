@@ -148,6 +148,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "video": {
         "camera_type": "alpaca",
+        "camera_name": None,
         "ascom": {
             "camera_name": None,
             "exposure_time": 1.0,
@@ -159,6 +160,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "alpaca": {
             "host": "127.0.0.1",
             "port": 11111,
+            "camera_name": None,
             "device_id": 0,
             "filter_wheel_id": None,
             "cover_calibrator_id": None,

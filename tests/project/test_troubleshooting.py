@@ -961,6 +961,12 @@ def no_camera(folder: Path) -> Ran:
         return capture("darks", folder, video=alpaca(observatory.port, device_id=3))
 
 
+@provokes("No camera has the name")
+def no_camera_of_this_name(folder: Path) -> Ran:
+    with SimulatedObservatory(SimulatorOptions(sensor=SMALL, time_scale=SCALE)) as observatory:
+        return capture("darks", folder, video=alpaca(observatory.port, camera_name="QHY600M"))
+
+
 @provokes("Another program holds the camera")
 def camera_held(folder: Path) -> Ran:
     return capture("darks", folder, video=simulated("connect-refused"))
