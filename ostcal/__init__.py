@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ostcal.config import Config, load_config
     from ostcal.errors import OstcalError
     from ostcal.library.load_masters import load_master_bias, load_master_dark, load_master_flat
+    from ostcal.notebook.series import open_series
     from ostcal.science.api import CalibrationApplier, calibrate
     from ostcal.status import Status
     from ostcal.workflow import CalibrationWorkflow, DarkCapture, FlatCapture, open_camera
@@ -33,6 +34,7 @@ __all__ = [
     "load_master_dark",
     "load_master_flat",
     "open_camera",
+    "open_series",
 ]
 
 _HOMES = {
@@ -51,6 +53,7 @@ _HOMES = {
     "load_master_dark": "ostcal.library.load_masters",
     "load_master_flat": "ostcal.library.load_masters",
     "open_camera": "ostcal.workflow",
+    "open_series": "ostcal.notebook.series",
 }
 
 

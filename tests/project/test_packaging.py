@@ -36,6 +36,7 @@ def declared() -> set[str]:
     requirements = [*PROJECT["dependencies"]]
     for extra in IMPORTED_EXTRAS:
         requirements += EXTRAS[extra]
+    requirements += [one for one in EXTRAS["notebook"] if one.startswith("xarray")]  # a kernel is not imported
     return {normalised(re.split(r"[<>=!~\[; ]", requirement)[0]) for requirement in requirements}
 
 

@@ -12,6 +12,7 @@ from support.night import Outcome
 EXTRAS = {
     "capture": ("alpaca", "ifaddr", "starlette", "uvicorn"),
     "cluster": ("distributed",),
+    "notebook": ("xarray",),
     "raw": ("exifread", "rawpy"),
     "s3": ("obstore",),
 }
@@ -23,6 +24,7 @@ BROUGHT_ALONG = (
     "h11",
     "matplotlib",
     "msgpack",
+    "pandas",
     "psutil",
     "requests",
     "tblib",
