@@ -113,6 +113,7 @@ def test_the_metadata_name_the_extras_and_no_placeholder(built: Built) -> None:
         ("vendor.dependabot", [".github/dependabot.yml"]),
         ("vendor.compose-spec", ["compose.yaml"]),
         ("vendor.citation-file-format", ["CITATION.cff"]),
+        ("vendor.readthedocs", [".readthedocs.yaml"]),
     ],
 )
 def test_files_for_services_fit_their_schemas(schema: str, names: list[str]) -> None:
@@ -214,7 +215,7 @@ def test_the_recipe_is_the_base_package_of_this_version() -> None:
 
 def test_the_page_names_every_extra_with_what_it_brings() -> None:
     rows = dict(re.findall(r"^\| `(\w+)` \| .* \| (.*) \|$", INSTALL, re.MULTILINE))
-    assert set(rows) == set(EXTRAS) - {"test", "bench"}
+    assert set(rows) == set(EXTRAS) - {"test", "bench", "docs"}
     for extra in set(rows) - {"all"}:
         names = {re.split(r"[<>=!~\[; ]", one)[0] for one in EXTRAS[extra]}
         assert set(rows[extra].split(", ")) == names
