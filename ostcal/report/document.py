@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from ostcal.codec import from_values, to_values_with_nulls
@@ -203,6 +203,8 @@ class MasterReport:
     files: tuple[str, ...] = ()
     """FITS files, beside the report."""
     made_at: datetime | None = None
+    night: date | None = None
+    """In which its frames were taken: the date of the evening."""
     n_frames: int | None = None
     settings: MasterSettings = MasterSettings()
     statistics: Statistics | None = None
@@ -353,6 +355,7 @@ class Report:
     software: str
     """Program and version."""
     title: str = "Calibration masters"
+    """Cameras and nights, where they are known."""
     config_file: str | None = None
     masters: tuple[MasterReport, ...] = ()
     camera: CameraReport | None = None

@@ -44,7 +44,9 @@ def frame_plots(master: MasterReport) -> list[Plot]:
             "Samples rejected by frame",
             Axis(label="Rejected", unit="%", from_zero=True),
             [None if row.rejected_share is None else 100 * row.rejected_share for row in rows],
-        ),
+        )
+        if any(row.rejected_share for row in rows)
+        else None,
         _noise_fall(master.noise_fall) if master.noise_fall else None,
         _histogram(master.frame_histogram, "Histogram of the frames", "samples") if master.frame_histogram else None,
     ]

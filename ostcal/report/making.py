@@ -29,6 +29,7 @@ from ostcal.report.noise_fall import noise_fall, target_share
 from ostcal.report.page import render
 from ostcal.report.png import MasterPictures, ReportPictures
 from ostcal.report.previews import master_pictures
+from ostcal.report.wording import title_of
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +96,7 @@ def make_report(
     report = Report(
         made_at=made_at,
         software=f"ostcal {__version__}",
+        title=title_of([one.report for one in read]),
         config_file=config_file,
         masters=tuple(one.report for one in read),
         camera=cameras[0].report if cameras else None,

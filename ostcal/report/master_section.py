@@ -12,6 +12,7 @@ from ostcal.frames import FrameType
 from ostcal.library.find import LibraryMaster
 from ostcal.measure.findings import Finding, Outcome, worst
 from ostcal.measure.masters.defects import Defect
+from ostcal.naming import night_of
 from ostcal.report.document import (
     DefectCount,
     Entry,
@@ -51,7 +52,7 @@ def master_report(master: LibraryMaster, attributes: Mapping[str, Any]) -> Maste
     scan, frames = quality.get("master") or {}, quality.get("frames") or {}
     findings = tuple(Finding.from_dict(values) for values in quality.get("findings", []))
     cards = {str(card[0]): card[1] for card in attributes.get("cards", ())}
-    key, settings = master.key, master.key.settings
+    key, settings, observed = master.key, master.key.settings, master.record.observed
     unit, n_pixels = "" if key.frame_type is FrameType.FLAT else "ADU", key.width * key.height
     counts = scan.get("defects") or {}  # without them it was never scanned for defects
     defects = {bit: counts.get(str(bit.name).lower(), 0) for bit in Defect if counts}
@@ -63,6 +64,7 @@ def master_report(master: LibraryMaster, attributes: Mapping[str, Any]) -> Maste
         findings=findings,
         files=tuple(attributes.get("files", ())),
         made_at=master.record.made_at,
+        night=key.night or night_of(observed.middle if observed is not None else None, key.noon_utc_s),
         n_frames=len(attributes["inputs"]),
         settings=MasterSettings(
             camera=settings.camera_label,

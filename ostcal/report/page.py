@@ -46,8 +46,8 @@ def render(report: Report, pictures: ReportPictures, *, json_name: str = "") -> 
         ranked=sorted((view for view in masters if view.notices), key=lambda v: -SEVERITY[v.master.verdict]),
         run_notices=notices_of(report.findings, {}),
         cameras=[
-            camera_view(camera, maps or CameraPictures(), idents)
-            for camera, maps in itertools.zip_longest(cameras, pictures.cameras[: len(cameras)])
+            camera_view(camera, maps or CameraPictures(), idents, is_first=i == 0)
+            for i, (camera, maps) in enumerate(itertools.zip_longest(cameras, pictures.cameras[: len(cameras)]))
         ],
         history=history_views(report.history, idents),
         json_name=json_name,

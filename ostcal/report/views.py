@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from ostcal.measure.findings import Finding, Outcome
 from ostcal.report import figures, wording
-from ostcal.report.document import CameraReport, HistorySeries, MasterReport, Measure
+from ostcal.report.document import CameraReport, DefectCount, FrameRow, HistorySeries, MasterReport, Measure
 from ostcal.report.figures import E_UNIT
 from ostcal.report.plots import Plot, draw
 from ostcal.report.png import (
@@ -93,6 +93,14 @@ class FindingGroup:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column of a table: its title, and what each row says."""
+
+    title: str
+    cells: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class MasterView:
     """A master as the page shows it."""
 
@@ -104,9 +112,13 @@ class MasterView:
     picture: Figure | None
     figures: tuple[Figure, ...]
     frame_figures: tuple[Figure, ...]
+    frame_columns: tuple[Column, ...]
+    """Of the table of frames: those of which something is known."""
     outlying: tuple[OutlyingFrame, ...]
     outlying_left: int
     defect_maps: tuple[Figure, ...]
+    marked: tuple[DefectCount, ...]
+    """Kinds of defects that the master has."""
     notices: tuple[FindingGroup, ...]
     n_notable: int
     passed: int
@@ -114,7 +126,12 @@ class MasterView:
     inputs_left: int
 
     @property
-    def is_folded(self) -> bool:
+    def is_open(self) -> bool:
+        """Return whether the master is shown unfolded: it has something to be looked at, or was never checked."""
+        return self.master.verdict is not Outcome.PASS
+
+    @property
+    def has_details(self) -> bool:
         """Return whether there are details to unfold."""
         master = self.master
         return any((master.frames, master.findings, self.provenance, master.provenance.inputs, master.provenance.cards))
@@ -129,6 +146,8 @@ class CameraView:
     figures: tuple[Figure, ...]
     notices: tuple[FindingGroup, ...]
     notes: tuple[str, ...]
+    is_folded: bool
+    """Of the settings after the first, those without findings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +155,7 @@ class HistoryView:
     """What is known of one subject over the runs."""
 
     subject: str
+    n_runs: int
     figures: tuple[Figure, ...]
     single: tuple[Fact, ...]
     """Numbers of which there is one value so far."""
@@ -148,14 +168,15 @@ def master_view(ident: str, master: MasterReport, pictures: MasterPictures, iden
     plots = _plots(figures.master_plots(master), idents)
     frame_figures = _plots(figures.frame_plots(master), idents)
     rejected = pictures.rejection_map
-    if rejected is not None:
+    if rejected is not None and rejected.pixels.any():
         share = master.statistics.rejected_share if master.statistics else None
         caption = figures.rejection_words(share, rejected.white)
         frame_figures.append(_map(rejected, ramp_uri(rejected.pixels), title="Rejection map", caption=caption))
     defect_maps = []
-    if pictures.defect_map is not None:
-        words = ", ".join(f"{count(defect.pixels)} {defect.name}" for defect in master.defects if defect.pixels)
-        caption = f"Pixels: {words}." if words else "0 pixels are marked."
+    marked = tuple(defect for defect in master.defects if defect.pixels)
+    if pictures.defect_map is not None and pictures.defect_map.pixels.any():
+        words = ", ".join(f"{count(defect.pixels)} {defect.name}" for defect in marked)
+        caption = f"Pixels: {words}." if words else "1 pixel or more is marked."
         uri = defects_uri(pictures.defect_map.pixels)
         defect_maps.append(_map(pictures.defect_map, uri, title="Defect map", caption=caption))
     picture = None
@@ -176,7 +197,9 @@ def master_view(ident: str, master: MasterReport, pictures: MasterPictures, iden
         picture=picture,
         figures=tuple(plots),
         defect_maps=tuple(defect_maps),
+        marked=marked,
         frame_figures=tuple(frame_figures),
+        frame_columns=_frame_columns(master.frames),
         outlying=tuple(outlying[:MOST_FRAMES_SHOWN]),
         outlying_left=max(0, len(outlying) - MOST_FRAMES_SHOWN),
         notices=notices_of(master.findings, {row.position: row.label for row in master.frames}),
@@ -227,9 +250,11 @@ def _master_facts(master: MasterReport) -> tuple[Fact, ...]:
             "Spread of the pixels": with_unit(numbers.std, unit),
             "Lowest, highest": span(numbers.minimum, numbers.maximum, unit),
             "Noise of a pixel": with_unit(numbers.noise, unit, 3),
-            "Samples rejected": percent(numbers.rejected_share),
-            "Pixels without a value": count(numbers.empty_pixels),
+            "Samples rejected": percent(numbers.rejected_share) if numbers.rejected_share else None,
+            "Pixels without a value": count(numbers.empty_pixels) if numbers.empty_pixels else None,
         }
+    if master.defects and not any(defect.pixels for defect in master.defects):
+        facts["Defects"] = "none"
     return (*_known(facts.items()), *_known(map(_in_words, master.measures)))
 
 
@@ -265,6 +290,26 @@ def _provenance_facts(master: MasterReport) -> tuple[Fact, ...]:
         "Digest of the configuration": made.config_digest,
     }
     return _known(facts.items())
+
+
+def _frame_columns(rows: Sequence[FrameRow]) -> tuple[Column, ...]:
+    """Return the columns of the table of frames that say something: all but those without a value."""
+    columns = {
+        "Mean": [number(row.level_adu, 6) for row in rows],
+        "Spread": [number(row.std_adu) for row in rows],
+        "Lowest": [number(row.minimum_adu, 5) for row in rows],
+        "Highest": [number(row.maximum_adu, 5) for row in rows],
+        "Saturated": [count(row.saturated) for row in rows],
+        "Rejected": [percent(row.rejected_share) for row in rows],
+        "Sensor": [celsius(row.ccd_temperature_c) for row in rows],
+        "Exposure": [seconds(row.exposure_time_s) for row in rows],
+        "Start (UTC)": [when(row.date_obs) for row in rows],
+    }
+    return tuple(
+        Column(title=title, cells=tuple(cells))
+        for title, cells in columns.items()
+        if set(cells) - ({DASH, "0"} if title == "Saturated" else {DASH})
+    )
 
 
 def _outlying_frames(master: MasterReport, pictures: MasterPictures) -> list[OutlyingFrame]:
@@ -315,7 +360,9 @@ def _grey_words(picture: Picture) -> str:
     return f"Black is {span(picture.black, picture.white, picture.unit, between=', white ')}."
 
 
-def camera_view(camera: CameraReport, maps: CameraPictures, idents: Iterator[str]) -> CameraView:
+def camera_view(
+    camera: CameraReport, maps: CameraPictures, idents: Iterator[str], *, is_first: bool = True
+) -> CameraView:
     """Return a camera at one setting as the page shows it; `idents` gives ids for its plots."""
     plots = _plots(figures.camera_plots(camera), idents)
     if (picture := maps.dark_current) is not None:
@@ -345,8 +392,9 @@ def camera_view(camera: CameraReport, maps: CameraPictures, idents: Iterator[str
             *_known([("Bits used", count(camera.bits_used)), *map(_in_words, camera.measures)]),
         ),
         figures=tuple(plots),
-        notices=notices_of(camera.findings, {}),
+        notices=(notices := notices_of(camera.findings, {})),
         notes=camera.notes,
+        is_folded=not is_first and not notices,
     )
 
 
@@ -366,10 +414,13 @@ def history_views(history: Sequence[HistorySeries], idents: Iterator[str]) -> li
     for subject in dict.fromkeys(series.subject for series in history):
         about = [series for series in history if series.subject == subject]
         drawn = [series for series in about if sum(point.value is not None for point in series.points) > 1]
+        if not drawn:  # after one run there is nothing to compare
+            continue
         plots = _plots([figures.history_plot(series) for series in drawn], idents)
         views.append(
             HistoryView(
                 subject=subject,
+                n_runs=max(len(series.points) for series in about),
                 figures=tuple(
                     Figure(title=series.label, caption=figures.history_caption(series), svg=plot.svg)
                     for series, plot in zip(drawn, plots, strict=True)

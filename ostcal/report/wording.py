@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from ostcal.frames import FrameType
@@ -116,6 +117,16 @@ def master_title(master: MasterReport) -> str:
     exposure = seconds(settings.exposure_time_s) if master.kind is not FrameType.BIAS else DASH
     words = [KIND_WORDS[master.kind], settings.filter_name or DASH, exposure, celsius(settings.temperature_c), image]
     return " · ".join(word for word in words if word != DASH)
+
+
+def title_of(masters: Sequence[MasterReport]) -> str:
+    """Return the cameras and the nights of masters: ``QHY600M, night of 2026-11-30``."""
+    cameras = list(dict.fromkeys(m.settings.camera for m in masters if m.settings.camera))
+    nights = sorted({m.night for m in masters if m.night is not None})
+    words = [" and ".join(cameras) if len(cameras) < 3 else f"{len(cameras)} cameras"] if cameras else []
+    if nights:
+        words.append(f"night of {nights[0]}" if len(nights) == 1 else f"nights of {nights[0]} to {nights[-1]}")
+    return ", ".join(words) or "Calibration masters"
 
 
 def headline(report: Report) -> str:

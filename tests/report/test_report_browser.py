@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from ostcal.frames import FrameType
+from ostcal.measure.findings import Outcome
 from ostcal.report.document import Entry, Report
 from ostcal.report.making import write_report
 from ostcal.report.page import render
@@ -33,8 +35,12 @@ FRAME = """<!DOCTYPE html><meta name="color-scheme" content="light dark"><title>
 PROBE = """<script>
 const box = element => element.getBoundingClientRect();
 const meet = (a, b) => a.left < b.right - .5 && b.left < a.right - .5 && a.top < b.bottom - .5 && b.top < a.bottom - .5;
-for (const folded of document.querySelectorAll("details")) folded.open = true;
 const root = document.documentElement;
+const folded_height = root.scrollHeight;
+location.hash = "#m3";
+const unfolded_by_link = [...document.querySelectorAll(".master > details:not([open])")].length
+  < document.querySelectorAll(".master").length && document.querySelector("#m3")?.closest("details").open ? "m3" : "";
+for (const folded of document.querySelectorAll("details")) folded.open = true;
 const outside = [...document.querySelectorAll("main *, header *, footer *, nav *")]
   .filter(e => !e.closest(".scroll, .symbols") && box(e).width)
   .filter(e => box(e).right > innerWidth + .5 || box(e).left < -.5);
@@ -59,7 +65,7 @@ parent.postMessage(JSON.stringify({
   scrolling: [...document.querySelectorAll("main *")].filter(e => e.scrollWidth > e.clientWidth + 1 &&
     style(e).overflowX === "auto" && e.tabIndex !== 0).length,
   images: [...document.images].map(image => image.naturalWidth),
-  title: document.title,
+  title: document.title, folded_height, height: root.scrollHeight, unfolded_by_link,
 }), "*");
 </script>"""
 
@@ -146,6 +152,25 @@ def test_long_names_do_not_widen_the_page(folder: Path) -> None:
     for width in (PHONE, DESKTOP):
         told = probe(folder, long_words(), width, LIGHT)
         assert (told["scroll_width"], told["outside"]) == (width, [])
+
+
+def eight_good_masters() -> str:
+    good = [full_master(FrameType.DARK, Outcome.PASS, number) for number in range(8)]
+    return written(replace(full_report(tuple(good)), other_cameras=()))
+
+
+def test_eight_good_masters_take_a_third_of_a_phone_and_a_link_unfolds_one(folder: Path) -> None:
+    told = probe(folder, eight_good_masters(), PHONE, LIGHT)
+    assert told["folded_height"] < told["height"] / 3
+    assert told["folded_height"] < 6000
+    assert told["unfolded_by_link"] == "m3"
+
+
+def test_masters_that_are_folded_are_not_printed(folder: Path) -> None:
+    (folder / "printed.html").write_text(eight_good_masters(), encoding="utf-8")
+    chromium(folder, (folder / "printed.html").as_uri(), f"--print-to-pdf={folder / 'printed.pdf'}")
+    pages = re.findall(rb"/Type\s*/Page\b", (folder / "printed.pdf").read_bytes())
+    assert 1 <= len(pages) <= 3  # a master begins a page
 
 
 def test_the_file_opens_without_a_word_of_complaint(folder: Path) -> None:
