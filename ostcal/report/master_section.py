@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -96,7 +98,7 @@ def master_report(master: LibraryMaster, attributes: Mapping[str, Any]) -> Maste
             for word, label, measure_unit in [_MEASURES[finding.check]]
         ),
         histogram=_stored(HistogramData, scan.get("histogram"), unit),
-        frame_histogram=_stored(HistogramData, frames.get("histogram"), "ADU"),
+        frame_histogram=without_gaps(_stored(HistogramData, frames.get("histogram"), "ADU")),
         row_profile=_stored(Profile, scan.get("row_profile"), unit),
         column_profile=_stored(Profile, scan.get("column_profile"), unit),
         frames=tuple(_frame_rows(attributes, frames, findings)),
@@ -110,6 +112,25 @@ def master_report(master: LibraryMaster, attributes: Mapping[str, Any]) -> Maste
 
 def _stored(kind: type[_Plotted], values: Mapping[str, Any] | None, unit: str) -> _Plotted | None:
     return from_values(kind, {**values, "unit": unit}) if values else None
+
+
+def without_gaps(histogram: HistogramData | None) -> HistogramData | None:
+    """Join bins where only every second one, fourth one, ... can hold samples, as with 14 bits shifted to 16.
+
+    The values of the samples are at the start of bins; they come to be in the middle of the new ones.
+    """
+    if histogram is None:
+        return None
+    occupied = [at for at, n in enumerate(histogram.counts) if n]
+    every = math.gcd(*(at - occupied[0] for at in occupied)) if len(occupied) > 1 else 1
+    if every <= 1:
+        return histogram
+    return replace(
+        histogram,
+        start=histogram.start + histogram.step * (occupied[0] - every / 2),
+        step=histogram.step * every,
+        counts=histogram.counts[occupied[0] :: every],
+    )
 
 
 def _frame_rows(

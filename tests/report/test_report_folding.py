@@ -10,7 +10,8 @@ import pytest
 
 from ostcal.frames import FrameType
 from ostcal.measure.findings import Outcome
-from ostcal.report.document import DefectCount, FrameRow, MasterReport, MasterSettings, Report
+from ostcal.report.document import DefectCount, FrameRow, HistogramData, MasterReport, MasterSettings, Report
+from ostcal.report.master_section import without_gaps
 from ostcal.report.page import render
 from ostcal.report.png import ReportPictures
 from ostcal.report.wording import title_of
@@ -89,6 +90,18 @@ def test_after_one_run_nothing_is_shown_over_time() -> None:
     assert 'id="history"' not in page_of(replace(full_report(), history=(series,)))
     folded = page_of(full_report()).split('id="history"')[1]
     assert folded.index("<details>") < folded.index("<svg")
+
+
+def test_bins_of_frames_are_as_wide_as_the_steps_of_the_converter() -> None:
+    samples = HistogramData(start=400.0, step=1.0, counts=(0, 0, 5, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 3))
+    joined = without_gaps(samples)
+    assert joined == HistogramData(start=400.0, step=4.0, counts=(5, 9, 0, 3))
+    assert joined.start + joined.step / 2 == 402.0  # the lowest sample
+    for whole in (
+        HistogramData(start=0.0, step=1.0, counts=(3, 4, 0, 1)),
+        HistogramData(start=0.0, step=1.0, counts=()),
+    ):
+        assert without_gaps(whole) == whole
 
 
 def of_night(camera: str | None, night: date | None) -> MasterReport:

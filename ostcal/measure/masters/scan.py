@@ -34,8 +34,9 @@ from ostcal.measure.masters.defects import (
     stuck_is_certain,
     telegraph_bound,
 )
+from ostcal.measure.masters.histogram import Histogram
 from ostcal.measure.masters.scan_kernels import CELL, clipped_sums, excess_of, find_unusual
-from ostcal.measure.masters.scan_result import Histogram, HotPixel, MasterScan, Plane, PlaneReader
+from ostcal.measure.masters.scan_result import HotPixel, MasterScan, Plane, PlaneReader
 from ostcal.row_window import RowWindow
 
 FloatMap = NDArray[np.float32]
@@ -360,7 +361,7 @@ class MasterPass:
             fine_cells=self._fine_cells[:, : -(-width // FINE)],
             row_profile=self._row_profile,
             column_profile=mean_over_bands(self._levels, np.diff(self.edges)).astype(np.float32),
-            histogram=Histogram.of(ordered),
+            histogram=Histogram.of(ordered, sample_step=self.model.step, n_frames=self.model.n_frames),
             median=float(ordered[(n - 1) // 2] / 2 + ordered[n // 2] / 2) if n else float("nan"),
             pixel_noise=finite_median(self._spread_cells),
             sample_noise=float(np.sqrt(np.mean(variance))) if known else 0.0,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ostcal.frames import FrameType
 from ostcal.measure.masters.defect_map import BadColumn, DefectMap
 from ostcal.measure.masters.defects import Defect, SampleModel
+from ostcal.measure.masters.histogram import Histogram
 from ostcal.measure.masters.scan_kernels import CELL
 
 Plane = Literal["master", "std", "n_used"]
@@ -19,39 +20,6 @@ PlaneReader = Callable[[Plane, int, int], NDArray[Any]]
 """``(plane, start, stop) -> (stop - start, width)``: float32 for master and std, uint16 for n_used."""
 
 FloatMap = NDArray[np.float32]
-
-HISTOGRAM_BINS = 256
-
-
-@dataclass(frozen=True, kw_only=True)
-class Histogram:
-    """Counts of sampled pixels in equal bins."""
-
-    counts: NDArray[np.int64]
-    start: float
-    step: float
-    below: int
-    above: int
-    """Sampled pixels outside of the bins."""
-
-    @classmethod
-    def of(cls, ordered: FloatMap) -> Histogram:
-        """Count (n,) sorted values between robust limits: the middle 99.8 % and a tenth more on each side.
-
-        Edges become the lowest float32 that is not below them, so that the same values are below both. Searched for as
-        float64 they would have a million samples copied, 0.07 s.
-        """
-        if len(ordered) == 0:
-            return cls(counts=np.zeros(HISTOGRAM_BINS, np.int64), start=0.0, step=1.0, below=0, above=0)
-        low, high = float(ordered[int(0.001 * len(ordered))]), float(ordered[int(0.999 * (len(ordered) - 1))])
-        margin = 0.1 * (high - low) or max(1e-6 * abs(high), 1e-6)
-        edges = np.linspace(low - margin, high + margin, HISTOGRAM_BINS + 1)
-        floats = edges.astype(np.float32)
-        floats = np.where(floats < edges, np.nextafter(floats, np.float32(np.inf)), floats)
-        at = np.searchsorted(ordered, floats)
-        step = float(edges[1] - edges[0])
-        above = len(ordered) - int(at[-1])
-        return cls(counts=np.diff(at), start=float(edges[0]), step=step, below=int(at[0]), above=above)
 
 
 @dataclass(frozen=True, kw_only=True)
