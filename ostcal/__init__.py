@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from ostcal.config import Config, load_config
     from ostcal.errors import OstcalError
     from ostcal.library.load_masters import load_master_bias, load_master_dark, load_master_flat
+    from ostcal.measure.masters.defects import Defect
+    from ostcal.notebook.master import open_master
     from ostcal.notebook.series import open_series
     from ostcal.science.api import CalibrationApplier, calibrate
     from ostcal.status import Status
@@ -22,6 +24,7 @@ __all__ = [
     "CalibrationWorkflow",
     "Config",
     "DarkCapture",
+    "Defect",
     "FlatCapture",
     "MasterFrameCreator",
     "OstcalError",
@@ -34,6 +37,7 @@ __all__ = [
     "load_master_dark",
     "load_master_flat",
     "open_camera",
+    "open_master",
     "open_series",
 ]
 
@@ -42,6 +46,7 @@ _HOMES = {
     "CalibrationWorkflow": "ostcal.workflow",
     "Config": "ostcal.config",
     "DarkCapture": "ostcal.workflow",
+    "Defect": "ostcal.measure.masters.defects",
     "FlatCapture": "ostcal.workflow",
     "MasterFrameCreator": "ostcal.build.api",
     "OstcalError": "ostcal.errors",
@@ -53,6 +58,7 @@ _HOMES = {
     "load_master_dark": "ostcal.library.load_masters",
     "load_master_flat": "ostcal.library.load_masters",
     "open_camera": "ostcal.workflow",
+    "open_master": "ostcal.notebook.master",
     "open_series": "ostcal.notebook.series",
 }
 

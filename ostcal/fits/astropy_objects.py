@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostcal.errors import InputError
-from ostcal.fits.cards import Header, format_card, is_keyword, is_structural
+from ostcal.fits.cards import Header, card_keyword, format_card, is_keyword, is_structural
 
 _ABOUT_SAMPLES = frozenset({"BZERO", "BSCALE", "BLANK", "BUNIT", "DATAMIN", "DATAMAX"})
 """Keywords about the samples of one image, which the combined one has no more."""
@@ -86,15 +86,35 @@ def ccd_data(
     meta: Any,
     wcs: Any = None,
     n_used: NDArray[np.uint16] | None = None,
+    flags: NDArray[np.uint8] | None = None,
 ) -> Any:
-    """Return an image as `CCDData`; `uncertainty` is a standard deviation, and `n_used` an attribute."""
+    """Return an image as `CCDData`; `uncertainty` is a standard deviation, `flags` are bits, `n_used` an attribute."""
     from astropy.nddata import CCDData, StdDevUncertainty
 
     error = None if uncertainty is None else StdDevUncertainty(uncertainty)
-    result = CCDData(data, unit=unit, uncertainty=error, mask=mask, meta=meta, wcs=wcs)
+    result = CCDData(data, unit=unit, uncertainty=error, mask=mask, flags=flags, meta=meta, wcs=wcs)
     if n_used is not None:
         result.n_used = n_used
     return result
+
+
+def quantity(value: float, unit: str) -> Any:
+    """Return a number with its unit."""
+    from astropy.units import Quantity
+
+    return Quantity(value, unit)
+
+
+def header_object(header: Header, *, of_samples: bool = True) -> Any:
+    """Return a header as astropy has it; without `of_samples` no cards about samples as they are stored."""
+    from astropy.io.fits import Header as AstropyHeader
+
+    cards = [
+        card
+        for card in header.cards
+        if of_samples or not (is_structural(keyword := card_keyword(card)) or keyword in _ABOUT_SAMPLES)
+    ]
+    return AstropyHeader.fromstring("".join(card.ljust(80)[:80] for card in cards))
 
 
 def common_meta(metas: Sequence[Mapping[str, Any]], own: Iterable[tuple[str, Any, str]]) -> Mapping[str, Any]:

@@ -197,7 +197,7 @@ def _masters_of_file(path: str, index: FileIndex[FileMasters]) -> list[LibraryMa
     inspected: list[LibraryMaster] = []
 
     def read() -> tuple[FileMasters, bool]:
-        inspected[:], remarks = _inspected_masters(path)
+        inspected[:], remarks = masters_in_file(path)
         known = [KnownMaster(record=m.record, scale=m.plane.scale) for m in inspected if isinstance(m.plane, FitsPlane)]
         return FileMasters(masters=tuple(known), remarks=remarks), True
 
@@ -215,7 +215,7 @@ def _masters_of_file(path: str, index: FileIndex[FileMasters]) -> list[LibraryMa
     ]
 
 
-def _inspected_masters(path: str) -> tuple[list[LibraryMaster], tuple[str, ...]]:
+def masters_in_file(path: str) -> tuple[list[LibraryMaster], tuple[str, ...]]:
     """Read the headers of a file; return the masters in it, and why other masters in it are not used."""
     found, remarks = [], []
     for fits in inspect_images(path):

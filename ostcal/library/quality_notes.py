@@ -35,7 +35,7 @@ def repeated_warnings(master: LibraryMaster) -> list[str]:
         is_few = (master.record.n_frames or 0) < MasterLimits().frames
         return [] if is_few else [f"{name}: its quality control warned of it (QCVERD); its report says why"]
     attributes = MasterStore(master.plane.store).attributes(name)
-    findings = [one for one in _findings_of(attributes) if one.check not in _NOT_REPEATED]
+    findings = [one for one in findings_of(attributes) if one.check not in _NOT_REPEATED]
     findings = [one for one in findings if one.outcome is not Outcome.PASS]
     findings.sort(key=lambda one: one.outcome is not Outcome.FAIL)  # failures first
     lines = []
@@ -61,11 +61,12 @@ def why_failed(master: LibraryMaster) -> str:
     if not isinstance(master.plane, StorePlane):
         return ""
     attributes = MasterStore(master.plane.store).attributes(master.record.name)
-    failed = (one for one in _findings_of(attributes) if one.outcome is Outcome.FAIL)
+    failed = (one for one in findings_of(attributes) if one.outcome is Outcome.FAIL)
     return next((f"{one.check}: {_label(attributes, one)}{one.text}" for one in failed), "")
 
 
-def _findings_of(attributes: Mapping[str, Any]) -> list[Finding]:
+def findings_of(attributes: Mapping[str, Any]) -> list[Finding]:
+    """Return what the checks of a stored master found; what another version wrote differently is left out."""
     quality = attributes.get("quality")
     stored = quality.get("findings") if isinstance(quality, Mapping) else None
     findings = []

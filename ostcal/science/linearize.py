@@ -17,10 +17,11 @@ from ostcal.errors import InputError
 from ostcal.fits.cards import Header
 from ostcal.fits.read import FitsFrame
 from ostcal.inputs.grouping import GroupKey, settings_differ
+from ostcal.library.beside import header_of
 from ostcal.library.find import LibraryMaster
 from ostcal.library.master_header import Card, linearity_of
 from ostcal.response import LinearityCurve
-from ostcal.science.opened_masters import OpenedMaster, header_of
+from ostcal.science.opened_masters import OpenedMaster
 
 BEYOND_SHARE = 0.001
 """A frame with more of its pixels above the levels of the response, but not saturated, is refused."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,14 +10,11 @@ from numpy.typing import NDArray
 from ostcal.engine.calibrate_rows import FlagReader, Term, usable_flat
 from ostcal.engine.levels import PlaneReader
 from ostcal.errors import InputError
-from ostcal.fits.cards import Header, format_card
-from ostcal.fits.hdus import companion_name
-from ostcal.fits.read import FitsFrame, inspect_extension
+from ostcal.fits.cards import Header
 from ostcal.frames import FrameType
-from ostcal.library.find import FitsPlane, LibraryMaster, StorePlane
-from ostcal.library.planes import Plane
+from ostcal.library.beside import planes_of
+from ostcal.library.find import LibraryMaster
 from ostcal.library.quality_notes import repeated_warnings
-from ostcal.library.store import MasterStore
 from ostcal.measure.estimators import chi_square_quantile
 from ostcal.science.synthetic_dark import PRIOR_SAMPLES
 
@@ -37,34 +32,6 @@ SAMPLED_ROWS = 32
 
 LEAST_ADU_SCALE = 1.0
 """Bias and darks whose highest value is not above this are on a scale from 0 to 1, not in ADU."""
-
-
-def header_of(master: LibraryMaster) -> Header:
-    """Return the header of a master."""
-    if isinstance(master.plane, StorePlane):
-        attributes = MasterStore(master.plane.store).attributes(master.record.name)
-        return Header([image for card in attributes.get("cards", ()) for image in format_card(*card)])
-    fits = master.plane.fits
-    return Header(fits.cards if isinstance(fits, FitsFrame) else ())
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoredRows:
-    """A plane of a stored master beside its image; implements `PlaneReader` (ADU) and `FlagReader`."""
-
-    store: str
-    name: str
-    plane: Plane
-    of_mean: bool = False
-    """Whether standard deviations of samples become those of their mean."""
-
-    def read_rows(self, start: int, stop: int) -> NDArray[Any]:
-        """Return rows ``start`` to ``stop``, (stop - start, width)."""
-        master = MasterStore(self.store).open(self.name)
-        rows = master.read_rows(self.plane, start, stop)
-        if self.of_mean:
-            rows = rows / np.sqrt(np.maximum(master.read_rows("n_used", start, stop), 1), dtype=np.float32)
-        return rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +70,8 @@ class OpenedMaster:
     flags: FlagReader | None = None
     chunk_rows: int = 1
     """Rows that are read for the price of one."""
+    is_normalised: bool = True
+    """Whether a flat is normalised to 1, as its header says."""
     scale: float = 1.0
     """What its pixels are multiplied by: flats of other programs are brought to a mean of 1."""
     warnings: tuple[str, ...] = ()
@@ -122,40 +91,20 @@ def open_master(master: LibraryMaster) -> OpenedMaster:
     OstcalError
         If it cannot be read, or its values cannot be used.
     """
-    name, key = master.record.name, master.key
-    if isinstance(master.plane, StorePlane):
-        store = MasterStore(master.plane.store)
-        attributes = store.attributes(name)
-        stored = store.open(name)
-        opened = OpenedMaster(
-            name=name,
-            plane=master.plane,
-            header=header_of(master),
-            calibration_id=str(attributes.get("calibration_id") or ""),
-            input_digest=str(attributes.get("input_digest") or ""),
-            error=StoredRows(store=store.location, name=name, plane="std", of_mean=True),
-            spread=StoredRows(store=store.location, name=name, plane="std"),
-            flags=StoredRows(store=store.location, name=name, plane="dq") if stored.has("dq") else None,
-            chunk_rows=stored.chunk_rows,
-        )
-    else:
-        fits = master.plane.fits
-        header = header_of(master)
-        label = key.settings.extension
-        names = [what if label is None else companion_name(label, what) for what in ("UNCERT", "DQ")]
-        error, flags = (inspect_extension(fits.path, extension) for extension in names)
-        n_frames = header.number("NCOMBINE", "STACKCNT", low=1)
-        opened = OpenedMaster(
-            name=name,
-            plane=master.plane,
-            header=header,
-            calibration_id=header.text("CALID") or "",
-            input_digest=header.text("INPDIGST") or "",
-            error=FitsPlane(fits=error) if error is not None else None,
-            spread=FitsPlane(fits=error, scale=math.sqrt(n_frames)) if error is not None and n_frames else None,
-            flags=FitsPlane(fits=flags) if flags is not None else None,
-        )
-    opened = replace(opened, warnings=tuple(repeated_warnings(master)))
+    key, planes = master.key, planes_of(master)
+    opened = OpenedMaster(
+        name=master.record.name,
+        plane=planes.plane,
+        header=planes.header,
+        calibration_id=planes.calibration_id,
+        input_digest=planes.input_digest,
+        error=planes.error,
+        spread=planes.spread,
+        flags=planes.flags,
+        chunk_rows=planes.chunk_rows,
+        is_normalised=planes.is_normalised,
+        warnings=tuple(repeated_warnings(master)),
+    )
     if key.frame_type is FrameType.FLAT:
         return checked_flat(opened, key.height, key.width)
     return checked_dark(opened, key.height)
@@ -185,7 +134,7 @@ def checked_flat(opened: OpenedMaster, height: int, width: int) -> OpenedMaster:
     if bad:
         warnings.append(f"flat {opened.name}: {bad} pixels are zero, negative or not finite and become NaN")
     scale = 1.0
-    if "NORMTYPE" not in opened.header and "FLATSCAL" not in opened.header:
+    if not opened.is_normalised:
         scale = usable / total
         warnings.append(f"flat {opened.name}: was made by another program and is divided by its mean {1 / scale:.6g}")
     return replace(opened, scale=scale, warnings=tuple(warnings))

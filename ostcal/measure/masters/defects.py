@@ -32,7 +32,16 @@ _QUIET_SHARE = 0.25
 
 
 class Defect(IntFlag):
-    """Bits of the DQ plane, uint8."""
+    """Bits of defective pixels: of the extension DQ and of `Master.mask`, uint8.
+
+    Examples
+    --------
+    >>> from ostcal import Defect
+    >>> Defect(65)
+    <Defect.HOT|SATURATED: 65>
+    >>> dark = ostcal.open_master("master_dark_60.000s.fits")  # doctest: +SKIP
+    >>> is_hot = dark.mask & Defect.HOT != 0  # doctest: +SKIP
+    """
 
     HOT = 1
     """Bias, dark: above its neighbours by 10 sigma. Flat: answers with more than 1.2 times its neighbours."""

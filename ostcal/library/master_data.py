@@ -1,0 +1,56 @@
+"""Planes of a master as arrays, and all of it as `CCDData`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ostcal.engine.levels import PlaneReader
+from ostcal.fits.astropy_objects import ccd_data, header_object, unit_of, unit_of_card
+from ostcal.frames import FrameType
+from ostcal.library.beside import MasterPlanes, planes_of
+from ostcal.library.find import LibraryMaster
+from ostcal.library.master_header import SCALE_CARD
+from ostcal.measure.masters.defects import Defect
+
+ALL_BITS = Defect(0xFF)
+
+
+def read_plane(plane: PlaneReader | None, master: LibraryMaster, dtype: str) -> NDArray[Any] | None:
+    """Read a whole plane of a master, (height, width) of `dtype`; ``None`` where it has none."""
+    return None if plane is None else plane.read_rows(0, master.key.height).astype(dtype, copy=False)
+
+
+def unit_in(master: LibraryMaster, planes: MasterPlanes) -> Any:
+    """Return the unit of the pixels: none of a flat that is normalised, that of BUNIT or ADU of others."""
+    is_flat = master.key.frame_type is FrameType.FLAT
+    if is_flat and planes.is_normalised:
+        return unit_of("")
+    stated = unit_of_card(planes.header.text("BUNIT"))
+    return unit_of("adu") if stated is None or isinstance(stated, str) else stated
+
+
+def ccd_data_of(master: LibraryMaster, mask_bits: int = ALL_BITS) -> Any:
+    """Read a master as `CCDData`: standard error, mask, bits of defects (``flags``), header, ``n_used``.
+
+    Pixels are masked that have one of `mask_bits`, or no value.
+    """
+    planes = planes_of(master)
+    data = master.plane.read_rows(0, master.key.height)
+    flags = read_plane(planes.flags, master, "uint8")
+    meta = header_object(planes.header, of_samples=False)
+    meta.remove(SCALE_CARD, ignore_missing=True)  # the values are in ADU already
+    mask = ~np.isfinite(data)
+    if flags is not None:
+        mask |= (flags & np.uint8(mask_bits)) != 0
+    return ccd_data(
+        data,
+        uncertainty=read_plane(planes.error, master, "float32"),
+        mask=mask,
+        flags=flags,
+        unit=unit_in(master, planes),
+        meta=meta,
+        n_used=read_plane(planes.n_used, master, "uint16"),
+    )
