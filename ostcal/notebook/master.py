@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ostcal.displays import beside, facts_table, picture
 from ostcal.engine.levels import PlaneReader
 from ostcal.errors import InputError
 from ostcal.fits.astropy_objects import header_object, quantity
@@ -23,7 +24,6 @@ from ostcal.library.quality_notes import findings_of
 from ostcal.library.store import MasterStore
 from ostcal.measure.findings import Finding, Outcome
 from ostcal.measure.pictures import downsample
-from ostcal.notebook.html import beside, facts_table, picture
 from ostcal.places.paths import joined
 from ostcal.report.png import grey_uri
 from ostcal.report.previews import in_zscale
