@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import click
-from rich.text import Text
 
 from ostcal.cli.console import (
     EXIT_FAILED,
@@ -17,15 +17,18 @@ from ostcal.cli.console import (
     config_option,
     debug_option,
     import_numba,
-    new_table,
     open_config,
     open_console,
     start_log_file,
 )
 from ostcal.cli.json_output import JsonCommand, json_record
+from ostcal.cli.tables import Table
 from ostcal.errors import InputError
 
 logger = logging.getLogger("ostcal")
+
+_MOST_FILES = 3
+"""Files that are listed below the masters with which they were calibrated."""
 
 EXAMPLES = """\b
 Examples:
@@ -125,13 +128,23 @@ def calibrate_command(
 
             record.put(calibrated=calibrated_entries(status.details["frames"]), directory=status.details["output_dir"])
         if frames := status.details["frames"]:
-            table = new_table("Calibrated", "frame", "done", "masters", "file")
-            for source, frame in frames.items():
-                row = (source, frame["calibration_status"], "\n".join(frame["master_files"]), frame["file"])
-                table.add_row(*(Text(text) for text in row))
-            open_console().print(table)
+            _calibrated_table(frames).print_to(open_console())
         logger.info("log: %s", log_path)
     sys.exit(EXIT_FAILED if status.is_error else 0)
+
+
+def _calibrated_table(frames: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Return the frames that were calibrated, those with the same masters as one row."""
+    with_masters: dict[tuple[str, str], list[str]] = {}
+    for frame in frames.values():
+        done = (frame["calibration_status"], "\n".join(frame["master_files"]))
+        with_masters.setdefault(done, []).append(frame["file"])
+    table = Table("Calibrated", ">frames", "done", "masters")
+    for (status, masters), files in with_masters.items():
+        n_more = len(files) - _MOST_FILES
+        more = [f"and {n_more} more"] if n_more > 0 else []
+        table.add_row(str(len(files)), status, masters, below=(*files[:_MOST_FILES], *more))
+    return table
 
 
 def _refuse_absent(masters_dir: str) -> None:

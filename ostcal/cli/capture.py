@@ -20,13 +20,13 @@ from ostcal.cli.console import (
     command_console,
     config_option,
     debug_option,
-    new_table,
     open_config,
     open_console,
     start_log_file,
 )
 from ostcal.cli.json_output import JsonCommand, json_record, with_hooks
 from ostcal.cli.masters import exit_code_of, show_masters
+from ostcal.cli.tables import Table
 from ostcal.vocabulary import Step
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def _run(
         def capture_planned(plan: StepPlan) -> bool:
             progress.stop()
             if plan.costs:
-                console.print(plan_table(plan))
+                plan_table(plan).print_to(console)
             progress.begin(plan)
             return True
 
@@ -149,7 +149,7 @@ def _run(
 
             record.put(series=captured_entries(outcomes))
         if outcomes:
-            open_console().print(series_table(outcomes))
+            series_table(outcomes).print_to(open_console())
         # Series that are not complete are named at the end; what ended a step, and the masters, when it happened.
         for line in (line for s in statuses.values() if "frames" in s.details for line in s.details["errors"]):
             logger.error("%s", line)
@@ -199,7 +199,7 @@ def cameras_command(timeout_s: float, debug: bool, log_level: str) -> None:
     with command_console(log_level, debug):
         from ostcal.devices.discovery import discover
 
-        table = new_table("Devices", "host", "port", "type", "number", "name")
+        table = Table("Devices", "=host", ">port", "=type", ">number", "name")
         found = [(server, device) for server in discover(timeout_s) for device in server.devices]
         for server, device in found:
             table.add_row(server.host, str(server.port), device.device_type, str(device.device_id), device.name)
@@ -219,7 +219,7 @@ def cameras_command(timeout_s: float, debug: bool, log_level: str) -> None:
                 )
             )
         if table.row_count:
-            open_console().print(table)
+            table.print_to(open_console())
             for server, device in [pair for pair in found if pair[1].device_type.lower() == "camera"][:1]:
                 name = json.dumps(device.name, ensure_ascii=False)
                 address = f"{{host: {json.dumps(server.host)}, port: {server.port}}}"

@@ -79,7 +79,7 @@ def capture_command(
 
         def planned(plan: StepPlan) -> bool:
             progress.stop()
-            console.print(plan_table(plan))
+            plan_table(plan).print_to(console)
             progress.begin(plan)
             return True
 
@@ -104,7 +104,7 @@ def capture_command(
 
             record.put(series=captured_entries(outcomes))
         if outcomes:
-            open_console().print(series_table(outcomes))
+            series_table(outcomes).print_to(open_console())
         details: dict[str, Any] = status.details
         if "frames" in details:
             for line in details["errors"]:

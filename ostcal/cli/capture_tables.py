@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from rich.table import Table
-from rich.text import Text
-
-from ostcal.cli.console import new_table
+from ostcal.cli.tables import Table
 
 if TYPE_CHECKING:
     from ostcal.capture.budget import StepPlan
@@ -23,11 +20,11 @@ def plan_table(plan: StepPlan) -> Table:
     cost = f"{about}{_time_text(plan.time_s)}, {plan.n_bytes / 1e9:.2f} GB" if plan.missing else "nothing is missing"
     # Flats are listed by filter, because their exposure time is only found by trials.
     first = "filter" if plan.is_estimate else ">exposure"
-    table = new_table(f"{plan.step.capitalize()}: {cost}", first, ">frames", ">missing", ">time", ">space")
+    table = Table(f"{plan.step.capitalize()}: {cost}", first, ">frames", ">missing", ">time", ">space")
     for series in plan.costs:
         exposure = "" if series.exposure_time_s is None else f"{series.exposure_time_s:g} s"
         table.add_row(
-            Text((series.filter_name or "none") if plan.is_estimate else exposure),
+            (series.filter_name or "none") if plan.is_estimate else exposure,
             str(series.frames),
             str(series.missing),
             f"{about}{_time_text(series.time_s)}",
@@ -42,7 +39,7 @@ def _time_text(seconds: float) -> str:
 
 def series_table(outcomes: list[SeriesOutcome]) -> Table:
     """Return the series that were captured, and how each ended."""
-    table = new_table("Series", "series", ">frames", ">taken now", ">level", "end")
+    table = Table("Series", "/series", ">frames", ">taken now", ">level", "end")
     taken = Counter[str]()
     for outcome in outcomes:
         taken[outcome.location] += outcome.taken
@@ -55,8 +52,8 @@ def series_table(outcomes: list[SeriesOutcome]) -> Table:
 def _points_table(plan: StepPlan) -> Table:
     """Return the series of a plan in the order in which they are taken, with the time for the cooler."""
     cost = f"{_time_text(plan.time_s)}, {plan.n_bytes / 1e9:.2f} GB" if plan.missing else "nothing is missing"
-    table = new_table(
-        f"{plan.step.capitalize()}: {cost}", "kind", ">temperature", "settings", "filter", ">exposure", ">frames",
+    table = Table(
+        f"{plan.step.capitalize()}: {cost}", "=kind", ">temperature", "settings", "filter", ">exposure", ">frames",
         ">missing", ">wait", ">time", ">space",
     )  # fmt: skip
     for series in plan.costs:
@@ -64,8 +61,8 @@ def _points_table(plan: StepPlan) -> Table:
         table.add_row(
             series.kind,
             "" if series.temperature_c is None else f"{series.temperature_c:g} C",
-            Text(series.settings),
-            Text(series.filter_name or ""),
+            series.settings,
+            series.filter_name or "",
             exposure,
             str(series.frames),
             str(series.missing),

@@ -27,7 +27,6 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
-from rich.table import Table
 
 from ostcal.cli.json_output import command_record, json_handlers, json_record, use_hooks_of
 from ostcal.errors import ConfigError, OstcalError
@@ -54,24 +53,13 @@ LEAST_SHARE = 0.02
 """Before this share of the work is done its rate says nothing: on the first run kernels are compiled."""
 
 PLAIN_WIDTH = 500
-"""Columns of a table that goes to a file or a pipe, so that paths stay in one piece."""
+"""Columns of what goes to a file or a pipe, so that no line is broken."""
 
 
 def open_console(*, stderr: bool = False) -> Console:
     """Return the console of a stream: as wide as the terminal, else `PLAIN_WIDTH`."""
     console = Console(stderr=stderr)
     return console if console.is_terminal else Console(stderr=stderr, width=PLAIN_WIDTH)
-
-
-def new_table(title: str, *columns: str) -> Table:
-    """Return an empty table; names of columns that are aligned to the right begin with ``>``."""
-    table = Table(title=title, title_justify="left")
-    for name in columns:
-        if name.startswith(">"):
-            table.add_column(name[1:], justify="right")
-        else:
-            table.add_column(name, overflow="fold")
-    return table
 
 
 class ConsoleHandler(logging.Handler):

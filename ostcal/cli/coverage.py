@@ -11,9 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from ostcal.cli.console import (
@@ -28,6 +26,7 @@ from ostcal.cli.console import (
     open_console,
 )
 from ostcal.cli.json_output import JsonCommand, json_record
+from ostcal.cli.tables import Table
 from ostcal.errors import StorageError
 
 if TYPE_CHECKING:
@@ -48,12 +47,6 @@ Exit codes: 0 all lights are covered, 1 a file could not be used, 2 wrong config
 
 MOST_GROUPS_SHOWN = 200
 """Rows of the table of lights; --json lists all."""
-
-TABLE_WIDTH = 80
-"""Of tables without names of files; long words are folded."""
-
-_NARROW = ("night", "take", "kind", "bin", "verdict")
-"""Columns whose cells are never broken."""
 
 
 @click.command("coverage", cls=JsonCommand, epilog=EXAMPLES)
@@ -134,42 +127,30 @@ def _write_plan(coverage: Coverage, path: str) -> None:
 
 def _show(coverage: Coverage, console: Console) -> None:
     if coverage.groups:
-        console.print(_lights_table(coverage.groups[:MOST_GROUPS_SHOWN]), width=_width(console))
+        _lights_table(coverage.groups[:MOST_GROUPS_SHOWN]).print_to(console)
         if len(coverage.groups) > MOST_GROUPS_SHOWN:
             console.print(f"and {len(coverage.groups) - MOST_GROUPS_SHOWN} more groups; --json lists all")
         masters = list(_masters_rows(coverage.groups))
         if masters:
-            console.print(_filled("Masters", ("kind", ">lights", ">age", "verdict", "differs by", "name"), masters))
+            columns = ("=kind", ">lights", ">age", "=verdict", "differs by", "/name")
+            _filled("Masters", columns, masters).print_to(console)
     for line in _reasons(coverage.groups):
-        console.print(Text(line))
+        console.print(Text(line), soft_wrap=True)
     if coverage.frames_to_take:
-        console.print(_frames_table(coverage), width=_width(console))
+        _frames_table(coverage).print_to(console)
     elif coverage.is_covered:
         console.print(f"all {coverage.lights} lights are covered", highlight=False)
 
 
-def _width(console: Console) -> int:
-    return min(console.width, TABLE_WIDTH)
-
-
 def _filled(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """Return a table without lines between its columns and without columns that are empty: it fits 80 characters."""
-    rows = list(rows)
-    shown = [i for i in range(len(columns)) if any(row[i] for row in rows)]
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for i in shown:
-        name = columns[i]
-        if name.startswith(">"):
-            table.add_column(name[1:], justify="right", no_wrap=True)
-        else:
-            table.add_column(name, overflow="fold", no_wrap=name in _NARROW)
+    table = Table(title, *columns)
     for row in rows:
-        table.add_row(*(Text(row[i]) for i in shown))
+        table.add_row(*row)
     return table
 
 
 def _lights_table(groups: Sequence[LightGroup]) -> Table:
-    keys_of_lights = ("night", "filter", ">exposure", ">gain", ">temp", ">angle", *_OTHERS)
+    keys_of_lights = ("=night", "filter", ">exposure", ">gain", ">temp", ">angle", *_OTHERS)
     columns = (*keys_of_lights, ">lights", "bias", "dark", "flat", "such as")
     others = _that_differ(groups)
     rows = [
@@ -278,7 +259,7 @@ def _reasons(groups: Sequence[LightGroup]) -> list[str]:
 
 def _frames_table(coverage: Coverage) -> Table:
     columns = (
-        "take", ">exposure", "filter", ">gain", ">offset", "bin", "mode", ">temp", ">angle", ">frames", ">time",
+        "=take", ">exposure", "filter", ">gain", ">offset", "=bin", "mode", ">temp", ">angle", ">frames", ">time",
         ">space",
     )  # fmt: skip
     rows = [_frames_row(series) for series in coverage.frames_to_take]

@@ -11,18 +11,17 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
-from rich.text import Text
 
 from ostcal.cli.console import (
     ConfigOptions,
     command_console,
     config_option,
     debug_option,
-    new_table,
     open_config,
     open_console,
 )
 from ostcal.cli.json_output import JsonCommand, json_record
+from ostcal.cli.tables import Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -195,8 +194,8 @@ def _put_in_document(decisions: Sequence[tuple[str, int | None, Decision]]) -> N
 
 
 def _show(title: str, what: str, decisions: Sequence[tuple[str, Decision]]) -> None:
-    table = new_table(title, f">{what}" if what == "frame" else what, "why", "who", "when")
+    table = Table(title, f">{what}" if what == "frame" else f"/{what}", "why", "who", "=when")
     for name, decision in decisions:
         when = f"{decision.when:%Y-%m-%d %H:%M:%SZ}"
-        table.add_row(*(Text(text) for text in (name, decision.why, decision.who, when)))
-    open_console().print(table)
+        table.add_row(name, decision.why, decision.who, when)
+    table.print_to(open_console())

@@ -6,7 +6,6 @@ import logging
 import sys
 
 import click
-from rich.text import Text
 
 from ostcal.cli.console import (
     EXIT_FAILED,
@@ -15,11 +14,11 @@ from ostcal.cli.console import (
     command_console,
     config_option,
     debug_option,
-    new_table,
     open_config,
     open_console,
 )
 from ostcal.cli.json_output import JsonCommand, json_record
+from ostcal.cli.tables import Table
 
 logger = logging.getLogger("ostcal")
 
@@ -85,10 +84,10 @@ def import_command(directories: tuple[str, ...], config_options: ConfigOptions, 
                     for plan, report in zip(plans, reports, strict=True)
                 )
             )
-        table = new_table("Series", "series", ">frames copied", ">already there", ">left out")
+        table = Table("Series", "/series", ">frames copied", ">already there", ">left out")
         for report in reports:
-            table.add_row(Text(report.location), str(report.imported), str(report.skipped), str(len(report.problems)))
-        open_console().print(table)
+            table.add_row(report.location, str(report.imported), str(report.skipped), str(len(report.problems)))
+        table.print_to(open_console())
         for line in (*left_out, *(problem for report in reports for problem in report.problems)):
             logger.warning("%s", line)
     sys.exit(0 if any(report.imported or report.skipped for report in reports) else EXIT_FAILED)

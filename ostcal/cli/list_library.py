@@ -10,18 +10,17 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.text import Text
 
 from ostcal.cli.console import (
     ConfigOptions,
     command_console,
     config_option,
     debug_option,
-    new_table,
     open_config,
     open_console,
 )
 from ostcal.cli.json_output import JsonCommand, json_record
+from ostcal.cli.tables import WIDTH
 from ostcal.errors import InputError
 
 if TYPE_CHECKING:
@@ -37,14 +36,6 @@ Examples:
   ostcal library --config night.yaml --json | jq '.masters[] | select(.verdict == "fail") | .name'
 """
 
-_COLUMNS = (
-    "kind", ">exposure", "filter", ">gain", ">offset", "binning",
-    ">temperature", "size", ">frames", "taken", ">age", ">built", "verdict", "name",
-)  # fmt: skip
-
-_TABLE_WIDTH = 160
-"""Columns of a terminal from which on the table is not folded."""
-_PLAIN_WIDTH = 80
 _INDENT = "    "
 
 
@@ -97,14 +88,8 @@ def library_command(config_options: ConfigOptions, html_path: str | None, debug:
 
 
 def _show(title: str, masters: Sequence[dict[str, Any]]) -> None:
-    """Print masters as a table where a terminal is wide enough, else in lines of 80 columns, names on their own."""
+    """Print masters in lines of 80 columns, names on their own."""
     console = open_console()
-    if console.is_terminal and console.width >= _TABLE_WIDTH:
-        table = new_table(title, *_COLUMNS)
-        for master in masters:
-            table.add_row(*(Text(text) for text in _row(master)))
-        console.print(table)
-        return
     lines = [title, *(line for master in masters for line in _lines(master))]
     console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
 
@@ -139,7 +124,7 @@ def _lines(master: dict[str, Any]) -> list[str]:
     times = [f"taken {taken} ({age})" if taken else "taken at an unknown time", f"built {built} ago" if built else ""]
     words = ", ".join(word for word in settings if word)
     return [
-        *textwrap.wrap(words, _PLAIN_WIDTH, subsequent_indent=_INDENT, break_long_words=False, break_on_hyphens=False),
+        *textwrap.wrap(words, WIDTH, subsequent_indent=_INDENT, break_long_words=False, break_on_hyphens=False),
         _INDENT + ", ".join(time for time in times if time),
         _INDENT + name,
     ]

@@ -9,8 +9,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import click
-from rich.table import Table
-from rich.text import Text
 
 from ostcal.cli.console import (
     EXIT_FAILED,
@@ -22,13 +20,13 @@ from ostcal.cli.console import (
     config_option,
     debug_option,
     import_numba,
-    new_table,
     open_config,
     open_console,
     start_log_file,
 )
 from ostcal.cli.json_output import JsonCommand, json_record, with_hooks
 from ostcal.cli.report import write_report_of
+from ostcal.cli.tables import Table
 from ostcal.engine.rejection import METHODS
 from ostcal.vocabulary import NormalizationMethod
 
@@ -117,12 +115,12 @@ def masters(
             def planned(groups: Sequence[Group], total_bytes: int) -> bool:
                 shown = one_of_each_file(groups)
                 size = f"{len(shown)} group{'' if len(shown) == 1 else 's'} of frames, {total_bytes / 1e9:.2f} GB"
-                table = new_table(f"{size} to read", "group", "first frame")
+                table = Table(f"{size} to read", "group", "/first frame")
                 for group in shown:
                     n_images = sum(bool(group.files) and other.files == group.files for other in groups)
                     more = f" and {n_images - 1} more images of each" if n_images > 1 else ""
-                    table.add_row(Text(f"{describe(group)}{more}"), Text(group.frames[0].label))
-                console.print(table)
+                    table.add_row(f"{describe(group)}{more}", group.frames[0].label)
+                table.print_to(console)
                 ask = not no_confirm and sys.stdin.isatty()
                 if ask and not click.confirm("Make these masters?", default=True, err=True):
                     return False
@@ -206,7 +204,7 @@ def show_masters(creator: MasterFrameCreator) -> None:
         directory = creator.directory
         record.put_masters(built_entries(report, directory, datetime.now(UTC)))
         record.put(directory=directory)
-    open_console().print(_result_table(report))
+    _result_table(report).print_to(open_console())
     logger.info("finished in %.1f s", sum(report.seconds.values()) - report.seconds["confirm"])
     if report.made and creator.config.master_frames.quality_control and creator.config.quality.report:
         names = [made.name for made in report.made] + [u.stored.record.name for u in report.unchanged]
@@ -228,9 +226,9 @@ def _result_table(report: BuildReport) -> Table:
     of_files: dict[str, list[_Row]] = {}
     for row in rows:
         of_files.setdefault(row.path, []).append(row)
-    table = new_table("Masters", "kind", "exposure", "filter", ">frames", ">rejected", ">mean", "quality", "where")
+    table = Table("Masters", "=kind", ">exposure", "filter", ">frames", ">rejected", ">mean", "=quality", "/where")
     for same in of_files.values():
-        table.add_row(*(Text(text) for text in _cells(same)))
+        table.add_row(*_cells(same))
     return table
 
 

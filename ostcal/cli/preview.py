@@ -9,7 +9,6 @@ from itertools import takewhile
 from typing import TYPE_CHECKING
 
 import click
-from rich.text import Text
 
 from ostcal.cli.console import (
     EXIT_FAILED,
@@ -17,11 +16,11 @@ from ostcal.cli.console import (
     command_console,
     config_option,
     debug_option,
-    new_table,
     open_config,
     open_console,
 )
 from ostcal.cli.json_output import JsonCommand, json_record
+from ostcal.cli.tables import Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,7 +74,7 @@ def preview_command(folders: tuple[str, ...], config_options: ConfigOptions, deb
 
 
 def _show(groups: Sequence[FoundGroup]) -> None:
-    table = new_table("Frames", "kind", ">frames", ">exposure", "filter", ">gain", ">temperature", "size", "becomes")
+    table = Table("Frames", "=kind", ">frames", ">exposure", "filter", ">gain", ">temp", "=size", "becomes")
     for group in groups:
         key, settings = group.key, group.key.settings
         cells = (
@@ -88,8 +87,8 @@ def _show(groups: Sequence[FoundGroup]) -> None:
             f"{key.width} x {key.height}",
             group.becomes,
         )
-        table.add_row(*(Text(cell) for cell in cells))
-    open_console().print(table)
+        table.add_row(*cells)
+    table.print_to(open_console())
 
 
 def _commands(preview: Preview, folders: Sequence[str], config: Config) -> tuple[str, ...]:

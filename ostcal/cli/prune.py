@@ -9,9 +9,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
-from rich import box
-from rich.table import Table
-from rich.text import Text
 
 from ostcal.cli.console import (
     EXIT_FAILED,
@@ -24,16 +21,12 @@ from ostcal.cli.console import (
     open_console,
 )
 from ostcal.cli.json_output import JsonCommand, json_record
+from ostcal.cli.tables import Table
 
 if TYPE_CHECKING:
     from ostcal.library.prune import PrunePlan, Removal
 
 logger = logging.getLogger("ostcal")
-
-_TABLE_WIDTH = 80
-_WHY_WIDTH = 20
-_NAME_WIDTH = 34
-"""Of masters; longer names go on in the next line."""
 
 EXAMPLES = """\b
 Examples:
@@ -103,22 +96,12 @@ def prune_command(
 
 def _show(plan: PrunePlan, is_applied: bool, keep: int | None) -> None:
     if plan.items:
-        table = Table(
-            title="Old by these rules", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
-        )
-        table.add_column("what")
-        table.add_column(
-            "name", overflow="fold", min_width=min(_NAME_WIDTH, max(len(_shown(item)) for item in plan.items))
-        )
-        table.add_column("MB", justify="right")
-        table.add_column("action")
-        table.add_column("why", max_width=_WHY_WIDTH)
+        table = Table("Old by these rules", "=what", "/name", ">MB", "=action", "why")
         for item in plan.items:
             action = "stays" if item.kept_because else "removed" if is_applied else "remove"
             size, why = f"{item.n_bytes / 1e6:.1f}", item.kept_because or item.why
-            table.add_row(item.kind, Text(_shown(item)), size, action, Text(why))
-        console = open_console()
-        console.print(table, width=min(console.width, _TABLE_WIDTH))
+            table.add_row(item.kind, _shown(item), size, action, why)
+        table.print_to(open_console())
     n_bytes = sum(item.n_bytes for item in plan.to_remove)
     n_files = sum(len(item.files) for item in plan.to_remove)
     copies = f", {n_files} file{'' if n_files == 1 else 's'} among them" if n_files else ""

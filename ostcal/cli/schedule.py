@@ -5,12 +5,10 @@ from __future__ import annotations
 import logging
 import math
 import sys
-import textwrap
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
-from rich.text import Text
 
 from ostcal.cli.console import (
     EXIT_FAILED,
@@ -20,13 +18,13 @@ from ostcal.cli.console import (
     config_option,
     debug_option,
     import_numba,
-    new_table,
     open_config,
     open_console,
     start_log_file,
 )
 from ostcal.cli.json_output import JsonCommand, json_record, with_hooks
 from ostcal.cli.masters import show_masters
+from ostcal.cli.tables import Table
 from ostcal.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -45,9 +43,6 @@ Examples:
   ostcal schedule --config night.yaml --dry-run        (the coming week)
   ostcal schedule --config night.yaml --once           (what is due now, for cron)
 """
-
-_DUE_COLUMNS = 34
-"""Width of the list of what is due: the whole table fits 80 columns."""
 
 
 @click.command("schedule", cls=JsonCommand, epilog=EXAMPLES)
@@ -133,12 +128,12 @@ def _show_coming(schedule: Schedule) -> None:
         return
     if (pointing := pointing_line(schedule.config, _first_flats(visits))) is not None:
         logger.info("%s", pointing)
-    table = new_table("The coming week", "visit", "due", ">frames", ">time")
+    table = Table("The coming week", "=visit", "due", ">frames", ">time")
     for visit in visits:
-        due = textwrap.fill(_due_text(visit.due) or "nothing", _DUE_COLUMNS)
+        due = _due_text(visit.due) or "nothing"
         frames, time = (str(visit.frames), _time_text(visit.time_s)) if visit.due else ("", "")
-        table.add_row(local_text(schedule.config, visit.at), Text(due), frames, time)
-    open_console().print(table)
+        table.add_row(local_text(schedule.config, visit.at), due, frames, time)
+    table.print_to(open_console())
 
 
 def _first_flats(visits: list[ComingVisit]) -> datetime:

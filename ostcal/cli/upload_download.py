@@ -6,7 +6,6 @@ import logging
 import sys
 
 import click
-from rich.text import Text
 
 from ostcal.cli.console import (
     EXIT_FAILED,
@@ -15,11 +14,11 @@ from ostcal.cli.console import (
     command_console,
     config_option,
     debug_option,
-    new_table,
     open_config,
     open_console,
 )
 from ostcal.cli.json_output import JsonCommand, json_record
+from ostcal.cli.tables import Table
 
 logger = logging.getLogger("ostcal")
 
@@ -82,11 +81,11 @@ def _copy(command: str, source: str, target: str, config_options: ConfigOptions,
         plans = plan_copies(source, target)
         progress.start(sum(plan.n_bytes for plan in plans))
         reports = [copy_store(plan, lambda name, n_bytes: progress.advance(n_bytes, name)) for plan in plans]
-    table = new_table("Copied", "where", ">files copied", ">MB", ">already there", ">left out")
+    table = Table("Copied", "/where", ">files copied", ">MB", ">already there", ">left out")
     for report in reports:
         numbers = (report.copied, f"{report.n_bytes / 1e6:.1f}", report.kept, len(report.problems))
-        table.add_row(Text(report.target), *map(str, numbers))
-    open_console().print(table)
+        table.add_row(report.target, *map(str, numbers))
+    table.print_to(open_console())
     if record := json_record():
         from ostcal.cli.document import CopyEntry
 

@@ -7,7 +7,6 @@ import os
 import sys
 
 import click
-from rich.text import Text
 
 from ostcal.cli.console import (
     EXIT_FAILED,
@@ -16,11 +15,11 @@ from ostcal.cli.console import (
     command_console,
     config_option,
     debug_option,
-    new_table,
     open_config,
     open_console,
 )
 from ostcal.cli.json_output import JsonCommand, json_record
+from ostcal.cli.tables import Table
 
 logger = logging.getLogger("ostcal")
 
@@ -69,11 +68,11 @@ def verify_command(places: tuple[str, ...], config_options: ConfigOptions, debug
         )
     for line in (line for place in checked for line in place.findings):
         click.echo(line)
-    table = new_table("Verified", "kind", "where", ">frames or masters", ">MB", ">findings", "note")
+    table = Table("Verified", "=kind", "/where", ">items", ">MB", ">findings", "note")
     for place in checked:
         numbers = (str(place.n_items), f"{place.n_bytes / 1e6:.1f}", str(len(place.findings)))
-        table.add_row(place.kind, Text(place.place), *numbers, place.note)
-    open_console().print(table)
+        table.add_row(place.kind, place.place, *numbers, place.note)
+    table.print_to(open_console())
     n_findings = sum(len(place.findings) for place in checked)
     if n_findings:
         logger.error("%d finding%s", n_findings, "" if n_findings == 1 else "s")

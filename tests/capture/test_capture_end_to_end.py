@@ -206,7 +206,7 @@ def test_cameras_finds_the_simulator_by_discovery_and_lists_its_devices() -> Non
         port = str(observatory.port)
         ended = CliRunner().invoke(main, ["cameras", "--timeout", "1"])
     assert ended.exit_code == 0, ended.output
-    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in ended.stdout.splitlines()]
+    rows = [re.split(r"  +", line) for line in ended.stdout.splitlines()]
     assert [row for row in rows if row[1:2] == [port]] == [
         ["127.0.0.1", port, "Camera", "0", "Simulated camera (small)"],
         ["127.0.0.1", port, "FilterWheel", "0", "Simulated filter wheel (small)"],

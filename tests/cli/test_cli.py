@@ -209,7 +209,7 @@ def test_without_a_terminal_there_are_plain_lines(darks: Night) -> None:
     assert "\r" not in outcome.text
     for path in darks.masters.glob("*.fits"):
         assert str(path) in outcome.stdout  # in one piece, whatever the width
-    for word in ("kind", "frames", "rejected", "where", "7", "5"):
+    for word in ("kind", "frames", "rejected", "quality", "7", "5"):
         assert word in outcome.stdout
 
 

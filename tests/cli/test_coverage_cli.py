@@ -113,7 +113,7 @@ def test_tables_fit_80_columns(place: Path) -> None:
     assert len(tables) > 20
     assert max(len(line.rstrip()) for line in tables) <= 80
     assert not any("\u2026" in line for line in tables)
-    assert sum(line.startswith(" 2026-03-11") for line in tables) >= 4
+    assert sum(line.startswith("2026-03-11") for line in tables) >= 4
 
 
 def test_ages_and_differences_are_those_of_all_lights(place: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -111,7 +112,7 @@ def test_the_list_says_frame_reason_person_and_time(night: Night) -> None:
     result = ostcal("exclude", series_of(night), "--list")
     assert result.exit_code == 0
     (row,) = [line for line in result.stdout.splitlines() if "clouds" in line]
-    assert [cell.strip() for cell in row.strip("│ ").split("│")] == ["1", "clouds", "anna@dome", "2026-11-22 12:00:00Z"]
+    assert re.split(r"  +", row.strip()) == ["1", "clouds", "anna@dome", "2026-11-22 12:00:00Z"]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -131,8 +132,9 @@ def test_nothing_is_found_in_a_whole_series(tmp_path: Path, dtype: str, compress
 def test_nothing_is_found_in_a_night_and_the_table_counts(made_night: Night) -> None:
     result = verify(made_night.masters, code=0)
     assert findings(result) == []
-    rows = [[cell.strip() for cell in line.strip("│ ").split("│")] for line in result.stdout.splitlines()]
-    counted = {(row[0], os.path.basename(row[1])): row[2] for row in rows if len(row) >= 5}
+    lines = result.stdout.splitlines()
+    rows = [(row.split(), os.path.basename(path)) for row, path in pairwise(lines) if path.startswith("    ")]
+    counted = {(kind, name): count for (kind, count, *_), name in rows}
     store = made_night.masters / "masters.zarr"
     assert counted["masters", "masters.zarr"] == str(sum(path.is_dir() for path in store.iterdir()))
     assert sum(kind == "FITS" for kind, _ in counted) == len(list(made_night.masters.glob("*.fits"))) >= 4

@@ -433,7 +433,7 @@ def test_the_coming_week_is_a_table_of_80_columns_and_a_document(
     assert [any(one["kind"] == "bias" for one in visit["due"]) for visit in visits] == [True, False, False] * 2 + [True]
     assert visits[0]["frames"] == 16 * 3
     assert all(60 < visit["time_s"] < 3600 for visit in visits)
-    minutes = re.findall(r" (\d+) min ", shown.stdout)
+    minutes = re.findall(r" (\d+) min$", shown.stdout, flags=re.MULTILINE)
     assert [int(text) for text in minutes] == [math.ceil(visit["time_s"] / 60) for visit in visits]
 
 
