@@ -13,6 +13,7 @@ from ostcal.config import ConfigSource, load_config
 from ostcal.errors import OstcalError, StorageError
 from ostcal.frames import FrameType
 from ostcal.library.history import HistoryEntry, add_to_history, subject_of
+from ostcal.library.latest import refresh_latest
 from ostcal.measure.findings import Outcome
 from ostcal.places.object_requests import ObjectOptions, use_options
 from ostcal.status import KeepsStatus, Level, Status
@@ -168,6 +169,10 @@ class MasterFrameCreator(KeepsStatus):
             if entries:
                 add_to_history(output_dir, entries)
         except StorageError as error:  # masters are no worse without it
+            self._logger.warning("%s", error)
+        try:
+            refresh_latest(self.config.master_frames.output_dir, is_new=bool(report.made))
+        except StorageError as error:
             self._logger.warning("%s", error)
         for line in self._status.details["warnings"]:
             self._logger.warning("%s", line)

@@ -68,6 +68,7 @@ def prune_command(
     removed: list[tuple[Removal, str]] = []
     with command_console(log_level, debug):
         import_numba()
+        from ostcal.library.latest import refresh_latest
         from ostcal.library.prune import PruneRules, plan_prune, prune
         from ostcal.places.locking import LockRules
         from ostcal.places.night_folders import folders_of
@@ -83,6 +84,8 @@ def prune_command(
                     prune(place, folders, rules, now, plans.append, lambda *done: removed.append(done), wait)
                 else:
                     plans.append(plan_prune(place, folders, rules, now))
+            if is_applied:
+                refresh_latest(config.master_frames.output_dir)
         finally:
             for plan in plans:
                 _put_in_document(plan, removed)

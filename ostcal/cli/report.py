@@ -50,6 +50,8 @@ def write_report_of(
     It is written into `directory`, by default the newest for which ``master_frames.output_dir`` stands.
     """
     from ostcal.config import resolved_values, without_endpoint
+    from ostcal.errors import StorageError
+    from ostcal.library.latest import refresh_latest
     from ostcal.places.night_folders import folders_of
     from ostcal.report.making import make_report
 
@@ -61,6 +63,10 @@ def write_report_of(
         settings=resolved_values(without_endpoint(config)),
         left_out=left_out,
     )
+    try:
+        refresh_latest(config.master_frames.output_dir)
+    except StorageError as error:  # the report is no worse without another name
+        logger.warning("%s", error)
     logger.info("report: %s and %s", html, json_path.name)
     if record := json_record():
         from ostcal.cli.document import ReportFiles

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from ostcal.places.latest_folder import is_latest
 from ostcal.places.paths import is_file, joined, real, walk
 from ostcal.raw.reader import RAW_ENDINGS, can_read_raw
 
@@ -56,7 +57,8 @@ def search_fits(directories: Iterable[str | os.PathLike[str]]) -> FoundFiles:
     """Find files of frames (`FRAME_ENDINGS`) in directories and below them; files may be among the directories.
 
     Hidden files and directories and zarr stores are passed over, and so are rejected frames, recycle bins, files packed
-    with bzip2 and other kinds of images, which are named; a directory that is reached twice counts once.
+    with bzip2 and other kinds of images, which are named; a directory that is reached twice counts once. The other
+    names of masters in ``latest`` are passed over too, unless that folder is all that is searched.
     """
 
     def log_unreadable(error: OSError) -> None:
@@ -69,13 +71,13 @@ def search_fits(directories: Iterable[str | os.PathLike[str]]) -> FoundFiles:
     unread: dict[str, list[str]] = {}
     raw: dict[str, list[str]] = {}
     visited: set[str] = set()
-    for directory in directories:
-        root = os.fspath(directory)
+    roots = [os.fspath(directory) for directory in directories]
+    for root in roots:
         if is_file(root):
             found += [root] if _is_frame_name(os.path.basename(root)) else []
             continue
         for parent, below, names in walk(root, onerror=log_unreadable, followlinks=True):
-            if real(parent) in visited:
+            if real(parent) in visited or (roots != [parent] and is_latest(parent)):
                 below.clear()
                 continue
             visited.add(real(parent))

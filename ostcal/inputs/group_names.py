@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from datetime import datetime
@@ -19,6 +20,23 @@ _RARER_WORDS = (
     *("session", "iso", "coadds", "subframe", "rows", "flip", "telescope", "focal length", "rotation"),
 )
 """Added only to names that are still the same."""
+_COMPLETE = (
+    *(
+        "gain",
+        "iso",
+        "offset",
+        "temperature",
+        "binning",
+        "readout mode",
+        "coadds",
+        "subtracted",
+        "colours",
+        "extension",
+    ),
+    *("size", "subframe", "flip", "rows", "telescope", "focal length", "rotation", "camera", "camera id"),
+)
+_LONGEST_NAME = 200
+"""Of a name without its ending; file systems take 255 bytes."""
 
 
 def master_names(keys: Sequence[GroupKey], made_at: datetime) -> list[str]:
@@ -42,6 +60,48 @@ def master_names(keys: Sequence[GroupKey], made_at: datetime) -> list[str]:
     names = _with_differences(names, texts, frequent, among_all=True)
     names = _with_differences(names, texts, _RARER_WORDS)
     return numbered([f"{name}_{made_at:%Y%m%d_%H%M%S}" for name in names])
+
+
+def complete_name(key: GroupKey) -> str:
+    """Name masters by all that is recorded of them and tells them apart, whatever others there are.
+
+    ``master_dark_60.000s_gain100_offset50_-10C_bin1x1_6248x4176_ZWO-ASI2600MM``, ``master_flat_Ha_...``. Bias and flats
+    have no exposure: it does not decide which frames they fit. Temperatures are to the nearest degree, exposures to
+    four digits.
+    """
+    settings, kind = key.settings, key.frame_type
+    texts = _texts(key)
+    origin, is_flat = settings.subframe_origin, kind is FrameType.FLAT
+    texts |= {
+        "temperature": f"{round(key.temperature_c)}C" if key.temperature_c is not None else "",
+        "coadds": texts["coadds"] if settings.coadds != 1 else "",
+        "subframe": texts["subframe"] if origin is not None and any(origin) else "",
+        "rows": texts["rows"] if settings.row_order == "BOTTOM-UP" else "",
+        "colours": key.bayer_pattern or "" if is_flat else "",
+        "focal length": f"{key.optics.focal_length_mm:.0f}mm" if key.optics.focal_length_mm is not None else "",
+        "extension": _own_word(settings.extension),
+        "readout mode": _own_word(settings.readout_mode),
+        "telescope": _own_word(key.optics.telescope),
+        "camera": _own_word(settings.camera),
+        "camera id": _own_word(settings.camera_id),
+    }
+    first = [f"master_{kind}"]
+    first += [exposure_text(float(f"{key.exposure_time_s:.4g}"))] if kind is FrameType.DARK else []
+    first += [_own_word(key.filter_name)] if is_flat else []
+    name = "_".join(word for word in (*first, *(texts[word] for word in _COMPLETE)) if word)
+    return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}-{_digest(name)}"
+
+
+def _own_word(text: str | None) -> str:
+    """Return a text as a word of a name; where letters are lost by it, with what tells it from others."""
+    text = (text or "").strip()
+    word = safe_word(text)
+    kept = sum(letter.isalnum() for letter in word)
+    return word if kept == sum(letter.isalnum() for letter in text) else f"{word}-{_digest(text)}".lstrip("-")
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", errors="replace")).hexdigest()[:6]
 
 
 def image_name(name: str, extension: str) -> str:

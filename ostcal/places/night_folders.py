@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from ostcal.naming import FOLDER_WORD, FOLDER_WORDS
+from ostcal.places.latest_folder import is_latest
 from ostcal.places.paths import directories_in, is_dir, joined, normalized, parent_of
 
 
@@ -55,5 +56,5 @@ def _matching(parent: str, name: str) -> list[str]:
         for at, part in enumerate(FOLDER_WORD.split(name))
     ]
     shape = re.compile("".join(shapes))
-    found = sorted(path.name for path in directories_in(parent) if shape.fullmatch(path.name))
+    found = sorted(path.name for path in directories_in(parent) if shape.fullmatch(path.name) and not is_latest(path))
     return [normalized(joined(parent, one)) for one in found]

@@ -804,6 +804,15 @@ def log_not_writable(folder: Path) -> Ran:
     return masters(night, output_dir=str(night.root / "blocker" / "masters"))
 
 
+@provokes("The folder latest is of another program")
+def latest_is_not_ours(folder: Path) -> Ran:
+    night = fresh(folder)
+    n.write_darks(night, 5.0)
+    night.masters.mkdir()
+    (night.masters / "latest").write_text("a file")
+    return masters(night)
+
+
 @provokes("The store of masters cannot be used")
 def store_is_a_file(folder: Path) -> Ran:
     night = fresh(folder)
