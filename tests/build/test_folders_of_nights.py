@@ -70,12 +70,10 @@ def test_each_nights_build_has_its_folder_and_leaves_those_of_other_nights_as_th
     write_flats(night, FIRST)
     first = build(night)
     assert first.directory == str(tmp_path / "masters" / "2026-11-21")
-    assert {path.name for path in (tmp_path / "masters").iterdir()} == {"2026-11-21"}
-    before = files_below(tmp_path / "masters")
+    assert {path.name for path in (tmp_path / "masters").iterdir()} == {"2026-11-21", "latest"}
+    before = files_below(tmp_path / "masters" / "2026-11-21")
     assert build(night).report.made == ()  # type: ignore[union-attr]
-    assert files_below(tmp_path / "masters" / "2026-11-21").keys() == {
-        name.removeprefix("2026-11-21/") for name in before
-    }
+    assert files_below(tmp_path / "masters" / "2026-11-21").keys() == before.keys()
     for evening in (SECOND, THIRD):
         write_flats(night, evening)
         creator = build(night)
@@ -87,11 +85,12 @@ def test_each_nights_build_has_its_folder_and_leaves_those_of_other_nights_as_th
         old = {Path(path).parent.name for unchanged in creator.report.unchanged for _, path in unchanged.files}
         assert old == ({"2026-11-21"} if evening is SECOND else {"2026-11-21", "2026-11-22"})
         assert all(Path(path).exists() for unchanged in creator.report.unchanged for _, path in unchanged.files)
-    after = files_below(tmp_path / "masters")
+    after = files_below(tmp_path / "masters" / "2026-11-21")
     masters = {name: when for name, when in before.items() if name.endswith(".fits")}
     assert masters
     assert {name: after[name] for name in masters} == masters  # nothing of the first night was touched
-    assert [len(list(folder.glob("*.fits"))) for folder in sorted((tmp_path / "masters").iterdir())] == [2, 2, 1]
+    nights = sorted(path for path in (tmp_path / "masters").iterdir() if path.name != "latest")
+    assert [len(list(folder.glob("*.fits"))) for folder in nights] == [2, 2, 1]
 
 
 def test_lights_take_the_masters_of_all_folders_as_they_would_of_one(tmp_path: Path) -> None:
@@ -104,7 +103,7 @@ def test_lights_take_the_masters_of_all_folders_as_they_would_of_one(tmp_path: P
         lights.append(write_light(night, evening))
         build(night)
     assert sorted(path.name for path in (tmp_path / "masters").iterdir() if path.is_dir()) == [
-        "2026-11-21", "2026-11-22", "2026-11-23",
+        "2026-11-21", "2026-11-22", "2026-11-23", "latest",
     ]  # fmt: skip
     applier = CalibrationApplier(config_of(night))
     assert applier.default_output_dir == str(tmp_path / "masters" / "calibrated")
