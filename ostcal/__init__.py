@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ostcal.errors import OstcalError
     from ostcal.library.load_masters import load_master_bias, load_master_dark, load_master_flat
     from ostcal.measure.masters.defects import Defect
+    from ostcal.notebook.library import Library
     from ostcal.notebook.master import open_master
     from ostcal.notebook.series import open_series
     from ostcal.science.api import CalibrationApplier, calibrate
@@ -26,6 +27,7 @@ __all__ = [
     "DarkCapture",
     "Defect",
     "FlatCapture",
+    "Library",
     "MasterFrameCreator",
     "OstcalError",
     "Status",
@@ -48,6 +50,7 @@ _HOMES = {
     "DarkCapture": "ostcal.workflow",
     "Defect": "ostcal.measure.masters.defects",
     "FlatCapture": "ostcal.workflow",
+    "Library": "ostcal.notebook.library",
     "MasterFrameCreator": "ostcal.build.api",
     "OstcalError": "ostcal.errors",
     "Status": "ostcal.status",

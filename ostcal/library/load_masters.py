@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, TypedDict, Unpack
 
@@ -14,13 +13,13 @@ from numpy.typing import NDArray
 from ostcal.config import Config, ConfigSource, load_config
 from ostcal.errors import InputError
 from ostcal.fits.astropy_objects import seconds_of
-from ostcal.frames import FrameType, Optics
+from ostcal.frames import FrameType
 from ostcal.inputs.grouping import GroupKey
 from ostcal.inputs.one_exposure import is_one_exposure
-from ostcal.inputs.optics import optics_differ
 from ostcal.library.ambiguity import exposure_warning, open_choice
 from ostcal.library.find import LibraryMaster, find_masters
 from ostcal.library.in_time import TimeRules, nearest_first
+from ostcal.library.selecting import OF_FLATS, has_setting
 from ostcal.places.night_folders import has_folder
 from ostcal.places.object_requests import ObjectOptions, use_options
 
@@ -47,8 +46,6 @@ class MasterSelection(TypedDict, total=False):
 
 
 SETTINGS = tuple(MasterSelection.__annotations__)
-OF_FLATS = ("rotation_deg", "telescope", "focal_length_mm")
-"""Settings of the light path, which bias and darks do not have."""
 
 
 def load_master_dark(
@@ -211,22 +208,13 @@ def _fitting(config: ConfigSource, kinds: Sequence[FrameType], settings: MasterS
         raise InputError(f"{m.output_dir}: there is no such directory of masters; set master_frames.output_dir")
 
     def has(key: GroupKey, name: str, value: Any) -> bool:
-        if name == "binning":
-            return key.settings.binning == ((value, value) if isinstance(value, int) else tuple(value))
-        if name == "temperature_c":
-            return key.temperature_c is not None and abs(key.temperature_c - value) <= m.temperature_tolerance
-        if name in OF_FLATS:
-            its = key.optics
-            own = its.rotator_deg if its.rotator_deg is not None else its.sky_angle_deg
-            asked = {
-                "rotation_deg": Optics(rotator_deg=value),
-                "telescope": Optics(telescope=value),
-                "focal_length_mm": Optics(focal_length_mm=value),
-            }[name]
-            is_known = {"rotation_deg": own, "telescope": its.telescope, "focal_length_mm": its.focal_length_mm}[name]
-            mine = replace(its, rotator_deg=own)
-            return is_known is not None and not optics_differ(asked, mine, m.rotation_tolerance)
-        return bool(getattr(key if name in ("width", "height") else key.settings, name) == value)
+        return has_setting(
+            key,
+            name,
+            value,
+            temperature_tolerance_c=m.temperature_tolerance,
+            rotation_tolerance_deg=m.rotation_tolerance,
+        )
 
     def several(masters: Sequence[LibraryMaster]) -> list[str]:
         return sorted({m.key.settings.extension for m in masters if m.key.settings.extension is not None})

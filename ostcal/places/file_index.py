@@ -75,7 +75,8 @@ class FileIndex(Generic[_T]):
     Parameters
     ----------
     path : str or None
-        The file of the index; ``None`` remembers nothing, as does a place in an object store.
+        The file of the index; ``None`` remembers nothing, as does a place in an object store. What was read is
+        remembered by this object too, whether it is saved or not.
     kind : type
         The dataclass that is read of a file; an index of an earlier form of it does not count.
     rules : str
@@ -102,7 +103,7 @@ class FileIndex(Generic[_T]):
             return read()[0]
         name = absolute(file)
         state = _state_of(name)
-        known = self._lines.get(name)
+        known = self._used.get(name) or self._lines.get(name)
         if known is not None and state is not None and known[0] == state:
             try:
                 value = self._value_of(known[1])

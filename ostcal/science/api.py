@@ -21,8 +21,8 @@ from ostcal.engine.driver import Failure, run_tasks
 from ostcal.engine.tiling import PROCESS_BYTES
 from ostcal.errors import InputError, OstcalError, StorageError
 from ostcal.fits.astropy_objects import is_quantity
-from ostcal.fits.read import inspect_images
-from ostcal.inputs.science_frames import output_files, science_frames
+from ostcal.frames import FrameMetadata
+from ostcal.inputs.science_frames import inspect_science, output_files, science_frames, why_unusable
 from ostcal.inputs.sessions import WINDOW_DAYS
 from ostcal.library.find import LibraryMaster
 from ostcal.places.locking import LOCK_FILE, LockRules, locked
@@ -199,8 +199,8 @@ class CalibrationApplier(KeepsStatus):
         InputError
             If the frame cannot be used, or no master fits; the message names the condition and the nearest master.
         """
-        matcher = matcher_of(self.config, _options(options))
-        return matcher.match(matcher.images_of(inspect_images(path))[0])
+        use_options(ObjectOptions(**self.config.storage.objects))
+        return match_file(self.config, os.fspath(path), matcher_of(self.config, options_of(options)))[0]
 
     def calibrate_file(
         self,
@@ -256,7 +256,7 @@ class CalibrationApplier(KeepsStatus):
         target_dir = os.fspath(output_dir) if output_dir is not None else self.default_output_dir
         done: list[CalibratedFrame] = []
         try:
-            tasks, warnings, errors = self._prepare(list(paths), target_dir, _options(options))
+            tasks, warnings, errors = self._prepare(list(paths), target_dir, options_of(options))
             if tasks:
                 done, failed = self._calibrate(tasks, location_for(self.config, target_dir))
                 errors += failed
@@ -340,6 +340,26 @@ class CalibrationApplier(KeepsStatus):
         return done, failed
 
 
+def match_file(config: Config, path: str, matcher: FrameMatcher) -> tuple[MatchedMasters, FrameMetadata]:
+    """Choose the masters of a science frame, read as a run reads it; of one of several images the first counts.
+
+    What the frame says is returned too.
+
+    Raises
+    ------
+    InputError
+        If the frame cannot be used, or no master fits.
+    """
+    images = inspect_science(path, overscan_of(config), kinds_of(config))
+    if reason := why_unusable(images[0]):
+        raise InputError(f"{path}: {reason}")
+    image = matcher.images_of(images)[0]
+    try:
+        return matcher.match(image), image.metadata
+    except InputError as error:
+        raise InputError(_named(path, error)) from error
+
+
 def calibrated_beside(masters_dir: str) -> str:
     """Return where frames are calibrated to, where nothing else is said."""
     root = root_of(masters_dir)
@@ -382,7 +402,8 @@ def match_rules_of(config: Config, now: datetime | None = None, *, allow_failed:
     )
 
 
-def _options(values: CalibrationKeywords) -> CalibrationOptions:
+def options_of(values: CalibrationKeywords) -> CalibrationOptions:
+    """Return keywords as options; InputError where there is no such option."""
     known = {field.name for field in fields(CalibrationOptions)}
     unknown = sorted(set(values) - known)
     if unknown:

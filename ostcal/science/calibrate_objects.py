@@ -76,6 +76,19 @@ class _Part:
         return metadata_from_header(self.header, width=width, height=height, path="")
 
 
+def metadata_of_object(frame: Any) -> FrameMetadata:
+    """Return what the header of a `CCDData` says.
+
+    Raises
+    ------
+    InputError
+        If it is no image of two axes.
+    """
+    if frame.data.ndim != 2:
+        raise InputError(f"light: is an array of {frame.data.ndim} axes; give a CCDData of two axes")
+    return _Part.of(frame, "light").metadata
+
+
 def has_objects(*parts: Any) -> bool:
     """Return whether one of them is more than an array."""
     return any(is_nddata(part) or is_quantity(part) or isinstance(part, np.ma.MaskedArray) for part in parts)

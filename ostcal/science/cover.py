@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
+from html import escape
 from typing import Any
 
+from ostcal.displays import rows_table
 from ostcal.frames import FrameType
 from ostcal.science.match_distance import Distances
 
@@ -68,6 +70,12 @@ class KindCover:
     def older(self, *others: KindCover) -> KindCover:
         """Return the one of several whose masters are farthest away in time."""
         return max((self, *others), key=lambda cover: max((abs(m.age_days or 0.0) for m in cover.masters), default=0.0))
+
+    @property
+    def shown(self) -> str:
+        """The state in a cell of a table, with the masters, or why there are none."""
+        names = ", ".join(master.name for master in self.masters)
+        return ": ".join(text for text in (str(self.state), names or self.reason) if text)
 
     @property
     def is_lacking(self) -> bool:
@@ -160,7 +168,7 @@ class FramesToTake:
         return needed | {key: _whole(value) for key, value in known.items() if value is not None}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Coverage:
     """What lights would be calibrated with, and what they lack."""
 
@@ -186,6 +194,29 @@ class Coverage:
     def as_plan(self) -> dict[str, Any]:
         """Return the frames to take as a capture plan."""
         return {"series": [series.as_plan() for series in self.frames_to_take]}
+
+    def __repr__(self) -> str:
+        lacking = sum(any(cover.is_lacking for cover in group.covers.values()) for group in self.groups)
+        state = f"{lacking} lack masters, {len(self.frames_to_take)} series to take" if lacking else "all covered"
+        errors = f", {len(self.errors)} files cannot be used" if self.errors else ""
+        return f"<Coverage: {self.lights} lights in {len(self.groups)} groups, {state}{errors}>"
+
+    def _repr_html_(self) -> str:
+        titles = ("night", "filter", "exposure", "gain", "temperature", "lights", *map(str, KINDS))
+        rows = [
+            [
+                group.night,
+                group.filter,
+                None if group.exposure_time_s is None else f"{group.exposure_time_s:g} s",
+                None if group.gain is None else f"{group.gain:g}",
+                None if group.temperature_c is None else f"{group.temperature_c:g} C",
+                group.lights,
+                *(cover.shown for cover in group.covers.values()),
+            ]
+            for group in self.groups
+        ]
+        lines = "".join(f"<p>{escape(line)}</p>" for line in (*self.warnings, *self.errors))
+        return rows_table(titles, rows) + lines
 
 
 def _whole(value: Any) -> Any:

@@ -25,7 +25,12 @@ from ostcal.science.coverage import light_coverage
 from ostcal.science.lacking import CaptureAmounts, frames_to_take
 
 
-def coverage_of(config: ConfigSource, lights: Sequence[str | os.PathLike[str]]) -> Coverage:
+def coverage_of(
+    config: ConfigSource,
+    lights: Sequence[str | os.PathLike[str]],
+    *,
+    library: Sequence[LibraryMaster] | None = None,
+) -> Coverage:
     """Say which masters lights would be calibrated with, and list the frames that are missing.
 
     Parameters
@@ -34,6 +39,9 @@ def coverage_of(config: ConfigSource, lights: Sequence[str | os.PathLike[str]]) 
         As of `ostcal.CalibrationApplier`.
     lights : paths of files or directories, or patterns
         As of `ostcal.CalibrationApplier.calibrate_files`.
+    library : sequence of LibraryMaster, optional
+        The masters, where they are known; then nothing is written beside them. By default they are found, and their
+        headers and those of the lights are remembered beside them.
 
     Returns
     -------
@@ -50,12 +58,13 @@ def coverage_of(config: ConfigSource, lights: Sequence[str | os.PathLike[str]]) 
     masters_dir = location_for(loaded, loaded.master_frames.output_dir)
     overscan, kinds = overscan_of(loaded), kinds_of(loaded)
     has_masters = has_folder(masters_dir)
-    index = light_index(joined(root_of(masters_dir), LIGHTS_INDEX) if has_masters else None, overscan, kinds)
+    is_indexed = has_masters and library is None
+    index = light_index(joined(root_of(masters_dir), LIGHTS_INDEX) if is_indexed else None, overscan, kinds)
     calibrated = calibrated_beside(masters_dir)
     places = [location_for(loaded, os.fspath(path)) for path in lights]
     found = find_lights(places, calibrated, overscan, kinds, index)
     index.save()
-    library = known_masters(masters_dir)
+    library = library if library is not None else known_masters(masters_dir)
     warnings = [*found.warnings]
     if not has_masters:
         warnings.append(f"{masters_dir}: there is no such directory of masters; make some with ostcal masters")
