@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
-from numba.core.caching import FunctionCache
+from numba.core import event as numba_event
+from numba.core.caching import FunctionCache, NullCache
 from numba.core.runtime import rtsys
+
+from ostcal.compiled import clock
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -52,6 +55,7 @@ def summing_door(function: F) -> F:
 
 def _cached(function: F, options: dict[str, Any]) -> F:
     dispatcher = numba.njit(**options)(function)
+    dispatcher._cache = _Unkept()
     with suppress(RuntimeError):  # numba raises where it cannot write
         dispatcher._cache = _Cache(function)
     return dispatcher  # type: ignore[no-any-return]
@@ -100,3 +104,28 @@ class _Unprepared:
     def refresh(self) -> None:
         """Prepare for running what was compiled: the memory of arrays that kernels make."""
         rtsys.initialize(self._target_context)
+
+
+class _Unkept(NullCache):  # type: ignore[misc]
+    """Of a function whose compiled code can be written nowhere."""
+
+
+class _Clocked(numba_event.Listener):  # type: ignore[misc]
+    """Tells the clock when what Python calls is compiled; what it calls itself is part of that.
+
+    numba compiles one function after another, and ends the event where it fails, too.
+    """
+
+    def on_start(self, event: Any) -> None:
+        """Start the clock."""
+        cache = event.data["dispatcher"]._cache
+        if isinstance(cache, (_Cache, _Unkept)):
+            clock.begin(is_kept=isinstance(cache, _Cache))
+
+    def on_end(self, event: Any) -> None:
+        """Stop the clock."""
+        if isinstance(event.data["dispatcher"]._cache, (_Cache, _Unkept)):
+            clock.end()
+
+
+numba_event.register("numba:compile", _Clocked())

@@ -122,11 +122,30 @@ class _LazyGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
+def _show_version(ctx: click.Context, _parameter: click.Parameter, is_asked: bool) -> None:
+    if not is_asked or ctx.resilient_parsing:
+        return
+    from ostcal.compiled import kernel_cache
+
+    cache = kernel_cache()
+    state = "" if cache.is_writable else " (not writable: they are compiled in every run; set NUMBA_CACHE_DIR)"
+    click.echo(f"ostcal, version {__version__}")
+    click.echo(f"compiled kernels: {cache.directory}{state}")
+    ctx.exit()
+
+
 @click.group(
     cls=_LazyGroup,
     epilog=EXAMPLES,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-@click.version_option(__version__, prog_name="ostcal")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version, and where the compiled kernels are kept.",
+)
 def main() -> None:
     """Take bias, dark and flat frames, combine them into masters, and calibrate science frames."""

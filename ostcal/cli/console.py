@@ -21,14 +21,16 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
 )
+from rich.text import Text
 
 from ostcal.cli.json_output import command_record, json_handlers, json_record, use_hooks_of
+from ostcal.compiled import clock
 from ostcal.errors import ConfigError, OstcalError
 from ostcal.vocabulary import FOUND_FILE
 
@@ -50,7 +52,7 @@ PLAIN_LINE_EVERY_S = 5.0
 """Without a terminal, progress is a line at this interval."""
 
 LEAST_SHARE = 0.02
-"""Before this share of the work is done its rate says nothing: on the first run kernels are compiled."""
+"""Before this share of the work is done its rate says nothing."""
 
 PLAIN_WIDTH = 500
 """Columns of what goes to a file or a pipe, so that no line is broken."""
@@ -297,8 +299,23 @@ def _terminations_interrupt() -> Iterator[_Termination]:
             signal.signal(number, handler or signal.SIG_DFL)
 
 
+class _PaceColumn(ProgressColumn):
+    """Rate and time left, or that kernels are compiled."""
+
+    def __init__(self, pace: Callable[[], str]) -> None:
+        super().__init__()
+        self._pace = pace
+
+    def render(self, task: Task) -> Text:
+        """Return them at this moment."""
+        return Text(self._pace())
+
+
 class RunProgress:
-    """Progress in bytes, with rate and time left: a bar on a terminal, else a line every `PLAIN_LINE_EVERY_S`."""
+    """Progress in bytes, with rate and time left: a bar on a terminal, else a line every `PLAIN_LINE_EVERY_S`.
+
+    Time in which kernels are compiled says nothing of either, and does not count.
+    """
 
     def __init__(self, console: Console, what: str) -> None:
         self._console = console
@@ -306,8 +323,8 @@ class RunProgress:
         self._total = 0
         self._done = 0
         self._lock = threading.Lock()
-        self._began = time.monotonic()
-        self._last_line = self._began
+        self._began = self._last_line = time.monotonic()
+        self._compiled_before_s = clock.seconds()
         self._bar: Progress | None = None
 
     def __enter__(self) -> Self:
@@ -321,16 +338,15 @@ class RunProgress:
     def start(self, total_bytes: int) -> None:
         """Start with the number of bytes that will be read."""
         self._total = max(1, total_bytes)
-        self._began = self._last_line = time.monotonic()
+        self._last_line = time.monotonic()
+        self._start_clock()
         if self._console.is_terminal:
             self._bar = Progress(
                 TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=None),
                 TaskProgressColumn(),
-                TransferSpeedColumn(),
                 TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
+                _PaceColumn(self._pace),
                 console=self._console,
                 transient=True,
             )
@@ -340,8 +356,8 @@ class RunProgress:
     def advance(self, n_bytes: int, what: str) -> None:
         """Count bytes that were read."""
         with self._lock:
-            if self._done == 0:  # compiling kernels on the first run says nothing of the rate of reading
-                self._began = time.monotonic()
+            if self._done == 0:  # it includes the start of threads and the loading of kernels
+                self._start_clock()
                 self._total = max(1, self._total - n_bytes)
                 n_bytes = min(n_bytes, 1)
             self._done += n_bytes
@@ -355,14 +371,23 @@ class RunProgress:
         """Count a strip of a master."""
         self.advance(done.n_bytes, done.job if done.stage == "combine" else f"{done.job} ({done.stage})")
 
+    def _start_clock(self) -> None:
+        self._began = time.monotonic()
+        self._compiled_before_s = clock.seconds()
+
     def _line(self, what: str) -> str:
-        elapsed_s = time.monotonic() - self._began
-        rate = self._done / elapsed_s if elapsed_s > 0 else 0.0
-        share = self._done / self._total
-        if share < LEAST_SHARE:
-            return f"{what}: {100 * share:.0f} %"
-        left_s = max(0.0, (self._total - self._done) / rate) if rate else 0.0
-        return f"{what}: {100 * share:.0f} %, {rate / 1e6:.0f} MB/s, {left_s:.0f} s left"
+        return ", ".join(filter(None, (f"{what}: {100 * self._done / self._total:.0f} %", self._pace())))
+
+    def _pace(self) -> str:
+        """Return the rate and the time left; nothing at the beginning."""
+        if clock.is_running:
+            return "compiling"
+        if self._done / self._total < LEAST_SHARE:
+            return ""
+        elapsed_s = time.monotonic() - self._began - (clock.seconds() - self._compiled_before_s)
+        rate = self._done / max(elapsed_s, 1e-3)
+        left_s = max(0.0, (self._total - self._done) / rate)
+        return f"{rate / 1e6:.0f} MB/s, {left_s:.0f} s left"
 
 
 def debug_option(function: click.decorators.FC) -> click.decorators.FC:

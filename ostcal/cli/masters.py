@@ -27,6 +27,7 @@ from ostcal.cli.console import (
 from ostcal.cli.json_output import JsonCommand, json_record, with_hooks
 from ostcal.cli.report import write_report_of
 from ostcal.cli.tables import Table
+from ostcal.compiled import clock
 from ostcal.engine.rejection import METHODS
 from ostcal.vocabulary import NormalizationMethod
 
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
     from ostcal.status import Status
 
 logger = logging.getLogger("ostcal")
+
+_SAID_FROM_S = 1.0
+"""Time of compiling that is told at the end."""
 
 EXAMPLES = """\b
 Examples:
@@ -205,7 +209,9 @@ def show_masters(creator: MasterFrameCreator) -> None:
         record.put_masters(built_entries(report, directory, datetime.now(UTC)))
         record.put(directory=directory)
     _result_table(report).print_to(open_console())
-    logger.info("finished in %.1f s", sum(report.seconds.values()) - report.seconds["confirm"])
+    compiled_s = clock.seconds()
+    compiling = f", of which {compiled_s:.1f} s compiling kernels" if compiled_s >= _SAID_FROM_S else ""
+    logger.info("finished in %.1f s%s", sum(report.seconds.values()) - report.seconds["confirm"], compiling)
     if report.made and creator.config.master_frames.quality_control and creator.config.quality.report:
         names = [made.name for made in report.made] + [u.stored.record.name for u in report.unchanged]
         write_report_of(creator.config, names, report.warnings, creator.directory)
