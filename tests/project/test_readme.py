@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 from astropy.io import fits
 
@@ -22,16 +23,24 @@ from ostcal.cli.preview import preview_command
 from ostcal.config import load_config
 from ostcal.simulator.sensor import SENSORS
 from support.folders import ROOT
-from support.light_frames import write_light
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 GUIDE = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+CAPTURE = (ROOT / "docs" / "capture.md").read_text(encoding="utf-8")
 REFERENCE = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+SKY_E = 40.0 * 20.0
+"""Of the lights of the demo: electrons in a second in a pixel of response 1, and seconds."""
 STAMP = re.compile(r"\d{8}_\d{6}")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"<!-- walk -->\n```{language}\n(.*?)```", README, flags=re.DOTALL)
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"<!-- walk -->\n```{language}\n(.*?)```", text, flags=re.DOTALL)
+
+
+def commands() -> list[tuple[str, tuple[str, ...]]]:
+    """Return the commands of the walk with the lines that the README shows below each."""
+    parts = [part.splitlines() for part in "".join(blocks("console")).split("$ ")[1:]]
+    return [(command, tuple(shown)) for command, *shown in parts]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,18 +63,15 @@ class Walk:
 
 @pytest.fixture(scope="module")
 def walk(tmp_path_factory: pytest.TempPathFactory) -> Walk:
-    """Run the commands in their order, with the files that the README shows."""
+    """Take the night, leave the frames that the demo leaves, and run the other commands in their order."""
     folder = tmp_path_factory.mktemp("readme")
-    for name, text in zip(("night.yaml", "own.yaml"), blocks("yaml"), strict=True):
-        assert f"`{name}`" in README
-        (folder / name).write_text(text, encoding="utf-8")
+    (text,) = blocks("yaml")
+    (folder / "night.yaml").write_text(text, encoding="utf-8")
     steps = []
-    for part in "".join(blocks("console")).split("$ ")[1:]:
-        command, *shown = part.splitlines()
-        if command.startswith("ostcal calibrate"):
-            (dark,) = (folder / "master_frames").glob("master_dark_20*.fits")
-            write_light(folder / "lights" / "m31_001.fits", like=dark)
-        steps.append(Step(command=command, shown=tuple(shown), printed=run(shlex.split(command), folder)))
+    for command, shown in sorted(commands(), key=lambda one: not one[0].startswith("ostcal workflow")):
+        steps.append(Step(command=command, shown=shown, printed=run(shlex.split(command), folder)))
+        if command.startswith("ostcal workflow"):
+            run([sys.executable, str(ROOT / "scripts" / "demo_frames.py"), str(folder)], folder)
     return Walk(folder=folder, steps=tuple(steps))
 
 
@@ -73,13 +79,14 @@ def run(arguments: list[str], cwd: Path) -> str:
     if arguments[0] == "ostcal":
         arguments = [sys.executable, "-m", "ostcal", *arguments[1:]]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(arguments, cwd=cwd, env=environment, capture_output=True, text=True, encoding="utf-8")
+    done = subprocess.run(arguments, cwd=cwd, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return STAMP.sub("STAMP", done.stdout + done.stderr)
 
 
 def test_the_walk_prints_what_the_readme_shows(walk: Walk) -> None:
-    assert [step.command.split()[1] for step in walk.steps] == ["workflow", "export", "export", "calibrate", "masters"]
+    words = [step.command.split()[1] for step in walk.steps]
+    assert words == ["workflow", "masters", "calibrate", "export", "masters"]
     for step in walk.steps:
         for line in step.shown:
             assert STAMP.sub("STAMP", line) in step.printed, step.command
@@ -112,13 +119,31 @@ def test_the_demo_refuses_a_master_that_is_a_little_off(walk: Walk, tmp_path: Pa
     assert "further from the truth than its noise allows" in done.stderr
 
 
-def test_the_python_lines_run(tmp_path: Path) -> None:
+def test_the_python_lines_run(walk: Walk) -> None:
     (code,) = blocks("python")
+    assert run([sys.executable, "-c", code], walk.folder).split() == ["(900,", "1200)", "512.71", "20"]
+
+
+def test_the_lines_of_the_page_about_capture_run(tmp_path: Path) -> None:
+    (code,) = blocks("python", CAPTURE)
     assert "5 masters made" in run([sys.executable, "-c", code], tmp_path)
 
 
+def test_the_demo_leaves_frames_and_lights_and_says_what_to_do_with_them(walk: Walk) -> None:
+    script = (ROOT / "scripts" / "demo").read_text(encoding="utf-8")
+    assert '"$PYTHON" scripts/demo_frames.py "$demo"' in script
+    assert f'say "  {commands()[0][0]}"' in script
+    lights = sorted((walk.folder / "lights").iterdir())
+    assert {fits.getheader(path)["FILTER"] for path in lights} == {"L", "R"}
+    sensor = SENSORS["demo"]
+    for name in ("L", "R"):
+        calibrated = fits.getdata(walk.folder / "calibrated" / f"M31_{name}_001_cal.fits")
+        sky_adu = SKY_E * float(np.mean(sensor.response(name), dtype=np.float64)) / sensor.gain_e_per_adu
+        assert np.median(calibrated) == pytest.approx(sky_adu, rel=0.002)
+
+
 def test_the_report_of_the_walk_says_what_the_readme_says_of_the_camera(walk: Walk) -> None:
-    (path,) = (walk.folder / "master_frames").glob("report_*.json")
+    path = walk.folder / "masters" / "latest" / "report.json"
     camera = json.loads(path.read_text(encoding="utf-8"))["camera"]
     sensor = SENSORS["demo"]
     assert camera["gain_e_per_adu"] == pytest.approx(sensor.gain_e_per_adu, rel=0.002)
@@ -131,7 +156,7 @@ def test_the_demo_is_the_night_of_the_readme() -> None:
 
 
 def test_the_two_commands_are_there_and_run_in_this_environment() -> None:
-    named = re.findall(r"^\$ (scripts/\w+)", README, flags=re.MULTILINE)
+    named = sorted(set(re.findall(r"`(scripts/\w+)`", README)))
     assert named == ["scripts/demo", "scripts/test"]
     assert sys.platform == "win32" or all(os.access(ROOT / name, os.X_OK) for name in named)
 
