@@ -22,6 +22,7 @@ def open_choice(
     asked: Sequence[str],
     *,
     temperature_tolerance_c: float,
+    bias_temperature_tolerance_c: float,
     rotation_tolerance_deg: float,
 ) -> str:
     """Name the first setting in which masters differ and that nobody asked for, with its values; else ""."""
@@ -31,12 +32,32 @@ def open_choice(
         values = {getattr(master.key.settings, name) for master in masters} - {None}
         if len(values) > 1:
             return _line(name, sorted(map(_text, values)), name)
+    for name in (name for name in ("width", "height") if name not in asked):
+        sides = sorted({getattr(master.key, name) for master in masters})
+        if len(sides) > 1:
+            return _line(name, [f"{side} pixels" for side in sides], name)
+    if open_one := _open_without_a_keyword(masters):
+        return open_one
     if FrameType.FLAT in kinds:
         return _open_in_flats(masters, asked, rotation_tolerance_deg)
     known_c = sorted(m.key.temperature_c for m in masters if m.key.temperature_c is not None)
-    is_dark = kinds == {FrameType.DARK} and "temperature_c" not in asked
-    if is_dark and known_c and known_c[-1] - known_c[0] > temperature_tolerance_c + 1e-6:
+    tolerance_c = temperature_tolerance_c if FrameType.DARK in kinds else bias_temperature_tolerance_c
+    if "temperature_c" not in asked and known_c and known_c[-1] - known_c[0] > tolerance_c + 1e-6:
         return _line("temperature", [f"{value:g}" for value in dict.fromkeys(known_c)], "temperature_c")
+    return ""
+
+
+def _open_without_a_keyword(masters: Sequence[LibraryMaster]) -> str:
+    """Name the first of the settings in which masters differ and that no keyword names; else ""."""
+    for name in ("iso", "coadds", "subframe_origin", "row_order", "flip"):
+        values = {getattr(master.key.settings, name) for master in masters} - {None}
+        if len(values) > 1:
+            shown = ", ".join(sorted(map(_text, values)))
+            return (
+                f"masters of the {name.replace('_', ' ')} {shown} fit; open the one that is meant: ostcal.open_master"
+            )
+    if len({master.key.bias_subtracted for master in masters}) > 1:
+        return "masters with and without their bias fit; open the one that is meant: ostcal.open_master"
     return ""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, TypedDict, Unpack
+from typing import Any, Literal, TypedDict, Unpack, get_args, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +17,12 @@ from ostcal.frames import FrameType
 from ostcal.inputs.grouping import GroupKey
 from ostcal.inputs.one_exposure import is_one_exposure
 from ostcal.library.ambiguity import exposure_warning, open_choice
+from ostcal.library.beside import planes_of
 from ostcal.library.find import LibraryMaster, find_masters
 from ostcal.library.in_time import TimeRules, nearest_first
+from ostcal.library.master_data import ccd_data_of, flat_level
 from ostcal.library.selecting import OF_FLATS, has_setting
+from ostcal.naming import same_filter
 from ostcal.places.night_folders import has_folder
 from ostcal.places.object_requests import ObjectOptions, use_options
 
@@ -45,12 +48,25 @@ class MasterSelection(TypedDict, total=False):
     taken_at: datetime | str | None
 
 
+As = Literal["array", "ccddata"]
 SETTINGS = tuple(MasterSelection.__annotations__)
 
 
+@overload
 def load_master_dark(
-    exposure_time: Any, config: ConfigSource = None, **settings: Unpack[MasterSelection]
-) -> NDArray[np.float32]:
+    exposure_time: Any,
+    config: ConfigSource = None,
+    *,
+    as_: Literal["array"] = "array",
+    **settings: Unpack[MasterSelection],
+) -> NDArray[np.float32]: ...
+@overload
+def load_master_dark(
+    exposure_time: Any, config: ConfigSource = None, *, as_: Literal["ccddata"], **settings: Unpack[MasterSelection]
+) -> Any: ...
+def load_master_dark(
+    exposure_time: Any, config: ConfigSource = None, *, as_: As = "array", **settings: Unpack[MasterSelection]
+) -> Any:
     """Load the master dark of an exposure; a warning says what one of another exposure leaves in, in ADU.
 
     Parameters
@@ -60,6 +76,9 @@ def load_master_dark(
         was taken last, or nearest to `taken_at`.
     config : None, path, dict or Config
         States where the masters are (``master_frames.output_dir``).
+    as_ : {"array", "ccddata"}, optional
+        ``"ccddata"`` loads a `CCDData` with standard errors, a mask of defects, the header, and the attributes
+        ``flags`` (bits of `ostcal.Defect`) and ``n_used``, as far as they are stored.
     **settings : MasterSelection
         ``camera``, ``camera_id``, ``gain``, ``offset``, ``binning`` (n or (x, y)), ``readout_mode``, ``temperature_c``
         (within ``temperature_tolerance``), ``width``, ``height`` (pixels), ``extension`` (EXTNAME or number, of masters
@@ -71,7 +90,7 @@ def load_master_dark(
 
     Returns
     -------
-    numpy.ndarray
+    numpy.ndarray or CCDData
         (height, width) float32, in ADU.
 
     Raises
@@ -84,6 +103,7 @@ def load_master_dark(
     >>> from ostcal import load_master_dark
     >>> dark = load_master_dark(60.0, "night.yaml", gain=100, temperature_c=-10.0)  # doctest: +SKIP
     """
+    _check_as(as_)
     exposure_s = seconds_of(exposure_time, "exposure_time")
     loaded = load_config(config)
     tolerance = loaded.master_frames.calibration_tolerance
@@ -105,22 +125,33 @@ def load_master_dark(
     if not is_one_exposure(chosen.key.exposure_time_s, exposure_s):
         library = find_masters(loaded.master_frames.output_dir)
         logger.warning("%s", exposure_warning(chosen, exposure_time, library))
-    return _array(chosen)
+    return _loaded(chosen, as_)
 
 
-def load_master_bias(config: ConfigSource = None, **settings: Unpack[MasterSelection]) -> NDArray[np.float32]:
+@overload
+def load_master_bias(
+    config: ConfigSource = None, *, as_: Literal["array"] = "array", **settings: Unpack[MasterSelection]
+) -> NDArray[np.float32]: ...
+@overload
+def load_master_bias(
+    config: ConfigSource = None, *, as_: Literal["ccddata"], **settings: Unpack[MasterSelection]
+) -> Any: ...
+def load_master_bias(config: ConfigSource = None, *, as_: As = "array", **settings: Unpack[MasterSelection]) -> Any:
     """Load the master bias that was taken last, or nearest to `taken_at`.
 
     Parameters
     ----------
     config : None, path, dict or Config
         As of `load_master_dark`.
+    as_ : {"array", "ccddata"}, optional
+        ``"ccddata"`` loads a `CCDData` with standard errors, a mask of defects, the header, and the attributes
+        ``flags`` (bits of `ostcal.Defect`) and ``n_used``, as far as they are stored.
     **settings : MasterSelection
         As of `load_master_dark`.
 
     Returns
     -------
-    numpy.ndarray
+    numpy.ndarray or CCDData
         (height, width) float32, in ADU.
 
     Raises
@@ -133,12 +164,28 @@ def load_master_bias(config: ConfigSource = None, **settings: Unpack[MasterSelec
     >>> from ostcal import load_master_bias
     >>> bias = load_master_bias("night.yaml", gain=100)  # doctest: +SKIP
     """
-    return _nearest(config, FrameType.BIAS, settings, "")
+    return _nearest(config, FrameType.BIAS, settings, "", as_)
 
 
+@overload
 def load_master_flat(
-    filter: str | None = None, config: ConfigSource = None, **settings: Unpack[MasterSelection]
-) -> NDArray[np.float32]:
+    filter: str | None = None,
+    config: ConfigSource = None,
+    *,
+    as_: Literal["array"] = "array",
+    **settings: Unpack[MasterSelection],
+) -> NDArray[np.float32]: ...
+@overload
+def load_master_flat(
+    filter: str | None = None,
+    config: ConfigSource = None,
+    *,
+    as_: Literal["ccddata"],
+    **settings: Unpack[MasterSelection],
+) -> Any: ...
+def load_master_flat(
+    filter: str | None = None, config: ConfigSource = None, *, as_: As = "array", **settings: Unpack[MasterSelection]
+) -> Any:
     """Load the master flat that was taken last, or nearest to `taken_at`, normalised to 1.
 
     Parameters
@@ -147,12 +194,15 @@ def load_master_flat(
         Name of the filter, in any case; ``None`` takes any.
     config : None, path, dict or Config
         As of `load_master_dark`.
+    as_ : {"array", "ccddata"}, optional
+        ``"ccddata"`` loads a `CCDData` with standard errors, a mask of defects, the header, and the attributes
+        ``flags`` (bits of `ostcal.Defect`) and ``n_used``, as far as they are stored.
     **settings : MasterSelection
         As of `load_master_dark`.
 
     Returns
     -------
-    numpy.ndarray
+    numpy.ndarray or CCDData
         (height, width) float32, without unit; its level is 1.
 
     Raises
@@ -165,19 +215,20 @@ def load_master_flat(
     >>> from ostcal import load_master_flat
     >>> flat = load_master_flat("Ha", "night.yaml")  # doctest: +SKIP
     """
-    return _nearest(config, FrameType.FLAT, settings, filter or "")
+    return _nearest(config, FrameType.FLAT, settings, filter or "", as_)
 
 
-def _nearest(config: ConfigSource, kind: FrameType, settings: MasterSelection, filter_name: str) -> NDArray[np.float32]:
+def _nearest(config: ConfigSource, kind: FrameType, settings: MasterSelection, filter_name: str, as_: As) -> Any:
+    _check_as(as_)
     fitting = _fitting(config, (kind,), settings)
-    chosen = [m for m in fitting if not filter_name or (m.key.filter_name or "").lower() == filter_name.lower()]
+    chosen = [m for m in fitting if not filter_name or same_filter(m.key.filter_name or "", filter_name)]
     if not chosen:
         output_dir = load_config(config).master_frames.output_dir
         there = ", ".join(sorted({m.key.filter_name or "no filter" for m in fitting})) or "none"
         of_filter = f" of filter {filter_name}; filters that fit otherwise: {there}" if filter_name else ""
         raise InputError(f"no master {kind} in {output_dir}{of_filter}; make one with ostcal masters")
     _refuse_open_choice(chosen, settings, load_config(config), *(["filter"] if filter_name else []))
-    return _array(chosen[0])
+    return _loaded(chosen[0], as_)
 
 
 def _refuse_open_choice(
@@ -188,6 +239,7 @@ def _refuse_open_choice(
         masters,
         [*(name for name, value in settings.items() if value is not None), *others],
         temperature_tolerance_c=m.temperature_tolerance,
+        bias_temperature_tolerance_c=m.bias_temperature_tolerance,
         rotation_tolerance_deg=m.rotation_tolerance,
     )
     if found:
@@ -243,5 +295,19 @@ def _moment(taken_at: Any) -> datetime | None:
     return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
 
 
-def _array(master: LibraryMaster) -> NDArray[np.float32]:
-    return master.plane.read_rows(0, master.key.height)
+def _check_as(as_: str) -> None:
+    if as_ not in get_args(As):
+        raise InputError(f"as_={as_!r} is not allowed; write 'array' or 'ccddata'")
+
+
+def _loaded(master: LibraryMaster, as_: As) -> Any:
+    """Read a master; a flat of another program, which need not be normalised, is divided by its mean."""
+    level = 1.0
+    if master.key.frame_type is FrameType.FLAT and not planes_of(master).is_normalised:
+        level = flat_level(master)
+        name = master.record.name
+        logger.warning("flat %s: was made by another program and is divided by its mean %.6g", name, level)
+    if as_ == "ccddata":
+        return ccd_data_of(master, level=level)
+    image = master.plane.read_rows(0, master.key.height)
+    return image if level == 1.0 else image / np.float32(level)

@@ -21,7 +21,7 @@ from ostcal.library.find import FileMasters, LibraryMaster, find_masters
 from ostcal.library.index import MASTERS_INDEX
 from ostcal.library.load_masters import SETTINGS
 from ostcal.library.selecting import has_setting
-from ostcal.naming import filter_identity
+from ostcal.naming import same_filter
 from ostcal.notebook.master import Master, settings_of, shown
 from ostcal.notebook.match import Match, match_of
 from ostcal.places.file_index import FileIndex
@@ -113,8 +113,7 @@ class MasterList(Sequence[Master]):
             exposure_s = seconds_of(value, "exposure")
             return lambda one: is_one_exposure(one.key.exposure_time_s, exposure_s)
         if name == "filter":
-            wanted = filter_identity(str(value))
-            return lambda one: one.key.filter_name is not None and filter_identity(one.key.filter_name) == wanted
+            return lambda one: one.key.filter_name is not None and same_filter(one.key.filter_name, str(value))
         if name == "verdict":
             return lambda one: one.record.verdict == value
         tolerances = self._tolerances

@@ -23,6 +23,12 @@ from ostcal.fits.cards import Header
 from ostcal.fits.headers import metadata_from_header
 from ostcal.frames import FrameMetadata, FrameType
 from ostcal.inputs.grouping import settings_differ
+from ostcal.inputs.one_exposure import is_one_exposure
+from ostcal.inputs.optics import optics_differ
+from ostcal.inputs.stated_settings import unstated_settings
+from ostcal.library.attributes import key_from_metadata
+from ostcal.naming import same_filter
+from ostcal.science.matched import science_key
 
 logger = logging.getLogger(__name__)
 
@@ -159,22 +165,44 @@ def _check_headers(science: _Part, master: _Part) -> None:
     advice = f"give the {master.name} that fits, or {master.name}.data to take it all the same"
     if difference:
         raise InputError(f"{master.name}: {difference} of science; {advice}")
+    _say_unrecorded(ours, theirs, master.name)
     if master.name == "flat":
         one, other = theirs.filter_name, ours.filter_name
-        if one is not None and other is not None and one != other:
+        if one is not None and other is not None and not same_filter(one, other):
             raise InputError(f"flat: filter {one} against {other} of science; {advice}")
+        if difference := optics_differ(theirs.optics, ours.optics):
+            raise InputError(f"flat: {difference} of science; {advice}")
         return
+    if theirs.bias_subtracted != ours.bias_subtracted and theirs.frame_type is FrameType.DARK:
+        one, other = ("was", "was not") if theirs.bias_subtracted else ("was not", "was")
+        raise InputError(f"dark: its bias {one} subtracted, that of science {other} (CALSTAT); {advice}")
     if theirs.frame_type is FrameType.BIAS:
         logger.warning("dark: is a bias: the dark current of the science frame stays in it")
         return
     one_s, other_s = theirs.exposure_time_s, ours.exposure_time_s
     if one_s is not None and other_s is not None and abs(one_s - other_s) > EXPOSURE_TOLERANCE * other_s:
         raise InputError(f"dark: exposure {one_s:g} s against {other_s:g} s of science; {advice}")
-    one_c, other_c = (
-        m.ccd_temperature_c if m.ccd_temperature_c is not None else m.set_temperature_c for m in (theirs, ours)
-    )
+    if one_s is not None and other_s is not None and not is_one_exposure(one_s, other_s):
+        left_s = other_s - one_s
+        logger.warning("dark: of %g s for %g s as it is: the dark current of %+g s stays in", one_s, other_s, left_s)
+    one_c, other_c = _temperature_c(theirs), _temperature_c(ours)
     if one_c is not None and other_c is not None and abs(one_c - other_c) > TEMPERATURE_TOLERANCE_C:
         raise InputError(f"dark: temperature {one_c:g} C against {other_c:g} C of science; {advice}")
+
+
+def _say_unrecorded(ours: FrameMetadata, theirs: FrameMetadata, name: str) -> None:
+    """Log which settings the science frame records and a master with a header does not."""
+    key = key_from_metadata(theirs)
+    unknown = [] if key is None else [*unstated_settings(science_key(ours), key)]
+    if theirs.frame_type is FrameType.DARK and theirs.exposure_time_s is None and ours.exposure_time_s is not None:
+        unknown.append("exposure")
+    if unknown:
+        logger.warning("%s: its header does not say %s: taken as that of science", name, ", ".join(unknown))
+
+
+def _temperature_c(metadata: FrameMetadata) -> float | None:
+    measured_c = metadata.ccd_temperature_c
+    return measured_c if measured_c is not None else metadata.set_temperature_c
 
 
 def _as_ccd_data(frame: _Part, dark: _Part | None, flat: _Part | None, values: NDArray[np.float32]) -> Any:

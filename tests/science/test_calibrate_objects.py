@@ -116,6 +116,27 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "another filter": ({"science": light(FILTER="R"), "flat": flat(FILTER="V")}, "flat: filter V against R of science"),
     "another binning": ({"dark": master(DARK, XBINNING=2, YBINNING=2)}, "dark: binning 2x2 against 1x1 of science"),
+    "another offset": (
+        {"science": light(OFFSET=30), "dark": master(DARK, OFFSET=50)}, r"dark: offset 50\.0 against 30\.0 of science",
+    ),
+    "another readout mode": (
+        {"science": light(READOUTM="Fast"), "dark": master(DARK, READOUTM="Low Noise")},
+        "dark: readout mode Low Noise against Fast of science",
+    ),
+    "another camera": (
+        {"science": light(INSTRUME="A"), "dark": master(DARK, INSTRUME="B")}, "dark: camera B against A of science",
+    ),
+    "another set point": (
+        {"science": light(**{"SET-TEMP": -10.0}), "dark": master(DARK, **{"SET-TEMP": 0.0})},
+        "dark: temperature 0 C against -10 C of science",
+    ),
+    "a camera that was turned": (
+        {"science": light(ROTATANG=10.0), "flat": flat(ROTATANG=100.0)}, "flat: rotator angle 100 deg against 10 deg",
+    ),
+    "another telescope": (
+        {"science": light(TELESCOP="RC 8"), "flat": flat(TELESCOP="Esprit 100")}, "flat: telescope Esprit 100 against",
+    ),
+    "a dark without its bias": ({"dark": master(DARK, CALSTAT="B")}, "dark: its bias was subtracted, that of"),
     "a dark once more": ({"science": light(CALSTAT="BD"), "dark": DARK}, "its header says that a dark was applied"),
     "a flat once more": ({"science": light(CALSTAT="BDF"), "flat": FLAT}, "its header says that a flat was applied"),
     "a flat in ADU": (
@@ -136,6 +157,21 @@ def test_what_does_not_fit_is_refused_in_one_line(case: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         calibrate(**({"science": light()} | arguments))
     assert "\n" not in str(caught.value)
+
+
+def test_settings_that_a_master_does_not_record_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    science = light(OFFSET=30, FILTER="R", **{"CCD-TEMP": -10.0})
+    with caplog.at_level(logging.WARNING):
+        calibrate(science, master(DARK), flat(FILTER="r", OFFSET=30))
+    assert [record.message for record in caplog.records] == [
+        "dark: its header does not say offset, temperature: taken as that of science"
+    ]
+
+
+def test_a_dark_of_nearly_the_exposure_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        calibrate(light(), master(DARK, EXPTIME=65.0))
+    assert "dark: of 65 s for 60 s as it is: the dark current of -5 s stays in" in caplog.text
 
 
 def test_the_data_of_a_master_are_taken_all_the_same() -> None:
