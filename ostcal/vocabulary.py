@@ -49,5 +49,7 @@ Cubes = Literal["refuse", "frames"]
 """What FITS images of three axes are: refused, or stacks of frames."""
 MasterFormat = Literal["fits", "xisf", "both"]
 """File format of masters."""
+MasterNames = Literal["short", "complete"]
+"""Words in the names of masters: those in which the masters of a run differ, or all."""
 Flavour = Literal["adu", "pixinsight"]
 """Values and names of FITS masters: ADU for all programs, or between 0 and 1 for PixInsight."""

@@ -86,6 +86,7 @@ def request_of(
             extensions=m.extensions,
             flavour=m.flavour,
             format=m.format,
+            names=m.names,
             quality=quality if m.quality_control else None,
             reported=m.quality_control and config.quality.report,
             config_digest=digest(config),

@@ -10,6 +10,7 @@ from typing import TypeVar
 from ostcal.frames import FrameType
 from ostcal.inputs.group_names import image_name, master_names, numbered
 from ostcal.inputs.grouping import Group
+from ostcal.vocabulary import MasterNames
 
 _Named = TypeVar("_Named")
 
@@ -23,7 +24,7 @@ def by_files(named: Sequence[tuple[Group, _Named]]) -> list[list[tuple[Group, _N
 
 
 def output_names(
-    kind: FrameType, members: Sequence[tuple[int, Group]], made_at: datetime
+    kind: FrameType, members: Sequence[tuple[int, Group]], made_at: datetime, words: MasterNames = "short"
 ) -> list[tuple[int, str, str]]:
     """Return place, name of the master, and name of its file without ending, for groups of one kind."""
     files = by_files([(group, place) for place, group in members])
@@ -36,7 +37,7 @@ def output_names(
             key = replace(key, settings=shared)
         keys.append(key)
     ordinary, images = [], []
-    for file, same in zip(master_names(keys, made_at), files, strict=True):
+    for file, same in zip(master_names(keys, made_at, words), files, strict=True):
         for group, place in same:
             extension = group.key.settings.extension
             if extension is None:

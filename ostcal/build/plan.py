@@ -380,7 +380,8 @@ def _named_outputs(request: BuildRequest, groups: Sequence[Group]) -> list[tuple
                 is_twice = is_its_dark and request.make_bias and group.key.exposure_time_s == 0.0
                 if is_wanted and not is_twice and (group.key.frame_type is kind or is_its_dark):
                     members.append(index)
-            for index, name, of_file in output_names(kind, [(index, groups[index]) for index in members], made_at):
+            named = [(index, groups[index]) for index in members]
+            for index, name, of_file in output_names(kind, named, made_at, request.publishing.names):
                 files = file_names(of_file, request.publishing.flavour, request.publishing.format)
                 output = Output(name=name, file_names=files, frame_type=kind, made_at=made_at)
                 outputs.setdefault(index, []).append(output)

@@ -20,7 +20,7 @@ from ostcal.library.find import store_location
 from ostcal.library.store import MasterStore
 from ostcal.measure.findings import Outcome
 from ostcal.measure.limits import DefectLimits, FrameLimits, MasterLimits
-from ostcal.vocabulary import Cubes, FlatScaling, Flavour, MasterFormat, NormalizationMethod, Prefer
+from ostcal.vocabulary import Cubes, FlatScaling, Flavour, MasterFormat, MasterNames, NormalizationMethod, Prefer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +44,7 @@ class PublishRules:
     extensions: bool = False
     flavour: Flavour = "adu"
     format: MasterFormat = "fits"
+    names: MasterNames = "short"
     quality: QualityRules | None = field(default_factory=QualityRules)
     """``None`` without quality control."""
     leave_out: bool = True

@@ -60,6 +60,7 @@ from ostcal.vocabulary import (
     FlatScaling,
     Flavour,
     MasterFormat,
+    MasterNames,
     NormalizationMethod,
     OverscanAxis,
     OverscanFit,
@@ -183,6 +184,11 @@ class MasterFramesSection(_WithMethodKeys):
     )
     format: MasterFormat = key(
         "fits", "File format of the masters beside the store: fits, xisf (the format of PixInsight), or both."
+    )
+    names: MasterNames = key(
+        "short",
+        "Words in the names of masters: short has those in which the masters of a run differ, complete all settings"
+        " that are recorded. Names in latest are complete in any case. Unchanged masters keep their names.",
     )
 
 

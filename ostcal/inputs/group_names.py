@@ -10,6 +10,7 @@ from datetime import datetime
 from ostcal.frames import FrameType
 from ostcal.inputs.grouping import Group, GroupKey
 from ostcal.naming import exposure_text, night_of, safe_word, series_name, twilight_name
+from ostcal.vocabulary import MasterNames
 
 DRIFT_C = 1.0
 """Drift of a sensor without a cooler during a series: temperatures nearer than this are one temperature in a name."""
@@ -39,13 +40,15 @@ _LONGEST_NAME = 200
 """Of a name without its ending; file systems take 255 bytes."""
 
 
-def master_names(keys: Sequence[GroupKey], made_at: datetime) -> list[str]:
+def master_names(keys: Sequence[GroupKey], made_at: datetime, words: MasterNames = "short") -> list[str]:
     """Name the masters of one kind, without an ending; no two are the same.
 
     ``master_bias_20261121_204500``, ``master_dark_5.000s_...``, ``master_flat_1.000s_R_...``: a filter, gain,
     binning, temperature or night joins the name where it differs between the groups, and whatever else is needed to
-    tell two names apart.
+    tell two names apart. With `words` ``complete`` all that is recorded joins it, whatever the other groups have.
     """
+    if words == "complete":
+        return numbered([f"{complete_name(key, lasting=False)}_{made_at:%Y%m%d_%H%M%S}" for key in keys])
     exposures_s = [key.exposure_time_s for key in keys]
     texts = [_texts(key) for key in keys]
     names = [
@@ -62,12 +65,12 @@ def master_names(keys: Sequence[GroupKey], made_at: datetime) -> list[str]:
     return numbered([f"{name}_{made_at:%Y%m%d_%H%M%S}" for name in names])
 
 
-def complete_name(key: GroupKey) -> str:
+def complete_name(key: GroupKey, *, lasting: bool = True) -> str:
     """Name masters by all that is recorded of them and tells them apart, whatever others there are.
 
     ``master_dark_60.000s_gain100_offset50_-10C_bin1x1_6248x4176_ZWO-ASI2600MM``, ``master_flat_Ha_...``. Bias and flats
     have no exposure: it does not decide which frames they fit. Temperatures are to the nearest degree, exposures to
-    four digits.
+    four digits. A name that is not `lasting` has the exposure of flats, and night and session where there are several.
     """
     settings, kind = key.settings, key.frame_type
     texts = _texts(key)
@@ -86,9 +89,11 @@ def complete_name(key: GroupKey) -> str:
         "camera id": _own_word(settings.camera_id),
     }
     first = [f"master_{kind}"]
-    first += [exposure_text(float(f"{key.exposure_time_s:.4g}"))] if kind is FrameType.DARK else []
+    if kind is FrameType.DARK or (is_flat and not lasting):
+        first.append(exposure_text(float(f"{key.exposure_time_s:.4g}")))
     first += [_own_word(key.filter_name)] if is_flat else []
-    name = "_".join(word for word in (*first, *(texts[word] for word in _COMPLETE)) if word)
+    last = [] if lasting else [texts["night"], texts["session"]]
+    name = "_".join(word for word in (*first, *(texts[word] for word in _COMPLETE), *last) if word)
     return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}-{_digest(name)}"
 
 

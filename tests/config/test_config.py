@@ -145,6 +145,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "lock_wait": 0.0,
         "flavour": "adu",
         "format": "fits",
+        "names": "short",
     },
     "video": {
         "camera_type": "alpaca",

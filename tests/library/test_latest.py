@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,11 @@ from astropy.io import fits
 from ostcal import MasterFrameCreator
 from ostcal.fits.search import search_fits
 from ostcal.frames import CameraSettings, FrameType, Optics
-from ostcal.inputs.group_names import complete_name
+from ostcal.inputs.group_names import complete_name, master_names
 from ostcal.inputs.grouping import GroupKey
 from ostcal.library.find import find_masters
 from ostcal.library.latest import refresh_latest
+from ostcal.library.master_names import untimed
 from ostcal.places.night_folders import folders_of
 from ostcal.places.object_requests import ObjectOptions, use_options
 from ostcal.places.paths import files_below, read_whole
@@ -100,6 +101,31 @@ def test_what_does_not_tell_masters_apart_does_not_change_a_name() -> None:
     assert complete_name(key_of(settings=defaults, states_binning=False)) == name
     flats = {complete_name(key_of(FrameType.FLAT, exposure_time_s=s, filter_name="R")) for s in (1.69, 1.702)}
     assert len(flats) == 1
+
+
+def test_dated_names_can_be_complete_too(tmp_path: Path) -> None:
+    alone, among = Night(tmp_path / "alone"), Night(tmp_path / "among")
+    n.write_darks(alone, 5.0)
+    n.write_flats(among, 2.0, FILTER="L")
+    n.write_darks(among, 2.0)
+    n.write_darks(among, 5.0)
+    n.write_frames(among.darks / "gain0", n.dark_frames(5.0, seed=9), "Dark Frame", 5.0, GAIN=0)
+    names = [untimed(Path(path).stem) for path in alone.run(names="complete").data["dark"]]
+    status = among.run(names="complete")
+    assert names == [DARK]
+    assert sorted(untimed(Path(path).stem) for path in status.data["dark"]) == sorted(
+        [DARK, DARK.replace("5.000s", "2.000s"), DARK.replace("gain100", "gain0")]
+    )
+    assert untimed(n.one_file(status, "flat").stem) == (
+        "master_flat_2.000s_L_gain100_offset30_-10C_bin1x1_28x20_Synthetic_night20261121"
+    )
+    assert f"{FLAT.replace('master_flat', 'master_flat_L')}.fits" in links_of(among.masters)
+    nights = [key_of(night=date(2026, 11, day), session_start=None) for day in (21, 22)]
+    made = master_names(nights, n.START, "complete")
+    assert [name.removeprefix(complete_name(key_of())) for name in made] == [
+        "_night20261121_20261121_180000",
+        "_night20261122_20261121_180000",
+    ]
 
 
 def test_letters_that_file_names_cannot_have_still_tell_names_apart() -> None:
