@@ -22,6 +22,8 @@ FRAME_ENDINGS = (*FITS_ENDINGS, ".xisf")
 
 _PUT_AWAY_FOLDER = re.compile(r"_?rejected|_?rejects?|_?bad|trash|#recycle|\$recycle\.bin|@eadir", re.IGNORECASE)
 """Folders of frames that somebody rejected or deleted, on network drives and under Windows too."""
+_LIST_OF_DEFECTS = re.compile(r"defects_master_.*\.fits")
+"""What the report writes about a master (`ostcal.library.master_names`): a table, no frame."""
 _PUT_AWAY_FILE = re.compile(r"BAD_")
 """N.I.N.A. and others rename rejected frames."""
 _UNREAD_ENDINGS = frozenset((
@@ -83,7 +85,7 @@ def search_fits(directories: Iterable[str | os.PathLike[str]]) -> FoundFiles:
             visited.add(real(parent))
             put_away += [joined(parent, name) for name in below if _PUT_AWAY_FOLDER.fullmatch(name)]
             below[:] = [name for name in below if not _is_passed_over(name)]
-            frame_names = [name for name in names if _is_frame_name(name)]
+            frame_names = [name for name in names if _is_frame_name(name) and not _LIST_OF_DEFECTS.fullmatch(name)]
             put_away += [joined(parent, name) for name in frame_names if _PUT_AWAY_FILE.match(name)]
             found += [joined(parent, name) for name in frame_names if not _PUT_AWAY_FILE.match(name)]
             bzipped += [joined(parent, name) for name in names if name.lower().endswith(_BZIP_ENDINGS)]

@@ -9,6 +9,11 @@ from ostcal.vocabulary import Flavour, MasterFormat
 
 _ENDINGS: dict[MasterFormat, tuple[str, ...]] = {"fits": (".fits",), "xisf": (".xisf",), "both": (".fits", ".xisf")}
 
+DEFECT_FOLDER = "defects"
+"""Beside the masters: lists of their worst pixels, which the report writes."""
+DEFECT_ENDINGS = (".csv", ".lst", ".txt", ".fits")
+"""Of the four lists of a master, in the order in which they are written."""
+
 
 def run_time_of(name: str) -> str:
     """Return the time of its run from the name of a master; "" where it has none."""
@@ -33,6 +38,11 @@ def file_names(name: str, flavour: Flavour, file_format: MasterFormat) -> tuple[
         _, kind, rest = name.split("_", 2)
         name = f"Master{kind.capitalize()}_{rest}"
     return tuple(name + ending for ending in _ENDINGS[file_format])
+
+
+def defect_list_names(name: str) -> tuple[str, ...]:
+    """Return the files that list the defects of a master, from the directory of the masters."""
+    return tuple(f"{DEFECT_FOLDER}/defects_{name}{ending}" for ending in DEFECT_ENDINGS)
 
 
 def name_of_file(path: str) -> str:

@@ -27,7 +27,7 @@ from ostcal.inputs.copy_frames import export_name
 from ostcal.library.find import LibraryMaster, StorePlane, find_masters, store_location
 from ostcal.library.history import HistoryEntry, add_to_history
 from ostcal.library.in_time import SESSION_S
-from ostcal.library.master_names import run_time_of, untimed
+from ostcal.library.master_names import defect_list_names, run_time_of, untimed
 from ostcal.library.store import MasterStore
 from ostcal.library.verification import check_master
 from ostcal.measure.findings import Outcome
@@ -74,7 +74,7 @@ class Removal:
     place: str
     name: str
     files: tuple[str, ...]
-    """Its other copies: FITS and XISF files of a master, FITS copies of a series."""
+    """Its other copies: FITS and XISF files of a master with the lists of its defects, FITS copies of a series."""
     n_bytes: int
     """Of all copies."""
     frames: tuple[str, ...] = ()
@@ -286,11 +286,13 @@ def _own_files(masters_dir: str, master: LibraryMaster) -> tuple[list[str], str]
 def _removal_of(masters_dir: str, master: LibraryMaster, files: Sequence[str], kept: str, now: datetime) -> Removal:
     place = joined(store_location(masters_dir), master.record.name)
     age = _age_days(master.record.made_at, now)
+    lists = [joined(masters_dir, name) for name in defect_list_names(master.record.name)]
+    files = (*files, *(path for path in lists if is_file(path)))
     return Removal(
         kind="master",
         place=place,
         name=master.record.name,
-        files=tuple(files),
+        files=files,
         n_bytes=sum(files_below(place).values()) + sum(map(size_of, files)),
         kept_because=kept,
         why=f"made {age:.0f} days ago, and again since" if age is not None else "made again since",

@@ -114,6 +114,19 @@ class DefectCount:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WorstPixel:
+    """A marked pixel of a master."""
+
+    row: int
+    column: int
+    kinds: tuple[str, ...]
+    """Words of `DefectCount`."""
+    value: Number = None
+    difference: Number = None
+    """From the pixels beside it."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class MasterSettings:
     """What the frames of a master have in common."""
 
@@ -221,6 +234,10 @@ class MasterReport:
     noise_fall: NoiseFall | None = None
     """Where the number of frames was automatic and the series are still there."""
     defects: tuple[DefectCount, ...] = ()
+    worst_pixels: tuple[WorstPixel, ...] = ()
+    """The first of the lists, at most 20."""
+    defect_lists: tuple[str, ...] = ()
+    """Files, from the directory of the report: CSV, Siril (.lst), PixInsight (.txt), FITS."""
     provenance: MasterProvenance = MasterProvenance()
 
 

@@ -23,8 +23,9 @@ from ostcal.places.durable import PARTIAL_ENDING, os_reason, sweep_partial_files
 from ostcal.places.locking import LOCK_FILE, locked
 from ostcal.places.paths import AnyPath, names_in, path_of
 from ostcal.report.camera_section import camera_sections
+from ostcal.report.defect_lists import DefectList, write_lists
 from ostcal.report.document import Entry, HistoryPoint, HistorySeries, MasterReport, Report
-from ostcal.report.master_section import master_report
+from ostcal.report.master_section import master_report, with_defects
 from ostcal.report.noise_fall import noise_fall, target_share
 from ostcal.report.page import render
 from ostcal.report.png import MasterPictures, ReportPictures
@@ -83,7 +84,8 @@ def make_report(
     shown.sort(key=lambda m: (str(m.key.frame_type), m.key.filter_name or "", m.key.exposure_time_s, m.record.name))
     made_at = datetime.now(UTC).replace(microsecond=0)
     with ThreadPoolExecutor(_THREADS) as pool:
-        read = [one for one in pool.map(partial(_read_master, settings=settings or {}), shown) if one is not None]
+        of_master = partial(_read_master, output_dir=output_dir, settings=settings or {})
+        read = [one for one in pool.map(of_master, shown) if one is not None]
     measured = [(one.master.key, one.camera_properties) for one in read if one.camera_properties is not None]
     cameras = camera_sections(measured, library, temperature_tolerance_c)
     subjects = {subject_of(master.key) for master in shown}
@@ -156,7 +158,8 @@ class _ReadMaster:
     pictures: MasterPictures
 
 
-def _read_master(master: LibraryMaster, settings: Mapping[str, Any]) -> _ReadMaster | None:
+def _read_master(master: LibraryMaster, output_dir: str, settings: Mapping[str, Any]) -> _ReadMaster | None:
+    """Read what is stored with a master, and write the lists of its defects; ``None`` where it is damaged."""
     if not isinstance(master.plane, StorePlane):
         return None
     try:
@@ -167,15 +170,27 @@ def _read_master(master: LibraryMaster, settings: Mapping[str, Any]) -> _ReadMas
         share = target_share(settings, report.kind)
         if share is not None:
             report = replace(report, noise_fall=noise_fall(attributes["inputs"], report.kind, share))
+        planes = master_pictures(store.open(master.plane.name), master, attributes)
+        if planes.defects is not None:
+            report = with_defects(report, planes.defects, _written_lists(output_dir, planes.defects))
         return _ReadMaster(
             master=master,
             camera_properties=properties if isinstance(properties, dict) else None,
             report=report,
-            pictures=master_pictures(store.open(master.plane.name), master, attributes),
+            pictures=planes.pictures,
         )
     except (OstcalError, KeyError, TypeError, ValueError) as error:
         logger.warning("%s: left out of the report: %s", master.record.name, error)
         return None
+
+
+def _written_lists(output_dir: str, defects: DefectList) -> tuple[str, ...]:
+    """Write the lists of the defects of a master; without them, its report is as good."""
+    try:
+        return write_lists(output_dir, defects)
+    except StorageError as error:
+        logger.warning("%s", error)
+        return ()
 
 
 def _entries(settings: Mapping[str, Any], prefix: str = "") -> Iterator[Entry]:

@@ -9,12 +9,15 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
 
+import numpy as np
+
 from ostcal.codec import from_values
 from ostcal.frames import FrameType
 from ostcal.library.find import LibraryMaster
 from ostcal.measure.findings import Finding, Outcome, worst
 from ostcal.measure.masters.defects import Defect
 from ostcal.naming import night_of
+from ostcal.report.defect_lists import DefectList, kind_words
 from ostcal.report.document import (
     DefectCount,
     Entry,
@@ -26,6 +29,7 @@ from ostcal.report.document import (
     Measure,
     Profile,
     Statistics,
+    WorstPixel,
 )
 from ostcal.report.previews import SERIES_LABEL
 
@@ -41,6 +45,9 @@ _MEASURES: Mapping[str, tuple[str, str, str]] = {
 }
 """What stands beside the picture of a master: key, label and unit of checks whose numbers say something without their
 limits. All are in the list of checks, and those of frames and defects in their tables."""
+
+MOST_WORST = 20
+"""Pixels that the report names; the lists name more."""
 
 _STORED_OF_FRAMES = (
     "exposure_time_s", "ccd_temperature_c", "level_adu", "std_adu", "minimum_adu", "maximum_adu", "saturated",
@@ -108,6 +115,30 @@ def master_report(master: LibraryMaster, attributes: Mapping[str, Any]) -> Maste
         ),
         provenance=_provenance(attributes, cards),
     )
+
+
+def with_defects(report: MasterReport, found: DefectList, files: Sequence[str]) -> MasterReport:
+    """Return the part of a report with the worst of the pixels that `files` list."""
+    pixels = found.pixels
+    first = range(min(MOST_WORST, len(pixels.rows)))
+    return replace(
+        report,
+        defect_lists=tuple(files),
+        worst_pixels=tuple(
+            WorstPixel(
+                row=int(pixels.rows[i]),
+                column=int(pixels.columns[i]),
+                kinds=tuple(kind_words(int(pixels.bits[i])).split("+")),
+                value=_finite(pixels.values[i]),
+                difference=_finite(pixels.differences[i]),
+            )
+            for i in first
+        ),
+    )
+
+
+def _finite(value: np.float32) -> float | None:
+    return float(f"{value:.7g}") if np.isfinite(value) else None
 
 
 def _stored(kind: type[_Plotted], values: Mapping[str, Any] | None, unit: str) -> _Plotted | None:

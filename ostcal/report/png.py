@@ -34,6 +34,18 @@ class Picture:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Crop:
+    """A part of a master, pixel for pixel."""
+
+    picture: Picture
+    row: int
+    column: int
+    """Its first pixel, or the pixel that it shows."""
+    value: float | None = None
+    """Of that pixel."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class MasterPictures:
     """Pictures of one master; ``None`` for those it lacks."""
 
@@ -43,6 +55,10 @@ class MasterPictures:
     """Share of the samples rejected in each cell: `black` is 0, `white` the share of the fullest."""
     defect_map: Picture | None = None
     """The bits of the DQ plane, combined over each cell (bitwise or)."""
+    worst_part: Crop | None = None
+    """The square with most marked pixels."""
+    brightest: tuple[Crop, ...] = ()
+    """The hottest pixels."""
     thumbnails: Mapping[int, Picture] = field(default_factory=dict)
     """Frames to look at, by their position among the frames of the master."""
 

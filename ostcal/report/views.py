@@ -14,6 +14,7 @@ from ostcal.report.figures import E_UNIT
 from ostcal.report.plots import Plot, draw
 from ostcal.report.png import (
     CameraPictures,
+    Crop,
     MasterPictures,
     Picture,
     defects_uri,
@@ -40,6 +41,16 @@ MOST_FRAMES_SHOWN = 12
 
 MOST_INPUTS_SHOWN = 1000
 """Inputs named for one master; the JSON file names them all."""
+
+MOST_WORST_SHOWN = 8
+"""Pixels of the table of a master; the JSON file names more, and the lists all."""
+
+_LISTS = {
+    ".csv": "CSV",
+    ".lst": "Siril (cosme)",
+    ".txt": "PixInsight (CosmeticCorrection)",
+    ".fits": "FITS table",
+}
 
 COARSE_MAP = 240
 """Columns up to which a map is shown larger than it is."""
@@ -117,6 +128,12 @@ class MasterView:
     outlying: tuple[OutlyingFrame, ...]
     outlying_left: int
     defect_maps: tuple[Figure, ...]
+    brightest: tuple[Figure, ...]
+    """The hottest pixels, one crop each."""
+    worst_pixels: tuple[tuple[str, str, str, str], ...]
+    """Row and column, kind, value and difference."""
+    lists: tuple[Fact, ...]
+    """What each list is for, and its file."""
     marked: tuple[DefectCount, ...]
     """Kinds of defects that the master has."""
     notices: tuple[FindingGroup, ...]
@@ -172,13 +189,7 @@ def master_view(ident: str, master: MasterReport, pictures: MasterPictures, iden
         share = master.statistics.rejected_share if master.statistics else None
         caption = figures.rejection_words(share, rejected.white)
         frame_figures.append(_map(rejected, ramp_uri(rejected.pixels), title="Rejection map", caption=caption))
-    defect_maps = []
     marked = tuple(defect for defect in master.defects if defect.pixels)
-    if pictures.defect_map is not None and pictures.defect_map.pixels.any():
-        words = ", ".join(f"{count(defect.pixels)} {defect.name}" for defect in marked)
-        caption = f"Pixels: {words}." if words else "1 pixel or more is marked."
-        uri = defects_uri(pictures.defect_map.pixels)
-        defect_maps.append(_map(pictures.defect_map, uri, title="Defect map", caption=caption))
     picture = None
     if pictures.picture is not None:
         numbers = master.statistics
@@ -196,7 +207,15 @@ def master_view(ident: str, master: MasterReport, pictures: MasterPictures, iden
         facts=_master_facts(master),
         picture=picture,
         figures=tuple(plots),
-        defect_maps=tuple(defect_maps),
+        defect_maps=tuple(_defect_figures(pictures, marked)),
+        brightest=tuple(map(_brightest, pictures.brightest)),
+        worst_pixels=_worst_pixels(master),
+        lists=tuple(
+            Fact(name=_LISTS[ending], value=name)
+            for name in master.defect_lists
+            for ending in _LISTS
+            if name.endswith(ending)
+        ),
         marked=marked,
         frame_figures=tuple(frame_figures),
         frame_columns=_frame_columns(master.frames),
@@ -332,6 +351,39 @@ def _outlying_frames(master: MasterReport, pictures: MasterPictures) -> list[Out
             )
         )
     return found
+
+
+def _defect_figures(pictures: MasterPictures, marked: Sequence[DefectCount]) -> Iterator[Figure]:
+    """Yield the map of the defects, if there are any, and the worst part of the master."""
+    if pictures.defect_map is not None and pictures.defect_map.pixels.any():
+        words = ", ".join(f"{count(defect.pixels)} {defect.name}" for defect in marked)
+        caption = f"Pixels: {words}." if words else "1 pixel or more is marked."
+        yield _map(pictures.defect_map, defects_uri(pictures.defect_map.pixels), title="Defect map", caption=caption)
+    if (worst := pictures.worst_part) is not None:
+        height, width = worst.picture.pixels.shape
+        caption = (
+            f"Of all squares of {times((width, height))} pixels that with most marked ones; its first is at row"
+            f" {worst.row}, column {worst.column}. {_grey_words(worst.picture)}"
+        )
+        yield _grey(worst.picture, "crop", title="Worst part, pixel for pixel", caption=caption)
+
+
+def _brightest(crop: Crop) -> Figure:
+    caption = f"Row {crop.row}, column {crop.column}: {with_unit(crop.value, crop.picture.unit, 5)}"
+    return _grey(crop.picture, "crop", title="", caption=caption, alt=caption)
+
+
+def _worst_pixels(master: MasterReport) -> tuple[tuple[str, str, str, str], ...]:
+    unit = master.statistics.unit if master.statistics else ""
+    return tuple(
+        (
+            f"{pixel.row}, {pixel.column}",
+            ", ".join(pixel.kinds),
+            with_unit(pixel.value, unit, 5),
+            with_unit(pixel.difference, unit),
+        )
+        for pixel in master.worst_pixels[:MOST_WORST_SHOWN]
+    )
 
 
 def _plots(plots: Sequence[Plot], idents: Iterator[str]) -> list[Figure]:

@@ -114,6 +114,22 @@ def test_old_generations_go_with_both_copies_and_a_line_in_the_history(generatio
     assert night.run_darks().details["unchanged"] == names[2:]
 
 
+def test_lists_of_defects_go_with_their_master(generations: tuple[Night, list[str]]) -> None:
+    night, names = generations
+    folder = night.masters / "defects"
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        for ending in (".csv", ".lst", ".txt", ".fits"):
+            (folder / f"defects_{name}{ending}").write_bytes(b"x")
+    (folder / "defects_of_mine.csv").write_bytes(b"x")
+    prune(night, "--keep", "1", "--apply")
+    left = {path.name for path in folder.iterdir()}
+    for name in names:
+        assert (f"defects_{name}.fits" in left) == (f"defects_{name}.csv" in left) == (name in masters_of(night))
+    assert "defects_of_mine.csv" in left
+    assert {name for name in names if name not in masters_of(night)}
+
+
 @pytest.mark.parametrize(("options", "stay"), [(("--keep", "2"), 2), (("--keep", "9"), 3), (("--older", "5"), 3)])
 def test_what_is_not_old_by_the_rules_stays(
     generations: tuple[Night, list[str]], options: tuple[str, ...], stay: int
