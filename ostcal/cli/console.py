@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 import click
 from rich.console import Console
@@ -32,6 +32,7 @@ from rich.text import Text
 from ostcal.cli.json_output import command_record, json_handlers, json_record, use_hooks_of
 from ostcal.compiled import clock
 from ostcal.errors import ConfigError, OstcalError
+from ostcal.opening import open_regular
 from ostcal.vocabulary import FOUND_FILE
 
 if TYPE_CHECKING:
@@ -100,6 +101,9 @@ class _LogFile(logging.FileHandler):
             path, encoding="utf-8", errors="backslashreplace"
         )  # file names may hold bytes that are no text
         self._failed = False
+
+    def _open(self) -> TextIO:
+        return open(self.baseFilename, self.mode, encoding=self.encoding, errors=self.errors, opener=open_regular)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 -- the name that logging calls
         """Warn on the screen in place of logging's own traceback."""

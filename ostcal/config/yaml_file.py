@@ -15,6 +15,7 @@ from ostcal.config.problems import backslash_hint
 from ostcal.config.sections import SECTION_NAMES
 from ostcal.config.values import Escaped, Plain, number_from_text
 from ostcal.errors import ConfigError
+from ostcal.opening import open_regular
 
 FILE_LIMIT_BYTES = 1 << 17
 """A configuration has a few kB; PyYAML needs up to 1.5 s for 128 KiB (``[?,?,``), 12 s for 1 MiB: refused before it."""
@@ -61,7 +62,7 @@ def read_yaml(path: str, ours: Collection[str] = SECTION_NAMES, *, what: str = "
     """
     label = path if path.isprintable() and path else ascii(path)
     try:
-        with open(path, "rb") as stream:
+        with open(path, "rb", opener=open_regular) as stream:
             data = stream.read(FILE_LIMIT_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "the name holds a null character"

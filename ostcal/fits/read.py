@@ -37,6 +37,7 @@ from ostcal.fits.search import search_fits as search_fits
 from ostcal.fits.sharpcap import cards_beside
 from ostcal.fits.xisf_images import inspect_xisf, inspect_xisf_extension
 from ostcal.frames import FULL_SCALE_ADU, RowReader, SampleEncoding, read_adu
+from ostcal.opening import open_regular
 from ostcal.places.durable import os_reason
 from ostcal.places.fingerprint import fingerprint_rows, rows_fingerprint
 from ostcal.places.open_files import STRIPS_AHEAD, kept_open, read_ahead
@@ -433,7 +434,7 @@ def _read_rows(frame: FitsPixels, encoding: SampleEncoding, start: int, block: N
             data = io.BytesIO(read_range(frame.path, offset, offset + samples.nbytes))
             read_exactly(data.readinto, samples, frame.path)
             return
-        with open(frame.path, "rb", buffering=0) as file:
+        with open(frame.path, "rb", buffering=0, opener=open_regular) as file:
             file.seek(offset)
             read_exactly(file.readinto, samples, frame.path)
 

@@ -6,6 +6,7 @@ import functools
 from pathlib import Path
 
 from ostcal.fits.cards import Header, format_card
+from ostcal.opening import open_regular
 
 _ENDING = ".CameraSettings.txt"
 _CARDS = {
@@ -58,7 +59,7 @@ def _of_folder(folder: Path) -> tuple[tuple[str, str], ...]:
 def _read(path: Path) -> tuple[tuple[str, str], ...]:
     """Read the keys that are known; nothing where there is no such file."""
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=open_regular) as file:
             text = file.read(_MAX_BYTES).decode("utf-8", "replace")
     except OSError:
         return ()

@@ -13,6 +13,7 @@ from ostcal.errors import StorageError
 from ostcal.frames import FrameType
 from ostcal.inputs.grouping import GroupKey
 from ostcal.measure.findings import Outcome
+from ostcal.opening import open_regular
 from ostcal.places.durable import os_reason, storage_errors
 from ostcal.places.objects import ObjectPath
 from ostcal.places.paths import joined, open_binary, path_of, sync_directory
@@ -68,7 +69,7 @@ def add_to_history(output_dir: str, entries: Sequence[HistoryEntry]) -> None:
         _append_to_object(path, lines)
         return
     with storage_errors(f"{path}: the history cannot be written"):
-        with path.open("a+b") as file:
+        with open(path, "a+b", opener=open_regular) as file:
             is_new = file.tell() == 0
             if not is_new:
                 file.seek(-1, os.SEEK_END)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from ostcal.codec import from_json, json_reader, schema_digest, to_json
+from ostcal.opening import open_regular
 from ostcal.places.durable import write_atomically
 from ostcal.places.paths import absolute, is_remote
 
@@ -138,7 +139,7 @@ class FileIndex(Generic[_T]):
         """Return the lines of the index by path; nothing where it does not count."""
         assert self._path is not None
         try:
-            with self._path.open("rb") as file:
+            with open(self._path, "rb", opener=open_regular) as file:
                 data = file.read(MAX_BYTES + 1)
             first, _, body = data.partition(b"\n")
             head = from_json(_Head, first)

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ostcal.opening import open_regular
+
 
 def fingerprint_rows(height: int) -> tuple[int, int, int]:
     """Return the three rows whose values identify a frame: a quarter, half and three quarters up."""
@@ -47,7 +49,7 @@ def file_digest(path: str) -> str:
     Two exposures differ in their headers, and by noise in every piece.
     """
     digest = hashlib.blake2b(digest_size=16)
-    with open(path, "rb", buffering=0) as file:
+    with open(path, "rb", buffering=0, opener=open_regular) as file:
         n_bytes = file.seek(0, io.SEEK_END)
         digest.update(f"{n_bytes}:".encode("ascii"))
         rest = max(0, n_bytes - _START_BYTES)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ostcal.errors import StorageError
+from ostcal.opening import open_regular
 from ostcal.places.object_requests import CREDENTIALS, ObjectOptions, obstore, request, store_of, use_options
 
 if TYPE_CHECKING:
@@ -244,7 +245,7 @@ def etag_of_file(path: Path) -> str:
     promised: where ETags differ, contents are compared).
     """
     parts = []
-    with path.open("rb") as file:
+    with open(path, "rb", opener=open_regular) as file:
         while data := file.read(PART_BYTES):
             parts.append(hashlib.md5(data, usedforsecurity=False).digest())
     if len(parts) <= 1:

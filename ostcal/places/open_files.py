@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from ostcal.opening import open_regular
 from ostcal.places.paths import is_remote
 
 STRIPS_AHEAD = 2
@@ -73,7 +74,7 @@ def kept_open(paths: Sequence[str]) -> Iterator[tuple[int, ...] | None]:
     try:
         with contextlib.suppress(OSError):
             for path in paths:
-                opened.append(os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0)))
+                opened.append(open_regular(path, os.O_RDONLY))
         yield tuple(opened) if len(opened) == len(paths) else None
     finally:
         for descriptor in opened:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, TypeVar
 
 from ostcal.errors import StorageError
+from ostcal.opening import open_regular
 from ostcal.places.objects import ObjectPath, ObjectState, etag_of_file, is_object_location
 
 AnyPath = Path | ObjectPath
@@ -217,7 +218,7 @@ def newest_s(directory: AnyPath) -> float:
 def read_start(file: AnyPath, length: int) -> bytes:
     """Read the first bytes of a file, all of it where it is shorter."""
     if isinstance(file, Path):
-        with file.open("rb") as stream:
+        with open(file, "rb", opener=open_regular) as stream:
             return stream.read(length)
     try:
         return file.read_range(0, length)
@@ -230,7 +231,7 @@ def read_whole(location: str) -> bytes:
     """Read a file in one go."""
     if is_remote(location):
         return _objects(location).read_bytes()
-    with open(location, "rb", buffering=0) as file:
+    with open(location, "rb", buffering=0, opener=open_regular) as file:
         return file.readall()
 
 
@@ -242,7 +243,7 @@ def read_range(location: str, start: int, stop: int) -> bytes:
 def open_binary(location: Location) -> BinaryIO:
     """Open a file for reading, with ``seek``; objects are read by ranges, as far as they are asked for."""
     if not is_remote(location):
-        return open(location, "rb")
+        return open(location, "rb", opener=open_regular)
     return io.BufferedReader(_ObjectReader(_objects(location)), _BUFFER_BYTES)
 
 
@@ -402,7 +403,7 @@ def same_contents(path: Path, target: ObjectPath, state: ObjectState) -> bool:
     if state.e_tag == etag_of_file(path):
         return True
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=open_regular) as file:
             for start in range(0, state.size, _COMPARED_BYTES):
                 data = file.read(_COMPARED_BYTES)
                 if target.read_range(start, start + len(data)) != data:
@@ -440,7 +441,7 @@ def modified_s(path: AnyPath) -> float:
     """Return when a file was written or touched (clock of its server); raise FileNotFoundError if there is none."""
     if isinstance(path, ObjectPath):
         return path.state().modified_s
-    with path.open("rb") as file:  # opening makes NFS ask its server
+    with open(path, "rb", opener=open_regular) as file:  # opening makes NFS ask its server
         return os.fstat(file.fileno()).st_mtime
 
 

@@ -23,6 +23,8 @@ import numpy as np
 from numcodecs import blosc
 from numpy.typing import NDArray
 
+from ostcal.opening import open_regular
+
 _ENTRY_BYTES = 16
 CHECKSUM_BYTES = 4
 _CHECKSUM_RESIDUE = 0x48674BC7
@@ -129,7 +131,7 @@ def read_shard_rows(path: str, layout: ShardLayout, start: int, out: NDArray[Any
     The checksums of chunks are compared where there are any and `verify` is true. Raise ValueError where the shard is
     damaged.
     """
-    with open(path, "rb", buffering=0) as file:
+    with open(path, "rb", buffering=0, opener=open_regular) as file:
         index = open_index(path, file.fileno(), layout)
 
         def stored(chunk: int) -> bytes:
@@ -190,7 +192,7 @@ def _shard_index(path: str, size: int, mtime_ns: int, n_chunks: int) -> NDArray[
     length = index_length(n_chunks)
     if size < length:
         raise ValueError(f"it has {size} bytes, too few for its index of {length} bytes")
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=open_regular) as file:
         file.seek(size - length)
         data = file.read(length)
     return parsed_index(data, size)

@@ -20,7 +20,17 @@ from ostcal.errors import FrameError, StorageError
 from ostcal.frames import RowReader, SampleEncoding
 from ostcal.places.durable import os_reason, storage_errors
 from ostcal.places.open_files import STRIPS_AHEAD, kept_open, read_ahead
-from ostcal.places.paths import directories_in, in_parallel, is_remote, joined, path_of, recent_version_of, retried
+from ostcal.places.paths import (
+    directories_in,
+    in_parallel,
+    is_file,
+    is_remote,
+    joined,
+    path_of,
+    recent_version_of,
+    retried,
+    walk,
+)
 from ostcal.series.format import (
     ENCODINGS,
     FRAMES,
@@ -249,6 +259,10 @@ def _described_frames(location: str, stamp: Stamp) -> StoredFrames:
 @lru_cache(maxsize=64)
 def _zarr_array(location: str, stamp: Stamp) -> Any:
     """Open the array through zarr-python, once per process and state of its metadata (`stamp`)."""
+    for parent, _, names in walk(joined(location, FRAMES)):
+        odd = next((joined(parent, name) for name in names if not is_file(joined(parent, name))), None)
+        if odd is not None:  # zarr-python waits for a pipe
+            raise StorageError(f"{odd}: is not a file; download or take this series again")
     array = _open_array(location, "r")
     chunk_bytes = math.prod(array.shards or array.chunks) * array.dtype.itemsize
     if not 0 < chunk_bytes <= MAX_CHUNK_BYTES:

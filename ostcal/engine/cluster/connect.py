@@ -18,6 +18,7 @@ from distributed import Client, LocalCluster, Security
 from ostcal.engine.execution import ClusterClass, Execution, TlsFiles
 from ostcal.engine.interrupts import interrupts_ignored
 from ostcal.errors import ConfigError, OstcalError
+from ostcal.opening import open_regular
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ def _running_cluster(address: str, label: str, tls: TlsFiles | None) -> Any:
 def address_in_file(path: str) -> str:
     """Return the address in a file that ``dask scheduler --scheduler-file`` wrote; raise `OstcalError` without one."""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=open_regular) as file:
             data = json.loads(file.read(_MAX_SCHEDULER_FILE_BYTES))
     except OSError as error:
         raise OstcalError(
