@@ -36,6 +36,7 @@ from ostcal.inputs.optics import optics_differ
 from ostcal.inputs.sensor_temperature import sensor_key
 from ostcal.library.ages import AgeLog
 from ostcal.library.find import LibraryMaster, StorePlane, calibration_id_of, find_masters, store_location
+from ostcal.library.integrity import damage_at_a_glance
 from ostcal.library.master_names import file_names, untimed
 from ostcal.library.previous import previous_master
 from ostcal.library.quality_notes import why_failed
@@ -168,6 +169,15 @@ class Unchanged:
         return self.stored.record.verdict == str(Outcome.FAIL)
 
     @property
+    def damage(self) -> str | None:
+        """A line about a master that is damaged where that is seen at a glance; ``None`` if it is not."""
+        if not isinstance(self.stored.plane, StorePlane):
+            return None
+        name, is_judged = self.stored.record.name, self.stored.record.verdict is not None
+        found = damage_at_a_glance(self.stored.plane.store, name, is_judged=is_judged)
+        return f"{name}: damaged ({found}); it is made again" if found else None
+
+    @property
     def failure(self) -> str:
         """A line about a master that failed and is not made again."""
         why = why_failed(self.stored)
@@ -220,7 +230,9 @@ def plan_masters(request: BuildRequest, groups: Sequence[Group], sources: Mappin
             errors += no_dark
             continue
         before = [_unchanged(request, plan, made_before) for plan in planned]
-        is_unchanged = all(before)
+        damage = [line for stored in before if stored is not None and (line := stored.damage)]
+        warnings += damage
+        is_unchanged = all(before) and not damage
         for plan, stored in zip(planned, before, strict=True):
             if stored is not None and is_unchanged:
                 unchanged.append(stored)

@@ -18,7 +18,7 @@ from ostcal.fits.cards import Header
 from ostcal.fits.checksum import OnesSum
 from ostcal.fits.hdus import Unit, read_units
 from ostcal.fits.read import inspect_fits
-from ostcal.library.planes import DTYPES, MAX_METADATA_BYTES, PLANES, Plane, StoredMaster
+from ostcal.library.planes import DTYPES, MAX_METADATA_BYTES, PLANES, Plane, StoredMaster, read_grid
 from ostcal.library.store import MasterStore
 from ostcal.places.durable import PARTIAL_ENDING, os_reason, read_bounded
 from ostcal.places.fingerprint import fingerprint_rows, rows_fingerprint
@@ -148,6 +148,30 @@ def check_store(location: str) -> tuple[list[str], list[str]]:
         findings.append(f"{where}: an unfinished master; the next run sweeps it, if none is writing it now")
     findings += [_stray(joined(location, name)) for name in others if name != METADATA_FILE]
     return names, findings
+
+
+def damage_at_a_glance(location: str, name: str, *, is_judged: bool) -> str | None:
+    """Return what is wrong with a master in a store, as far as is seen without reading all of it.
+
+    Its metadata are read, its chunks must be there and hold bytes, and the first and the last of each plane are read and
+    compared with their checksums. `is_judged` says whether quality control added its plane of defects.
+    """
+    try:
+        master = StoredMaster(location=joined(location, name), grid=read_grid(path_of(joined(location, name))))
+        sizes = files_below(master.location)
+        for plane in DTYPES:
+            if plane == "dq" and not is_judged:
+                continue
+            if not master.has(plane):
+                return f"{joined(master.location, plane, METADATA_FILE)}: is missing"
+            for chunk in range(master.grid.n_chunks):
+                if not sizes.get(f"{plane}/{master.grid.chunk_name(chunk)}"):
+                    return f"{joined(master.location, plane, master.grid.chunk_name(chunk))}: is missing or empty"
+            for row in (0, master.shape[0] - 1):
+                master.read_rows(plane, row, row + 1)
+    except (StorageError, OSError) as error:
+        return " ".join(str(error).split())
+    return None
 
 
 def check_stored_master(location: str, name: str) -> list[str]:

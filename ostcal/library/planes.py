@@ -128,7 +128,10 @@ class _Planes:
             except OSError as error:
                 raise StorageError(f"{path}: rows of a master cannot be read: {os_reason(error)}") from error
             except ValueError as error:
-                raise StorageError(f"{path}: rows of a master are damaged: {error}; make the master again") from error
+                raise StorageError(
+                    f"{path}: rows of a master are damaged: {error}; make the master again: delete {self.location} and"
+                    " run ostcal masters"
+                ) from error
 
         out = np.empty((stop - start, grid.width), DTYPES[plane])
         fill_from_chunks(read_chunk, grid.chunk_rows, start, out)
@@ -277,14 +280,20 @@ def grid_of(path: AnyPath) -> Grid:
     """Read size and chunks of a master; once per process and master."""
     with storage_errors(f"{path}: there is no such master"):
         stamp = version_of(path / "master" / METADATA_FILE)
-    return _read_grid(str(path), stamp)
+    return _known_grid(str(path), stamp)
 
 
 @lru_cache(maxsize=256)
-def _read_grid(location: str, stamp: tuple[int, int | str]) -> Grid:
-    path = path_of(location)
+def _known_grid(location: str, stamp: tuple[int, int | str]) -> Grid:
+    return read_grid(path_of(location))
+
+
+def read_grid(path: AnyPath) -> Grid:
+    """Read size and chunks of a master; StorageError where the metadata of its planes are damaged or differ."""
     grids = set()
-    for plane, dtype in PLANES.items():
+    for plane, dtype in DTYPES.items():
+        if plane not in PLANES and not (path / plane / METADATA_FILE).is_file():
+            continue
         metadata = read_object(path / plane / METADATA_FILE, path, MAX_METADATA_BYTES)
         match metadata:
             case {

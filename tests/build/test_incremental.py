@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -213,3 +214,75 @@ def run(config: Path, *expected: str, options: list[str] | None = None) -> None:
     new = sorted(path.name.split("_20")[0] for path in set(masters.glob("*.fits")) - before)
     assert [name for name in new if name != "master_dark_0.001s"] == list(expected), said
     assert ("unchanged" in said) == (len(expected) < 2)
+
+
+def emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def zeroed(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def linked_to_itself(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path.name)
+
+
+def piped(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def flipped(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        ("master/zarr.json", emptied),
+        ("std/zarr.json", zeroed),
+        ("n_used/zarr.json", cut),
+        ("dq/zarr.json", Path.unlink),
+        ("dq/zarr.json", emptied),
+        ("master/c.0.0", emptied),
+        ("std/c.0.0", flipped),
+        ("dq/c.0.0", zeroed),
+        ("n_used/c.0.0", Path.unlink),
+        ("master/c.0.0", linked_to_itself),
+        ("n_used/zarr.json", linked_to_itself),
+        ("dq/c.0.0", piped),
+        ("std/zarr.json", piped),
+    ],
+)
+def test_a_damaged_master_is_not_unchanged_and_is_made_again_with_a_line(
+    tmp_path: Path, file: str, damage: Callable[[Path], None]
+) -> None:
+    night = Night(tmp_path)
+    write_darks(night, 8.0, dark_frames(8.0, n=3))
+    before = pixels(night.run_darks())
+    (master,) = (night.masters / "masters.zarr").glob("master_dark_8*")
+    damage(master / file)
+    status = night.run_darks()
+    assert made(status) == ["master_dark_8.000s"]
+    (line,) = (line for line in status.details["warnings"] if "damaged" in line)
+    assert line.startswith(f"{master.name}: damaged (")
+    assert str(master / file.split("/")[0]) in line
+    assert "\n" not in line
+    assert line.endswith("; it is made again")
+    assert pixels(status) == before
+    assert made(night.run_darks()) == []
+
+
+def test_attributes_that_a_power_cut_emptied_are_made_again(night: Night) -> None:
+    (master,) = (night.masters / "masters.zarr").glob("master_bias*")
+    emptied(master / "zarr.json")
+    assert made(night.run()) == ["master_bias"]
+    assert made(night.run()) == []
