@@ -179,7 +179,7 @@ def check_stored_master(location: str, name: str) -> list[str]:
     store = MasterStore(location)
     try:
         attributes = store.attributes(name)
-        master = store.open(name)
+        master = StoredMaster(location=joined(location, name), grid=read_grid(path_of(joined(location, name))))
     except OstcalError as error:
         return [str(error)]
     findings = []

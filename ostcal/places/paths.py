@@ -83,10 +83,8 @@ def is_below(location: Location, directory: Location) -> bool:
         if not (is_remote(location) and is_remote(directory)):
             return False
         return f"{normalized(location)}/".startswith(f"{normalized(directory)}/")
-    try:
-        return Path(location).resolve().is_relative_to(Path(directory).resolve())
-    except OSError:
-        return False
+    # not Path.resolve: it raises RuntimeError at a link to itself
+    return Path(os.path.realpath(location)).is_relative_to(os.path.realpath(directory))
 
 
 # ---- looking ----
@@ -126,7 +124,8 @@ def directories_in(directory: Location | AnyPath) -> list[AnyPath]:
         there = _objects(directory)
         return [there / name for name in there.entries()[0]]
     with os.scandir(str(directory)) as entries:
-        return sorted(Path(entry.path) for entry in entries if entry.is_dir())
+        # not DirEntry.is_dir: it raises OSError at a link to itself
+        return sorted(Path(entry.path) for entry in entries if os.path.isdir(entry.path))
 
 
 def walk(
@@ -158,8 +157,11 @@ def files_below(directory: Location) -> dict[str, int]:
         below.sort()
         for name in names:
             path = os.path.join(parent, name)
-            with contextlib.suppress(FileNotFoundError):
+            try:
                 found[Path(path).relative_to(directory).as_posix()] = os.stat(path).st_size
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ELOOP):  # deleted meanwhile, or a link to nothing
+                    raise
     return dict(sorted(found.items()))
 
 
