@@ -153,7 +153,7 @@ def check_store(location: str) -> tuple[list[str], list[str]]:
 def damage_at_a_glance(location: str, name: str, *, is_judged: bool) -> str | None:
     """Return what is wrong with a master in a store, as far as is seen without reading all of it.
 
-    Its metadata are read, its chunks must be there and hold bytes, and the first and the last of each plane are read and
+    Its metadata are read, its chunks must be there and hold bytes, and the first and the last of each plane are
     compared with their checksums. `is_judged` says whether quality control added its plane of defects.
     """
     try:
