@@ -13,8 +13,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import TextIOWrapper
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Self, TextIO
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 from rich.console import Console
@@ -102,8 +103,8 @@ class _LogFile(logging.FileHandler):
         )  # file names may hold bytes that are no text
         self._failed = False
 
-    def _open(self) -> TextIO:
-        return open(self.baseFilename, self.mode, encoding=self.encoding, errors=self.errors, opener=open_regular)
+    def _open(self) -> TextIOWrapper:
+        return open(self.baseFilename, "a", encoding=self.encoding, errors=self.errors, opener=open_regular)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 -- the name that logging calls
         """Warn on the screen in place of logging's own traceback."""
