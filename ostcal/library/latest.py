@@ -30,7 +30,7 @@ from ostcal.inputs.observed import Observed
 from ostcal.library.find import STORE_NAME, FilePlane, LibraryMaster, StorePlane
 from ostcal.library.in_time import Merit, TimeRules, nearest_first
 from ostcal.library.index import known_masters
-from ostcal.library.master_names import name_of_file
+from ostcal.library.master_names import DEFECT_FOLDER, name_of_file
 from ostcal.places.durable import PARTIAL_ENDING, read_bounded, storage_errors, sweep_partial_files, write_atomically
 from ostcal.places.latest_folder import INDEX_FORMAT, LATEST, LATEST_INDEX, is_latest
 from ostcal.places.locking import LOCK_FILE, LockRules, locked
@@ -38,6 +38,7 @@ from ostcal.places.night_folders import folders_of, root_of
 from ostcal.places.paths import (
     AnyPath,
     exists,
+    is_dir,
     is_file,
     is_remote,
     joined,
@@ -171,7 +172,7 @@ class _Wanted:
         before = _read_index(folder)
         newest = _Newest(masters_dir, before)
         index = LatestIndex(masters=newest.masters, failed=newest.failed, report=_newest_report(masters_dir))
-        return cls(index=index, links={} if is_remote(folder) else dict(_links(index)))
+        return cls(index=index, links={} if is_remote(folder) else dict(_links(index, folder)))
 
     @cached_property
     def _data(self) -> bytes:
@@ -405,7 +406,7 @@ def _newest_report(masters_dir: str) -> LatestReport | None:
 # ---- links ----
 
 
-def _links(index: LatestIndex) -> Iterator[tuple[str, str]]:
+def _links(index: LatestIndex, folder: AnyPath) -> Iterator[tuple[str, str]]:
     """Yield names of links and where they lead."""
     for master in index.masters:
         for path in master.files:
@@ -416,6 +417,9 @@ def _links(index: LatestIndex) -> Iterator[tuple[str, str]]:
         if index.report.json is not None:
             yield "report.json", index.report.json
             yield os.path.basename(index.report.json), index.report.json  # the page refers to it by this name
+        lists = f"{parent_of(index.report.html)}/{DEFECT_FOLDER}"
+        if is_dir(folder / lists):
+            yield DEFECT_FOLDER, lists  # and to files in it
 
 
 def _put_link(link: Path, target: str) -> bool:
@@ -451,4 +455,8 @@ def _stale(folder: Path, wanted: Mapping[str, str]) -> list[str]:
     """Return the links of an earlier time, and those that a killed run was making."""
     with os.scandir(folder) as entries:
         links = [entry.name for entry in entries if entry.is_symlink() and entry.name not in wanted]
-    return [name for name in links if name.endswith(PARTIAL_ENDING) or name.lower().startswith(("master", "report"))]
+    return [
+        name
+        for name in links
+        if name.endswith(PARTIAL_ENDING) or name.lower().startswith(("master", "report", DEFECT_FOLDER))
+    ]

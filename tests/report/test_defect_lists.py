@@ -180,6 +180,7 @@ def test_masters_of_a_run_have_lists_that_are_no_frames_and_go_with_them(tmp_pat
     page = report.with_suffix(".html").read_text()
     for name in dark["defect_lists"]:
         assert (night.masters / name).is_file()
+        assert (night.masters / "latest" / name).is_file()  # the page may be opened as latest/report.html
         assert f'href="{name}" download' in page
     table = next(night.masters / name for name in dark["defect_lists"] if name.endswith(".fits"))
     first = fits.getdata(table, "DEFECTS")[0]
