@@ -32,7 +32,7 @@ logger = logging.getLogger("ostcal")
 EXAMPLES = """\b
 Examples:
   ostcal library --config night.yaml
-  ostcal library --config night.yaml --html library.html   (calendar, ages, what was measured over time)
+  ostcal library --config night.yaml --html library.html   (nights and their reports, calendar, ages, trends)
   ostcal library --config night.yaml --json | jq '.masters[] | select(.verdict == "fail") | .name'
 """
 
@@ -41,7 +41,9 @@ _INDENT = "    "
 
 @click.command("library", cls=JsonCommand, epilog=EXAMPLES)
 @config_option
-@click.option("--html", "html_path", type=click.Path(), metavar="F", help="Write a page: calendar, ages, trends.")
+@click.option(
+    "--html", "html_path", type=click.Path(), metavar="F", help="Write a page: nights, calendar, ages, trends."
+)
 @debug_option
 def library_command(config_options: ConfigOptions, html_path: str | None, debug: bool, log_level: str) -> None:
     """List the masters in master_frames.output_dir: settings, temperature, frames, age, verdict.
@@ -134,13 +136,17 @@ def _write_page(path: str, config: Config, masters: Sequence[LibraryMaster], now
     from ostcal.frames import FrameType
     from ostcal.library.history import history_of
     from ostcal.places.night_folders import folders_of
+    from ostcal.places.paths import is_dir, names_in
     from ostcal.report.library_page import render_library, write_page
+    from ostcal.report.nights import night_rows
 
     ages = config.matching.max_age_days
     limits = {FrameType.BIAS: ages.bias, FrameType.DARK: ages.dark, FrameType.FLAT: ages.flat}
     directory = config.master_frames.output_dir
     history = [entry for folder in folders_of(directory) for entry in history_of(folder)]
-    write_page(path, render_library(directory, masters, history, limits, now.replace(microsecond=0)))
+    names = {folder: names_in(folder) for folder in folders_of(directory) if is_dir(folder)}
+    nights = night_rows(masters, names, path)
+    write_page(path, render_library(directory, masters, history, limits, now.replace(microsecond=0), nights))
     logger.info("page: %s", path)
 
 

@@ -418,7 +418,7 @@ def _links(index: LatestIndex, folder: AnyPath) -> Iterator[tuple[str, str]]:
             yield "report.json", index.report.json
             yield os.path.basename(index.report.json), index.report.json  # the page refers to it by this name
         lists = f"{parent_of(index.report.html)}/{DEFECT_FOLDER}"
-        if is_dir(folder / lists):
+        if is_dir(str(folder / lists)):
             yield DEFECT_FOLDER, lists  # and to files in it
 
 

@@ -24,12 +24,16 @@ from ostcal.places.durable import os_reason, write_atomically
 from ostcal.places.paths import is_taken, path_of, read_start
 from ostcal.report import figures, wording
 from ostcal.report.document import HistoryPoint, HistorySeries
+from ostcal.report.nights import NightRow
 from ostcal.report.page import breakable
 from ostcal.report.plots import draw
 from ostcal.report.views import Figure
 
 MOST_TRENDS = 12
 """Plots of one number; of more subjects those with the most points are shown."""
+
+NIGHTS_SHOWN = 30
+"""Nights that are not folded."""
 
 TRENDS: Mapping[str, str] = {
     "read_noise": "Read noise",
@@ -111,6 +115,7 @@ def render_library(
     history: Sequence[HistoryEntry],
     max_age_days: Mapping[FrameType, float | None],
     now: datetime,
+    nights: Sequence[NightRow] = (),
 ) -> str:
     """Return the page of a library; ages are those of the frames at `now`, limits those of matching."""
     times = {id(master): _taken_at(master) for master in masters}
@@ -140,6 +145,8 @@ def render_library(
         kinds=kinds,
         common=", ".join(word for word in subjects[0].split(", ")[1:] if word in common) if subjects else "",
         ticks=span.ticks(),
+        nights=nights[:NIGHTS_SHOWN],
+        older_nights=nights[NIGHTS_SHOWN:],
         trends=_trends(masters, history, names, common),
         timeless=sum(when is None for when in times.values()),
     )
