@@ -155,15 +155,25 @@ def _of_hdus(hdus: Sequence[Any], label: str) -> Iterator[GivenFrame]:
     images = [
         _of_hdu(hdu, f"{label}[{number}]")
         for number, hdu in enumerate(hdus)
-        if is_hdu(hdu) and not is_companion(hdu.name) and hdu.data is not None and hdu.data.ndim >= 2
+        if is_hdu(hdu) and not is_companion(hdu.name) and getattr(_samples(hdu, label), "ndim", 0) >= 2
     ]
     if not images:
         raise InputError(f"{label}: has no image of two axes; give another")
     yield from images
 
 
+def _samples(hdu: Any, label: str) -> Any:
+    """Return the samples of an HDU, which are read when they are first asked for; ``None`` where it has none."""
+    try:
+        return hdu.data
+    except (ValueError, OSError, TypeError) as error:  # TypeError: astropy, of a file that is cut short
+        raise InputError(
+            f"{label}: its samples cannot be read ({error}); keep the file open, or give its path"
+        ) from error
+
+
 def _of_hdu(hdu: Any, label: str) -> GivenFrame:
-    if hdu.data is None:
+    if _samples(hdu, label) is None:
         raise InputError(f"{label}: is an HDU without samples; give the one that holds the image")
     unit = unit_of_card(str(hdu.header.get("BUNIT", "")))
     return GivenFrame(label=label, samples=hdu.data, unit=unit, meta=hdu.header)

@@ -10,8 +10,9 @@ from ostcal.build.from_config import request_of
 from ostcal.build.request import Watcher
 from ostcal.build.run import BuildReport, build_masters
 from ostcal.config import ConfigSource, load_config
-from ostcal.errors import OstcalError, StorageError
+from ostcal.errors import InputError, OstcalError, StorageError
 from ostcal.frames import FrameType
+from ostcal.inputs.given_paths import paths_given
 from ostcal.library.history import HistoryEntry, add_to_history, subject_of
 from ostcal.library.latest import refresh_latest
 from ostcal.measure.findings import Outcome
@@ -100,13 +101,15 @@ class MasterFrameCreator(KeepsStatus):
         return self._create(bias=False, darks=False, flats=True)
 
     def create_masters_of(
-        self, inputs: Iterable[str | os.PathLike[str]], kinds: Collection[FrameType] = tuple(FrameType)
+        self,
+        inputs: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+        kinds: Collection[FrameType] = tuple(FrameType),
     ) -> Status:
         """Make the masters that the configuration asks for, of the frames in these files and folders alone.
 
         Parameters
         ----------
-        inputs : paths of files or directories
+        inputs : path, or sequence of paths, of files or directories
             In place of ``input.dirs``, and of the directories of captured frames.
         kinds : collection of FrameType, optional
             Kinds that are among them; others are not missed.
@@ -115,13 +118,24 @@ class MasterFrameCreator(KeepsStatus):
         -------
         Status
             As `create_all_master_frames`.
+
+        Raises
+        ------
+        InputError
+            If `inputs` holds something that is no path, or `kinds` no kind of frame.
         """
+        given = paths_given(inputs, "inputs")
+        if not given:
+            raise InputError("inputs is empty; give files or folders of frames")
+        unknown = [kind for kind in kinds if kind not in tuple(FrameType)]
+        if unknown:
+            raise InputError(f"kinds: {unknown[0]!r} is no kind of frame; give {', '.join(FrameType)}")
         wanted = self.config.master_frames
         return self._create(
             bias=wanted.create_master_bias,
             darks=wanted.create_master_darks and not {FrameType.BIAS, FrameType.DARK}.isdisjoint(kinds),
             flats=wanted.create_master_flats and FrameType.FLAT in kinds,
-            inputs=[os.fspath(path) for path in inputs],
+            inputs=given,
         )
 
     def _create(

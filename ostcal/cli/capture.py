@@ -192,7 +192,14 @@ def command_again() -> str:
 
 
 @click.command("cameras", cls=JsonCommand)
-@click.option("--timeout", "timeout_s", default=3.0, show_default=True, help="Seconds to wait for replies.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0, min_open=True),
+    default=3.0,
+    show_default=True,
+    help="Seconds to wait for replies.",
+)
 @debug_option
 def cameras_command(timeout_s: float, debug: bool, log_level: str) -> None:
     """Find Alpaca servers in this network and list their devices."""

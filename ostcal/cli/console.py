@@ -201,6 +201,8 @@ def start_log_file(config: Config, prefix: str, debug: bool) -> str:
     directory = root_of(config.master_frames.output_dir)
     directory = "." if is_remote(directory) else directory
     path = os.path.join(directory, f"{prefix}_{datetime.now(UTC):%Y%m%d}.log")
+    if os.path.isfile(directory):
+        raise OstcalError(f"{directory}: is a file; name a directory for the masters (master_frames.output_dir)")
     try:
         os.makedirs(directory, exist_ok=True)
         handler = _LogFile(path)

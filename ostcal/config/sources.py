@@ -102,12 +102,14 @@ def gather_sources(
     if files.count(STANDARD_INPUT) > 1:
         raise ConfigError("--config - is given twice; standard input can be read once")
     of_files = [_read(path) for path in files]
-    variables, problems = _variables(os.environ if environment is None else environment)
+    environment = os.environ if environment is None else environment
+    variables, problems = _variables(environment)
     options: list[GivenValues] = []
     for text in settings:
         _collect(options, problems, partial(_setting, text))
     if problems:
         raise ConfigError("\n".join(problems))
+    twice = _set_twice(options)
     options += map(_flag, flags)
     result = merged([*of_files, *variables, *options], files[0] if len(files) == 1 else "configuration")
     said = [f"configuration: {FOUND_FILE}, found in the working directory"] if is_found else []
@@ -115,7 +117,7 @@ def gather_sources(
         given=result.given,
         files=files,
         is_found=is_found,
-        said=(*said, *_said(of_files, variables, result)),
+        said=(*said, *_said(of_files, variables, result), *twice, *_missed_prefix(environment)),
         own_labels=(_STDIN_LABEL, *(layer.label for layer in options)),
     )
 
@@ -148,7 +150,13 @@ def _said(files: Sequence[GivenValues], variables: Sequence[GivenValues], result
 
 def _read(path: str) -> GivenValues:
     if path == STANDARD_INPUT:
-        return parse_yaml(sys.stdin.buffer.read(FILE_LIMIT_BYTES + 1), _STDIN_LABEL)
+        text = sys.stdin.buffer.read(FILE_LIMIT_BYTES + 1)
+        if not text.strip():
+            raise ConfigError(
+                f"{_STDIN_LABEL}: --config - got nothing; see what went wrong before the pipe, or leave it out for the"
+                " defaults"
+            )
+        return parse_yaml(text, _STDIN_LABEL)
     if os.path.isdir(path):
         raise ConfigError(
             f"{path}: is a folder, not a configuration; its frames are combined by: ostcal masters {path}"
@@ -171,8 +179,7 @@ def _variables(environment: Mapping[str, str]) -> tuple[list[GivenValues], list[
         words = name[len(PREFIX) :].lower().split("__")
         path = known.get((ALIASES.get(words[0], words[0]), *words[1:]))
         if path is None:
-            near = nearest(".".join(words), [".".join(place) for place in known])
-            hint = f"did you mean {variable_of(tuple(near.split('.')))}?" if near else f"write {PREFIX}SECTION__KEY"
+            hint = _variable_hint(words, list(known))
             problems.append(f"{one_line(name)}: a variable of the environment that names no key; {hint}")
         elif path in first:
             problems.append(f"{name}: sets {'.'.join(path)}, as {first[path]} does; keep one")
@@ -180,6 +187,40 @@ def _variables(environment: Mapping[str, str]) -> tuple[list[GivenValues], list[
             first[path] = name
             _collect(found, problems, partial(parse_value, environment[name], name, path))
     return found, problems
+
+
+def _variable_hint(words: Sequence[str], known: Sequence[KeyPath]) -> str:
+    """Return the advice for a variable that names no key."""
+    below = [path for path in known if path[: len(words)] == tuple(words)]
+    if below and words[0]:
+        return f"it is a group of keys; set one of them, such as {variable_of(below[0])}"
+    near = nearest(".".join(words), [".".join(path) for path in known])
+    return f"did you mean {variable_of(tuple(near.split('.')))}?" if near else f"write {PREFIX}SECTION__KEY"
+
+
+def _set_twice(options: Sequence[GivenValues]) -> list[str]:
+    """Name the keys that several --set give different values."""
+    values: dict[KeyPath, list[object]] = {}
+    for layer in options:
+        for path in layer.places:
+            values.setdefault(path, []).append(layer.value(path)[1])
+    return [
+        f"configuration: --set gives {'.'.join(path)} {len(each)} times; the last counts"
+        for path, each in values.items()
+        if any(value != each[0] for value in each)
+    ]
+
+
+def _missed_prefix(environment: Mapping[str, str]) -> list[str]:
+    """Name variables that would set a key if their underscores were doubled."""
+    known = {"_".join(path).upper(): path for path in _settable()}
+    near = PREFIX.rstrip("_") + "_"
+    found = [(name, known.get(name.upper().removeprefix(near))) for name in sorted(environment)]
+    return [
+        f"configuration: {name} is ignored; it needs two underscores between its words: {variable_of(path)}"
+        for name, path in found
+        if path is not None and name.upper().startswith(near)
+    ]
 
 
 def variable_of(path: KeyPath) -> str:

@@ -97,6 +97,8 @@ def _text(value: object) -> object:
         raise ValueError
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
+    if isinstance(value, Mapping) and len(value) == 1 and next(iter(value.values())) is None:
+        value = f"{{{next(iter(value))}}}"  # {night} without quotes is a mapping to YAML
     return str(value) if isinstance(value, str) else value
 
 

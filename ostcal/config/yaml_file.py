@@ -26,6 +26,8 @@ NODE_LIMIT = 20_000
 
 _CORE_TAGS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "seq", "map"))
 _NULLS = frozenset(("", "~", "null", "Null", "NULL"))
+_FOLDER_WORD_FIRST = re.compile(r"\s*\{\w+\}")
+"""A value such as ``{night}/darks`` is text, where YAML sees a mapping."""
 _LINE_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 """Line ends of PyYAML."""
 
@@ -91,6 +93,8 @@ def parse_value(text: str, label: str, path: KeyPath) -> GivenValues:
     """Read one value, such as ``2.7`` or ``[L, R]``; `label` names the option or the variable that holds it."""
     if len(text) > FILE_LIMIT_BYTES:
         raise ConfigError(f"{label}: longer than {FILE_LIMIT_BYTES} characters")
+    if _FOLDER_WORD_FIRST.match(text):
+        text = "'" + text.strip().replace("'", "''") + "'"
     tree = _Tree(label, (), text, in_lines=False)
     node = _compose(text, Place(label=label))
     value = None if node is None else tree.value(node, path)

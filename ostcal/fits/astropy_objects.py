@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -166,6 +167,8 @@ def seconds_of(value: Any, name: str) -> float:
         seconds = float(value.to_value("s")) if is_quantity(value) else float(value)
     except (TypeError, ValueError) as error:  # of astropy's unit conversions too
         raise InputError(f"{name}={value!r} is no time; give seconds, or a quantity such as 60 * u.s") from error
+    if not 0 <= seconds < math.inf:
+        raise InputError(f"{name}={value!r} is not allowed; give seconds of at least 0")
     return seconds
 
 

@@ -31,7 +31,7 @@ from ostcal.inputs.remarks import refusal_lines, remark_lines
 from ostcal.inputs.trimmed import TrimmedStack, trimmed_metadata
 from ostcal.inputs.unused import log_unused
 from ostcal.places.fingerprint import fingerprint_rows
-from ostcal.places.paths import exists, is_below, make_directory, normalized, parent_of
+from ostcal.places.paths import exists, is_below, is_file, make_directory, normalized, parent_of
 from ostcal.series.concatenated import ConcatenatedStack
 from ostcal.series.reader import Series, find_series, open_series
 from ostcal.series.record import FrameRecord
@@ -157,7 +157,15 @@ def gather_inputs(
     decided = read_excluded_files(exclude) if exclude else ExcludedFiles()
     of_files = _of_files(files, overscan, decided, kinds, cubes=cubes, masters_dir=masters_dir)
     of_series = _of_series(locations, overscan, kinds, verify=verify)
-    left_out = [*found.passed_over, *of_files.left_out, *decided.lost(), *of_series.left_out]
+    here = {*files, *locations}
+    passed = [path for path in found.files if path not in here and not _is_our_product(path)]
+    left_out = [
+        *_where_masters_go(passed, exclude),
+        *found.passed_over,
+        *of_files.left_out,
+        *decided.lost(),
+        *of_series.left_out,
+    ]
     sources, excluded = _with_extensions(of_files.sources, of_files.excluded)
     log_unused(source.fits for source in sources if source.fits is not None)
     sources, excluded = [*sources, *of_series.sources], [*excluded, *of_series.excluded]
@@ -178,8 +186,27 @@ def gather_inputs(
 
 
 def described(directory: str) -> str:
-    """Name a file or a directory, and say so if it does not exist."""
+    """Name a file or a directory, and say so if it does not exist or is a file of another kind."""
+    if is_file(directory):
+        return f"{directory} (a file of another kind)"
     return directory if exists(directory) else f"{directory} (does not exist)"
+
+
+def _is_our_product(path: str) -> bool:
+    """Return whether a file has the name of a master or of a calibrated frame."""
+    name = os.path.basename(path)
+    return name.startswith("master_") or "_cal." in name
+
+
+def _where_masters_go(files: Sequence[str], masters_dir: str) -> list[str]:
+    """Say that files are not read because masters are written beside them."""
+    if not files:
+        return []
+    more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+    return [
+        f"{files[0]}{more}: not read, because masters are written to {masters_dir}; name another directory with --out "
+        "or master_frames.output_dir"
+    ]
 
 
 def _fits_source(image: FitsFrame) -> Source:

@@ -107,7 +107,10 @@ def found_files(
         files = [file for file in search.files if folders[parent_of(file)]]
         if not files:
             what = "holds no FITS or XISF files" if matches else "does not exist"
-            errors.append(f"{path}: {what} ({' '.join(FRAME_ENDINGS)}); name files, folders or patterns")
+            line = f"{path}: {what} ({' '.join(FRAME_ENDINGS)}); name files, folders or patterns"
+            if search.files:
+                line = f"{path}: not read, because calibrated frames are written there; choose another --output-dir"
+            errors.append(line)
         for file in files:
             found.setdefault(file, False)
     return list(found.items())

@@ -14,6 +14,7 @@ from ostcal.config import Config, ConfigSource, load_config
 from ostcal.errors import InputError
 from ostcal.fits.astropy_objects import seconds_of
 from ostcal.frames import FrameType
+from ostcal.inputs.given_paths import check_settings
 from ostcal.inputs.grouping import GroupKey
 from ostcal.inputs.one_exposure import is_one_exposure
 from ostcal.library.ambiguity import exposure_warning, open_choice
@@ -215,6 +216,7 @@ def load_master_flat(
     >>> from ostcal import load_master_flat
     >>> flat = load_master_flat("Ha", "night.yaml")  # doctest: +SKIP
     """
+    check_settings({"filter": filter})
     return _nearest(config, FrameType.FLAT, settings, filter or "", as_)
 
 
@@ -250,6 +252,7 @@ def _fitting(config: ConfigSource, kinds: Sequence[FrameType], settings: MasterS
     unknown = sorted(set(settings) - set(SETTINGS))
     if unknown:
         raise InputError(f"{', '.join(unknown)}: not a setting of masters; known are {', '.join(SETTINGS)}")
+    check_settings(settings)
     of_flats = [name for name in OF_FLATS if settings.get(name) is not None]
     if of_flats and kinds != (FrameType.FLAT,):
         raise InputError(f"{', '.join(of_flats)}: bias and darks do not see the light path; leave it out")
@@ -278,6 +281,12 @@ def _fitting(config: ConfigSource, kinds: Sequence[FrameType], settings: MasterS
         masters = [master for master in masters if master.record.verdict != "fail"]
     masters = [master for master in masters if not master.record.has_two_levels]
     fitting = [master for master in masters if all(has(master.key, *pair) for pair in wanted.items())]
+    if masters and not fitting:
+        alone = [pair for pair in wanted.items() if not any(has(master.key, *pair) for master in masters)]
+        asked = " and ".join(f"{name}={value!r}" for name, value in alone[:1] or wanted.items())
+        raise InputError(
+            f"no master {' or '.join(kinds)} in {m.output_dir} has {asked}; ostcal library lists the settings of all"
+        )
     if "extension" not in wanted and (names := several(fitting)):
         raise InputError(f"the masters in {m.output_dir} have the extensions {', '.join(names)}; say which: extension=")
     rules = TimeRules(prefer=loaded.matching.prefer, by_night=kinds == (FrameType.FLAT,), now=datetime.now(UTC))

@@ -22,6 +22,7 @@ from ostcal.engine.tiling import PROCESS_BYTES
 from ostcal.errors import InputError, OstcalError, StorageError
 from ostcal.fits.astropy_objects import is_quantity
 from ostcal.frames import FrameMetadata
+from ostcal.inputs.given_paths import paths_given
 from ostcal.inputs.science_frames import inspect_science, output_files, science_frames, why_unusable
 from ostcal.inputs.sessions import WINDOW_DAYS
 from ostcal.library.find import LibraryMaster
@@ -87,10 +88,10 @@ def calibrate(science: Any, dark: Any = None, flat: Any = None, *, saturation_ad
     return _calibrate_arrays(science, dark, flat, saturation_adu)
 
 
-def _calibrate_arrays(science: Any, dark: Any, flat: Any, saturation_adu: float | None) -> NDArray[np.float32]:
+def _calibrate_arrays(science: Any, dark: Any, flat: Any, saturation_adu: Any) -> NDArray[np.float32]:
     """Do `calibrate` for arrays."""
-    arrays = {"science": np.asarray(science)}
-    arrays |= {name: np.asarray(a) for name, a in (("dark", dark), ("flat", flat)) if a is not None}
+    given = {"science": science, "dark": dark, "flat": flat}
+    arrays = {name: _array(a, name) for name, a in given.items() if a is not None or name == "science"}
     for name, array in arrays.items():
         if array.dtype.kind not in "uif":
             raise InputError(f"{name} holds {array.dtype}, not real numbers; give integers or floats")
@@ -106,8 +107,30 @@ def _calibrate_arrays(science: Any, dark: Any, flat: Any, saturation_adu: float 
             raise InputError(
                 f"{share:.1%} of the flat is zero, negative or not finite (limit {UNUSABLE_SHARE:.0%}); give another"
             )
-    limit = saturation_adu if saturation_adu is not None else math.inf
+    limit = _limit(saturation_adu)
     return calibrate_array(arrays["science"], arrays.get("dark"), arrays.get("flat"), limit)
+
+
+def _limit(saturation_adu: Any) -> float:
+    """Return the level that counts as saturated; infinite where none is given."""
+    if saturation_adu is None:
+        return math.inf
+    limit = float(saturation_adu) if isinstance(saturation_adu, (int, float, np.integer, np.floating)) else math.nan
+    if not limit > 0:
+        raise InputError(f"saturation_adu={saturation_adu!r} is not allowed; write a number of ADU above 0, or None")
+    return limit
+
+
+def _array(given: Any, name: str) -> NDArray[Any]:
+    """Return an array of numbers, or of what `calibrate` refuses."""
+    if given is None:
+        raise InputError(f"{name} is None; give an array or a CCDData")
+    if isinstance(given, (str, os.PathLike)):
+        raise InputError(f"{name} is a path; give its samples, or calibrate files with CalibrationApplier")
+    try:
+        return np.asarray(given)
+    except ValueError as error:
+        raise InputError(f"{name}: its rows are of different lengths; give (height, width)") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,7 +279,7 @@ class CalibrationApplier(KeepsStatus):
         target_dir = os.fspath(output_dir) if output_dir is not None else self.default_output_dir
         done: list[CalibratedFrame] = []
         try:
-            tasks, warnings, errors = self._prepare(list(paths), target_dir, options_of(options))
+            tasks, warnings, errors = self._prepare(paths_given(paths, "paths"), target_dir, options_of(options))
             if tasks:
                 done, failed = self._calibrate(tasks, location_for(self.config, target_dir))
                 errors += failed
@@ -274,13 +297,13 @@ class CalibrationApplier(KeepsStatus):
         return self._status
 
     def _prepare(
-        self, paths: Sequence[str | os.PathLike[str]], output_dir: str, options: CalibrationOptions
+        self, paths: Sequence[str], output_dir: str, options: CalibrationOptions
     ) -> tuple[list[FrameTask], list[str], list[str]]:
         """Find the frames and their masters; return what is to be done, warnings and errors."""
         if not self.config.master_frames.enable_calibration:
             raise InputError("calibration is disabled: master_frames.enable_calibration is false; set it to true")
         output_dir = location_for(self.config, output_dir)
-        paths = [location_for(self.config, os.fspath(path)) for path in paths]
+        paths = [location_for(self.config, path) for path in paths]
         frames, warnings, errors = science_frames(paths, output_dir, overscan_of(self.config), kinds_of(self.config))
         targets = output_files([images[0].source for images in frames], output_dir, options.overwrite)
         matcher = matcher_of(self.config, options)
@@ -410,8 +433,14 @@ def options_of(values: CalibrationKeywords) -> CalibrationOptions:
         raise InputError(f"{', '.join(unknown)}: no option of calibrating; known are {', '.join(sorted(known))}")
     options: dict[str, Any] = {**values}
     for name in ("dark", "flat", "bias"):
-        if options.get(name):
-            options[name] = os.fspath(options[name])
+        value = options.get(name)
+        if value is not None and not isinstance(value, (str, os.PathLike)):
+            raise InputError(
+                f"{name}: an object of type {type(value).__name__} is no file; give a path or the name of a master "
+                "(ostcal.calibrate takes arrays)"
+            )
+        if value:
+            options[name] = os.fspath(value)
     return CalibrationOptions(**options)
 
 

@@ -79,8 +79,16 @@ class Capture(KeepsStatus):
         -------
         Status
             ``details["settings"]`` are the settings of the camera; `is_error` if it refused them.
+
+        Raises
+        ------
+        TypeError
+            If it is no camera.
         """
         if not isinstance(camera, Equipment):
+            if not hasattr(camera, "apply"):
+                name = type(camera).__name__
+                raise TypeError(f"camera: an object of type {name} is no camera; give open_camera(config)")
             camera = Equipment(camera=camera, clock=clock_of(self.config), watcher=self._watcher, ask=self._ask)
         self._equipment, connected = camera, camera.camera
 

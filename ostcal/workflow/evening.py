@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
+from typing import get_args
 
 from ostcal.build.api import MasterFrameCreator
 from ostcal.build.from_config import request_of
@@ -14,7 +15,7 @@ from ostcal.build.while_exposing import COMPILE_S, STOP_S, StripsProcess, can_co
 from ostcal.capture.series_plan import CaptureWatcher, Equipment, SeriesEnd, SeriesOutcome, SeriesPlan
 from ostcal.clock import Clock
 from ostcal.config import Config, ConfigSource, load_config, resolved_values
-from ostcal.errors import DeviceError
+from ostcal.errors import DeviceError, InputError
 from ostcal.status import Level, Status
 from ostcal.vocabulary import Step
 from ostcal.workflow.capture_rules import refuse_object_stores
@@ -148,6 +149,8 @@ class CalibrationWorkflow:
 
         Raises
         ------
+        InputError
+            If there is no such step.
         ConfigError
             If a package of the extra ``capture`` is missing.
         DeviceError
@@ -157,6 +160,8 @@ class CalibrationWorkflow:
             After the exposure was aborted, downloaded frames are committed and, if that is configured, the sensor has
             warmed up; a second interrupt leaves the cooler as it is.
         """
+        if step not in get_args(Step):
+            raise InputError(f"step={step!r} is not known; write {', '.join(get_args(Step))}")
         self.statuses = {}
         if step != "masters":
             refuse_object_stores(self.config)

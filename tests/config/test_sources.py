@@ -292,7 +292,7 @@ def test_every_key_has_a_variable() -> None:
         ("masters.sigma_low=3", "--set: masters.sigma_low: unknown key; did you mean master_frames.sigma_low?"),
         ("xyz.abc=3", "--set: xyz.abc: unknown key; write section.key"),
         ("video.alpaca={host: a}", "--set: video.alpaca: is a group of keys; set one of them, such as"
-         " video.alpaca.host, video.alpaca.port, video.alpaca.device_id or video.alpaca.filter_wheel_id"),
+         " video.alpaca.host, video.alpaca.port, video.alpaca.camera_name or video.alpaca.device_id"),
         ("compute=3", "--set: compute: is a group of keys; set one of them, such as compute.scheduler,"
          " compute.workers, compute.memory_limit or compute.address"),
         ("compute.workers=0", "--set: compute.workers: 0 is not allowed; write a whole number from 1 to 4096, or null"),

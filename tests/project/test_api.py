@@ -297,7 +297,7 @@ def test_masters_are_chosen_by_their_settings(night: Night) -> None:
     ]  # fmt: skip
     for settings, mean in wanted:
         assert load_master_dark(5.0, night.config(), **settings).mean() == pytest.approx(mean, abs=5)
-    with pytest.raises(InputError, match="no master dark of 5 s"):
+    with pytest.raises(InputError, match=r"no master dark or bias in .* has gain=300"):
         load_master_dark(5.0, night.config(), gain=300)
     with pytest.raises(InputError, match=r"gains.*known are camera, camera_id, gain"):
         load_master_dark(5.0, night.config(), gains=300)

@@ -247,12 +247,12 @@ def write_config(night: Night, **keys: Any) -> Path:
     return path
 
 
-def ostcal(*arguments: str | Path) -> Outcome:
+def ostcal(*arguments: str | Path, stdin: bytes | None = None) -> Outcome:
     """Run the command in this process, and leave the logging of the tests as it was."""
     logger = logging.getLogger("ostcal")
     before = (list(logger.handlers), logger.level, logger.propagate)
     try:
-        result = CliRunner().invoke(main, [str(argument) for argument in arguments], prog_name="ostcal")
+        result = CliRunner().invoke(main, [str(argument) for argument in arguments], stdin, prog_name="ostcal")
     finally:
         for handler in logger.handlers:
             handler.close()

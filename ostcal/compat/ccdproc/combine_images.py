@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from astropy.io.registry import IORegistryError
 from astropy.nddata import CCDData, StdDevUncertainty
 from numpy import ma
 from numpy.typing import NDArray
@@ -106,6 +107,16 @@ def combine(
         raise ValueError(f"unrecognised combine method {method!r}; write 'average', 'median' or 'sum'")
     if not every:
         raise ValueError("unrecognised input for list of images: it is empty; give CCDData objects or paths")
+    limits = {
+        "minmax_clip_min": minmax_clip_min,
+        "minmax_clip_max": minmax_clip_max,
+        "sigma_clip_low_thresh": sigma_clip_low_thresh,
+        "sigma_clip_high_thresh": sigma_clip_high_thresh,
+        "mem_limit": mem_limit,
+    }
+    for name, value in limits.items():
+        if isinstance(value, str):
+            raise TypeError(f"{name}={value!r} is a text; give a number")
     images, first = images_of(every, ccdkwargs)
     result = _template(first, np.float64 if dtype is None else dtype, is_own=images[0].ccd is None)
     if result.data.ndim != 2:
@@ -143,7 +154,10 @@ def combine(
     else:
         work.by_loops(stack, recipe)
     if output_file is not None:
-        result.write(output_file, overwrite=overwrite_output)
+        try:
+            result.write(output_file, overwrite=overwrite_output)
+        except IORegistryError as error:  # one line, where astropy's has a table of formats
+            raise IORegistryError(f"output_file={output_file!r}: its ending names no format; write .fits") from error
     return result
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from astropy.io.registry import IORegistryError
 from astropy.nddata import CCDData
 
 from ostcal.arrays.array_stack import ArrayStack, encoding_of
@@ -42,7 +44,18 @@ class Image:
 
     def read(self) -> CCDData:
         """Return the whole image."""
-        return self.ccd if self.ccd is not None else CCDData.read(self._path, **self._keywords)
+        if self.ccd is not None:
+            return self.ccd
+        try:
+            return CCDData.read(self._path, **self._keywords)
+        except IORegistryError as error:  # one line, where astropy's has a table of formats
+            raise IORegistryError(f"{self._path}: is no file that astropy reads as an image; leave it out") from error
+        except FileNotFoundError:
+            raise
+        except (OSError, TypeError) as error:  # TypeError: astropy, of a file that is cut short
+            raise OSError(
+                f"{self._path}: cannot be read as an image ({error}); copy it again or leave it out"
+            ) from error
 
     def rows(self, rows: slice) -> CCDData:
         """Return rows of the image."""
@@ -62,6 +75,12 @@ def images_of(given: Sequence[Any], keywords: Mapping[str, Any]) -> tuple[list[I
     TypeError
         If one is of another shape or unit.
     """
+    for number, one in enumerate(given):
+        if not isinstance(one, (CCDData, str, bytes, os.PathLike)) and not hasattr(one, "read"):
+            raise TypeError(
+                f"img_list[{number}]: an object of type {type(one).__name__} is no image; give CCDData objects or paths"
+                " (ostcal.combine takes arrays and HDUs)"
+            )
     images = [Image(one, keywords) for one in given]
     first = images[0].read()
     for image in images[1:]:

@@ -60,6 +60,8 @@ def clip_mask(data: NDArray[Any], low: Any, high: Any, center: Any, spread: Any,
 
 def extremes_mask(data: NDArray[Any], n_low: int, n_high: int) -> NDArray[np.bool_]:
     """Return the lowest and the highest samples along the frames, true where a sample is one."""
+    if not 0 <= n_low <= len(data) or not 0 <= n_high <= len(data):
+        raise ValueError(f"nlow={n_low}, nhigh={n_high}: there are {len(data)} images; leave out fewer")
     order = np.argsort(data, axis=0)
     mask = np.zeros(data.shape, bool)
     for rank in range(-n_high, n_low):
