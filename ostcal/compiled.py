@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,8 @@ class CompileClock:
         self._began = 0.0
         self._ended: float | None = None
         self._finished_s = 0.0
+        self.listener: Callable[[str], None] = lambda line: None
+        """Called with what is logged; who uses Python does not see the log by default."""
 
     @property
     def is_running(self) -> bool:
@@ -46,9 +49,13 @@ class CompileClock:
             return
         self._began = time.monotonic()
         if self._ended is None:
-            logger.info(_ONCE if is_kept else _EVERY_TIME)
+            self._say(_ONCE if is_kept else _EVERY_TIME)
         elif self._began - self._ended > _PAUSE_S:
-            logger.info(_MORE)
+            self._say(_MORE)
+
+    def _say(self, line: str) -> None:
+        logger.info(line)
+        self.listener(line)
 
     def end(self) -> None:
         """Stop."""

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from html import escape
 from typing import Any
+
+from ostcal.displays import facts_table
+
+_MOST_FILES = 20
+"""Files of a kind that a display lists."""
 
 
 class Level(StrEnum):
@@ -15,7 +21,7 @@ class Level(StrEnum):
     ERROR = "error"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Status:
     """How an operation ended and what it made.
 
@@ -46,6 +52,16 @@ class Status:
     message: str
     data: dict[str, Any] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<Status {self.level}: {self.message}>"
+
+    def _repr_html_(self) -> str:
+        files = [(kind, path) for kind, paths in self.data.items() for path in paths[:_MOST_FILES]]
+        more = [(kind, f"and {len(paths) - _MOST_FILES} more") for kind, paths in self.data.items()
+                if len(paths) > _MOST_FILES]  # fmt: skip
+        lines = [(what[:-1], line) for what in ("errors", "warnings") for line in self.details.get(what, ())]
+        return f"<b>{escape(str(self.level))}</b>: {escape(self.message)}{facts_table([*lines, *files, *more])}"
 
     @property
     def is_success(self) -> bool:
@@ -86,6 +102,9 @@ class KeepsStatus:
     """Base of the public classes: keeps the outcome of the last call."""
 
     _status: Status
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self._status.message}>"
 
     def get_status(self) -> dict[str, Any]:
         """Return the outcome of the last call as a dictionary.

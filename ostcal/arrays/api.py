@@ -26,6 +26,7 @@ from ostcal.errors import InputError
 from ostcal.fits.astropy_objects import ccd_data, common_meta, common_wcs, is_instance, unit_of
 from ostcal.fits.sections import OverscanRule
 from ostcal.inputs.overscan_words import median_variance_factor
+from ostcal.progress import ProgressBar
 
 _DEFAULT_LIMIT = 4 * 2**30
 
@@ -47,6 +48,10 @@ class CombinedPlanes(NamedTuple):
     std: Any
     n_used: Any
 
+    def __repr__(self) -> str:
+        height, width = self.master.shape
+        return f"<CombinedPlanes (master, std, n_used) of {width} x {height} pixels>"
+
 
 def combine(
     frames: Any,
@@ -58,6 +63,7 @@ def combine(
     mem_limit: float = _DEFAULT_LIMIT,
     workers: int | None = None,
     full_output: bool = False,
+    progress: bool | None = None,
     **keywords: Any,
 ) -> Any:
     """Combine frames pixel by pixel, with outliers rejected.
@@ -87,6 +93,9 @@ def combine(
         Threads; by default one more than processors. Dask arrays are computed by Dask.
     full_output : bool, optional
         Whether the standard deviation and the number of samples of each pixel are returned too. A `CCDData` has both.
+    progress : bool, optional
+        Whether progress is shown; by default in notebooks alone. Dask shows its own for Dask arrays
+        (``dask.diagnostics.ProgressBar``).
     **keywords : number or str
         Keys of the method as in the configuration: ``sigma_threshold``, ``sigma_low``, ``sigma_high``,
         ``clip_center``, ``clip_spread``, ``clip_iterations``, ``min_keep``; ``n_low``, ``n_high``;
@@ -138,12 +147,16 @@ def combine(
     given = given_frames(frames, OverscanRule(source=overscan))
     unit, has_unit = common_unit(given, wanted)
     with contextlib.ExitStack() as opened:
+        bar = opened.enter_context(ProgressBar("combining", progress))
         if not all(frame.file is None or frame.file.is_ready for frame in given):
             given = _ready(given, opened.enter_context(tempfile.TemporaryDirectory(prefix="ostcal-")))
         given = _with_words(given, threads)
         stack = stack_of_given(given)
         scales = scales_of(scale, stack, [frame.label for frame in given], threads)
-        result = combine_stack(stack, chosen, scales=scales, memory_limit_bytes=limit_bytes, workers=threads)
+        bar.start(stack.shape[1])
+        result = combine_stack(
+            stack, chosen, scales=scales, memory_limit_bytes=limit_bytes, workers=threads, on_rows=bar.advance
+        )
     if has_unit:
         return _ccd_data(result.planes, given, chosen, unit)
     planes = CombinedPlanes(result.planes.master, result.planes.std, result.planes.n_used)

@@ -7,16 +7,18 @@ import os
 from collections.abc import Collection, Iterable, Sequence
 
 from ostcal.build.from_config import request_of
-from ostcal.build.request import Watcher
+from ostcal.build.request import BuildRequest, Watcher
 from ostcal.build.run import BuildReport, build_masters
 from ostcal.config import ConfigSource, load_config
 from ostcal.errors import InputError, OstcalError, StorageError
 from ostcal.frames import FrameType
 from ostcal.inputs.given_paths import paths_given
+from ostcal.inputs.grouping import Group
 from ostcal.library.history import HistoryEntry, add_to_history, subject_of
 from ostcal.library.latest import refresh_latest
 from ostcal.measure.findings import Outcome
 from ostcal.places.object_requests import ObjectOptions, use_options
+from ostcal.progress import ProgressBar
 from ostcal.status import KeepsStatus, Level, Status
 
 
@@ -31,7 +33,7 @@ class MasterFrameCreator(KeepsStatus):
     logger : logging.Logger, optional
         Receives the outcome; ``None`` is the logger ``ostcal``.
     watcher : Watcher, optional
-        Called as the run makes progress.
+        Called as the run makes progress; by default a bar is shown in notebooks, and nothing elsewhere.
 
     Raises
     ------
@@ -155,7 +157,7 @@ class MasterFrameCreator(KeepsStatus):
                 self.config, bias=bias, darks=darks, flats=flats, inputs=inputs, with_captured=with_captured
             )
             self.directory = output_dir = request.output_dir
-            report = build_masters(request, self._watcher)
+            report = self._built(request)
         except OstcalError as error:
             self._logger.debug("traceback", exc_info=True)
             self._logger.error("%s", error)
@@ -196,6 +198,23 @@ class MasterFrameCreator(KeepsStatus):
             self._logger.info("%s", line)
         self._logger.log(logging.ERROR if report.errors else logging.INFO, "%s", self._status.message)
         return self._status
+
+    def _built(self, request: BuildRequest) -> BuildReport:
+        """Make the masters of a request."""
+        if self._watcher is not None:
+            return build_masters(request, self._watcher)
+        with ProgressBar("masters") as bar:
+            return build_masters(request, _follows(bar))
+
+
+def _follows(bar: ProgressBar) -> Watcher:
+    """Return what shows a run as a bar."""
+
+    def planned(groups: Sequence[Group], n_bytes: int) -> bool:
+        bar.start(n_bytes)
+        return True
+
+    return Watcher(planned=planned, progressed=lambda progress: bar.advance(progress.n_bytes, progress.job))
 
 
 def _status_of(report: BuildReport, output_dir: str) -> Status:

@@ -67,10 +67,12 @@ def combine_stack(
     scales: Sequence[float] | None = None,
     memory_limit_bytes: int,
     workers: int,
+    on_rows: Callable[[int], None] = lambda n_rows: None,
 ) -> StackPlanes:
     """Combine all frames of a stack, each multiplied by its factor in `scales` before rejection.
 
-    `memory_limit_bytes` is for the strips that are in work at a time; the planes come on top of it.
+    `memory_limit_bytes` is for the strips that are in work at a time; the planes come on top of it. `on_rows` is called
+    with the rows of each strip that is done, one strip after the other.
 
     Raises
     ------
@@ -104,7 +106,8 @@ def combine_stack(
         counts = combine_rows(stack, method, start, noise=noise, correction=correction, planes=planes.rows(start, stop))
         return counts.rejected_per_frame, counts.invalid
 
-    for rejected, dropped in _in_threads(combine, plan.strips, workers):
+    counted = _in_threads(combine, plan.strips, workers, lambda strip: on_rows(strip[1] - strip[0]))
+    for rejected, dropped in counted:
         rejected_per_frame += rejected
         invalid += dropped
     return StackPlanes(planes=planes, rejected_per_frame=rejected_per_frame, invalid=invalid, noise=noise)
@@ -123,15 +126,29 @@ def _strips(size: JobSize, memory_limit_bytes: int, workers: int) -> tuple[int, 
     return work.workers, work.strips[0]
 
 
-def _in_threads(function: Callable[[_Item], _Result], items: Iterable[_Item], workers: int) -> list[_Result]:
-    """Call a function for each item; the first error is raised, and what has not begun then does not begin."""
-    every = list(items)
+def _in_threads(
+    function: Callable[[_Item], _Result],
+    items: Iterable[_Item],
+    workers: int,
+    on_done: Callable[[_Item], None] = lambda item: None,
+) -> list[_Result]:
+    """Call a function for each item; the first error is raised, and what has not begun then does not begin.
+
+    `on_done` is called in this thread with each item whose result is there, in their order.
+    """
+    every, results = list(items), []
     if workers == 1 or len(every) < 2:
-        return [function(item) for item in every]
+        for item in every:
+            results.append(function(item))
+            on_done(item)
+        return results
     with ThreadPoolExecutor(workers, thread_name_prefix="ostcal") as pool:
         futures = [pool.submit(function, item) for item in every]
         try:
-            return [future.result() for future in futures]
+            for item, future in zip(every, futures, strict=True):
+                results.append(future.result())
+                on_done(item)
+            return results
         except BaseException:  # Ctrl-C too: strips that have not begun would keep the caller for seconds
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -30,6 +30,7 @@ from ostcal.places.locking import LOCK_FILE, LockRules, locked
 from ostcal.places.night_folders import folders_of, root_of
 from ostcal.places.object_requests import ObjectOptions, use_options
 from ostcal.places.paths import joined, make_directory, normalized, parent_of, path_of
+from ostcal.progress import ProgressBar
 from ostcal.science.calibrate_frame import CalibratedFrame, FrameTask, ImageTask, calibrate_frame, sweep_unfinished
 from ostcal.science.calibrate_objects import calibrate_objects, has_objects
 from ostcal.science.choose_masters import NONE, CalibrationOptions, FrameMatcher
@@ -170,7 +171,7 @@ class CalibrationApplier(KeepsStatus):
     logger : logging.Logger, optional
         Receives the outcome, warnings and errors; ``None`` is the logger ``ostcal``.
     watcher : CalibrationWatcher, optional
-        Callbacks for the progress of a run.
+        Callbacks for the progress of a run; by default a bar is shown in notebooks, and nothing elsewhere.
 
     Raises
     ------
@@ -194,7 +195,7 @@ class CalibrationApplier(KeepsStatus):
     ) -> None:
         self.config = load_config(config)
         self._logger = logger or logging.getLogger("ostcal")
-        self._watcher = watcher or CalibrationWatcher()
+        self._watcher = watcher
         self._status = Status(level=Level.SUCCESS, message="nothing calibrated yet")
 
     @property
@@ -281,7 +282,7 @@ class CalibrationApplier(KeepsStatus):
         try:
             tasks, warnings, errors = self._prepare(paths_given(paths, "paths"), target_dir, options_of(options))
             if tasks:
-                done, failed = self._calibrate(tasks, location_for(self.config, target_dir))
+                done, failed = self._watched(tasks, location_for(self.config, target_dir))
                 errors += failed
                 warnings += [line for frame in done for line in frame.warnings]
         except OstcalError as error:
@@ -324,7 +325,17 @@ class CalibrationApplier(KeepsStatus):
             self._logger.info("%s", line)
         return tasks, warnings + matcher.warnings + matcher.ages.warnings, errors
 
-    def _calibrate(self, tasks: Sequence[FrameTask], output_dir: str) -> tuple[list[CalibratedFrame], list[str]]:
+    def _watched(self, tasks: Sequence[FrameTask], output_dir: str) -> tuple[list[CalibratedFrame], list[str]]:
+        """Calibrate frames as `_calibrate` does, with the watcher that is there, else a bar."""
+        if self._watcher is not None:
+            return self._calibrate(tasks, output_dir, self._watcher)
+        with ProgressBar("calibrating") as bar:
+            watcher = CalibrationWatcher(planned=bar.start, done=lambda n_bytes, path: bar.advance(n_bytes))
+            return self._calibrate(tasks, output_dir, watcher)
+
+    def _calibrate(
+        self, tasks: Sequence[FrameTask], output_dir: str, watcher: CalibrationWatcher
+    ) -> tuple[list[CalibratedFrame], list[str]]:
         """Calibrate and write all frames; return those that are done, and a line for each that failed.
 
         As many workers run as frames, processors and memory allow: a worker holds the strips of one frame.
@@ -336,10 +347,10 @@ class CalibrationApplier(KeepsStatus):
                 f"{output_dir}: the directory cannot be made: {error.strerror or error}; choose another --output-dir"
             ) from error
         sizes = [task.data_length for task in tasks]
-        self._watcher.planned(sum(sizes))
+        watcher.planned(sum(sizes))
 
         def frame_done(index: int) -> None:
-            self._watcher.done(sizes[index], tasks[index].source)
+            watcher.done(sizes[index], tasks[index].source)
 
         inputs = dict.fromkeys(parent_of(task.source) for task in tasks)
         masters = folders_of(location_for(self.config, self.config.master_frames.output_dir))

@@ -89,7 +89,7 @@ class DarkMix:
         return any(part.master.key.frame_type is FrameType.DARK for part in self.parts)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class MatchedMasters:
     """The masters of one science frame; ``None`` for a step that is left out."""
 
@@ -102,6 +102,12 @@ class MatchedMasters:
     """What is said of masters once, not for each frame."""
     taken_at: datetime | None = None
     """When the frame was taken."""
+
+    def __repr__(self) -> str:
+        dark = self.dark.description if self.dark is not None else "left out"
+        flat = self.flat.record.name if self.flat is not None else "left out"
+        warnings = f"; {len(self.warnings)} warnings" if self.warnings else ""
+        return f"<MatchedMasters dark: {dark}; flat: {flat}{warnings}>"
 
     @property
     def used(self) -> tuple[LibraryMaster, ...]:

@@ -13,7 +13,7 @@ from support import night as n
 from support.folders import ROOT
 
 
-@pytest.mark.parametrize(("page", "n_blocks"), [("python.md", 11), ("migration.md", 2)])
+@pytest.mark.parametrize(("page", "n_blocks"), [("python.md", 12), ("migration.md", 2)])
 def test_the_code_of_the_page_runs(page: str, n_blocks: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     if page == "migration.md":  # frames where the defaults of the configuration look for them

@@ -24,6 +24,7 @@ from ostcal.engine.in_order import Recipe, combine_in_order, empty_planes
 from ostcal.engine.stack_rows import workspace
 from ostcal.engine.tiling import block_rows
 from ostcal.frames import FrameStack
+from ostcal.progress import ProgressBar
 
 _STRIPS_PER_WORKER = 16
 _METHODS: dict[str, Statistic] = {"average": "average", "median": "median", "sum": "sum"}
@@ -251,10 +252,13 @@ class _Work:
         workers = int(max(1, min(default_workers("threads"), self._mem_limit // (2 * row_bytes))))
         rows = -(-height // (_STRIPS_PER_WORKER * workers))
         strips = [(start, min(start + rows, height)) for start in range(0, height, rows)]
-        with ThreadPoolExecutor(workers, thread_name_prefix="ostcal") as pool:
-            odd = [strip for strip, is_odd in zip(
-                strips, pool.map(lambda strip: self._combine_strip(stack, recipe, *strip), strips), strict=True
-            ) if is_odd]  # fmt: skip
+        odd = []
+        with ThreadPoolExecutor(workers, thread_name_prefix="ostcal") as pool, ProgressBar("combining") as bar:
+            bar.start(height)
+            found = pool.map(lambda strip: self._combine_strip(stack, recipe, *strip), strips)
+            for (start, stop), is_odd in zip(strips, found, strict=True):
+                bar.advance(stop - start)
+                odd += [(start, stop)] if is_odd else []
         for start, stop in odd:
             self.by_combiner(start, stop)
 
