@@ -197,9 +197,10 @@ class Coverage:
 
     def __repr__(self) -> str:
         lacking = sum(any(cover.is_lacking for cover in group.covers.values()) for group in self.groups)
-        state = f"{lacking} lack masters, {len(self.frames_to_take)} series to take" if lacking else "all covered"
-        errors = f", {len(self.errors)} files cannot be used" if self.errors else ""
-        return f"<Coverage: {self.lights} lights in {len(self.groups)} groups, {state}{errors}>"
+        to_take = f"groups that lack masters: {lacking}, series to take: {len(self.frames_to_take)}"
+        errors = f"; unusable files: {len(self.errors)}" if self.errors else ""
+        counts = f"lights: {self.lights}, groups: {len(self.groups)}"
+        return f"<Coverage {counts}; {to_take if lacking else 'all covered'}{errors}>"
 
     def _repr_html_(self) -> str:
         titles = ("night", "filter", "exposure", "gain", "temperature", "lights", *map(str, KINDS))

@@ -245,7 +245,7 @@ def test_coverage_is_that_of_the_command(made: Night, library: Library) -> None:
     coverage = library.coverage(str(made.root / "lights"))
     expected = coverage_of(made.config(), [made.root / "lights"])
     assert coverage == expected
-    assert repr(coverage).startswith("<Coverage: 4 lights in 2 groups")
+    assert repr(coverage).startswith("<Coverage lights: 4, groups: 2; groups that lack masters: ")
     page = coverage._repr_html_()
     assert page.count("<tr>") == 3
     assert library.darks.select(gain=200, exposure=5)[0].name in page
