@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import click
@@ -29,7 +31,7 @@ extensions = [
     "sphinx_click",
     "sphinx_copybutton",
     "sphinx_design",
-    "myst_parser",
+    "myst_nb",
 ]
 exclude_patterns = ["_build", "**/.ipynb_checkpoints"]
 nitpicky = True
@@ -38,6 +40,15 @@ smartquotes = False  # -- is an option here
 # ---- pages: the same Markdown as on GitHub ----
 myst_heading_anchors = 4
 myst_enable_extensions = ["colon_fence"]
+
+# ---- notebooks: stored without outputs, executed in each build in a folder of their own; an error ends the build ----
+nb_execution_mode = "force"
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_execution_timeout = 240
+nb_merge_streams = True
+# What they call is what runs this.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 
 # ---- API: types stand in the docstrings; names in backticks are links where they are ours ----
 default_role = "py:obj"

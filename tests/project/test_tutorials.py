@@ -146,5 +146,6 @@ def test_what_the_extras_of_the_tutorials_are_called() -> None:
     assert installed == {
         "cluster.md": ["cluster"],
         "night.md": ["capture"],
+        "notebook.md": ["notebook"],
         "own_frames.md": [""],
     }
