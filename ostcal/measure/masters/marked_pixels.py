@@ -118,7 +118,7 @@ def nonzero_places(strip: Rows) -> NDArray[np.int64]:
     """Return where bytes are not 0, in their order; of eight zeros at a time, as most are."""
     flat = np.ascontiguousarray(strip).reshape(-1)
     whole = len(flat) // 8 * 8
-    words = np.flatnonzero(flat[:whole].view(np.uint64))
+    words = np.flatnonzero(flat[:whole].view(np.uint64) != 0)  # of booleans it is twice as fast
     word, byte = np.nonzero(flat[:whole].reshape(-1, 8)[words])
     return np.concatenate([words[word] * 8 + byte, whole + np.flatnonzero(flat[whole:])])
 
