@@ -372,6 +372,8 @@ def _in_order(units: Sequence[_Unit], *, judged: bool = True) -> list[_Unit]:
     def merit(unit: _Unit) -> Merit:
         return unit.merit if judged else replace(unit.merit, verdict=None, noise=None)
 
+    if len(units) == 1:
+        return list(units)
     by_night = units[0].masters[0].key.frame_type is FrameType.FLAT
     return nearest_first(units, merit, None, TimeRules(by_night=by_night, now=datetime.now(UTC)))
 
