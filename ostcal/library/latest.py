@@ -433,7 +433,7 @@ def _put_link(link: Path, target: str) -> bool:
         return True
     partial = link.with_name(f".{uuid.uuid4().hex}{PARTIAL_ENDING}")
     try:
-        partial.symlink_to(target)
+        partial.symlink_to(target, target_is_directory=os.path.basename(target) == DEFECT_FOLDER)  # Windows asks
     except (OSError, NotImplementedError) as error:
         logger.debug("%s: %s", link, error)
         return False

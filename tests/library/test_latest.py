@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from astropy.io import fits
@@ -142,12 +144,15 @@ def test_letters_that_file_names_cannot_have_still_tell_names_apart() -> None:
 
 def test_each_newest_master_and_the_report_have_a_name(tmp_path: Path) -> None:
     night = n.whole_night(tmp_path)
+    hot = n.dark_frames(10.0, seed=12)
+    hot[:, 5, 7] += 9000
+    n.write_darks(night, 10.0, hot)
     outcome = n.run_command(night)
     assert outcome.exit_code == 0, outcome.text
     masters, links = by_name(night.masters), links_of(night.masters)
     assert {one["kind"]: sum(m["kind"] == one["kind"] for m in masters.values()) for one in masters.values()} == {
         "bias": 1,
-        "dark": 3,  # the bias frames are a dark of their exposure too
+        "dark": 4,  # the bias frames are a dark of their exposure too
         "flat": 1,
     }
     for name, one in masters.items():
@@ -164,12 +169,14 @@ def test_each_newest_master_and_the_report_have_a_name(tmp_path: Path) -> None:
     assert dark["observed"]["first"].startswith("2026-11-21T18:05:00")
     report = index_of(night.masters)["report"]
     (page,) = night.masters.glob("report_*.html")
-    assert report == {"html": f"../{page.name}", "json": f"../{page.stem}.json"} == {
-        "html": links["report.html"], "json": links["report.json"],
-    }  # fmt: skip
-    refers_to = f'href="{page.stem}.json"'
-    assert refers_to in (night.masters / "latest" / "report.html").read_text(encoding="utf-8")
-    assert (night.masters / "latest" / f"{page.stem}.json").exists()
+    assert report["html"] == links["report.html"] == f"../{page.name}"
+    assert report["json"] == links["report.json"] == f"../{page.stem}.json"
+    assert links["defects"] == "../defects"
+    text = (night.masters / "latest" / "report.html").read_text(encoding="utf-8")
+    refers_to = {unquote(name) for name in re.findall(r'href="([^"#]+)"', text)}
+    assert refers_to >= {f"{page.stem}.json"}
+    assert any(name.startswith("defects/") for name in refers_to)
+    assert all((night.masters / "latest" / name).exists() for name in refers_to)
 
 
 def test_names_do_not_change_with_what_else_is_in_a_run(dark_night: Night) -> None:
