@@ -66,7 +66,7 @@ def write_report_of(
     try:
         refresh_latest(config.master_frames.output_dir)
     except StorageError as error:  # the report is no worse without another name
-        logger.warning("%s", error)
+        logger.log(logging.DEBUG if directory else logging.WARNING, "%s", error)  # a run has said it already
     logger.info("report: %s and %s", html, json_path.name)
     if record := json_record():
         from ostcal.cli.document import ReportFiles
