@@ -14,6 +14,7 @@ from ostcal.errors import InputError, OstcalError, StorageError
 from ostcal.frames import FrameType
 from ostcal.inputs.given_paths import paths_given
 from ostcal.inputs.grouping import Group
+from ostcal.inputs.remarks import folded_lines
 from ostcal.library.history import HistoryEntry, add_to_history, subject_of
 from ostcal.library.latest import refresh_latest
 from ostcal.measure.findings import Outcome
@@ -190,11 +191,11 @@ class MasterFrameCreator(KeepsStatus):
             refresh_latest(self.config.master_frames.output_dir, is_new=bool(report.made))
         except StorageError as error:
             self._logger.warning("%s", error)
-        for line in self._status.details["warnings"]:
+        for line in folded_lines(self._status.details["warnings"]):
             self._logger.warning("%s", line)
         for line in self._status.details["errors"]:
             self._logger.error("%s", line)
-        for line in (line for made in report.made for line in made.notes):
+        for line in folded_lines(line for made in report.made for line in made.notes):
             self._logger.info("%s", line)
         self._logger.log(logging.ERROR if report.errors else logging.INFO, "%s", self._status.message)
         return self._status
@@ -234,6 +235,7 @@ def _status_of(report: BuildReport, output_dir: str) -> Status:
     still_failed = [unchanged for unchanged in report.unchanged if unchanged.has_failed]
     warnings = [*report.warnings, *(line for made in report.made for line in made.quality_lines)]
     warnings += [unchanged.failure for unchanged in still_failed]
+    n_warnings = len(folded_lines(warnings))
     failed = [made.name for made in report.made if made.verdict is Outcome.FAIL]
     failed += [unchanged.stored.record.name for unchanged in still_failed]
     n_made = sum(counts.values())
@@ -242,7 +244,7 @@ def _status_of(report: BuildReport, output_dir: str) -> Status:
     if report.unchanged:
         parts.append(f"{len({file for unchanged in report.unchanged for file in unchanged.files})} unchanged")
     if warnings:
-        parts.append(f"{len(warnings)} warning{'' if len(warnings) == 1 else 's'}")
+        parts.append(f"{n_warnings} warning{'' if n_warnings == 1 else 's'}")
     if failed:
         parts.append(f"{len(failed)} failed quality control")
     if report.errors:

@@ -53,6 +53,7 @@ def request_of(
         make_bias=bias,
         make_darks=darks,
         make_flats=flats,
+        required=frozenset() if with_captured or inputs is not None else _named_kinds(config),
         method=method_of(config),
         normalization=m.normalization_method,
         flat_scaling=m.flat_scaling,
@@ -125,6 +126,17 @@ def captured_folders(config: Config) -> list[str]:
     """Return the folders of all nights and cameras that bias, darks and flats are captured into."""
     patterns = (config.dark_capture.output_dir, config.flat_capture.output_dir)
     return [folder for pattern in patterns for folder in folders_of(pattern)]
+
+
+def _named_kinds(config: Config) -> frozenset[FrameType]:
+    """Return the kinds of which a configuration says itself, not by default, that masters are made of them."""
+    m = config.master_frames
+    keys = {
+        FrameType.BIAS: ("create_master_bias", m.create_master_bias),
+        FrameType.DARK: ("create_master_darks", m.create_master_darks),
+        FrameType.FLAT: ("create_master_flats", m.create_master_flats),
+    }
+    return frozenset(kind for kind, (key, is_asked) in keys.items() if is_asked and key in m.model_fields_set)
 
 
 def overscan_of(config: Config) -> OverscanRule:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -22,6 +23,7 @@ from ostcal.library.planes import MasterWriter
 from ostcal.library.store import MasterStore
 from ostcal.measure.findings import Finding, Outcome, worst
 from ostcal.measure.frames.check_frames import check_frames
+from ostcal.measure.frames.series_facts import is_of_many
 from ostcal.measure.frames.unlike_others import check_rejected
 from ostcal.measure.masters.against_previous import ComparedMaster, compare_masters
 from ostcal.measure.masters.check_master import MasterFacts, check_master
@@ -105,7 +107,9 @@ def judge_master(subject: Subject, rules: QualityRules, config_options: Sequence
             step_rows=planes.chunk_rows,
             threads=_SCAN_THREADS,
         )
-    of_frames = [_with_command(finding, subject, config_options) for finding in _frame_findings(subject, rules)]
+    found = _frame_findings(subject, rules)
+    alike = Counter(finding.check for finding in found if finding.outcome is not Outcome.PASS)
+    of_frames = [_with_command(finding, subject, config_options, alike[finding.check]) for finding in found]
     findings = (*of_frames, *_left_out_findings(subject), *_master_findings(subject, scan, rules))
     unit = "" if subject.kind is FrameType.FLAT else "ADU"
     metrics = {
@@ -196,9 +200,11 @@ def _frame_findings(subject: Subject, rules: QualityRules) -> list[Finding]:
     ]
 
 
-def _with_command(finding: Finding, subject: Subject, config_options: Sequence[str]) -> Finding:
-    """Return a finding that names a frame with the command that leaves it out."""
+def _with_command(finding: Finding, subject: Subject, config_options: Sequence[str], n_alike: int) -> Finding:
+    """Return a finding that names a frame with the command that leaves it out, unless most frames are like it."""
     if finding.frame is None or finding.outcome is Outcome.PASS:
+        return finding
+    if is_of_many(finding) or 2 * n_alike > len(subject.prepared.plan.members):
         return finding
     source = subject.prepared.plan.members[finding.frame]
     return replace(finding, text=with_exclusion_command(finding.text, source, config_options))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -27,6 +28,7 @@ from ostcal.fits.unfinished import UnfinishedImage
 from ostcal.fits.write import ImagePlane, header_length, write_fits
 from ostcal.fits.write_xisf import write_xisf
 from ostcal.frames import FULL_SCALE_ADU, FrameType
+from ostcal.inputs.exclusion_command import LEAVE_OUT
 from ostcal.inputs.grouping import Group
 from ostcal.library.attributes import attributes_of
 from ostcal.library.master_header import Provenance, defect_cards, history_lines, master_cards, scaled_cards
@@ -40,6 +42,8 @@ from ostcal.places.paths import is_remote, joined
 
 logger = logging.getLogger(__name__)
 
+_MOST_NAMES = 5
+"""Frames that a line names; of more it says how many."""
 _FITS_THREADS = 2
 """Where the last master of a run is published nothing else has work: 0.3 s for 61 MP instead of 0.6 s."""
 
@@ -89,22 +93,33 @@ class Published:
 
     @property
     def quality_lines(self) -> list[str]:
-        """A line for each finding that is worth a look, with what to do.
+        """A line for each check that found something worth a look, with what to do.
 
         That a master has few frames is no warning (see `notes`): whoever takes ten knows it.
         """
-        return [self._line(finding) for finding in self.findings if not _is_pass(finding) and not _is_few(finding)]
+        alike: dict[tuple[str, Outcome, bool], list[Finding]] = {}
+        for finding in self.findings:
+            if not _is_pass(finding) and not _is_few(finding):
+                alike.setdefault((finding.check, finding.outcome, finding.frame is not None), []).append(finding)
+        of_frames = [found for (_, _, is_of_frame), found in alike.items() if is_of_frame]
+        of_master = [[finding] for (_, _, is_of_frame), found in alike.items() if not is_of_frame for finding in found]
+        return [self._line(found) for found in (*of_frames, *of_master)]
 
     @property
     def notes(self) -> list[str]:
         """A line for the rest of what makes its verdict a warning: that it has few frames."""
-        return [self._line(finding) for finding in self.findings if _is_few(finding)]
+        return [self._line([finding]) for finding in self.findings if _is_few(finding)]
 
-    def _line(self, finding: Finding) -> str:
-        frame = f"{self.group.frames[finding.frame].label} in " if finding.frame is not None else ""
+    def _line(self, alike: Sequence[Finding]) -> str:
+        """Return the line of the findings of a check about the master, or about frames that are named."""
+        finding = alike[0]
+        labels = [self.group.frames[one.frame].label for one in alike if one.frame is not None]
+        others = map(os.path.basename, labels[1:_MOST_NAMES])
+        more = f" and {len(labels) - _MOST_NAMES} more" if len(labels) > _MOST_NAMES else ""
+        frames = f"{', '.join((labels[0], *others))}{more} in " if labels else ""
         failed = "FAILED: " if finding.outcome is Outcome.FAIL else ""
-        advice = advice_for(finding.check) if finding.frame is None else ""
-        return f"{frame}{self.name}: {failed}{finding.check}: {finding.text}{f'; {advice}' if advice else ''}"
+        advice = "" if labels and LEAVE_OUT in finding.text else advice_for(finding.check)
+        return f"{frames}{self.name}: {failed}{finding.check}: {finding.text}{f'; {advice}' if advice else ''}"
 
     def as_dict(self) -> dict[str, Any]:
         """Return its statistics, frames and findings for `Status.details`."""

@@ -70,6 +70,8 @@ class BuildRequest:
     make_bias: bool = True
     make_darks: bool = True
     make_flats: bool = True
+    required: frozenset[FrameType] = frozenset()
+    """Kinds that were asked for by name: that there are none is an error."""
     method: RejectionMethod
     normalization: NormalizationMethod = "mean"
     flat_scaling: FlatScaling = "mean"

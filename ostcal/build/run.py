@@ -31,7 +31,7 @@ from ostcal.inputs.already_subtracted import (
 )
 from ostcal.inputs.clocks import clock_jumps, in_the_future
 from ostcal.inputs.gather import Source, described, gather_inputs, stack_of, unpacked
-from ostcal.inputs.grouping import Frame, Group, GroupRules, describe, ladders, with_noon
+from ostcal.inputs.grouping import Frame, Group, Grouping, GroupRules, describe, ladders, with_noon
 from ostcal.inputs.image_sets import group_images, one_of_each_file
 from ostcal.inputs.level_breaks import level_breaks, said_of_breaks
 from ostcal.inputs.nights import doubtful_noon
@@ -43,6 +43,7 @@ from ostcal.library.find import find_masters
 from ostcal.library.verification import without_damaged
 from ostcal.measure.limits import FrameLimits
 from ostcal.places.night_folders import root_of
+from ostcal.places.paths import parent_of
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,8 @@ class BuildReport:
     warnings: tuple[str, ...]
     errors: tuple[str, ...]
     groups: tuple[Group, ...]
+    light_folders: tuple[str, ...]
+    """Folders in which there are lights too."""
     seconds: dict[str, float]
 
 
@@ -85,7 +88,7 @@ def build_masters(request: BuildRequest, watcher: Watcher | None = None) -> Buil
             if plan.to_make and not watcher.planned([master.group for master in plan.to_make], plan.bytes_to_read):
                 raise OstcalError("nothing made: the run was declined")
             clock.lap("confirm")
-            for line in plan.errors:
+            for line in (*selection.not_made, *plan.errors):
                 watcher.failed(line)
             if plan.to_make:
                 with connected(request.execution) as execution:
@@ -119,8 +122,9 @@ def build_masters(request: BuildRequest, watcher: Watcher | None = None) -> Buil
         made=combined.made,
         unchanged=plan.unchanged,
         warnings=(*warnings, *(line for master in combined.made for line in master.warnings)),
-        errors=(*plan.errors, *no_dark, *combined.errors, *not_written),
+        errors=(*selection.not_made, *plan.errors, *no_dark, *combined.errors, *not_written),
         groups=selection.groups,
+        light_folders=selection.light_folders,
         seconds=clock.seconds,
     )
 
@@ -135,8 +139,12 @@ class Selection:
     groups: tuple[Group, ...]
     left_out: tuple[str, ...]
     missing: tuple[str, ...]
+    not_made: tuple[str, ...]
+    """One line for each kind that was asked for by name, and of which there is no group."""
     n_lights: int
     """Light frames, which are not used."""
+    light_folders: tuple[str, ...]
+    """Where they are."""
     ladders: tuple[Group, ...] = ()
     """Frames that are too few for masters and say what the camera is like."""
 
@@ -216,13 +224,9 @@ def select_groups(request: BuildRequest, sources: dict[str, Source]) -> Selectio
     if not groups:
         kinds = {"bias": request.make_bias, "darks": request.make_darks, "flats": request.make_flats}
         asked = ", ".join(kind for kind, is_asked in kinds.items() if is_asked)
-        seen = "; ".join(describe(group) for group in (*grouping.groups, *grouping.too_small))
-        unused = "; ".join(sorted({reason for _, reason in grouping.unused}))
         raise NoFramesError(
             f"No master can be made of {asked or 'nothing (all create_master_... are false)'} in "
-            f"{', '.join(request.input_dirs)}: at least {request.rules.min_frames} frames of one group are needed "
-            f"(master_frames.min_frames); found: {seen or 'no bias, dark or flat frames'}"
-            + (f"; not used: {unused}" if unused else "")
+            f"{', '.join(request.input_dirs)}: {_why_none(grouping, frames, request.rules.min_frames)}"
         )
     small = [group for group in one_of_each_file(grouping.too_small) if group.key.frame_type in wanted]
     of_cameras = tuple(ladders(grouping.too_small, request.rules.temperature_tolerance_c))
@@ -240,18 +244,47 @@ def select_groups(request: BuildRequest, sources: dict[str, Source]) -> Selectio
     wide += in_the_future(groups, datetime.now(UTC))
     wide += clock_jumps(frame for frame in frames if frame.metadata.frame_type in wanted)
     places = ", ".join(described(directory) for directory in request.input_dirs)
-    missing = wide
-    if request.make_darks and not found & {FrameType.DARK, FrameType.BIAS}:
-        missing.append(f"no dark frames in {places}: no master dark is made")
-    if request.make_flats and FrameType.FLAT not in found:
-        missing.append(f"no flat frames in {places}: no master flat is made")
+    missing, not_made = wide, []
+    makes = found | ({FrameType.DARK} if FrameType.BIAS in found else set())  # bias frames are a dark too
+    for kind in (kind for kind in (FrameType.BIAS, FrameType.DARK, FrameType.FLAT) if kind in wanted - makes):
+        if kind in request.required:
+            not_made.append(_not_made(kind, small, places))
+        elif kind is not FrameType.BIAS:
+            missing.append(f"no {kind} frames in {places}: no master {kind} is made")
     return Selection(
         groups=groups,
         left_out=tuple(left_out),
         missing=tuple(missing),
+        not_made=tuple(not_made),
         n_lights=sum("light frame" in reason for _, reason in grouping.unused),
+        light_folders=tuple(
+            sorted({parent_of(frame.label) or "." for frame, reason in grouping.unused if "light frame" in reason})
+        ),
         ladders=of_cameras,
     )
+
+
+def _why_none(grouping: Grouping, frames: Sequence[Frame], min_frames: int) -> str:
+    """Say why frames are no group of which a master can be made."""
+    if not frames:
+        return "none of the files there can be used"
+    seen = "; ".join(describe(group) for group in (*grouping.groups, *grouping.too_small))
+    unused = "; ".join(sorted({reason for _, reason in grouping.unused}))
+    lights = all("light frame" in reason for _, reason in grouping.unused)
+    if not seen and lights:
+        return f"all {len(frames)} frames there are lights; name the folders of bias frames, darks and flats"
+    return (
+        f"at least {min_frames} frames of one group are needed (master_frames.min_frames);"
+        f" found: {seen or 'no bias, dark or flat frames'}" + (f"; not used: {unused}" if unused else "")
+    )
+
+
+def _not_made(kind: FrameType, small: Sequence[Group], places: str) -> str:
+    """Say that a kind that was asked for by name has no group, and what to do."""
+    key = {FrameType.BIAS: "create_master_bias", FrameType.DARK: "create_master_darks"}.get(kind, "create_master_flats")
+    few = any(group.key.frame_type is kind for group in small)
+    found = f"no group of {kind} frames in {places} is large enough" if few else f"no {kind} frames in {places}"
+    return f"{found}: no master {kind} is made; take more, or set master_frames.{key} to false"
 
 
 def _too_few(groups: Sequence[Group], of_cameras: Sequence[Group], rules: GroupRules) -> list[str]:

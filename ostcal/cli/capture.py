@@ -25,7 +25,8 @@ from ostcal.cli.console import (
     start_log_file,
 )
 from ostcal.cli.json_output import JsonCommand, json_record, with_hooks
-from ostcal.cli.masters import exit_code_of, show_masters
+from ostcal.cli.masters import exit_code_of, say_next_of_masters, show_masters
+from ostcal.cli.next_command import masters_command, say_next
 from ostcal.cli.tables import Table
 from ostcal.vocabulary import Step
 
@@ -156,9 +157,13 @@ def _run(
         if "masters" in statuses:
             show_masters(workflow.creator)
         logger.info("log: %s", log_path)
-    if any(status.is_error for status in statuses.values()):
-        sys.exit(EXIT_FAILED)
-    sys.exit(exit_code_of(statuses["masters"]) if "masters" in statuses else 0)
+        exit_code = EXIT_FAILED if any(status.is_error for status in statuses.values()) else 0
+        if "masters" in statuses:
+            exit_code = exit_code or exit_code_of(statuses["masters"])
+            say_next_of_masters(workflow.creator, exit_code)
+        elif exit_code == 0:
+            say_next(masters_command(config))
+    sys.exit(exit_code)
 
 
 def capture_progress_of(config: Config, console: Console) -> CaptureProgress:

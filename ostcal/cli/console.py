@@ -97,10 +97,12 @@ def start_logging(console: Console, level: str, debug: bool) -> None:
 class _LogFile(logging.FileHandler):
     """A log file on a disk that may become full: the run continues without it, after one warning."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, new_directory: str) -> None:
         super().__init__(
             path, encoding="utf-8", errors="backslashreplace"
         )  # file names may hold bytes that are no text
+        self.new_directory = new_directory
+        """Directory that was made for it; empty if it was there."""
         self._failed = False
 
     def _open(self) -> TextIOWrapper:
@@ -203,9 +205,10 @@ def start_log_file(config: Config, prefix: str, debug: bool) -> str:
     path = os.path.join(directory, f"{prefix}_{datetime.now(UTC):%Y%m%d}.log")
     if os.path.isfile(directory):
         raise OstcalError(f"{directory}: is a file; name a directory for the masters (master_frames.output_dir)")
+    new_directory = "" if os.path.isdir(directory) else directory
     try:
         os.makedirs(directory, exist_ok=True)
-        handler = _LogFile(path)
+        handler = _LogFile(path, new_directory)
     except OSError as error:
         raise OstcalError(
             f"{path}: the log file cannot be written ({error.strerror or error}); "
@@ -221,6 +224,25 @@ def start_log_file(config: Config, prefix: str, debug: bool) -> str:
         record.put(log_file=path)
     logger.debug("configuration as loaded from %s:\n%s", config.source, dump(without_endpoint(config)))
     return path
+
+
+def discard_log_file() -> bool:
+    """Remove the log of a run that found nothing to do, if it alone is in a directory that was made for it.
+
+    Return whether it was.
+    """
+    for handler in logger.handlers:
+        if isinstance(handler, _LogFile) and (directory := handler.new_directory):
+            if os.listdir(directory) != [os.path.basename(handler.baseFilename)]:
+                return False
+            logger.removeHandler(handler)
+            handler.close()
+            os.remove(handler.baseFilename)
+            os.rmdir(directory)
+            if record := json_record():
+                record.put(log_file=None)
+            return True
+    return False
 
 
 @contextlib.contextmanager

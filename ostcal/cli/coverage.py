@@ -71,15 +71,16 @@ def coverage_command(
     """
     with command_console(log_level, debug):
         import_numba()
+        from ostcal.inputs.remarks import folded_lines
         from ostcal.science.coverage_api import coverage_of
 
         config = open_config(config_options)
         if plan_path is not None:
             _refuse_existing(plan_path, overwrite)
         coverage = coverage_of(config, lights)
-        for line in coverage.warnings:
+        for line in folded_lines(coverage.warnings):
             logger.warning("%s", line)
-        for line in coverage.errors:
+        for line in folded_lines(coverage.errors):
             logger.error("%s", line)
         if plan_path is not None:
             _write_plan(coverage, plan_path)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import shlex
 import sys
 
 import click
@@ -18,6 +20,7 @@ from ostcal.cli.console import (
     open_console,
 )
 from ostcal.cli.json_output import JsonCommand, json_record
+from ostcal.cli.next_command import masters_command, say_next
 from ostcal.cli.tables import Table
 
 logger = logging.getLogger("ostcal")
@@ -90,7 +93,10 @@ def import_command(directories: tuple[str, ...], config_options: ConfigOptions, 
         table.print_to(open_console())
         for line in (*left_out, *(problem for report in reports for problem in report.problems)):
             logger.warning("%s", line)
-    sys.exit(0 if any(report.imported or report.skipped for report in reports) else EXIT_FAILED)
+        is_done = any(report.imported or report.skipped for report in reports)
+        if is_done:
+            say_next(masters_command(config))
+    sys.exit(0 if is_done else EXIT_FAILED)
 
 
 @click.command("export", cls=JsonCommand, epilog=EXPORT_EXAMPLES)
@@ -113,3 +119,4 @@ def export_command(series: str, directory: str, config_options: ConfigOptions, d
         if record := json_record():
             record.put(files=tuple(map(str, files)), directory=directory)
         click.echo(f"{len(files)} frames of {series} written to {directory}")
+        say_next(shlex.join(["ostcal", os.path.join(directory, "")]))  # no command ends with a slash

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ostcal._version import __version__
+from ostcal.vocabulary import FOUND_FILE
 
 if TYPE_CHECKING:
     from ostcal.build.request import MadeMaster, Watcher
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 _EXIT_USAGE = 2
 _EXIT_QUALITY = 3
+_FAILED = (1, 2)
 _INTERRUPTED = (130, 143)
 _META_KEY = "ostcal.cli.json_output"
 
@@ -224,6 +227,15 @@ class JsonCommand(click.Command):
                 click.echo(record.text(_EXIT_USAGE))
             raise error
 
+    def _say_folder(self, ctx: click.Context) -> None:
+        """Say how a folder of the working directory is given whose name is that of this command."""
+        name = self.name or ""
+        arguments = [parameter.name for parameter in self.params if isinstance(parameter, click.Argument)]
+        is_bare = not any(ctx.params.get(word or "") for word in (*arguments, "config_files", "settings"))
+        if is_bare and os.path.isdir(name) and not os.path.exists(FOUND_FILE):
+            text = "%s is a command; for the folder of that name: ostcal ./%s"
+            logging.getLogger("ostcal").info(text, name, name)
+
     def _name_below(self, parent: click.Context | None) -> str:
         """Return the name in the document; that of a command of a group begins with the group."""
         is_nested = parent is not None and parent.parent is not None
@@ -249,6 +261,8 @@ class JsonCommand(click.Command):
             record.put_error(error.format_message())
             raise
         finally:
+            if exit_code in _FAILED:
+                self._say_folder(ctx)
             record.finish_hooks(exit_code)
             if record.as_json:
                 click.echo(record.text(exit_code))

@@ -19,12 +19,14 @@ from ostcal.cli.console import (
     command_console,
     config_option,
     debug_option,
+    discard_log_file,
     import_numba,
     open_config,
     open_console,
     start_log_file,
 )
 from ostcal.cli.json_output import JsonCommand, json_record, with_hooks
+from ostcal.cli.next_command import MOST_FOLDERS, calibrate_command, say_next
 from ostcal.cli.report import write_report_of
 from ostcal.cli.tables import Table
 from ostcal.compiled import clock
@@ -140,9 +142,11 @@ def masters(
             else:
                 status = creator.create_all_master_frames()
         show_masters(creator)
-        logger.info("log: %s", log_path)
+        if creator.report is not None or debug or not discard_log_file():
+            logger.info("log: %s", log_path)
         if creator.report is not None and (creator.report.made or creator.report.unchanged):
             logger.info("masters: %s", creator.directory)
+        say_next_of_masters(creator, exit_code_of(status))
     sys.exit(exit_code_of(status))
 
 
@@ -190,6 +194,14 @@ def exit_code_of(status: Status) -> int:
     if status.is_error:
         return EXIT_FAILED
     return EXIT_QUALITY if status.details.get("failed_quality") else 0
+
+
+def say_next_of_masters(creator: MasterFrameCreator, exit_code: int) -> None:
+    """Suggest to calibrate with masters that are all made and good."""
+    if creator.report is not None and exit_code == 0:
+        folders = creator.report.light_folders
+        lights = folders if 0 < len(folders) <= MOST_FOLDERS else ("LIGHTS",)
+        say_next(calibrate_command(creator.config, creator.directory, lights))
 
 
 def show_masters(creator: MasterFrameCreator) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import shlex
 import sys
-from itertools import takewhile
 from typing import TYPE_CHECKING
 
 import click
@@ -20,6 +19,7 @@ from ostcal.cli.console import (
     open_console,
 )
 from ostcal.cli.json_output import JsonCommand, json_record
+from ostcal.cli.next_command import MOST_FOLDERS, calibrate_command, files_of, say_next
 from ostcal.cli.tables import Table
 
 if TYPE_CHECKING:
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from ostcal.science.preview import FoundGroup, Preview
 
 logger = logging.getLogger("ostcal")
-
-_MOST_FOLDERS = 3
-"""Folders of lights that a command names one by one."""
 
 
 @click.command("preview", cls=JsonCommand)
@@ -47,13 +44,14 @@ def preview_command(folders: tuple[str, ...], config_options: ConfigOptions, deb
         raise click.UsageError(f"{configs[0]} is a configuration: ostcal masters --config {shlex.quote(configs[0])}")
     with command_console(log_level, debug):
         from ostcal.build.from_config import request_of
+        from ostcal.inputs.remarks import folded_lines
         from ostcal.science.api import match_rules_of
         from ostcal.science.preview import preview_of
 
         config = open_config(config_options, {"FOLDER": {"input.dirs": list(folders)}})
         request = request_of(config, bias=True, darks=True, flats=True)
         preview = preview_of(request, match_rules_of(config))
-        for line in preview.unused:
+        for line in folded_lines(preview.unused):
             logger.warning("%s", line)
         if preview.groups:
             _show(preview.groups)
@@ -69,7 +67,7 @@ def preview_command(folders: tuple[str, ...], config_options: ConfigOptions, deb
         elif not commands:
             logger.info("masters are made of bias frames, darks and flats; name their folders too")
         for command in commands:
-            logger.info("next: %s", command)
+            say_next(command)
     sys.exit(0 if preview.groups else EXIT_FAILED)
 
 
@@ -94,14 +92,13 @@ def _show(groups: Sequence[FoundGroup]) -> None:
 def _commands(preview: Preview, folders: Sequence[str], config: Config) -> tuple[str, ...]:
     """Return the commands that make the masters and calibrate the lights."""
     masters_dir = config.master_frames.output_dir
-    files = tuple(takewhile(lambda word: word != "--set", config.options))
+    files = files_of(config)
     is_of_options = files != config.options
     commands = []
     if preview.makes_masters:
         out = ("--out", masters_dir) if is_of_options else ()
         commands.append(shlex.join(["ostcal", "masters", *folders, *files, *out]))
     if preview.light_folders and (preview.makes_masters or preview.masters_on_disk):
-        lights = preview.light_folders if len(preview.light_folders) <= _MOST_FOLDERS else folders
-        where = ("--masters", masters_dir) if is_of_options or not files else ()
-        commands.append(shlex.join(["ostcal", "calibrate", *lights, *files, *where]))
+        lights = preview.light_folders if len(preview.light_folders) <= MOST_FOLDERS else folders
+        commands.append(calibrate_command(config, masters_dir, lights))
     return tuple(commands)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from ostcal.inputs.gather import Source
 
+LEAVE_OUT = "; to leave it out: "
+
 
 def exclusion_command(source: Source, config_options: Sequence[str] = ()) -> str:
     """Return the command for a frame: a file, with all images that it holds, or a frame of a series.
@@ -20,4 +22,4 @@ def exclusion_command(source: Source, config_options: Sequence[str] = ()) -> str
 
 def with_exclusion_command(text: str, source: Source, config_options: Sequence[str] = ()) -> str:
     """Return what was found of a frame, with the command that leaves it out."""
-    return f"{text}; to leave it out: {exclusion_command(source, config_options)}"
+    return f"{text}{LEAVE_OUT}{exclusion_command(source, config_options)}"

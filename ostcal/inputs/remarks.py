@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from ostcal.frames import FrameMetadata
 
-_MOST_NAMES = 20
-"""Files that a line names; of more it says how many, and the log of ``--debug`` names them."""
+_MOST_NAMES = 5
+"""Files that a line names; of more it says how many."""
+_MOST_SAME = 3
+"""Lines about several subjects that say the same; more are one line."""
+_MOST_ALIKE = 5
+"""Lines that differ in numbers alone; more are one line."""
+_NUMBERS = re.compile(r"[-+]?\d[\d.e+-]*|\[[^\]]*\]")
+"""Numbers, and extensions in brackets."""
 
 
 def remark_lines(frames: Iterable[tuple[str, FrameMetadata]]) -> list[str]:
@@ -22,6 +29,33 @@ def remark_lines(frames: Iterable[tuple[str, FrameMetadata]]) -> list[str]:
         f"{labels[0]}{f' and {len(labels) - 1} more' if len(labels) > 1 else ''}: {remark}"
         for remark, labels in about.items()
     ]
+
+
+def folded_lines(lines: Iterable[str]) -> list[str]:
+    """Return one line for what is said alike: the first, with the number of the others.
+
+    Lines are alike if all behind their subject, which ends at the first colon, is the same or differs in numbers
+    alone. A few of them stay as they are.
+    """
+    same: dict[str, list[str]] = {}
+    for line in dict.fromkeys(lines):
+        subject, colon, said = line.partition(": ")
+        same.setdefault(said if colon else line, []).append(subject)
+    alike: dict[str, list[tuple[str, str, int]]] = {}
+    for said, subjects in same.items():
+        is_whole = subjects == [said]
+        key = said if is_whole else _NUMBERS.sub("#", said.replace(subjects[0], "#"))
+        n_told = len(subjects) if len(subjects) <= _MOST_SAME else 1
+        told = [("" if is_whole else subject, said, 1) for subject in subjects[:n_told]]
+        alike.setdefault(key, []).extend(told if n_told > 1 else [(told[0][0], said, len(subjects))])
+    folded = []
+    for found in alike.values():
+        if len(found) > _MOST_ALIKE:
+            found = [(found[0][0], found[0][1], sum(count for *_, count in found))]
+        for subject, said, count in found:
+            more = f" and {count - 1} more" if count > 1 else ""
+            folded.append(f"{subject}{more}: {said}" if subject else said)
+    return folded
 
 
 def refusal_lines(errors: Iterable[tuple[str, str]]) -> list[str]:

@@ -6,7 +6,7 @@ _ADVICE = {
     "range": "check offset, cable and readout of the camera",
     "saturation": "expose less, or lower the gain",
     "temperature": "wait until the sensor is at its temperature, or group by it (master_frames.temperature_tolerance)",
-    "set point": "wait for the cooler before the first frame",
+    "set point": "wait for the cooler before the first frame; if it was at its temperature, nothing is to be done",
     "level": "check that these are bias frames or darks, and the offset",
     "flat level": "change the exposure time or the lamp",
     "level jump": "exclude the frames that are off, or take the series again",

@@ -23,6 +23,7 @@ from ostcal.errors import InputError, OstcalError, StorageError
 from ostcal.fits.astropy_objects import is_quantity
 from ostcal.frames import FrameMetadata
 from ostcal.inputs.given_paths import paths_given
+from ostcal.inputs.remarks import folded_lines
 from ostcal.inputs.science_frames import inspect_science, output_files, science_frames, why_unusable
 from ostcal.inputs.sessions import WINDOW_DAYS
 from ostcal.library.find import LibraryMaster
@@ -289,9 +290,9 @@ class CalibrationApplier(KeepsStatus):
             self._logger.debug("traceback", exc_info=True)
             warnings, errors = [], [str(error)]
         self._status = _status_of(done, warnings, errors, target_dir, time.monotonic() - began)
-        for line in warnings:
+        for line in folded_lines(warnings):
             self._logger.warning("%s", line)
-        for line in errors:
+        for line in folded_lines(errors):
             self._logger.error("%s", line)
         if done:
             self._logger.info("%s", self._status.message)
@@ -472,7 +473,8 @@ def _status_of(
     level = Level.SUCCESS
     if warnings:
         level = Level.WARNING
-        message += f"; {len(warnings)} warning{'' if len(warnings) == 1 else 's'}"
+        n_warnings = len(folded_lines(warnings))
+        message += f"; {n_warnings} warning{'' if n_warnings == 1 else 's'}"
     if errors:
         level = Level.ERROR
         message = errors[0] if not done and len(errors) == 1 else f"{message}; {len(errors)} could not be calibrated"

@@ -137,8 +137,12 @@ class Capture(KeepsStatus):
         strategy: DarkStrategy | None = None,
         max_hours: float | None = None,
         dry_run: bool = False,
+        not_taken: Sequence[str] = (),
     ) -> Status:
-        """Take the points of a plan; with `dry_run` only show what would be taken."""
+        """Take the points of a plan; with `dry_run` only show what would be taken.
+
+        `not_taken` has a line for each that was asked for and is not among them.
+        """
         equipment, settings = self._ready()
         rules = point_rules(self.config, equipment, settings, strategy=strategy, max_hours=max_hours)
         plan = plan_points(equipment, points, rules)
@@ -157,7 +161,7 @@ class Capture(KeepsStatus):
             details = _details({cost.location: cost.frames for cost in plan.costs}, 0, set(), directory)
             return Status(level=Level.SUCCESS, message=f"{missing} frames would be taken", details=details)
         report = capture_points(equipment, plan, rules)
-        return _status_of(report.outcomes, report.failures, directory, plan.left_out)
+        return _status_of(report.outcomes, [*report.failures, *not_taken], directory, plan.left_out)
 
 
 class PlanCapture(Capture):
@@ -335,7 +339,7 @@ class DarkCapture(Capture):
         points = [point for point in every if self._takes(point)]
         hours = max_hours if max_hours is not None else self.config.dark_capture.max_hours
         try:
-            return self._capture_points("darks", points, max_hours=hours)
+            return self._capture_points("darks", points, max_hours=hours, not_taken=self._not_taken(lines))
         finally:
             equipment.camera.apply(camera_request(self.config))
             if leaves_temperature(self.config, points):
@@ -345,12 +349,17 @@ class DarkCapture(Capture):
         """Return whether a point of the matrix is to be taken."""
         return True
 
+    def _not_taken(self, lines: Sequence[str]) -> list[str]:
+        """Return the lines of exposures that were asked for and are not possible: errors, as nobody else takes them."""
+        return list(lines)
+
     def _capture(self, step: str, plan: DarkPlan) -> Status:
         equipment, _ = self._ready()
         if not self._planned(StepPlan(step=step, costs=plan.costs)):
             raise DeviceError(f"{step} were not taken: they were declined")
         sink = sink_of(self.config, equipment, self.config.dark_capture)
-        return _status_of(capture_darks(equipment, plan, sink), [], str(sink.directory))
+        not_taken = self._not_taken([f"darks of {line}" for line in plan.left_out])
+        return _status_of(capture_darks(equipment, plan, sink), not_taken, str(sink.directory))
 
 
 class FlatCapture(Capture):

@@ -324,6 +324,10 @@ class _DueDarks(DarkCapture):
     without_time: tuple[DueSeries, ...] = ()
     exposures_s: tuple[float, ...] = ()
 
+    def _not_taken(self, lines: Sequence[str]) -> list[str]:
+        """Return nothing: what is not possible is never due."""
+        return []
+
     def choose(self, due: Sequence[DueSeries], left_s: float) -> None:
         """Take these, and no more than fit into some seconds."""
         self._due, self._left_s = tuple(due), left_s
@@ -355,6 +359,10 @@ class _DueMatrix(DarkCapture):
     """The matrix, of which only those series that are due are taken."""
 
     _due: frozenset[WantedSeries] = frozenset()
+
+    def _not_taken(self, lines: Sequence[str]) -> list[str]:
+        """Return nothing: what is not possible is never due."""
+        return []
 
     def choose(self, due: Sequence[DueSeries]) -> None:
         """Take these."""

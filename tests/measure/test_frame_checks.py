@@ -517,7 +517,14 @@ def test_the_temperature_of_one_frame_is_named() -> None:
 def test_a_sensor_that_never_reached_its_set_point_is_named_once() -> None:
     found = findings_of(FrameType.DARK, good_darks(), 20.0, temperatures_c=[-4.0] * 10)
     (finding,) = [finding for finding in found if finding.outcome is not Outcome.PASS]
-    assert (finding.check, finding.frame, finding.value, finding.limit) == ("set point", 0, 6.0, 1.0)
+    assert (finding.check, finding.frame, finding.value, finding.limit) == ("set point", None, 6.0, 1.0)
+    assert "at -4.0 C in all 10 frames, +6.0 C from its set point, -10.0 C" in finding.text
+
+
+def test_a_sensor_that_is_on_its_way_to_its_set_point_is_named_by_its_worst_frame() -> None:
+    found = findings_of(FrameType.DARK, good_darks(), 20.0, temperatures_c=[-2.0 - 0.6 * i for i in range(10)])
+    (finding,) = [finding for finding in found if finding.check == "set point"]
+    assert (finding.frame, finding.value) == (0, 8.0)
     assert finding.text.endswith("it is the worst of 10 of 10 frames")
 
 

@@ -119,6 +119,14 @@ class SeriesFacts:
         )
 
 
+_WORST_OF = "; it is the worst of "
+
+
+def is_of_many(finding: Finding) -> bool:
+    """Return whether a finding of `summarize` stands for many frames: leaving its frame out helps little."""
+    return finding.frame is not None and _WORST_OF in finding.text
+
+
 def summarize(
     check: str,
     bad: Sequence[Finding],
@@ -142,7 +150,7 @@ def summarize(
     single = list(by_frame.values())
     if len(single) > max(MANY_FRAMES, n_frames // 4):
         most = max(single, key=lambda finding: (finding.outcome is Outcome.FAIL, abs(finding.value or 0.0)))
-        counted = f"{most.text}; it is the worst of {len(single)} of {n_frames} frames"
+        counted = f"{most.text}{_WORST_OF}{len(single)} of {n_frames} frames"
         whole = replace(most, text=counted if whole is None else f"{whole.text}; {counted}")
         single = []
     return single if whole is None else [whole, *single]
