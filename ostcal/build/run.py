@@ -116,7 +116,8 @@ def build_masters(request: BuildRequest, watcher: Watcher | None = None) -> Buil
     for master in combined.made:
         master.log_statistics()
     if selection.n_lights:
-        logger.info("%d light frames among the input are not used", selection.n_lights)
+        lights = "1 light frame" if selection.n_lights == 1 else f"{selection.n_lights} light frames"
+        logger.info("not used: %s among the input", lights)
     warnings = (*unusable, *selection.left_out, *combined.left_out, *plan.warnings, *selection.missing, *notes)
     return BuildReport(
         made=combined.made,

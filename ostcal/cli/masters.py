@@ -120,7 +120,8 @@ def masters(
 
             def planned(groups: Sequence[Group], total_bytes: int) -> bool:
                 shown = one_of_each_file(groups)
-                size = f"{len(shown)} group{'' if len(shown) == 1 else 's'} of frames, {total_bytes / 1e9:.2f} GB"
+                n_bytes = f"{total_bytes / 1e9:.2f} GB" if total_bytes >= 1e8 else f"{total_bytes / 1e6:.1f} MB"
+                size = f"{len(shown)} group{'' if len(shown) == 1 else 's'} of frames, {n_bytes}"
                 table = Table(f"{size} to read", "group", "/first frame")
                 for group in shown:
                     n_images = sum(bool(group.files) and other.files == group.files for other in groups)

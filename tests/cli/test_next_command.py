@@ -28,7 +28,10 @@ def next_of(outcome: n.Outcome) -> str:
 def test_masters_lead_to_the_lights_beside_their_frames(night: Night) -> None:
     n.whole_night(night.root / "frames")
     n.write_frames(Path("frames", "lights of M 31"), n.dark_frames(5.0, 2), "Light Frame", 5.0)
-    command = next_of(n.ostcal("masters", "frames", "--out", "my masters", "--no-confirm"))
+    outcome = n.ostcal("masters", "frames", "--out", "my masters", "--no-confirm")
+    assert "4 groups of frames, 0.0 MB to read" in outcome.stderr
+    assert "not used: 2 light frames among the input" in outcome.stderr
+    command = next_of(outcome)
     assert command == "ostcal calibrate 'frames/lights of M 31' --masters 'my masters'"
     assert n.ostcal(*shlex.split(command)[1:]).exit_code == 0
 
