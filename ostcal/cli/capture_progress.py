@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ostcal.cli.console import PLAIN_LINE_EVERY_S
+from ostcal.printable import printable
 
 if TYPE_CHECKING:
     from ostcal.capture.budget import SeriesCost, StepPlan
@@ -219,7 +220,7 @@ class CaptureProgress:
 
     def notice(self, line: str) -> None:
         """Show a line with a spinner: cooling and the sky take minutes in which nothing else moves."""
-        self._notice, self._exposing = Spinner("line", Text(line, overflow="fold")), None
+        self._notice, self._exposing = Spinner("line", Text(printable(line), overflow="fold")), None
         if self._console.is_terminal:  # elsewhere the log has it
             self._show()
 
@@ -232,7 +233,7 @@ class CaptureProgress:
                 self._live.start()
         elif at_once or self._now() - self._last_line_s >= PLAIN_LINE_EVERY_S:
             self._last_line_s = self._now()
-            self._console.print(self.line(), markup=False, highlight=False, soft_wrap=True)
+            self._console.print(printable(self.line()), markup=False, highlight=False, soft_wrap=True)
 
     def line(self) -> str:
         """Return the whole state on one line."""

@@ -30,10 +30,11 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from ostcal.cli.json_output import command_record, json_handlers, json_record, use_hooks_of
+from ostcal.cli.json_output import command_record, has_lines, json_handlers, json_record, use_hooks_of
 from ostcal.compiled import clock
 from ostcal.errors import ConfigError, OstcalError
 from ostcal.opening import open_regular
+from ostcal.printable import printable
 from ostcal.vocabulary import FOUND_FILE
 
 if TYPE_CHECKING:
@@ -76,11 +77,16 @@ class ConsoleHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record as ``level: message``, its traceback below."""
         prefix = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
-        text = prefix + record.getMessage()
+        text = prefix + _shown(record)
         if record.exc_info:
             text += "\n" + logging.Formatter().formatException(record.exc_info)
         style = {"WARNING": "yellow", "ERROR": "red", "DEBUG": "dim"}.get(record.levelname)
         self._console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def _shown(record: logging.LogRecord) -> str:
+    """Return the message of a record, without what commands a terminal."""
+    return printable(record.getMessage(), keep="\n\t" if has_lines(record) else "")
 
 
 def start_logging(console: Console, level: str, debug: bool) -> None:
@@ -92,6 +98,19 @@ def start_logging(console: Console, level: str, debug: bool) -> None:
     logger.handlers = [handler, *json_handlers()]
     logger.setLevel(min(handler.level, logging.INFO))  # the log file has INFO, whatever the screen shows
     logger.propagate = False
+
+
+class _LogFormatter(logging.Formatter):
+    """Writes a line as ``time level room: message``, in UTC."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%SZ")
+        self.converter = time.gmtime
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 -- the name that logging calls
+        """Return the line without its traceback."""
+        record.message = _shown(record)
+        return super().formatMessage(record)
 
 
 class _LogFile(logging.FileHandler):
@@ -215,9 +234,7 @@ def start_log_file(config: Config, prefix: str, debug: bool) -> str:
             "set master_frames.output_dir to a directory that you may write"
         ) from error
     handler.setLevel(logging.DEBUG if debug else logging.INFO)
-    formatter = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%SZ")
-    formatter.converter = time.gmtime
-    handler.setFormatter(formatter)
+    handler.setFormatter(_LogFormatter())
     logger.addHandler(handler)
     use_hooks_of(config)
     if record := json_record():
@@ -391,7 +408,7 @@ class RunProgress:
                 n_bytes = min(n_bytes, 1)
             self._done += n_bytes
             if self._bar is not None:
-                self._bar.update(self._bar.task_ids[0], advance=n_bytes, description=what)
+                self._bar.update(self._bar.task_ids[0], advance=n_bytes, description=printable(what))
             elif time.monotonic() - self._last_line >= PLAIN_LINE_EVERY_S:
                 self._last_line = time.monotonic()
                 self._console.print(self._line(what), markup=False, highlight=False, soft_wrap=True)
@@ -405,6 +422,7 @@ class RunProgress:
         self._compiled_before_s = clock.seconds()
 
     def _line(self, what: str) -> str:
+        what = printable(what)
         return ", ".join(filter(None, (f"{what}: {100 * self._done / self._total:.0f} %", self._pace())))
 
     def _pace(self) -> str:

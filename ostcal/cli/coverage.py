@@ -28,6 +28,7 @@ from ostcal.cli.console import (
 from ostcal.cli.json_output import JsonCommand, json_record
 from ostcal.cli.tables import Table
 from ostcal.errors import StorageError
+from ostcal.printable import printable
 
 if TYPE_CHECKING:
     from ostcal.science.cover import Coverage, FramesToTake, KindCover, LightGroup, TakenMaster
@@ -136,7 +137,7 @@ def _show(coverage: Coverage, console: Console) -> None:
             columns = ("=kind", ">lights", ">age", "=verdict", "differs by", "/name")
             _filled("Masters", columns, masters).print_to(console)
     for line in _reasons(coverage.groups):
-        console.print(Text(line), soft_wrap=True)
+        console.print(Text(printable(line)), soft_wrap=True)
     if coverage.frames_to_take:
         _frames_table(coverage).print_to(console)
     elif coverage.is_covered:

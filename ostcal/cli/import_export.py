@@ -22,6 +22,7 @@ from ostcal.cli.console import (
 from ostcal.cli.json_output import JsonCommand, json_record
 from ostcal.cli.next_command import masters_command, say_next
 from ostcal.cli.tables import Table
+from ostcal.printable import printable
 
 logger = logging.getLogger("ostcal")
 
@@ -118,5 +119,5 @@ def export_command(series: str, directory: str, config_options: ConfigOptions, d
             logger.info("frame %d was exported, although it is excluded from masters: %s", index, decision.why)
         if record := json_record():
             record.put(files=tuple(map(str, files)), directory=directory)
-        click.echo(f"{len(files)} frames of {series} written to {directory}")
+        click.echo(printable(f"{len(files)} frames of {series} written to {directory}"))
         say_next(shlex.join(["ostcal", os.path.join(directory, "")]))  # no command ends with a slash

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ostcal._version import __version__
+from ostcal.errors import ConfigError
+from ostcal.printable import printable_json
 from ostcal.vocabulary import FOUND_FILE
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ class CommandRecord(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Keep the lines of a warning or an error."""
         lines = self._errors if record.levelno >= logging.ERROR else self._warnings
-        lines += record.getMessage().splitlines()
+        lines += record.getMessage().splitlines() if has_lines(record) else [record.getMessage()]
 
     def put(self, **results: Any) -> None:
         """Set fields of the document."""
@@ -175,7 +177,7 @@ class CommandRecord(logging.Handler):
             verdict=next((word for word in ("fail", "warn", "pass") if word in verdicts), None),
             **self._results,
         )
-        return document_text(document)
+        return printable_json(document_text(document))
 
     def _reason(self) -> str:
         """Return why a command failed that logged no error: a fault of the program, or warnings that left nothing."""
@@ -195,6 +197,13 @@ def _ending(command: str, exit_code: int, warned: bool) -> Any:
     if exit_code:
         return Ending.ERROR
     return Ending.WARNING if warned else Ending.SUCCESS
+
+
+def has_lines(record: logging.LogRecord) -> bool:
+    """Return whether a message has several lines by itself, and not through a name in it."""
+    is_of_others = not record.name.startswith("ostcal")
+    arguments = record.args if isinstance(record.args, tuple) else ()
+    return is_of_others or "\n" in str(record.msg) or any(isinstance(value, ConfigError) for value in arguments)
 
 
 class JsonCommand(click.Command):

@@ -22,6 +22,7 @@ from ostcal.cli.console import (
 from ostcal.cli.json_output import JsonCommand, json_record
 from ostcal.cli.tables import WIDTH
 from ostcal.errors import InputError
+from ostcal.printable import printable
 
 if TYPE_CHECKING:
     from ostcal.config import Config
@@ -93,7 +94,7 @@ def _show(title: str, masters: Sequence[dict[str, Any]]) -> None:
     """Print masters in lines of 80 columns, names on their own."""
     console = open_console()
     lines = [title, *(line for master in masters for line in _lines(master))]
-    console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+    console.print("\n".join(map(printable, lines)), markup=False, highlight=False, soft_wrap=True)
 
 
 def _lines(master: dict[str, Any]) -> list[str]:

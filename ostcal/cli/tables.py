@@ -10,6 +10,8 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from ostcal.printable import printable
+
 WIDTH = 80
 """Columns of a terminal that nobody has widened."""
 
@@ -65,7 +67,7 @@ class Table:
     """
 
     def __init__(self, title: str, *columns: str) -> None:
-        self._title = title
+        self._title = printable(title)
         self._columns = tuple(
             _Column(
                 name=column.lstrip(">=/"),
@@ -86,7 +88,11 @@ class Table:
         """Add a row: a cell for each column, and what stands on lines of its own."""
         if len(cells) != len(self._columns):
             raise ValueError(f"{len(cells)} cells for {len(self._columns)} columns")
-        self._rows.append(_Row(cells=cells, below=tuple(below)))
+        shown = tuple(
+            printable(cell, keep="" if column.is_path else "\n")
+            for cell, column in zip(cells, self._columns, strict=True)
+        )
+        self._rows.append(_Row(cells=shown, below=tuple(map(printable, below))))
 
     def print_to(self, console: Console) -> None:
         """Print the table and an empty line; a terminal that is narrower breaks the lines itself."""

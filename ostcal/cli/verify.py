@@ -20,6 +20,7 @@ from ostcal.cli.console import (
 )
 from ostcal.cli.json_output import JsonCommand, json_record
 from ostcal.cli.tables import Table
+from ostcal.printable import printable
 
 logger = logging.getLogger("ostcal")
 
@@ -67,7 +68,7 @@ def verify_command(places: tuple[str, ...], config_options: ConfigOptions, debug
             )
         )
     for line in (line for place in checked for line in place.findings):
-        click.echo(line)
+        click.echo(printable(line))
     table = Table("Verified", "=kind", "/where", ">items", ">MB", ">findings", "note")
     for place in checked:
         numbers = (str(place.n_items), f"{place.n_bytes / 1e6:.1f}", str(len(place.findings)))

@@ -131,6 +131,7 @@ def render_library(
     ]
     too_old = sum(row.is_too_old for kind in kinds for row in kind.rows)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.finalize = wording.shown
     environment.filters |= {"breakable": breakable, "when": wording.when}
     room = resources.files("ostcal.report")
     css = "".join(room.joinpath(name).read_text(encoding="utf-8") for name in ("report.css", "library.css"))

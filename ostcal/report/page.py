@@ -24,6 +24,7 @@ def render(report: Report, pictures: ReportPictures, *, json_name: str = "") -> 
     ]
     cameras = [camera for camera in (report.camera, *report.other_cameras) if camera is not None]
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.finalize = wording.shown
     environment.filters |= {
         "when": wording.when,
         "count": wording.count,

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from ostcal.frames import FrameType
 from ostcal.measure.findings import Outcome
+from ostcal.printable import printable
 from ostcal.report.document import CameraReport, MasterReport, Report
 
 DASH = "–"  # noqa: RUF001 - the sign that stands for "not known"
@@ -28,6 +29,11 @@ _HEADLINES_OF_ONE = {
     Outcome.WARN: "The master has warnings",
     Outcome.FAIL: "The master failed",
 }
+
+
+def shown(value: object) -> object:
+    """Return a value as the page shows it: in texts of others, characters that are not printed are escaped."""
+    return printable(value, keep="\n\xa0\u2009\u202f") if type(value) is str else value
 
 
 def number(value: float | None, digits: int = 4) -> str:
