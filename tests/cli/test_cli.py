@@ -79,6 +79,21 @@ def test_help_does_not_wait_for_large_libraries(arguments: tuple[str, ...]) -> N
     assert loaded & set(HEAVY) == set()
 
 
+def test_help_of_no_command_waits_for_large_libraries() -> None:
+    """All in one process; the choices of the simulator, the last one, are those of its sensors, which are numpy's."""
+    code = (
+        "import sys\nfrom ostcal.cli import COMMANDS, main\n"
+        "for name in sorted(COMMANDS, key=lambda name: name == 'simulate'):\n"
+        "    main([name, '--help'], standalone_mode=False)\n"
+        f"    loaded = set(sys.modules) & set({HEAVY!r}) - ({{'numpy'}} if name == 'simulate' else set())\n"
+        "    assert not loaded, (name, loaded)\n"
+        "print('HELP OF', len(COMMANDS))"
+    )
+    done = run_process(sys.executable, "-c", code)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.rpartition("HELP OF ")[2]) > 15
+
+
 def test_completion_of_the_shell_knows_commands_and_options() -> None:
     variables = {"_OSTCAL_COMPLETE": "bash_complete", "COMP_WORDS": "ostcal masters --fl", "COMP_CWORD": "2"}
     code = "from ostcal.cli import main; main(prog_name='ostcal')"
