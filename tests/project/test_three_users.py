@@ -1,4 +1,4 @@
-"""The play of three new users: that what they type stands in the docs. The play itself needs the network and minutes."""
+"""What three new users type stands in the docs. Playing them needs the network and minutes."""
 
 from __future__ import annotations
 
