@@ -18,9 +18,11 @@ from ostcal.fits.read import FitsStack, inspect_fits
 from ostcal.library.copy_stores import copy_store, plan_copies
 from ostcal.library.planes import DTYPES, PLANES, Plane
 from ostcal.library.store import MasterStore
+from ostcal.measure.masters.marked_pixels import MarkedValues, find_marked
 from ostcal.places.object_requests import ObjectOptions, use_options
 from ostcal.places.objects import ObjectAccess, ObjectPath
 from ostcal.places.paths import files_below, open_binary
+from ostcal.report.defect_lists import DefectList, write_lists
 from support import night as n
 from support.night import Night
 from support.object_samples import fresh_bucket
@@ -135,6 +137,7 @@ def test_all_commands_work_there_and_no_secret_is_anywhere(local: Night, remote:
         n.ostcal("masters", "--config", config, "--no-confirm", "--debug"),
         n.ostcal("report", "--config", config, "--debug"),
         n.ostcal("library", "--config", config, "--json"),
+        n.ostcal("library", "--config", config, "--html", f"{remote.masters}/library.html"),
         n.ostcal("verify", remote.darks, remote.flats, remote.masters, "--config", config, "--debug"),
     ]
     lights = tmp_path / "lights"
@@ -150,7 +153,7 @@ def test_all_commands_work_there_and_no_secret_is_anywhere(local: Night, remote:
     outcomes.append(n.ostcal("masters", "--config", config, "--no-confirm"))
     for outcome in outcomes:
         assert outcome.exit_code == 0, outcome.text
-    assert "no problems found" in outcomes[3].text
+    assert "no problems found" in outcomes[4].text
     assert "excluded" in outcomes[-1].text
     assert len(files_below(remote.darks.replace("/darks", "/calibrated"))) == 2
     assert_no_secret(*(outcome.text for outcome in outcomes))
@@ -163,7 +166,23 @@ def test_all_commands_work_there_and_no_secret_is_anywhere(local: Night, remote:
                 text = file.read().decode("latin-1")
             assert_no_secret(text)
             assert remote.endpoint.removeprefix("http://") not in text
-    assert len([path for path in files_below(remote.masters) if path.startswith("report_")]) >= 4
+    below = files_below(remote.masters)
+    assert len([path for path in below if path.startswith("report_")]) >= 4
+    with open_binary(f"{remote.masters}/library.html") as file:
+        assert 'href="report_' in file.read().decode()
+
+
+def test_lists_of_defects_are_written_there(remote: RemoteNight) -> None:
+    plane = np.zeros((8, 9), np.uint8)
+    plane[3, 4] = 1
+    marked = find_marked([(0, plane)], (8, 9), 1)
+    values = MarkedValues(marked)
+    values.see(0, plane.astype(np.float32) * 70)
+    found = DefectList(master="master_dark", unit="ADU", shape=(8, 9), n_marked=1, pixels=values.worst(), parts=())
+    names = write_lists(remote.masters, found)
+    assert set(names) <= set(files_below(remote.masters))
+    with open_binary(f"{remote.masters}/{names[0]}") as file:
+        assert file.read().endswith(b"5,4,4,70.000,70.000,hot\n")
 
 
 @pytest.mark.slow
