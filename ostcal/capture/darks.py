@@ -164,7 +164,7 @@ def dark_exposures(rules: DarkRules, info: CameraInfo) -> DarkExposures:
     for exposure_s, purpose in sorted(wanted):
         if not shortest_s * (1 - SAME_EXPOSURE) <= exposure_s <= longest_s * (1 + SAME_EXPOSURE):
             left_out.append(
-                f"{exposure_s:g} s ({purpose}) is left out: {shortest_s:g} s to {longest_s:g} s are possible"
+                f"{exposure_s:g} s ({purpose}) are left out: {shortest_s:g} s to {longest_s:g} s are possible"
                 " (dark_capture.min_exposure, dark_capture.max_exposure and the camera); change these, or the exposure"
             )
         elif exposure_s - chosen[-1] > SAME_EXPOSURE * exposure_s:

@@ -81,7 +81,7 @@ def test_exposures_outside_the_limits_are_left_out_and_named() -> None:
     found = dark_exposures(DarkRules(flat_exposures_s=(0.005,)), camera.info)
     assert found.exposures_s == (0.01, 2.5, 5.0)
     assert len(found.left_out) == 3
-    assert "0.005 s (flats) is left out: 0.01 s to 8 s are possible" in found.left_out[0]
+    assert "0.005 s (flats) are left out: 0.01 s to 8 s are possible" in found.left_out[0]
     assert "10 s (science frames x 2)" in found.left_out[1]
 
 

@@ -263,6 +263,25 @@ def too_few(folder: Path) -> Ran:
     return masters(night)
 
 
+@provokes("Darks that are too long")
+def too_long(folder: Path) -> Ran:
+    return capture("darks", folder, dark_capture={"exposure_factors": [1.0, 1000.0]})
+
+
+@provokes("A kind of frames that was asked for is not there")
+def no_flats(folder: Path) -> Ran:
+    night = fresh(folder)
+    n.write_darks(night, 5.0)
+    return masters(night, create_master_flats=True)
+
+
+@provokes("Lights alone")
+def lights_alone(folder: Path) -> Ran:
+    night = fresh(folder)
+    n.write_frames(night.darks, n.dark_frames(5.0, 3), "Light Frame", 5.0)
+    return masters(night)
+
+
 @provokes("A damaged frame")
 def damaged(folder: Path) -> Ran:
     night = fresh(folder)
