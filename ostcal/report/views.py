@@ -144,8 +144,13 @@ class MasterView:
 
     @property
     def is_open(self) -> bool:
-        """Return whether the master is shown unfolded: it has something to be looked at, or was never checked."""
-        return self.master.verdict is not Outcome.PASS
+        """Return whether the master is shown unfolded: it has something to be looked at, or was never checked.
+
+        That it has few frames is said in its line of the verdicts, and there is nothing to look at.
+        """
+        notable = {finding.check for finding in self.master.findings if finding.outcome is not Outcome.PASS}
+        is_few_only = self.master.verdict is Outcome.WARN and notable == {"frames"}
+        return not (self.master.verdict is Outcome.PASS or is_few_only)
 
     @property
     def has_details(self) -> bool:

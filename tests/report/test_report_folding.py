@@ -9,7 +9,7 @@ from datetime import date
 import pytest
 
 from ostcal.frames import FrameType
-from ostcal.measure.findings import Outcome
+from ostcal.measure.findings import Finding, Outcome
 from ostcal.report.document import DefectCount, FrameRow, HistogramData, MasterReport, MasterSettings, Report
 from ostcal.report.master_section import without_gaps
 from ostcal.report.page import render
@@ -24,6 +24,19 @@ def page_of(report: Report, pictures: ReportPictures | None = None) -> str:
 
 def masters_of(text: str) -> list[str]:
     return re.findall(r'<section class="master".*?</section>', text, re.DOTALL)
+
+
+def few_frames() -> Finding:
+    text = "6 frames (at least 20 are advised)"
+    return Finding(check="frames", outcome=Outcome.WARN, value=6.0, limit=20.0, unit="frames", text=text)
+
+
+@pytest.mark.parametrize("verdict", [Outcome.WARN, Outcome.FAIL])
+def test_few_frames_alone_unfold_no_master(verdict: Outcome) -> None:
+    few = replace(full_master(FrameType.DARK, verdict, 1), findings=(few_frames(),))
+    noisy = replace(few, findings=(few_frames(), replace(few_frames(), check="noise")))
+    shown = masters_of(page_of(full_report((few, noisy))))
+    assert ["<details open>" in one for one in shown] == [verdict is Outcome.FAIL, True]
 
 
 def test_masters_that_passed_are_folded_and_all_others_are_open() -> None:
