@@ -457,7 +457,7 @@ def test_times_of_the_coming_week_from_an_hour_on_are_hours(observatory: Simulat
     dark_capture = {"science_exposure_time": 1800.0, "max_exposure": 3600.0}
     path = configuration(tmp_path, observatory, schedule={"when": "18:30"}, dark_capture=dark_capture)
     shown = ostcal("schedule", "--config", path, "--dry-run")
-    assert re.search(r" 1\.5 h ", shown.stdout), shown.text
+    assert re.search(r" 1\.5 h\n", shown.stdout), shown.text
 
 
 def test_a_site_without_twilight_is_one_line_and_names_the_next_evening(tmp_path: Path) -> None:
