@@ -143,7 +143,7 @@ FOLDERS = {
     "missing": masters("@missing", 2, "no such folder"),
     "a file of another kind": masters("@afile", 1, "afile (a file of another kind)", "name the folders"),
     "empty": masters("@empty", 1, "No input files found in", "empty", "ostcal masters FOLDER"),
-    "only lights": masters("@lights", 1, "No master can be made", "light frame"),
+    "only lights": masters("@lights", 1, "No master can be made", "all 3 frames there are lights; name the folders"),
     "only XISF that are none": masters("@xisf", 1, "a0.xisf", "XISF0100", "copy it again"),
     "only raw files that are none": masters("@cr2", 1, ".cr2", "error: No"),
     "only pictures": masters("@jpg", 1, "3 .jpg", "convert frames"),
@@ -154,7 +154,7 @@ FOLDERS = {
     "a header that claims too much": masters("@huge", 1, "9000000 x 9000000 pixels", "the header is damaged"),
     "a pattern in quotes": masters("@go*d", 2, "go*d", "no such folder"),
     "no name": masters("", 2, "FOLDER", "is not allowed"),
-    "too few frames": masters("@lights", 1, "at least 90 frames", options=("--set", "master_frames.min_frames=90")),
+    "too few frames": masters("@good", 1, "at least 90 frames", options=("--set", "master_frames.min_frames=90")),
     "science frames that are not there": command(
         "calibrate", "@missing", "--masters", "@good/masters", code=1, says=("missing: does not exist", "name files")
     ),
