@@ -20,6 +20,7 @@ from ostcal.cli.console import (
     command_console,
     config_option,
     debug_option,
+    may_ask,
     open_config,
     open_console,
     start_log_file,
@@ -174,7 +175,7 @@ def capture_progress_of(config: Config, console: Console) -> CaptureProgress:
 
 def ask_while(progress: CaptureProgress, no_confirm: bool) -> Callable[[str], bool] | None:
     """Return how the observer is asked while a capture is displayed; ``None`` where nobody is to be asked."""
-    if no_confirm or not sys.stdin.isatty():
+    if no_confirm or not may_ask():
         return None
 
     def ask(question: str) -> bool:

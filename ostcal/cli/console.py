@@ -67,6 +67,11 @@ def open_console(*, stderr: bool = False) -> Console:
     return console if console.is_terminal else Console(stderr=stderr, width=PLAIN_WIDTH)
 
 
+def may_ask() -> bool:
+    """Return whether somebody can answer: at a terminal, but not that which Jupyter gives to ``!ostcal``."""
+    return sys.stdin.isatty() and "JPY_PARENT_PID" not in os.environ
+
+
 class ConsoleHandler(logging.Handler):
     """Print log lines through the console that draws the progress bars, so that neither breaks the other."""
 

@@ -21,6 +21,7 @@ from ostcal.cli.console import (
     debug_option,
     discard_log_file,
     import_numba,
+    may_ask,
     open_config,
     open_console,
     start_log_file,
@@ -128,7 +129,7 @@ def masters(
                     more = f" and {n_images - 1} more images of each" if n_images > 1 else ""
                     table.add_row(f"{describe(group)}{more}", group.frames[0].label)
                 table.print_to(console)
-                ask = not no_confirm and sys.stdin.isatty()
+                ask = not no_confirm and may_ask()
                 if ask and not click.confirm("Make these masters?", default=True, err=True):
                     return False
                 progress.start(total_bytes)

@@ -19,6 +19,7 @@ import pytest
 
 from ostcal import MasterFrameCreator
 from ostcal.build.request import Watcher
+from ostcal.library.index import MASTERS_INDEX
 from ostcal.series.series_writer import create_series
 from support import night as n
 from support.fits_samples import read_with_astropy, tile_compressed, write_frame, write_images
@@ -39,7 +40,8 @@ def half_written(masters: Path) -> list[str]:
     """Return what lies in a directory of masters and is not complete."""
     if not masters.is_dir():
         return []
-    left = [str(path) for path in masters.rglob("*") if "partial" in path.name or path.name.startswith(".")]
+    hidden = [path for path in masters.rglob("*") if "partial" in path.name or path.name.startswith(".")]
+    left = [str(path) for path in hidden if path.name != MASTERS_INDEX]
     store = masters / "masters.zarr"
     groups = [path for path in store.iterdir() if path.is_dir()] if store.is_dir() else []
     return left + [str(path) for path in groups if not (path / "zarr.json").exists()]

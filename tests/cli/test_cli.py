@@ -326,6 +326,22 @@ def test_on_a_terminal_no_is_an_answer(darks: Night) -> None:
     assert list(darks.masters.glob("*.fits")) == []
 
 
+@pytest.mark.skipif(os.name != "posix", reason="a pseudo-terminal is needed")
+def test_in_a_cell_of_jupyter_nobody_is_asked(darks: Night) -> None:
+    import pty
+
+    parent, child = pty.openpty()
+    process = subprocess.Popen(
+        n.command_line("masters", "--config", n.write_config(darks), "--darks-only"),
+        stdin=child, stdout=child, stderr=child, env=n.command_environment(JPY_PARENT_PID="1"),
+    )  # fmt: skip
+    os.close(child)
+    text = "".join(_terminal_output(parent))
+    assert process.wait(timeout=60) == 0, text
+    assert "Make these masters?" not in text
+    assert len(list(darks.masters.glob("*.fits"))) == 1
+
+
 def _terminal_output(parent: int) -> Iterator[str]:
     try:
         while data := os.read(parent, 65536):

@@ -8,8 +8,9 @@ import json
 import logging
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import dask
@@ -150,6 +151,17 @@ def cluster_class(name: str) -> Any:
 
 
 @contextmanager
+def _quiet_at_the_end() -> Iterator[Callable[[], None]]:
+    """Yield what silences Dask until the context ends: a nanny whose worker ends while it closes prints a traceback."""
+    dask_logger = logging.getLogger("distributed")
+    level = dask_logger.level
+    try:
+        yield partial(dask_logger.setLevel, logging.CRITICAL)
+    finally:
+        dask_logger.setLevel(level)
+
+
+@contextmanager
 def _local_cluster(workers: int) -> Iterator[Any]:
     """Start processes of one thread each on this computer, and log where the dashboard is."""
     with socket.socket() as probe:
@@ -161,7 +173,12 @@ def _local_cluster(workers: int) -> Iterator[Any]:
         except OSError:
             dashboard_port = 0  # any that is free
     # The memory is planned per strip; Dask's own limit would pause or kill workers by another count.
-    with interrupts_ignored(), dask.config.set({"distributed.scheduler.allowed-failures": ALLOWED_FAILURES}):
+    settings = {
+        "distributed.scheduler.allowed-failures": ALLOWED_FAILURES,
+        # Else workers print at their end that connections were closed, and that the scheduler does not know them.
+        "distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "error",
+    }
+    with interrupts_ignored(), dask.config.set(settings):
         cluster = LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
@@ -170,11 +187,12 @@ def _local_cluster(workers: int) -> Iterator[Any]:
             host="127.0.0.1",
             dashboard_address=f"127.0.0.1:{dashboard_port}",
         )
-    with cluster, Client(cluster) as client:
+    with _quiet_at_the_end() as quiet, cluster, Client(cluster) as client:
         if importlib.util.find_spec("bokeh") is not None:
             logger.info("%d workers on this computer, dashboard: %s", workers, cluster.dashboard_link)
         else:
             how = "for Dask's dashboard install bokeh (pip install 'ostcal[dashboard]')"
             logger.info("%d workers on this computer; %s", workers, how)
         yield client
+        quiet()
         client.retire_workers()  # a worker whose scheduler ends before it prints a traceback of its heartbeat
