@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -261,5 +260,4 @@ def test_a_command_with_a_cluster_that_cannot_be_used_is_one_line_and_no_traceba
     assert done.returncode in (1, 2)
     assert "compute.cluster.class dask_jobqueue.NoSuchCluster: " in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
-    assert not list((night.root / "broken").glob("*.fits"))
-    assert all(name.endswith(".log") for name in os.listdir(night.root / "broken"))
+    assert not (night.root / "broken").exists()
