@@ -76,7 +76,7 @@ def combine(
     frames : sequence of frames, or one array of three axes
         Frames are arrays of two axes (numpy, masked, memory-mapped, zarr, quantities), `CCDData`, HDUs or open FITS
         files, and paths of FITS, XISF and raw files and of series (``.zarr``), also mixed. A Dask array of three axes,
-        or a list of Dask arrays, is combined chunk by chunk when the result is computed.
+        or a list of Dask arrays, is combined chunk by chunk when the result is computed; so are those that xarray has.
     method : str, optional
         ``sigma_clip``, ``winsorized_sigma_clip``, ``minmax``, ``percentile``, ``median`` or ``none`` (the mean).
     scale : {"mean", "median"}, sequence of float, or callable, optional
@@ -188,18 +188,24 @@ def _dask_array(frames: Any) -> Any:
     InputError
         If only some frames are Dask arrays.
     """
-    if is_instance(frames, "dask.array", "Array"):
-        return frames
-    if not isinstance(frames, (list, tuple)) or not frames:
-        return None
-    lazy = [is_instance(frame, "dask.array", "Array") for frame in frames]
-    if not any(lazy):
-        return None
-    if not all(lazy):
-        raise InputError(f"frames[{lazy.index(False)}]: is no Dask array as others are; give Dask arrays alone")
-    from ostcal.arrays.dask_frames import stacked
+    if not isinstance(frames, (list, tuple)):
+        return _lazy(frames)
+    arrays = [_lazy(frame) for frame in frames]
+    absent = next((index for index, array in enumerate(arrays) if array is None), None)
+    if absent is None and arrays:
+        from ostcal.arrays.dask_frames import stacked
 
-    return stacked(frames)
+        return stacked(arrays)
+    if any(array is not None for array in arrays):
+        raise InputError(f"frames[{absent}]: is no Dask array as others are; give Dask arrays alone")
+    return None
+
+
+def _lazy(frame: Any) -> Any:
+    """Return a Dask array, or that of an xarray DataArray; ``None`` for anything else."""
+    if is_instance(frame, "xarray", "DataArray") and frame.chunks is not None:
+        frame = frame.data
+    return frame if is_instance(frame, "dask.array", "Array") else None
 
 
 def _ready(frames: Sequence[GivenFrame], directory: str) -> list[GivenFrame]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -120,12 +121,14 @@ def _every_frame(frames: Any, overscan: OverscanRule) -> Iterator[GivenFrame]:
         yield from _of_hdus(list(frames), "frames")
     elif _is_array(frames) and not _holds_objects(frames):
         yield from _of_cube(frames)
-    elif isinstance(frames, Iterable) and not isinstance(frames, (Mapping, bytes)):
+    elif isinstance(frames, Iterable) and not isinstance(frames, bytes) and not hasattr(frames, "keys"):
         for index, frame in enumerate(frames):
             yield from _of_one(frame, f"frames[{index}]", overscan)
-    else:
+    else:  # of what has keys, such as a Dataset or a zarr group, only names would be iterated over
+        names = ", ".join(map(repr, itertools.islice(frames, 3))) if isinstance(frames, Iterable) else ""
+        by_name = f"what it has by name ({names}), " if names and hasattr(frames, "keys") else ""
         raise InputError(
-            f"frames: {_named(frames)} holds no frames; give a list of arrays, CCDData or paths, or an array"
+            f"frames: {_named(frames)} holds no frames; give {by_name}a list of arrays, CCDData or paths, or an array"
             " of three axes"
         )
 

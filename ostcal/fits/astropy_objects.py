@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -193,13 +194,32 @@ def standard_deviations(data: Any) -> NDArray[np.float64] | None:
 
 
 def header_of_meta(meta: Mapping[str, Any]) -> Header:
-    """Return the meta of a `CCDData` as a header; of a dict its texts, numbers and logicals."""
+    """Return the meta of a `CCDData` as a header; of a dict its texts, numbers, logicals, quantities and times."""
     if is_instance(meta, "astropy.io.fits", "Header"):
         text: str = meta.tostring(sep="\n", endcard=False, padding=False)  # type: ignore[attr-defined]
         return Header(text.split("\n"))
     cards: list[str] = []
-    for keyword, value in meta.items():
-        name = str(keyword).upper()
+    for keyword, given in meta.items():
+        name, value = str(keyword).upper(), _card_value(given)
         if is_keyword(name) and isinstance(value, (str, bool, int, float, np.integer, np.floating)):
             cards += format_card(name, value)
     return Header(cards)
+
+
+def _card_value(value: Any) -> Any:
+    """Return a quantity as a number in the unit that headers have it in, and a time in UTC as text.
+
+    Lengths stay what they are: headers have them in mm (telescopes), um (pixels) and m.
+    """
+    if is_instance(value, "astropy.time", "Time"):
+        return value.utc.isot if value.isscalar else value
+    if isinstance(value, datetime):
+        return (value if value.tzinfo is None else value.astimezone(UTC).replace(tzinfo=None)).isoformat()
+    if not is_quantity(value) or value.shape or value.unit.is_equivalent("m"):
+        return value
+    from astropy.units import temperature
+
+    for unit in ("s", "deg_C", "deg"):
+        if value.unit.is_equivalent(unit, temperature()):
+            return float(value.to_value(unit, temperature()))
+    return float(value.value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal, TypedDict, Unpack, get_args, overload
 
@@ -109,12 +109,17 @@ def load_master_dark(
     loaded = load_config(config)
     tolerance = loaded.master_frames.calibration_tolerance
     fitting = _fitting(config, (FrameType.DARK, FrameType.BIAS), settings)
-    near = [m for m in fitting if abs(m.key.exposure_time_s - exposure_s) <= tolerance * exposure_s]
+
+    def is_near(key: GroupKey) -> bool:
+        return abs(key.exposure_time_s - exposure_s) <= tolerance * exposure_s
+
+    near = [master for master in fitting if is_near(master.key)]
     if not near:
         there = ", ".join(f"{t:g} s" for t in sorted({m.key.exposure_time_s for m in fitting})) or "none"
         raise InputError(
             f"no master dark of {exposure_s:g} s within {tolerance:.0%} in {loaded.master_frames.output_dir}; "
             f"exposures that fit otherwise: {there}; make one or raise master_frames.calibration_tolerance"
+            + _failed_ones(loaded, (FrameType.DARK, FrameType.BIAS), settings, is_near)
         )
 
     def steps(master: LibraryMaster) -> int:
@@ -223,12 +228,18 @@ def load_master_flat(
 def _nearest(config: ConfigSource, kind: FrameType, settings: MasterSelection, filter_name: str, as_: As) -> Any:
     _check_as(as_)
     fitting = _fitting(config, (kind,), settings)
-    chosen = [m for m in fitting if not filter_name or same_filter(m.key.filter_name or "", filter_name)]
+
+    def is_of_filter(key: GroupKey) -> bool:
+        return not filter_name or same_filter(key.filter_name or "", filter_name)
+
+    chosen = [master for master in fitting if is_of_filter(master.key)]
     if not chosen:
-        output_dir = load_config(config).master_frames.output_dir
+        loaded = load_config(config)
+        output_dir = loaded.master_frames.output_dir
         there = ", ".join(sorted({m.key.filter_name or "no filter" for m in fitting})) or "none"
         of_filter = f" of filter {filter_name}; filters that fit otherwise: {there}" if filter_name else ""
-        raise InputError(f"no master {kind} in {output_dir}{of_filter}; make one with ostcal masters")
+        failed = _failed_ones(loaded, (kind,), settings, is_of_filter)
+        raise InputError(f"no master {kind} in {output_dir}{of_filter}; make one with ostcal masters{failed}")
     _refuse_open_choice(chosen, settings, load_config(config), *(["filter"] if filter_name else []))
     return _loaded(chosen[0], as_)
 
@@ -262,35 +273,56 @@ def _fitting(config: ConfigSource, kinds: Sequence[FrameType], settings: MasterS
     if not has_folder(m.output_dir):
         raise InputError(f"{m.output_dir}: there is no such directory of masters; set master_frames.output_dir")
 
-    def has(key: GroupKey, name: str, value: Any) -> bool:
-        return has_setting(
-            key,
-            name,
-            value,
-            temperature_tolerance_c=m.temperature_tolerance,
-            rotation_tolerance_deg=m.rotation_tolerance,
-        )
-
     def several(masters: Sequence[LibraryMaster]) -> list[str]:
         return sorted({m.key.settings.extension for m in masters if m.key.settings.extension is not None})
 
-    wanted = {name: value for name, value in settings.items() if value is not None}
-    taken_at = _moment(wanted.pop("taken_at", None))
+    wanted = _wanted(settings)
+    taken_at = _moment(settings.get("taken_at"))
     masters = [master for master in find_masters(m.output_dir) if master.key.frame_type in kinds]
     if not loaded.quality.use_failed:
         masters = [master for master in masters if master.record.verdict != "fail"]
     masters = [master for master in masters if not master.record.has_two_levels]
-    fitting = [master for master in masters if all(has(master.key, *pair) for pair in wanted.items())]
+    fitting = [master for master in masters if _has(master.key, wanted, loaded)]
     if masters and not fitting:
-        alone = [pair for pair in wanted.items() if not any(has(master.key, *pair) for master in masters)]
+        alone = [pair for pair in wanted.items() if not any(_has(one.key, dict([pair]), loaded) for one in masters)]
         asked = " and ".join(f"{name}={value!r}" for name, value in alone[:1] or wanted.items())
         raise InputError(
             f"no master {' or '.join(kinds)} in {m.output_dir} has {asked}; ostcal library lists the settings of all"
+            + _failed_ones(loaded, kinds, settings)
         )
     if "extension" not in wanted and (names := several(fitting)):
         raise InputError(f"the masters in {m.output_dir} have the extensions {', '.join(names)}; say which: extension=")
     rules = TimeRules(prefer=loaded.matching.prefer, by_night=kinds == (FrameType.FLAT,), now=datetime.now(UTC))
     return nearest_first(fitting, lambda master: master.record.merit, taken_at, rules)
+
+
+def _wanted(settings: MasterSelection) -> dict[str, Any]:
+    """Return the settings that masters must have."""
+    return {name: value for name, value in settings.items() if value is not None and name != "taken_at"}
+
+
+def _has(key: GroupKey, wanted: Mapping[str, Any], config: Config) -> bool:
+    m = config.master_frames
+    tolerances = {
+        "temperature_tolerance_c": m.temperature_tolerance,
+        "rotation_tolerance_deg": m.rotation_tolerance,
+    }
+    return all(has_setting(key, name, value, **tolerances) for name, value in wanted.items())
+
+
+def _failed_ones(
+    config: Config,
+    kinds: Sequence[FrameType],
+    settings: MasterSelection,
+    fits: Callable[[GroupKey], bool] = lambda key: True,
+) -> str:
+    """Say how many masters would fit, had they not failed quality control; nothing where there are none."""
+    if config.quality.use_failed:
+        return ""
+    masters = [one for one in find_masters(config.master_frames.output_dir) if one.key.frame_type in kinds]
+    wanted = _wanted(settings)
+    n = sum(one.record.verdict == "fail" and fits(one.key) and _has(one.key, wanted, config) for one in masters)
+    return f"; {n} that would fit failed quality control, left out (quality.use_failed takes them)" if n else ""
 
 
 def _moment(taken_at: Any) -> datetime | None:

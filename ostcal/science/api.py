@@ -75,8 +75,8 @@ def calibrate(science: Any, dark: Any = None, flat: Any = None, *, saturation_ad
     ------
     InputError
         If a shape or a unit does not fit, an array holds no real numbers, more than 1 % of the flat is not above zero,
-        or headers of `CCDData` say that a master is of another exposure, temperature, filter or setting, or that it
-        was applied already.
+        or headers of `CCDData` say that a master is of another kind, exposure, temperature, filter or setting, or that
+        it was applied already.
 
     Examples
     --------

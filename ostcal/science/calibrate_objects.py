@@ -37,6 +37,11 @@ EXPOSURE_TOLERANCE = 0.1
 TEMPERATURE_TOLERANCE_C = 2.0
 _FLAT_LEVELS = (0.5, 2.0)
 """The median of a flat that is normalised to 1 is between these, whatever its vignetting."""
+_OTHER_KINDS = {
+    "dark": (FrameType.FLAT, FrameType.LIGHT),
+    "flat": (FrameType.BIAS, FrameType.DARK),
+}
+"""What is no dark and no flat. Flats of the sky may be called lights."""
 
 Arithmetic = Callable[[NDArray[Any], NDArray[Any] | None, NDArray[Any] | None, float | None], NDArray[np.float32]]
 
@@ -161,6 +166,11 @@ def _check_headers(science: _Part, master: _Part) -> None:
     is_done = ours.dark_subtracted if master.name == "dark" else ours.flat_divided
     if is_done:
         raise InputError(f"science: its header says that a {master.name} was applied; leave {master.name}= out")
+    if theirs.frame_type in _OTHER_KINDS[master.name]:
+        raise InputError(
+            f"{master.name}: is a {theirs.frame_type} by its header; give the master {master.name}, "
+            f"or {master.name}.data to take it all the same"
+        )
     difference = settings_differ(theirs.settings, ours.settings) if master.header.cards else ""
     advice = f"give the {master.name} that fits, or {master.name}.data to take it all the same"
     if difference:

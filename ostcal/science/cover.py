@@ -200,7 +200,8 @@ class Coverage:
         to_take = f"groups that lack masters: {lacking}, series to take: {len(self.frames_to_take)}"
         errors = f"; unusable files: {len(self.errors)}" if self.errors else ""
         counts = f"lights: {self.lights}, groups: {len(self.groups)}"
-        return f"<Coverage {counts}; {to_take if lacking else 'all covered'}{errors}>"
+        result = to_take if lacking else "all covered" if self.is_covered else "nothing to cover"
+        return f"<Coverage {counts}; {result}{errors}>"
 
     def _repr_html_(self) -> str:
         titles = ("night", "filter", "exposure", "gain", "temperature", "lights", *map(str, KINDS))

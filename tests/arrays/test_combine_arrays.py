@@ -421,6 +421,27 @@ def test_a_dask_array_is_computed_only_when_it_is_asked_for(tmp_path: Path) -> N
     assert len(loads) <= 3 * lazy.npartitions
 
 
+@pytest.mark.parametrize("how", ["one array", "a list"])
+def test_a_dask_array_of_xarray_stays_lazy(how: str) -> None:
+    """Read by rows, each of its chunks would be computed once for every block of rows."""
+    xarray = pytest.importorskip("xarray")
+    stack = frames_of(9)
+    loaded = []
+
+    def load(block: Frames) -> Frames:
+        loaded.append(block.shape)
+        return block
+
+    frames = xarray.DataArray(da.from_array(stack, chunks=(1, 7, 34)).map_blocks(load, meta=stack[:0]))
+    loaded.clear()
+    result = combine(frames if how == "one array" else list(frames), "none", full_output=True)
+    assert all(isinstance(plane, da.Array) for plane in result)
+    assert loaded == []
+    assert_same(dask.compute(*result), combine(stack, "none", full_output=True))
+    assert len(loaded) == 9 * 3
+    assert_same(combine(xarray.DataArray(stack), full_output=True), combine(stack, full_output=True))
+
+
 def test_large_chunks_of_dask_are_cut_across_the_image() -> None:
     lazy = da.zeros((40, 6000, 6000), chunks=(1, 6000, 6000), dtype=np.uint16)
     result = combine(lazy)
@@ -499,6 +520,16 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], type[OstcalError], str]] = {
     "a dict": (lambda _: combine({"a": STACK}), InputError, "type dict holds no frames"),
     "one image": (lambda _: combine(STACK[0]), InputError, r"one array of 21 x 34; give \(n_frames, height, width\)"),
     "a hypercube": (lambda _: combine(STACK[None]), InputError, "one array of 1 x 4 x 21 x 34"),
+    "a zarr group": (
+        lambda folder: combine(zarr.create_group(folder / "g", attributes={})),
+        InputError,
+        "type Group holds no frames; give a list of arrays",
+    ),
+    "frames by name": (
+        lambda _: combine({"night": STACK, "flat": STACK}),
+        InputError,
+        r"give what it has by name \('night', 'flat'\), a list of arrays",
+    ),
     "None among them": (lambda _: combine([*STACK, None]), InputError, r"frames\[4\]: None is no frame"),
     "a number among them": (lambda _: combine([*STACK, 3.0]), InputError, r"frames\[4\]: an object of type float"),
     "another shape": (

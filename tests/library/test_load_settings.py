@@ -124,6 +124,29 @@ def test_masters_are_loaded_as_ccddata(tmp_path: Path) -> None:
     assert np.median(flat.uncertainty.array) < 0.01
 
 
+@pytest.mark.parametrize(
+    ("load", "words"),
+    [
+        (lambda c: load_master_flat("R", c), "of filter R; filters that fit otherwise: V"),
+        (lambda c: load_master_flat(None, c, gain=7), "has gain=7"),
+        (lambda c: load_master_dark(60, c, gain=100), "no master dark of 60 s"),
+    ],
+)
+def test_masters_that_failed_are_counted_where_no_other_fits(tmp_path: Path, load: Any, words: str) -> None:
+    """Else an observer would take again what is there."""
+    write_master(tmp_path, "v", 1.0, "Flat", FILTER="V")
+    write_master(tmp_path, "r", 1.0, "Flat", FILTER="R", QCVERD="FAIL")
+    write_master(tmp_path, "b", 1.0, "Flat", FILTER="B", QCVERD="FAIL", GAIN=7)
+    write_master(tmp_path, "dark", 500.0, QCVERD="FAIL")
+    write_master(tmp_path, "other_dark", 500.0, EXPTIME=300.0)
+    with pytest.raises(InputError, match=words) as caught:
+        load(configuration(tmp_path))
+    assert str(caught.value).endswith(
+        "; 1 that would fit failed quality control, left out (quality.use_failed takes them)"
+    )
+    load({**configuration(tmp_path), "quality": {"use_failed": True}})
+
+
 def test_another_word_for_the_kind_is_refused(tmp_path: Path) -> None:
     night = Night(tmp_path)
     for load in (lambda: load_master_dark(5.0, night.config(), as_="hdu"),  # type: ignore[call-overload]

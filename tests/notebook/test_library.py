@@ -251,6 +251,12 @@ def test_coverage_is_that_of_the_command(made: Night, library: Library) -> None:
     assert library.darks.select(gain=200, exposure=5)[0].name in page
 
 
+def test_lights_that_are_not_there_are_not_covered(library: Library, tmp_path: Path) -> None:
+    coverage = library.coverage(tmp_path / "absent")
+    assert repr(coverage) == "<Coverage lights: 0, groups: 0; nothing to cover; unusable files: 1>"
+    assert "absent" in coverage._repr_html_()
+
+
 def test_lights_are_calibrated_in_one_line(made: Night, library: Library, tmp_path: Path) -> None:
     status = library.calibrate(made.root / "lights", tmp_path / "out", flat="none")
     assert len(status.data["calibrated"]) == 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import pytest
 from astropy import units as u
 from astropy.io import fits
 from astropy.nddata import CCDData, InverseVariance, StdDevUncertainty, UnknownUncertainty, VarianceUncertainty
+from astropy.time import Time
 from astropy.wcs import WCS
 
 from ostcal import calibrate, load_master_dark
 from ostcal.errors import InputError
+from ostcal.fits.astropy_objects import header_of_meta
 from support import night as n
 from support.night import Night
 
@@ -137,6 +140,22 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"science": light(TELESCOP="RC 8"), "flat": flat(TELESCOP="Esprit 100")}, "flat: telescope Esprit 100 against",
     ),
     "a dark without its bias": ({"dark": master(DARK, CALSTAT="B")}, "dark: its bias was subtracted, that of"),
+    "a flat as dark": ({"dark": master(FLAT, "Master Flat")}, "dark: is a flat by its header; give the master dark"),
+    "a light as dark": ({"dark": light()}, r"dark: is a light by its header; .* or dark\.data to take it all the same"),
+    "a dark as flat": ({"flat": master(FLAT, unit="")}, "flat: is a dark by its header; give the master flat"),
+    "a bias as flat": ({"flat": master(FLAT, "Bias Frame")}, "flat: is a bias by its header"),
+    "an exposure with its unit": (
+        {"science": light(EXPTIME=60 * u.s), "dark": master(DARK, EXPTIME=0.5 * u.min)},
+        "dark: exposure 30 s against 60 s of science",
+    ),
+    "a temperature with its unit": (
+        {"science": light(**{"CCD-TEMP": -10.0}), "dark": master(DARK, **{"CCD-TEMP": 278.15 * u.K})},
+        "dark: temperature 5 C against -10 C of science",
+    ),
+    "a gain with its unit": (
+        {"science": light(GAIN=1.5 * u.electron / u.adu), "dark": master(DARK, GAIN=2 * u.electron / u.adu)},
+        r"dark: gain 2\.0 against 1\.5 of science",
+    ),
     "a dark once more": ({"science": light(CALSTAT="BD"), "dark": DARK}, "its header says that a dark was applied"),
     "a flat once more": ({"science": light(CALSTAT="BDF"), "flat": FLAT}, "its header says that a flat was applied"),
     "a flat in ADU": (
@@ -172,6 +191,22 @@ def test_a_dark_of_nearly_the_exposure_is_said(caplog: pytest.LogCaptureFixture)
     with caplog.at_level(logging.WARNING):
         calibrate(light(), master(DARK, EXPTIME=65.0))
     assert "dark: of 65 s for 60 s as it is: the dark current of -5 s stays in" in caplog.text
+
+
+def test_flats_of_the_sky_are_taken() -> None:
+    """Programs record them as lights."""
+    result = calibrate(light(), master(DARK), flat(IMAGETYP="Light Frame"))
+    np.testing.assert_array_equal(result.data, EXPECTED)
+
+
+@pytest.mark.parametrize(
+    "taken", [Time("2026-11-21T18:00:00"), datetime(2026, 11, 21, 19, tzinfo=timezone(timedelta(hours=1)))]
+)
+def test_times_of_a_meta_are_read(taken: Any) -> None:
+    header = header_of_meta({"DATE-OBS": taken, "TIMES": [taken], "FOCALLEN": 0.5 * u.m, "EXPTIMES": [1, 2] * u.s})
+    assert [str(header.value(keyword)) for keyword in header.keywords] in (
+        ["2026-11-21T18:00:00"], ["2026-11-21T18:00:00.000"],
+    )  # fmt: skip
 
 
 def test_the_data_of_a_master_are_taken_all_the_same() -> None:
