@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Collection, Iterable, Sequence
 
+from ostcal.build.followed import entries_of
 from ostcal.build.from_config import request_of
 from ostcal.build.request import BuildRequest, Watcher
 from ostcal.build.run import BuildReport, build_masters
@@ -15,7 +16,7 @@ from ostcal.frames import FrameType
 from ostcal.inputs.given_paths import paths_given
 from ostcal.inputs.grouping import Group
 from ostcal.inputs.remarks import folded_lines
-from ostcal.library.history import HistoryEntry, add_to_history, subject_of
+from ostcal.library.history import add_to_history
 from ostcal.library.latest import refresh_latest
 from ostcal.measure.findings import Outcome
 from ostcal.places.object_requests import ObjectOptions, use_options
@@ -171,19 +172,8 @@ class MasterFrameCreator(KeepsStatus):
             return self._status
         self.report = report
         self._status = _status_of(report, output_dir)
-        entries = [
-            HistoryEntry(
-                made_at=made.outputs[0].made_at,
-                name=made.name,
-                subject=subject_of(made.group.key),
-                verdict=made.verdict,
-                metrics=made.metrics,
-            )
-            for made in report.made
-            if made.verdict is not None
-        ]
         try:
-            if entries:
+            if entries := entries_of(output_dir, report.made, report.unchanged):
                 add_to_history(output_dir, entries)
         except StorageError as error:  # masters are no worse without it
             self._logger.warning("%s", error)

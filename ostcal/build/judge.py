@@ -130,7 +130,7 @@ def judge_master(subject: Subject, rules: QualityRules, config_options: Sequence
     if subject.kind is FrameType.FLAT:
         shape = [(one.check, one.value) for one in findings if one.check in _SHAPE_CHECKS]
         metrics |= {check: (_number(value), "") for check, value in shape if value is not None}
-    document = _document(prepared, scan, findings)
+    document = {**_document(prepared, scan, findings), "metrics": metrics}
     return MasterQuality(findings=findings, scan=scan, document=document, metrics=metrics)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ostcal.errors import StorageError
-from ostcal.library.master_names import run_time_of
+from ostcal.library.master_names import DEFECT_FOLDER, run_time_of
 from ostcal.library.store import MasterStore
 from ostcal.naming import safe_word
 from ostcal.places.durable import sweep_partial_files
@@ -44,7 +44,8 @@ def owned(output_dir: str, store: MasterStore, wait_s: float) -> Iterator[str]:
     scratch = joined(output_dir, f"{_scratch_prefix()}{os.getpid()}-{PROCESS_MARK}-{uuid.uuid4().hex}")
     advice = "choose another master_frames.output_dir"
     with locked(directory / LOCK_FILE, LockRules(wait_s=wait_s), what=output_dir, advice=advice):
-        sweep_partial_files(directory)
+        for place in (directory, directory / DEFECT_FOLDER):
+            sweep_partial_files(place)
         _sweep(directory, store)
         store.sweep(keep_begun=True, alone=True)
         try:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ostcal.build.api import MasterFrameCreator
+    from ostcal.build.plan import Unchanged
     from ostcal.build.run import BuildReport
     from ostcal.frames import FrameType
     from ostcal.inputs.grouping import Group, GroupKey
@@ -226,9 +227,28 @@ def show_masters(creator: MasterFrameCreator) -> None:
     compiled_s = clock.seconds()
     compiling = f", of which {compiled_s:.1f} s compiling kernels" if compiled_s >= _SAID_FROM_S else ""
     logger.info("finished in %.1f s%s", sum(report.seconds.values()) - report.seconds["confirm"], compiling)
-    if report.made and creator.config.master_frames.quality_control and creator.config.quality.report:
+    is_wanted = creator.config.master_frames.quality_control and creator.config.quality.report
+    if is_wanted and (report.made or _is_unreported(creator.directory, report.unchanged)):
         names = [made.name for made in report.made] + [u.stored.record.name for u in report.unchanged]
         write_report_of(creator.config, names, report.warnings, creator.directory)
+
+
+def _is_unreported(directory: str, unchanged: Sequence[Unchanged]) -> bool:
+    """Return whether masters of an earlier run have no report: it was killed before it wrote one."""
+    from ostcal.library.find import StorePlane, store_location
+    from ostcal.report.nights import newest_report_at
+
+    store = store_location(directory)
+    times = [
+        one.stored.record.made_at
+        for one in unchanged
+        if isinstance(one.stored.plane, StorePlane) and one.stored.plane.store == store and one.stored.record.verdict
+    ]
+    newest = max((time.replace(microsecond=0) for time in times if time is not None), default=None)
+    if newest is None:
+        return False
+    reported = newest_report_at(directory)
+    return reported is None or reported < newest
 
 
 def _result_table(report: BuildReport) -> Table:

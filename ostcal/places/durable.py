@@ -165,7 +165,7 @@ def sweep_partial_files(directory: AnyPath, endings: tuple[str, ...] = (PARTIAL_
     """
     if isinstance(directory, ObjectPath):
         return
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         for path in directory.iterdir():
             is_partial = path.name.endswith(PARTIAL_ENDING) and path.name.lower().endswith(endings)
             if is_partial and path.is_file():

@@ -15,7 +15,7 @@ from urllib.parse import quote
 from ostcal.frames import FrameType
 from ostcal.library.find import FilePlane, LibraryMaster, StorePlane
 from ostcal.naming import night_of
-from ostcal.places.paths import is_remote, joined, normalized, parent_of
+from ostcal.places.paths import is_remote, joined, names_in, normalized, parent_of
 from ostcal.report.wording import plural
 
 _REPORT = re.compile(r"report_(\d{8}_\d{6})(?:_\d+)?\.html")
@@ -116,6 +116,12 @@ def _folder_of(master: LibraryMaster) -> str:
     if isinstance(plane, StorePlane):
         return normalized(parent_of(plane.store))
     return normalized(parent_of(plane.path if isinstance(plane, FilePlane) else plane.fits.path))
+
+
+def newest_report_at(directory: str) -> datetime | None:
+    """Return when the newest report in a directory of masters was made; ``None`` where there is none."""
+    reports = _reports_in(names_in(directory))
+    return reports[-1][0] if reports else None
 
 
 def _reports_in(names: Sequence[str]) -> tuple[tuple[datetime, str], ...]:

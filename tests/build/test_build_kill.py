@@ -21,7 +21,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from ostcal.library.history import history_of
+from ostcal.library.index import MASTERS_INDEX
+from ostcal.library.master_names import DEFECT_FOLDER
 from ostcal.library.store import MasterStore
+from ostcal.places.latest_folder import LATEST
 from support import night as n
 from support.fits_samples import read_with_astropy
 from support.forking import ForkServer, forking
@@ -30,7 +34,7 @@ from support.night import Night
 KILLS = int(os.environ.get("OSTCAL_KILLS") or 5)
 ENDS_WITHIN_S = 10.0
 """Workers, after their parent was killed; on two busy cores."""
-COMPLETE = {"masters.zarr", "history.json", ".ostcal.lock"}
+COMPLETE = {"masters.zarr", ".ostcal.lock", LATEST, DEFECT_FOLDER, MASTERS_INDEX}
 
 # Starting Python and importing takes 1 to 2 s: so one process imports, and each run is a fork of it, in a group of its
 # own, so that no worker outlives it.
@@ -194,6 +198,10 @@ def test_masters_are_right_after_any_kill_and_nothing_is_left(runner: Runner, tm
         assert same(stored, truth), kill
         assert len(list(night.masters.glob("*.fits"))) == len(truth)
         assert strays(night.masters) == [], kill
+        followed = [entry.name for entry in history_of(str(night.masters))]
+        assert sorted(followed) == MasterStore(night.masters / "masters.zarr").names(), kill
+        reports = [path.read_text("utf-8") for path in night.masters.glob("report_*.html")]
+        assert any(all(name in page.replace("<wbr>", "") for name in followed) for page in reports), kill
         assert n.ostcal("verify", night.masters).exit_code == 0, kill
         shutil.rmtree(night.masters)
     assert hits >= KILLS / 2

@@ -23,6 +23,7 @@ from support.night import (
     dark_frames,
     flat_frames,
     ostcal,
+    run_command,
     write_bias,
     write_darks,
     write_flats,
@@ -286,3 +287,24 @@ def test_attributes_that_a_power_cut_emptied_are_made_again(night: Night) -> Non
     emptied(master / "zarr.json")
     assert made(night.run()) == ["master_bias"]
     assert made(night.run()) == []
+
+
+def test_a_run_that_was_killed_before_history_and_report_is_completed_by_the_next(night: Night) -> None:
+    history = night.masters / "quality_history.jsonl"
+    assert run_command(night, "--all").exit_code == 0
+    whole = history.read_bytes().splitlines()
+    last = whole[-4:]  # of a bias, two darks and a flat
+    reports = sorted(night.masters.glob("report_*"))
+    # what a kill leaves between the commit of the last master and the end
+    history.write_bytes(b"\n".join(whole[:-4]) + b"\n" + last[1] + b"\n")
+    for path in reports:
+        path.unlink()
+    outcome = run_command(night)
+    assert "5 unchanged" in outcome.stderr
+    assert sorted(history.read_bytes().splitlines()) == sorted(whole)
+    (page,) = night.masters.glob("report_*.html")
+    assert all(name in page.read_text("utf-8") for name in ("Bias", "Dark", "Flat"))
+    before = history.read_bytes()
+    run_command(night)
+    assert history.read_bytes() == before
+    assert list(night.masters.glob("report_*.html")) == [page]
