@@ -26,6 +26,7 @@ from ostcal.measure.frames.check_frames import check_frames
 from ostcal.measure.frames.series_facts import is_of_many
 from ostcal.measure.frames.unlike_others import check_rejected
 from ostcal.measure.masters.against_previous import ComparedMaster, compare_masters
+from ostcal.measure.masters.cells import finite_median
 from ostcal.measure.masters.check_master import MasterFacts, check_master
 from ostcal.measure.masters.defects import Defect, SampleModel
 from ostcal.measure.masters.scan import scan_master
@@ -94,7 +95,7 @@ def judge_master(subject: Subject, rules: QualityRules, config_options: Sequence
         pedestal_adu = 0.0
         if prepared.plan.is_flat and prepared.survey is not None and result.levels is not None:
             # level of the dark that was subtracted: what the frames had more than the light
-            raw_adu = float(np.nanmedian(prepared.survey.mean_adu))
+            raw_adu = finite_median(prepared.survey.mean_adu)
             pedestal_adu = max(0.0, raw_adu - float(np.median(result.levels.levels_adu)))
         flat_level_adu = max(result.normalization_levels.values(), default=0.0)  # above the dark; became 1
         scan = scan_master(

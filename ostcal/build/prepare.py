@@ -320,7 +320,9 @@ def _measured_camera(
     if not raw:
         return record
     shortest = min(raw, key=lambda one: one.exposure_s)
-    levels_adu = [float(np.nanmedian(cells)) for cells in shortest.survey.cells_adu]
+    levels_adu = [float(np.median(cells[np.isfinite(cells)])) for cells in _with_numbers(shortest.survey)]
+    if not levels_adu:
+        return record
     level_adu = median(levels_adu)
     rate_adu_per_s, rate_c = _dark_rate(cluster, shortest.exposure_s, level_adu)
     return replace(
@@ -356,10 +358,16 @@ def _dark_rate(
         if group.key.frame_type is FrameType.DARK and not group.key.bias_subtracted
     ]
     longest_s, temperature_c, survey = max(darks, key=lambda dark: dark[0], default=(0.0, None, None))
-    if survey is None or longest_s <= shortest_s:
+    levels_adu = [] if survey is None else [float(np.nanmedian(cells)) for cells in _with_numbers(survey)]
+    if not levels_adu or longest_s <= shortest_s:
         return None, None
-    rate = (float(median(map(np.nanmedian, survey.cells_adu))) - level_adu) / (longest_s - shortest_s)
+    rate = (median(levels_adu) - level_adu) / (longest_s - shortest_s)
     return (max(rate, 0.0), temperature_c) if math.isfinite(rate) else (None, None)
+
+
+def _with_numbers(survey: SeriesSurvey) -> list[NDArray[np.float64]]:
+    """Return the levels of the cells of each frame that holds any number."""
+    return [cells for cells in survey.cells_adu if np.isfinite(cells).any()]
 
 
 def _same_camera(a: GroupKey | CameraRecord, b: GroupKey) -> bool:

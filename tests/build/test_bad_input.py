@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import json
 import os
 import shutil
 import signal
@@ -204,6 +205,22 @@ def test_a_frame_of_nothing_but_nan_does_no_harm(night: Night) -> None:
     assert said(outcome, "not finite")
     (master,) = night.masters.glob("*.fits")
     assert np.isfinite(read_with_astropy(master)[0]).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_frames_of_nothing_but_nan_are_said_in_lines(night: Night, value: float) -> None:
+    nothing = np.full((4, *n.SHAPE), value, np.float32)
+    n.write_bias(night, nothing)
+    n.write_darks(night, 2.0, nothing)
+    n.write_flats(night, 2.0, nothing)
+    outcome = n.run_command(night)
+    assert outcome.exit_code == 1
+    assert said(outcome, "error: master_flat", "no flat frame holds light")
+    assert said(outcome, "warning: master_bias", "FAILED: no data")
+    for word in ("RuntimeWarning", "copies of one", "interference"):
+        assert word not in outcome.text
+    records = [json.loads(path.read_text()) for path in night.masters.glob("masters.zarr/*/zarr.json")]
+    assert {record["attributes"]["camera_properties"]["bias_level_adu"] for record in records} == {None}
 
 
 def test_flats_of_nothing_but_nan_fail_and_the_darks_are_made(night: Night) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -266,6 +267,29 @@ def test_missing_data_warn_and_fail() -> None:
     assert findings_of(master)["no data"].outcome is Outcome.WARN
     master.master[10:30] = np.nan
     assert findings_of(master)["no data"].outcome is Outcome.FAIL
+
+
+@pytest.mark.parametrize("where", [np.s_[:], np.s_[:150], np.s_[:, :200], np.s_[64:128, 64:128]])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_parts_without_data_are_not_judged(kind: FrameType, where: Any) -> None:
+    master = master_of(small(DEMO, 1), kind, 5)
+    master.master[where], master.std[where], master.n_used[where] = np.nan, np.nan, 0
+    found = findings_of(master)
+    assert found["no data"].outcome is Outcome.FAIL
+    assert found["no data"].text.count("failed above") == 1
+    assert all(np.isfinite(finding.value) for finding in found.values() if finding.value is not None)
+
+
+@pytest.mark.parametrize("shape", [(1, 400), (300, 1), (2, 400)])
+def test_neighbours_are_not_compared_where_there_are_none(shape: tuple[int, int]) -> None:
+    """One row, as spectrographs bin it: the mean of each column is the row itself."""
+    rows, columns = shape
+    sensor = small(QUIET, 1)
+    stack = np.ascontiguousarray(frames_of(sensor, FrameType.BIAS, 20)[:, :rows, :columns])
+    found = findings_of(combined(sensor, FrameType.BIAS, stack))
+    assert alarms(found) == {}
+    assert "pixel noise" not in found
 
 
 def test_many_bad_columns_are_named() -> None:

@@ -29,10 +29,10 @@ def level_end_adu(curve: TransferCurve) -> float | None:
     frames: defaultdict[str, list[tuple[float, float, float]]] = defaultdict(list)
     for flat in curve.flats:
         for exposure_s, cells in zip(flat.exposures_s, flat.survey.cells_adu, strict=True):
-            frames[flat.filter_name or ""].append((exposure_s, float(np.nanmean(cells)), flat.survey.overscan_adu))
+            frames[flat.filter_name or ""].append((exposure_s, _mean_level(cells), flat.survey.overscan_adu))
     for of_filter in frames.values():
         exposures, levels, overscan = np.array(sorted(of_filter)).T
-        signal = levels - np.array([float(np.nanmean(curve.darks.at(float(t))[0])) for t in exposures])
+        signal = levels - np.array([_mean_level(curve.darks.at(float(t))[0]) for t in exposures])
         known = (exposures > 0) & (signal > LADDER_RANGE / 2 * signal.max())
         if not np.any(known):
             continue
@@ -121,3 +121,9 @@ def _deviation_percent(levels: Mapping[float, Sequence[float]]) -> Measured | st
     deviations = np.abs(means / line(exposures) - 1)
     worst = int(np.argmax(deviations))
     return Measured(value=100 * float(deviations[worst]), uncertainty=100 * scatter / math.sqrt(counts[worst]))
+
+
+def _mean_level(cells: FloatArray) -> float:
+    """Return the mean of the cells that hold numbers; NaN without any."""
+    known = cells[np.isfinite(cells)]
+    return float(known.mean()) if known.size else math.nan

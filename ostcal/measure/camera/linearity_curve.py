@@ -80,6 +80,8 @@ def _ladder_of(curve: TransferCurve, full_scale_adu: float | None) -> _Ladder | 
     frames: defaultdict[str, list[tuple[float, FloatArray]]] = defaultdict(list)
     for flat in curve.flats:
         for exposure_s, cells in zip(flat.exposures_s, flat.survey.cells_adu, strict=True):
+            if not np.isfinite(cells).any():
+                continue
             highest_adu = float(np.nanmax(cells)) + flat.survey.overscan_adu
             if full_scale_adu is not None and highest_adu >= BELOW_FULL_SCALE * full_scale_adu:
                 continue
