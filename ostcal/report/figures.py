@@ -25,8 +25,8 @@ def master_plots(master: MasterReport) -> list[Plot]:
     """Return the plots of a master's pixels that have data."""
     found = [
         _histogram(master.histogram, "Histogram of the pixels", "pixels") if master.histogram else None,
-        _profile(master.row_profile, "Row profile", "Row") if master.row_profile else None,
-        _profile(master.column_profile, "Column profile", "Column") if master.column_profile else None,
+        _profile(master.row_profile, "Row profile", "Row"),
+        _profile(master.column_profile, "Column profile", "Column"),
     ]
     return _drawable(found)
 
@@ -174,7 +174,10 @@ def _histogram(histogram: HistogramData, title: str, counted: str) -> Plot:
     )
 
 
-def _profile(profile: Profile, title: str, label: str) -> Plot:
+def _profile(profile: Profile | None, title: str, label: str) -> Plot | None:
+    """Return the plot of a profile; ``None`` for a single value, which is the mean of the master."""
+    if profile is None or len(profile.values) < 2:
+        return None
     places = [profile.start + profile.step * i for i in range(len(profile.values))]
     return Plot(
         title=title,

@@ -19,7 +19,8 @@ from ostcal.measure.findings import Outcome
 from ostcal.report.document import Entry, Report
 from ostcal.report.making import write_report
 from ostcal.report.page import render
-from support.report_samples import finding, full_master, full_pictures, full_report
+from ostcal.report.png import MasterPictures, ReportPictures
+from support.report_samples import finding, full_master, full_pictures, full_report, noise_picture
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt-get install chromium")
@@ -64,6 +65,7 @@ parent.postMessage(JSON.stringify({
   focusable: [...document.querySelectorAll("a[href], summary, [tabindex='0']")].every(e => e.tabIndex === 0),
   scrolling: [...document.querySelectorAll("main *")].filter(e => e.scrollWidth > e.clientWidth + 1 &&
     style(e).overflowX === "auto" && e.tabIndex !== 0).length,
+  tallest: Math.max(...[...document.images].map(image => box(image).height)),
   images: [...document.images].map(image => image.naturalWidth),
   title: document.title, folded_height, height: root.scrollHeight, unfolded_by_link,
 }), "*");
@@ -146,6 +148,14 @@ def test_the_page_fits_its_window_and_no_letters_meet(folder: Path, width: int, 
     assert all(told["images"])
     paper, ink = (sum(map(int, re.findall(r"\d+", told[of])[:3])) / 3 for of in ("background", "ink"))
     assert (paper > 230 and ink < 60) if scheme == LIGHT else (paper < 30 and ink > 200)
+
+
+def test_pictures_of_a_narrow_sensor_fit_a_screen(folder: Path) -> None:
+    report = full_report()
+    narrow = MasterPictures(picture=noise_picture(1, 500), rejection_map=noise_picture(1, 8))
+    pictures = ReportPictures(masters={master.name: narrow for master in report.masters})
+    told = probe(folder, render(report, pictures, json_name="report_20261121_190215.json"), DESKTOP, LIGHT)
+    assert told["tallest"] <= 520
 
 
 def test_long_names_do_not_widen_the_page(folder: Path) -> None:

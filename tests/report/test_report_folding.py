@@ -10,7 +10,15 @@ import pytest
 
 from ostcal.frames import FrameType
 from ostcal.measure.findings import Finding, Outcome
-from ostcal.report.document import DefectCount, FrameRow, HistogramData, MasterReport, MasterSettings, Report
+from ostcal.report.document import (
+    DefectCount,
+    FrameRow,
+    HistogramData,
+    MasterReport,
+    MasterSettings,
+    Profile,
+    Report,
+)
 from ostcal.report.master_section import without_gaps
 from ostcal.report.page import render
 from ostcal.report.png import ReportPictures
@@ -96,6 +104,20 @@ def test_columns_and_plots_without_a_value_are_left_out() -> None:
     (summary,) = re.findall(r'<table class="summary">.*?</thead>', text, re.DOTALL)
     assert re.findall(r">(\w+)</th>", summary) == ["Verdict", "Master", "Exposure", "Frames"]
     assert "Samples rejected by frame" not in text
+
+
+def test_the_profile_of_a_single_row_is_left_out() -> None:
+    profile = Profile(start=0, step=1, values=(500.0, 501.0), unit="ADU")
+    line = MasterReport(
+        name="a",
+        kind=FrameType.BIAS,
+        verdict=Outcome.PASS,
+        row_profile=replace(profile, values=(500.5,)),
+        column_profile=profile,
+    )
+    text = page_of(Report(made_at=WHEN, software="ostcal", masters=(line,)), ReportPictures())
+    assert "Column profile" in text
+    assert "Row profile" not in text
 
 
 def test_after_one_run_nothing_is_shown_over_time() -> None:
