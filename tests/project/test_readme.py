@@ -142,6 +142,13 @@ def test_the_demo_leaves_frames_and_lights_and_says_what_to_do_with_them(walk: W
         assert np.median(calibrated) == pytest.approx(sky_adu, rel=0.002)
 
 
+def test_the_demo_installs_what_the_commands_of_the_walk_need() -> None:
+    (extras,) = re.findall(r"^prepare_environment '\[(.+)\]'$", (ROOT / "scripts" / "demo").read_text("utf-8"), re.M)
+    needed = {"workflow": "capture", "compute.scheduler=distributed": "cluster", "s3://": "s3"}
+    walked = " ".join(command for command, _ in commands())
+    assert {extra for word, extra in needed.items() if word in walked} == set(extras.split(","))
+
+
 def test_the_report_of_the_walk_says_what_the_readme_says_of_the_camera(walk: Walk) -> None:
     path = walk.folder / "masters" / "latest" / "report.json"
     camera = json.loads(path.read_text(encoding="utf-8"))["camera"]
