@@ -137,7 +137,7 @@ def _rows(stack: FrameStack, start: int, stop: int) -> NDArray[np.floating]:
 
 
 def _are_words(samples: NDArray[np.floating], scale: float) -> bool:
-    """Return whether all samples are whole numbers of 16 bits when multiplied by a scale; false for NaN and infinity."""
+    """Return whether all samples are whole numbers of 16 bits, times a scale; false where one is not finite."""
     if not np.isfinite(samples).all():
         return False
     values = samples if scale == 1.0 else samples * samples.dtype.type(scale)
