@@ -60,10 +60,12 @@ def combine_dask(
         levels = [delayed(_level)(again[index], labels[index], scale) for index in range(n)]
         scales = delayed(_scales_of)(levels, scale, labels)
     noise: Any = SeriesNoise()
-    if scales is not None or method.resolved(n).needs_noise:
+    is_spread = method.resolved(n).needs_noise
+    if scales is not None or is_spread:
         rows = clone(frames)[:, noise_rows(height)].rechunk((n, "auto", width))
         cells = [delayed(_cells)(block, labels, scales) for block in rows.to_delayed().ravel()]
-        noise = delayed(_noise)(cells, frames._meta[:1, :1, :1], is_scaled=scales is not None)
+        empty = frames._meta[:1, :1, :1]
+        noise = delayed(_noise)(cells, empty, is_scaled=scales is not None, is_spread=is_spread)
     planes = da.map_blocks(
         _combine, joined, method=method, noise=noise, scales=scales, labels=labels, drop_axis=0, dtype=_PLANES,
         meta=np.empty((0, 0), _PLANES),
@@ -119,11 +121,12 @@ def _cells(block: NDArray[Any], labels: tuple[str, ...], scales: Sequence[float]
     return [row_noise(stack, row, _correction(scales)) for row in range(block.shape[1])]
 
 
-def _noise(parts: list[list[NoiseCells]], empty: NDArray[Any], *, is_scaled: bool) -> SeriesNoise:
+def _noise(parts: list[list[NoiseCells]], empty: NDArray[Any], *, is_scaled: bool, is_spread: bool) -> SeriesNoise:
     """Return the noise of the series; `empty` has the type of its arrays."""
     one = np.ones((1, 1, 1), empty.dtype)
     stack = _stack(np.ma.MaskedArray(one) if isinstance(empty, np.ma.MaskedArray) else one, ("frames",))
-    return series_noise([cells for part in parts for cells in part], stack, is_corrected=is_scaled)
+    cells = [cells for part in parts for cells in part]
+    return series_noise(cells, stack, is_corrected=is_scaled, is_spread=is_spread)
 
 
 def _level(frame: NDArray[Any], label: str, scaling: FlatScaling) -> float:

@@ -94,10 +94,10 @@ def combine_stack(
     workers, plan = _strips(size, memory_limit_bytes, workers)
     correction = None if scales is None else Correction(scale=np.array(scales), exposure_time_s=np.zeros(n))
     warm_up(stack, method, is_corrected=correction is not None)
-    noise = SeriesNoise()
-    if correction is not None or method.resolved(n).needs_noise:
+    noise, is_spread = SeriesNoise(), method.resolved(n).needs_noise
+    if correction is not None or is_spread:
         cells = _in_threads(lambda row: row_noise(stack, row, correction), noise_rows(height), workers)
-        noise = series_noise(cells, stack, is_corrected=correction is not None)
+        noise = series_noise(cells, stack, is_corrected=correction is not None, is_spread=is_spread)
     planes = BlockPlanes.empty((height, width))
     rejected_per_frame, invalid = np.zeros(n, np.int64), 0
 

@@ -28,6 +28,10 @@ frames and one of 11 to 20: m outliers of n pass it unless (n - m) / m > 9."""
 
 MICRO = 1_000_000
 """Spreads of integer data are whole numbers of 1e-6 ADU, so that comparisons with them are exact."""
+LARGEST_NOISE_ADU = 9e12
+"""Below it the smallest spread is a whole number of 64 bits."""
+SMALLEST_NOISE_ADU = 1e-5
+"""Of samples without a step: below it the smallest spread is rounded by more than 5 %."""
 
 MAX_THRESHOLD = 1000
 MAX_DECIMALS = 4

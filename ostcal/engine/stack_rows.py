@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
@@ -14,9 +15,12 @@ from numpy.typing import NDArray
 
 from ostcal.engine.combine import BlockPlanes, Correction, RowLevels, combine_block, corrected
 from ostcal.engine.noise import NoiseCells, merge_cells, row_cells
-from ostcal.engine.rejection import RejectionMethod, SeriesNoise
+from ostcal.engine.rejection import LARGEST_NOISE_ADU, SMALLEST_NOISE_ADU, RejectionMethod, SeriesNoise
 from ostcal.engine.tiling import block_rows
+from ostcal.errors import InputError
 from ostcal.frames import FrameStack, LevelledReader, LevelledStack, RowReader
+
+logger = logging.getLogger(__name__)
 
 
 class Workspace(threading.local):
@@ -82,9 +86,28 @@ def row_noise(stack: FrameStack, row: int, correction: Correction | None) -> Noi
     return row_cells(corrected(samples, stack.encoding, correction)[lit])
 
 
-def series_noise(cells: Iterable[NoiseCells], stack: FrameStack, *, is_corrected: bool) -> SeriesNoise:
-    """Return the noise of a series from its measured rows; corrected integers keep the step of integers."""
+def series_noise(cells: Iterable[NoiseCells], stack: FrameStack, *, is_corrected: bool, is_spread: bool) -> SeriesNoise:
+    """Return the noise of a series from its measured rows; corrected integers keep the step of integers.
+
+    With `is_spread` samples are going to be compared with it.
+
+    Raises
+    ------
+    InputError
+        If the noise is beyond the spreads that samples are compared with.
+    """
     noise = merge_cells(cells)
+    if is_spread and not noise.noise_adu < LARGEST_NOISE_ADU:
+        raise InputError(
+            f"the frames scatter by {noise.noise_adu:.3g}, this method knows spreads below {LARGEST_NOISE_ADU:g}; "
+            "divide the samples by a number, or reject by 'minmax' or 'percentile'"
+        )
+    if is_spread and 0 < noise.noise_adu < SMALLEST_NOISE_ADU and not noise.step_adu:
+        logger.warning(
+            "the frames scatter by %.3g, spreads are whole numbers of 1e-6: good samples may be rejected; multiply the "
+            "samples by a number, so that they are of the size of ADU",
+            noise.noise_adu,
+        )
     if is_corrected and stack.encoding.is_integer:
         return SeriesNoise(noise_adu=noise.noise_adu, step_adu=1.0)
     return noise

@@ -253,7 +253,10 @@ def means_of_dark(job: MasterJob, darks: list[Any]) -> DarkMeans:
 def prepare_strips(job: MasterJob, parts: list[list[NoiseCells]], levels: FrameLevels | None) -> Prepared:
     """Put together what is known about a series before its strips are combined."""
     cells = [cells for part in parts for cells in part]
-    noise = series_noise(cells, job.stack, is_corrected=job.flat is not None) if parts else SeriesNoise()
+    noise = SeriesNoise()
+    if parts:
+        is_spread = job.method.resolved(job.n_frames).needs_noise
+        noise = series_noise(cells, job.stack, is_corrected=job.flat is not None, is_spread=is_spread)
     if levels is not None:
         refuse_unlit(levels, noise)
     return Prepared(noise=noise, levels=levels)

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 import naive
 from ostcal import OstcalError, combine
+from ostcal.engine.rejection import LARGEST_NOISE_ADU
 from ostcal.errors import FrameError, InputError, NoFramesError, PlanError
 from support import night as n
 from support.fits_samples import gzipped, read_with_astropy, tile_compressed, write_frame, write_images
@@ -118,6 +119,11 @@ def test_integers_are_combined_as_the_reference_says(
 @given(stack=float_stacks("float64"), chosen=methods)
 def test_floats_are_combined_as_the_reference_says(stack: Frames, chosen: tuple[str, dict[str, Any]]) -> None:
     method, keys = chosen
+    is_spread = method == "winsorized_sigma_clip" or keys.get("clip_spread") == "mad"
+    if is_spread and naive.series_noise(stack).noise_adu >= LARGEST_NOISE_ADU:
+        with pytest.raises(InputError, match=r"the frames scatter by .*, this method knows spreads below 9e\+12"):
+            full(list(stack), method, **keys)
+        return
     result = full(list(stack), method, **keys)
     expected = naive.combine_stack(stack, reference(stack, method, keys))
     np.testing.assert_array_equal(result.master, expected.mean)
@@ -440,6 +446,28 @@ def test_a_dask_array_of_xarray_stays_lazy(how: str) -> None:
     assert_same(dask.compute(*result), combine(stack, "none", full_output=True))
     assert len(loaded) == 9 * 3
     assert_same(combine(xarray.DataArray(stack), full_output=True), combine(stack, full_output=True))
+
+
+def of_dask(stack: Frames, method: str) -> Any:
+    return combine(da.from_array(stack), method).compute()
+
+
+@pytest.mark.parametrize("call", [combine, of_dask])
+@pytest.mark.parametrize("method", ["sigma_clip", "winsorized_sigma_clip"])
+def test_samples_of_other_units_are_said_where_spreads_are_too_small_or_large(
+    call: Callable[[Frames, str], Any], method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Spreads are whole numbers of 1e-6 ADU of 64 bits."""
+    stack = np.random.default_rng(1).normal(1000.0, 5.0, (6, 20, 30))
+    call(stack, method)
+    call(stack * 1e-5, method)
+    assert not caplog.records
+    call(stack * 1e-9, method)
+    (record,) = caplog.records
+    assert record.getMessage().startswith("the frames scatter by 4.91e-09, spreads are whole numbers of 1e-6")
+    with pytest.raises(InputError, match=r"the frames scatter by [45]\.\d*e\+13, this method"):
+        call(stack * 1e13, method)
+    np.testing.assert_allclose(call(stack * 1e13, "none"), (stack * 1e13).mean(axis=0), rtol=1e-6)
 
 
 def test_large_chunks_of_dask_are_cut_across_the_image() -> None:
