@@ -2,7 +2,8 @@
 
 The file may hold sections of other programs, which are nobody's business here. A section is taken for one of ours under
 a wrong name if people call ours so (`masters`), if its name is nearly one of ours that no other program has
-(`master_frame`), or if its name is near and it holds a key that ours alone has (`computer: {workers: 2}`).
+(`master_frame`), or if its name is near and it holds a key that ours alone has (`computer: {workers: 2}`), or if it is
+a group outside its section (`cooling: {enable_cooling: true}`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import difflib
 import types
 from collections.abc import Iterator, Mapping
 
-from ostcal.config.given import GivenValues, Notice
+from ostcal.config.given import GivenValues, KeyPath, Notice
 from ostcal.config.problems import NAME_CUTOFF, nearest
 from ostcal.config.sections import ALIASES, SECTION_NAMES, SECTIONS, walk_keys
 
@@ -24,6 +25,8 @@ CALLED: Mapping[str, str] = types.MappingProxyType(
     }
 )
 """What sections of ours are called by people who have not looked them up."""
+_CALLED_OR_OTHERS: Mapping[str, str] = types.MappingProxyType({**CALLED, "frames": "input", "folders": "input"})
+"""Those too that other programs have, and names that are near: ours if they hold a key that ours alone has."""
 _NEARLY = 0.85
 """As near as ours alone are: ``master_frame`` is 0.96 near ``master_frames``, but ``light_capture`` 0.80 near
 ``flat_capture``."""
@@ -68,8 +71,22 @@ def _meant(name: str, value: object) -> str | None:
         return near
     if not isinstance(value, Mapping):
         return None
+    called = difflib.get_close_matches(plain, _CALLED_OR_OTHERS, n=1, cutoff=NAME_CUTOFF)
+    if called and not _keys_of(_CALLED_OR_OTHERS[called[0]]).isdisjoint(value):
+        return _CALLED_OR_OTHERS[called[0]]
+    if group := _group_called(plain, value):
+        return group
     roughly = difflib.get_close_matches(plain, SECTION_NAMES, n=len(SECTION_NAMES), cutoff=_ROUGHLY)
     return next((section for section in roughly if not _keys_of(section).isdisjoint(value)), None)
+
+
+def _group_called(name: str, value: Mapping[object, object]) -> str | None:
+    """Return the group of a section that stands outside it: ``video.cooling``, with keys that it alone has."""
+    homes: dict[object, set[KeyPath]] = {}
+    for path, _ in walk_keys():
+        homes.setdefault(path[-1], set()).add(path[:-1])
+    places = {place for key in value for place in homes.get(key, ()) if len(homes[key]) == 1}
+    return next((".".join(place) for place in sorted(places) if len(place) > 1 and place[-1] == name), None)
 
 
 def _keys_of(section: str) -> set[str]:

@@ -433,6 +433,10 @@ LOOK_LIKE_OURS = {
     "hook": ("{command: [a]}", "hooks"),
     "storages": ("{verify: no}", "storage"),
     "scheduler": ("{cadence_days: {dark: 3}}", "schedule"),
+    "flatts": ("{num_flats: 20}", "flat_capture"),
+    "frames": ("{dirs: [/data]}", "input"),
+    "cooling": ("{enable_cooling: true, target_temperature: -10}", "video.cooling"),
+    "simulator": ("{sensor: demo}", "video.simulator"),
 }
 
 
@@ -475,6 +479,9 @@ def test_a_near_name_without_a_key_of_ours_is_pointed_out(
         "filters",
         "guiding",
         "dark_frames",
+        "frames",
+        "cooling",
+        "alpaca",
     ],
 )
 def test_other_sections_with_keys_of_their_own_pass(load: Load, name: str) -> None:
