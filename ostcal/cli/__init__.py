@@ -105,21 +105,31 @@ class _LazyGroup(click.Group):
             return "FOLDER", preview_command, args
         from ostcal.cli.hints import no_such_command
 
-        raise no_such_command(word, COMMANDS, ctx)
+        raise _said_as_json(no_such_command(word, COMMANDS, ctx), args)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the options before the command; those of a command stand behind it."""
+        given = list(args)
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
-            command = next((word for word in args if word in COMMANDS), "COMMAND")
+            command = next((word for word in given if word in COMMANDS), "COMMAND")
             hint = f"Options follow the command: ostcal {command} {error.option_name} ..."
-            raise click.UsageError(f"{error.message} {hint}", ctx=ctx) from error
+            raise _said_as_json(click.UsageError(f"{error.message} {hint}", ctx=ctx), given) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+def _said_as_json(error: click.UsageError, args: list[str]) -> click.UsageError:
+    """Write the document of an error before any command, if ``--json`` asks for one; return the error."""
+    if "--json" in args:
+        from ostcal.cli.json_output import usage_document
+
+        click.echo(usage_document("ostcal", error))
+    return error
 
 
 def _show_version(ctx: click.Context, _parameter: click.Parameter, is_asked: bool) -> None:

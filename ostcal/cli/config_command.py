@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import logging
 import os
+import types
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import get_args
 
 import click
 
 from ostcal.cli.console import ConfigOptions, command_console, config_option, debug_option, open_config, open_sources
-from ostcal.cli.json_output import JsonCommand, json_record
+from ostcal.cli.json_output import JsonCommand, json_record, usage_document
 from ostcal.errors import ConfigError, OstcalError
 from ostcal.vocabulary import FOUND_FILE, Start
 
@@ -31,7 +34,38 @@ Of values that are given more than once the strongest counts, the weakest first:
 """
 
 
-@click.group("config", epilog=EXAMPLES)
+CALLED: Mapping[str, str] = types.MappingProxyType(
+    {
+        **dict.fromkeys(("create", "new", "start", "template", "edit"), "init"),
+        **dict.fromkeys(("dump", "get", "list", "ls", "print"), "show"),
+        **dict.fromkeys(("lint", "test", "validate", "verify"), "check"),
+    }
+)
+"""What its commands are called elsewhere."""
+
+
+class _ConfigGroup(click.Group):
+    """Answers what is none of its commands with the one that is meant."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command of a word."""
+        word = args[0]
+        if word in self.commands or ctx.resilient_parsing:
+            return super().resolve_command(ctx, args)
+        near = difflib.get_close_matches(word.lower(), self.commands, n=1, cutoff=0.5)
+        meant = CALLED.get(word.lower()) or next(iter(near), None)
+        hint = f"Did you mean {meant}?" if meant else f"There are {', '.join(self.list_commands(ctx))}."
+        if word.lower() == "set":
+            hint = "Every command takes --set SECTION.KEY=VALUE; lasting values are written into the file."
+        error = click.UsageError(f"No such command {word!r}. {hint}", ctx=ctx)
+        if "--json" in args:
+            click.echo(usage_document("config", error))
+        raise error
+
+
+@click.group("config", cls=_ConfigGroup, epilog=EXAMPLES)
 def config_group() -> None:
     """Begin, show and check a configuration.
 
@@ -73,18 +107,22 @@ def init_command(path: str, purpose: Start, debug: bool, log_level: str) -> None
 
 
 @config_group.command("show", cls=JsonCommand, short_help="Print the values in force, and where each is from.")
+@click.argument("files", nargs=-1, metavar="[FILE]...", type=click.Path())
 @config_option
 @click.option("--changed", is_flag=True, help="Only keys that are not left at their defaults.")
 @debug_option
-def show_command(config_options: ConfigOptions, changed: bool, debug: bool, log_level: str) -> None:
+def show_command(
+    files: tuple[str, ...], config_options: ConfigOptions, changed: bool, debug: bool, log_level: str
+) -> None:
     """Print every key of the configuration in force, with the place its value is from.
 
-    The place is default, a file and its line, a variable of the environment, or --set. Secrets are not shown.
+    FILE is as --config FILE. The place is default, a file and its line, a variable of the environment, or --set.
+    Secrets are not shown.
     """
     with command_console(log_level, debug):
         from ostcal.config import as_yaml, load_sources, shown_values
 
-        sources = open_sources(config_options)
+        sources = open_sources(_with_files(config_options, files))
         values = shown_values(load_sources(sources), sources)
         values = [value for value in values if not (changed and value.is_default)]
         if record := json_record():
@@ -109,8 +147,7 @@ def check_command(files: tuple[str, ...], config_options: ConfigOptions, debug: 
     with command_console(log_level, debug):
         from ostcal.build.from_config import execution_of
 
-        options = replace(config_options, files=(*config_options.files, *files))
-        config = open_config(options)
+        config = open_config(_with_files(config_options, files))
         execution_of(config, config.master_frames.output_dir, ())
         n_warnings = len(config.warnings)
         what = config.source or "the defaults"
@@ -133,6 +170,10 @@ def schema_command(path: str | None, debug: bool, log_level: str) -> None:
             return
         _write(path, _schema_text(), mode="w")
         logger.info("written: %s", path)
+
+
+def _with_files(options: ConfigOptions, files: tuple[str, ...]) -> ConfigOptions:
+    return replace(options, files=(*options.files, *files))
 
 
 def _schema_text() -> str:

@@ -206,6 +206,13 @@ def has_lines(record: logging.LogRecord) -> bool:
     return is_of_others or "\n" in str(record.msg) or any(isinstance(value, ConfigError) for value in arguments)
 
 
+def usage_document(command: str, error: click.UsageError) -> str:
+    """Return the document of a command that was called wrongly."""
+    record = CommandRecord(command)
+    record.put_error(error.format_message())
+    return record.text(_EXIT_USAGE)
+
+
 class JsonCommand(click.Command):
     """A command with ``--json``."""
 
@@ -231,9 +238,7 @@ class JsonCommand(click.Command):
 
                 error = with_hint(error, self.params)
             if asked:
-                record = CommandRecord(self._name_below(parent))
-                record.put_error(error.format_message())
-                click.echo(record.text(_EXIT_USAGE))
+                click.echo(usage_document(self._name_below(parent), error))
             raise error
 
     def _say_folder(self, ctx: click.Context) -> None:

@@ -184,3 +184,12 @@ def test_the_schema_is_printed_or_written() -> None:
     Path("s.json").write_text("old", encoding="utf-8")
     assert n.ostcal("config", "schema", "s.json").exit_code == 0
     assert json.loads(Path("s.json").read_text(encoding="utf-8")) == config_schema()
+
+
+def test_show_takes_files_as_check_does() -> None:
+    Path("a.yaml").write_text("master_frames: {min_frames: 4}\n", encoding="utf-8")
+    Path("b.yaml").write_text("master_frames: {min_frames: 5}\n", encoding="utf-8")
+    outcome = n.ostcal("config", "show", "a.yaml", "b.yaml", "--changed")
+    assert outcome.exit_code == 0
+    assert "min_frames: 5" in outcome.stdout
+    assert "b.yaml, line 1" in outcome.stdout

@@ -318,3 +318,16 @@ def test_the_schema_is_a_schema_and_refuses_what_is_wrong(night: Night) -> None:
         values | {"masters": [values["masters"][0] | {"name": None}]},
     ):
         assert not VALIDATOR.is_valid(wrong)
+
+
+WRONG_BEFORE_ANY_COMMAND = [["nights", "--json"], ["--json"], ["--json", "masters"], ["config", "nix", "--json"]]
+
+
+@pytest.mark.parametrize("arguments", WRONG_BEFORE_ANY_COMMAND)
+def test_what_is_no_command_is_a_document_too(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where no folder is called so
+    outcome = n.ostcal(*arguments)
+    assert outcome.exit_code == 2
+    assert document(outcome)["errors"][0] in outcome.stderr

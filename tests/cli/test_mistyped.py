@@ -82,5 +82,16 @@ def test_the_document_has_the_hint_too() -> None:
     assert "--set master_frames.min_frames=VALUE" in values["errors"][0]
 
 
-def test_a_command_of_config_is_answered_too() -> None:
-    assert "show" in error_of("config", "shwo")
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("shwo", "Did you mean show?"),
+        ("validate", "Did you mean check?"),
+        ("new", "Did you mean init?"),
+        ("CHECK", "Did you mean check?"),
+        ("set", "Every command takes --set SECTION.KEY=VALUE; lasting values are written into the file."),
+        ("xyzzy", "There are check, init, schema, show."),
+    ],
+)
+def test_a_command_of_config_is_answered_too(word: str, hint: str) -> None:
+    assert error_of("config", word) == f"No such command {word!r}. {hint}"
