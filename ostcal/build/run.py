@@ -273,7 +273,8 @@ def _why_none(grouping: Grouping, frames: Sequence[Frame], min_frames: int) -> s
     unused = "; ".join(sorted({reason for _, reason in grouping.unused}))
     lights = all("light frame" in reason for _, reason in grouping.unused)
     if not seen and lights:
-        return f"all {len(frames)} frames there are lights; name the folders of bias frames, darks and flats"
+        what = "the one frame there is a light" if len(frames) == 1 else f"all {len(frames)} frames there are lights"
+        return f"{what}; name the folders of bias frames, darks and flats"
     return (
         f"at least {min_frames} frames of one group are needed (master_frames.min_frames);"
         f" found: {seen or 'no bias, dark or flat frames'}" + (f"; not used: {unused}" if unused else "")
