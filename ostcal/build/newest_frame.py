@@ -30,12 +30,33 @@ def folder_of_newest(pattern: str, places: Sequence[str], longitude_deg: float |
     if not has_words(pattern):
         return pattern
     frames = [frame for frame in _frames(places) if frame.frame_type is not None and not frame.is_master]
+    return folder_of_frames(pattern, frames, longitude_deg, given="master_frames.output_dir")
+
+
+def folder_of_frames(pattern: str, frames: Sequence[FrameMetadata], longitude_deg: float | None, *, given: str) -> str:
+    """Fill the words of a directory in, as `folder_of_newest` does, with the newest of frames that were read.
+
+    Parameters
+    ----------
+    pattern : str
+        The directory.
+    frames : sequence of FrameMetadata
+        What they say of themselves.
+    longitude_deg : float or None
+        As of `folder_of_newest`.
+    given : str
+        The key or the option of the directory, for errors.
+
+    Raises
+    ------
+    ConfigError
+        If it has a word for the camera, and the frames are of several.
+    """
     cameras = sorted({frame.settings.camera or "" for frame in frames})
     if len(cameras) > 1 and "{camera}" in pattern:
         names = ", ".join(name or "one without a name" for name in cameras)
         raise ConfigError(
-            f"master_frames.output_dir: {{camera}} is one camera, and the frames are of {names}; give each camera a"
-            " configuration with its own directories"
+            f"{given}: {{camera}} is one camera, and the frames are of {names}; give each camera directories of its own"
         )
     timed = [(frame.date_obs, frame.longitude_deg) for frame in frames if frame.date_obs is not None]
     when, of_frame_deg = max(timed, key=lambda one: one[0], default=(datetime.now(UTC), None))

@@ -17,6 +17,8 @@ from ostcal.cli.console import (
     config_option,
     debug_option,
     import_numba,
+    masters_flags,
+    masters_option,
     open_config,
     open_console,
     start_log_file,
@@ -47,18 +49,15 @@ bias or a second dark, with a warning and cards in the header (DARKSCAL, HISTORY
 @click.command("calibrate", cls=JsonCommand, epilog=EXAMPLES)
 @click.argument("science", nargs=-1, required=True, metavar="SCIENCE...", type=click.Path())
 @config_option
-@click.option(
-    "--masters",
-    "masters_dir",
-    type=click.Path(),
-    metavar="DIR",
-    help="Directory of the masters; by default master_frames in the working directory.",
-)
+@masters_option
 @click.option(
     "--output-dir",
+    "--out",
+    "output_dir",
     type=click.Path(),
     metavar="D",
-    help="Directory of NAME_cal.fits; by default the folder 'calibrated' beside the masters.",
+    help="Directory of NAME_cal.fits; by default the folder 'calibrated' beside the masters. {night}, {date} and"
+    " {camera} are those of the newest light.",
 )
 @click.option(
     "--dark", metavar="F", help="Use this master dark, a file or a name in the library; 'none' subtracts no dark."
@@ -113,12 +112,17 @@ def calibrate_command(
     """
     with command_console(log_level, debug) as console:
         import_numba()
+        from ostcal.build.from_config import kinds_of, overscan_of
         from ostcal.science.api import CalibrationApplier, CalibrationWatcher
+        from ostcal.science.output_folder import folder_of_lights
 
-        flags = {"--masters": {"master_frames.output_dir": masters_dir}} if masters_dir is not None else {}
-        config = open_config(config_options, flags)
+        config = open_config(config_options, masters_flags(masters_dir))
         if not any(options[kind] for kind in ("bias", "dark", "flat")):
             _refuse_absent(config.master_frames.output_dir)
+        if output_dir is not None:
+            output_dir = folder_of_lights(
+                output_dir, science, overscan_of(config), kinds_of(config), config.site.longitude
+            )
         log_path = start_log_file(config, "calibration", debug)
         with RunProgress(console, "calibrate") as progress:
             watcher = CalibrationWatcher(planned=progress.start, done=progress.advance)

@@ -187,6 +187,22 @@ Flags = Mapping[str, Mapping[str, object]]
 """Options of a command that set keys of the configuration: the dotted keys of each, with their values."""
 
 
+def masters_option(function: click.decorators.FC) -> click.decorators.FC:
+    """Add ``--masters``, for commands that use masters on disk; the function gets `masters_dir`."""
+    return click.option(
+        "--masters",
+        "masters_dir",
+        type=click.Path(),
+        metavar="DIR",
+        help="Directory of the masters; by default master_frames in the working directory.",
+    )(function)
+
+
+def masters_flags(masters_dir: str | None) -> Flags:
+    """Return the key that ``--masters`` sets."""
+    return {} if masters_dir is None else {"--masters": {"master_frames.output_dir": masters_dir}}
+
+
 def open_config(options: ConfigOptions, flags: Flags | None = None) -> Config:
     """Load the configuration of a command, and connect to object stores with its options."""
     from ostcal.config import load_sources

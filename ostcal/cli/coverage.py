@@ -22,6 +22,8 @@ from ostcal.cli.console import (
     config_option,
     debug_option,
     import_numba,
+    masters_flags,
+    masters_option,
     open_config,
     open_console,
 )
@@ -37,6 +39,7 @@ logger = logging.getLogger("ostcal")
 
 EXAMPLES = """\b
 Examples:
+  ostcal coverage lights --masters masters
   ostcal coverage lights --config night.yaml
   ostcal coverage lights --config night.yaml --plan plan.yaml
   ostcal coverage lights --config night.yaml --json | jq '.coverage.frames_to_take[] | .kind'
@@ -53,12 +56,14 @@ MOST_GROUPS_SHOWN = 200
 @click.command("coverage", cls=JsonCommand, epilog=EXAMPLES)
 @click.argument("lights", nargs=-1, required=True, metavar="LIGHTS...", type=click.Path())
 @config_option
+@masters_option
 @click.option("--plan", "plan_path", type=click.Path(), metavar="F", help="Write the frames to take as a capture plan.")
 @click.option("--overwrite", is_flag=True, help="Replace a plan that exists.")
 @debug_option
 def coverage_command(
     lights: tuple[str, ...],
     config_options: ConfigOptions,
+    masters_dir: str | None,
     plan_path: str | None,
     overwrite: bool,
     debug: bool,
@@ -75,7 +80,7 @@ def coverage_command(
         from ostcal.inputs.remarks import folded_lines
         from ostcal.science.coverage_api import coverage_of
 
-        config = open_config(config_options)
+        config = open_config(config_options, masters_flags(masters_dir))
         if plan_path is not None:
             _refuse_existing(plan_path, overwrite)
         coverage = coverage_of(config, lights)

@@ -16,6 +16,8 @@ from ostcal.cli.console import (
     command_console,
     config_option,
     debug_option,
+    masters_flags,
+    masters_option,
     open_config,
     open_console,
 )
@@ -32,6 +34,7 @@ logger = logging.getLogger("ostcal")
 
 EXAMPLES = """\b
 Examples:
+  ostcal library --masters masters
   ostcal library --config night.yaml
   ostcal library --config night.yaml --html library.html   (nights and their reports, calendar, ages, trends)
   ostcal library --config night.yaml --json | jq '.masters[] | select(.verdict == "fail") | .name'
@@ -42,11 +45,14 @@ _INDENT = "    "
 
 @click.command("library", cls=JsonCommand, epilog=EXAMPLES)
 @config_option
+@masters_option
 @click.option(
     "--html", "html_path", type=click.Path(), metavar="F", help="Write a page: nights, calendar, ages, trends."
 )
 @debug_option
-def library_command(config_options: ConfigOptions, html_path: str | None, debug: bool, log_level: str) -> None:
+def library_command(
+    config_options: ConfigOptions, masters_dir: str | None, html_path: str | None, debug: bool, log_level: str
+) -> None:
     """List the masters in master_frames.output_dir: settings, temperature, frames, age, verdict.
 
     The age is that of its frames, whenever the master was built; with --json it is taken_age_days, and age_days is the
@@ -65,7 +71,7 @@ def library_command(config_options: ConfigOptions, html_path: str | None, debug:
             taken = master.record.observed.middle.timestamp() if master.record.observed else 0.0
             return (str(key.frame_type), key.filter_name or "", key.exposure_time_s, -taken, master.record.name)
 
-        config = open_config(config_options)
+        config = open_config(config_options, masters_flags(masters_dir))
         directory = config.master_frames.output_dir
         if not has_folder(directory):
             raise InputError(f"{directory}: there is no such directory of masters; set master_frames.output_dir")

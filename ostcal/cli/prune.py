@@ -17,6 +17,8 @@ from ostcal.cli.console import (
     config_option,
     debug_option,
     import_numba,
+    masters_flags,
+    masters_option,
     open_config,
     open_console,
 )
@@ -37,6 +39,7 @@ Examples:
 
 @click.command("prune", cls=JsonCommand, epilog=EXAMPLES)
 @config_option
+@masters_option
 @click.option(
     "--keep",
     type=click.IntRange(min=0),
@@ -50,6 +53,7 @@ Examples:
 @debug_option
 def prune_command(
     config_options: ConfigOptions,
+    masters_dir: str | None,
     keep: int | None,
     older_days: float | None,
     is_applied: bool,
@@ -73,7 +77,7 @@ def prune_command(
         from ostcal.places.locking import LockRules
         from ostcal.places.night_folders import folders_of
 
-        config = open_config(config_options)
+        config = open_config(config_options, masters_flags(masters_dir))
         patterns = (config.dark_capture.output_dir, config.flat_capture.output_dir)
         folders = list(dict.fromkeys(folder for pattern in patterns for folder in folders_of(pattern)))
         rules, now = PruneRules(keep=keep, older_days=older_days), datetime.now(UTC)

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ostcal.cli.console import ConfigOptions, command_console, config_option, debug_option, open_config
+from ostcal.cli.console import (
+    ConfigOptions,
+    command_console,
+    config_option,
+    debug_option,
+    masters_flags,
+    masters_option,
+    open_config,
+)
 from ostcal.cli.json_output import JsonCommand, json_record
 
 if TYPE_CHECKING:
@@ -25,11 +33,14 @@ Examples:
 
 @click.command("report", cls=JsonCommand, epilog=EXAMPLES)
 @config_option
+@masters_option
 @click.option(
     "--all", "everything", is_flag=True, help="Include all masters, not only the newest of each kind and setting."
 )
 @debug_option
-def report_command(config_options: ConfigOptions, everything: bool, debug: bool, log_level: str) -> None:
+def report_command(
+    config_options: ConfigOptions, masters_dir: str | None, everything: bool, debug: bool, log_level: str
+) -> None:
     """Write the report of the masters in master_frames.output_dir again, as HTML and JSON.
 
     It shows the measurements made when the masters were combined; nothing is combined again.
@@ -37,7 +48,7 @@ def report_command(config_options: ConfigOptions, everything: bool, debug: bool,
     with command_console(log_level, debug):
         from ostcal.library.find import find_masters
 
-        config = open_config(config_options)
+        config = open_config(config_options, masters_flags(masters_dir))
         masters = find_masters(config.master_frames.output_dir) if everything else ()
         write_report_of(config, [master.record.name for master in masters] if everything else None)
 

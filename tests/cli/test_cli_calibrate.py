@@ -366,3 +366,35 @@ def test_a_library_that_does_not_exist_is_named(tmp_path: Path) -> None:
     outcome = library(Night(tmp_path))
     assert outcome.exit_code == 1
     one_line(outcome, "masters: there is no such directory of masters; set master_frames.output_dir")
+
+
+# ---- words in --output-dir, and masters that are elsewhere ----
+
+
+def test_the_night_of_the_newest_light_is_filled_in(night: Night) -> None:
+    lights(night, 1, stem="late", start=datetime(2026, 11, 22, 2, tzinfo=UTC))
+    target = night.root / "calibrated" / "{night}" / "{date}_{camera}"
+    site = ("--set", "site.latitude=50", "--set", "site.longitude=0")
+    outcome = calibrate(night, night.root / "lights", "--out", target, *site)
+    assert outcome.exit_code == 0, outcome.text
+    assert files_of(night.root / "calibrated") == ["2026-11-21"]
+    assert files_of(night.root / "calibrated" / "2026-11-21") == ["2026-11-22_Synthetic"]
+    assert len(files_of(night.root / "calibrated" / "2026-11-21" / "2026-11-22_Synthetic")) == 3
+
+
+def test_words_that_nothing_stands_for_are_refused_before_any_work(night: Night) -> None:
+    outcome = calibrate(night, night.root / "lights", "--output-dir", night.root / "{nigth}")
+    assert outcome.exit_code == 2
+    assert "nothing stands for {nigth}; the words are {night}, {date}, {camera}" in outcome.stderr
+    assert not (night.root / "{nigth}").exists()
+
+
+@pytest.mark.parametrize("command", [["library"], ["coverage", "lights"], ["report"], ["prune", "--keep", "1"]])
+def test_commands_that_use_masters_are_told_where_they_are(
+    night: Night, command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(night.root)
+    Path("masters").rename("mine")
+    outcome = n.ostcal(*command, "--masters", "mine", "--json")
+    assert outcome.exit_code in (0, 3), outcome.text
+    assert "there is no such directory" not in outcome.text
