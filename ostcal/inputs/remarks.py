@@ -32,7 +32,7 @@ def remark_lines(frames: Iterable[tuple[str, FrameMetadata]]) -> list[str]:
 
 
 def folded_lines(lines: Iterable[str]) -> list[str]:
-    """Return one line for what is said alike: the first, with the number of the others.
+    """Return one line for what is said alike: the first, with the names of a few others and the number of the rest.
 
     Lines are alike if all behind their subject, which ends at the first colon, is the same or differs in numbers
     alone. A few of them stay as they are.
@@ -41,20 +41,19 @@ def folded_lines(lines: Iterable[str]) -> list[str]:
     for line in dict.fromkeys(lines):
         subject, colon, said = line.partition(": ")
         same.setdefault(said if colon else line, []).append(subject)
-    alike: dict[str, list[tuple[str, str, int]]] = {}
+    alike: dict[str, list[tuple[list[str], str]]] = {}
     for said, subjects in same.items():
         is_whole = subjects == [said]
         key = said if is_whole else _NUMBERS.sub("#", said.replace(subjects[0], "#"))
-        n_told = len(subjects) if len(subjects) <= _MOST_SAME else 1
-        told = [("" if is_whole else subject, said, 1) for subject in subjects[:n_told]]
-        alike.setdefault(key, []).extend(told if n_told > 1 else [(told[0][0], said, len(subjects))])
+        is_told_each = len(subjects) <= _MOST_SAME
+        told = [([subject], said) for subject in subjects] if is_told_each else [(subjects, said)]
+        alike.setdefault(key, []).extend([([], said)] if is_whole else told)
     folded = []
     for found in alike.values():
         if len(found) > _MOST_ALIKE:
-            found = [(found[0][0], found[0][1], sum(count for *_, count in found))]
-        for subject, said, count in found:
-            more = f" and {count - 1} more" if count > 1 else ""
-            folded.append(f"{subject}{more}: {said}" if subject else said)
+            found = [([subject for subjects, _ in found for subject in subjects], found[0][1])]
+        for subjects, said in found:
+            folded.append(f"{subjects[0]}: {said}{_the_same_of(subjects[1:])}" if subjects else said)
     return folded
 
 
