@@ -47,6 +47,16 @@ def test_few_frames_alone_unfold_no_master(verdict: Outcome) -> None:
     assert ["<details open>" in one for one in shown] == [verdict is Outcome.FAIL, True]
 
 
+def test_masters_of_few_frames_are_told_of_together() -> None:
+    few = [replace(full_master(FrameType.DARK, Outcome.WARN, n), findings=(few_frames(),)) for n in range(1, 7)]
+    text = page_of(full_report((*few, full_master(FrameType.FLAT, Outcome.WARN, 7))))
+    summary = text[: text.index('<section class="master"')]
+    assert summary.count("6 frames (at least 20 are advised)") == 1
+    (also,) = re.findall(r"Few frames also:(.*?)</p>", summary, re.DOTALL)
+    assert re.findall(r'href="#(m\d)"', also) == ["m2", "m3", "m4", "m5", "m6"]
+    assert '<h4><a href="#m7">' in summary
+
+
 def test_masters_that_passed_are_folded_and_all_others_are_open() -> None:
     masters = (
         full_master(FrameType.BIAS, Outcome.PASS, 1),
