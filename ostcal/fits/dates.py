@@ -82,8 +82,19 @@ class _Clock:
 def start_of(header: Header, exposure_s: float = 0.0, longitude_deg: float | None = None) -> Start:
     """Return the start of the exposure in UTC; a date without any time is the last resort."""
     start = _stated_start(header, exposure_s, longitude_deg)
+    if start.utc is None:
+        return Start(utc=None, remark=_why_no_date(header))
     reason = why_never_set(start.utc)
     return Start(utc=None, remark=reason) if reason else start
+
+
+def _why_no_date(header: Header) -> str:
+    """Say which card should hold the date and does not; "" where there is none, or it is empty."""
+    for keyword in header.present(dialects.DATE):
+        text = (header.text(keyword) or "").strip()
+        if any(map(str.isdigit, text)):
+            return f"{keyword} is {text!r}, which is no date: it counts as without one; write the true one there"
+    return ""
 
 
 def why_never_set(when: datetime | None) -> str:

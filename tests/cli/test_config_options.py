@@ -52,7 +52,7 @@ def test_masters_of_folders_without_a_configuration(night: Night) -> None:
     outcome = n.ostcal("masters", "darks", "flats", "--out", "m")
     assert outcome.exit_code == 0
     assert {path.name.split("_")[1] for path in Path("m").glob("*.fits")} == {"bias", "dark", "flat"}
-    assert outcome.stderr.splitlines()[-1] == "masters: m"
+    assert outcome.stderr.splitlines()[-2:] == ["masters: m", "next: ostcal calibrate LIGHTS --masters m"]
     assert "configuration" not in outcome.stderr
     n.write_frames(night.root / "lights", n.dark_frames(5.0, 2, seed=60), "Light Frame", 5.0)
     assert n.ostcal("calibrate", "lights", "--masters", "m", "--output-dir", "c").exit_code == 0
@@ -62,7 +62,7 @@ def test_masters_of_folders_without_a_configuration(night: Night) -> None:
 def test_masters_are_written_to_master_frames_by_default(night: Night) -> None:
     outcome = n.ostcal("masters", night.root)
     assert outcome.exit_code == 0
-    assert outcome.stderr.splitlines()[-1] == "masters: master_frames"
+    assert "masters: master_frames" in outcome.stderr.splitlines()
     assert len(list(Path("master_frames").glob("*.fits"))) == 5
     assert n.ostcal("masters", night.root).exit_code == 0  # its own masters are not among the frames
     assert len(list(Path("master_frames").glob("*.fits"))) == 5

@@ -164,6 +164,26 @@ def test_frames_of_the_years_before_and_after_keep_their_dates(stated: str) -> N
     assert metadata(DATE__OBS=stated).date_obs is not None
 
 
+@pytest.mark.parametrize("stated", ["2026-11-31T20:15:00", "2026-13-01", "31.11.2026"])
+def test_a_day_that_does_not_exist_is_named(stated: str) -> None:
+    found = metadata(DATE__OBS=stated)
+    assert found.date_obs is None
+    (remark,) = found.remarks
+    assert remark == f"DATE-OBS is {stated!r}, which is no date: it counts as without one; write the true one there"
+
+
+@pytest.mark.parametrize("cards", [{"DATE__OBS": ""}, {"DATE__OBS": "unknown"}, {}])
+def test_no_date_at_all_is_no_wrong_date(cards: dict[str, str]) -> None:
+    found = metadata(**cards)
+    assert (found.date_obs, found.remarks) == (None, ())
+
+
+def test_a_wrong_day_beside_a_right_one_is_not_asked_for() -> None:
+    found = metadata(DATE__OBS="2026-11-31T20:15:00", MJD__OBS=61374.84375)
+    assert found.date_obs == datetime(2026, 11, 30, 20, 15, tzinfo=UTC)
+    assert found.remarks == ()
+
+
 @given(
     date=st.one_of(st.text(max_size=30), st.datetimes().map(lambda when: when.isoformat())),
     zone=st.sampled_from(["", "Z", "+14:00", "-99", "+2", " local"]),
