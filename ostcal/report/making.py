@@ -18,10 +18,11 @@ from ostcal._version import __version__
 from ostcal.errors import NoFramesError, OstcalError, StorageError
 from ostcal.library.find import LibraryMaster, StorePlane, find_masters
 from ostcal.library.history import history_of, subject_of
+from ostcal.library.master_names import DEFECT_FOLDER
 from ostcal.library.store import MasterStore
 from ostcal.places.durable import PARTIAL_ENDING, os_reason, sweep_partial_files, write_atomically
 from ostcal.places.locking import LOCK_FILE, locked
-from ostcal.places.paths import AnyPath, names_in, path_of
+from ostcal.places.paths import AnyPath, is_dir, joined, names_in, path_of
 from ostcal.report.camera_section import camera_sections
 from ostcal.report.defect_lists import DefectList, write_lists
 from ostcal.report.document import Entry, HistoryPoint, HistorySeries, MasterReport, Report
@@ -113,10 +114,12 @@ def make_report(
     by_name = {one.master.record.name: one.pictures for one in read}
     pictures = ReportPictures(masters=by_name, cameras=tuple(camera.pictures for camera in cameras))
     names = names_in(output_dir)
-    if any(name.endswith(PARTIAL_ENDING) for name in names):
+    lists = joined(output_dir, DEFECT_FOLDER)
+    if any(name.endswith(PARTIAL_ENDING) for name in (*names, *(names_in(lists) if is_dir(lists) else ()))):
         # Left by a killed run, unless another run is writing here.
         with contextlib.suppress(StorageError), locked(path_of(output_dir) / LOCK_FILE, what=output_dir):
-            sweep_partial_files(path_of(output_dir))
+            for place in (output_dir, lists):
+                sweep_partial_files(path_of(place))
     endings = itertools.chain([""], (f"_{number}" for number in itertools.count(2)))  # of reports of one second
     stamps = (f"{made_at:%Y%m%d_%H%M%S}{ending}" for ending in endings)
     stamp = next(stamp for stamp in stamps if f"report_{stamp}.html" not in names)
