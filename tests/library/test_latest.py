@@ -385,7 +385,7 @@ def test_a_file_of_several_images_has_one_name(tmp_path: Path) -> None:
         ({"flavour": "pixinsight"}, {DARK.replace("master_dark", "MasterDark") + ".fits"}),
         ({"save_individual_masters": False}, set()),
     ],
-    ids=str,
+    ids=("both", "xisf", "pixinsight", "store"),
 )
 def test_every_form_of_masters(tmp_path: Path, keys: dict[str, Any], names: set[str]) -> None:
     night = Night(tmp_path)
