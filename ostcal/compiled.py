@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,8 @@ _MORE = "compiling more kernels"
 class CompileClock:
     """Says when kernels are compiled, and how long that has taken in this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
         self._depth = 0
         self._began = 0.0
         self._ended: float | None = None
@@ -40,14 +41,14 @@ class CompileClock:
 
     def seconds(self) -> float:
         """Return the time that was spent on compiling, up to now."""
-        return self._finished_s + (time.monotonic() - self._began if self.is_running else 0.0)
+        return self._finished_s + (self._now() - self._began if self.is_running else 0.0)
 
     def begin(self, *, is_kept: bool) -> None:
         """Start, and say so unless it was just said; `is_kept` tells whether the compiled code can be kept."""
         self._depth += 1
         if self._depth > 1:
             return
-        self._began = time.monotonic()
+        self._began = self._now()
         if self._ended is None:
             self._say(_ONCE if is_kept else _EVERY_TIME)
         elif self._began - self._ended > _PAUSE_S:
@@ -61,7 +62,7 @@ class CompileClock:
         """Stop."""
         self._depth -= 1
         if not self.is_running:
-            self._ended = time.monotonic()
+            self._ended = self._now()
             self._finished_s += self._ended - self._began
 
 
@@ -76,14 +77,22 @@ class KernelCache:
     directory: str
     is_writable: bool
 
+    @classmethod
+    def among(cls, places: Sequence[Path]) -> KernelCache:
+        """Return the first place where files can be made, else the first."""
+        directory = next((place for place in places if _may_write(place)), places[0])
+        return cls(directory=str(directory), is_writable=_may_write(directory))
+
+    def __str__(self) -> str:
+        state = "" if self.is_writable else " (not writable: they are compiled in every run; set NUMBA_CACHE_DIR)"
+        return f"{self.directory}{state}"
+
 
 def kernel_cache() -> KernelCache:
     """Return where numba keeps the compiled kernels: as it decides itself, which takes importing it, 0.3 s."""
     beside = Path(__file__).parent / "engine" / "kernels" / "__pycache__"
     given = os.environ.get("NUMBA_CACHE_DIR")
-    places = ([Path(given)] if given else []) + [beside, _of_user()]
-    directory = next((place for place in places if _may_write(place)), places[0])
-    return KernelCache(directory=str(directory), is_writable=_may_write(directory))
+    return KernelCache.among([*([Path(given)] if given else []), beside, _of_user()])
 
 
 def _of_user() -> Path:

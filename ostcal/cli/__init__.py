@@ -137,10 +137,8 @@ def _show_version(ctx: click.Context, _parameter: click.Parameter, is_asked: boo
         return
     from ostcal.compiled import kernel_cache
 
-    cache = kernel_cache()
-    state = "" if cache.is_writable else " (not writable: they are compiled in every run; set NUMBA_CACHE_DIR)"
     click.echo(f"ostcal, version {__version__}")
-    click.echo(f"compiled kernels: {cache.directory}{state}")
+    click.echo(f"compiled kernels: {kernel_cache()}")
     ctx.exit()
 
 

@@ -31,7 +31,7 @@ from rich.progress import (
 from rich.text import Text
 
 from ostcal.cli.json_output import command_record, has_lines, json_handlers, json_record, use_hooks_of
-from ostcal.compiled import clock
+from ostcal.compiled import CompileClock, clock
 from ostcal.errors import ConfigError, OstcalError
 from ostcal.opening import open_regular
 from ostcal.printable import printable
@@ -384,14 +384,22 @@ class RunProgress:
     Time in which kernels are compiled says nothing of either, and does not count.
     """
 
-    def __init__(self, console: Console, what: str) -> None:
+    def __init__(
+        self,
+        console: Console,
+        what: str,
+        compiling: CompileClock = clock,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._console = console
+        self._compiling = compiling
+        self._now = now
         self._what = what
         self._total = 0
         self._done = 0
         self._lock = threading.Lock()
-        self._began = self._last_line = time.monotonic()
-        self._compiled_before_s = clock.seconds()
+        self._began = self._last_line = self._now()
+        self._compiled_before_s = self._compiling.seconds()
         self._bar: Progress | None = None
 
     def __enter__(self) -> Self:
@@ -405,7 +413,7 @@ class RunProgress:
     def start(self, total_bytes: int) -> None:
         """Start with the number of bytes that will be read."""
         self._total = max(1, total_bytes)
-        self._last_line = time.monotonic()
+        self._last_line = self._now()
         self._start_clock()
         if self._console.is_terminal:
             self._bar = Progress(
@@ -430,8 +438,8 @@ class RunProgress:
             self._done += n_bytes
             if self._bar is not None:
                 self._bar.update(self._bar.task_ids[0], advance=n_bytes, description=printable(what))
-            elif time.monotonic() - self._last_line >= PLAIN_LINE_EVERY_S:
-                self._last_line = time.monotonic()
+            elif self._now() - self._last_line >= PLAIN_LINE_EVERY_S:
+                self._last_line = self._now()
                 self._console.print(self._line(what), markup=False, highlight=False, soft_wrap=True)
 
     def advance_strip(self, done: StripProgress) -> None:
@@ -439,8 +447,8 @@ class RunProgress:
         self.advance(done.n_bytes, done.job if done.stage == "combine" else f"{done.job} ({done.stage})")
 
     def _start_clock(self) -> None:
-        self._began = time.monotonic()
-        self._compiled_before_s = clock.seconds()
+        self._began = self._now()
+        self._compiled_before_s = self._compiling.seconds()
 
     def _line(self, what: str) -> str:
         what = printable(what)
@@ -448,11 +456,11 @@ class RunProgress:
 
     def _pace(self) -> str:
         """Return the rate and the time left; nothing at the beginning."""
-        if clock.is_running:
+        if self._compiling.is_running:
             return "compiling"
         if self._done / self._total < LEAST_SHARE:
             return ""
-        elapsed_s = time.monotonic() - self._began - (clock.seconds() - self._compiled_before_s)
+        elapsed_s = self._now() - self._began - (self._compiling.seconds() - self._compiled_before_s)
         rate = self._done / max(elapsed_s, 1e-3)
         left_s = max(0.0, (self._total - self._done) / rate)
         return f"{rate / 1e6:.0f} MB/s, {left_s:.0f} s left"

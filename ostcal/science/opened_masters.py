@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ostcal.engine.calibrate_rows import FlagReader, Term, usable_flat
+from ostcal.engine.calibrate_rows import Term, usable_flat
 from ostcal.engine.levels import PlaneReader
 from ostcal.errors import InputError
-from ostcal.fits.cards import Header
 from ostcal.frames import FrameType
-from ostcal.library.beside import planes_of
+from ostcal.library.beside import MasterPlanes, planes_of
 from ostcal.library.find import LibraryMaster
 from ostcal.library.quality_notes import repeated_warnings
 from ostcal.measure.estimators import chi_square_quantile
@@ -57,21 +56,10 @@ class SteadySpread:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OpenedMaster:
-    """A master with its header and the planes that it has."""
+class OpenedMaster(MasterPlanes):
+    """A master with its header and the planes that it has, whose values were looked at."""
 
     name: str
-    plane: PlaneReader
-    header: Header
-    calibration_id: str
-    input_digest: str
-    error: PlaneReader | None = None
-    spread: PlaneReader | None = None
-    flags: FlagReader | None = None
-    chunk_rows: int = 1
-    """Rows that are read for the price of one."""
-    is_normalised: bool = True
-    """Whether a flat is normalised to 1, as its header says."""
     scale: float = 1.0
     """What its pixels are multiplied by: flats of other programs are brought to a mean of 1."""
     warnings: tuple[str, ...] = ()
@@ -92,19 +80,7 @@ def open_master(master: LibraryMaster) -> OpenedMaster:
         If it cannot be read, or its values cannot be used.
     """
     key, planes = master.key, planes_of(master)
-    opened = OpenedMaster(
-        name=master.record.name,
-        plane=planes.plane,
-        header=planes.header,
-        calibration_id=planes.calibration_id,
-        input_digest=planes.input_digest,
-        error=planes.error,
-        spread=planes.spread,
-        flags=planes.flags,
-        chunk_rows=planes.chunk_rows,
-        is_normalised=planes.is_normalised,
-        warnings=tuple(repeated_warnings(master)),
-    )
+    opened = OpenedMaster(**vars(planes), name=master.record.name, warnings=tuple(repeated_warnings(master)))
     if key.frame_type is FrameType.FLAT:
         return checked_flat(opened, key.height, key.width)
     return checked_dark(opened, key.height)

@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from ostcal.cli.console import RunProgress
-from ostcal.compiled import KernelCache, kernel_cache
+from ostcal.compiled import CompileClock, KernelCache, kernel_cache
 from support import night as n
 
 KERNEL = """
@@ -101,28 +101,17 @@ def test_a_kernel_that_cannot_be_compiled_stops_the_clock(folder: Path) -> None:
     assert run(folder, code, "uint16").stdout.endswith("refused False\n")
 
 
-class StoppedClock:
-    """A clock of which the test says how long kernels were compiled."""
-
-    def __init__(self) -> None:
-        self.compiled_s = 0.0
-        self.is_running = False
-
-    def seconds(self) -> float:
-        return self.compiled_s
-
-
-def test_progress_says_it_and_does_not_count_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = StoppedClock()
+def test_progress_says_it_and_does_not_count_it() -> None:
     now = 0.0
-    monkeypatch.setattr("ostcal.cli.console.clock", clock)
-    monkeypatch.setattr("ostcal.cli.console.time.monotonic", lambda: now)
-    progress = RunProgress(Console(file=io.StringIO(), width=200), "masters")
+    compiling = CompileClock(now=lambda: now)
+    progress = RunProgress(Console(file=io.StringIO(), width=200), "masters", compiling, now=lambda: now)
     progress.start(10_000_000)
     progress.advance(1_000_000, "dark")
-    now, clock.is_running, clock.compiled_s = 30.0, True, 30.0
+    compiling.begin(is_kept=True)
+    now = 30.0
     assert progress._line("dark") == "dark: 0 %, compiling"
-    now, clock.is_running = 32.0, False
+    compiling.end()
+    now = 32.0
     progress.advance(6_000_000, "dark")
     assert progress._line("dark") == "dark: 67 %, 3 MB/s, 1 s left"
 
@@ -134,9 +123,10 @@ def test_the_version_says_where_compiled_kernels_are(monkeypatch: pytest.MonkeyP
     assert place == f"compiled kernels: {tmp_path / 'kernels'}"
 
 
-def test_the_version_says_that_they_cannot_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ostcal.compiled._may_write", lambda directory: False)
-    assert "not writable" in n.ostcal("--version").stdout
+def test_the_version_says_that_they_cannot_be_kept(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    cache = KernelCache.among([tmp_path / "file" / "kernels", tmp_path / "file" / "user"])
+    assert str(cache).startswith(f"{tmp_path / 'file' / 'kernels'} (not writable")
 
 
 def test_a_given_place_that_cannot_be_written_is_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -156,9 +146,7 @@ print(combine_words._cache.cache_path.startswith(kernel_cache().directory))
     assert run(folder, code, NUMBA_CACHE_DIR=given and str(folder / given)).stdout == "True\n"
 
 
-def test_without_a_place_beside_the_program_it_is_that_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
-    monkeypatch.setattr("ostcal.compiled._may_write", lambda directory: "ostcal" not in directory.parts[-4:])
-    cache = kernel_cache()
-    assert cache == KernelCache(directory=cache.directory, is_writable=True)
-    assert "numba" in Path(cache.directory).parts
+def test_without_a_place_beside_the_program_it_is_that_of_the_user(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    beside, of_user = tmp_path / "file" / "__pycache__", tmp_path / "home" / ".cache" / "numba"
+    assert KernelCache.among([beside, of_user]) == KernelCache(directory=str(of_user), is_writable=True)
