@@ -112,8 +112,6 @@ def masters(
         from ostcal.build.api import MasterFrameCreator
         from ostcal.build.from_config import input_places
         from ostcal.build.request import Watcher
-        from ostcal.inputs.grouping import describe
-        from ostcal.inputs.image_sets import one_of_each_file
 
         config = open_config(config_options, _flags(folders, **options))
         input_places(config)  # a folder that is not there is refused before anything is written
@@ -121,15 +119,7 @@ def masters(
         with RunProgress(console, "masters") as progress:
 
             def planned(groups: Sequence[Group], total_bytes: int) -> bool:
-                shown = one_of_each_file(groups)
-                n_bytes = f"{total_bytes / 1e9:.2f} GB" if total_bytes >= 1e8 else f"{total_bytes / 1e6:.1f} MB"
-                size = f"{len(shown)} group{'' if len(shown) == 1 else 's'} of frames, {n_bytes}"
-                table = Table(f"{size} to read", "group", "/first frame")
-                for group in shown:
-                    n_images = sum(bool(group.files) and other.files == group.files for other in groups)
-                    more = f" and {n_images - 1} more images of each" if n_images > 1 else ""
-                    table.add_row(f"{describe(group)}{more}", group.frames[0].label)
-                table.print_to(console)
+                _groups_table(groups, total_bytes).print_to(console)
                 ask = not no_confirm and may_ask()
                 if ask and not click.confirm("Make these masters?", default=True, err=True):
                     return False
@@ -151,6 +141,22 @@ def masters(
             logger.info("masters: %s", creator.directory)
         say_next_of_masters(creator, exit_code_of(status))
     sys.exit(exit_code_of(status))
+
+
+def _groups_table(groups: Sequence[Group], total_bytes: int) -> Table:
+    """Return what is going to be combined."""
+    from ostcal.inputs.grouping import describe
+    from ostcal.inputs.image_sets import one_of_each_file
+
+    shown = one_of_each_file(groups)
+    n_bytes = f"{total_bytes / 1e9:.2f} GB" if total_bytes >= 1e8 else f"{total_bytes / 1e6:.1f} MB"
+    size = f"{len(shown)} group{'' if len(shown) == 1 else 's'} of frames, {n_bytes}"
+    table = Table(f"{size} to read", "group", "/first frame")
+    for group in shown:
+        n_images = sum(bool(group.files) and other.files == group.files for other in groups)
+        more = f" and {n_images - 1} more images of each" if n_images > 1 else ""
+        table.add_row(f"{describe(group)}{more}", group.frames[0].label)
+    return table
 
 
 def _flags(

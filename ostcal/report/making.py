@@ -89,13 +89,6 @@ def make_report(
         read = [one for one in pool.map(of_master, shown) if one is not None]
     measured = [(one.master.key, one.camera_properties) for one in read if one.camera_properties is not None]
     cameras = camera_sections(measured, library, temperature_tolerance_c)
-    subjects = {subject_of(master.key) for master in shown}
-    points: defaultdict[tuple[str, str, str], list[HistoryPoint]] = defaultdict(list)
-    for entry in history_of(output_dir):
-        if entry.subject in subjects:
-            for name, (value, unit) in entry.metrics.items():
-                point = HistoryPoint(made_at=entry.made_at, value=value, master=entry.name, outcome=entry.verdict)
-                points[entry.subject, name, unit].append(point)
     report = Report(
         made_at=made_at,
         software=f"ostcal {__version__}",
@@ -105,25 +98,40 @@ def make_report(
         camera=cameras[0].report if cameras else None,
         other_cameras=tuple(camera.report for camera in cameras[1:]),
         left_out=tuple(left_out),
-        history=tuple(
-            HistorySeries(subject=subject, key=name, label=name.replace("_", " "), unit=unit, points=tuple(found))
-            for (subject, name, unit), found in sorted(points.items())
-        ),
+        history=_over_time(output_dir, {subject_of(master.key) for master in shown}),
         settings=tuple(_entries(settings or {})),
     )
     by_name = {one.master.record.name: one.pictures for one in read}
     pictures = ReportPictures(masters=by_name, cameras=tuple(camera.pictures for camera in cameras))
+    _sweep(output_dir)
     names = names_in(output_dir)
-    lists = joined(output_dir, DEFECT_FOLDER)
-    if any(name.endswith(PARTIAL_ENDING) for name in (*names, *(names_in(lists) if is_dir(lists) else ()))):
-        # Left by a killed run, unless another run is writing here.
-        with contextlib.suppress(StorageError), locked(path_of(output_dir) / LOCK_FILE, what=output_dir):
-            for place in (output_dir, lists):
-                sweep_partial_files(path_of(place))
     endings = itertools.chain([""], (f"_{number}" for number in itertools.count(2)))  # of reports of one second
     stamps = (f"{made_at:%Y%m%d_%H%M%S}{ending}" for ending in endings)
     stamp = next(stamp for stamp in stamps if f"report_{stamp}.html" not in names)
     return write_report(report, pictures, output_dir, stamp)
+
+
+def _over_time(output_dir: str, subjects: Collection[str]) -> tuple[HistorySeries, ...]:
+    """Return what the history of a directory says about some subjects."""
+    points: defaultdict[tuple[str, str, str], list[HistoryPoint]] = defaultdict(list)
+    for entry in history_of(output_dir):
+        if entry.subject in subjects:
+            for name, (value, unit) in entry.metrics.items():
+                point = HistoryPoint(made_at=entry.made_at, value=value, master=entry.name, outcome=entry.verdict)
+                points[entry.subject, name, unit].append(point)
+    return tuple(
+        HistorySeries(subject=subject, key=name, label=name.replace("_", " "), unit=unit, points=tuple(found))
+        for (subject, name, unit), found in sorted(points.items())
+    )
+
+
+def _sweep(output_dir: str) -> None:
+    """Delete reports and lists that a killed run left half-written, unless another run is writing here."""
+    places = [place for place in (output_dir, joined(output_dir, DEFECT_FOLDER)) if is_dir(place)]
+    if any(name.endswith(PARTIAL_ENDING) for place in places for name in names_in(place)):
+        with contextlib.suppress(StorageError), locked(path_of(output_dir) / LOCK_FILE, what=output_dir):
+            for place in places:
+                sweep_partial_files(path_of(place))
 
 
 def write_report(
