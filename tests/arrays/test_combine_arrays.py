@@ -27,6 +27,7 @@ from ostcal import OstcalError, combine
 from ostcal.engine.rejection import LARGEST_NOISE_ADU
 from ostcal.errors import FrameError, InputError, NoFramesError, PlanError
 from support import night as n
+from support.amounts import amount
 from support.fits_samples import gzipped, read_with_astropy, tile_compressed, write_frame, write_images
 from support.night import Night
 from support.series_samples import new_series
@@ -104,7 +105,7 @@ methods = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=amount(60), deadline=None)
 @given(stack=integer_stacks(), chosen=methods, dtype=st.sampled_from(["uint16", ">u2"]))
 def test_integers_are_combined_as_the_reference_says(
     stack: Frames, chosen: tuple[str, dict[str, Any]], dtype: str
@@ -115,7 +116,7 @@ def test_integers_are_combined_as_the_reference_says(
     assert_same(result, (expected.mean, expected.std, expected.n_used))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=amount(60), deadline=None)
 @given(stack=float_stacks("float64"), chosen=methods)
 def test_floats_are_combined_as_the_reference_says(stack: Frames, chosen: tuple[str, dict[str, Any]]) -> None:
     method, keys = chosen
@@ -131,7 +132,7 @@ def test_floats_are_combined_as_the_reference_says(stack: Frames, chosen: tuple[
     np.testing.assert_array_equal(result.n_used, expected.n_used)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=amount(25), deadline=None)
 @given(
     order=st.permutations(range(7)),
     rows=st.integers(1, 21),

@@ -20,6 +20,7 @@ from numcodecs import blosc
 
 from ostcal.library.find import find_masters
 from ostcal.library.history import history_of
+from ostcal.library.index import MASTERS_INDEX
 from ostcal.library.prune import PrunePlan, PruneRules, Removal, plan_prune
 from ostcal.library.prune import prune as prune_library
 from ostcal.places.locking import LOCK_FILE, LockRules, locked, series_locked
@@ -346,7 +347,8 @@ def test_series_of_verified_masters_go_and_the_masters_stay_as_they_are(night: N
     assert {p: s for p, s in snapshot(night.masters).items() if "history" not in p} == {
         p: s for p, s in masters.items() if "history" not in p
     }
-    assert list(night.root.glob("*/.*")) == []
+    # A library that took long to read, as on a busy machine, leaves an index of its masters.
+    assert [path for path in night.root.glob("*/.*") if path.name != MASTERS_INDEX] == []
 
 
 def test_a_series_with_a_frame_that_is_in_no_master_stays(night: Night, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from ostcal.compat.ccdproc.fast_recipes import fast_clip
 from ostcal.compat.ccdproc.numpy_definitions import clip_mask, combined, extremes_mask
 from ostcal.engine.in_order import Clip, clip_in_order
 from support import night as n
+from support.amounts import amount
 from support.fits_samples import gzipped, write_frame, write_stored
 from support.strategies import float_stacks
 
@@ -140,7 +141,7 @@ def of_numpy(combiner: Combiner, statistic: Any) -> tuple[Any, Any, Any]:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=amount(150), deadline=None)
 @given(
     drawn=images(),
     statistic=st.sampled_from(["average", "median", "sum"]),
@@ -169,7 +170,7 @@ FUNCTIONS: list[tuple[Any, Any]] = [
 ]  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=amount(150), deadline=None)
 @given(
     drawn=images(),
     functions=st.sampled_from(FUNCTIONS),
@@ -190,7 +191,7 @@ def test_the_loops_clip_the_samples_that_astropy_clips(
     np.testing.assert_array_equal(mask.reshape(stack.shape), expected)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=amount(60), deadline=None)
 @given(drawn=images(), n_low=st.integers(0, 3), n_high=st.integers(0, 3), method=st.sampled_from(["average", "median"]))
 def test_extremes_of_the_loops_leave_the_samples_that_numpy_leaves(
     drawn: Any, n_low: int, n_high: int, method: str

@@ -21,6 +21,7 @@ from numpy import ma
 
 from ostcal.compat.ccdproc import Combiner, combine
 from support import night as n
+from support.amounts import amount
 from support.fits_samples import write_frame
 from support.folders import ROOT
 from support.strategies import float_stacks, integer_stacks
@@ -86,7 +87,7 @@ def calls(draw: st.DrawFn) -> tuple[list[CCDData], dict[str, Any]]:
     return [CCDData(f, unit="adu", mask=m) for f, m in zip(stack, masks, strict=True)], keywords
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=amount(150), deadline=None)
 @given(call=calls())
 def test_combine_gives_the_bits_of_ccdproc(call: tuple[list[CCDData], dict[str, Any]]) -> None:
     ccds, keywords = call
@@ -145,7 +146,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=amount(100), deadline=None)
 @given(
     call=calls(),
     steps=steps,

@@ -35,6 +35,7 @@ from ostcal.simulator.server import SimulatedObservatory
 from ostcal.sun import Site, sun_altitude
 from ostcal.workflow.schedule import Schedule
 from ostcal.workflow.visit import VisitWatchers
+from support.amounts import IS_THOROUGH
 from support.hook_server import hook_server
 from support.jumping_clock import JumpingClock
 from support.night import command_environment, command_line, ostcal, write_night
@@ -538,7 +539,7 @@ except KeyboardInterrupt:
 @pytest.mark.slow
 @pytest.mark.timeout(500)
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+@pytest.mark.parametrize("seed", range(1, 5 if IS_THOROUGH else 3))
 def test_a_fortnight_killed_ten_times_is_as_whole_as_one_that_was_not(
     observatory: SimulatedObservatory, tmp_path: Path, seed: int
 ) -> None:
