@@ -20,6 +20,10 @@ _EVERY_TIME = (
     " directory that you may write"
 )
 _MORE = "compiling more kernels"
+_NOT_KEPT = (
+    "%s: compiled kernels cannot be written there (%s), and are compiled again in every run, 10 to 40 s; free space, or"
+    " set NUMBA_CACHE_DIR to a directory that you may write"
+)
 
 
 class CompileClock:
@@ -31,6 +35,7 @@ class CompileClock:
         self._began = 0.0
         self._ended: float | None = None
         self._finished_s = 0.0
+        self._is_loss_said = False
         self.listener: Callable[[str], None] = lambda line: None
         """Called with what is logged; who uses Python does not see the log by default."""
 
@@ -57,6 +62,12 @@ class CompileClock:
     def _say(self, line: str) -> None:
         logger.info(line)
         self.listener(line)
+
+    def not_kept(self, directory: str, reason: str) -> None:
+        """Say, once in a process, that compiled code could not be written."""
+        if not self._is_loss_said:
+            self._is_loss_said = True
+            logger.warning(_NOT_KEPT, directory, reason)
 
     def end(self) -> None:
         """Stop."""

@@ -31,6 +31,7 @@ from rich.progress import (
 from rich.text import Text
 
 from ostcal.cli.json_output import command_record, has_lines, json_handlers, json_record, use_hooks_of
+from ostcal.cli.surroundings import refusal
 from ostcal.compiled import CompileClock, clock
 from ostcal.errors import ConfigError, OstcalError
 from ostcal.opening import open_regular
@@ -322,6 +323,12 @@ def errors_to_exit_codes(console: Console, debug: bool, resume_command: str = ""
         except OstcalError as error:
             logger.error("%s", error, exc_info=debug)
             sys.exit(EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED)
+        except (OSError, MemoryError, RuntimeError, ImportError) as error:
+            line = refusal(error)
+            if line is None:
+                raise
+            logger.error("%s", line, exc_info=debug)
+            sys.exit(EXIT_FAILED)
         except (KeyboardInterrupt, click.Abort):  # Abort: Ctrl-C at a question
             if console.is_terminal and not termination.came:
                 console.print()  # the terminal shows ^C

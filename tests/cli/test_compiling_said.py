@@ -86,6 +86,16 @@ def test_what_cannot_be_kept_is_said_with_what_to_do(folder: Path) -> None:
     assert "NUMBA_CACHE_DIR" in said
 
 
+def test_a_full_disk_costs_the_compiled_code_and_a_line(folder: Path) -> None:
+    pytest.importorskip("resource")
+    code = f"import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n{SHOWN}"
+    for _ in range(2):
+        said = run(folder, code, "uint16", "float32", PYTHONDONTWRITEBYTECODE="1").stderr
+        assert said.count("3.0\n") == 2
+        assert len(re.findall("warning: .*compiled kernels cannot be written there .*NUMBA_CACHE_DIR", said)) == 1
+    assert not list((folder / "cache").rglob("*.tmp*"))
+
+
 def test_a_kernel_that_cannot_be_compiled_stops_the_clock(folder: Path) -> None:
     code = SHOWN + textwrap.dedent("""
         import numba

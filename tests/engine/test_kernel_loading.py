@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -130,7 +131,9 @@ def test_a_change_in_a_file_of_a_callee_compiles_its_callers_again(
 def test_numba_has_the_private_parts_that_the_cache_replaces() -> None:
     advice = "adapt ostcal/compiling.py to this version, then raise the upper bound of numba in pyproject.toml"
     assert inspect.isfunction(caching.FunctionCache.load_overload), advice
-    assert {"_version", "_source_stamp"} <= set(vars(caching.IndexDataCacheFile("", "", ""))), advice
+    assert {"_version", "_source_stamp", "_index_name"} <= set(vars(caching.IndexDataCacheFile("", "", ""))), advice
+    replaced = ("_load_index", "_save_index", "_load_data", "_save_data", "_data_path", "_dump", "_open_for_write")
+    assert all(inspect.isfunction(getattr(caching.IndexDataCacheFile, name, None)) for name in replaced), advice
     assert callable(runtime.nrt.rtsys.initialize), advice
     made = compiling.door(lambda value: value)
     assert hasattr(made, "_cache"), advice
@@ -139,6 +142,22 @@ def test_numba_has_the_private_parts_that_the_cache_replaces() -> None:
 def test_kernels_do_without_a_place_for_their_cache(kernel_of_a_module: Path) -> None:
     nowhere = "    import numba.core.caching\n\n    numba.core.caching.CacheImpl._locator_classes = []"
     assert output_of(nowhere + SUM_OF_ROOTS, kernel_of_a_module) == "6.0\n"
+
+
+def flipped(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize(("ending", "damaged"), [("nbi", lambda _: b""), ("nbc", lambda _: b""), ("nbc", flipped)])
+def test_a_damaged_file_of_the_cache_is_made_again(
+    kernel_of_a_module: Path, ending: str, damaged: Callable[[bytes], bytes]
+) -> None:
+    """As a power cut leaves it, or a disk."""
+    (file,) = (kernel_of_a_module / "cache").rglob(f"*.{ending}")
+    file.write_bytes(damaged(file.read_bytes()))
+    assert output_of(SUM_OF_ROOTS, kernel_of_a_module) == "6.0\n"
+    assert output_of(SUM_OF_ROOTS, kernel_of_a_module) == "6.0 1\n"
 
 
 def test_no_kernel_that_combines_loads_linear_algebra() -> None:
