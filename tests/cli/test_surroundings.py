@@ -80,12 +80,11 @@ def test_names_that_the_encoding_lacks_are_escaped(tmp_path: Path) -> None:
     assert r"n\xe4chte" in done.stderr
 
 
-@pytest.mark.parametrize("limit_kb", [200_000, 300_000])
-def test_too_little_address_space_is_one_line(tmp_path: Path, limit_kb: int) -> None:
-    done = shell(tmp_path, f"ulimit -v {limit_kb}; ostcal", "library", "--masters", tmp_path)
+def test_too_little_address_space_is_one_line(tmp_path: Path) -> None:
+    done = shell(tmp_path, "ulimit -v 200000; ostcal", "library", "--masters", tmp_path)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert f"allow more than {limit_kb * 1024 / 1e6:.0f} MB of address space (ulimit -v 3000000)" in line
+    assert line.endswith("allow more than 205 MB of address space (ulimit -v 3000000)")
 
 
 def test_what_the_system_refuses_is_told_from_faults() -> None:

@@ -10,9 +10,11 @@ import gzip
 import json
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -810,6 +812,28 @@ def too_little_memory(folder: Path) -> Ran:
     night = fresh(folder)
     n.write_darks(night, 5.0)
     return masters(night, compute={"memory_limit": "100MiB"})
+
+
+@provokes("Too little address space")
+def too_little_address_space(folder: Path) -> Ran:
+    return in_shell("ulimit -v 300000; ostcal", "library", "--masters", folder)
+
+
+@provokes("What is shown cannot be written")
+def full_output(folder: Path) -> Ran:
+    return in_shell("ostcal >/dev/full", "config", "show")
+
+
+def in_shell(line: str, command: str, *arguments: str | Path) -> Ran:
+    """Run a line of bash in which ``ostcal`` stands for the command."""
+    if sys.platform != "linux":
+        pytest.skip("needs /dev/full and the limits of Linux")
+    words = shlex.join(n.command_line(command, *arguments))
+    done = subprocess.run(
+        ["bash", "-c", line.replace("ostcal", words)],
+        env=n.command_environment(), capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    return Ran(command=command, outcome=Outcome(exit_code=done.returncode, stdout=done.stdout, stderr=done.stderr))
 
 
 # Permissions: a file where a directory is wanted, because to an administrator every directory is writable
