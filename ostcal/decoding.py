@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import signal
 import struct
@@ -20,6 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ostcal.errors import FrameError, StorageError
+from ostcal.frozen import stopped_children_end
+
+logger = logging.getLogger(__name__)
 
 END: Final = -1
 FAILED: Final = -2
@@ -28,6 +32,14 @@ PIECE_BYTES: Final = 4 * 2**20
 
 _MAX_REASON_BYTES = 4096
 _ENDING_S = 10.0
+_TRIES = 3
+"""Of an image whose process was killed by somebody else."""
+_OF_OTHERS = () if sys.platform == "win32" else (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+"""Signals that no damaged file sends: the system sends the first when memory is short."""
+
+
+class _KilledError(Exception):
+    """The process was killed, and not by what it decodes."""
 
 
 class DecoderProcess:
@@ -46,12 +58,34 @@ class DecoderProcess:
         self._infinitive, self._participle = verb
         self._damaged, self._doing = damaged, doing
         self._process: subprocess.Popen[bytes] | None = None
+        self._watch = contextlib.ExitStack()
 
     def answer(self, path: str, request: Mapping[str, Any], limit: int) -> Iterator[NDArray[np.uint8]]:
         """Yield the pieces of an answer about a file, `limit` bytes at most.
 
+        A process that somebody else killed is started again, and asked again; what was yielded before is not repeated.
         Raise FrameError where the file is damaged, StorageError where no process can be started.
         """
+        given = 0
+        for left in reversed(range(_TRIES)):
+            to_skip = given
+            try:
+                for piece in self._answer_once(path, request, limit):
+                    new, to_skip = piece[to_skip:], max(0, to_skip - len(piece))
+                    given += len(new)
+                    if len(new):
+                        yield new
+                return
+            except _KilledError as error:
+                if not left:
+                    raise FrameError(
+                        f"{path}: cannot be {self._participle}: the process that does it was killed {_TRIES} times "
+                        f"({error}); see that there is memory enough, and start the same command again"
+                    ) from error
+                logger.debug("%s: the process that decodes it was killed (%s); it is started again", path, error)
+
+    def _answer_once(self, path: str, request: Mapping[str, Any], limit: int) -> Iterator[NDArray[np.uint8]]:
+        """Yield the pieces of an answer; raise `_KilledError` where the process was killed, else as `answer`."""
         process = self._started(path)
         assert process.stdin is not None
         reason, is_waiting = "", False
@@ -71,6 +105,8 @@ class DecoderProcess:
             reason = self._damaged
             with contextlib.suppress(subprocess.TimeoutExpired):
                 code = process.wait(_ENDING_S)
+                if sys.platform != "win32" and -code in _OF_OTHERS:
+                    raise _KilledError(signal.Signals(-code).name) from None
                 is_endless = sys.platform != "win32" and code == -signal.SIGXCPU
                 ended = "comes to no end" if is_endless else f"crashes (exit status {code})"
                 reason += f": {self._doing} {ended}"
@@ -85,6 +121,7 @@ class DecoderProcess:
         process, self._process = self._process, None
         if process is None:
             return
+        self._watch.close()
         process.kill()
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
@@ -106,6 +143,8 @@ class DecoderProcess:
                 raise StorageError(
                     f"{path}: no process to {self._infinitive} it can be started: {error.strerror}"
                 ) from error
+            pid = self._process.pid
+            self._watch.enter_context(stopped_children_end(lambda: [pid]))
         return self._process
 
 

@@ -107,7 +107,7 @@ class _Run:
         self._executor = executor
         self._finished = finished
         self._part_ended = part_ended
-        self._waiting = {part.name: part for part in sorted(parts, key=lambda part: bool(part.needs))}
+        self._waiting = _needed_first(parts)
         self._submitted: dict[Hashable, _Submitted] = {}
         self._n_tasks = 0
         """Submitted tasks of parts that have not ended."""
@@ -168,9 +168,12 @@ class _Run:
             self._forget(submitted)
             self._times_lost[part.name] += 1
             if self._times_lost[part.name] <= RESUBMISSIONS:
-                self._waiting = {part.name: part, **self._waiting}
+                self._waiting = _needed_first([part, *self._waiting.values()])
             else:
-                message = "workers died again and again while it was made; give them more memory, or see their logs"
+                message = (
+                    "workers died again and again while it was made; give them more memory, or see their logs, and "
+                    "start the same command again"
+                )
                 self._results[part.name] = Failure(job=str(part.name), message=message)
             return
         plain = (key[0].partition("-")[0], *key[1:])
@@ -188,6 +191,11 @@ class _Run:
         del self._submitted[submitted.part.name]
         self._n_tasks -= len(submitted.keys)
         self._executor.release(submitted.keys)
+
+
+def _needed_first(parts: Sequence[Part]) -> dict[Hashable, Part]:
+    """Order parts so that those that others need come first: what is submitted together refers to them."""
+    return {part.name: part for part in sorted(parts, key=lambda part: bool(part.needs))}
 
 
 # ---- executors and independent calls ----

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -16,6 +17,9 @@ from ostcal.engine.execution import Execution, Graph, Key, Lost
 from ostcal.engine.interrupts import interrupts_ignored
 from ostcal.engine.tiling import LOCAL_TASK_BYTES
 from ostcal.errors import OstcalError
+from ostcal.frozen import processes_from_now_on, stopped_children_end
+
+logger = logging.getLogger(__name__)
 
 
 class LocalExecutor:
@@ -53,6 +57,7 @@ class LocalExecutor:
                     self._graph, self._ends, pool=processes, optimize_graph=False, chunksize=1, callbacks=callbacks
                 )
         except BrokenProcessPool:
+            logger.warning("a worker process was killed (by the system, if memory is short); its work is done again")
             for key in self._ends:
                 ended(key, Lost())
 
@@ -63,15 +68,26 @@ class LocalExecutor:
 @contextmanager
 def _process_pool(workers: int, prepare: Callable[[], None] | None) -> Iterator[ProcessPoolExecutor]:
     """Start processes that ignore Ctrl-C from their first moment: importing takes a second, in which it may come."""
-    context = multiprocessing.get_context("spawn")
-    with interrupts_ignored():
-        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_process, initargs=(prepare,))
-        for _ in range(workers):  # each starts a process, which inherits what is ignored
-            pool.submit(int)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
+    context, started = multiprocessing.get_context("spawn"), processes_from_now_on()
+    with stopped_children_end(started):
+        with interrupts_ignored():
+            pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_process, initargs=(prepare,))
+            try:
+                for _ in range(workers):  # each starts a process, which inherits what is ignored
+                    pool.submit(int)
+            except (BrokenPipeError, ConnectionError) as error:  # one was killed while it was started
+                pool.shutdown(cancel_futures=True)
+                raise BrokenProcessPool(str(error)) from error
+            except OSError as error:
+                pool.shutdown(cancel_futures=True)
+                raise OstcalError(
+                    f"worker processes cannot be started ({error.strerror or error}); set compute.workers lower, or "
+                    "compute.scheduler to threads"
+                ) from error
+        try:
+            yield pool
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _begin_process(prepare: Callable[[], None] | None) -> None:

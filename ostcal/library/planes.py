@@ -163,10 +163,18 @@ class MasterWriter(_Planes):
         )
 
     def keep_result(self, start: int, result: Mapping[str, Any], checksums: Sequence[int]) -> None:
-        """Store what a strip that was written counted, with the checksums that `write_rows` returned."""
+        """Store what a strip that was written counted, with the checksums that `write_rows` returned.
+
+        Nothing is stored where their directory is gone, as committing removes it: a worker of a cluster that dies while
+        it commits, or later, takes the counts with it, and its strips are combined once more.
+        """
         path = self._result(start)
         with storage_errors(f"{path}: the counts of a strip cannot be written"):
-            write_atomically(path, to_json({**result, "checksums": list(checksums)}, indent=2), durable=False)
+            try:
+                write_atomically(path, to_json({**result, "checksums": list(checksums)}, indent=2), durable=False)
+            except FileNotFoundError:
+                if path_of(joined(self.location, STRIPS)).is_dir():
+                    raise
 
     def kept_result(self, start: int) -> dict[str, Any] | None:
         """Return what `keep_result` stored, if the strip is still as it was; else ``None``."""

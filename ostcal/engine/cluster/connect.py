@@ -8,9 +8,8 @@ import json
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import dask
@@ -19,6 +18,7 @@ from distributed import Client, LocalCluster, Security
 from ostcal.engine.execution import ClusterClass, Execution, TlsFiles
 from ostcal.engine.interrupts import interrupts_ignored
 from ostcal.errors import ConfigError, OstcalError
+from ostcal.frozen import processes_from_now_on, stopped_children_end
 from ostcal.opening import open_regular
 
 logger = logging.getLogger(__name__)
@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 CONNECT_TIMEOUT_S = 20
 _MAX_SCHEDULER_FILE_BYTES = 1 << 24
 _DASHBOARD_PORT = 8787
+_START_ATTEMPTS = 3
+_LOUD = ("distributed.client", "tornado.application", "asyncio")
+"""Loggers beside those below ``distributed`` that have a level of their own."""
 
 ALLOWED_FAILURES = 30
 """Deaths of workers that a task may see before Dask blames it; 3 by default, which condemns bystanders too. It can be
@@ -151,14 +154,17 @@ def cluster_class(name: str) -> Any:
 
 
 @contextmanager
-def _quiet_at_the_end() -> Iterator[Callable[[], None]]:
-    """Yield what silences Dask until the context ends: a nanny whose worker ends while it closes prints a traceback."""
-    dask_logger = logging.getLogger("distributed")
-    level = dask_logger.level
+def _quiet() -> Iterator[None]:
+    """Silence Dask: of workers that die it prints tracebacks, also while it starts them and while it ends them."""
+    loggers = [logging.getLogger(name) for name in ("distributed", *_LOUD)]
+    levels = [one.level for one in loggers]
+    for one in loggers:
+        one.setLevel(logging.CRITICAL)
     try:
-        yield partial(dask_logger.setLevel, logging.CRITICAL)
+        yield
     finally:
-        dask_logger.setLevel(level)
+        for one, level in zip(loggers, levels, strict=True):
+            one.setLevel(level)
 
 
 @contextmanager
@@ -176,23 +182,42 @@ def _local_cluster(workers: int) -> Iterator[Any]:
     settings = {
         "distributed.scheduler.allowed-failures": ALLOWED_FAILURES,
         # Else workers print at their end that connections were closed, and that the scheduler does not know them.
-        "distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "error",
+        "distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "critical",
     }
-    with interrupts_ignored(), dask.config.set(settings):
-        cluster = LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            memory_limit=0,
-            host="127.0.0.1",
-            dashboard_address=f"127.0.0.1:{dashboard_port}",
-        )
-    with _quiet_at_the_end() as quiet, cluster, Client(cluster) as client:
-        if importlib.util.find_spec("bokeh") is not None:
-            logger.info("%d workers on this computer, dashboard: %s", workers, cluster.dashboard_link)
-        else:
-            how = "for Dask's dashboard install bokeh (pip install 'ostcal[dashboard]')"
-            logger.info("%d workers on this computer; %s", workers, how)
-        yield client
-        quiet()
-        client.retire_workers()  # a worker whose scheduler ends before it prints a traceback of its heartbeat
+    options = {
+        "n_workers": workers,
+        "threads_per_worker": 1,
+        "processes": True,
+        "memory_limit": 0,
+        "host": "127.0.0.1",
+        "dashboard_address": f"127.0.0.1:{dashboard_port}",
+        "silence_logs": logging.CRITICAL,
+    }
+    with _quiet(), stopped_children_end(processes_from_now_on()):
+        with interrupts_ignored(), dask.config.set(settings):
+            cluster = _started_here(options)
+        with cluster, Client(cluster) as client:
+            if importlib.util.find_spec("bokeh") is not None:
+                logger.info("%d workers on this computer, dashboard: %s", workers, cluster.dashboard_link)
+            else:
+                how = "for Dask's dashboard install bokeh (pip install 'ostcal[dashboard]')"
+                logger.info("%d workers on this computer; %s", workers, how)
+            yield client
+            with suppress(OSError, TimeoutError):
+                client.retire_workers()  # a worker whose scheduler ends before it prints a traceback of its heartbeat
+
+
+def _started_here(options: Mapping[str, Any]) -> Any:
+    """Start processes of this computer; once more where one died meanwhile, as Dask then ends them all."""
+    for left in reversed(range(_START_ATTEMPTS)):
+        try:
+            return LocalCluster(**options)
+        # AssertionError: of a nanny that did not start, where the cluster ends what it has begun
+        except (RuntimeError, AssertionError, OSError) as error:
+            if not left:
+                raise OstcalError(
+                    f"the worker processes of this computer do not start ({error.__cause__ or error}); see that there "
+                    "is memory enough, and start the same command again, or set compute.scheduler to threads"
+                ) from error
+            logger.warning("a worker process died while it was started (%s); they are started again", error)
+    raise AssertionError("unreachable")

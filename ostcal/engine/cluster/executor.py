@@ -18,6 +18,7 @@ from distributed import CancelledError, KilledWorker, WorkerPlugin, as_completed
 from ostcal.engine.cluster import worker_checks
 from ostcal.engine.cluster.connect import cluster_client
 from ostcal.engine.cluster.worker_checks import WorkerReport
+from ostcal.engine.cluster.worker_watch import WorkerWatch
 from ostcal.engine.execution import Execution, Graph, Key, Lost
 from ostcal.engine.interrupts import leave_termination_to_the_parent
 from ostcal.engine.tiling import CLUSTER_TASK_BYTES
@@ -129,24 +130,14 @@ class ClusterExecutor:
         self._closed.set()
 
     def _watch_workers(self) -> None:
-        """Give up when there was no worker for too long while there is work, which would wait for ever."""
-        address, wait_s = self.client.scheduler.address, self._worker_wait_s
-        alone_since: float | None = None
-        while not self._closed.wait(min(_WATCH_S, wait_s / 4)):
+        """Look at the workers while there is work, as long as the scheduler can be asked."""
+        workers = WorkerWatch(self.client, self._worker_wait_s)
+        while not self._closed.wait(min(_WATCH_S, self._worker_wait_s / 4)):
             try:
-                has_workers = not self._futures or bool(self.client.nthreads())
+                self._given_up_for = workers.look() if self._futures else ""
             except (OSError, ValueError, TimeoutError):  # the scheduler is lost or the client closed: `work` meets it
                 return
-            if has_workers:
-                alone_since = None
-            elif alone_since is None:
-                alone_since = time.monotonic()
-                logger.warning("%s: no worker of the Dask cluster is left; waiting up to %g s for one", address, wait_s)
-            elif time.monotonic() - alone_since > wait_s:
-                self._given_up_for = (
-                    f"{address}: the Dask cluster has had no worker for {wait_s:g} s; start workers "
-                    "(dask worker ADDRESS) and the same command again, or wait longer with compute.worker_wait"
-                )
+            if self._given_up_for:
                 self.client.cancel(list(self._futures.values()))
                 return
 

@@ -117,6 +117,21 @@ def report_of_worker(
     )
 
 
+def states_of_workers(dask_scheduler: Any = None) -> dict[str, tuple[float, bool]]:
+    """Return of each worker by its address when it was last heard of (s), and whether it takes work.
+
+    Runs on the scheduler; Dask passes `dask_scheduler` by its name. A worker whose memory is full takes none.
+    """
+    workers = dask_scheduler.workers.values()
+    return {worker.address: (worker.last_seen, worker.status.name != "paused") for worker in workers}
+
+
+async def restart_worker(address: str, dask_scheduler: Any = None) -> None:
+    """End a worker and start it again where it has a nanny, as Dask does after minutes; runs on the scheduler."""
+    stimulus = f"ostcal-silent-{uuid.uuid4().hex}"
+    await dask_scheduler.restart_workers([address], wait_for_workers=False, on_error="return", stimulus_id=stimulus)
+
+
 def write_token(directory: str, name: str) -> None:
     """Write a file that holds its own name; raise `OSError` if that is not possible."""
     Path(directory, name).write_text(name, encoding="ascii")
