@@ -46,6 +46,8 @@ CLIENT_ID = random.randint(1, 65535)
 _MAX_REPLY_BYTES = 1 << 20
 _CONNECT_POLL_S = 0.1
 _HEADERS: Mapping[str, str] = MappingProxyType({"Accept-Encoding": "identity"})
+_NEVER_TWICE = frozenset({"action", "startexposure"})
+"""Methods that are not repeated when the connection breaks; all others that are used set a state."""
 _ASYNC_SINCE = {"camera": 4, "covercalibrator": 2, "dome": 3, "filterwheel": 3, "safetymonitor": 3, "telescope": 4}
 
 
@@ -207,14 +209,18 @@ class AlpacaDriver(Driver):
         path = f"{self._root()}/{attribute}"
         # Old interfaces connect within the call; all other calls are short.
         limit_s = self.timeouts.connect_s if data.get("Connected") is True else self.timeouts.reply_s
-        return self._exchange(lambda patience: self._control.put(path, body, headers, patience), limit_s)
+        repeatable = attribute.lower() not in _NEVER_TWICE
+        return self._exchange(
+            lambda patience: self._control.put(path, body, headers, patience, repeatable=repeatable), limit_s
+        )
 
     def _exchange(self, send: Callable[[Patience], http.client.HTTPResponse], total_s: float) -> dict[str, Any]:
         with self._lock:
             try:
                 with send(Patience(total_s=total_s, silence_s=total_s)) as response:
                     text = response.read(_MAX_REPLY_BYTES)
-                    is_whole = response.isclosed()
+                    # Without a length, as in HTTP/1.0, the answer ends with the connection.
+                    is_whole = response.isclosed() or (response.length is None and response.read(1) == b"")
             except BaseException:  # Ctrl-C too: the answer that is on its way is not that of the next request
                 self._control.close()
                 raise

@@ -67,8 +67,8 @@ class _TimedSocket:
 
     def is_stale(self) -> bool:
         """Return whether the server closed the connection, or sent extra bytes, since the last answer."""
-        self.socket.settimeout(0)
         try:
+            self.socket.settimeout(0)
             self.socket.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
             return False
@@ -101,6 +101,11 @@ class _TimedConnection(http.client.HTTPConnection):
         self.timed = _TimedSocket(connected)
         self.sock = self.timed
 
+    def close(self) -> None:
+        """Forget the socket; `http.client` calls this too, after an answer with which the server ends the connection."""
+        self.timed = None
+        super().close()
+
 
 class HttpConnection:
     """A connection kept between requests; for one thread at a time.
@@ -119,21 +124,30 @@ class HttpConnection:
 
     def get(self, path: str, headers: Mapping[str, str], patience: Patience) -> http.client.HTTPResponse:
         """Send a GET; if the connection broke, repeat it once on a new one, as a GET changes nothing."""
-        try:
-            return self._send("GET", path, None, headers, patience)
-        except ConnectionRefusedError:
-            raise
-        except (ConnectionError, http.client.BadStatusLine):
-            return self._send("GET", path, None, headers, patience)
+        return self._send_twice("GET", path, None, headers, patience)
 
-    def put(self, path: str, body: bytes, headers: Mapping[str, str], patience: Patience) -> http.client.HTTPResponse:
-        """Send a PUT; never twice."""
+    def put(
+        self, path: str, body: bytes, headers: Mapping[str, str], patience: Patience, *, repeatable: bool
+    ) -> http.client.HTTPResponse:
+        """Send a PUT; one that must not come twice goes over a new connection, which no server is about to close."""
+        if repeatable:
+            return self._send_twice("PUT", path, body, headers, patience)
+        self.close()
         return self._send("PUT", path, body, headers, patience)
 
     def close(self) -> None:
         """Close; the next request opens a new connection."""
-        self._connection.timed = None
         self._connection.close()
+
+    def _send_twice(
+        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], patience: Patience
+    ) -> http.client.HTTPResponse:
+        try:
+            return self._send(method, path, body, headers, patience)
+        except ConnectionRefusedError:
+            raise
+        except (ConnectionError, http.client.BadStatusLine):
+            return self._send(method, path, body, headers, patience)
 
     def _send(
         self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], patience: Patience
@@ -141,7 +155,7 @@ class HttpConnection:
         if self._connection.timed is not None and self._connection.timed.is_stale():
             self.close()
         try:
-            if self._connection.timed is None or self._connection.sock is None:
+            if self._connection.timed is None:
                 self._connection.connect()
             if self._connection.timed is not None:
                 self._connection.timed.allow(patience)

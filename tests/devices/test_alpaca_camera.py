@@ -28,6 +28,7 @@ from support.folders import TESTS
 from support.odd_servers import (
     DROP,
     Answer,
+    Closing,
     OddDevice,
     OddServer,
     QuickClock,
@@ -699,6 +700,32 @@ def test_a_dropped_answer_is_asked_for_once_more() -> None:
         assert camera.image_ready()
         device.set(ImageReady=DROP)
         with pytest.raises(DeviceUnreachableError, match="connection failed"):
+            camera.image_ready()
+
+
+@pytest.mark.parametrize("closing", list(Closing), ids=str)
+@pytest.mark.parametrize("image", [image_bytes(pattern()), image_json(pattern())], ids=["bytes", "json"])
+def test_a_server_that_closes_the_connection_after_an_answer_is_used_like_any_other(
+    closing: Closing, image: Answer
+) -> None:
+    device = odd_camera(ImageArray=image)
+    with OddServer({"camera/0": device}, closing=closing) as server:
+        with AlpacaCamera("localhost", server.port, timeouts=HASTY) as camera:
+            camera.apply(CameraRequest(gain=20, binning=(1, 1)))
+            assert np.array_equal(take(camera, 1.0).pixels, pattern())
+            camera.cool(-5.0)
+            camera.reconnect()
+            assert np.array_equal(take(camera, 2.0).pixels, pattern())
+        assert [put["duration"] for put in device.puts("StartExposure")] == ["1.0", "2.0"]
+        assert device.members["connected"] is False
+
+
+@pytest.mark.parametrize("closing", list(Closing), ids=str)
+def test_an_answer_that_ends_early_is_an_error_however_the_connection_ends(closing: Closing) -> None:
+    device = odd_camera()
+    with OddServer({"camera/0": device}, closing=closing) as server, AlpacaCamera("localhost", server.port) as camera:
+        device.set(ImageReady=Answer(body=b'{"Value": tr', claimed_length=90))
+        with pytest.raises((DeviceUnreachableError, ReplyError), match="the answer (ended after 12 bytes|is no JSON)"):
             camera.image_ready()
 
 

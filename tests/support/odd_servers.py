@@ -12,6 +12,7 @@ import struct
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
@@ -61,6 +62,21 @@ class Request:
 
 
 Member = Any
+
+
+class Closing(StrEnum):
+    """When a server closes the connection, and what it says about it."""
+
+    NEVER = "keeps the connection"
+    SAYS_CLOSE = "Connection: close"
+    EVERY_THIRD = "Connection: close with every third answer"
+    OLD = "HTTP/1.0"
+    OLD_WITHOUT_LENGTH = "HTTP/1.0 without a length"
+    WITHOUT_A_WORD = "closes without a word"
+
+    def after(self, count: int) -> bool:
+        """Return whether the connection ends after the answer of this number on it."""
+        return count % 3 == 0 if self is Closing.EVERY_THIRD else self is not Closing.NEVER
 
 
 def image_header(
@@ -206,10 +222,19 @@ class OddServer:
         Devices by kind and number, such as ``"camera/0"``.
     management
         Members of the management interface by path, beside the list of devices.
+    closing
+        When it closes the connection after an answer.
     """
 
-    def __init__(self, devices: Mapping[str, OddDevice], management: Mapping[str, Member] | None = None) -> None:
+    def __init__(
+        self,
+        devices: Mapping[str, OddDevice],
+        management: Mapping[str, Member] | None = None,
+        *,
+        closing: Closing = Closing.NEVER,
+    ) -> None:
         self.devices = dict(devices)
+        self.closing = closing
         self.management = {
             "v1/configureddevices": [
                 {"DeviceName": f"Odd {path}", "DeviceType": path.split("/")[0], "DeviceNumber": int(path.split("/")[1])}
@@ -255,6 +280,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     server_owner: OddServer
+    answered = 0
 
     def do_GET(self) -> None:
         self._serve("GET", urlsplit(self.path).query)
@@ -278,11 +304,23 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def _send(self, answer: Answer) -> None:
+        closing = self.server_owner.closing
+        self.answered += 1
+        ends = closing.after(self.answered)
         length = len(answer.body) if answer.claimed_length is None else answer.claimed_length
-        lines = [f"HTTP/1.1 {answer.status} Said", *(f"{name}: {value}" for name, value in answer.headers.items())]
+        if closing is Closing.OLD_WITHOUT_LENGTH:
+            length = -1
+        version = "1.0" if closing in (Closing.OLD, Closing.OLD_WITHOUT_LENGTH) else "1.1"
+        lines = [
+            f"HTTP/{version} {answer.status} Said",
+            *(f"{name}: {value}" for name, value in answer.headers.items()),
+        ]
         if answer.content_type:
             lines.append(f"Content-Type: {answer.content_type}")
-        lines.append(f"Content-Length: {length}" if length >= 0 else "Connection: close")
+        if length >= 0:
+            lines.append(f"Content-Length: {length}")
+        if (length < 0 and version == "1.1") or (ends and closing in (Closing.SAYS_CLOSE, Closing.EVERY_THIRD)):
+            lines.append("Connection: close")
         data = "\r\n".join([*lines, "", ""]).encode() + answer.body
         if answer.trickle_s is not None:
             self._send_slowly(data, 1, answer.trickle_s)
@@ -294,7 +332,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self.wfile.write(data)
         lies = answer.claimed_length is not None or answer.silent_after is not None
-        self.close_connection = lies or self.server_owner.over.is_set()
+        self.close_connection = lies or ends or self.server_owner.over.is_set()
 
     def _send_slowly(self, data: bytes, step: int, pause_s: float) -> None:
         for start in range(0, len(data), step):
