@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import logging
 import math
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
+
+from numpy.typing import NDArray
 
 from ostcal.clock import Clock
 from ostcal.devices.camera_members import (
@@ -34,9 +38,21 @@ _UNKNOWN = -1
 _DEVICE_STATE_SINCE = 4
 _ABORT_MARGIN_S = 30.0
 """One camera that cannot abort was ready 17 s after the end of the exposure."""
+_OLD_IMAGE_S = 0.25
+"""INDI's server calls the last image ready for some 40 ms after StartExposure."""
 _POLL_S = 0.1
 _TEMPERATURE_STEP_C = 0.6
 """Some coolers accept whole degrees only."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Abandoned:
+    """An aborted exposure that may still run, in the seconds of the clock."""
+
+    doubted_from_s: float
+    """From here on a camera that says it is exposing is not believed."""
+    over_s: float
+    """It has ended by then."""
 
 
 class AscomInterfaceCamera(ConnectedDevice):
@@ -46,8 +62,8 @@ class AscomInterfaceCamera(ConnectedDevice):
         self._request = CameraRequest()
         self._target_c: float | None = None
         self._asked_s = 0.0
-        self._abandoned_until_s: float | None = None
-        self._begun_s = self._old_end_s = -math.inf
+        self._abandoned: _Abandoned | None = None
+        self._begun_s = self._old_end_s = self._old_image_until_s = -math.inf
         self._failed_before = False
         self._info: CameraInfo
         super().__init__(driver, clock)
@@ -68,7 +84,7 @@ class AscomInterfaceCamera(ConnectedDevice):
         DeviceError
             If the camera refuses a value, or reads back another one.
         """
-        writer = SettingsWriter(self._driver)
+        writer = SettingsWriter(self._driver, self._clock)
         settings = writer.apply(request, self._info.name)
         self._shape = writer.shape
         self._request = request
@@ -94,15 +110,21 @@ class AscomInterfaceCamera(ConnectedDevice):
             raise RefusedError(f"{self._label}: it exposes for {low:g} to {high:g} s, not for {exposure_time_s:g} s")
         self._wait_for_abandoned()
         state = self._camera_state()
-        if state == _EXPOSING and not self._properties.flag("ImageReady"):
+        was_ready = self._was_ready()
+        if state == _EXPOSING and not was_ready and self._abandoned is None:
             raise RefusedError(f"{self._label}: it is exposing already; abort that exposure, or wait for its end")
-        self._begin(exposure_time_s, light, state)
+        self._old_image_until_s = self._clock.now_s() + exposure_time_s + _OLD_IMAGE_S if was_ready else -math.inf
+        self._begin_again(exposure_time_s, light, state)
 
     def image_ready(self) -> bool:
         """Return whether the frame can be downloaded; raise `DeviceError` if the exposure failed."""
         ready, state = self._ready_and_state()
+        now_s = self._clock.now_s()
+        if ready and now_s < self._old_image_until_s:
+            return False
+        if not ready:
+            self._old_image_until_s = -math.inf
         if ready:  # some cameras deliver the image of an aborted exposure at its old time
-            now_s = self._clock.now_s()
             return not self._begun_s < self._old_end_s <= now_s < self._begun_s + self._asked_s
         if state == _FAILED:
             self._properties.flag("ImageReady")  # raises the device's own number and text, if it has them
@@ -115,7 +137,7 @@ class AscomInterfaceCamera(ConnectedDevice):
     def download(self) -> ExposureResult:
         """Download the finished frame."""
         properties = self._properties
-        pixels = self._driver.image(self._shape)
+        pixels = self._image()
         # The reported time is used only if it is near the requested one.
         made_s = properties.maybe(properties.number, "LastExposureDuration")
         tolerance_s = max(1.0, 0.5 * self._asked_s)
@@ -128,6 +150,21 @@ class AscomInterfaceCamera(ConnectedDevice):
             start_utc = ""
         return ExposureResult(pixels=pixels, exposure_time_s=made_s, start_utc=start_utc or None)
 
+    def _image(self) -> NDArray[Any]:
+        """Download the image; if it is refused and no longer ready, wait until it is ready again."""
+        try:
+            return self._driver.image(self._shape)
+        except RefusedError as error:
+            if self._properties.flag("ImageReady"):
+                raise
+            logger.info("%s; it is asked for again when the image is ready", error)
+            deadline_s = self._begun_s + self._asked_s + _ABORT_MARGIN_S
+            while not self.image_ready():
+                if self._clock.now_s() > deadline_s:
+                    raise
+                self._clock.sleep(_POLL_S)
+        return self._driver.image(self._shape)
+
     def abort(self) -> None:
         """Abort a running exposure; do nothing if none runs or the camera cannot abort.
 
@@ -136,12 +173,17 @@ class AscomInterfaceCamera(ConnectedDevice):
         state = self._camera_state()
         if state not in _BUSY and state != _UNKNOWN:
             return
-        self._abandoned_until_s = self._clock.now_s() + self._asked_s + _ABORT_MARGIN_S
+        now_s = self._clock.now_s()
+        if self._abandoned is None:
+            over_s = now_s + self._asked_s + _ABORT_MARGIN_S
+            self._abandoned = _Abandoned(doubted_from_s=over_s, over_s=over_s)
         self._old_end_s = self._begun_s + self._asked_s
         if not self._info.can_abort:
             return
         try:
             self._driver.call("AbortExposure" if self._aborts else "StopExposure")
+            doubted_from_s = min(self._abandoned.doubted_from_s, now_s + _ABORT_MARGIN_S)
+            self._abandoned = replace(self._abandoned, doubted_from_s=doubted_from_s)
         except RefusedError as error:
             if state == _EXPOSING:
                 raise
@@ -172,12 +214,33 @@ class AscomInterfaceCamera(ConnectedDevice):
         if not self._info.can_set_temperature:
             raise RefusedError(f"{self._label}: its temperature cannot be set; switch cooling off in the configuration")
         self._properties.set("SetCCDTemperature", float(target_c))
-        self._properties.set("CoolerOn", True)
-        said_c = self._properties.maybe(self._properties.number, "SetCCDTemperature")
+        self._switch_cooler_on()
+        said_c = self._read_set_point_back(target_c)
         logger.debug("%s: SetCCDTemperature reads back %s", self._label, said_c)
         if said_c is not None and abs(said_c - target_c) > _TEMPERATURE_STEP_C:
             raise ReplyError(f"{self._label}: it was told to cool to {target_c:g} C and reads back {said_c:g} C")
         self._target_c = target_c
+
+    def _read_set_point_back(self, target_c: float) -> float | None:
+        def read(name: str) -> float:
+            return properties.read_back(
+                properties.number, name, lambda said_c: abs(said_c - target_c) <= _TEMPERATURE_STEP_C, self._clock
+            )
+
+        properties = self._properties
+        return properties.maybe(read, "SetCCDTemperature")
+
+    def _switch_cooler_on(self) -> None:
+        """Switch the cooler on, in either spelling of true, and say so if it stays off."""
+        properties = self._properties
+        for spelling in (True, "True"):
+            properties.set("CoolerOn", spelling)
+            is_on = properties.maybe(
+                lambda name: properties.read_back(properties.flag, name, bool, self._clock), "CoolerOn"
+            )
+            if is_on is not False:
+                return
+        logger.warning("%s: it was told to switch its cooler on and says that it is off", self._label)
 
     def warm_up(self) -> None:
         """Switch the cooler off, if there is one."""
@@ -213,6 +276,29 @@ class AscomInterfaceCamera(ConnectedDevice):
         self._info = read_info(self._driver, self._properties, can_abort=self._aborts)
         self._shape = (self._info.height, self._info.width)
 
+    def _was_ready(self) -> bool:
+        """Return whether an image lies ready before an exposure: the last one, or that of another program."""
+        try:
+            ready = self._device_state().get("ImageReady")
+            return ready if isinstance(ready, bool) else self._properties.flag("ImageReady")
+        except RefusedError as error:
+            logger.debug("%s", error)
+            return False
+
+    def _begin_again(self, exposure_time_s: float, light: bool, state: int) -> None:
+        """Begin an exposure; if an aborted one may still run and it is refused, wait until that one must be over."""
+        abandoned = self._abandoned
+        try:
+            self._begin(exposure_time_s, light, state)
+        except RefusedError as error:
+            left_s = 0.0 if abandoned is None else abandoned.over_s - self._clock.now_s()
+            if left_s <= 0:
+                raise
+            logger.warning("%s; it is asked again in %.0f s", error, left_s)
+            self._clock.sleep(left_s)
+            self._begin(exposure_time_s, light, self._camera_state())
+        self._abandoned = None
+
     def _begin(self, exposure_time_s: float, light: bool, state: int) -> None:
         """Send StartExposure; `state` is the CameraState before it."""
         self._asked_s, self._failed_before = exposure_time_s, state == _FAILED
@@ -233,17 +319,20 @@ class AscomInterfaceCamera(ConnectedDevice):
             self._begin(shortest_s, light, self._camera_state())
 
     def _wait_for_abandoned(self) -> None:
-        """Wait for an aborted exposure that continues, so that its image is not mistaken for the next one."""
-        until_s = self._abandoned_until_s
-        if until_s is None:
+        """Wait for an aborted exposure that continues, so that its image is not mistaken for the next one.
+
+        INDI's server says after an abort that it exposes, for ever: such a state is believed for a while only.
+        """
+        if self._abandoned is None:
             return
         while self._camera_state() == _EXPOSING:
-            if self._clock.now_s() > until_s:
-                raise DeviceUnreachableError(
-                    f"{self._label}: the aborted exposure goes on beyond its end; restart the camera"
+            if self._clock.now_s() > self._abandoned.doubted_from_s:
+                logger.warning(
+                    "%s: after the abort it still says that it is exposing; the next exposure is asked for", self._label
                 )
+                return
             self._clock.sleep(_POLL_S)
-        self._abandoned_until_s = None
+        self._abandoned = None
 
     def _camera_state(self) -> int:
         """Return CameraState, or `_UNKNOWN` if it is missing or invalid."""

@@ -23,6 +23,8 @@ _COVER_STATES = tuple(CoverState)
 _LAMP_STATES = ("not present", "off", "not ready", "ready", "unknown", "error")
 _LAMP_ABSENT, _LAMP_OFF, _LAMP_CHANGING, _LAMP_READY = 0, 1, 2, 3
 _POLL_S = 0.1
+_REACTION_S = 1.0
+"""A device shows within this time that it begins to move."""
 
 
 def find_driver(
@@ -85,11 +87,16 @@ class MovingDevice(ConnectedDevice):
         clock = clock or SystemClock()
         super().__init__(find_driver(self._device_type, host, port, device_id, timeouts or Timeouts(), clock), clock)
 
-    def _wait_while(self, moving: _T, read: Callable[[], _T], trouble: str) -> _T:
-        """Read a state until it is another than `moving`, and return it."""
-        deadline_s = self._clock.now_s() + self._moving_s
-        while (state := read()) == moving:
-            if self._clock.now_s() > deadline_s:
+    def _wait_while(self, moving: _T, read: Callable[[], _T], trouble: str, wanted: _T | None = None) -> _T:
+        """Read a state until it is another than `moving`, and return it.
+
+        Some servers answer before the device moves: a state other than `wanted` is read again for a second.
+        """
+        began_s = self._clock.now_s()
+        while (state := read()) == moving or (
+            wanted is not None and state != wanted and self._clock.now_s() - began_s < _REACTION_S
+        ):
+            if self._clock.now_s() - began_s > self._moving_s:
                 raise DeviceUnreachableError(f"{self._label}: {trouble} after {self._moving_s:g} s")
             self._clock.sleep(_POLL_S)
         return state
@@ -122,7 +129,7 @@ class AlpacaFilterWheel(MovingDevice):
         if self._wait_until_still() == position:
             return
         self._driver.write("Position", position)
-        arrived = self._wait_until_still()
+        arrived = self._wait_until_still(position)
         if arrived != position:
             raise ReplyError(
                 f"{self._label}: it was told to turn to {name!r} (position {position}) and stopped at {arrived}"
@@ -135,8 +142,8 @@ class AlpacaFilterWheel(MovingDevice):
             raise ReplyError(f"{self._label}: position {position} is none of its {len(self._names)} filters")
         return self._names[position]
 
-    def _wait_until_still(self) -> int:
-        return self._wait_while(_WHEEL_TURNS, lambda: self._properties.integer("Position"), "it still turns")
+    def _wait_until_still(self, wanted: int | None = None) -> int:
+        return self._wait_while(_WHEEL_TURNS, lambda: self._properties.integer("Position"), "it still turns", wanted)
 
 
 class AlpacaCoverCalibrator(MovingDevice):
@@ -202,19 +209,19 @@ class AlpacaCoverCalibrator(MovingDevice):
         if state is CoverState.NOT_PRESENT:
             raise RefusedError(f"{self._label}: it has no cover")
         self._driver.call(command)
-        state = self._wait_for_cover()
+        state = self._wait_for_cover(wanted)
         if state is CoverState.UNKNOWN:
             logger.warning("%s: it does not know where its cover is after %s", self._label, command)
         elif state is not wanted:
             raise ReplyError(f"{self._label}: after {command} its cover is {state}, not {wanted}; look at it")
 
-    def _wait_for_cover(self) -> CoverState:
+    def _wait_for_cover(self, wanted: CoverState | None = None) -> CoverState:
         # CoverMoving of version 2 adds nothing to the state.
-        return self._wait_while(CoverState.MOVING, self.cover_state, "its cover still moves")
+        return self._wait_while(CoverState.MOVING, self.cover_state, "its cover still moves", wanted)
 
     def _wait_for_lamp(self, wanted: int) -> None:
         state = self._wait_while(
-            _LAMP_CHANGING, lambda: self._properties.integer("CalibratorState"), "its panel is still not ready"
+            _LAMP_CHANGING, lambda: self._properties.integer("CalibratorState"), "its panel is still not ready", wanted
         )
         if state != wanted:
             now = _LAMP_STATES[state] if 0 <= state < len(_LAMP_STATES) else str(state)

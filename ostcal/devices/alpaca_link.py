@@ -204,7 +204,7 @@ class AlpacaDriver(Driver):
         return reply["Value"]
 
     def _put(self, attribute: str, **data: object) -> dict[str, Any]:
-        body = urlencode({**data, **self._identity()}).encode()
+        body = urlencode({**{name: _as_text(value) for name, value in data.items()}, **self._identity()}).encode()
         headers = {**_HEADERS, "Content-Type": "application/x-www-form-urlencoded"}
         path = f"{self._root()}/{attribute}"
         # Old interfaces connect within the call; all other calls are short.
@@ -271,6 +271,11 @@ class AlpacaDriver(Driver):
         except (http.client.HTTPException, ValueError) as error:
             text = device_text(f"{type(error).__name__}: {error}", 120)
             raise ReplyError(f"{where}: the answer makes no sense ({text}); is this an Alpaca server?") from error
+
+
+def _as_text(value: object) -> object:
+    """Return true and false in small letters: INDI's server takes ``True`` for false, and no known one ``true``."""
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 def _checked(status: int, text: bytes) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from ostcal.clock import Clock
 from ostcal.devices.device_driver import Driver, Properties, index_of
 from ostcal.devices.failures import RefusedError, ReplyError
 from ostcal.devices.image_bytes import MAX_PIXELS
@@ -175,8 +176,9 @@ def _positive(value: object) -> float | None:
 class SettingsWriter:
     """Apply settings to a connected camera, with a full frame."""
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, driver: Driver, clock: Clock) -> None:
         self._driver = driver
+        self._clock = clock
         self._properties = Properties(driver)
         self._label = driver.label
         self.shape = (0, 0)
@@ -214,12 +216,19 @@ class SettingsWriter:
             if index is None:
                 raise RefusedError(f"{self._label}: it has no readout mode {wanted!r}; it has {_listed(modes)}")
             self._properties.set("ReadoutMode", index)
-        now = self._properties.maybe(self._driver.read, "ReadoutMode") if modes else None
+        now = self._read_mode_back(wanted, modes) if modes else None
         logger.debug("%s: ReadoutMode reads back %s", self._label, now)
         index_now = index_of(now, modes)
         if wanted is not None and index_now != index_of(wanted, modes):
             raise ReplyError(f"{self._label}: readout mode was set to {wanted!r} and reads back {now!r}")
         return None if index_now is None else modes[index_now]
+
+    def _read_mode_back(self, wanted: int | str | None, modes: Sequence[str]) -> object:
+        def is_wanted(now: object) -> bool:
+            return wanted is None or index_of(now, modes) == index_of(wanted, modes)
+
+        read_back, read = self._properties.read_back, self._driver.read
+        return self._properties.maybe(lambda name: read_back(read, name, is_wanted, self._clock), "ReadoutMode")
 
     def _set_binning(self, binning: tuple[int, int]) -> None:
         for axis, count in zip("XY", binning, strict=True):
@@ -232,17 +241,19 @@ class SettingsWriter:
 
     def _set_level(self, level: LevelControl, wanted: float | str | None) -> float | None:
         """Set gain or offset and return what reads back: a value or an index."""
-        if wanted is not None:
-            self._properties.set(level.name, self._level_value(level, wanted))
+        asked = None if wanted is None else self._level_value(level, wanted)
+        if asked is not None:
+            self._properties.set(level.name, asked)
         if not level.present:
             return None
-        now = self._driver.read(level.name)
+        now = self._properties.read_back(
+            self._driver.read, level.name, lambda now: asked in (None, _level_number(level, now)), self._clock
+        )
         logger.debug("%s: %s reads back %s", self._label, level.name, now)
-        index = index_of(now, level.labels)
-        value = float(now) if isinstance(now, int | float) else None if index is None else float(index)
+        value = _level_number(level, now)
         if value is None:
             raise ReplyError(f"{self._label}: {level.name} reads back {now!r}, which is neither a number nor a label")
-        if wanted is not None and value != self._level_value(level, wanted):
+        if asked is not None and value != asked:
             raise ReplyError(f"{self._label}: {level.name} was set to {wanted} and reads back {now}")
         return value
 
@@ -268,10 +279,18 @@ class SettingsWriter:
         for name, value in wanted.items():
             self._properties.set(name, value)
         for name, value in wanted.items():
-            now = self._properties.integer(name)
+            now = self._properties.read_back(self._properties.integer, name, value.__eq__, self._clock)
             logger.debug("%s: %s reads back %s", self._label, name, now)
             if now != value:
                 raise ReplyError(f"{self._label}: {name} was set to {value} and reads back {now}")
+
+
+def _level_number(level: LevelControl, now: object) -> float | None:
+    """Return a gain or offset that was read, a value or an index; ``None`` if it is neither."""
+    if isinstance(now, int | float):
+        return float(now)
+    index = index_of(now, level.labels)
+    return None if index is None else float(index)
 
 
 def _listed(labels: Sequence[str]) -> str:

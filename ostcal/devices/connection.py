@@ -102,7 +102,7 @@ class _TimedConnection(http.client.HTTPConnection):
         self.sock = self.timed
 
     def close(self) -> None:
-        """Forget the socket; `http.client` calls this too, after an answer with which the server ends the connection."""
+        """Forget the socket; `http.client` calls this too, after an answer that ends the connection."""
         self.timed = None
         super().close()
 

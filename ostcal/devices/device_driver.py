@@ -22,6 +22,10 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_REACTION_S = 1.0
+"""A device shows within this time that it has taken a value."""
+_READ_BACK_S = 0.05
+
 
 class Driver(ABC):
     """A device with ASCOM members; every failure is a `DeviceError` that names the device and the action."""
@@ -130,6 +134,16 @@ class Properties:
         """Set a property."""
         logger.debug("%s: %s is set to %s", self.driver.label, name, value)
         self.driver.write(name, value)
+
+    def read_back(self, read: Callable[[str], T], name: str, is_wanted: Callable[[T], bool], clock: Clock) -> T:
+        """Read a property that was just set until it is as wanted, for a second at most; return the last reading.
+
+        INDI's server answers before the driver of the device has taken the value.
+        """
+        deadline_s = clock.now_s() + _REACTION_S
+        while not is_wanted(value := read(name)) and clock.now_s() < deadline_s:
+            clock.sleep(_READ_BACK_S)
+        return value
 
     def _wrong(self, name: str, value: object, expected: str) -> ReplyError:
         return ReplyError(f"{self.driver.label}: {name} is {device_text(repr(value), 60)} instead of {expected}")
