@@ -323,19 +323,19 @@ def errors_to_exit_codes(console: Console, debug: bool, resume_command: str = ""
         except OstcalError as error:
             logger.error("%s", error, exc_info=debug)
             sys.exit(EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED)
-        except (OSError, MemoryError, RuntimeError, ImportError) as error:
-            line = refusal(error)
-            if line is None:
-                raise
-            logger.error("%s", line, exc_info=debug)
-            sys.exit(EXIT_FAILED)
-        except (KeyboardInterrupt, click.Abort):  # Abort: Ctrl-C at a question
+        except (KeyboardInterrupt, click.Abort):  # Abort: Ctrl-C at a question, and a RuntimeError
             if console.is_terminal and not termination.came:
                 console.print()  # the terminal shows ^C
             what = "ended by SIGTERM" if termination.came else "interrupted"
             how = f"to continue: {resume_command}" if resume_command else "run the same command again to continue"
             logger.error("%s; what is finished is kept; %s", what, how)
             sys.exit(EXIT_TERMINATED if termination.came else EXIT_INTERRUPTED)
+        except (OSError, MemoryError, RuntimeError, ImportError) as error:
+            line = refusal(error)
+            if line is None:
+                raise
+            logger.error("%s", line, exc_info=debug)
+            sys.exit(EXIT_FAILED)
 
 
 @dataclass
@@ -343,6 +343,14 @@ class _Termination:
     """Record of whether SIGTERM came; not frozen, as a signal handler sets it."""
 
     came: bool = False
+
+
+class _Interruption(KeyboardInterrupt):
+    """What a signal raises.
+
+    Not `KeyboardInterrupt` itself: where that passes through a text that is run as code (`exec`, with which dataclasses
+    and numba make functions), CPython ends with SIGINT in the end, whatever the exit code.
+    """
 
 
 @contextlib.contextmanager
@@ -361,7 +369,7 @@ def _terminations_interrupt() -> Iterator[_Termination]:
     def interrupt(number: int, _frame: FrameType | None) -> None:
         give_up()
         termination.came = termination.came or number == signal.SIGTERM
-        raise KeyboardInterrupt
+        raise _Interruption
 
     before = {signal.SIGTERM: signal.signal(signal.SIGTERM, interrupt)}
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is meant to be ignored

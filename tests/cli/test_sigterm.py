@@ -251,3 +251,15 @@ def test_the_exit_code_tells_the_signal_and_its_handler_goes_with_the_command(
         command()
     assert caught.value.code == code
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_the_exit_code_is_that_of_the_signal_where_it_comes_while_a_text_is_run_as_code(tmp_path: Path) -> None:
+    """CPython ended with SIGINT instead, as it does after a `KeyboardInterrupt` in `exec`."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "from ostcal.cli.console import errors_to_exit_codes, open_console\n"
+        "with errors_to_exit_codes(open_console(stderr=True), debug=False):\n"
+        "    exec('import os, signal, time; os.kill(os.getpid(), signal.SIGTERM); time.sleep(10)')\n"
+    )
+    done = subprocess.run([sys.executable, str(program)], env=n.command_environment(), capture_output=True, check=False)
+    assert done.returncode == 143
