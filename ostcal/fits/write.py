@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +34,8 @@ from ostcal.fits.checksum import OnesSum, header_with_sums
 from ostcal.fits.layout import ImageLayout, encode_samples, layout_from_header
 from ostcal.fits.unfinished import STRIP_BYTES, UnfinishedImage, write_failure
 from ostcal.places.direct_output import AlignedBuffers, DirectOutput
-from ostcal.places.durable import PARTIAL_ENDING, replaced_file
-from ostcal.places.paths import is_remote, is_taken, local_copy_for
+from ostcal.places.durable import PARTIAL_ENDING, os_reason, replaced_file
+from ostcal.places.paths import is_remote, is_taken, local_copy_for, open_binary
 
 logger = logging.getLogger(__name__)
 
@@ -171,8 +171,9 @@ def write_raw_frame(
     """Write a raw frame with its original header: where that came from a plain FITS file, the same bytes come back.
 
     Cards are kept in order and not parsed. Only where they do not describe an image of this size as a primary HDU,
-    those of the structure are written again, and CHECKSUM is left out, because it would not fit. Raise StorageError
-    where the file exists already, cannot be written, or a value does not fit the samples the header describes.
+    those of the structure are written again, and CHECKSUM is left out, because it would not fit. A file of the same
+    bytes stays as it is. Raise StorageError where another one has the name, it cannot be written, or a value does not
+    fit the samples the header describes.
     """
     path = os.fspath(path)
     cards, layout = list(frame.cards), None
@@ -197,14 +198,15 @@ def write_raw_images(
 ) -> None:
     """Write raw images into one file, with its primary header and their own; samples are bit for bit what they were.
 
-    With `has_primary` the first of the images is in the primary HDU, else that has none.
+    With `has_primary` the first of the images is in the primary HDU, else that has none. A file of the same bytes stays
+    as it is.
 
     Raises
     ------
     StorageError
-        If the file exists already, cannot be written, or a value does not fit the samples that a header describes.
+        If another file has the name, it cannot be written, or a value does not fit the samples that a header describes.
     """
-    with new_file(path, overwrite=False) as file:
+    with new_or_same_file(path) as file:
         if not has_primary:
             is_empty = Header(primary).value("NAXIS") == 0
             file.write(header_bytes(primary if is_empty else _empty_cards((), primary, ())))
@@ -224,9 +226,10 @@ def write_stored(
 ) -> None:
     """Write one HDU from finished cards (without END) and arrays of samples exactly as they are to be stored.
 
-    Raise StorageError where the file exists already or cannot be written, or the strips are not ``data_length`` bytes.
+    Raise StorageError where another file has the name or it cannot be written, or the strips are not ``data_length``
+    bytes.
     """
-    with new_file(path, overwrite=overwrite) as file:
+    with new_file(path, overwrite=True) if overwrite else new_or_same_file(path) as file:
         file.write(header_bytes(cards))
         written = 0
         for strip in strips:
@@ -346,12 +349,60 @@ def _rows(image: ImagePlane | RawFrame, start: int, stop: int, path: str) -> NDA
 # ---- the file ----
 
 
+class ByteSink(Protocol):
+    """Takes the bytes of a file, one piece after the other."""
+
+    def write(self, data: bytes | memoryview, /) -> int:
+        """Take the next bytes."""
+
+
+class _Comparison:
+    """Compares what would be written with the bytes of a file."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._is_same = True
+
+    def write(self, data: bytes | memoryview, /) -> int:
+        self._is_same = self._is_same and self._file.read(len(data)) == data
+        return len(data)
+
+    @property
+    def is_same(self) -> bool:
+        """Whether the file holds what was written, and no more."""
+        return self._is_same and not self._file.read(1)
+
+
+@contextlib.contextmanager
+def new_or_same_file(path: str) -> Iterator[ByteSink]:
+    """Open a new file as `new_file` does; one that is there is left alone and compared with what is written.
+
+    So a command that was killed goes on when it is run again. StorageError where the file is another one.
+    """
+    if not is_taken(path):
+        with new_file(path, overwrite=False) as file:
+            yield file
+        return
+    try:
+        with open_binary(path) as there:
+            comparison = _Comparison(there)
+            yield comparison
+            is_same = comparison.is_same
+    except OSError as error:
+        raise StorageError(f"{path}: exists already and cannot be read: {os_reason(error)}; move it away") from error
+    if not is_same:
+        raise StorageError(_taken(path))
+
+
+def _taken(path: str) -> str:
+    return f"{path}: exists already and is not overwritten; move it away or choose another name"
+
+
 @contextlib.contextmanager
 def new_file(path: str, *, overwrite: bool, begun: bool = False) -> Iterator[BinaryIO]:
     """Open ``path.partial`` for a new file (which exists already with `begun`); it gets its name when it is whole."""
-    taken = f"{path}: exists already and is not overwritten; move it away or choose another name"
     if not overwrite and is_taken(path):
-        raise StorageError(taken)
+        raise StorageError(_taken(path))
     try:
         if is_remote(path):
             with local_copy_for(path) as local, local.open("wb") as file:
@@ -362,6 +413,6 @@ def new_file(path: str, *, overwrite: bool, begun: bool = False) -> Iterator[Bin
         with replaced_file(Path(path), partial, durable=True, begun=begun, overwrite=overwrite) as file:
             yield file
     except FileExistsError as error:
-        raise StorageError(taken) from error
+        raise StorageError(_taken(path)) from error
     except OSError as error:
         raise StorageError(write_failure(path, error)) from error

@@ -132,14 +132,14 @@ def export_series(
     """Write all frames of a series as FITS files named ``dark_YYYYMMDD_HHMMSS_NNN.fits`` (start in UTC, index).
 
     Imported frames get their own header back; frames from a camera get one from their record, with the sections of
-    their overscan. The directory is made if it does not exist, and no file is overwritten. Return the files; `on_frame`
-    is called after each frame. Images of files of several are written into one file again, those of the series beside
-    this one with it.
+    their overscan. The directory is made if it does not exist. No file is overwritten: one of the same bytes stays, so
+    that an export that was interrupted goes on. Return the files; `on_frame` is called after each frame. Images of
+    files of several are written into one file again, those of the series beside this one with it.
 
     Raises
     ------
     StorageError
-        If it is no series, or a file exists or cannot be written.
+        If it is no series, or another file has the name of one or it cannot be written.
     FrameError
         After all others are written, if frames of the series are damaged; the message names them.
     """
@@ -176,7 +176,7 @@ def export_frame(
     Raises
     ------
     StorageError
-        If the file exists or cannot be written.
+        If another file has its name or it cannot be written.
     """
     path = joined(directory, export_name(record, frame_type))
     raw = RawFrame(

@@ -500,6 +500,8 @@ def test_nothing_is_overwritten_by_an_export(night: Night) -> None:
     n.ostcal("import", folder, "--config", n.write_config(night))
     series, out = night.darks / "exp_5.000s.zarr", night.root / "out"
     assert n.ostcal("export", series, "--to", out).exit_code == 0
+    assert n.ostcal("export", series, "--to", out).exit_code == 0  # the same files, as after a kill
+    next(out.iterdir()).write_bytes(b"precious")
     outcome = n.ostcal("export", series, "--to", out)
     assert outcome.exit_code == 1
     assert "exists already" in outcome.stderr

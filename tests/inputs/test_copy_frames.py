@@ -214,11 +214,27 @@ def test_damaged_frames_are_named_when_the_others_are_exported(tmp_path: Path) -
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["dark_20261121_084200_000.fits"]
 
 
+def test_an_export_that_was_killed_goes_on(tmp_path: Path) -> None:
+    import_frames(darks(tmp_path / "in", 3), tmp_path / "a.zarr")
+    files = [Path(file) for file in export_series(tmp_path / "a.zarr", tmp_path / "out")]
+    whole = [file.read_bytes() for file in files]
+    files[2].unlink()
+    files[1].rename(f"{files[1]}.partial")  # as a kill leaves it
+    kept = files[0].stat()
+    assert export_series(tmp_path / "a.zarr", tmp_path / "out") == list(map(str, files))
+    assert [file.read_bytes() for file in files] == whole
+    assert sorted((tmp_path / "out").iterdir()) == files
+    assert (files[0].stat().st_ino, files[0].stat().st_mtime_ns) == (kept.st_ino, kept.st_mtime_ns)
+
+
 def test_no_exported_file_replaces_another(tmp_path: Path) -> None:
     import_frames(darks(tmp_path / "in", 2), tmp_path / "a.zarr")
-    export_series(tmp_path / "a.zarr", tmp_path / "out")
-    with pytest.raises(StorageError, match=r"dark_20261121_084200_000\.fits: exists already"):
-        export_series(tmp_path / "a.zarr", tmp_path / "out")
+    first = Path(export_series(tmp_path / "a.zarr", tmp_path / "out")[0])
+    for other in (first.read_bytes()[:-1], first.read_bytes() + b"\0", first.read_bytes()[::-1], b""):
+        first.write_bytes(other)
+        with pytest.raises(StorageError, match=r"dark_20261121_084200_000\.fits: exists already"):
+            export_series(tmp_path / "a.zarr", tmp_path / "out")
+        assert first.read_bytes() == other
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="the directory cannot be made"):
         export_series(tmp_path / "a.zarr", tmp_path / "file")
