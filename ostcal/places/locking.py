@@ -3,7 +3,8 @@
 The lock is a file that only one process can create (``O_EXCL``), so it needs no ``fcntl`` and holds between the
 machines of a network file system too; in an object store it is an object that is written only if it does not exist
 (``If-None-Match``). Its owner touches it every ten seconds. The lock of a dead owner is recognised: on the same machine
-by its process, from another one by a file that was not touched for two minutes.
+by its process, from another one by a file that was not touched for two minutes. After a power cut a lock of this
+computer is recognised by not having been touched since it started.
 
 To remove a lock that was left behind, a second lock is needed whose name holds the token of the first. So of any
 number of runs only one removes it, and none can remove the lock of the one that came after.
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import re
 import shlex
@@ -33,7 +35,7 @@ from typing import Final
 from ostcal.codec import from_json, to_json
 from ostcal.errors import StorageError, UnreachableError
 from ostcal.places.durable import read_bounded, storage_errors
-from ostcal.places.paths import AnyPath, clock_s, create_exclusively, modified_s, names_in, touch
+from ostcal.places.paths import AnyPath, clock_s, create_exclusively, modified_s, names_in, sync_directory, touch
 
 logger = logging.getLogger(__name__)
 
@@ -232,6 +234,7 @@ class _Lock:
             seen = _look(self.path)
             if seen is not None and seen.token == self.mine.token:
                 self.path.unlink(missing_ok=True)
+                sync_directory(self.path.parent)  # a power cut would bring it back, to what needs no lock any more
         except (OSError, UnreachableError) as error:
             logger.warning(
                 "%s: the lock cannot be removed (%s); the next run sees that it is left behind", self.path, error
@@ -282,11 +285,38 @@ def _look(path: AnyPath) -> _Seen | None:
 def _is_abandoned(seen: _Seen, rules: LockRules) -> bool:
     owner = seen.owner
     if owner is None or (owner.host, owner.machine) != (socket.gethostname(), _this_machine()):
-        return seen.age_s > rules.abandoned_after_s
+        return seen.age_s > rules.abandoned_after_s or _is_of_earlier_start(seen, rules)
     if not is_running(owner.pid, owner.process):
         return True
     started = _start_of(owner.pid)
     return bool(owner.started and started) and started != owner.started
+
+
+def _is_of_earlier_start(seen: _Seen, rules: LockRules) -> bool:
+    """Return whether a lock is of this computer before it was started, such as after a power cut.
+
+    Its owner would have touched it since. Of another start of the computer is what names this host and another start,
+    or was never written.
+    """
+    here, owner = _this_machine(), seen.owner
+    if not here or (
+        owner is not None and (owner.host != socket.gethostname() or _start(owner.machine) == _start(here))
+    ):
+        return False
+    return seen.age_s > max(_uptime_s(), 2 * rules.heartbeat_s)
+
+
+def _start(machine: str) -> str:
+    """Return the start of a computer that `_this_machine` names."""
+    return machine.partition(" ")[0]
+
+
+def _uptime_s() -> float:
+    """Return for how long this computer has been running; infinite where the system does not say."""
+    try:
+        return float(Path("/proc/uptime").read_text("ascii").split()[0])
+    except (OSError, IndexError, ValueError):
+        return math.inf
 
 
 def _this_process() -> LockOwner:

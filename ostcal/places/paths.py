@@ -419,7 +419,10 @@ def same_contents(path: Path, target: ObjectPath, state: ObjectState) -> bool:
 
 
 def create_exclusively(path: AnyPath, data: bytes) -> bool:
-    """Write a small file if there is none; returns false where there is one."""
+    """Write a small file if there is none; returns false where there is one.
+
+    It is on the disk when this returns: an empty lock after a power cut says neither whose it is nor that it is gone.
+    """
     if isinstance(path, ObjectPath):
         return path.create(data)
     try:
@@ -433,6 +436,8 @@ def create_exclusively(path: AnyPath, data: bytes) -> bool:
     try:
         with open(descriptor, "wb") as file:
             file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
     except BaseException:  # Ctrl-C too: a lock that is half written would hold others up for two minutes
         path.unlink(missing_ok=True)
         raise

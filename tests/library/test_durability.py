@@ -63,6 +63,16 @@ SERIES = """
 """
 
 
+LOCK = """
+    import sys
+    from pathlib import Path
+    from ostcal.places.locking import locked
+
+    with locked(Path(sys.argv[1], ".ostcal.lock"), what="here"):
+        Path(sys.argv[1], "held").mkdir()
+"""
+
+
 def published(calls: list[Call], path: Path) -> list[Disk]:
     """Return the disk as it was each time before a path got its name."""
     return [call.before for call in calls if call.path == path and call.name == "rename"]
@@ -108,3 +118,12 @@ def test_all_of_a_frame_is_on_the_disk_before_it_is_committed(tmp_path: Path, co
         for before in times:
             assert [path for path in before.at_risk(series) if "ledger/" not in path or ".excluded" in path] == []
     assert disk.at_risk(series) == []
+
+
+def test_a_lock_is_on_the_disk_while_it_is_held_and_does_not_come_back(tmp_path: Path) -> None:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    calls, disk = replayed(LOCK, folder)
+    held = next(call.before for call in calls if call.path == folder / "held")
+    assert folder / ".ostcal.lock" not in held.unsynced  # an empty one would say nothing about its owner
+    assert folder / ".ostcal.lock" not in disk.unnamed
