@@ -14,6 +14,7 @@ import math
 import re
 import sys
 import types
+import zlib
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Final, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -30,6 +31,10 @@ _MEANINGS: Final[Mapping[Any, str]] = {
     datetime: "is not a time such as 2026-11-21T08:42:00Z",
     date: "is not a date such as 2026-11-21",
 }
+
+
+CHECKSUM_KEY: Final = "checksum"
+"""Key of a document's checksum of itself."""
 
 
 def between(lowest: float, highest: float) -> msgspec.Meta:
@@ -126,6 +131,38 @@ def from_values(kind: type[_T], values: Any) -> _T:
     except msgspec.ValidationError as error:
         raise ValueError(_reason(str(error), kind, values)) from error
     return decoded
+
+
+def checksum_of(values: Mapping[str, Any]) -> str:
+    """Return the checksum of a JSON object: ``crc32:`` and eight hexadecimal digits.
+
+    It is that of the keys in their order, without spaces, all beyond ASCII escaped, whole numbers without a point, so
+    that a program that writes the object again in another form keeps it. A key ``checksum`` is left out.
+    """
+    plain = {key: value for key, value in values.items() if key != CHECKSUM_KEY}
+    text = json.dumps(_whole_as_int(plain), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return f"crc32:{zlib.crc32(text.encode('ascii')):08x}"
+
+
+def check_document(values: Any) -> bool:
+    """Return whether a JSON object has a checksum of itself; ValueError where that is not its own."""
+    if not isinstance(values, dict) or CHECKSUM_KEY not in values:
+        return False
+    if values[CHECKSUM_KEY] != checksum_of(values):
+        raise ValueError(
+            f"it is not what was written: its checksum is {shortened(values[CHECKSUM_KEY])}, it has"
+            f" {checksum_of(values)}"
+        )
+    return True
+
+
+def _whole_as_int(value: Any) -> Any:
+    """Return JSON values with whole numbers as integers: some programs write 5.0 as 5."""
+    if isinstance(value, dict):
+        return {key: _whole_as_int(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_whole_as_int(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def schema_digest(kind: Any) -> str:

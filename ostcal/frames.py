@@ -207,6 +207,14 @@ class LevelledStack(Protocol):
         """The raw encoding of that reader; ``None`` where the stack gives none."""
 
 
+@runtime_checkable
+class RecordedStack(Protocol):
+    """A stack whose frames have records, which say what their samples should be."""
+
+    def check_mean_adu(self, position: int, mean_adu: float) -> None:
+        """Compare the exact mean of a frame's integer samples with its record; FrameError where they differ."""
+
+
 class FrameStack(Protocol):
     """Frames of one size that can be read strip by strip; small and picklable, it holds locations, not pixels."""
 

@@ -19,7 +19,7 @@ from ostcal.engine.combine import Correction, coding_of, corrected
 from ostcal.engine.rejection import SeriesNoise
 from ostcal.engine.tiling import WHOLE_ROWS
 from ostcal.errors import CombineError
-from ostcal.frames import FrameStack
+from ostcal.frames import FrameStack, RecordedStack
 from ostcal.row_window import RowWindow
 from ostcal.vocabulary import FlatScaling, NormalizationMethod
 
@@ -175,7 +175,10 @@ def frame_level(
                 part = block[:, : stop - start]
                 reader.read_rows(start, stop, part)
                 total += int(kernels.sum_words(part.reshape(-1), coding))
-        return total / (height * width) + frame.encoding.zero_adu - mean_dark
+        mean = total / (height * width) + frame.encoding.zero_adu
+        if isinstance(frame, RecordedStack):  # of an older version, whose records have no checksum
+            frame.check_mean_adu(0, mean)
+        return mean - mean_dark
 
     def difference(start: int, stop: int) -> NDArray[np.float32]:
         block = np.empty((1, stop - start, width), frame.encoding.dtype)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
@@ -29,8 +29,6 @@ from ostcal.series.record import EXCLUSION_NAME, RECORD_NAME, FrameRecord, frame
 from ostcal.xisf.blocks import check_block
 from ostcal.xisf.header import read_header
 
-_SHARED_SETTINGS = ("camera", "gain", "offset", "readout_mode")
-"""Settings that a series holds once and each record again."""
 _MOST_LINES = 5
 """Lines about the chunks of one plane: a truncated disk damages thousands."""
 _SUM_BYTES = 1 << 24
@@ -50,20 +48,7 @@ def check_series(location: str) -> tuple[Series | None, list[str]]:
         series = open_series(location)
     except OstcalError as error:
         return None, [str(error)]
-    findings = list(series.problems)
-    for record in series.records:
-        pairs: list[tuple[str, Any, Any]] = [
-            (name, getattr(record.metadata.settings, name), series.settings.get(name)) for name in _SHARED_SETTINGS
-        ]
-        pairs.append(("binning", list(record.metadata.settings.binning), series.settings.get("binning")))
-        pairs.append(("filter_name", record.metadata.filter_name, series.settings.get("filter_name")))
-        pairs.append(("frame_type", record.metadata.frame_type, series.frame_type))
-        findings += [
-            f"{location}: the record of frame {record.index} says {name} {own}, the series {shared}"
-            for name, own, shared in pairs
-            if own is not None and shared is not None and own != shared  # what one of them lacks says nothing
-        ]
-    return series, findings + _strays_of_series(location)
+    return series, [*series.problems, *_strays_of_series(location)]
 
 
 def _strays_of_series(location: str) -> list[str]:

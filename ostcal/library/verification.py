@@ -25,7 +25,7 @@ from ostcal.library.store import MasterStore
 from ostcal.places.durable import PARTIAL_ENDING
 from ostcal.places.paths import exists, files_below, is_file, joined, names_in, normalized, parent_of, size_of, walk
 from ostcal.series.format import STORE_ENDING
-from ostcal.series.reader import Series, find_series, open_series, read_committed
+from ostcal.series.reader import Series, check_identity, find_series, open_series, read_committed
 from ostcal.series.record import FrameRecord
 
 Kind = Literal["series", "masters", "FITS"]
@@ -303,28 +303,45 @@ def _image_against_store(path: str, fits: FitsFrame) -> list[str]:
     return []
 
 
-# ---- frames of old series, before they are combined ----
+# ---- frames of series, before they are combined ----
 
 
 def without_damaged(sources: dict[str, Source], left_out: list[str], workers: int) -> dict[str, Source]:
-    """Leave out frames whose samples are not those of their records, where strips carry no checksums of their own.
+    """Leave out frames of series whose samples are not those of their records.
 
-    These are frames of series of the first version of the format, which are read once more for it; all others are
-    checked while they are combined, and FITS frames have nothing to be compared with. `left_out` gets a line for each
-    damaged frame.
+    Of each frame the three rows are read by which it is known: samples and records of different frames are told apart
+    by them. All others are checked while they are combined. Where strips carry no checksums of their own, in series of
+    the first version of the format, frames are read once more as a whole; FITS frames have nothing to be compared with.
+    `left_out` gets a line for each frame.
     """
-    unchecked = [source for source in sources.values() if source.verify and not source.has_chunk_checksums]
+    of_series = [source for source in sources.values() if source.verify and source.series]
+    damaged: set[str] = set()
+    identities = [
+        (source.series, source.index, source.fingerprint) for source in of_series if source.has_chunk_checksums
+    ]
+    unchecked = [source for source in of_series if not source.has_chunk_checksums]
     checks: list[Check] = []
     for location in dict.fromkeys(source.series for source in unchecked):
         wanted = {source.index for source in unchecked if source.series == location}
         checks += [check for check in _frame_checks(open_series(location)) if check.index in wanted]
-    damaged: set[str] = set()
-    results = run_tasks(_read_frame, checks, _threads_for(checks, workers))
-    for check, result in zip(checks, results, strict=True):
+    execution = Execution(scheduler="threads", workers=workers)
+    results = [
+        *zip(identities, run_tasks(_check_rows, identities, execution), strict=True),
+        *zip(
+            ((check.place, check.index) for check in checks),
+            run_tasks(_read_frame, checks, _threads_for(checks, workers)),
+            strict=True,
+        ),
+    ]
+    for (place, index, *_), result in results:
         if isinstance(result, Failure):
-            damaged.add(f"{check.place}#{check.index}")
+            damaged.add(f"{place}#{index}")
             left_out.append(result.message)
     return {label: source for label, source in sources.items() if label not in damaged}
+
+
+def _check_rows(identity: tuple[str, int, str]) -> None:
+    check_identity(*identity)
 
 
 def _read_frame(check: Check) -> None:

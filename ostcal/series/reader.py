@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ostcal.codec import check_document
 from ostcal.errors import FrameError, StorageError
-from ostcal.frames import FrameType
-from ostcal.places.paths import Location, joined, normalized, path_of, real, walk
+from ostcal.frames import CameraSettings, FrameType
+from ostcal.places.fingerprint import fingerprint_rows, rows_fingerprint
+from ostcal.places.paths import AnyPath, Location, is_dir, joined, normalized, path_of, real, walk
 from ostcal.series.format import (
     FORMAT,
     LEDGER,
@@ -21,10 +23,17 @@ from ostcal.series.format import (
     listed,
     read_metadata,
     series_header,
+    short,
     unusable,
 )
 from ostcal.series.record import Decision, FrameRecord, checksum, read_exclusions, read_ledger
 from ostcal.series.stack import ZarrStack, stored_frames
+
+_LONGER_BY = 0.05
+_LONGER_BY_S = 0.05
+"""How much the exposure of a frame may differ from that of its series: shutters and clocks are not exact."""
+_SETTINGS = tuple(each.name for each in fields(CameraSettings) if each.name != "row_order")
+_MOST_LINES = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +51,7 @@ class Series:
     records: tuple[FrameRecord, ...]
     """Records of the usable frames, by index; excluded ones are among them."""
     problems: tuple[str, ...]
-    """One line for each frame that cannot be used."""
+    """One line for each frame that cannot be used, and for what records and attributes say differently."""
     has_chunk_checksums: bool = False
     """Whether every strip is checked when it is read; frames of other series are checked as a whole only."""
     excluded: Mapping[int, Decision] = field(default_factory=dict)
@@ -94,6 +103,7 @@ def open_series(location: Location) -> Series:
     usable = tuple(record for record in records if record.index not in absent and record.index not in undecided)
     committed = {record.index for record in records}
     unread = [line for index, line in undecided.items() if index in committed]
+    usable, contradictions = _without_contradictions(path_of(location), header, usable)
     return Series(
         location=str(path),
         frame_type=FrameType(header["frame_type"]),
@@ -104,10 +114,83 @@ def open_series(location: Location) -> Series:
         settings=header.get("settings", {}),
         software=str(header.get("software", "")),
         records=usable,
-        problems=(*problems, *lost, *unread),
+        problems=(*problems, *lost, *unread, *contradictions),
         has_chunk_checksums=frames.layout is not None and frames.layout.checksums,
         excluded={record.index: excluded[record.index] for record in usable if record.index in excluded},
     )
+
+
+def _without_contradictions(
+    path: AnyPath, header: Mapping[str, Any], records: tuple[FrameRecord, ...]
+) -> tuple[tuple[FrameRecord, ...], list[str]]:
+    """Return the records that can be believed, and a line for whatever they and the series say differently.
+
+    Where most records say the same, the attributes of the series were changed. Else a record of an older version, which
+    has no checksum, may have been.
+    """
+    lines = []
+    try:
+        check_document(header)
+    except ValueError as error:
+        lines.append(
+            f"{path / METADATA_FILE}: {error}; its frames are used as their records say; restore it from a copy"
+        )
+    changed: set[int] = set()
+    shared = {**header.get("settings", {}), "frame_type": header["frame_type"]}
+    for name, said in shared.items():
+        differing = [record for record in records if _differs(name, said, record)]
+        if 2 * len(differing) > len(records):
+            own = short(_of_record(name, differing[0]))
+            lines.append(
+                f"{path / METADATA_FILE}: says {name} {short(said)}, its records {own};"
+                " its frames are used as their records say; restore it from a copy"
+            )
+            continue
+        for record in differing:
+            what = f"{path}: the record of frame {record.index} says {name} {short(_of_record(name, record))}"
+            advice = "the frame is used as its record says"
+            if not record.checksum:
+                changed.add(record.index)
+                advice = "the frame is left out; restore its record from a copy, or delete the frame"
+            lines.append(f"{what}, the series {short(said)}; {advice}")
+    if len(lines) > _MOST_LINES:
+        lines[_MOST_LINES:] = [f"{path}: {len(lines) - _MOST_LINES} more records say something else than the series"]
+    return tuple(record for record in records if record.index not in changed), lines
+
+
+def _of_record(name: str, record: FrameRecord) -> Any:
+    """Return what a record says of a setting of its series; ``None`` where it does not say it."""
+    if name == "binning":
+        return list(record.metadata.settings.binning)
+    if name in ("frame_type", "filter_name", "exposure_time_s"):
+        return getattr(record.metadata, name)
+    value = getattr(record.metadata.settings, name) if name in _SETTINGS else None
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _differs(name: str, said: Any, record: FrameRecord) -> bool:
+    """Return whether a record contradicts its series; what one of them lacks says nothing."""
+    own = _of_record(name, record)
+    if own is None or said is None:
+        return False
+    if name != "exposure_time_s":
+        return bool(own != said)
+    if record.metadata.frame_type is FrameType.FLAT or not isinstance(said, int | float):
+        return False  # exposures of flats follow the sky
+    return bool(abs(own - said) > _LONGER_BY_S + _LONGER_BY * max(own, said))
+
+
+def check_identity(location: str, index: int, fingerprint: str) -> None:
+    """Read the three rows by which a frame is known; FrameError where they are not those of its record."""
+    frames = stored_frames(location)
+    _, height, width = frames.shape
+    rows = np.empty((3, width), frames.dtype)
+    for position, row in enumerate(fingerprint_rows(height)):
+        frames.read(index, row, rows[position : position + 1])
+    if fingerprint and rows_fingerprint(rows, height=height) != fingerprint:
+        raise unusable(
+            location, index, "its samples are not those of its record: one of them is of another frame, or was changed"
+        )
 
 
 def read_committed(location: str, record: FrameRecord) -> NDArray[Any]:
@@ -154,6 +237,6 @@ def _is_of_other_format(location: str) -> bool:
     except StorageError:
         return False
     match metadata:
-        case {"attributes": {"format": str(name)}}:
-            return name != FORMAT
+        case {"attributes": {"format": str(name)}}:  # one with a ledger is a series, whatever its attributes say now
+            return name != FORMAT and not is_dir(joined(location, LEDGER))
     return False

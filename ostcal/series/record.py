@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -17,7 +17,17 @@ from typing import Annotated, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ostcal.codec import between, from_json, matching, to_json
+from ostcal.codec import (
+    CHECKSUM_KEY,
+    between,
+    check_document,
+    checksum_of,
+    from_values,
+    matching,
+    parse_json,
+    to_json,
+    to_values,
+)
 from ostcal.frames import FrameMetadata
 from ostcal.places.durable import os_reason, read_bounded, storage_errors, write_atomically
 from ostcal.places.fingerprint import fingerprint_rows, rows_fingerprint
@@ -103,10 +113,13 @@ class FrameRecord:
     """Of an image of a file of several: the primary header of the file; ``header`` is that of the image alone."""
     hdu_index: Index | None = None
     """Of an image of a file of several: its place in the file."""
+    checksum: str = field(default="", compare=False)
+    """Of the record itself, as it was read; "" of records of older versions, which have none."""
 
     def to_json(self) -> bytes:
-        """Return the record as JSON; ValueError where it exceeds `MAX_RECORD_BYTES`."""
-        data = to_json(self, indent=1)
+        """Return the record as JSON, with its checksum; ValueError where it exceeds `MAX_RECORD_BYTES`."""
+        values = to_values(self)
+        data = to_json({**values, CHECKSUM_KEY: checksum_of(values)}, indent=1)
         if len(data) >= MAX_RECORD_BYTES:
             raise ValueError(
                 f"the record has {len(data)} bytes, {MAX_RECORD_BYTES} are possible: its header is too long"
@@ -255,7 +268,9 @@ def find_record(directory: AnyPath, index: int) -> FrameRecord | None:
 
 
 def _read_record(path: AnyPath) -> FrameRecord:
-    record = from_json(FrameRecord, read_bounded(path, MAX_RECORD_BYTES))
+    values = parse_json(read_bounded(path, MAX_RECORD_BYTES))
+    check_document(values)
+    record = from_values(FrameRecord, values)
     if record.index != int(path.stem):
         raise ValueError(f"it is of frame {record.index}, not of frame {int(path.stem)} as its name says")
     return record
@@ -277,7 +292,9 @@ def write_decision(directory: AnyPath, index: int, decision: Decision) -> None:
     except (ValueError, FileNotFoundError):
         earlier = ()
     kept = FrameDecisions(index=index, decisions=(*earlier, decision)[-_KEPT_DECISIONS:])
-    write_atomically(path, to_json(kept, indent=1) + b"\n", durable=True)
+    values = to_values(kept)
+    document = {**values, CHECKSUM_KEY: checksum_of(values)}
+    write_atomically(path, to_json(document, indent=1) + b"\n", durable=True)
 
 
 def read_exclusions(directory: AnyPath) -> tuple[dict[int, Decision], dict[int, str]]:
@@ -303,7 +320,9 @@ def read_exclusions(directory: AnyPath) -> tuple[dict[int, Decision], dict[int, 
 
 
 def _read_decisions(path: AnyPath) -> FrameDecisions:
-    kept = from_json(FrameDecisions, read_bounded(path, MAX_EXCLUSION_BYTES))
+    values = parse_json(read_bounded(path, MAX_EXCLUSION_BYTES))
+    check_document(values)
+    kept = from_values(FrameDecisions, values)
     if kept.index != int(path.name[:6]):
         raise ValueError(f"it is of frame {kept.index}, not of frame {int(path.name[:6])} as its name says")
     if not kept.decisions:

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ostcal._version import __version__
-from ostcal.codec import to_json
+from ostcal.codec import CHECKSUM_KEY, checksum_of, to_json, to_values
 from ostcal.errors import FrameError, StorageError
 from ostcal.frames import FrameType
 from ostcal.places.durable import (
@@ -126,7 +126,8 @@ def create_series(
     try:
         make_directory(path.parent)
         (partial / LEDGER).mkdir(parents=True)
-        group = {"zarr_format": 3, "node_type": "group", "attributes": header}
+        sealed = {**header, CHECKSUM_KEY: checksum_of(to_values(header))}
+        group = {"zarr_format": 3, "node_type": "group", "attributes": sealed}
         write_atomically(partial / METADATA_FILE, to_json(group, indent=2), durable=True)
         stored_rows = chunk_rows(height, width, np.dtype(dtype).itemsize, rows)
         create_array(partial / FRAMES, (n_frames, height, width), name, stored_rows, compressor)

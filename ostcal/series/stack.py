@@ -48,6 +48,8 @@ from ostcal.series.object_shards import read_object_rows
 from ostcal.series.record import find_record, record_path
 from ostcal.series.shard_reader import ShardLayout, open_index, read_chunks, read_shard_rows, shard_layout
 
+_SAME_MEAN = 1e-12
+"""Means of integers are exact but for the last bits of a division."""
 Stamp = tuple[int, int | str]
 
 
@@ -143,7 +145,19 @@ class ZarrStack:
     def recorded_mean_adu(self, position: int) -> float | None:
         """Return the mean of a frame's samples from its record, which is exact for integers of 8 and 16 bits."""
         record = find_record(path_of(self.location) / LEDGER, self.indices[position])
-        return record.pixels.statistics.mean if record is not None and self.encoding.is_integer else None
+        if record is None or not record.checksum or not self.encoding.is_integer:
+            return None  # without a checksum of the record its mean may be wrong: `check_mean_adu`
+        return record.pixels.statistics.mean
+
+    def check_mean_adu(self, position: int, mean_adu: float) -> None:
+        """Compare the exact mean of a frame's samples with its record; FrameError where they differ."""
+        index = self.indices[position]
+        record = find_record(path_of(self.location) / LEDGER, index)
+        stated = record.pixels.statistics.mean if record is not None else None
+        if stated is not None and abs(stated - mean_adu) > _SAME_MEAN * abs(mean_adu):
+            raise unusable(
+                self.location, index, f"its record says a mean of {stated:.6f} ADU, its samples have {mean_adu:.6f}"
+            )
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from ostcal.series.series_writer import create_series, decide_frames, open_serie
 from ostcal.series.stack import ZarrStack
 from support.fits_samples import write_frame
 from support.night import Night, Outcome, ostcal, whole_night
-from support.series_samples import record_of, samples
+from support.series_samples import change_json, change_old, record_of, samples
 
 SHAPE = (40, 28)
 N_FRAMES = 4
@@ -50,7 +50,7 @@ def make_series(location: Path, dtype: str = "uint16", *, compressor: str = "aut
         attributes={"camera": "Demo", "gain": 100.0, "binning": [1, 1]},
     )
     if version == 1:
-        change_json(location / "zarr.json", lambda m: m["attributes"].update(format_version=1))
+        change_old(location / "zarr.json", lambda m: m["attributes"].update(format_version=1))
         change_json(location / "frames" / "zarr.json", drop_checksums)
         writer = open_series_for_writing(location)
     for index in range(N_FRAMES):
@@ -109,12 +109,6 @@ def flip(path: Path, position: int, bit: int = 1) -> None:
     data = bytearray(path.read_bytes())
     data[position] ^= bit
     path.write_bytes(data)
-
-
-def change_json(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    value = json.loads(path.read_text())
-    change(value)
-    path.write_text(json.dumps(value))
 
 
 # ---- where all is well ----
@@ -178,27 +172,55 @@ def damage_record(series: Path) -> str:
 
 
 def damage_level(series: Path) -> str:
-    change_json(series / "ledger" / "000002.json", lambda r: r["pixels"]["statistics"].update(median=1.0))
+    change_old(series / "ledger" / "000002.json", lambda r: r["pixels"]["statistics"].update(median=1.0))
     return "the record of frame 2 says median 1.0, its samples 3"
 
 
 def damage_fingerprint(series: Path) -> str:
-    change_json(series / "ledger" / "000002.json", lambda r: r["pixels"].update(fingerprint="0" * 40))
+    change_old(series / "ledger" / "000002.json", lambda r: r["pixels"].update(fingerprint="0" * 40))
     return "the record of frame 2 has a fingerprint that is not of its samples"
 
 
 def damage_gain(series: Path) -> str:
-    change_json(series / "ledger" / "000002.json", lambda r: r["metadata"]["settings"].update(gain=200.0))
+    change_old(series / "ledger" / "000002.json", lambda r: r["metadata"]["settings"].update(gain=200.0))
     return "the record of frame 2 says gain 200.0, the series 100.0"
 
 
 def damage_kind(series: Path) -> str:
-    change_json(series / "ledger" / "000002.json", lambda r: r["metadata"].update(frame_type="bias"))
+    change_old(series / "ledger" / "000002.json", lambda r: r["metadata"].update(frame_type="bias"))
     return "the record of frame 2 says frame_type bias, the series dark"
 
 
+def damage_sealed_record(series: Path) -> str:
+    change_json(series / "ledger" / "000002.json", lambda r: r["pixels"]["statistics"].update(saturated=7))
+    return "000002.json: this frame is left out, its record cannot be used: it is not what was written"
+
+
+def damage_attributes(series: Path) -> str:
+    change_json(series / "zarr.json", lambda m: m["attributes"].update(software="ostcal 0"))
+    return "zarr.json: it is not what was written: its checksum is"
+
+
+def damage_settings(series: Path) -> str:
+    change_old(series / "zarr.json", lambda m: m["attributes"]["settings"].update(gain=200.0))
+    return "zarr.json: says gain 200.0, its records 100.0"
+
+
+def damage_format(series: Path) -> str:
+    change_json(series / "zarr.json", lambda m: m["attributes"].update(format="ostcal-seriet"))
+    return "its format is 'ostcal-seriet'"
+
+
+def damage_byte_order(series: Path) -> str:
+    def reverse(metadata: dict[str, Any]) -> None:
+        metadata["codecs"][0]["configuration"]["codecs"][0]["configuration"]["endian"] = "big"
+
+    change_json(series / "frames" / "zarr.json", reverse)
+    return "frame 0 cannot be used: its samples are not those that were written"
+
+
 def damage_size(series: Path) -> str:
-    change_json(series / "ledger" / "000002.json", lambda r: r["metadata"].update(width=29))
+    change_old(series / "ledger" / "000002.json", lambda r: r["metadata"].update(width=29))
     return "records and frames are of different series"
 
 
@@ -354,14 +376,16 @@ def test_frames_of_the_first_version_are_checked_as_a_whole_before(tmp_path: Pat
     assert without_damaged(not_asked, left_out, 2) == not_asked
 
 
-def test_frames_of_this_version_need_no_check_before(tmp_path: Path) -> None:
+def test_of_frames_of_this_version_three_rows_are_read_before(tmp_path: Path) -> None:
     night = Night(tmp_path)
-    location = make_series(night.darks / "new.zarr")
-    (location / "frames" / "c" / "1" / "0" / "0").write_bytes(b"")
+    location = make_series(night.darks / "new.zarr", compressor="none")
+    flip(location / "frames" / "c" / "1" / "0" / "0", 2 * 33 * SHAPE[1])  # none of them: strips are checked later
+    (location / "frames" / "c" / "3" / "0" / "0").write_bytes(b"")
     sources = gather_inputs([str(night.darks)], exclude=str(night.masters)).sources
     left_out: list[str] = []
-    assert without_damaged(sources, left_out, 2) == sources
-    assert left_out == []
+    assert sorted(source.index for source in without_damaged(sources, left_out, 2).values()) == [0, 1, 2]
+    (line,) = left_out
+    assert line.startswith(f"{location}: frame 3 cannot be used: its shard is damaged")
 
 
 def test_other_programs_read_frames_and_see_their_damage(tmp_path: Path) -> None:

@@ -357,6 +357,17 @@ def other_kinds(folder: Path) -> Ran:
     return masters(night, "--darks-only")
 
 
+@provokes("A record or samples of a series that changed")
+def changed_series(folder: Path) -> Ran:
+    night = fresh(folder)
+    location = night.darks / "exp_5.000s.zarr"
+    write_series(location, 6)
+    record = location / "ledger" / "000001.json"
+    record.write_text(record.read_text().replace('"gain": 100', '"gain": 108'))
+    shutil.copy(location / "frames" / "c" / "3" / "0" / "0", location / "frames" / "c" / "2" / "0" / "0")
+    return masters(night, "--darks-only")
+
+
 @provokes("A raw file of a camera that is damaged")
 def damaged_raw(folder: Path) -> Ran:
     night = fresh(folder)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -55,5 +57,22 @@ def new_series(
         attributes={"gain": 100},
     )
     for index, frame in enumerate(frames):
-        writer.write_frame(index, frame, record_of(index, frame))
+        writer.write_frame(index, frame, record_of(index, frame, frame_type=frame_type))
     return writer
+
+
+def change_json(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change a JSON object in a file; its checksum stays the one that it had."""
+    value = json.loads(path.read_text())
+    change(value)
+    path.write_text(json.dumps(value))
+
+
+def change_old(path: Path, change: Callable[[dict[str, Any]], object] = lambda value: None) -> None:
+    """Change a record or the metadata of a group to what an older version wrote, without a checksum, and more."""
+
+    def without_checksum(value: dict[str, Any]) -> None:
+        value.get("attributes", value).pop("checksum", None)
+        change(value)
+
+    change_json(path, without_checksum)
