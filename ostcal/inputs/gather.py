@@ -308,7 +308,7 @@ def _of_series(locations: Sequence[str], overscan: OverscanRule, kinds: KindRule
             left_out.append(str(error))
             logger.debug("%s: traceback", location, exc_info=True)
             continue
-        left_out.extend(series.problems)
+        left_out += [*series.problems, *series.contradictions]
         for source in _sources_of(series, overscan, left_out, kinds, verify=verify):
             (excluded if source.index in series.excluded else sources).append(source)
     return _Found(sources=sources, excluded=excluded, left_out=left_out)

@@ -48,7 +48,7 @@ def check_series(location: str) -> tuple[Series | None, list[str]]:
         series = open_series(location)
     except OstcalError as error:
         return None, [str(error)]
-    return series, [*series.problems, *_strays_of_series(location)]
+    return series, [*series.problems, *series.contradictions, *_strays_of_series(location)]
 
 
 def _strays_of_series(location: str) -> list[str]:

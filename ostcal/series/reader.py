@@ -51,7 +51,9 @@ class Series:
     records: tuple[FrameRecord, ...]
     """Records of the usable frames, by index; excluded ones are among them."""
     problems: tuple[str, ...]
-    """One line for each frame that cannot be used, and for what records and attributes say differently."""
+    """One line for each frame that cannot be used."""
+    contradictions: tuple[str, ...] = ()
+    """Lines about what records and attributes say differently; the frames are used."""
     has_chunk_checksums: bool = False
     """Whether every strip is checked when it is read; frames of other series are checked as a whole only."""
     excluded: Mapping[int, Decision] = field(default_factory=dict)
@@ -103,7 +105,7 @@ def open_series(location: Location) -> Series:
     usable = tuple(record for record in records if record.index not in absent and record.index not in undecided)
     committed = {record.index for record in records}
     unread = [line for index, line in undecided.items() if index in committed]
-    usable, contradictions = _without_contradictions(path_of(location), header, usable)
+    usable, changed, contradictions = _without_contradictions(path_of(location), header, usable)
     return Series(
         location=str(path),
         frame_type=FrameType(header["frame_type"]),
@@ -114,7 +116,8 @@ def open_series(location: Location) -> Series:
         settings=header.get("settings", {}),
         software=str(header.get("software", "")),
         records=usable,
-        problems=(*problems, *lost, *unread, *contradictions),
+        problems=(*problems, *lost, *unread, *changed),
+        contradictions=contradictions,
         has_chunk_checksums=frames.layout is not None and frames.layout.checksums,
         excluded={record.index: excluded[record.index] for record in usable if record.index in excluded},
     )
@@ -122,40 +125,41 @@ def open_series(location: Location) -> Series:
 
 def _without_contradictions(
     path: AnyPath, header: Mapping[str, Any], records: tuple[FrameRecord, ...]
-) -> tuple[tuple[FrameRecord, ...], list[str]]:
-    """Return the records that can be believed, and a line for whatever they and the series say differently.
+) -> tuple[tuple[FrameRecord, ...], list[str], tuple[str, ...]]:
+    """Return the records that can be believed, a line for each other one, and for what is said differently besides.
 
     Where most records say the same, the attributes of the series were changed. Else a record of an older version, which
     has no checksum, may have been.
     """
-    lines = []
+    attributes = path / METADATA_FILE
+    as_records_say = "its frames are used as their records say; restore it from a copy"
+    said_differently: list[str] = []
+    changed: dict[int, str] = {}
     try:
         check_document(header)
     except ValueError as error:
-        lines.append(
-            f"{path / METADATA_FILE}: {error}; its frames are used as their records say; restore it from a copy"
-        )
-    changed: set[int] = set()
+        said_differently.append(f"{attributes}: {error}; {as_records_say}")
     shared = {**header.get("settings", {}), "frame_type": header["frame_type"]}
     for name, said in shared.items():
         differing = [record for record in records if _differs(name, said, record)]
         if 2 * len(differing) > len(records):
             own = short(_of_record(name, differing[0]))
-            lines.append(
-                f"{path / METADATA_FILE}: says {name} {short(said)}, its records {own};"
-                " its frames are used as their records say; restore it from a copy"
-            )
+            said_differently.append(f"{attributes}: says {name} {short(said)}, its records {own}; {as_records_say}")
             continue
         for record in differing:
-            what = f"{path}: the record of frame {record.index} says {name} {short(_of_record(name, record))}"
-            advice = "the frame is used as its record says"
-            if not record.checksum:
-                changed.add(record.index)
-                advice = "the frame is left out; restore its record from a copy, or delete the frame"
-            lines.append(f"{what}, the series {short(said)}; {advice}")
-    if len(lines) > _MOST_LINES:
-        lines[_MOST_LINES:] = [f"{path}: {len(lines) - _MOST_LINES} more records say something else than the series"]
-    return tuple(record for record in records if record.index not in changed), lines
+            own = short(_of_record(name, record))
+            line = f"{path}: the record of frame {record.index} says {name} {own}, the series {short(said)}"
+            if record.checksum:
+                said_differently.append(f"{line}; the frame is used as its record says")
+            else:
+                changed[record.index] = (
+                    f"{line}; the frame is left out; restore its record from a copy, or delete the frame"
+                )
+    n_more = len(said_differently) - _MOST_LINES
+    if n_more > 0:
+        said_differently[_MOST_LINES:] = [f"{path}: {n_more} more records say something else than the series"]
+    kept = tuple(record for record in records if record.index not in changed)
+    return kept, list(changed.values()), tuple(said_differently)
 
 
 def _of_record(name: str, record: FrameRecord) -> Any:

@@ -1,6 +1,6 @@
 """One flipped bit in anything at rest: the same masters as before, or a line about it, never other pixels in silence.
 
-By hand, ten times as many: ``OSTCAL_FUZZ_MUTATIONS=10 pytest tests/library/test_flipped_bits.py`` for each file.
+By hand, ten of each file: ``OSTCAL_FUZZ_MUTATIONS=10 pytest --timeout 0 tests/library/test_flipped_bits.py``.
 """
 
 from __future__ import annotations
@@ -130,7 +130,8 @@ def test_a_flipped_bit_in_a_series_never_changes_masters_in_silence(taken: Night
             change_old(path)
     before = masters_of(night)
     assert len(before) == 2
-    files = sorted(path for path in (*night.darks.rglob("*"), *night.flats.rglob("*")) if path.is_file())
+    names = ("zarr.json", "frames/zarr.json", "ledger/000001.json", "frames/c/1/0/0")  # frames are alike
+    files = [series / name for series in sorted(night.root.glob("*/*.zarr")) for name in names]
     counts: Counter[str] = Counter()
     silent = []
     for path, place in flipped(night.root, files, f"series {age}"):
@@ -138,9 +139,8 @@ def test_a_flipped_bit_in_a_series_never_changes_masters_in_silence(taken: Night
         counts[outcome] += 1
         if outcome == "silent":
             silent.append((path, place, lines))
-    print(age, dict(counts))
     assert silent == []
-    assert counts["named"] > counts["same"]
+    assert counts["named"] > counts["same"], counts
 
 
 @pytest.mark.parametrize("age", ["new", "old"])
