@@ -6,7 +6,6 @@ import contextlib
 import functools
 import logging
 import os
-import signal
 import sys
 import threading
 import time
@@ -14,8 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import TextIOWrapper
-from types import FrameType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import click
 from rich.console import Console
@@ -30,6 +28,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from ostcal.cli.interruptions import Termination, signals_interrupt
 from ostcal.cli.json_output import command_record, has_lines, json_handlers, json_record, use_hooks_of
 from ostcal.cli.surroundings import refusal
 from ostcal.compiled import CompileClock, clock
@@ -317,68 +316,33 @@ def errors_to_exit_codes(console: Console, debug: bool, resume_command: str = ""
     resume_command : str
         The command that continues after an interrupt; empty if the same command may simply be run again.
     """
-    with _terminations_interrupt() as termination:
+    with signals_interrupt() as termination:
         try:
             yield
         except OstcalError as error:
             logger.error("%s", error, exc_info=debug)
             sys.exit(EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED)
         except (KeyboardInterrupt, click.Abort):  # Abort: Ctrl-C at a question, and a RuntimeError
-            if console.is_terminal and not termination.came:
-                console.print()  # the terminal shows ^C
-            what = "ended by SIGTERM" if termination.came else "interrupted"
-            how = f"to continue: {resume_command}" if resume_command else "run the same command again to continue"
-            logger.error("%s; what is finished is kept; %s", what, how)
-            sys.exit(EXIT_TERMINATED if termination.came else EXIT_INTERRUPTED)
-        except (OSError, MemoryError, RuntimeError, ImportError) as error:
-            line = refusal(error)
+            _end_interrupted(console, termination, resume_command)
+        except Exception as error:
+            if termination.is_interrupted:  # while pydantic is imported, it makes an error of its own of it
+                logger.debug("interrupted: %s", error, exc_info=True)
+                _end_interrupted(console, termination, resume_command)
+            line = refusal(error) if isinstance(error, OSError | MemoryError | RuntimeError | ImportError) else None
             if line is None:
                 raise
             logger.error("%s", line, exc_info=debug)
             sys.exit(EXIT_FAILED)
 
 
-@dataclass
-class _Termination:
-    """Record of whether SIGTERM came; not frozen, as a signal handler sets it."""
-
-    came: bool = False
-
-
-class _Interruption(KeyboardInterrupt):
-    """What a signal raises.
-
-    Not `KeyboardInterrupt` itself: where that passes through a text that is run as code (`exec`, with which dataclasses
-    and numba make functions), CPython ends with SIGINT in the end, whatever the exit code.
-    """
-
-
-@contextlib.contextmanager
-def _terminations_interrupt() -> Iterator[_Termination]:
-    """Let SIGTERM, which service managers and schedulers send, interrupt the work as Ctrl-C does.
-
-    Both also end the wait for object stores.
-    """
-    from ostcal.places.object_requests import give_up
-
-    termination = _Termination()
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
-        yield termination
-        return
-
-    def interrupt(number: int, _frame: FrameType | None) -> None:
-        give_up()
-        termination.came = termination.came or number == signal.SIGTERM
-        raise _Interruption
-
-    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, interrupt)}
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is meant to be ignored
-        before[signal.SIGINT] = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield termination
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler or signal.SIG_DFL)
+def _end_interrupted(console: Console, termination: Termination, resume_command: str) -> NoReturn:
+    """Say that the command was interrupted and how to go on, and end it."""
+    if console.is_terminal and not termination.came:
+        console.print()  # the terminal shows ^C
+    what = "ended by SIGTERM" if termination.came else "interrupted"
+    how = f"to continue: {resume_command}" if resume_command else "run the same command again to continue"
+    logger.error("%s; what is finished is kept; %s", what, how)
+    sys.exit(EXIT_TERMINATED if termination.came else EXIT_INTERRUPTED)
 
 
 class _PaceColumn(ProgressColumn):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
@@ -234,10 +235,34 @@ def ended_at_a_question() -> None:
             raise click.Abort from None  # as click does
 
 
+def ended_where_errors_are_ignored() -> None:
+    with errors_to_exit_codes(open_console(stderr=True), debug=False):
+
+        def callback(*_: object) -> None:
+            gc.callbacks.remove(callback)
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+
+        gc.callbacks.append(callback)
+        gc.collect()
+        time.sleep(10)
+
+
+def ended_while_others_make_another_error_of_it() -> None:
+    with errors_to_exit_codes(open_console(stderr=True), debug=False):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+        except BaseException as error:
+            raise ValueError("as pydantic does while it makes classes") from error
+
+
 @pytest.mark.parametrize(
     ("command", "code"),
     [
         (partial(ended, None), 143),
+        (ended_while_others_make_another_error_of_it, 143),
+        (ended_where_errors_are_ignored, 143),
         (ended_at_a_question, 143),
         (partial(ended, KeyboardInterrupt()), 130),
         (partial(ended, click.Abort()), 130),
