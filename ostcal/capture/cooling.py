@@ -29,6 +29,8 @@ class CoolingRules:
     timeout_s: float = 600.0
     stall_s: float = 120.0
     """After this long without progress at full power, the wait ends."""
+    off_s: float = 60.0
+    """A cooler that says for so long that it is off ends the wait."""
     stall_c: float = 0.5
     """A smaller change is no progress."""
     poll_s: float = 2.0
@@ -166,8 +168,14 @@ class _CoolingWait:
         )
         where = f"the sensor is at {temperature_c:.1f} C, {distance_c:.1f} C from {rules.target_c:.1f} C"
         reached = self._steady_since_s is not None and now_s - self._steady_since_s >= rules.stable_s
+        is_off = status.cooler_on is False and elapsed_s >= rules.off_s
         if reached:
             text = f"{where}, steady after {elapsed_s:.0f} s"
+        elif is_off:
+            text = (
+                f"{where}, and the camera says after {elapsed_s:.0f} s that its cooler is off; check its power and its"
+                " server, and that no other program switches it"
+            )
         elif is_stalled:
             text = f"{where}, and the cooler at full power gets no further; choose a warmer cooling.target_temperature"
         elif elapsed_s >= rules.timeout_s:

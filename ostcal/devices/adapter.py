@@ -20,6 +20,7 @@ from ostcal.devices.camera_members import (
     describe_limits,
     finite_or_none,
     log_camera,
+    name_odd_values,
     read_info,
     reread_info,
 )
@@ -65,9 +66,12 @@ class AscomInterfaceCamera(ConnectedDevice):
         self._abandoned: _Abandoned | None = None
         self._begun_s = self._old_end_s = self._old_image_until_s = -math.inf
         self._failed_before = False
+        self._is_over = False
+        """Whether the image of the last exposure came; some drivers say Exposing ever after."""
         self._info: CameraInfo
         super().__init__(driver, clock)
         log_camera(driver, self._info)
+        name_odd_values(driver, self._properties)
 
     @property
     def info(self) -> CameraInfo:
@@ -111,7 +115,7 @@ class AscomInterfaceCamera(ConnectedDevice):
         self._wait_for_abandoned()
         state = self._camera_state()
         was_ready = self._was_ready()
-        if state == _EXPOSING and not was_ready and self._abandoned is None:
+        if state == _EXPOSING and not (was_ready or self._is_over or self._abandoned is not None):
             raise RefusedError(f"{self._label}: it is exposing already; abort that exposure, or wait for its end")
         self._old_image_until_s = self._clock.now_s() + exposure_time_s + _OLD_IMAGE_S if was_ready else -math.inf
         self._begin_again(exposure_time_s, light, state)
@@ -138,6 +142,7 @@ class AscomInterfaceCamera(ConnectedDevice):
         """Download the finished frame."""
         properties = self._properties
         pixels = self._image()
+        self._is_over = True
         # The reported time is used only if it is near the requested one.
         made_s = properties.maybe(properties.number, "LastExposureDuration")
         tolerance_s = max(1.0, 0.5 * self._asked_s)
@@ -168,13 +173,14 @@ class AscomInterfaceCamera(ConnectedDevice):
     def abort(self) -> None:
         """Abort a running exposure; do nothing if none runs or the camera cannot abort.
 
-        If the exposure continues all the same, the next `start_exposure` waits for its end.
+        A camera in state Error is told to abort too, as some stay in it until then. If the exposure continues all the
+        same, the next `start_exposure` waits for its end.
         """
         state = self._camera_state()
-        if state not in _BUSY and state != _UNKNOWN:
+        if state not in (*_BUSY, _FAILED, _UNKNOWN):
             return
         now_s = self._clock.now_s()
-        if self._abandoned is None:
+        if self._abandoned is None and state != _FAILED:
             over_s = now_s + self._asked_s + _ABORT_MARGIN_S
             self._abandoned = _Abandoned(doubted_from_s=over_s, over_s=over_s)
         self._old_end_s = self._begun_s + self._asked_s
@@ -182,8 +188,9 @@ class AscomInterfaceCamera(ConnectedDevice):
             return
         try:
             self._driver.call("AbortExposure" if self._aborts else "StopExposure")
-            doubted_from_s = min(self._abandoned.doubted_from_s, now_s + _ABORT_MARGIN_S)
-            self._abandoned = replace(self._abandoned, doubted_from_s=doubted_from_s)
+            if self._abandoned is not None:
+                doubted_from_s = min(self._abandoned.doubted_from_s, now_s + _ABORT_MARGIN_S)
+                self._abandoned = replace(self._abandoned, doubted_from_s=doubted_from_s)
         except RefusedError as error:
             if state == _EXPOSING:
                 raise
@@ -301,7 +308,7 @@ class AscomInterfaceCamera(ConnectedDevice):
 
     def _begin(self, exposure_time_s: float, light: bool, state: int) -> None:
         """Send StartExposure; `state` is the CameraState before it."""
-        self._asked_s, self._failed_before = exposure_time_s, state == _FAILED
+        self._asked_s, self._failed_before, self._is_over = exposure_time_s, state == _FAILED, False
         self._begun_s = self._clock.now_s()
         try:
             self._driver.call("StartExposure", exposure_time_s, light)

@@ -46,7 +46,7 @@ def read_info(driver: Driver, properties: Properties, *, can_abort: bool) -> Cam
         width=width,
         height=height,
         max_adu=int(_positive(maybe(number, "MaxADU")) or 65535),
-        exposure_min_s=finite_or_none(maybe(number, "ExposureMin")) or 0.0,
+        exposure_min_s=_shortest_s(properties) or 0.0,
         exposure_max_s=_positive(maybe(number, "ExposureMax")) or math.inf,
         bayer_pattern=_bayer_pattern(driver, properties),
         has_shutter=maybe(flag, "HasShutter") or False,
@@ -63,6 +63,36 @@ def read_info(driver: Driver, properties: Properties, *, can_abort: bool) -> Cam
         overscan_section=overscan,
         trim_section=trim,
     )
+
+
+def _shortest_s(properties: Properties) -> float | None:
+    """Return ExposureMin; ``None`` if the camera does not report it, or it cannot be."""
+    number, maybe = properties.number, properties.maybe
+    shortest_s = finite_or_none(maybe(number, "ExposureMin"))
+    longest_s = _positive(maybe(number, "ExposureMax")) or math.inf
+    return shortest_s if shortest_s is not None and 0 <= shortest_s <= longest_s else None
+
+
+def name_odd_values(driver: Driver, properties: Properties) -> None:
+    """Warn of values that cannot be and of what is used instead, a line for each."""
+    maybe, number = properties.maybe, properties.number
+    for name, instead in (
+        ("MaxADU", "65535 is used until frames show another full scale"),
+        ("PixelSizeX", "no size of pixels is recorded"),
+        ("PixelSizeY", "no size of pixels is recorded"),
+    ):
+        value = maybe(number, name)
+        if value is not None and _positive(value) is None:
+            logger.warning("%s: it reports %s %g, which cannot be; %s", driver.label, name, value, instead)
+    shortest_s = maybe(number, "ExposureMin")
+    if shortest_s is not None and _shortest_s(properties) is None:
+        longest_s = maybe(number, "ExposureMax")
+        logger.warning(
+            "%s: it reports exposures from %g to %s s, which cannot be; from 0 s on is tried",
+            driver.label,
+            shortest_s,
+            "unknown" if longest_s is None else f"{longest_s:g}",
+        )
 
 
 def _sections(driver: Driver, properties: Properties) -> tuple[str | None, str | None]:
@@ -88,7 +118,7 @@ def reread_info(info: CameraInfo, properties: Properties) -> CameraInfo:
     Limits that the camera no longer reports keep their values.
     """
     maybe, number = properties.maybe, properties.number
-    exposure_min_s = finite_or_none(maybe(number, "ExposureMin"))
+    exposure_min_s = _shortest_s(properties)
     overscan = trim = None
     if info.overscan_section is not None or info.trim_section is not None:
         overscan, trim = _sections(properties.driver, properties)

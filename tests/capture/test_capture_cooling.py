@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import pytest
 
 from ostcal.capture.cooling import CoolingRules, WarmingRules, cool, warm_sensor
 from ostcal.capture.series_plan import CaptureWatcher, Equipment
 from ostcal.config import load_config
+from ostcal.devices.protocols import CameraStatus
 from ostcal.errors import DeviceError
 from ostcal.workflow.capture_rules import cooling_rules
 from support.direct_camera import AMBIENT_C, DirectCamera, FakeClock, Faults, small_sensor
@@ -55,6 +57,20 @@ def test_a_target_that_cannot_be_reached_is_found_out_at_full_power() -> None:
         "the sensor is at -5.0 C, 5.0 C from -10.0 C, and the cooler at full power gets no further" in outcome.message
     )
     assert 40 + 120 <= clock.now_s() < 200
+
+
+def test_a_cooler_that_stays_off_is_noticed_within_a_minute() -> None:
+    class NeverOn(DirectCamera):
+        def status(self) -> CameraStatus:
+            return replace(super().status(), cooler_on=False, ccd_temperature_c=15.0)
+
+    clock = FakeClock()
+    equipment = Equipment(camera=NeverOn(small_sensor(), clock), clock=clock)
+    outcome = cool(equipment, CoolingRules(target_c=-10.0))
+    assert not outcome.reached
+    assert "25.0 C from -10.0 C, and the camera says after" in outcome.message
+    assert "its cooler is off" in outcome.message
+    assert 60 <= clock.now_s() < 70
 
 
 def test_a_cooler_that_is_too_slow_runs_into_the_timeout() -> None:

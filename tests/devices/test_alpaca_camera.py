@@ -22,6 +22,7 @@ from ostcal.devices.alpaca_link import Timeouts
 from ostcal.devices.failures import DeviceUnreachableError, RefusedError, ReplyError
 from ostcal.devices.protocols import CameraRequest
 from ostcal.errors import DeviceError
+from ostcal.measure.signed_words import without_sign
 from ostcal.simulator.options import GainMode, ImageElement, SimulatorOptions
 from ostcal.simulator.server import SimulatedObservatory
 from support.camera_contract import *  # noqa: F403 -- the contract itself
@@ -670,6 +671,79 @@ def test_a_download_that_is_refused_because_nothing_is_ready_is_asked_for_again(
         clock.sleep(1.0)
         assert camera.download().pixels[0, 0] == 2
         assert clock.slept_s == pytest.approx(5.1, abs=0.2)
+
+
+TEMPLATE_PIXELS = ((2040 + pattern() % 16) << 4).astype(np.uint16)
+"""12 bits shifted to 16, about the level from which a sign makes samples negative."""
+
+
+def template_camera() -> OddDevice:
+    """Make a camera as devices made with a template answer: little is true but the pixels, which have a sign."""
+    device = odd_camera(
+        ImageArray=image_json(TEMPLATE_PIXELS.view(np.int16)),
+        MaxADU=4095,
+        PixelSizeX=math.nan,
+        PixelSizeY=0,
+        ExposureMin=-1.0,
+        CCDTemperature=math.nan,
+        LastExposureStartTime=Refusal(),
+    ).without("LastExposureDuration")
+    return device.set(StartExposure=lambda _request: device.set(ImageReady=True, CameraState=2) and None)
+
+
+def test_a_camera_made_from_a_template_gives_its_frames(caplog: pytest.LogCaptureFixture) -> None:
+    device = template_camera()
+    clock = QuickClock()
+    with OddServer({"camera/0": device}, closing=Closing.OLD) as server:
+        camera = AlpacaCamera("127.0.0.1", server.port, clock=clock)
+        with camera:
+            assert (camera.info.pixel_size_um, camera.info.exposure_min_s) == (None, 0.0)
+            for number in range(3):
+                camera.start_exposure(0.5, light=False)
+                device.set(ImageReady=True)
+                while not camera.image_ready():
+                    clock.sleep(0.1)
+                result = camera.download()
+                device.set(ImageReady=False)
+                assert result.exposure_time_s == 0.5
+                np.testing.assert_array_equal(without_sign(result.pixels), TEMPLATE_PIXELS)
+                assert len(device.puts("StartExposure")) == number + 1
+            assert device.puts("AbortExposure") == []
+            assert camera.status().ccd_temperature_c is None
+    for odd in ("PixelSizeX nan", "PixelSizeY 0", "exposures from -1 to 100 s"):
+        assert caplog.text.count(f"it reports {odd}, which cannot be") == 1
+
+
+@pytest.mark.parametrize(
+    ("shortest_s", "longest_s", "used_s"),
+    [(-1.0, 60.0, 0.0), (math.nan, 60.0, 0.0), (90.0, 60.0, 0.0), (2.0, 0.0, 2.0)],
+)
+def test_a_shortest_exposure_that_cannot_be_is_not_used(shortest_s: float, longest_s: float, used_s: float) -> None:
+    with opened(odd_camera(ExposureMin=shortest_s, ExposureMax=longest_s)) as camera:
+        assert camera.info.exposure_min_s == used_s
+        camera.apply(CameraRequest())
+        assert camera.info.exposure_min_s == used_s
+        camera.start_exposure(used_s, light=True)
+
+
+def test_a_camera_in_state_error_is_aborted_before_the_next_try() -> None:
+    device = odd_camera()
+    device.set(
+        StartExposure=lambda _request: (
+            Refusal(number=0x40B, text="not idle")
+            if device.members["camerastate"]
+            else device.set(CameraState=5) and None
+        ),
+        ImageReady=False,
+    )
+    with opened(device) as camera:
+        camera.start_exposure(1.0, light=False)
+        with pytest.raises(RefusedError, match="CameraState is Error"):
+            camera.image_ready()
+        camera.reconnect()
+        camera.abort()
+        camera.start_exposure(1.0, light=False)
+        assert len(device.puts("AbortExposure")) == 1
 
 
 # Connecting anew
