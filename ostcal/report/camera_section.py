@@ -191,11 +191,11 @@ def _camera_pictures(current: LadderDarkCurrent | None) -> CameraPictures:
     if current is None:
         return CameraPictures()
     side = block_side(current.key.width, PICTURE_WIDTH)
+    height = current.key.height
+    pieces = [(start, min(start + min(side, MAP_ROWS), height)) for start in range(0, height, side)]
     rates, ratios = [], []
     try:
-        fitted = current.ladder.fits_forward(current.key.height)
-        for start in range(0, current.key.height, side):
-            fit = fitted(start, min(start + min(side, MAP_ROWS), current.key.height))
+        for fit in current.ladder.fits_forward(pieces):
             rates.append(_block_means(fit.rate_adu_per_s, side))
             ratios.append(_block_means(fit.chi_square, side))
     except StorageError as error:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -22,6 +23,7 @@ from ostcal.measure.camera.dark_ladder import (
     LadderLimits,
     LadderQuality,
     fit_ladder,
+    fit_ladder_in_turn,
     ladder_quality,
     median_dark_current,
     why_not_linear,
@@ -47,6 +49,13 @@ HOT_NOISES = 10.0
 """Pixels that rise by this many times the noise of a sample show the shot noise of dark current."""
 
 
+HELD_BYTES = 128 * 2**20
+"""Rows of all masters of a ladder that are held at a time: ten stored strips, or bands of seven masters of 61 MP."""
+_STORED_BYTES = 10
+"""Of a pixel of the three planes that a fit reads."""
+_ROW_BYTES = 24
+"""Of a pixel of a master while a piece is fitted: level, variance, samples, variance of the mean, and their copies."""
+
 _LADDER_PLANES: tuple[Plane, ...] = ("master", "n_used", "std")
 _LadderRows = tuple[FloatPlane, FloatPlane, FloatPlane]
 """Level, variance of a sample and number of samples."""
@@ -63,6 +72,8 @@ class LadderMaster:
     """Median."""
     variance_adu2: float
     """Typical variance of a sample."""
+    median_adu: float
+    """Median of all sampled pixels, also of those that are near saturation; NaN where it has no data."""
 
     def read(self, start: int, stop: int) -> _LadderRows:
         """Read level, variance of a sample and number of samples of rows ``start`` to ``stop``, all float32."""
@@ -99,30 +110,86 @@ class MasterLadder:
         """Of the masters."""
         return tuple(master.exposure_s for master in self.masters)
 
-    def fit(self, start: int, stop: int) -> tuple[LadderFit, list[FloatPlane]]:
-        """Fit rows ``start`` to ``stop``; return the rows of the masters too, (stop - start, width) each."""
-        return self._fitted([master.read(start, stop) for master in self.masters])
+    def fit(self, start: int, stop: int) -> LadderFit:
+        """Fit rows ``start`` to ``stop``."""
+        return next(self.fits([(start, stop)]))
 
-    def fits_forward(self, height: int) -> Callable[[int, int], LadderFit]:
-        """Return `fit` for ascending rows: a stored strip is then read once for all thin pieces of it."""
-        readers = [_forward_reader(master.plane, height) for master in self.masters]
-        return lambda start, stop: self._fitted([read(start, stop) for read in readers])[0]
+    def fits(self, pieces: Sequence[tuple[int, int]]) -> Iterator[LadderFit]:
+        """Fit pieces of rows, ``(start, stop)`` each, one after the other.
 
-    def _fitted(self, read: Sequence[_LadderRows]) -> tuple[LadderFit, list[FloatPlane]]:
+        The memory does not grow with the number of masters: they are read side by side while that takes at most
+        `HELD_BYTES`, else one after the other, three times each. The fits are the same.
+        """
+        most_rows = max((stop - start for start, stop in pieces), default=0)
+        if len(self.masters) * most_rows * self._width * _ROW_BYTES <= HELD_BYTES:
+            for start, stop in pieces:
+                yield self._fitted([master.read(start, stop) for master in self.masters])
+        else:
+            for piece in pieces:
+                yield from self._fits_in_turn([piece])
+
+    def fits_forward(self, pieces: Sequence[tuple[int, int]]) -> Iterator[LadderFit]:
+        """Fit ascending pieces as `fits` does: a stored strip is read once for all thin pieces of it.
+
+        If the strips of all masters are too large for that, it is read three times.
+        """
+        planes = [MasterStore(master.plane.store).open(master.plane.name) for master in self.masters]
+        height, chunk_rows = planes[0].shape[0], planes[0].chunk_rows
+        if sum(plane.chunk_rows for plane in planes) * self._width * _STORED_BYTES <= HELD_BYTES:
+            readers = [_forward_reader(master.plane, height) for master in self.masters]
+            for start, stop in pieces:
+                yield self._fitted([read(start, stop) for read in readers])
+            return
+        for _, together in itertools.groupby(pieces, lambda piece: piece[0] // chunk_rows):
+            yield from self._fits_in_turn(list(together))
+
+    @property
+    def _width(self) -> int:
+        plane = self.masters[0].plane
+        return MasterStore(plane.store).open(plane.name).shape[1]
+
+    def _fits_in_turn(self, pieces: Sequence[tuple[int, int]]) -> Iterator[LadderFit]:
+        """Fit pieces of rows that are near each other together, with the rows of one master in memory at a time."""
+        first, last = pieces[0][0], pieces[-1][1]
+        wanted = np.concatenate([np.arange(start, stop) for start, stop in pieces]) - first
+
+        def read(master: LadderMaster) -> _LadderRows:
+            level, variance, n_used = (plane[wanted] for plane in master.read(first, last))
+            return level, variance, n_used
+
+        shot_per_s = self._shot_per_s(read(self.masters[0])[0], read(self.masters[-1])[0])
+
+        def read_weighed(number: int) -> tuple[FloatPlane, FloatPlane]:
+            master = self.masters[number]
+            level, variance, n_used = read(master)
+            return level, master.variance_of_mean(variance, n_used, shot_per_s * np.float32(master.exposure_s))
+
+        limit_adu = SATURATED_SHARE * self.saturation_adu
+        fit = fit_ladder_in_turn(read_weighed, self.exposures_s, saturation_adu=limit_adu)
+        top = 0
+        for start, stop in pieces:
+            yield fit.of_rows(slice(top, top + stop - start))
+            top += stop - start
+
+    def _fitted(self, read: Sequence[_LadderRows]) -> LadderFit:
         levels = [level for level, _, _ in read]
-        # The variance that a second of exposure adds to each pixel more than to the median one, ADU^2/s.
-        first, last = self.masters[0], self.masters[-1]
-        shot_per_s = levels[-1] - levels[0]
-        shot_per_s -= np.float32(last.level_adu - first.level_adu)
-        np.nan_to_num(shot_per_s, copy=False)
-        np.maximum(shot_per_s, 0, out=shot_per_s)
-        shot_per_s *= np.float32(self.shot_noise_adu / (last.exposure_s - first.exposure_s))
+        shot_per_s = self._shot_per_s(levels[0], levels[-1])
         variances = [
             master.variance_of_mean(variance, n_used, shot_per_s * np.float32(master.exposure_s))
             for master, (_, variance, n_used) in zip(self.masters, read, strict=True)
         ]
         limit_adu = SATURATED_SHARE * self.saturation_adu
-        return fit_ladder(levels, self.exposures_s, variances, saturation_adu=limit_adu), levels
+        return fit_ladder(levels, self.exposures_s, variances, saturation_adu=limit_adu)
+
+    def _shot_per_s(self, first_adu: FloatPlane, last_adu: FloatPlane) -> FloatPlane:
+        """Return the variance that a second of exposure adds to each pixel more than to the median one, ADU^2/s."""
+        first, last = self.masters[0], self.masters[-1]
+        shot_per_s = last_adu - first_adu
+        shot_per_s -= np.float32(last.level_adu - first.level_adu)
+        np.nan_to_num(shot_per_s, copy=False)
+        np.maximum(shot_per_s, 0, out=shot_per_s)
+        shot_per_s *= np.float32(self.shot_noise_adu / (last.exposure_s - first.exposure_s))
+        return shot_per_s
 
 
 def _forward_reader(plane: StorePlane, height: int) -> Callable[[int, int], _LadderRows]:
@@ -178,7 +245,7 @@ class SyntheticDark:
         That is 82 ns a pixel of four masters in strips of 64 rows of 9576 columns, and four times as much in strips of
         640 rows, which leave the cache.
         """
-        fit, _ = self.ladder.fit(start, stop)
+        fit = self.ladder.fit(start, stop)
         level = np.minimum(fit.level_at(self.exposure_s), np.float32(self.ladder.saturation_adu))
         return level, fit.uncertainty_at(self.exposure_s)
 
@@ -342,6 +409,7 @@ def measured_ladder(steps: Sequence[LibraryMaster], saturation_adu: float) -> Ma
             exposure_s=step.key.exposure_time_s,
             level_adu=_median(level[good]),
             variance_adu2=typical,
+            median_adu=_median(level[~np.isnan(level)], math.nan),
         )
         masters.append(master)
         if len(masters) == 1:
@@ -354,17 +422,17 @@ def measured_ladder(steps: Sequence[LibraryMaster], saturation_adu: float) -> Ma
     return MasterLadder(masters=tuple(masters), saturation_adu=saturation_adu, shot_noise_adu=slope)
 
 
-def _median(values: FloatPlane) -> float:
-    return float(np.median(values)) if values.size else 0.0
+def _median(values: FloatPlane, of_none: float = 0.0) -> float:
+    return float(np.median(values)) if values.size else of_none
 
 
 def _linearity(ladder: MasterLadder, bands: Sequence[tuple[int, int]]) -> tuple[LadderQuality | None, Measured]:
     """Measure in bands of rows how well the lines fit, and the dark current of the median pixel."""
-    parts = [ladder.fit(start, stop) for start, stop in bands]
+    parts = list(ladder.fits(bands))
     arrays = ("offset_adu", "rate_adu_per_s", "chi_square", "pivot_s", "pivot_variance_adu2", "rate_variance")
     fit = LadderFit(
         freedom=len(ladder.masters) - 2,
-        **{name: np.concatenate([getattr(part, name) for part, _ in parts]) for name in arrays},
+        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in arrays},
     )
-    levels = [np.concatenate([rows[k] for _, rows in parts]) for k in range(len(ladder.masters))]
-    return ladder_quality(fit), median_dark_current(fit, levels, ladder.exposures_s)
+    medians_adu = [master.median_adu for master in ladder.masters]
+    return ladder_quality(fit), median_dark_current(fit, medians_adu, ladder.exposures_s)

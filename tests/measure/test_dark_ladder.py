@@ -18,6 +18,7 @@ from ostcal.measure.camera.dark_ladder import (
     LadderLimits,
     LadderQuality,
     fit_ladder,
+    fit_ladder_in_turn,
     ladder_quality,
     median_dark_current,
     why_not_linear,
@@ -221,11 +222,35 @@ def test_a_pixel_off_its_line_is_as_uncertain_as_its_masters_disagree() -> None:
     assert np.median(fit.uncertainty_at(300.0)) < 1.1
 
 
+def test_masters_that_are_read_in_turn_give_the_same_bits() -> None:
+    rng = np.random.default_rng(13)
+    masters, _, _ = ladder(rng, (40, 50))
+    masters[0, 3, :7] = np.nan
+    masters[2, 5, 5] = np.nan
+    masters[1:, 9, 9] = np.nan  # one master is left: no line
+    masters[3, 20:, 20:30] = 65535.0
+    variances = rng.uniform(0.5, 3.0, masters.shape).astype(np.float32)
+    variances[1, 7, :] = np.inf  # no sample was used
+    whole = fit_ladder(masters, EXPOSURES, list(variances), saturation_adu=65000.0)
+    reads = [0] * len(masters)
+
+    def read(number: int) -> tuple[Planes, Planes]:
+        reads[number] += 1
+        return masters[number].copy(), variances[number].copy()
+
+    in_turn = fit_ladder_in_turn(read, EXPOSURES, saturation_adu=65000.0)
+    for name in ("offset_adu", "rate_adu_per_s", "chi_square", "rate_variance", "pivot_s", "pivot_variance_adu2"):
+        np.testing.assert_array_equal(getattr(in_turn, name).view(np.uint32), getattr(whole, name).view(np.uint32))
+    assert np.isnan(whole.rate_adu_per_s[9, 9])
+    assert np.isfinite(whole.rate_adu_per_s[3, 3])
+    assert reads == [3] * len(masters)
+
+
 # ---- the median pixel ----
 
 
 def dark_current(masters: Planes, fit: LadderFit) -> tuple[float, float]:
-    measured = median_dark_current(fit, masters, EXPOSURES)
+    measured = median_dark_current(fit, [float(np.median(master)) for master in masters], EXPOSURES)
     return measured.value, measured.uncertainty
 
 
@@ -263,4 +288,4 @@ def test_a_sensor_that_is_saturated_all_over_is_refused() -> None:
     masters = np.full((4, 8, 8), 65535.0, np.float32)
     fit = fit_ladder(masters, EXPOSURES, [1.0] * 4, saturation_adu=65000.0)
     with pytest.raises(InputError, match="shorter exposures"):
-        median_dark_current(fit, masters, EXPOSURES)
+        median_dark_current(fit, [65535.0] * 4, EXPOSURES)

@@ -8,7 +8,7 @@ a dark of a wrong exposure or temperature does not lie on the line of the others
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,6 +55,18 @@ class LadderFit:
     """Variance of the rate, (ADU/s)^2."""
     freedom: int
     """Degrees of freedom where all masters are usable: masters less 2."""
+
+    def of_rows(self, rows: slice) -> LadderFit:
+        """Return the lines of some of its rows."""
+        return LadderFit(
+            offset_adu=self.offset_adu[rows],
+            rate_adu_per_s=self.rate_adu_per_s[rows],
+            chi_square=self.chi_square[rows],
+            pivot_s=self.pivot_s[rows],
+            pivot_variance_adu2=self.pivot_variance_adu2[rows],
+            rate_variance=self.rate_variance[rows],
+            freedom=self.freedom,
+        )
 
     @property
     def bad_chi_square(self) -> float:
@@ -105,9 +117,7 @@ def fit_ladder(
     InputError
         If there are fewer than two masters or two of one exposure.
     """
-    if len(exposures_s) < 2 or len(set(exposures_s)) < len(exposures_s):
-        listed = ", ".join(f"{t:g}" for t in exposures_s) or "none"
-        raise InputError(f"dark current needs masters of at least two different exposures; there are: {listed} s")
+    _check_exposures(exposures_s)
     height, width = masters[0].shape
     out = np.empty((6, height, width), np.float32)
     rows_at_once = max(1, BLOCK_PIXELS // max(1, width))
@@ -116,13 +126,98 @@ def fit_ladder(
         levels = [np.asarray(plane[rows], np.float32) for plane in masters]
         variances = [v if isinstance(v, float | int) else v[rows] for v in variances_adu2]
         _fit_block(levels, exposures_s, variances, saturation_adu, out[:, rows])
+    return _fit_of(out, exposures_s)
+
+
+def fit_ladder_in_turn(
+    read: Callable[[int], tuple[FloatPlane, FloatPlane]],
+    exposures_s: Sequence[float],
+    *,
+    saturation_adu: float = math.inf,
+) -> LadderFit:
+    """Fit as `fit_ladder` does, to the bit, with one master in memory at a time.
+
+    Parameters
+    ----------
+    read : callable (number) -> (level, variance)
+        Reads rows of a master, (rows, width) float32 each; called three times for each.
+    exposures_s : K floats
+    saturation_adu : float
+
+    Raises
+    ------
+    InputError
+        If there are fewer than two masters or two of one exposure.
+    """
+    _check_exposures(exposures_s)
+
+    def masters() -> Iterator[tuple[np.float32, FloatPlane, FloatPlane, NDArray[np.bool_]]]:
+        """Yield exposure, level, weight (0 where a sample is not usable) and which samples are."""
+        for number, exposure_s in enumerate(exposures_s):
+            level, variance = read(number)
+            with np.errstate(divide="ignore"):
+                weight = np.asarray(1 / variance, np.float32)
+            good = (level < np.float32(saturation_adu)) & np.isfinite(weight)  # false for NaN too
+            weight[~good] = 0
+            yield np.float32(exposure_s), level, weight, good
+
+    zero: FloatPlane | None = None
+    for t, level, weight, good in masters():
+        if zero is None:
+            zero = np.where(good, level, np.float32(0))
+            sum_w, pivot, n_usable = weight, weight * t, good.astype(np.float32)
+        else:
+            sum_w += weight
+            pivot += weight * t
+            n_usable += good
+    assert zero is not None
+    with np.errstate(divide="ignore", invalid="ignore"):
+        pivot /= sum_w
+        middle, slope, spread = np.zeros_like(zero), np.zeros_like(zero), np.zeros_like(zero)
+        for t, level, weight, good in masters():
+            level -= zero
+            level[~good] = 0
+            lever = t - pivot
+            level *= weight
+            middle += level
+            level *= lever
+            slope += level
+            spread += weight * lever * lever
+        middle /= sum_w
+        slope /= spread
+        chi_square = np.zeros_like(zero)
+        for t, level, weight, good in masters():
+            level -= zero
+            level[~good] = 0
+            level -= middle
+            level -= slope * (t - pivot)
+            level *= level
+            level *= weight
+            chi_square += level
+        out = np.empty((6, *zero.shape), np.float32)
+        out[0] = zero + (middle - slope * pivot)
+        out[1] = slope
+        freedom = n_usable - np.float32(2)
+        out[2] = np.where(freedom > 0, chi_square / freedom, np.float32(np.nan))
+        out[3], out[4], out[5] = pivot, 1 / sum_w, 1 / spread
+    out[:, n_usable < 2] = np.nan
+    return _fit_of(out, exposures_s)
+
+
+def _check_exposures(exposures_s: Sequence[float]) -> None:
+    if len(exposures_s) < 2 or len(set(exposures_s)) < len(exposures_s):
+        listed = ", ".join(f"{t:g}" for t in exposures_s) or "none"
+        raise InputError(f"dark current needs masters of at least two different exposures; there are: {listed} s")
+
+
+def _fit_of(planes: FloatPlane, exposures_s: Sequence[float]) -> LadderFit:
     return LadderFit(
-        offset_adu=out[0],
-        rate_adu_per_s=out[1],
-        chi_square=out[2],
-        pivot_s=out[3],
-        pivot_variance_adu2=out[4],
-        rate_variance=out[5],
+        offset_adu=planes[0],
+        rate_adu_per_s=planes[1],
+        chi_square=planes[2],
+        pivot_s=planes[3],
+        pivot_variance_adu2=planes[4],
+        rate_variance=planes[5],
         freedom=len(exposures_s) - 2,
     )
 
@@ -262,15 +357,13 @@ def why_not_linear(quality: LadderQuality, limits: LadderLimits) -> str:
 # ---- the median pixel ----
 
 
-def median_dark_current(
-    fit: LadderFit, masters: Sequence[FloatPlane] | FloatPlane, exposures_s: Sequence[float]
-) -> Measured:
+def median_dark_current(fit: LadderFit, medians_adu: Sequence[float], exposures_s: Sequence[float]) -> Measured:
     """Return the dark current of the median pixel, ADU/s.
 
     The uncertainty has two parts: that of a median of so many tiles of `TILE` pixels squared (sqrt(pi / 2) times that
     of a mean of normal values), and that of the bias level, which drifts between series, for all pixels alike: what is
     assumed of it (`bias_drift_error`), or the scatter of the medians of the masters about their own line if larger.
-    `fit` and `masters` are of the same sampled rows; an InputError is raised if no pixel was fitted.
+    `medians_adu` are those of the masters, of the rows of `fit`; an InputError is raised if no pixel was fitted.
     """
     # A tile counts with the mean of its middle half: in a tile glow is even. If glow makes the distribution of pixels
     # skew, the median of noisy ones is above it: by 7 % for 0.02 e-/s with a read noise of 1.6 e- and five frames.
@@ -291,7 +384,7 @@ def median_dark_current(
     if len(exposures_s) >= 3:
         t = np.asarray(exposures_s, np.float64)
         t -= t.mean()
-        medians = np.array([np.nanmedian(plane) for plane in masters], np.float64)
+        medians = np.array(medians_adu, np.float64)
         medians -= medians.mean()
         spread = float(np.sum(t * t))
         residuals = medians - t * (np.sum(t * medians) / spread)
