@@ -11,7 +11,7 @@ from typing import Any
 from ostcal.codec import to_values_with_nulls
 from ostcal.events.event import SeriesEntry
 from ostcal.redaction import values_without_secrets
-from ostcal.report.document import json_text
+from ostcal.report.json_lines import json_text
 from ostcal.report.schema import schema_of_class
 from ostcal.science.cover import Coverage
 

@@ -25,6 +25,7 @@ import contextlib
 import errno
 import os
 import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Iterable, Iterator
@@ -89,9 +90,16 @@ def write_atomically(path: AnyPath, data: bytes | memoryview, *, durable: bool, 
 
 
 def write_parts_atomically(
-    path: Path, parts: Iterable[bytes | memoryview], *, durable: bool, past_cache: bool = False
+    path: AnyPath, parts: Iterable[bytes | memoryview], *, durable: bool, past_cache: bool = False
 ) -> None:
     """Write a file as `write_atomically` does, from parts that are made one after the other."""
+    if isinstance(path, ObjectPath):
+        with tempfile.TemporaryDirectory(prefix="ostcal-") as folder:
+            local = Path(folder, path.name)
+            with local.open("wb") as file:
+                file.writelines(parts)
+            path.write_file(local)
+        return
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL_ENDING}")
     with replaced_file(path, partial, durable=durable) as file:
         if past_cache:

@@ -6,8 +6,8 @@ the page. Values come in measured; nothing is computed here.
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any
 
@@ -15,6 +15,7 @@ from ostcal.codec import from_values, to_values_with_nulls
 from ostcal.errors import StorageError
 from ostcal.frames import FrameType
 from ostcal.measure.findings import Finding, Outcome
+from ostcal.report.json_lines import document_parts, json_of_item, json_text
 
 FORMAT = "ostcal-report"
 SCHEMA_VERSION = 1
@@ -22,9 +23,6 @@ SCHEMA_VERSION = 1
 
 Number = float | None
 Numbers = tuple[float | None, ...]
-
-_LINE = 150
-"""Letters of a line of JSON text that is one object."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,6 +238,19 @@ class MasterReport:
     """Files, from the directory of the report: CSV, Siril (.lst), PixInsight (.txt), FITS."""
     provenance: MasterProvenance = MasterProvenance()
 
+    @property
+    def outline(self) -> MasterReport:
+        """What the titles and the table of all masters say of it; of everything else it is empty."""
+        return MasterReport(
+            name=self.name,
+            kind=self.kind,
+            verdict=self.verdict,
+            night=self.night,
+            n_frames=self.n_frames,
+            settings=self.settings,
+            statistics=self.statistics,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class PhotonTransferPoints:
@@ -396,29 +407,7 @@ class Report:
     @property
     def flagged_frames(self) -> tuple[FlaggedFrame, ...]:
         """Every finding that names a frame and is not a pass, in the order of the masters."""
-        flagged = []
-        for master in self.masters:
-            rows = {row.position: row for row in master.frames}
-            for finding in master.findings:
-                if finding.frame is None or finding.outcome is Outcome.PASS:
-                    continue
-                row = rows.get(finding.frame)
-                flagged.append(
-                    FlaggedFrame(
-                        master=master.name,
-                        frame=row.label if row else f"frame {finding.frame}",
-                        series=row.series if row else None,
-                        index=row.index if row else None,
-                        position=finding.frame,
-                        check=finding.check,
-                        outcome=finding.outcome,
-                        value=finding.value,
-                        limit=finding.limit,
-                        unit=finding.unit,
-                        text=finding.text,
-                    )
-                )
-        return tuple(flagged)
+        return tuple(flagged for master in self.masters for flagged in flagged_frames_of(master))
 
     def as_json(self) -> dict[str, Any]:
         """Return JSON values: the fields, and what follows from them (verdict, flagged frames)."""
@@ -434,6 +423,13 @@ class Report:
     def json_text(self) -> str:
         """Return the text of the JSON file, without NaN and Infinity."""
         return json_text(self.as_json()) + "\n"
+
+    def json_parts(self, *, masters: Iterable[str], flagged_frames: Iterable[str]) -> Iterator[str]:
+        """Yield the text of the JSON file in parts, with other texts (`json_of_item`) in place of two of its lists."""
+        values = {**replace(self, masters=(), history=()).as_json(), "verdict": self.verdict and str(self.verdict)}
+        lists = {"flagged_frames": flagged_frames, "masters": masters, "history": map(json_of_item, self.history)}
+        yield from document_parts(values, lists)
+        yield "\n"
 
     @classmethod
     def from_json(cls, values: Any) -> Report:
@@ -457,20 +453,23 @@ class Report:
             raise StorageError(f"report: {error}; the file is damaged, make it again") from error
 
 
-def json_text(value: Any, indent: str = "") -> str:
-    """Return JSON values as text for programs and people: what fits in a line stays in one, and lists of plain values.
-
-    ValueError if a number is not finite.
-    """
-    inner = indent + " "
-    if isinstance(value, dict):
-        items = [f"{json.dumps(key, ensure_ascii=False)}: {json_text(item, inner)}" for key, item in value.items()]
-    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
-        items = [json_text(item, inner) for item in value]
-    else:
-        return json.dumps(value, allow_nan=False, ensure_ascii=False)
-    opening, closing = "{}" if isinstance(value, dict) else "[]"
-    one_line = ", ".join(items)
-    if len(indent) + len(one_line) > _LINE or "\n" in one_line:
-        return f"{opening}\n{inner}" + f",\n{inner}".join(items) + f"\n{indent}{closing}"
-    return opening + one_line + closing
+def flagged_frames_of(master: MasterReport) -> Iterator[FlaggedFrame]:
+    """Yield the findings of a master that name a frame and are not a pass."""
+    rows = {row.position: row for row in master.frames}
+    for finding in master.findings:
+        if finding.frame is None or finding.outcome is Outcome.PASS:
+            continue
+        row = rows.get(finding.frame)
+        yield FlaggedFrame(
+            master=master.name,
+            frame=row.label if row else f"frame {finding.frame}",
+            series=row.series if row else None,
+            index=row.index if row else None,
+            position=finding.frame,
+            check=finding.check,
+            outcome=finding.outcome,
+            value=finding.value,
+            limit=finding.limit,
+            unit=finding.unit,
+            text=finding.text,
+        )

@@ -6,21 +6,23 @@ import contextlib
 import itertools
 import logging
 import os
-from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 from ostcal._version import __version__
 from ostcal.errors import NoFramesError, OstcalError, StorageError
+from ostcal.inputs.grouping import GroupKey
 from ostcal.library.find import LibraryMaster, StorePlane, find_masters
 from ostcal.library.history import history_of, subject_of
 from ostcal.library.master_names import DEFECT_FOLDER
 from ostcal.library.store import MasterStore
-from ostcal.places.durable import PARTIAL_ENDING, os_reason, sweep_partial_files, write_atomically
+from ostcal.places.durable import PARTIAL_ENDING, os_reason, sweep_partial_files, write_parts_atomically
 from ostcal.places.locking import LOCK_FILE, locked
 from ostcal.places.paths import AnyPath, is_dir, joined, names_in, path_of
 from ostcal.report.camera_section import camera_sections
@@ -28,12 +30,16 @@ from ostcal.report.defect_lists import DefectList, write_lists
 from ostcal.report.document import Entry, HistoryPoint, HistorySeries, MasterReport, Report
 from ostcal.report.master_section import master_report, with_defects
 from ostcal.report.noise_fall import noise_fall, target_share
-from ostcal.report.page import render
-from ostcal.report.png import MasterPictures, ReportPictures
+from ostcal.report.page import MastersOfPage
+from ostcal.report.png import CameraPictures, MasterPictures, ReportPictures
 from ostcal.report.previews import master_pictures
+from ostcal.report.set_aside import TextsAside
 from ostcal.report.wording import title_of
 
 logger = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 
 _THREADS = 2
 """Masters that are read at a time: the pictures of seven of 61 MP take 4 s with one thread."""
@@ -84,31 +90,36 @@ def make_report(
         raise NoFramesError(f"{output_dir}: there are no masters to report on; make some with ostcal masters")
     shown.sort(key=lambda m: (str(m.key.frame_type), m.key.filter_name or "", m.key.exposure_time_s, m.record.name))
     made_at = datetime.now(UTC).replace(microsecond=0)
-    with ThreadPoolExecutor(_THREADS) as pool:
-        of_master = partial(_read_master, output_dir=output_dir, settings=settings or {})
-        read = [one for one in pool.map(of_master, shown) if one is not None]
-    measured = [(one.master.key, one.camera_properties) for one in read if one.camera_properties is not None]
-    cameras = camera_sections(measured, library, temperature_tolerance_c)
-    report = Report(
-        made_at=made_at,
-        software=f"ostcal {__version__}",
-        title=title_of([one.report for one in read]),
-        config_file=config_file,
-        masters=tuple(one.report for one in read),
-        camera=cameras[0].report if cameras else None,
-        other_cameras=tuple(camera.report for camera in cameras[1:]),
-        left_out=tuple(left_out),
-        history=_over_time(output_dir, {subject_of(master.key) for master in shown}),
-        settings=tuple(_entries(settings or {})),
-    )
-    by_name = {one.master.record.name: one.pictures for one in read}
-    pictures = ReportPictures(masters=by_name, cameras=tuple(camera.pictures for camera in cameras))
     _sweep(output_dir)
     names = names_in(output_dir)
     endings = itertools.chain([""], (f"_{number}" for number in itertools.count(2)))  # of reports of one second
     stamps = (f"{made_at:%Y%m%d_%H%M%S}{ending}" for ending in endings)
     stamp = next(stamp for stamp in stamps if f"report_{stamp}.html" not in names)
-    return write_report(report, pictures, output_dir, stamp)
+    with _aside(output_dir) as masters:
+        measured: list[tuple[GroupKey, Mapping[str, Any]]] = []
+        of_master = partial(_read_master, output_dir=output_dir, settings=settings or {})
+        for one in in_order(of_master, shown, _THREADS):
+            if one is None:
+                continue
+            masters.add(one.report, one.pictures)
+            if one.camera_properties is not None:
+                known = (properties for _, properties in measured if properties == one.camera_properties)
+                measured.append((one.master.key, next(known, one.camera_properties)))
+        cameras = camera_sections(measured, library, temperature_tolerance_c)
+        outlines = tuple(one.master for one in masters.outlines)
+        report = Report(
+            made_at=made_at,
+            software=f"ostcal {__version__}",
+            title=title_of(outlines),
+            config_file=config_file,
+            masters=outlines,
+            camera=cameras[0].report if cameras else None,
+            other_cameras=tuple(camera.report for camera in cameras[1:]),
+            left_out=tuple(left_out),
+            history=_over_time(output_dir, {subject_of(master.key) for master in shown}),
+            settings=tuple(_entries(settings or {})),
+        )
+        return _write(report, masters, [camera.pictures for camera in cameras], output_dir, stamp)
 
 
 def _over_time(output_dir: str, subjects: Collection[str]) -> tuple[HistorySeries, ...]:
@@ -144,19 +155,50 @@ def write_report(
     StorageError
         If a file cannot be written; what was there before stays.
     """
+    with _aside(directory) as masters:
+        for master in report.masters:
+            masters.add(master, pictures.masters.get(master.name, MasterPictures()))
+        return _write(report, masters, pictures.cameras, directory, stamp)
+
+
+@contextlib.contextmanager
+def _aside(directory: str | os.PathLike[str]) -> Iterator[MastersOfPage]:
+    """Take masters for a report; what does not fit in the memory is beside it meanwhile."""
+    path = path_of(directory)
+    with TextsAside(path if isinstance(path, Path) else None) as aside:
+        yield MastersOfPage(aside)
+
+
+def _write(
+    report: Report,
+    masters: MastersOfPage,
+    cameras: Sequence[CameraPictures],
+    directory: str | os.PathLike[str],
+    stamp: str,
+) -> tuple[AnyPath, AnyPath]:
     html_path = path_of(directory) / f"report_{stamp}.html"
     json_path = html_path.with_name(f"report_{stamp}.json")
-    page = render(report, pictures, json_name=json_path.name).encode("utf-8", errors="replace")
-    numbers = report.json_text().encode("utf-8", errors="replace")
-    for path, content in ((json_path, numbers), (html_path, page)):  # in this order: the page links to the numbers
+    numbers, page = masters.json_parts(report), masters.page_parts(report, cameras, json_name=json_path.name)
+    for path, parts in ((json_path, numbers), (html_path, page)):  # in this order: the page links to the numbers
         try:
-            write_atomically(path, content, durable=True)
+            write_parts_atomically(path, (part.encode("utf-8", errors="replace") for part in parts), durable=True)
         except OSError as error:
             raise StorageError(
                 f"{path}: cannot be written: {os_reason(error)}; check the directory, its space and permissions"
             ) from error
-    logger.debug("%s: %.1f MB", html_path, len(page) / 1e6)
     return html_path, json_path
+
+
+def in_order(function: Callable[[_T], _R], items: Iterable[_T], threads: int) -> Iterator[_R]:
+    """Yield what a function returns of items, in their order; no more than `threads` results wait to be taken."""
+    ahead: deque[Future[_R]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for item in items:
+            ahead.append(pool.submit(function, item))
+            if len(ahead) > threads:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,8 @@ from enum import StrEnum
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from ostcal.events import event
-from ostcal.report.document import FORMAT, SCHEMA_VERSION, FlaggedFrame, Report, json_text
+from ostcal.report.document import FORMAT, SCHEMA_VERSION, FlaggedFrame, Report
+from ostcal.report.json_lines import json_text
 
 _PLAIN = {str: "string", bool: "boolean", int: "integer", float: "number"}
 _NULL = {"type": "null"}

@@ -1,4 +1,4 @@
-"""What the page shows of masters, cameras and history: every number in words, every picture as a data URI."""
+"""What the page shows of masters and cameras: every number in words, every picture as a data URI."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from ostcal.measure.findings import Finding, Outcome
 from ostcal.report import figures, wording
-from ostcal.report.document import CameraReport, DefectCount, FrameRow, HistorySeries, MasterReport, Measure
+from ostcal.report.document import CameraReport, DefectCount, FrameRow, MasterReport, Measure
 from ostcal.report.figures import E_UNIT
 from ostcal.report.plots import Plot, draw
 from ostcal.report.png import (
@@ -160,6 +160,20 @@ class MasterView:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MasterOutline:
+    """What the top of the page says of a master."""
+
+    ident: str
+    title: str
+    line: str
+    master: MasterReport
+    """Without what only its section says."""
+    notices: tuple[FindingGroup, ...]
+    n_notable: int
+    is_open: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class CameraView:
     """A camera as the page shows it."""
 
@@ -172,23 +186,12 @@ class CameraView:
     """Of the settings after the first, those without findings."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class HistoryView:
-    """What is known of one subject over the runs."""
-
-    subject: str
-    n_runs: int
-    figures: tuple[Figure, ...]
-    single: tuple[Fact, ...]
-    """Numbers of which there is one value so far."""
-
-
 def master_view(ident: str, master: MasterReport, pictures: MasterPictures, idents: Iterator[str]) -> MasterView:
     """Return a master as the page shows it; `ident` is the id of its section, `idents` gives ids for its plots."""
     outlying = _outlying_frames(master, pictures)
     title = wording.master_title(master)
-    plots = _plots(figures.master_plots(master), idents)
-    frame_figures = _plots(figures.frame_plots(master), idents)
+    plots = drawn_plots(figures.master_plots(master), idents)
+    frame_figures = drawn_plots(figures.frame_plots(master), idents)
     rejected = pictures.rejection_map
     if rejected is not None and rejected.pixels.any():
         share = master.statistics.rejected_share if master.statistics else None
@@ -231,6 +234,19 @@ def master_view(ident: str, master: MasterReport, pictures: MasterPictures, iden
         passed=sum(finding.outcome is Outcome.PASS for finding in master.findings),
         provenance=_provenance_facts(master),
         inputs_left=max(0, len(master.provenance.inputs) - MOST_INPUTS_SHOWN),
+    )
+
+
+def outline_of(view: MasterView) -> MasterOutline:
+    """Return what the top of the page says of a master."""
+    return MasterOutline(
+        ident=view.ident,
+        title=view.title,
+        line=view.line,
+        master=view.master.outline,
+        notices=view.notices,
+        n_notable=view.n_notable,
+        is_open=view.is_open,
     )
 
 
@@ -391,7 +407,8 @@ def _worst_pixels(master: MasterReport) -> tuple[tuple[str, str, str, str], ...]
     )
 
 
-def _plots(plots: Sequence[Plot], idents: Iterator[str]) -> list[Figure]:
+def drawn_plots(plots: Sequence[Plot], idents: Iterator[str]) -> list[Figure]:
+    """Draw plots; `idents` gives their ids."""
     return [Figure(title=plot.title, caption=plot.description, svg=Markup(draw(plot, next(idents)))) for plot in plots]
 
 
@@ -421,7 +438,7 @@ def camera_view(
     camera: CameraReport, maps: CameraPictures, idents: Iterator[str], *, is_first: bool = True
 ) -> CameraView:
     """Return a camera at one setting as the page shows it; `idents` gives ids for its plots."""
-    plots = _plots(figures.camera_plots(camera), idents)
+    plots = drawn_plots(figures.camera_plots(camera), idents)
     if (picture := maps.dark_current) is not None:
         caption = f"Fit of the dark masters against exposure. {_grey_words(picture)}"
         plots.append(_grey(picture, "picture", title="Dark current of the pixels", caption=caption))
@@ -463,31 +480,3 @@ def _property(camera: CameraReport, name: str, key: str, unit: str, adu_key: str
     )
     reason = next((entry.value for entry in camera.reasons if entry.name == key), "")
     return Fact(name=name, value=f"not measured: {reason}" if value == DASH and reason else value, other=in_adu)
-
-
-def history_views(history: Sequence[HistorySeries], idents: Iterator[str]) -> list[HistoryView]:
-    """Return the numbers of each subject over the runs; `idents` gives ids for its plots."""
-    views = []
-    for subject in dict.fromkeys(series.subject for series in history):
-        about = [series for series in history if series.subject == subject]
-        drawn = [series for series in about if sum(point.value is not None for point in series.points) > 1]
-        if not drawn:  # after one run there is nothing to compare
-            continue
-        plots = _plots([figures.history_plot(series) for series in drawn], idents)
-        views.append(
-            HistoryView(
-                subject=subject,
-                n_runs=max(len(series.points) for series in about),
-                figures=tuple(
-                    Figure(title=series.label, caption=figures.history_caption(series), svg=plot.svg)
-                    for series, plot in zip(drawn, plots, strict=True)
-                ),
-                single=tuple(
-                    Fact(name=series.label, value=with_unit(point.value, series.unit), other=when(point.made_at))
-                    for series in about
-                    if series not in drawn
-                    for point in series.points[-1:]
-                ),
-            )
-        )
-    return views

@@ -28,7 +28,8 @@ from hypothesis import strategies as st
 from ostcal.errors import StorageError
 from ostcal.frames import FrameType
 from ostcal.measure.findings import Outcome
-from ostcal.report.document import CameraReport, FrameRow, HistogramData, MasterReport, Report, Statistics, json_text
+from ostcal.report.document import CameraReport, FrameRow, HistogramData, MasterReport, Report, Statistics
+from ostcal.report.json_lines import json_text
 from ostcal.report.making import write_report
 from ostcal.report.page import render
 from ostcal.report.plots import Axis, Bars, Line, Plot, Points, draw, has_data, thinned, ticks
