@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from ostcal.build.newest_frame import folder_of_newest
 from ostcal.build.request import BuildRequest, PublishRules, QualityRules
 from ostcal.config import Config, digest
+from ostcal.engine.container_memory import within_container
 from ostcal.engine.execution import ClusterClass, Execution, TlsFiles, default_workers
 from ostcal.engine.overscan import OverscanMethod
 from ostcal.engine.rejection import METHODS, RejectionMethod
+from ostcal.engine.tiling import PROCESS_BYTES
 from ostcal.errors import ConfigError
 from ostcal.fits.sections import OverscanRule
 from ostcal.formula import read_formula
@@ -35,7 +37,7 @@ def request_of(
     with_captured: bool = False,
 ) -> BuildRequest:
     """Return what a run is asked for; `inputs` are files and folders in place of those of the configuration."""
-    m, compute, ages = config.master_frames, config.compute, config.matching.max_age_days
+    m, ages = config.master_frames, config.matching.max_age_days
     places = dict.fromkeys(input_places(config, with_captured=with_captured) if inputs is None else inputs)
     library, *input_dirs = (location_for(config, place) for place in (m.output_dir, *places))
     output_dir = folder_of_newest(library, input_dirs, config.site.longitude)
@@ -99,7 +101,7 @@ def request_of(
         cubes=m.cubes,
         use_failed=config.quality.use_failed,
         verify=config.storage.verify,
-        memory_limit_bytes=compute.memory_limit,
+        memory_limit_bytes=memory_limit_of(config),
         strip_rows=config.storage.rows,
         execution=execution_of(config, output_dir, input_dirs),
     )
@@ -187,7 +189,7 @@ def execution_of(config: Config, output_dir: str, input_dirs: Sequence[str]) -> 
         scheduler_file=compute.scheduler_file,
         cluster=None if start is None else ClusterClass(name=start["class"], kwargs=start["kwargs"]),
         tls=TlsFiles(ca=tls.ca, cert=tls.cert, key=tls.key) if tls.ca and tls.cert and tls.key else None,
-        memory_limit_bytes=compute.memory_limit if is_distributed else None,
+        memory_limit_bytes=memory_limit_of(config) if is_distributed else None,
         worker_wait_s=compute.worker_wait,
         output_dir=None if is_remote(output_dir) else output_dir,
         input_dirs=tuple(directory for directory in input_dirs if not is_remote(directory) and is_dir(directory)),
@@ -196,6 +198,21 @@ def execution_of(config: Config, output_dir: str, input_dirs: Sequence[str]) -> 
     if is_distributed:
         execution.check()
     return execution
+
+
+def memory_limit_of(config: Config) -> int:
+    """Return compute.memory_limit in bytes, or less where processes run in a container that has less.
+
+    Workers of a cluster on this computer share what the container has beside this process.
+    """
+    compute = config.compute
+    if compute.scheduler != "distributed":
+        return within_container(compute.memory_limit)
+    if compute.address or compute.scheduler_file or compute.cluster:
+        return compute.memory_limit
+    workers = compute.workers or default_workers(compute.scheduler)
+    everything = PROCESS_BYTES + workers * compute.memory_limit
+    return min(compute.memory_limit, max(0, within_container(everything) - PROCESS_BYTES) // workers)
 
 
 def method_of(config: Config) -> RejectionMethod:

@@ -21,7 +21,7 @@ from ostcal.engine.execution import Execution
 from ostcal.engine.graph import run_graph
 from ostcal.engine.rejection import RejectionMethod
 from ostcal.engine.tasks import FlatTreatment, MasterJob
-from ostcal.engine.tiling import JobSize, WorkPlan, plan_each_worker, plan_work
+from ostcal.engine.tiling import JobSize, WorkPlan, check_report_fits, plan_each_worker, plan_work
 from ostcal.errors import StorageError, UnreachableError
 from ostcal.frames import LevelledStack
 from ostcal.library.planes import Plane
@@ -238,6 +238,7 @@ def plan_strips(request: BuildRequest, execution: Execution, plans: Sequence[Mas
             memory_limit_bytes=request.memory_limit_bytes,
             threads=execution.threads_per_worker,
             strip_rows=request.strip_rows,
+            workers_here=0 if execution.is_remote else execution.workers,
         )
     else:
         work = plan_work(
@@ -247,6 +248,8 @@ def plan_strips(request: BuildRequest, execution: Execution, plans: Sequence[Mas
             processes=execution.scheduler == "processes",
             strip_rows=request.strip_rows,
         )
+    if request.publishing.reported:
+        check_report_fits([size.shape for size in sizes], request.memory_limit_bytes)
     logger.debug(
         "plan: %d workers, at most %.0f MiB, strips of %s rows",
         work.workers,

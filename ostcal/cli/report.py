@@ -61,6 +61,7 @@ def write_report_of(
     It is written into `directory`, by default the newest for which ``master_frames.output_dir`` stands.
     """
     from ostcal.config import resolved_values, without_endpoint
+    from ostcal.engine.container_memory import within_container
     from ostcal.errors import StorageError
     from ostcal.library.latest import refresh_latest
     from ostcal.places.night_folders import folders_of
@@ -73,6 +74,7 @@ def write_report_of(
         config_file=config.source,
         settings=resolved_values(without_endpoint(config)),
         left_out=left_out,
+        memory_limit_bytes=within_container(config.compute.memory_limit),
     )
     try:
         refresh_latest(config.master_frames.output_dir)

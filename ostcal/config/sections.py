@@ -324,7 +324,7 @@ class ComputeSection(Section):
     memory_limit: MemorySize = key(
         4 << 30,
         "Memory limit of all processes of a run together, or with distributed of each worker; a run that cannot fit is"
-        " refused.",
+        " refused. In a container (control group of Linux) that has less, it is what the container has less 64 MiB.",
         "bytes",
     )
     address: Text | None = key(

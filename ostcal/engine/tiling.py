@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from ostcal.engine.container_memory import RESERVED_BYTES, memory_ceiling
 from ostcal.errors import PlanError
 
 BLOCK_TARGET_BYTES = 6 * 2**20
@@ -61,6 +63,11 @@ class JobSize:
     """Whether the master is scanned for its defects."""
     has_overscan: bool = False
     """Whether overscan is subtracted from raw words while they are combined."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(height, width)``."""
+        return self.height, self.width
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +151,27 @@ def strip_memory_bytes(size: JobSize, rows: int) -> int:
     return max(samples + max(planes + row_of_floats + tiles, noise, levels), judging)
 
 
+def report_bytes(shape: tuple[int, int]) -> int:
+    """Return the memory in bytes that a process takes to make the report of masters of `shape`, one at a time.
+
+    That does not depend on how many there are. A million marked pixels take 60 bytes each; a stored strip of two planes
+    of a master, and what it is unpacked from, 10 a pixel; a band of rows that becomes smaller, 16.
+    """
+    n_pixels = shape[0] * shape[1]
+    planes = 10 * min(n_pixels, STRIP_PIXELS) + 16 * 2 * WHOLE_ROWS * shape[1]
+    return PROCESS_BYTES + 60 * min(n_pixels, 10**6) + planes
+
+
+def check_report_fits(shapes: Iterable[tuple[int, int]], memory_limit_bytes: int) -> None:
+    """Raise `PlanError` if the report of masters of these shapes takes more memory than there is."""
+    largest = max(shapes, key=report_bytes, default=None)
+    if largest is not None and report_bytes(largest) > memory_limit_bytes:
+        height, width = largest
+        raise too_little(
+            memory_limit_bytes, report_bytes(largest), f"the report of masters of {width} x {height} takes"
+        )
+
+
 def block_rows(shape: tuple[int, int, int], sample_bytes: int, row_step: int) -> int:
     """Return how many rows of a stack of ``(n_frames, height, width)`` are read at once: a multiple of `row_step`."""
     n_frames, height, width = shape
@@ -180,16 +208,25 @@ def plan_work(
 
 
 def plan_each_worker(
-    sizes: list[JobSize], *, memory_limit_bytes: int, threads: int, strip_rows: int | None = None
+    sizes: list[JobSize],
+    *,
+    memory_limit_bytes: int,
+    threads: int,
+    strip_rows: int | None = None,
+    workers_here: int = 0,
 ) -> WorkPlan:
     """Choose strip heights for workers of a cluster, each of which has the memory for itself.
 
-    Each combines `threads` strips at a time. Raise `PlanError` if the smallest strips do not fit.
+    Each combines `threads` strips at a time. `workers_here` share what the container of this process has. Raise
+    `PlanError` if the smallest strips do not fit.
     """
     plan = _plan_strips(sizes, memory_limit_bytes, _process_bytes(sizes), threads, strip_rows)
     if plan is None:
         about = "in each worker" + (f", which has {threads} threads" if threads > 1 else "")
-        raise _too_little_memory(sizes, memory_limit_bytes, strip_rows, _process_bytes(sizes), threads, about)
+        error = _too_little_memory(
+            sizes, memory_limit_bytes, strip_rows, _process_bytes(sizes), threads, about, workers_here
+        )
+        raise error
     return replace(plan, workers=1)
 
 
@@ -214,16 +251,37 @@ def _plan_strips(
 
 
 def _too_little_memory(
-    sizes: list[JobSize], limit_bytes: int, strip_rows: int | None, processes_bytes: int, strips: int, about: str
+    sizes: list[JobSize],
+    limit_bytes: int,
+    strip_rows: int | None,
+    processes_bytes: int,
+    strips: int,
+    about: str,
+    workers_here: int = 0,
 ) -> PlanError:
     """Name the limit that would do: `processes_bytes`, and `strips` of the smallest strips of the largest job."""
     least = [strip_memory_bytes(size, _least_rows(size, strip_rows)) for size in sizes]
     worst = sizes[least.index(max(least))]
-    limit, needed = (f"{-(-n // 2**20)} MiB" for n in (limit_bytes, processes_bytes + strips * max(least)))
-    return PlanError(
-        f"compute.memory_limit {limit} is too small: {worst.n_frames} frames of {worst.width} x {worst.height} "
-        f"need at least {needed} {about}; set memory_limit to {needed} or more"
-    )
+    what = f"{worst.n_frames} frames of {worst.width} x {worst.height} need at least"
+    return too_little(limit_bytes, processes_bytes + strips * max(least), what, about, workers_here)
+
+
+def too_little(limit_bytes: int, needed_bytes: int, what: str, about: str = "", workers_here: int = 0) -> PlanError:
+    """Say that `what` needs more memory than the limit, and which limit would do: the configured or the container's.
+
+    With `workers_here` so many processes need it, beside this one.
+    """
+    limit, needed = (f"{-(-n // 2**20)} MiB" for n in (limit_bytes, needed_bytes))
+    need = f"{what} {needed}{about and f' {about}'}"
+    ceiling = memory_ceiling()
+    all_bytes = PROCESS_BYTES + workers_here * needed_bytes if workers_here else needed_bytes
+    if ceiling is not None and ceiling.usable_bytes < all_bytes:
+        has, gives = (f"{-(-n // 2**20)} MiB" for n in (ceiling.limit_bytes, all_bytes + RESERVED_BYTES))
+        return PlanError(
+            f"the memory of this container is too small: {has} ({ceiling.file}), of which {limit} are used; {need};"
+            f" give it {gives} or more"
+        )
+    return PlanError(f"compute.memory_limit {limit} is too small: {need}; set memory_limit to {needed} or more")
 
 
 def _least_rows(size: JobSize, asked: int | None) -> int:

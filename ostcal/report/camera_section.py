@@ -52,11 +52,13 @@ def camera_sections(
     measured: Sequence[tuple[GroupKey, Mapping[str, Any]]],
     library: Sequence[LibraryMaster],
     temperature_tolerance_c: float,
+    held_bytes: int,
 ) -> list[CameraResult]:
     """Return each camera and setting, that of most masters first.
 
     `measured` are the settings of masters and the ``camera_properties`` that are stored with them. The dark current
-    comes from those masters of the `library`, newest first, that did not fail.
+    comes from those masters of the `library`, newest first, that did not fail; of all of them together at most
+    `held_bytes` are read at a time.
     """
     by_setting: defaultdict[Any, list[tuple[GroupKey, Mapping[str, Any]]]] = defaultdict(list)
     for key, properties in measured:
@@ -64,7 +66,8 @@ def camera_sections(
     currents: list[LadderDarkCurrent] = []
     try:
         good = [master for master in library if master.record.verdict != str(Outcome.FAIL)]
-        currents = ladder_dark_currents(good, SyntheticRules(temperature_tolerance_c=temperature_tolerance_c))
+        rules = SyntheticRules(temperature_tolerance_c=temperature_tolerance_c)
+        currents = ladder_dark_currents(good, rules, held_bytes)
     except StorageError as error:
         logger.warning("no dark current: %s", error)
     masters = {master.record.name: master for master in library}
@@ -79,7 +82,7 @@ def camera_sections(
         # Of the dark currents at several temperatures, that of the newest masters.
         current = min(fitting, key=lambda c: min(order.get(m.name, len(order)) for m in c.ladder.masters), default=None)
         report = _camera_report(key, fullest, current, masters)
-        sections.append(CameraResult(report=report, pictures=_camera_pictures(current)))
+        sections.append(CameraResult(report=report, pictures=_camera_pictures(current, held_bytes)))
     return sections
 
 
@@ -186,7 +189,7 @@ def _dark_levels(current: LadderDarkCurrent, masters: Mapping[str, LibraryMaster
     )
 
 
-def _camera_pictures(current: LadderDarkCurrent | None) -> CameraPictures:
+def _camera_pictures(current: LadderDarkCurrent | None, held_bytes: int) -> CameraPictures:
     """Make maps of the dark current and of chi-square; of each block of pixels at most `MAP_ROWS` rows are fitted."""
     if current is None:
         return CameraPictures()
@@ -195,7 +198,7 @@ def _camera_pictures(current: LadderDarkCurrent | None) -> CameraPictures:
     pieces = [(start, min(start + min(side, MAP_ROWS), height)) for start in range(0, height, side)]
     rates, ratios = [], []
     try:
-        for fit in current.ladder.fits_forward(pieces):
+        for fit in current.ladder.fits_forward(pieces, held_bytes):
             rates.append(_block_means(fit.rate_adu_per_s, side))
             ratios.append(_block_means(fit.chi_square, side))
     except StorageError as error:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ostcal._version import __version__
+from ostcal.engine.tiling import PROCESS_BYTES, check_report_fits, report_bytes, workers_for
 from ostcal.errors import NoFramesError, OstcalError, StorageError
 from ostcal.inputs.grouping import GroupKey
 from ostcal.library.find import LibraryMaster, StorePlane, find_masters
@@ -41,6 +42,8 @@ logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
+MIN_HELD_BYTES = 64 * 2**20
+"""Strips of dark masters that are held at a time where the memory limit leaves no more: five of 6 MP or more."""
 _THREADS = 2
 """Masters that are read at a time: the pictures of seven of 61 MP take 4 s with one thread."""
 
@@ -53,6 +56,7 @@ def make_report(
     config_file: str | None = None,
     settings: Mapping[str, Any] | None = None,
     left_out: Sequence[str] = (),
+    memory_limit_bytes: int = 4 * 2**30,
 ) -> tuple[AnyPath, AnyPath]:
     """Write a report of the masters of a directory; a damaged master is logged and left out.
 
@@ -66,6 +70,8 @@ def make_report(
         How far the temperatures of darks may differ that give the dark current together.
     config_file, settings, left_out : optional
         The configuration, and what was left out of the masters, one line each, as the page shows them.
+    memory_limit_bytes : int
+        Of this process; the report does not take more, however many masters there are.
 
     Returns
     -------
@@ -74,8 +80,8 @@ def make_report(
 
     Raises
     ------
-    NoFramesError, StorageError
-        If there is no master in the store; if the report cannot be written.
+    NoFramesError, PlanError, StorageError
+        If there is no master in the store; if the memory limit is too small; if the report cannot be written.
     """
     library = find_masters(output_dir)  # newest first
     if only is None:
@@ -88,6 +94,11 @@ def make_report(
         shown = [master for master in library if master.record.name in only]
     if not shown:
         raise NoFramesError(f"{output_dir}: there are no masters to report on; make some with ostcal masters")
+    sizes = [(master.key.height, master.key.width) for master in shown]
+    check_report_fits(sizes, memory_limit_bytes)
+    task_bytes = max(map(report_bytes, sizes)) - PROCESS_BYTES
+    threads, _ = workers_for(task_bytes, memory_limit_bytes, _THREADS)
+    held_bytes = max(MIN_HELD_BYTES, (memory_limit_bytes - PROCESS_BYTES) // 2)
     shown.sort(key=lambda m: (str(m.key.frame_type), m.key.filter_name or "", m.key.exposure_time_s, m.record.name))
     made_at = datetime.now(UTC).replace(microsecond=0)
     _sweep(output_dir)
@@ -98,14 +109,14 @@ def make_report(
     with _aside(output_dir) as masters:
         measured: list[tuple[GroupKey, Mapping[str, Any]]] = []
         of_master = partial(_read_master, output_dir=output_dir, settings=settings or {})
-        for one in in_order(of_master, shown, _THREADS):
+        for one in in_order(of_master, shown, threads):
             if one is None:
                 continue
             masters.add(one.report, one.pictures)
             if one.camera_properties is not None:
                 known = (properties for _, properties in measured if properties == one.camera_properties)
                 measured.append((one.master.key, next(known, one.camera_properties)))
-        cameras = camera_sections(measured, library, temperature_tolerance_c)
+        cameras = camera_sections(measured, library, temperature_tolerance_c, held_bytes)
         outlines = tuple(one.master for one in masters.outlines)
         report = Report(
             made_at=made_at,

@@ -31,11 +31,13 @@ class TextsAside:
     ----------
     directory : Path or None
         Where that file is; ``None`` is the system's directory for temporary files.
+    held_bytes : int
+        Up to which they stay in memory.
     """
 
-    def __init__(self, directory: Path | None) -> None:
+    def __init__(self, directory: Path | None, held_bytes: int = HELD_BYTES) -> None:
         folder = None if directory is None else str(directory)
-        self._file = tempfile.SpooledTemporaryFile(HELD_BYTES, dir=folder)  # noqa: SIM115 - closed by __exit__
+        self._file = tempfile.SpooledTemporaryFile(held_bytes, dir=folder)  # noqa: SIM115 - closed by __exit__
         self._failure = f"{folder or tempfile.gettempdir()}: parts of the report cannot be put aside"
         self._end = 0
 

@@ -14,7 +14,7 @@ from typing import Any, TypedDict, Unpack, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from ostcal.build.from_config import execution_of, kinds_of, location_for, overscan_of
+from ostcal.build.from_config import execution_of, kinds_of, location_for, memory_limit_of, overscan_of
 from ostcal.config import Config, ConfigSource, load_config
 from ostcal.engine.calibrate_rows import calibrate_array
 from ostcal.engine.driver import Failure, run_tasks
@@ -358,7 +358,7 @@ class CalibrationApplier(KeepsStatus):
         execution = execution_of(self.config, output_dir, (*filter(None, inputs), *masters))
         workers = min(execution.workers, len(tasks))
         if execution.scheduler != "distributed":
-            budget = self.config.compute.memory_limit - PROCESS_BYTES
+            budget = memory_limit_of(self.config) - PROCESS_BYTES
             workers = min(workers, budget // max(task.n_bytes for task in tasks))
         execution = replace(execution, workers=max(1, workers))
         rules = LockRules(wait_s=self.config.master_frames.lock_wait)

@@ -49,8 +49,8 @@ HOT_NOISES = 10.0
 """Pixels that rise by this many times the noise of a sample show the shot noise of dark current."""
 
 
-HELD_BYTES = 128 * 2**20
-"""Rows of all masters of a ladder that are held at a time: ten stored strips, or bands of seven masters of 61 MP."""
+HELD_BYTES = 2**30
+"""Rows of all masters of a ladder that are held at a time, where nothing else is said."""
 _STORED_BYTES = 10
 """Of a pixel of the three planes that a fit reads."""
 _ROW_BYTES = 24
@@ -112,30 +112,30 @@ class MasterLadder:
 
     def fit(self, start: int, stop: int) -> LadderFit:
         """Fit rows ``start`` to ``stop``."""
-        return next(self.fits([(start, stop)]))
+        return self._fitted([master.read(start, stop) for master in self.masters])
 
-    def fits(self, pieces: Sequence[tuple[int, int]]) -> Iterator[LadderFit]:
+    def fits(self, pieces: Sequence[tuple[int, int]], held_bytes: int) -> Iterator[LadderFit]:
         """Fit pieces of rows, ``(start, stop)`` each, one after the other.
 
         The memory does not grow with the number of masters: they are read side by side while that takes at most
-        `HELD_BYTES`, else one after the other, three times each. The fits are the same.
+        `held_bytes`, else one after the other, three times each. The fits are the same.
         """
         most_rows = max((stop - start for start, stop in pieces), default=0)
-        if len(self.masters) * most_rows * self._width * _ROW_BYTES <= HELD_BYTES:
+        if len(self.masters) * most_rows * self._width * _ROW_BYTES <= held_bytes:
             for start, stop in pieces:
-                yield self._fitted([master.read(start, stop) for master in self.masters])
+                yield self.fit(start, stop)
         else:
             for piece in pieces:
                 yield from self._fits_in_turn([piece])
 
-    def fits_forward(self, pieces: Sequence[tuple[int, int]]) -> Iterator[LadderFit]:
+    def fits_forward(self, pieces: Sequence[tuple[int, int]], held_bytes: int) -> Iterator[LadderFit]:
         """Fit ascending pieces as `fits` does: a stored strip is read once for all thin pieces of it.
 
         If the strips of all masters are too large for that, it is read three times.
         """
         planes = [MasterStore(master.plane.store).open(master.plane.name) for master in self.masters]
         height, chunk_rows = planes[0].shape[0], planes[0].chunk_rows
-        if sum(plane.chunk_rows for plane in planes) * self._width * _STORED_BYTES <= HELD_BYTES:
+        if sum(plane.chunk_rows for plane in planes) * self._width * _STORED_BYTES <= held_bytes:
             readers = [_forward_reader(master.plane, height) for master in self.masters]
             for start, stop in pieces:
                 yield self._fitted([read(start, stop) for read in readers])
@@ -312,7 +312,7 @@ def _from_ladder(
             f"span, limit {rules.max_stretch:g}; take darks nearer to it"
         )
     ladder = measured_ladder(steps, rules.saturation_adu)
-    quality, _ = _linearity(ladder, sampled_bands(target.height, target.width))
+    quality, _ = _linearity(ladder, sampled_bands(target.height, target.width), HELD_BYTES)
     why = why_not_linear(quality, rules.limits) if quality is not None else ""
     if why:
         return NoSyntheticDark(message=f"{why} (exposures {', '.join(f'{t:g}' for t in exposures)} s)")
@@ -336,8 +336,12 @@ class LadderDarkCurrent:
     ladder: MasterLadder
 
 
-def ladder_dark_currents(masters: Sequence[LibraryMaster], rules: SyntheticRules) -> list[LadderDarkCurrent]:
+def ladder_dark_currents(
+    masters: Sequence[LibraryMaster], rules: SyntheticRules, held_bytes: int = HELD_BYTES
+) -> list[LadderDarkCurrent]:
     """Measure the dark current of every ladder among masters, newest first; each belongs to the first that it fits.
+
+    Of all masters together at most `held_bytes` are read at a time.
 
     Raises
     ------
@@ -354,7 +358,8 @@ def ladder_dark_currents(masters: Sequence[LibraryMaster], rules: SyntheticRules
         if len(steps) < 2:
             continue
         ladder = measured_ladder(steps, rules.saturation_adu)
-        quality, median_adu_per_s = _linearity(ladder, sampled_bands(first.key.height, first.key.width))
+        bands = sampled_bands(first.key.height, first.key.width)
+        quality, median_adu_per_s = _linearity(ladder, bands, held_bytes)
         found.append(
             LadderDarkCurrent(
                 key=first.key,
@@ -426,9 +431,11 @@ def _median(values: FloatPlane, of_none: float = 0.0) -> float:
     return float(np.median(values)) if values.size else of_none
 
 
-def _linearity(ladder: MasterLadder, bands: Sequence[tuple[int, int]]) -> tuple[LadderQuality | None, Measured]:
+def _linearity(
+    ladder: MasterLadder, bands: Sequence[tuple[int, int]], held_bytes: int
+) -> tuple[LadderQuality | None, Measured]:
     """Measure in bands of rows how well the lines fit, and the dark current of the median pixel."""
-    parts = list(ladder.fits(bands))
+    parts = list(ladder.fits(bands, held_bytes))
     arrays = ("offset_adu", "rate_adu_per_s", "chi_square", "pivot_s", "pivot_variance_adu2", "rate_variance")
     fit = LadderFit(
         freedom=len(ladder.masters) - 2,

@@ -252,6 +252,21 @@ def test_pixels_that_saturate_are_no_data_or_saturated(tmp_path: Path) -> None:
 # ---- dark current ----
 
 
+def test_masters_that_do_not_fit_into_the_memory_together_give_the_same(filled: Fill) -> None:
+    masters = filled(BAYER, LADDER)
+    (together,) = ladder_dark_currents(masters, RULES)
+    (in_turn,) = ladder_dark_currents(masters, RULES, held_bytes=0)
+    assert in_turn == together
+    pieces = [(start, min(start + 3, BAYER.height)) for start in range(0, BAYER.height, 5)]
+    whole = together.ladder.fit(0, BAYER.height)
+    for held_bytes in (0, 2**30):
+        fits = list(together.ladder.fits_forward(pieces, held_bytes))
+        assert len(fits) == len(pieces)
+        for (start, stop), fit in zip(pieces, fits, strict=True):
+            np.testing.assert_array_equal(fit.rate_adu_per_s, whole.rate_adu_per_s[start:stop])
+            np.testing.assert_array_equal(fit.chi_square, whole.chi_square[start:stop])
+
+
 @pytest.mark.parametrize("exposures_s", [LADDER, (30.0, 60.0, 120.0)])
 @pytest.mark.parametrize("sensor", [DEMO, BAYER, QUIET], ids=lambda s: s.name)
 def test_dark_current_of_the_median_pixel(filled: Fill, sensor: SensorModel, exposures_s: Sequence[float]) -> None:
