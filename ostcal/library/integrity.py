@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 import numpy as np
@@ -138,11 +138,12 @@ def check_store(location: str) -> tuple[list[str], list[str]]:
 def damage_at_a_glance(location: str, name: str, *, is_judged: bool) -> str | None:
     """Return what is wrong with a master in a store, as far as is seen without reading all of it.
 
-    Its metadata are read, its chunks must be there and hold bytes, and the first and the last of each plane are
-    compared with their checksums. `is_judged` says whether quality control added its plane of defects.
+    Its metadata and attributes are read and compared with their checksum, its chunks must be there and hold bytes, and
+    the first and the last of each plane are compared with their checksums and with those in the attributes. `is_judged`
+    says whether quality control added its plane of defects.
     """
     try:
-        master = StoredMaster(location=joined(location, name), grid=read_grid(path_of(joined(location, name))))
+        master = _opened(location, name)
         sizes = files_below(master.location)
         for plane in DTYPES:
             if plane == "dq" and not is_judged:
@@ -159,12 +160,20 @@ def damage_at_a_glance(location: str, name: str, *, is_judged: bool) -> str | No
     return None
 
 
+def _opened(location: str, name: str) -> StoredMaster:
+    """Open a master with all its metadata as they are on the disk now."""
+    store = MasterStore(location)
+    store.attributes(name)
+    grid = read_grid(path_of(joined(location, name)))
+    return replace(store.open(name), grid=grid)
+
+
 def check_stored_master(location: str, name: str) -> list[str]:
     """Read all planes of a master in the store, chunk by chunk, and compare them with its attributes."""
     store = MasterStore(location)
     try:
         attributes = store.attributes(name)
-        master = StoredMaster(location=joined(location, name), grid=read_grid(path_of(joined(location, name))))
+        master = _opened(location, name)
     except OstcalError as error:
         return [str(error)]
     findings = []

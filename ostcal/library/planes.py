@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final, Literal
 
@@ -34,6 +34,7 @@ from ostcal.places.paths import (
     joined,
     make_directory,
     names_in,
+    open_binary,
     path_of,
     read_whole,
     retried,
@@ -121,10 +122,16 @@ class _Planes:
         if not 0 <= start <= stop <= grid.height:
             raise ValueError(f"no rows {start} to {stop} in a master of {grid.height} rows")
 
+        expected = self._checksums_of(plane)
+
         def read_chunk(chunk: int, rows: NDArray[Any]) -> None:
             path = joined(self.location, plane, grid.chunk_name(chunk))
             try:
-                decode_chunk(grid.without_checksum(retried(lambda: read_whole(path))), rows, compressed=True)
+                data = retried(lambda: read_whole(path))
+                packed = grid.without_checksum(data)
+                if expected and data[-CHECKSUM_BYTES:] != expected[chunk]:
+                    raise ValueError("they are those of another master or plane (checksum)")
+                decode_chunk(packed, rows, compressed=True)
             except OSError as error:
                 raise StorageError(f"{path}: rows of a master cannot be read: {os_reason(error)}") from error
             except ValueError as error:
@@ -136,6 +143,10 @@ class _Planes:
         out = np.empty((stop - start, grid.width), DTYPES[plane])
         fill_from_chunks(read_chunk, grid.chunk_rows, start, out)
         return out
+
+    def _checksums_of(self, plane: Plane) -> Sequence[bytes]:
+        """Return the checksum of each chunk of a plane, as it stands at its end; nothing where they are not known."""
+        return ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,6 +261,12 @@ class MasterWriter(_Planes):
 class StoredMaster(_Planes):
     """A complete master, opened for reading."""
 
+    checksums: Mapping[str, Sequence[bytes]] = field(default_factory=dict, hash=False)
+    """Of each chunk, by plane, as its attributes have them; empty for masters of older versions and in object stores.
+
+    A chunk of another master has a right checksum of its own.
+    """
+
     @property
     def name(self) -> str:
         """The master's name in its store."""
@@ -258,6 +275,34 @@ class StoredMaster(_Planes):
     def array(self, plane: Plane = "master") -> NDArray[Any]:
         """Read a whole plane: (height, width) float32, uint16 for ``n_used``, uint8 for ``dq``."""
         return self.read_rows(plane, 0, self.grid.height)
+
+    def _checksums_of(self, plane: Plane) -> Sequence[bytes]:
+        return self.checksums.get(plane, ()) if self.grid.has_checksums else ()
+
+
+def chunk_checksums(location: AnyPath, planes: Iterable[Plane], grid: Grid) -> dict[str, str]:
+    """Return the checksums at the ends of the chunks of planes, in hexadecimal, one after the other."""
+
+    def checksum(file: str) -> str:
+        with open_binary(file) as stored:
+            stored.seek(-CHECKSUM_BYTES, os.SEEK_END)
+            return stored.read(CHECKSUM_BYTES).hex()
+
+    names = [grid.chunk_name(chunk) for chunk in range(grid.n_chunks)]
+    return {plane: "".join(checksum(str(location / plane / name)) for name in names) for plane in planes}
+
+
+def parsed_checksums(stored: object, grid: Grid) -> dict[str, tuple[bytes, ...]]:
+    """Return what `chunk_checksums` returned, as bytes; ValueError where there is another number of them."""
+    if not isinstance(stored, Mapping):
+        return {}
+    found = {}
+    for plane, text in stored.items():
+        data = bytes.fromhex(text) if isinstance(text, str) else b""
+        if len(data) != CHECKSUM_BYTES * grid.n_chunks:
+            raise ValueError(f"checksums: {plane}: there are not {grid.n_chunks}")
+        found[plane] = tuple(data[at : at + CHECKSUM_BYTES] for at in range(0, len(data), CHECKSUM_BYTES))
+    return found
 
 
 def create_plane(path: AnyPath, grid: Grid, dtype: str) -> None:

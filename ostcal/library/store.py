@@ -21,11 +21,12 @@ import os
 import re
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import Any
 
-from ostcal.codec import parse_json, to_json
+from ostcal.codec import CHECKSUM_KEY, check_document, checksum_of, parse_json, to_json, to_values
 from ostcal.errors import StorageError
 from ostcal.frames import MAX_SIDE
 from ostcal.library.planes import (
@@ -37,8 +38,10 @@ from ostcal.library.planes import (
     Grid,
     MasterWriter,
     StoredMaster,
+    chunk_checksums,
     create_plane,
     grid_of,
+    parsed_checksums,
     read_object,
 )
 from ostcal.places.durable import (
@@ -56,12 +59,15 @@ from ostcal.places.paths import (
     Location,
     directories_in,
     in_parallel,
+    is_remote,
+    joined,
     make_directory,
     make_new_directory,
     move_tree,
     names_in,
     newest_s,
     path_of,
+    recent_version_of,
     remove_tree,
     sync_directory,
 )
@@ -72,6 +78,7 @@ FORMAT_VERSION = 2
 """Of masters; the chunks of version 1 have no checksums."""
 _STORE_VERSION = 1
 
+_CHUNKS_KEY = "chunk_checksums"
 _WRITING_FILE = "writing.json"
 _MAX_ATTRIBUTES_BYTES = 1 << 26
 _MAX_AGE_S = 86_400.0
@@ -188,7 +195,6 @@ class MasterStore:
         if missing is not None:
             raise StorageError(f"{path}: the master is not complete, {missing} was not written; build it again")
         header = {**attributes, "format": FORMAT, "format_version": FORMAT_VERSION if grid.has_checksums else 1}
-        group = {"zarr_format": 3, "node_type": "group", "attributes": header}
         with storage_errors(f"{path}: the master cannot be committed"):
             sweep_partials(path)
             if (path / STRIPS).exists():
@@ -198,6 +204,11 @@ class MasterStore:
             files += [path / plane / METADATA_FILE for plane in planes]
             with ThreadPoolExecutor(_SYNC_THREADS) as pool:  # the disk orders what waits; one after the other is slower
                 list(pool.map(sync_file, files))
+            if grid.has_checksums and not is_remote(self._path):  # there each would be a request
+                header[_CHUNKS_KEY] = chunk_checksums(path, planes, grid)
+            header = to_values(header)
+            header[CHECKSUM_KEY] = checksum_of(header)
+            group = {"zarr_format": 3, "node_type": "group", "attributes": header}
             for directory in (*(path / plane for plane in planes), path, self._path):
                 sync_directory(directory)
             write_atomically(path / METADATA_FILE, to_json(group, indent=2), durable=True)
@@ -237,6 +248,13 @@ class MasterStore:
             case {"attributes": {"format": "ostcal-master", "format_version": int(version)}}:
                 if version <= FORMAT_VERSION:
                     attributes: dict[str, Any] = metadata["attributes"]
+                    try:
+                        check_document(attributes)
+                    except ValueError as error:
+                        raise StorageError(
+                            f"{path / METADATA_FILE}: {error}; make the master again: delete {path} and run ostcal"
+                            " masters"
+                        ) from error
                     return attributes
                 raise StorageError(f"{path}: version {version} of the format needs a newer ostcal than this one")
         raise StorageError(f"{path}: this is no master of this program; delete it, or make it again")
@@ -251,7 +269,11 @@ class MasterStore:
         if not (path / METADATA_FILE).is_file():
             there = ", ".join(self.names()[-10:]) or "none"
             raise StorageError(f"{self.location}: there is no master {name}; there are: {there}")
-        return StoredMaster(location=str(path), grid=grid_of(path))
+        with storage_errors(f"{path}: there is no such master"):
+            stamp = recent_version_of(str(path / METADATA_FILE))
+        return StoredMaster(
+            location=str(path), grid=grid_of(path), checksums=_known_checksums(self.location, name, stamp)
+        )
 
     def left_behind(self) -> list[str]:
         """Return the names of what killed runs began and did not finish."""
@@ -296,6 +318,17 @@ class MasterStore:
         with storage_errors(f"{self.location}: the masters cannot be listed"), contextlib.suppress(FileNotFoundError):
             return directories_in(self._path)
         return []
+
+
+@lru_cache(maxsize=256)
+def _known_checksums(location: str, name: str, stamp: tuple[int, int | str]) -> Mapping[str, Sequence[bytes]]:
+    """Read the checksums of the chunks of a master from its attributes; once per process and state of them."""
+    store = MasterStore(location)
+    path = joined(location, name)
+    try:
+        return parsed_checksums(store.attributes(name).get(_CHUNKS_KEY), grid_of(path_of(path)))
+    except ValueError as error:
+        raise StorageError(f"{path}: its attributes are damaged: {error}; make the master again") from error
 
 
 # ---- who is writing ----

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from ostcal.errors import OstcalError
 from ostcal.frames import FrameType
 from ostcal.library.find import find_masters
+from ostcal.library.verification import plan_verification, verify
 from ostcal.series.series_writer import create_series
 from support.fuzzing import mutations
 from support.night import Night, dark_frames, flat_frames
@@ -184,3 +185,95 @@ def test_a_record_that_another_program_writes_again_is_the_same(taken: Night, tm
     with Told() as told:
         masters_of(night)
     assert told.lines == []
+
+
+# ---- masters ----
+
+
+@pytest.fixture(scope="module")
+def made(taken: Night, tmp_path_factory: pytest.TempPathFactory) -> Night:
+    """Return the night with its masters, in the store alone."""
+    night = Night(Path(shutil.copytree(taken.root, tmp_path_factory.mktemp("made") / "night")))
+    assert night.run(**MASTERS).is_success
+    return night
+
+
+MASTERS: dict[str, Any] = {"quality_control": False, "save_individual_masters": False}
+
+
+def store_of(night: Night) -> tuple[Path, Path]:
+    """Return where the dark and the flat are."""
+    store = night.masters / "masters.zarr"
+    (dark,), (flat,) = store.glob("master_dark*"), store.glob("master_flat*")
+    return dark, flat
+
+
+def used(night: Night) -> tuple[str, Bits]:
+    """Read the masters as calibrating does; return what was said, and what they are."""
+    with Told() as told:
+        try:
+            bits = bits_of(night.masters)
+        except OstcalError as error:
+            return " ".join([*told.lines, str(error)]), {}
+        return " ".join(told.lines), bits
+
+
+def verified(night: Night) -> list[str]:
+    plan = plan_verification([str(night.masters / "masters.zarr")])
+    return [line for place in verify(plan, 1) for line in place.findings]
+
+
+def test_a_flipped_bit_in_a_store_of_masters_is_found_by_all_that_read_it(made: Night, tmp_path: Path) -> None:
+    night = Night(Path(shutil.copytree(made.root, tmp_path / "night")))
+    dark, flat = store_of(night)
+    before = bits_of(night.masters)
+    names = ("zarr.json", "master/zarr.json", "master/c.0.0", "n_used/zarr.json", "n_used/c.0.0", "std/c.0.0")
+    files = [night.masters / "masters.zarr" / "zarr.json", *(place / name for place in (dark, flat) for name in names)]
+    silent = []
+    harmless = 0
+    for path, place in flipped(night.root, files, "masters"):
+        lines, after = used(night)
+        found = verified(night)
+        if after != before and str(night.masters) not in lines and "master" not in lines:
+            silent.append((path, place, lines))
+        if not found:
+            harmless += 1
+            assert after == before
+            assert path.name == "zarr.json"
+    assert silent == []
+    assert harmless <= len(files) * FLIPS / 2  # names of axes, spaces and the like
+
+
+@pytest.mark.parametrize("what", ["plane", "strip", "attributes", "bit"])
+def test_masters_that_were_exchanged_or_changed_are_found_and_made_again(
+    taken: Night, tmp_path: Path, what: str
+) -> None:
+    night = Night(Path(shutil.copytree(taken.root, tmp_path / "night")))
+    assert night.run(**MASTERS).is_success
+    dark, flat = store_of(night)
+    before = bits_of(night.masters)
+    if what == "plane":
+        shutil.rmtree(dark / "std")
+        shutil.copytree(flat / "std", dark / "std")
+    elif what == "strip":
+        shutil.copy(flat / "master" / "c.0.0", dark / "master" / "c.0.0")
+    elif what == "attributes":
+        change_json(dark / "zarr.json", lambda m: m["attributes"].update(gain=140.0))
+    else:
+        text = (dark / "zarr.json").read_text()
+        (dark / "zarr.json").write_text(text.replace("2026", "2027", 1))
+    found = verified(night)
+    assert [line for line in found if str(dark) in line] == found != []
+    with Told() as told:
+        status = night.run(only_changed=True, **MASTERS)
+    assert [line for line in told.lines if dark.name in line], (status, told.lines)
+    shutil.rmtree(dark)  # it stays beside the new one
+    assert [bits for _, bits in bits_of(night.masters).values()] == [bits for _, bits in before.values()]
+
+
+def test_masters_of_older_versions_are_read_as_before(made: Night, tmp_path: Path) -> None:
+    night = Night(Path(shutil.copytree(made.root, tmp_path / "night")))
+    before = bits_of(night.masters)
+    for place in store_of(night):
+        change_old(place / "zarr.json", lambda metadata: metadata["attributes"].pop("chunk_checksums"))
+    assert (*used(night), verified(night)) == ("", before, [])

@@ -67,6 +67,7 @@ def _delete_one(library: Path) -> None:
 def _other_gain(library: Path) -> None:
     attributes = json.loads(stored(library).read_text())
     attributes["attributes"]["gain"] = 200.0
+    del attributes["attributes"]["checksum"]
     stored(library).write_text(json.dumps(attributes))
 
 

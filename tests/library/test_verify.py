@@ -436,9 +436,11 @@ def test_a_damaged_or_missing_chunk_of_a_master_is_found(masters: Path, plane: s
 
 
 def test_samples_of_the_store_that_changed_are_found_by_the_fits_file(masters: Path) -> None:
-    """A chunk that was replaced by another valid one: only the samples of the FITS master tell."""
+    """A chunk that was replaced by another valid one: in older stores only the samples of the FITS master tell."""
     dark, bias = master_of(masters, "dark"), master_of(masters, "bias")
     shutil.copy(bias / "master" / "c.0.0", dark / "master" / "c.0.0")
+    assert "they are those of another master or plane" in one_finding(masters / "masters.zarr")
+    change_old(dark / "zarr.json", lambda metadata: metadata["attributes"].pop("chunk_checksums"))
     assert verify(masters / "masters.zarr", code=0)
     line = one_finding(masters)
     assert line.startswith(f"{dark}: its samples are not those of {masters / dark.name}.fits")
@@ -458,12 +460,12 @@ def test_a_chunk_that_unpacks_to_other_samples_is_found_without_the_fits_file(ma
 
 def test_more_samples_used_than_there_are_frames_is_found(masters: Path) -> None:
     dark = master_of(masters, "dark")
-    change_json(dark / "zarr.json", lambda m: m["attributes"].update(inputs=["a"]))
+    change_old(dark / "zarr.json", lambda m: m["attributes"].update(inputs=["a"]))
     assert "n_used is up to 7, of 1 frames" in one_finding(masters / "masters.zarr")
 
 
 def test_attributes_of_another_size_are_found(masters: Path) -> None:
-    change_json(master_of(masters, "dark") / "zarr.json", lambda m: m["attributes"].update(width=3))
+    change_old(master_of(masters, "dark") / "zarr.json", lambda m: m["attributes"].update(width=3))
     assert "its attributes say 3 x 20 pixels, its planes 28 x 20" in one_finding(masters / "masters.zarr")
 
 

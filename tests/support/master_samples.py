@@ -185,4 +185,5 @@ def drop_checksums(master: Path) -> None:
             chunk.write_bytes(chunk.read_bytes()[:-4])
     metadata = json.loads((master / "zarr.json").read_text())
     metadata["attributes"]["format_version"] = 1
+    del metadata["attributes"]["checksum"], metadata["attributes"]["chunk_checksums"]
     (master / "zarr.json").write_text(json.dumps(metadata))
