@@ -149,7 +149,7 @@ def combine(
     with contextlib.ExitStack() as opened:
         bar = opened.enter_context(ProgressBar("combining", progress))
         if not all(frame.file is None or frame.file.is_ready for frame in given):
-            given = _ready(given, opened.enter_context(tempfile.TemporaryDirectory(prefix="ostcal-")))
+            given = _ready(given, opened.enter_context(tempfile.TemporaryDirectory(prefix="ostcal-")), limit_bytes)
         given = _with_words(given, threads)
         stack = stack_of_given(given)
         scales = scales_of(scale, stack, [frame.label for frame in given], threads)
@@ -208,9 +208,9 @@ def _lazy(frame: Any) -> Any:
     return frame if is_instance(frame, "dask.array", "Array") else None
 
 
-def _ready(frames: Sequence[GivenFrame], directory: str) -> list[GivenFrame]:
+def _ready(frames: Sequence[GivenFrame], directory: str, memory_bytes: int) -> list[GivenFrame]:
     """Unpack files that are compressed."""
-    ready = iter(ready_frames([frame.file for frame in frames if frame.file is not None], directory))
+    ready = iter(ready_frames([frame.file for frame in frames if frame.file is not None], directory, memory_bytes))
     return [frame if frame.file is None else replace(frame, file=next(ready)) for frame in frames]
 
 

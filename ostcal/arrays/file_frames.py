@@ -84,10 +84,10 @@ def frames_of_place(place: str, overscan: OverscanRule) -> list[FileFrame]:
     return [_of_image(image, overscan) for image in images]
 
 
-def ready_frames(frames: Sequence[FileFrame], directory: str) -> list[FileFrame]:
-    """Unpack what is compressed into a directory."""
+def ready_frames(frames: Sequence[FileFrame], directory: str, memory_bytes: int) -> list[FileFrame]:
+    """Unpack what is compressed into a directory; tiles are decoded in `memory_bytes`."""
     ready = []
-    with TileReader() as tiles:
+    with TileReader(memory_bytes) as tiles:
         for frame in frames:
             fits = frame.source.fits
             is_packed = fits is not None and not fits.is_ready

@@ -30,13 +30,14 @@ from ostcal.inputs.already_subtracted import (
     marked_uncalibrated,
 )
 from ostcal.inputs.clocks import clock_jumps, in_the_future
-from ostcal.inputs.gather import Source, described, gather_inputs, stack_of, unpacked
+from ostcal.inputs.gather import Source, described, gather_inputs, stack_of, without_copies
 from ostcal.inputs.grouping import Frame, Group, Grouping, GroupRules, describe, ladders, with_noon
 from ostcal.inputs.image_sets import group_images, one_of_each_file
 from ostcal.inputs.level_breaks import level_breaks, said_of_breaks
 from ostcal.inputs.nights import doubtful_noon
 from ostcal.inputs.processed_copies import without_processed_copies
 from ostcal.inputs.unknown_overscan import with_known_overscan
+from ostcal.inputs.unpack_needed import groups_of_packed, is_packed, unpack_groups
 from ostcal.inputs.unusual_groups import apart_in_time, beyond_max_frames, several_nights, undated, wide_temperatures
 from ostcal.inputs.whole_floats import with_whole_floats_as_words
 from ostcal.library.find import find_masters
@@ -75,10 +76,11 @@ def build_masters(request: BuildRequest, watcher: Watcher | None = None) -> Buil
     StorageError
         If the output directory cannot be written, or another run is writing there.
     """
-    watcher, clock, unusable = watcher or Watcher(), _StageClock(), list[str]()
+    watcher, clock = watcher or Watcher(), _StageClock()
+    unusable, no_room = list[str](), list[str]()
     try:
         with owned(request.output_dir, request.store, request.lock_wait_s) as scratch:
-            sources = gather_frames(request, scratch, unusable)
+            sources = gather_frames(request, scratch, unusable, no_room)
             clock.lap("inspect")
             selection = select_groups(request, sources)
             clock.lap("group")
@@ -88,14 +90,16 @@ def build_masters(request: BuildRequest, watcher: Watcher | None = None) -> Buil
             if plan.to_make and not watcher.planned([master.group for master in plan.to_make], plan.bytes_to_read):
                 raise OstcalError("nothing made: the run was declined")
             clock.lap("confirm")
-            for line in (*selection.not_made, *plan.errors):
+            for line in (*no_room, *selection.not_made, *plan.errors):
                 watcher.failed(line)
             if plan.to_make:
                 with connected(request.execution) as execution:
                     if execution.scheduler == "distributed":
                         clock.lap("cluster")
-                    stacks = [stack_of([sources[f.label] for f in group.frames]) for group in selection.ladders]
-                    with_stacks = list(zip(selection.ladders, stacks, strict=True))
+                    of_ladders = [(group, [sources[f.label] for f in group.frames]) for group in selection.ladders]
+                    with_stacks = [
+                        (group, stack_of(members)) for group, members in of_ladders if not any(map(is_packed, members))
+                    ]
                     prepared, notes = prepare_masters(request, execution, plan, with_stacks)
                     remade = without_mixtures(request, plan, prepared, sources)
                     prepared, no_dark = list(remade.prepared), remade.errors
@@ -110,7 +114,7 @@ def build_masters(request: BuildRequest, watcher: Watcher | None = None) -> Buil
                 request.store.sweep()  # strips that no run continues
                 combined, notes, not_written, no_dark = Combined(made=(), left_out=(), errors=()), [], [], ()
     except OstcalError:
-        for line in unusable:  # often the reason
+        for line in (*unusable, *no_room):  # often the reason
             logger.warning("%s", line)
         raise
     for master in combined.made:
@@ -123,7 +127,7 @@ def build_masters(request: BuildRequest, watcher: Watcher | None = None) -> Buil
         made=combined.made,
         unchanged=plan.unchanged,
         warnings=(*warnings, *(line for master in combined.made for line in master.warnings)),
-        errors=(*selection.not_made, *plan.errors, *no_dark, *combined.errors, *not_written),
+        errors=(*no_room, *selection.not_made, *plan.errors, *no_dark, *combined.errors, *not_written),
         groups=selection.groups,
         light_folders=selection.light_folders,
         seconds=clock.seconds,
@@ -150,10 +154,12 @@ class Selection:
     """Frames that are too few for masters and say what the camera is like."""
 
 
-def gather_frames(request: BuildRequest, scratch: str, left_out: list[str]) -> dict[str, Source]:
-    """Find all usable frames, by label; compressed ones are unpacked into `scratch`.
+def gather_frames(request: BuildRequest, scratch: str, left_out: list[str], not_made: list[str]) -> dict[str, Source]:
+    """Find all usable frames, by label; compressed ones of which masters may be made are unpacked into `scratch`.
 
-    `left_out` gets a line for everything that cannot be used, also where the search ends in an error.
+    Which these are is judged by headers first. What samples say may join groups, so it is looked at again until no
+    group has a packed frame. `left_out` gets a line for everything that cannot be used, also where the search ends in
+    an error, and `not_made` one for each group that there is no room to unpack.
     """
     inputs = gather_inputs(
         request.input_dirs,
@@ -164,7 +170,28 @@ def gather_frames(request: BuildRequest, scratch: str, left_out: list[str]) -> d
         kinds=request.kinds_of_files,
     )
     left_out += inputs.left_out
-    sources = unpacked(inputs.sources, scratch, left_out, inputs.excluded)
+    found, groups = inputs.sources, _groups_to_unpack(request, inputs.sources)
+    while True:
+        found, no_room = unpack_groups(found, groups, scratch, request.memory_limit_bytes, left_out)
+        not_made += no_room
+        lines: list[str] = []
+        sources = _as_they_are(request, without_copies(found, lines, inputs.excluded), lines)
+        groups = _groups_to_unpack(request, sources)
+        if not groups:
+            left_out += lines
+            return sources
+
+
+def _groups_to_unpack(request: BuildRequest, sources: dict[str, Source]) -> list[Group]:
+    if not any(map(is_packed, sources.values())):
+        return []
+    frames = [source.frame for source in sources.values()]
+    rules = with_noon(with_noon_of_masters(request, frames), frames)
+    return groups_of_packed(sources.values(), rules, flats=request.make_flats)
+
+
+def _as_they_are(request: BuildRequest, sources: dict[str, Source], left_out: list[str]) -> dict[str, Source]:
+    """Return frames without those that are damaged or were changed, with what their samples say of them."""
     if request.verify:
         sources = without_damaged(sources, left_out, request.execution.workers)
     sources = without_processed_copies(sources, left_out)

@@ -177,7 +177,7 @@ def _plans_of(request: BuildRequest, series: str, scratch: str) -> list[MasterPl
 
     Flats are combined only with a dark of their exposure: for any other one a better dark may still come.
     """
-    sources = gather_frames(request, scratch, [])
+    sources = gather_frames(request, scratch, [], [])
     grouping = group_images((source.frame for source in sources.values()), request.rules)
     groups = [group for group in grouping.groups if group.key.frame_type in request.kinds]
     plans = plan_masters(request, groups, sources).to_make

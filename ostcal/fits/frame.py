@@ -7,6 +7,7 @@ from typing import Literal
 
 from ostcal.fits.layout import ImageLayout
 from ostcal.fits.sections import Readout
+from ostcal.fits.tiling import Tiling
 from ostcal.frames import FrameMetadata
 from ostcal.xisf.blocks import DataBlock
 
@@ -44,6 +45,8 @@ class FitsFrame(FitsPixels):
     hdu_index: int
     packed: Literal["none", "gzip", "fz", "xisf", "raw"]
     """``none`` where samples can be read in place; else `ostcal.fits.unpack.unpack` comes first."""
+    tiling: Tiling | None = None
+    """Of a tile-compressed image: what decoding takes."""
     block: DataBlock | None = None
     """Of an XISF file: where the samples are and how they are packed, until they are unpacked or compared."""
     bounds: tuple[float, float] | None = None

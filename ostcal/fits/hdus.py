@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -11,6 +10,7 @@ from typing import BinaryIO, Final
 
 from ostcal.errors import FrameError
 from ostcal.fits.cards import BLOCK_LENGTH, CARD_LENGTH, Header, header_of, padded_length
+from ostcal.fits.gz import UnpackedGzip
 
 COMPANIONS: Final = frozenset([
     "BPM", "MASK", "BADPIX", "DQ", "FLAGS", "QUALITY",
@@ -22,6 +22,8 @@ COMPANIONS: Final = frozenset([
 """Words in EXTNAME of images that are about a frame and are no frame themselves: masks, uncertainties, previews."""
 
 _MAX_HEADER_LENGTH = 2**20
+_MAX_HEADERS_LENGTH = 2**24
+"""Of all headers of a file together: those of a mosaic of 200 extensions are 4 MiB."""
 _MAX_UNITS = 1000
 _MAX_NAMED = 8
 _PACKED_NAME = "COMPRESSED_IMAGE"
@@ -103,7 +105,7 @@ def unused_name(unit: Unit) -> str:
     return f"{unit.name} (no data)" if is_empty_image else ""
 
 
-def read_units(stream: BinaryIO | gzip.GzipFile, path: str, size: int | None = None) -> Iterator[Unit]:
+def read_units(stream: BinaryIO | UnpackedGzip, path: str, size: int | None = None) -> Iterator[Unit]:
     """Yield the units of a file of `size` bytes; bytes behind the last one that are no extension are ignored.
 
     The stream may be read between two units, as positions are absolute; a gzip stream only forwards.
@@ -113,7 +115,7 @@ def read_units(stream: BinaryIO | gzip.GzipFile, path: str, size: int | None = N
     FrameError
         If the file does not begin as a FITS file, or a header is damaged.
     """
-    offset = 0
+    offset, header_bytes = 0, 0
     for index in range(_MAX_UNITS + 1):
         if index and size is not None and offset >= size:
             return
@@ -123,6 +125,9 @@ def read_units(stream: BinaryIO | gzip.GzipFile, path: str, size: int | None = N
             return
         if index == _MAX_UNITS:
             raise FrameError(f"{path}: has more than {_MAX_UNITS} extensions; split it or leave it out")
+        header_bytes += len(cards) * CARD_LENGTH
+        if header_bytes > _MAX_HEADERS_LENGTH:
+            raise FrameError(f"{path}: its headers are longer than {_MAX_HEADERS_LENGTH} bytes; leave it out")
         header = header_of(tuple(cards))
         unit = Unit(
             index=index,
@@ -200,7 +205,7 @@ class _Cards(list[str]):
     has_nulls = False
 
 
-def _read_header(stream: BinaryIO | gzip.GzipFile, path: str, *, is_primary: bool) -> _Cards | None:
+def _read_header(stream: BinaryIO | UnpackedGzip, path: str, *, is_primary: bool) -> _Cards | None:
     """Read cards up to END; ``None`` where no further extension follows."""
     start = b"SIMPLE  " if is_primary else b"XTENSION"
     cards = _Cards()

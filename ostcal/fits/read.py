@@ -6,7 +6,6 @@ Only header blocks are read to inspect a FITS file, with our own reader, which t
 from __future__ import annotations
 
 import contextlib
-import gzip
 import io
 import os
 import re
@@ -25,6 +24,7 @@ from ostcal.fits.cards import Header, card_keyword, image_cards, structural_card
 from ostcal.fits.frame import FitsFrame as FitsFrame
 from ostcal.fits.frame import FitsPixels as FitsPixels
 from ostcal.fits.frame import LoneImage
+from ostcal.fits.gz import UnpackedGzip
 from ostcal.fits.hdus import Unit, image_labels, possible_labels, read_units, refuse_several, unused_name
 from ostcal.fits.headers import metadata_from_header
 from ostcal.fits.layout import ImageLayout, decode_samples, layout_from_header, plane_count, whole_number
@@ -35,6 +35,7 @@ from ostcal.fits.search import FoundFiles as FoundFiles
 from ostcal.fits.search import find_fits as find_fits
 from ostcal.fits.search import search_fits as search_fits
 from ostcal.fits.sharpcap import cards_beside
+from ostcal.fits.tiling import tiling_of
 from ostcal.fits.xisf_images import inspect_xisf, inspect_xisf_extension
 from ostcal.frames import FULL_SCALE_ADU, RowReader, SampleEncoding, read_adu
 from ostcal.opening import open_regular
@@ -110,14 +111,13 @@ def inspect_images(path: str | os.PathLike[str], *, cubes: bool = False) -> tupl
             file.seek(max(0, size - 4))
             length = int.from_bytes(file.read(4), "little")
             file.seek(0)
-            with gzip.GzipFile(fileobj=file) as stream:
-                return _inspect_stream(stream, path, None, length, cubes=cubes)
+            return _inspect_stream(UnpackedGzip(file, path, size), path, None, length, cubes=cubes)
     except (OSError, EOFError, zlib.error) as error:
         raise FrameError(f"{path}: cannot be read: {os_reason(error)}; repair it or leave it out") from error
 
 
 def _inspect_stream(
-    stream: BinaryIO | gzip.GzipFile, path: str, size: int | None, unpacked_length: int | None, *, cubes: bool
+    stream: BinaryIO | UnpackedGzip, path: str, size: int | None, unpacked_length: int | None, *, cubes: bool
 ) -> tuple[FitsFrame, ...]:
     """Inspect a file of known size, or the unpacked stream of a gzip file (modulo 4 GiB as long as it says)."""
     primary: Header | None = None
@@ -131,6 +131,8 @@ def _inspect_stream(
             unused += filter(None, [unused_name(unit)])
             if is_frame or (beside is None and not images and (unit.is_image or unit.is_compressed_image)):
                 layout = _layout_of(unit, path, size, cubes=cubes)
+                if isinstance(stream, UnpackedGzip):
+                    _check_length(stream, unit)
                 if is_frame and layout is not None:
                     images.append((unit, layout))
                 elif layout is not None:
@@ -181,6 +183,13 @@ def _planes_of(frame: FitsFrame, header: Header) -> list[FitsFrame]:
     return [replace(frame, cards=cards, plane=plane, data_offset=at) for plane, at in enumerate(offsets)]
 
 
+def _check_length(stream: UnpackedGzip, unit: Unit) -> None:
+    try:
+        stream.check_length(unit.data_offset + unit.data_length)
+    except FrameError as error:
+        raise _ImageError(str(error)) from error
+
+
 class _ImageError(FrameError):
     """An image is damaged."""
 
@@ -195,6 +204,8 @@ def _layout_of(unit: Unit, path: str, size: int | None, *, cubes: bool) -> Image
         prefix = "Z" if unit.is_compressed_image else ""
         of_plane = cubes and plane_count(unit.header, prefix=prefix) > 1
         layout = layout_from_header(unit.header, path, prefix=prefix, of_plane=of_plane)
+        if unit.is_compressed_image and layout is not None:
+            tiling_of(unit.header, path, width=layout.width, height=layout.height)
     except FrameError as error:
         raise _ImageError(str(error)) from error
     end = unit.data_offset + unit.data_length
@@ -238,6 +249,9 @@ def _frame(
         cards=cards,
         hdu_index=unit.index,
         packed="fz" if unit.is_compressed_image else "gzip" if is_gzip else "none",
+        tiling=tiling_of(unit.header, path, width=layout.width, height=layout.height)
+        if unit.is_compressed_image
+        else None,
         unused=unused,
     )
 

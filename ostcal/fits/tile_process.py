@@ -29,11 +29,11 @@ _MAX_EXPANSION = 1100
 _FREE_BYTES = 64 * 2**20
 """Of a strip, whatever the size of its file."""
 _BASE_MEMORY_BYTES = 512 * 2**20
-_BYTES_PER_PIXEL = 16
-"""Measured at the peak: 9 of uint16, 14 of float32."""
+_PROCESS_BYTES = 64 * 2**20
+"""Taken by the process before it decodes."""
 _BASE_CPU_S = 3.0
-_PIXELS_PER_S = 1e6
-"""RICE takes 0.02 s per megapixel, HCOMPRESS 0.1 s, and other processors are slower."""
+_CPU_S_PER_PIXEL = 0.4e-6
+"""The slowest coder takes 0.1 s per megapixel (HCOMPRESS; floats), and other processors are slower."""
 
 
 def answer_requests() -> None:
@@ -64,8 +64,9 @@ def answer_requests() -> None:
 
 def _strips(fits: Any, request: dict[str, Any]) -> Iterator[bytes]:
     """Yield stored samples, big-endian, in whole rows of tiles; refuse tiles larger than their file can hold."""
-    lengths = (int(request["height"]), int(request["width"]))
-    _limit(_BASE_MEMORY_BYTES, _BASE_CPU_S)
+    lengths, rows = (int(request["height"]), int(request["width"])), int(request["rows"])
+    free_bytes = int(request["memory_bytes"]) - _PROCESS_BYTES
+    _limit(min(_BASE_MEMORY_BYTES, free_bytes), _BASE_CPU_S)
     with (
         open(request["path"], "rb") as file,
         fits.open(file, memmap=False, do_not_scale_image_data=True) as hdus,
@@ -81,21 +82,24 @@ def _strips(fits: Any, request: dict[str, Any]) -> Iterator[bytes]:
         plane = request["plane"]
         if len(before) != (plane is not None) or (before and plane >= shape[before[0]]):
             raise ValueError(f"its tiles make {shape}, its header promises {lengths}")
-        tile_rows, row_bytes = max(1, hdu.tile_shape[axis]), lengths[1] * int(request["dtype"][-1])
-        rows = min(-(-max(1, PIECE_BYTES // row_bytes) // tile_rows) * tile_rows, lengths[0])
+        row_bytes = lengths[1] * int(request["dtype"][-1])
+        piece_rows = max(1, PIECE_BYTES // row_bytes)
         file_bytes = os.fstat(file.fileno()).st_size
         if rows * row_bytes > max(_FREE_BYTES, _MAX_EXPANSION * file_bytes):
             raise ValueError(f"{rows * row_bytes} bytes in one row of tiles cannot be in a file of {file_bytes}")
         for start in range(0, lengths[0], rows):
             _limit(
-                _BASE_MEMORY_BYTES + _BYTES_PER_PIXEL * rows * lengths[1],
-                _BASE_CPU_S + rows * lengths[1] / _PIXELS_PER_S,
+                min(_BASE_MEMORY_BYTES + int(request["needed_bytes"]), free_bytes),
+                _BASE_CPU_S + rows * lengths[1] * _CPU_S_PER_PIXEL,
             )
             index = [slice(None)] * len(shape)
             for at in before:
                 index[at] = slice(plane, plane + 1)
             index[axis] = slice(start, min(start + rows, lengths[0]))
-            yield section[tuple(index)].reshape(-1, lengths[1]).astype(request["dtype"]).tobytes()
+            part = section[tuple(index)].reshape(-1, lengths[1])
+            for first in range(0, len(part), piece_rows):
+                yield part[first : first + piece_rows].astype(request["dtype"]).tobytes()
+            del part  # or two would be in memory while the next is decoded
 
 
 def _limit(memory_bytes: int, cpu_s: float) -> None:

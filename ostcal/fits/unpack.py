@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
 import hashlib
 import os
 import shutil
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from ostcal.errors import FrameError
 from ostcal.fits.cards import CARD_LENGTH, padded_length
+from ostcal.fits.gz import open_gzip
 from ostcal.fits.hdus import Unit, read_units, refuse_several
 from ostcal.fits.layout import ImageLayout, encode_samples, unsigned_zero
 from ostcal.fits.read import FitsFrame, read_exactly, scaled_by_bounds
@@ -29,6 +29,8 @@ from ostcal.raw.reader import raw_reader
 from ostcal.xisf.blocks import check_block, unpacked_strips
 
 _STRIP_BYTES = 4 * 2**20
+_SPARE_BYTES = 8 * 2**20
+"""What stays free of a disk beside what is unpacked there."""
 
 
 def unpack(frame: FitsFrame, directory: str | os.PathLike[str], tiles: TileReader | None = None) -> FitsFrame:
@@ -44,7 +46,8 @@ def unpack(frame: FitsFrame, directory: str | os.PathLike[str], tiles: TileReade
     Raises
     ------
     FrameError
-        If the compressed data are damaged or end too early, or the file holds several frames.
+        If the compressed data are damaged or end too early, the file holds several frames, its tiles take more memory
+        than `tiles` may, or the samples do not fit on the disk of `directory`.
     StorageError
         If the file cannot be written.
     """
@@ -58,6 +61,8 @@ def unpack(frame: FitsFrame, directory: str | os.PathLike[str], tiles: TileReade
     # the hash keeps dark_001.fits.gz of two directories apart
     mark = hashlib.blake2b(where.encode("utf-8", "surrogateescape"), digest_size=6).hexdigest()
     is_gunzipped = frame.packed == "gzip" and (frame.extension is not None or frame.plane is not None)
+    if frame.packed in ("xisf", "raw"):
+        check_room(frame.path, frame.data_length, directory)
     if frame.packed == "xisf":
         return _unpack_xisf(frame, directory, joined(directory, f"{stem}-{mark}-{frame.hdu_index}.fits"))
     if frame.packed == "raw":
@@ -65,10 +70,12 @@ def unpack(frame: FitsFrame, directory: str | os.PathLike[str], tiles: TileReade
     number = f"-{frame.hdu_index}" if frame.extension is not None and not is_gunzipped else ""
     plane = f"-plane{frame.plane}" if frame.plane is not None and not is_gunzipped else ""
     path = joined(directory, f"{stem}-{mark}{number}{plane}.fits")
+    if not is_gunzipped:
+        check_room(frame.path, frame.data_length, directory)
     if is_gunzipped:
         if not is_file(path):  # for an image of the same file
             with _on_disk(frame) as packed:
-                write_pieces(path, _gunzipped(packed))
+                write_pieces(path, _gunzipped(packed, directory))
         return replace(frame, path=path, packed="none")
     with contextlib.ExitStack() as opened:
         packed = opened.enter_context(_on_disk(frame))
@@ -126,47 +133,78 @@ def _on_disk(frame: FitsFrame) -> Iterator[FitsFrame]:
 
 
 def _gzip_strips(frame: FitsFrame) -> Iterator[NDArray[Any]]:
-    """Yield the samples of a gzip file, then read on to its end: other images in it are an error."""
+    """Yield the samples of a gzip file, then read on to its end: other images in it are an error, and so is damage."""
     units: list[Unit] = []
     is_whole = False
     try:
-        with gzip.open(frame.path, "rb") as stream:
-            for unit in read_units(stream, frame.path):
-                units.append(unit)
-                if unit.index != frame.hdu_index:
-                    continue
-                for start in range(0, frame.data_length, _STRIP_BYTES):
-                    strip = np.empty(min(_STRIP_BYTES, frame.data_length - start), np.uint8)
-                    read_exactly(stream.readinto, strip, frame.path)
-                    yield strip
-                stream.read(padded_length(frame.data_length) - frame.data_length)
-                stream.peek(1)  # at the end of the file gzip compares its checksum
-                is_whole = True
-    except (OSError, EOFError, zlib.error, FrameError) as error:
-        if not is_whole:
-            raise _damaged(frame, error) from error
+        with open_gzip(frame.path) as stream:
+            try:
+                for unit in read_units(stream, frame.path):
+                    units.append(unit)
+                    if unit.index != frame.hdu_index:
+                        continue
+                    for start in range(0, frame.data_length, _STRIP_BYTES):
+                        strip = np.empty(min(_STRIP_BYTES, frame.data_length - start), np.uint8)
+                        read_exactly(stream.readinto, strip, frame.path)
+                        yield strip
+                    is_whole = True
+            except FrameError:
+                if not is_whole:  # what lies behind the image may be anything, as long as it is whole
+                    raise
+            stream.finish()
+    except (OSError, EOFError, zlib.error) as error:
+        raise _damaged(frame, error) from error
     refuse_several([unit.name for unit in units if unit.is_frame], frame.path)
 
 
-def _gunzipped(frame: FitsFrame) -> Iterator[bytes]:
+def _gunzipped(frame: FitsFrame, directory: str | os.PathLike[str]) -> Iterator[bytes]:
     """Yield a gzip file unpacked up to the end of its last image, then read on to its end."""
     try:
-        with gzip.open(frame.path, "rb") as stream:
+        with open_gzip(frame.path) as stream:
             end = max(unit.end for unit in read_units(stream, frame.path) if unit.is_frame)
-        with gzip.open(frame.path, "rb") as stream:
+        check_room(frame.path, end, directory)
+        with open_gzip(frame.path) as stream:
             for start in range(0, end, _STRIP_BYTES):
                 piece = stream.read(min(_STRIP_BYTES, end - start))
                 if not piece:
                     return
                 yield piece
-            while stream.read(_STRIP_BYTES):  # at the end of the file gzip compares its checksum
-                pass
-    except (OSError, EOFError, zlib.error, FrameError) as error:
+            stream.finish()
+    except (OSError, EOFError, zlib.error) as error:
         raise _damaged(frame, error) from error
 
 
+def check_gzip(path: str) -> None:
+    """Read a gzip file to its end; FrameError where it is cut or its samples do not fit its checksum."""
+    try:
+        with open_gzip(path) as stream:
+            stream.finish()
+    except (OSError, EOFError, zlib.error) as error:
+        raise FrameError(f"{path}: cannot be unpacked: {os_reason(error)}; restore it from a copy") from error
+
+
+def check_room(path: str, n_bytes: int, directory: str | os.PathLike[str]) -> None:
+    """Raise FrameError where what a file unpacks to does not fit on the disk of a directory."""
+    free = free_bytes(directory)
+    if free is not None and n_bytes > free:
+        raise FrameError(
+            f"{path}: cannot be unpacked: it takes {n_bytes} bytes, {os.fspath(directory)} has {free} free; free space"
+            " there, or leave it out"
+        )
+
+
+def room_bytes(frame: FitsFrame) -> int:
+    """Return what a frame takes on a disk when it is unpacked, as far as its header tells."""
+    return padded_length((len(frame.cards) + 1) * CARD_LENGTH) + padded_length(frame.data_length)
+
+
+def free_bytes(directory: str | os.PathLike[str]) -> int | None:
+    """Return how much may be unpacked into a directory; ``None`` where the system does not say."""
+    try:
+        return max(0, shutil.disk_usage(directory).free - _SPARE_BYTES)
+    except OSError:
+        return None
+
+
 def _damaged(frame: FitsFrame, error: Exception) -> FrameError:
-    if isinstance(error, FrameError):
-        return error
-    what = f"cannot be unpacked: {os_reason(error)}"
-    return FrameError(f"{frame.path}: {what}; copy it again or leave it out")
+    return FrameError(f"{frame.path}: cannot be unpacked: {os_reason(error)}; copy it again or leave it out")

@@ -20,6 +20,7 @@ from ostcal.fits.cards import Card, format_card
 from ostcal.fits.headers import settings_cards
 from ostcal.fits.layout import encode_samples
 from ostcal.fits.read import FitsFrame, FitsStack
+from ostcal.fits.tiles import RUN_BYTES, UNLIMITED_BYTES, TileReader
 from ostcal.fits.unpack import unpack
 from ostcal.fits.write import RawFrame, write_raw_frame, write_raw_images
 from ostcal.frames import FrameType, read_adu
@@ -55,8 +56,11 @@ def import_frames(
     rows: int | None = None,
     frame_type: FrameType | None = None,
     on_frame: Callable[[], None] | None = None,
+    memory_limit_bytes: int = UNLIMITED_BYTES,
 ) -> SeriesReport:
     """Copy FITS frames into a series, one after the other, in memory for about one and a half frames.
+
+    A frame that takes more than `memory_limit_bytes` is left out and named.
 
     The series is created if it does not exist, and extended if it is too short. Frames that it holds already (same
     start and same samples) are skipped, so that an interrupted import can be run again. Frames of another size or
@@ -108,7 +112,8 @@ def import_frames(
     problems: list[str] = []
     for position, frame in enumerate(frames):
         try:
-            record, samples = _read_frame(frame, writer, free[0] if free else writer.n_planned)
+            check_memory(frame, memory_limit_bytes)
+            record, samples = _read_frame(frame, writer, free[0] if free else writer.n_planned, memory_limit_bytes)
             if _identity(record) in known:
                 skipped += 1
             else:
@@ -255,7 +260,19 @@ def _sample_dtype(frame: FitsFrame) -> str:
     return whole.get(layout, "float64") if frame.is_whole else "float64"
 
 
-def _read_frame(frame: FitsFrame, writer: SeriesWriter, index: int) -> tuple[FrameRecord, NDArray[Any]]:
+def check_memory(frame: FitsFrame, memory_limit_bytes: int) -> None:
+    """Raise FrameError where a frame takes more memory than it may."""
+    needed = frame.width * frame.height * np.dtype(_sample_dtype(frame)).itemsize * 3 // 2 + RUN_BYTES
+    if needed > memory_limit_bytes:
+        raise FrameError(
+            f"{frame.source}: cannot be imported: {frame.width} x {frame.height} pixels take {needed // 2**20} MiB,"
+            f" more than compute.memory_limit ({memory_limit_bytes // 2**20} MiB); set it higher or leave the frame out"
+        )
+
+
+def _read_frame(
+    frame: FitsFrame, writer: SeriesWriter, index: int, memory_limit_bytes: int
+) -> tuple[FrameRecord, NDArray[Any]]:
     """Read a frame and make its record; FrameError if it does not belong into the series."""
     dtype = _sample_dtype(frame)
     height, width = writer.frame_shape
@@ -271,7 +288,9 @@ def _read_frame(frame: FitsFrame, writer: SeriesWriter, index: int) -> tuple[Fra
         with storage_errors(f"{writer.location}: no room to unpack {frame.source}"):
             scratch.mkdir()
         try:
-            samples = _read_samples(unpack(frame, scratch), dtype)
+            with TileReader(memory_limit_bytes - RUN_BYTES) as tiles:
+                plain = unpack(frame, scratch, tiles)
+            samples = _read_samples(plain, dtype)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     metadata = replace(frame.metadata, frame_type=frame.metadata.frame_type or writer.frame_type)

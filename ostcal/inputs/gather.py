@@ -20,8 +20,6 @@ from ostcal.fits.dates import why_never_set
 from ostcal.fits.headers import camera_id_from_names
 from ostcal.fits.read import FRAME_ENDINGS, FitsFrame, FitsStack, fingerprint, inspect_images, search_fits
 from ostcal.fits.sections import OverscanRule, Readout
-from ostcal.fits.tiles import TileReader
-from ostcal.fits.unpack import unpack
 from ostcal.frames import FrameStack, read_adu
 from ostcal.inputs.excluded_files import ExcludedFiles, read_excluded_files
 from ostcal.inputs.forced_kinds import NO_RULES, KindRules, with_forced_kind, with_stated_kind
@@ -31,7 +29,7 @@ from ostcal.inputs.remarks import refusal_lines, remark_lines
 from ostcal.inputs.trimmed import TrimmedStack, trimmed_metadata
 from ostcal.inputs.unused import log_unused
 from ostcal.places.fingerprint import fingerprint_rows
-from ostcal.places.paths import exists, is_below, is_file, make_directory, normalized, parent_of
+from ostcal.places.paths import exists, is_below, is_file, normalized, parent_of
 from ostcal.series.concatenated import ConcatenatedStack
 from ostcal.series.reader import Series, find_series, open_series
 from ostcal.series.record import FrameRecord
@@ -373,29 +371,11 @@ def _file_of(record: FrameRecord, series: Series) -> str:
     return f"{parent_of(series.location)}|{record.source}|{record.metadata.date_obs}"
 
 
-def unpacked(
-    sources: dict[str, Source], directory: str, left_out: list[str], excluded: Sequence[Source] = ()
+def without_copies(
+    sources: dict[str, Source], left_out: list[str], excluded: Sequence[Source] = ()
 ) -> dict[str, Source]:
-    """Unpack the compressed files among `sources` into `directory`; a damaged one is named in `left_out`.
-
-    Copies of the frames in `excluded` are left out. A strip of a compressed file cannot be read without unpacking all
-    that lies before it; unpacking once costs one read and one write of the frame.
-    """
-    result: dict[str, Source] = {}
-    with TileReader() as tiles:
-        for label, source in sources.items():
-            if source.fits is None or source.fits.is_ready:
-                result[label] = source
-                continue
-            make_directory(directory)
-            try:
-                fits = unpack(source.fits, directory, tiles)
-            except InputError as error:
-                left_out += [str(error)] if str(error) not in left_out else []  # of each image of a file the same
-                logger.debug("%s: traceback", label, exc_info=True)
-                continue
-            result[label] = replace(source, fits=fits, fingerprint=fingerprint(fits))
-    kept = _without_copies(list(result.values()), left_out, excluded)
+    """Return frames each once, and without copies of the frames in `excluded`; packed ones are not compared."""
+    kept = _without_copies(list(sources.values()), left_out, excluded)
     return {source.frame.label: source for source in kept}
 
 

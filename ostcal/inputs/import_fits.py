@@ -10,6 +10,7 @@ from functools import partial
 
 from ostcal.errors import InputError
 from ostcal.fits.read import FitsFrame
+from ostcal.fits.tiles import UNLIMITED_BYTES
 from ostcal.frames import FrameType
 from ostcal.inputs.copy_frames import SeriesReport, import_frames
 from ostcal.inputs.forced_kinds import NO_RULES, KindRules
@@ -93,8 +94,12 @@ def import_all(
     compressor: str,
     rows: int | None = None,
     on_frame: Callable[[SeriesImport, int], None],
+    memory_limit_bytes: int = UNLIMITED_BYTES,
 ) -> list[SeriesReport]:
-    """Copy all planned frames; `on_frame` is called with the plan and the bytes of each frame."""
+    """Copy all planned frames; `on_frame` is called with the plan and the bytes of each frame.
+
+    Frames that take more than `memory_limit_bytes` are left out and named.
+    """
     reports = []
     for plan in plans:
         n_bytes = plan.n_bytes // max(1, len(plan.frames))
@@ -109,6 +114,7 @@ def import_all(
                 rows=rows,
                 frame_type=plan.frame_type,
                 on_frame=partial(on_frame, plan, n_bytes),
+                memory_limit_bytes=memory_limit_bytes,
             )
         reports.append(report)
     return reports

@@ -18,6 +18,7 @@ from ostcal.fits.cards import Header
 from ostcal.fits.checksum import OnesSum
 from ostcal.fits.hdus import Unit, read_units
 from ostcal.fits.read import inspect_fits
+from ostcal.fits.unpack import check_gzip
 from ostcal.library.planes import DTYPES, MAX_METADATA_BYTES, PLANES, Plane, StoredMaster, read_grid
 from ostcal.library.store import MasterStore
 from ostcal.places.durable import PARTIAL_ENDING, os_reason, read_bounded
@@ -233,7 +234,9 @@ class FitsCheck:
 
 
 def check_fits(path: str) -> FitsCheck:
-    """Check that a FITS file is whole and that each DATASUM and CHECKSUM in it is right, or the checksums of XISF.
+    """Check that a FITS file is whole and that each DATASUM and CHECKSUM in it is right, or the checksums of its packing.
+
+    Of XISF files these are those of their blocks, of gzip files those of their members, which tell where a file is cut.
 
     DATASUM is the ones' complement sum of the data, CHECKSUM makes that of the whole unit all ones (FITS standard 4.0,
     section 4.4.2.7 and appendix J).
@@ -245,7 +248,10 @@ def check_fits(path: str) -> FitsCheck:
         first = inspect_fits(path, first_of_several=True)
         if first.block is not None:
             return _check_xisf(path, Header(first.cards))
-        if first.packed != "none":
+        if first.packed == "gzip":
+            check_gzip(path)
+            return FitsCheck(findings=(), has_checksums=True)
+        if first.packed == "raw":
             return FitsCheck(findings=())
         with open_binary(path) as file:
             size, end = file.seek(0, os.SEEK_END), 0
@@ -263,7 +269,9 @@ def check_fits(path: str) -> FitsCheck:
         findings.append(str(error))
     except OSError as error:
         findings.append(f"{path}: cannot be read: {os_reason(error)}")
-    return FitsCheck(findings=tuple(findings), header=primary, has_checksums=has_checksums)
+    # a packed file is no master of ours, whatever its header says
+    is_packed = primary is not None and first.packed == "fz"
+    return FitsCheck(findings=tuple(findings), header=None if is_packed else primary, has_checksums=has_checksums)
 
 
 def _check_xisf(path: str, header: Header) -> FitsCheck:

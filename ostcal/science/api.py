@@ -32,7 +32,7 @@ from ostcal.places.night_folders import folders_of, root_of
 from ostcal.places.object_requests import ObjectOptions, use_options
 from ostcal.places.paths import joined, make_directory, normalized, parent_of, path_of
 from ostcal.progress import ProgressBar
-from ostcal.science.calibrate_frame import CalibratedFrame, FrameTask, ImageTask, calibrate_frame, sweep_unfinished
+from ostcal.science.calibrate_frame import CalibratedFrame, FrameTask, ImageTask, calibrate_within, sweep_unfinished
 from ostcal.science.calibrate_objects import calibrate_objects, has_objects
 from ostcal.science.choose_masters import NONE, CalibrationOptions, FrameMatcher
 from ostcal.science.match import MatchedMasters, MatchRules, MaxAges
@@ -357,15 +357,15 @@ class CalibrationApplier(KeepsStatus):
         masters = folders_of(location_for(self.config, self.config.master_frames.output_dir))
         execution = execution_of(self.config, output_dir, (*filter(None, inputs), *masters))
         workers = min(execution.workers, len(tasks))
+        limit = memory_limit_of(self.config)
         if execution.scheduler != "distributed":
-            budget = memory_limit_of(self.config) - PROCESS_BYTES
-            workers = min(workers, budget // max(task.n_bytes for task in tasks))
+            workers = min(workers, (limit - PROCESS_BYTES) // max(task.n_bytes for task in tasks))
         execution = replace(execution, workers=max(1, workers))
         rules = LockRules(wait_s=self.config.master_frames.lock_wait)
         lock = path_of(output_dir) / LOCK_FILE
         with locked(lock, rules, what=output_dir, advice="choose another --output-dir"):
             sweep_unfinished(output_dir)
-            results = run_tasks(calibrate_frame, tasks, execution, frame_done)
+            results = run_tasks(calibrate_within(limit), tasks, execution, frame_done)
         done = [result for result in results if isinstance(result, CalibratedFrame)]
         failed = []
         for task, result in zip(tasks, results, strict=True):

@@ -21,7 +21,7 @@ from ostcal.fits.cards import Header
 from ostcal.fits.hdus import companion_name, name_and_version
 from ostcal.fits.read import FitsFrame
 from ostcal.fits.sections import readout_cards, readout_status, without_sections
-from ostcal.fits.tiles import TileReader
+from ostcal.fits.tiles import RUN_BYTES, UNLIMITED_BYTES, TileReader
 from ostcal.fits.unpack import unpack
 from ostcal.fits.write import PARTIAL_FITS, ImagePlane, write_fits
 from ostcal.frames import FrameType
@@ -101,8 +101,9 @@ class FrameTask:
 
     @property
     def n_bytes(self) -> int:
-        """Memory that a worker needs for the frame."""
-        return BYTES_PER_PIXEL * max(image.fits.width * image.rows for image in self.images)
+        """Memory that a worker needs for the frame: to calibrate it, and before that to unpack it."""
+        tiles = [image.fits.tiling.memory_bytes for image in self.images if image.fits.tiling is not None]
+        return max(*tiles, *(BYTES_PER_PIXEL * image.fits.width * image.rows for image in self.images), 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,8 +119,10 @@ class CalibratedFrame:
     warnings: tuple[str, ...] = ()
 
 
-def calibrate_frame(task: FrameTask) -> CalibratedFrame:
+def calibrate_frame(task: FrameTask, memory_limit_bytes: int = UNLIMITED_BYTES) -> CalibratedFrame:
     """Calibrate one frame, strip by strip, and write it; the file is complete or absent.
+
+    A frame whose tiles take more than `memory_limit_bytes` when they are decoded is refused.
 
     Raises
     ------
@@ -129,9 +132,15 @@ def calibrate_frame(task: FrameTask) -> CalibratedFrame:
     if all(image.fits.is_ready for image in task.images):
         return _calibrate(task)
     beside = None if is_remote(task.target) else os.path.dirname(task.target) or "."
-    with tempfile.TemporaryDirectory(prefix=SCRATCH_PREFIX, dir=beside) as scratch, TileReader() as tiles:
+    tile_bytes = memory_limit_bytes - RUN_BYTES
+    with tempfile.TemporaryDirectory(prefix=SCRATCH_PREFIX, dir=beside) as scratch, TileReader(tile_bytes) as tiles:
         unpacked = tuple(replace(image, fits=unpack(image.fits, scratch, tiles)) for image in task.images)
         return _calibrate(replace(task, images=unpacked))
+
+
+def calibrate_within(memory_limit_bytes: int) -> Callable[[FrameTask], CalibratedFrame]:
+    """Return `calibrate_frame` with a memory limit, which can be pickled."""
+    return partial(calibrate_frame, memory_limit_bytes=memory_limit_bytes)
 
 
 def sweep_unfinished(output_dir: str) -> None:

@@ -303,7 +303,9 @@ def test_a_decoder_that_crashes_or_never_ends_costs_its_frame_and_not_the_next(t
 
 def test_tiles_larger_than_their_file_can_hold_are_refused(tmp_path: Path) -> None:
     good = sample("rice", tmp_path)
-    huge = replace(inspect_fits(good), height=60_000, width=30_000)
+    frame = inspect_fits(good)
+    assert frame.tiling is not None
+    huge = replace(frame, height=60_000, width=30_000, tiling=replace(frame.tiling, rows=60_000))
     data = good.read_bytes()
     for keyword, value in (("ZNAXIS1", 30_000), ("ZNAXIS2", 60_000), ("ZTILE1", 30_000), ("ZTILE2", 60_000)):
         data = re.sub(keyword.encode() + rb" *=.{21}", f"{keyword:8}= {value:>20}".encode(), data)

@@ -22,7 +22,9 @@ from ostcal.capture.series_plan import CaptureWatcher, SeriesPlan, SeriesSink
 from ostcal.errors import FrameError, StorageError
 from ostcal.frames import CameraSettings, FrameType
 from ostcal.inputs.copy_frames import export_series
-from ostcal.inputs.gather import Inputs, gather_inputs, input_digest, unpacked
+from ostcal.inputs.gather import Inputs, gather_inputs, input_digest, without_copies
+from ostcal.inputs.groups import GroupRules
+from ostcal.inputs.unpack_needed import groups_of_packed, unpack_groups
 from ostcal.series.reader import open_series
 from ostcal.series.record import MAX_EXCLUSION_BYTES, Decision, describe_pixels, exclusion_path, record_path
 from ostcal.series.series_writer import create_series, decide_frames, open_series_for_writing
@@ -182,7 +184,11 @@ def test_a_fits_copy_of_an_excluded_frame_is_left_out_too(night: Night, packed: 
     decide_frames(series_of(night), [2], CLOUDS)
     inputs = gathered(night)
     left_out = list(inputs.left_out)
-    sources = unpacked(inputs.sources, str(night.root / "scratch"), left_out, inputs.excluded)
+    groups = groups_of_packed(inputs.sources.values(), GroupRules(), flats=True)
+    scratch = str(night.root / "scratch")
+    unpacked, no_room = unpack_groups(inputs.sources, groups, scratch, 2**30, left_out)
+    assert no_room == []
+    sources = without_copies(unpacked, left_out, inputs.excluded)
     assert len(sources) == 6
     assert not any("_002.fits" in label for label in sources)
     (line,) = [line for line in left_out if "excluded" in line]

@@ -35,8 +35,9 @@ from ostcal.simulator.server import SimulatedObservatory
 from ostcal.workflow.schedule import LOCK_FILE as SCHEDULE_LOCK
 from support import night as n
 from support.absent_packages import EXTRAS, run_without
+from support.bombs import one_tile, with_card
 from support.dng_samples import write_dng
-from support.fits_samples import write_frame
+from support.fits_samples import header_block, write_frame
 from support.folders import ROOT
 from support.hook_server import hook_server
 from support.mosaics import Image, hdu_of, write_mosaic, write_mosaics
@@ -436,6 +437,25 @@ def damaged_inside(folder: Path) -> Ran:
     return masters(night, "--darks-only")
 
 
+@provokes("A compressed image in one tile that is too large")
+def too_large_a_tile(folder: Path) -> Ran:
+    night = fresh(folder)
+    n.write_darks(night, 5.0)
+    cards = {"IMAGETYP": "Dark Frame", "EXPTIME": 5.0, **n.CAMERA}
+    path = one_tile(night.darks / "large.fits.fz", n.dark_frames(5.0, 1, seed=8)[0], "RICE_1", **cards)
+    with with_card(path, PCOUNT=10**8).open("ab") as file:
+        file.truncate(10**8 + 2**17)
+    return masters(night, "--darks-only", compute={"memory_limit": "400MB"})
+
+
+@provokes("A packed file that unpacks to too much")
+def unpacks_to_too_much(folder: Path) -> Ran:
+    night = fresh(folder)
+    n.write_darks(night, 5.0)
+    (night.darks / "bomb.fits.gz").write_bytes(gzip.compress(header_block(-64, (40_000, 40_000))))
+    return masters(night, "--darks-only")
+
+
 @provokes("A frame of another size")
 def of_another_size(folder: Path) -> Ran:
     night = fresh(folder)
@@ -800,15 +820,26 @@ def full_disk(folder: Path) -> Ran:
         return masters(night, "--darks-only", output_dir=str(disk / "masters"))
 
 
+@provokes("No room to unpack frames")
+def no_room(folder: Path) -> Ran:
+    night = fresh(folder)
+    n.write_darks(night, 5.0)
+    for path in n.write_frames(night.darks, np.zeros((5, 1500, 1000), np.uint16), "Dark Frame", 60.0):
+        path.with_suffix(".fits.gz").write_bytes(gzip.compress(path.read_bytes(), 1))
+        path.unlink()
+    with small_disk(night.root / "disk", 20) as disk:
+        return masters(night, "--darks-only", output_dir=str(disk / "masters"))
+
+
 @contextmanager
-def small_disk(place: Path) -> Iterator[Path]:
-    """Return a file system of 2 MB."""
+def small_disk(place: Path, n_mib: int = 2) -> Iterator[Path]:
+    """Return a file system of 2 MiB, or another size."""
     place.mkdir()
     mount = shutil.which("mount")
     if mount is None:
         pytest.skip("a small file system can only be made with mount")
     done = subprocess.run(
-        [mount, "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)], capture_output=True, text=True, check=False
+        [mount, "-t", "tmpfs", "-o", f"size={n_mib}m", "tmpfs", str(place)], capture_output=True, text=True, check=False
     )
     if done.returncode:
         pytest.skip(f"tmpfs cannot be mounted here: {done.stderr.strip()}")

@@ -50,8 +50,8 @@ def little_used_memory() -> Iterator[None]:
     assert status_bytes("VmHWM") - before < MOST_BYTES
 
 
-def status_bytes(name: str) -> int:
-    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{name}:"))
+def status_bytes(name: str, process: int | str = "self") -> int:
+    (line,) = (line for line in Path(f"/proc/{process}/status").read_text().splitlines() if line.startswith(f"{name}:"))
     return int(line.split()[1]) * 1024
 
 
