@@ -1,19 +1,19 @@
 """Packed files that lie: tiles, tables and gzip members changed at random; each is read, or refused in one line.
 
-By hand, ten times as many and more: ``OSTCAL_FUZZ_MUTATIONS=20000 pytest -s --timeout 0 tests/fits/test_fuzz_packed.py``
-shows the longest time and the most memory and scratch space that a file took.
+By hand, ten times as many: ``OSTCAL_FUZZ_MUTATIONS=1600 pytest --log-cli-level INFO --timeout 0
+tests/fits/test_fuzz_packed.py`` shows the longest time and the most memory and scratch space that a file took.
 """
 
 from __future__ import annotations
 
 import gzip
+import logging
 import random
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
 from astropy.io import fits
@@ -22,10 +22,12 @@ from ostcal.fits.read import inspect_fits
 from ostcal.fits.tiles import TileReader
 from ostcal.fits.unpack import unpack
 from support.bombs import CODERS, FRAME, one_tile, with_card, zeros
-from support.fits_samples import BLOCK, frame_values
+from support.fits_samples import frame_values
 from support.fuzzing import Refusals, change_bytes, little_memory, mutations, status_bytes
 
-FILES = mutations(240)
+logger = logging.getLogger(__name__)
+
+FILES = mutations(160)
 MEMORY_BYTES = 300 * 2**20
 SHAPE = (37, 53)
 LENGTHS = (-1, 0, 1, 2, 36, 37, 52, 53, 54, 1961, 4000, 46_000, 2**20, 2**31 - 1, 2**31, 2**33, 2**40, 2**62)
@@ -67,7 +69,7 @@ def unpacked_files(path: Path, scratch: Path, files: list[tuple[str, bytes]]) ->
             with counts.case(label, data):
                 unpack(inspect_fits(path), scratch, tiles)
             worst.see(began_s, before, scratch)
-    print(f"\n{path.name}: {len(files)} files, {counts.refused} refused, {worst}")
+    logger.info("%s: %d files, %d refused, %s", path.name, len(files), counts.refused, worst)
     assert worst.memory_bytes <= MEMORY_BYTES
     assert worst.scratch_bytes < 2**30
     return counts, worst
@@ -79,14 +81,13 @@ def of_tiles(folder: Path, rng: random.Random) -> bytes:
     values = frame_values(SHAPE) >> 4
     kind = rng.choice(("int16", "int32", "uint8", "float32"))
     path = one_tile(folder / "good.fits.fz", values.astype(kind), coder)
+    with fits.open(path, disable_image_compression=True) as hdus:
+        at, header = hdus[1]._data_offset, hdus[1].header
     if rng.random() < 0.6:
-        header = fits.getheader(path, 1, disable_image_compression=True)
         for card in rng.sample([card for card in CARDS if card in header], rng.choice((1, 1, 2, 3))):
             coders = [f"'{name:8}'" for name in (*CODERS, "RICE_2")]
             with_card(path, **{card: rng.choice(coders if card == "ZCMPTYPE" else LENGTHS)})
     data = bytearray(path.read_bytes())
-    with fits.open(path, disable_image_compression=True, ignore_missing_end=True) as hdus:
-        at = len(hdus[0].header.tostring()) + BLOCK * -(-len(hdus[1].header.cards) // 36)
     if rng.random() < 0.6:
         numbers = (0, 1, 7, 8, 100, 2**16, 2**24, 2**31 - 1, 2**32 - 1)
         data[at : at + 8] = b"".join(rng.choice(numbers).to_bytes(4, "big") for _ in range(2))
@@ -103,7 +104,7 @@ def of_members(rng: random.Random, large: bytes) -> bytes:
         at = rng.randrange(len(parts))
         match rng.randrange(6):
             case 0:
-                parts[at] = large * rng.choice((1, 8, 60, 400))
+                parts[at] = large * rng.choice((1, 8, 60))
             case 1:
                 parts[at] = gzip.compress(b"") * rng.choice((1, 900, 60_000))
             case 2:
@@ -129,19 +130,12 @@ def test_tiles_that_lie(tmp_path: Path) -> None:
 
 
 def test_gzip_members_that_lie(tmp_path: Path) -> None:
-    rng, large = random.Random("members that lie"), zeros(16)
+    rng, large = random.Random("members that lie"), zeros(4)
     counts = Refusals()
-    for part in range(-(-FILES // 50)):
-        files = [(f"members {number}", of_members(rng, large)) for number in range(50)]
+    for part in range(-(-FILES // 40)):
+        files = [(f"members {number}", of_members(rng, large)) for number in range(40)]
         some, _ = unpacked_files(tmp_path / "a.fits.gz", tmp_path / f"scratch{part}", files)
         counts.refused += some.refused
         counts.accepted += some.accepted
     assert counts.refused > FILES / 4
     assert counts.accepted > FILES / 20
-
-
-def test_the_good_files_of_the_fuzz_are_read(tmp_path: Path) -> None:
-    values = (frame_values(SHAPE) >> 4).astype(np.int16)
-    with TileReader(MEMORY_BYTES) as tiles:
-        for coder in CODERS:
-            unpack(inspect_fits(one_tile(tmp_path / "a.fits.fz", values, coder)), tmp_path, tiles)

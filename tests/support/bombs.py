@@ -53,11 +53,10 @@ def one_tile(path: Path, values: NDArray[Any], coder: str, *, quantized: bool = 
 
 
 def with_card(path: Path, **values: object) -> Path:
-    """Change cards of a file to other values, whatever they mean."""
-    data = path.read_bytes()
+    """Change cards of the last header of a file that has them to other values, whatever they mean."""
+    data = bytearray(path.read_bytes())
     for keyword, value in values.items():
-        card = f"{keyword:8}= {value!s:>20}".encode()
-        data, count = re.subn(rf"{keyword:8}= [^/]{{20}}".encode(), lambda _, card=card: card, data)
-        assert count == 1, keyword
+        *_, last = re.finditer(rf"{keyword:8}= [^/]{{20}}".encode(), data)
+        data[last.start() : last.end()] = f"{keyword:8}= {value!s:>20}".encode()
     path.write_bytes(data)
     return path
