@@ -31,6 +31,8 @@ _FREE_BYTES = 64 * 2**20
 _BASE_MEMORY_BYTES = 512 * 2**20
 _PROCESS_BYTES = 64 * 2**20
 """Taken by the process before it decodes."""
+_UNTOUCHED_BYTES = 48 * 2**20
+"""Of addresses that decoders ask for and do not use; a sixteenth of what they need may come on top."""
 _BASE_CPU_S = 3.0
 _CPU_S_PER_PIXEL = 0.4e-6
 """The slowest coder takes 0.1 s per megapixel (HCOMPRESS; floats), and other processors are slower."""
@@ -57,15 +59,22 @@ def answer_requests() -> None:
             return
         except Exception as error:  # noqa: BLE001 (whatever the decoders make of damage, some of it of no public class)
             _limit(_BASE_MEMORY_BYTES, _BASE_CPU_S)
-            reason = " ".join((str(error) or type(error).__name__).split())[:500].encode("utf-8", "backslashreplace")
+            reason = " ".join(_reason(error, request).split())[:500].encode("utf-8", "backslashreplace")
             answers.write(LENGTH.pack(FAILED) + LENGTH.pack(len(reason)) + reason)
         answers.flush()
+
+
+def _reason(error: Exception, request: dict[str, Any]) -> str:
+    if isinstance(error, MemoryError):
+        memory = int(request["memory_bytes"]) // 2**20
+        return f"decoding its tiles takes more memory than {memory} MiB, what compute.memory_limit leaves"
+    return str(error) or type(error).__name__
 
 
 def _strips(fits: Any, request: dict[str, Any]) -> Iterator[bytes]:
     """Yield stored samples, big-endian, in whole rows of tiles; refuse tiles larger than their file can hold."""
     lengths, rows = (int(request["height"]), int(request["width"])), int(request["rows"])
-    free_bytes = int(request["memory_bytes"]) - _PROCESS_BYTES
+    needed_bytes, free_bytes = int(request["needed_bytes"]), int(request["memory_bytes"]) - _PROCESS_BYTES
     _limit(min(_BASE_MEMORY_BYTES, free_bytes), _BASE_CPU_S)
     with (
         open(request["path"], "rb") as file,
@@ -89,7 +98,7 @@ def _strips(fits: Any, request: dict[str, Any]) -> Iterator[bytes]:
             raise ValueError(f"{rows * row_bytes} bytes in one row of tiles cannot be in a file of {file_bytes}")
         for start in range(0, lengths[0], rows):
             _limit(
-                min(_BASE_MEMORY_BYTES + int(request["needed_bytes"]), free_bytes),
+                min(_BASE_MEMORY_BYTES + needed_bytes, free_bytes + _UNTOUCHED_BYTES + needed_bytes // 16),
                 _BASE_CPU_S + rows * lengths[1] * _CPU_S_PER_PIXEL,
             )
             index = [slice(None)] * len(shape)
