@@ -25,8 +25,8 @@ def groups_of_packed(sources: Iterable[Source], rules: GroupRules, *, flats: boo
     """Return the groups, as far as headers tell, of which masters may be made and that hold packed frames.
 
     Frames that are too few for a master are among them where they say what the camera is like: `ladders` of several
-    exposures. Without `flats` those of flats are not; bias frames and darks are needed for all kinds. How many frames of a group count is
-    left open, as what their samples say may part it.
+    exposures. Without `flats` those of flats are not; bias frames and darks are needed for all kinds. How many frames
+    of a group count is left open, as what their samples say may part it.
     """
     sources = list(sources)
     packed = {source.frame.label for source in sources if is_packed(source)}

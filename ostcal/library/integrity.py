@@ -234,9 +234,9 @@ class FitsCheck:
 
 
 def check_fits(path: str) -> FitsCheck:
-    """Check that a FITS file is whole and that each DATASUM and CHECKSUM in it is right, or the checksums of its packing.
+    """Check that a FITS file is whole and that each DATASUM and CHECKSUM in it is right.
 
-    Of XISF files these are those of their blocks, of gzip files those of their members, which tell where a file is cut.
+    Of XISF files the checksums of their blocks are compared, of gzip files those of their members.
 
     DATASUM is the ones' complement sum of the data, CHECKSUM makes that of the whole unit all ones (FITS standard 4.0,
     section 4.4.2.7 and appendix J).
