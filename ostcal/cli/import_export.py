@@ -72,7 +72,7 @@ def import_command(directories: tuple[str, ...], config_options: ConfigOptions, 
                 compressor=config.storage.compressor,
                 rows=config.storage.rows,
                 on_frame=lambda plan, n_bytes: progress.advance(n_bytes, plan.location),
-                memory_limit_bytes=config.compute.memory_limit,
+                memory_limit_bytes=request.memory_limit_bytes,
             )
         if record := json_record():
             from ostcal.events.event import SeriesEntry
