@@ -10,9 +10,12 @@ import http.client
 import ipaddress
 import json
 import logging
+import select
 import socket
 import time
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +31,10 @@ logger = logging.getLogger(__name__)
 DISCOVERY_PORT = 32227
 QUESTION = b"alpacadiscovery1"
 LOOPBACK = "127.0.0.1"
+IPV6_LOOPBACK = "::1"
+IPV6_GROUP = "ff12::a1:9aca"
+"""Where servers listen for searches over IPv6."""
+_Target = tuple[str, int] | tuple[str, int, int, int]
 
 _ASKED_TIMES = 2  # UDP may lose one
 _MAX_ANSWER_BYTES = 1024
@@ -64,11 +71,21 @@ def discover(timeout_s: float = 2.0, *, port: int = DISCOVERY_PORT) -> list[Alpa
     The time limit holds for the answers, and again for the lists of devices; `port` is the UDP port on which servers
     listen.
     """
-    found = sorted(_ask_around(timeout_s, port))[:_MAX_SERVERS]
+    found = sorted(_ask_around(timeout_s, port), key=lambda place: (":" in place[0], place))[:_MAX_SERVERS]
     if not found:
         return []
     with ThreadPoolExecutor(max_workers=min(len(found), 16)) as pool:
-        return list(pool.map(lambda place: _describe(place, timeout_s), found))
+        return _without_twins(pool.map(lambda place: _describe(place, timeout_s), found))
+
+
+def _without_twins(servers: Iterable[AlpacaServer]) -> list[AlpacaServer]:
+    """Return servers without those that answer over IPv6 as well, known by port, name and devices."""
+    kept: list[AlpacaServer] = []
+    for server in servers:
+        twins = [one for one in kept if (one.port, one.name, one.devices) == (server.port, server.name, server.devices)]
+        if ":" not in server.host or not server.devices or not twins:
+            kept.append(server)
+    return kept
 
 
 def list_devices(host: str, port: int, timeout_s: float = 10.0) -> tuple[AlpacaDevice, ...]:
@@ -137,7 +154,7 @@ def find_camera(host: str, port: int, name: str, timeout_s: float = 10.0) -> int
 
 
 def _ask_around(timeout_s: float, port: int) -> set[tuple[str, int]]:
-    """Broadcast the question and return (host, port) of all servers that answer."""
+    """Ask over IPv4 and IPv6 and return (host, port) of all servers that answer."""
     with needed_for("the search for Alpaca servers", package="ifaddr", extra="capture"):
         import ifaddr
     own = {
@@ -148,39 +165,72 @@ def _ask_around(timeout_s: float, port: int) -> set[tuple[str, int]]:
     }
     broadcasts = [str(network.broadcast_address) for network in own.values()]
     places: set[tuple[str, int]] = set()
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker:
+    with ExitStack() as opened:
+        asker = opened.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
         asker.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         asker.bind(("", 0))
+        asked: list[tuple[socket.socket, list[_Target]]] = [
+            (asker, [(host, port) for host in dict.fromkeys([LOOPBACK, "255.255.255.255", *broadcasts])])
+        ]
+        if (asker_v6 := _ipv6_asker()) is not None:
+            interfaces = [number for number, _ in socket.if_nameindex()]
+            groups: list[_Target] = [(IPV6_GROUP, port, 0, number) for number in interfaces]
+            asked.append((opened.enter_context(asker_v6), [(IPV6_LOOPBACK, port), *groups]))
         for turn in range(_ASKED_TIMES):
-            for target in dict.fromkeys([LOOPBACK, "255.255.255.255", *broadcasts]):
-                try:
-                    asker.sendto(QUESTION, (target, port))
-                except OSError as error:
-                    logger.debug("Discovery cannot ask %s: %s", target, error)
-            places |= _answers(asker, timeout_s / _ASKED_TIMES)
+            for one, targets in asked:
+                _send_question(one, targets)
+            places |= _answers([one for one, _ in asked], timeout_s / _ASKED_TIMES)
             logger.debug("Discovery, turn %d: %d servers", turn + 1, len(places))
     # A server on this machine answers once per interface; keep its loopback address.
     local_ports = {number for host, number in places if host == LOOPBACK}
     return {place for place in places if place[0] == LOOPBACK or not (place[0] in own and place[1] in local_ports)}
 
 
-def _answers(asker: socket.socket, wait_s: float) -> set[tuple[str, int]]:
+def _ipv6_asker() -> socket.socket | None:
+    """Return a socket for questions over IPv6; ``None`` where the system has none."""
+    try:
+        asker = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    except OSError as error:
+        logger.debug("Discovery: no IPv6 (%s)", error)
+        return None
+    try:
+        asker.bind(("::", 0))
+    except OSError as error:
+        logger.debug("Discovery: no IPv6 (%s)", error)
+        asker.close()
+        return None
+    return asker
+
+
+def _send_question(asker: socket.socket, targets: Sequence[_Target]) -> None:
+    for target in targets:
+        try:
+            asker.sendto(QUESTION, target)
+        except OSError as error:
+            logger.debug("Discovery cannot ask %s: %s", target, error)
+
+
+def _answers(askers: Sequence[socket.socket], wait_s: float) -> set[tuple[str, int]]:
     places: set[tuple[str, int]] = set()
     deadline_s = time.monotonic() + wait_s
     while (left_s := deadline_s - time.monotonic()) > 0 and len(places) < _MAX_SERVERS:
-        asker.settimeout(left_s)
-        try:
-            answer, (host, _) = asker.recvfrom(_MAX_ANSWER_BYTES)
-        except TimeoutError:
-            break
-        except ConnectionError:
-            continue  # Windows: somebody's "port unreachable" to the question
-        port = _answered_port(answer)
-        if port is None:
-            logger.debug("Discovery: %s answered %r", host, answer[:80])
-        else:
-            places.add((host, port))
+        for asker in select.select(askers, [], [], left_s)[0]:
+            try:
+                answer, sender = asker.recvfrom(_MAX_ANSWER_BYTES)
+            except ConnectionError:
+                continue  # Windows: somebody's "port unreachable" to the question
+            host, port = _sender_host(sender), _answered_port(answer)
+            if port is None:
+                logger.debug("Discovery: %s answered %r", host, answer[:80])
+            else:
+                places.add((host, port))
     return places
+
+
+def _sender_host(sender: tuple[Any, ...]) -> str:
+    """Return the address of a sender; one of a link needs the number of the interface."""
+    host = str(sender[0])
+    return f"{host}%{sender[3]}" if len(sender) == 4 and sender[3] and "%" not in host else host
 
 
 def _answered_port(answer: bytes) -> int | None:

@@ -9,6 +9,7 @@ import logging
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from html import escape
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl
@@ -32,11 +33,12 @@ from ostcal.simulator.image_body import IMAGE_BYTES, Transaction, error_bytes, i
 with needed_for("the simulated observatory", package="starlette", extra="capture"):
     from starlette.applications import Starlette
     from starlette.requests import Request
-    from starlette.responses import PlainTextResponse, Response, StreamingResponse
+    from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
     from starlette.routing import Route
     from starlette.types import Receive, Scope, Send
 
 IMAGE_METHODS = ("imagearray", "imagearrayvariant")
+ID_NAMES = ("ClientID", "ClientTransactionID")
 HIGHEST_ID = 2**32 - 1
 TRICKLE_PIECES = 64
 SEND_CHECK_S = 0.2
@@ -52,7 +54,7 @@ DESCRIPTION = {
 }
 
 Parameters = Mapping[str, str]
-"""Values by name in lower case."""
+"""Values by name; names have any case in an address, and that of the standard in the form of a PUT."""
 
 
 class AlpacaApi:
@@ -80,6 +82,11 @@ class AlpacaApi:
                 Route("/management/apiversions", self._management(lambda: [1])),
                 Route("/management/v1/description", self._management(lambda: DESCRIPTION)),
                 Route("/management/v1/configureddevices", self._management(lambda: configured)),
+                Route("/setup", _setup_page(DESCRIPTION["ServerName"])),
+                *(
+                    Route(f"/setup/v1/{device_type}/0/setup", _setup_page(device.identity.name))
+                    for device_type, device in self._devices.items()
+                ),
                 Route("/api/v1/{device_type}/{number}/{method}", self._device_call, methods=["GET", "PUT"]),
             ]
         )
@@ -97,8 +104,8 @@ class AlpacaApi:
     def _transaction(self, parameters: Parameters) -> Transaction:
         """Read the numbers that a client gives itself and its request; they may be absent, but not nonsense."""
         numbers = []
-        for name in ("ClientID", "ClientTransactionID"):
-            text = parameters.get(name.lower(), "0")
+        for name in ID_NAMES:
+            text = parameters.get(name, "0")
             if not (text.isascii() and text.isdecimal() and len(text) <= 10 and int(text) <= HIGHEST_ID):
                 raise BadRequestError(f"{name} {text!r} is not a whole number from 0 to {HIGHEST_ID}")
             numbers.append(int(text))
@@ -290,9 +297,9 @@ def _member_answer(
         return _not_found(f"there is no method {method!r}")
     values = []
     for name, read in member.parameters if isinstance(member, Setter) else ():
-        if name.lower() not in parameters:
-            raise BadRequestError(f"the parameter {name} is missing")
-        values.append(read(parameters[name.lower()]))
+        if name not in parameters:
+            raise BadRequestError(f"the parameter {name} is missing; its name has this case")
+        values.append(read(parameters[name]))
     try:
         _check(device, member)
         value = member.read() if isinstance(member, Getter) else member.write(*values)
@@ -310,14 +317,17 @@ def _check(device: Device, member: Getter | Setter) -> None:
 
 
 async def _parameters(request: Request) -> Parameters:
-    """Return the parameters of the address, or of the form that a PUT carries."""
-    pairs = request.query_params.multi_items()
-    if request.method == "PUT":
-        try:
-            pairs = parse_qsl((await request.body()).decode("ascii"), keep_blank_values=True, errors="strict")
-        except ValueError as error:
-            raise BadRequestError("the body is not a form") from error
-    return {name.lower(): value for name, value in pairs}
+    """Return the parameters of the address, or of the form that a PUT carries.
+
+    No member that is read has parameters of its own, so the names in an address are those of the two numbers.
+    """
+    if request.method != "PUT":
+        known = {name.lower(): name for name in ID_NAMES}
+        return {known.get(name.lower(), name): value for name, value in request.query_params.multi_items()}
+    try:
+        return dict(parse_qsl((await request.body()).decode("ascii"), keep_blank_values=True, errors="strict"))
+    except ValueError as error:
+        raise BadRequestError("the body is not a form") from error
 
 
 def _json_answer(transaction: Transaction, *, value: Any = None, error: AscomError | None = None) -> Response:
@@ -330,6 +340,18 @@ def _json_answer(transaction: Transaction, *, value: Any = None, error: AscomErr
     if value is not None:
         answer["Value"] = value
     return Response(json.dumps(answer), media_type="application/json")
+
+
+def _setup_page(name: str) -> Callable[[Request], Any]:
+    page = (
+        f"<!DOCTYPE html><html lang='en'><head><title>{escape(name)}</title></head><body><h1>{escape(name)}</h1>"
+        "<p>The options of <code>ostcal simulate</code> set it up.</p></body></html>"
+    )
+
+    async def answer(_request: Request) -> Response:
+        return HTMLResponse(page)
+
+    return answer
 
 
 def _bad_request(error: BadRequestError) -> Response:

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import socket
+import sys
 import threading
 import time
 import uuid
@@ -43,6 +44,8 @@ STOP_TIMEOUT_S = 1.0
 """What an answer under way gets before its connection is cut."""
 
 DISCOVERY_QUESTION = b"alpacadiscovery1"
+DISCOVERY_GROUP = "ff12::a1:9aca"
+"""Where searches over IPv6 go."""
 _DISCOVERY_CHECK_S = 0.2
 """How often the answering of searches looks whether it has ended."""
 
@@ -65,25 +68,11 @@ class DiscoveryResponder:
 
     def __init__(self, host: str, discovery_port: int, alpaca_port: int) -> None:
         self._answer = json.dumps({"AlpacaPort": alpaca_port}).encode()
-        host = "127.0.0.1" if host == "localhost" else host
-        try:
-            is_loopback = ipaddress.ip_address(host).is_loopback
-        except ValueError:
-            is_loopback = False
-        # Searches go to the broadcast address of a net, and loopback has its own.
-        self._sockets: list[socket.socket] = []
-        for address in [host, "127.255.255.255"] if is_loopback else [""]:
-            opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            try:
-                if os.name != "nt":  # where it means another thing
-                    opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                opened.settimeout(_DISCOVERY_CHECK_S)
-                opened.bind((address, discovery_port))
-            except OSError as error:  # systems differ in what of loopback they allow
-                logger.debug("discovery: %s port %d: %s", address, discovery_port, error)
-                opened.close()
-            else:
-                self._sockets.append(opened)
+        self._sockets = [
+            opened
+            for family, address in _searched(host)
+            if (opened := _listen_for_searches(family, address, discovery_port))
+        ]
         if not self._sockets:
             logger.warning("discovery: UDP port %d is taken or refused, so searches will not find it", discovery_port)
         self._ended = threading.Event()
@@ -109,6 +98,47 @@ class DiscoveryResponder:
             thread.join()
         for opened in self._sockets:
             opened.close()
+
+
+def _searched(host: str) -> list[tuple[socket.AddressFamily, str]]:
+    """Return where searches for a server on an address arrive."""
+    host = "127.0.0.1" if host == "localhost" else host
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return [(socket.AF_INET, "")]
+    if address.version == 6:
+        if address.is_loopback:
+            return [(socket.AF_INET6, host)]
+        also = [(socket.AF_INET, "")] if host == "::" else []
+        return [(socket.AF_INET6, "::"), *also]
+    # Searches go to the broadcast address of a net, and loopback has its own.
+    addresses = [host, "127.255.255.255"] if address.is_loopback else [""]
+    return [(socket.AF_INET, one) for one in addresses]
+
+
+def _listen_for_searches(family: socket.AddressFamily, address: str, port: int) -> socket.socket | None:
+    """Open a socket for searches; ``None`` where the system refuses: systems differ in what of loopback they allow."""
+    opened = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        if os.name != "nt":  # where it means another thing
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.settimeout(_DISCOVERY_CHECK_S)
+        if family == socket.AF_INET6:
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        opened.bind((address, port))
+    except OSError as error:
+        logger.debug("discovery: %s port %d: %s", address, port, error)
+        opened.close()
+        return None
+    if address == "::":
+        for number, name in socket.if_nameindex():
+            try:
+                group = socket.inet_pton(socket.AF_INET6, DISCOVERY_GROUP) + number.to_bytes(4, sys.byteorder)
+                opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, group)
+            except OSError as error:
+                logger.debug("discovery: %s has no multicast (%s)", name, error)
+    return opened
 
 
 class SimulatedObservatory:
@@ -230,8 +260,9 @@ class SimulatedObservatory:
 
     @property
     def address(self) -> str:
-        """Host and port as Alpaca clients want them: ``127.0.0.1:11111``."""
-        return f"{self.options.host}:{self.port}"
+        """Host and port as Alpaca clients want them: ``127.0.0.1:11111``, ``[::1]:11111``."""
+        host = f"[{self.options.host}]" if ":" in self.options.host else self.options.host
+        return f"{host}:{self.port}"
 
     @property
     def url(self) -> str:

@@ -425,13 +425,13 @@ def test_an_error_comes_in_the_form_that_was_asked_for(observatory: SimulatedObs
 
 
 @pytest.mark.parametrize("query", ["ClientID=1&ClientTransactionID=5", "clientid=1&clienttransactionid=5", ""])
-def test_parameter_names_have_any_case(shared: SimulatedObservatory, query: str) -> None:
+def test_parameter_names_have_any_case_in_addresses_and_one_in_forms(shared: SimulatedObservatory, query: str) -> None:
     answer = requests.get(f"{shared.url}/api/v1/camera/0/name?{query}", timeout=TIMEOUT_S).json()
     assert answer["ClientTransactionID"] == (5 if query else 0)
     answer = requests.put(
-        f"{shared.url}/api/v1/camera/0/connected", data=f"{query}&CONNECTED=tRuE", timeout=TIMEOUT_S
+        f"{shared.url}/api/v1/camera/0/connected", data=f"{query}&Connected=tRuE", timeout=TIMEOUT_S
     ).json()
-    assert answer["ClientTransactionID"] == (5 if query else 0)
+    assert answer["ClientTransactionID"] == (5 if query.startswith("Client") else 0)
     assert answer["ErrorNumber"] == 0
 
 
