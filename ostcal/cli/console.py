@@ -238,7 +238,7 @@ def start_log_file(config: Config, prefix: str, debug: bool) -> str:
     """
     from ostcal.config import dump, without_endpoint
     from ostcal.places.night_folders import root_of
-    from ostcal.places.paths import is_remote
+    from ostcal.places.paths import is_remote, make_directory
 
     directory = root_of(config.master_frames.output_dir)
     directory = "." if is_remote(directory) else directory
@@ -247,7 +247,7 @@ def start_log_file(config: Config, prefix: str, debug: bool) -> str:
         raise OstcalError(f"{directory}: is a file; name a directory for the masters (master_frames.output_dir)")
     new_directory = "" if os.path.isdir(directory) else directory
     try:
-        os.makedirs(directory, exist_ok=True)
+        make_directory(directory)
         handler = _LogFile(path, new_directory)
     except OSError as error:
         raise OstcalError(

@@ -218,8 +218,9 @@ class MasterStore:
         """Delete a master, complete or not; a missing one is no error."""
         path = self._subgroup(name)
         with storage_errors(f"{path}: the master cannot be deleted"):
-            (path / METADATA_FILE).unlink(missing_ok=True)  # first, so that no half of it ever counts
             if path.exists():
+                (path / METADATA_FILE).unlink(missing_ok=True)  # first, so that no half of it ever counts
+                sync_directory(path)
                 remove_tree(path)
 
     def exists(self, name: str) -> bool:

@@ -11,10 +11,17 @@ frame of a        write the shard; fsync it; fsync the directories above it up t
 series            into the ledger as one durable file. The record is the frame's existence: it is removed first.
 master in the     write planes and strips without fsync; at commit fsync all chunks and metadata of planes, then the
 store             directories; only then write ``zarr.json`` of the master as one durable file. It is the master's
-                  existence: it is removed first.
-master as FITS    write samples, then the header, to ``NAME.fits.partial``; then as one file.
+                  existence: it is removed first, and the directory fsync'ed.
+master as FITS    write samples, then the header, to ``NAME.fits.partial``; then as one file. Calibrated frames,
+                  exported frames, reports, exclusions and the journal of a schedule are such files too.
+history           append lines; fsync; fsync the directory where the file is new. Half a line is passed over.
+``latest/``       write ``index.json`` as one durable file; rename links; fsync the directory.
+lock              create it exclusively; write; fsync. Remove it; fsync the directory.
 download          write all files; fsync their directories; rename the directory; fsync its parent.
 ================  =====================================================================================================
+
+The index beside a library, logs and compiled kernels are not waited for: what is damaged there is found by its checksum
+and made again, and a log may lack its last lines.
 
 Objects of a store are complete or absent by themselves, and on the disk when the server has answered.
 """

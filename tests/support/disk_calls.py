@@ -1,7 +1,8 @@
 """What a program makes of a disk, call by call: which files and names a power cut could still take back.
 
 A small library between Python and the system's C library writes every call that changes something below one folder
-to a file; `replayed` goes through them with a model of a disk that keeps only what was fsync'ed.
+to a file; `replayed` goes through them with a model of a disk that keeps only what was fsync'ed. It can kill the
+program at one of them too.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ SHIM = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,9 +38,11 @@ static int journal = -1;
 
 static void note(const char *call, const char *path, const char *other)
 {
-    const char *below = getenv("DISK_BELOW"), *to = getenv("DISK_CALLS");
+    const char *below = getenv("DISK_BELOW"), *to = getenv("DISK_CALLS"), *last = getenv("DISK_LAST_CALL");
+    static int calls = 0;
     char line[9000];
     if (!below || !to || strncmp(path, below, strlen(below))) return;
+    if (last && __sync_add_and_fetch(&calls, 1) == atoi(last)) kill(getpid(), SIGKILL);
     if (journal < 0) {
         int (*real)(const char *, int, ...) = dlsym(RTLD_NEXT, "open");
         journal = real(to, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
@@ -73,6 +77,8 @@ int mkdir(const char *p, mode_t m) { REAL(mkdir); int r = real(p, m); if (!r) no
 int rename(const char *a, const char *b) { REAL(rename); int r = real(a, b); if (!r) note("rename", a, b); return r; }
 int fsync(int f) { REAL(fsync); int r = real(f); if (!r) note_at("sync", f, ""); return r; }
 int fdatasync(int f) { REAL(fdatasync); int r = real(f); if (!r) note_at("sync", f, ""); return r; }
+int symlink(const char *to, const char *p)
+{ REAL(symlink); int r = real(to, p); if (!r) note("name", p, ""); return r; }
 int unlink(const char *p) { REAL(unlink); int r = real(p); if (!r) note("remove", p, ""); return r; }
 int rmdir(const char *p) { REAL(rmdir); int r = real(p); if (!r) note("remove", p, ""); return r; }
 int unlinkat(int d, const char *p, int flags)
@@ -129,24 +135,35 @@ class Call:
     name: str
     path: Path
     """What was changed; of a rename the new name."""
+    source: Path
+    """Of a rename the old name, else the same."""
     before: Disk
 
 
-def replayed(program: str, below: Path) -> tuple[list[Call], Disk]:
-    """Run a program in a process of its own; return its calls below a folder, and the disk at the end."""
+def recording(below: Path, journal: Path, scratch: Path) -> dict[str, str]:
+    """Return the environment of a program whose calls below a folder are written to a file.
+
+    It is killed at the call whose number, counted from 1 in its own process, is in DISK_LAST_CALL.
+    """
     compiler = shutil.which("cc")
     if sys.platform != "linux" or compiler is None:
         pytest.skip("needs LD_PRELOAD and a C compiler")
-    shim, journal = below.parent / "disk_calls.so", below.parent / "disk_calls.txt"
+    shim = scratch / "disk_calls.so"
     build = [compiler, "-shared", "-fPIC", "-O1", "-w", "-o", str(shim), "-x", "c", "-", "-ldl"]
     if subprocess.run(build, input=SHIM.encode(), capture_output=True, check=False).returncode:
         pytest.skip("the C compiler makes no shared library here")
     environment = {**os.environ, "PYTHONPATH": f"{TESTS}:{TESTS.parent}", "LD_PRELOAD": str(shim)}
-    environment |= {"DISK_BELOW": str(below), "DISK_CALLS": str(journal)}
+    return environment | {"DISK_BELOW": str(below), "DISK_CALLS": str(journal)}
+
+
+def replayed(program: str, below: Path) -> tuple[list[Call], Disk]:
+    """Run a program in a process of its own; return its calls below a folder, and the disk at the end."""
+    journal = below.parent / "disk_calls.txt"
+    environment = recording(below, journal, below.parent)
     subprocess.run([sys.executable, "-c", textwrap.dedent(program), str(below)], env=environment, check=True)
     disk, calls = Disk(), []
     for name, path, target in _lines(journal):
-        calls.append(Call(name, Path(target or path), Disk(set(disk.unsynced), set(disk.unnamed))))
+        calls.append(Call(name, Path(target or path), Path(path), Disk(set(disk.unsynced), set(disk.unnamed))))
         disk.apply(name, Path(path), Path(target))
     return calls, disk
 
