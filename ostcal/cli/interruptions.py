@@ -36,7 +36,8 @@ def signals_interrupt() -> Iterator[Termination]:
     """Let SIGTERM, which service managers and schedulers send, interrupt the work as Ctrl-C does.
 
     Both also end the wait for object stores. An interruption that comes while a callback runs whose errors Python
-    ignores (of the garbage collector, of a compiler in C) comes again.
+    ignores (of the garbage collector, of a compiler in C) comes again. What compilers and clusters had half made ends
+    silently.
     """
     from ostcal.places.object_requests import give_up
 
@@ -56,7 +57,7 @@ def signals_interrupt() -> Iterator[Termination]:
             again = threading.Timer(_AGAIN_S, _send, [signal.SIGTERM if termination.came else signal.SIGINT])
             again.daemon = True
             again.start()
-        else:
+        elif not (termination.is_interrupted and _had_begun(unraisable.object)):
             hook(unraisable)
 
     before = {signal.SIGTERM: signal.signal(signal.SIGTERM, interrupt)}
@@ -66,9 +67,15 @@ def signals_interrupt() -> Iterator[Termination]:
     try:
         yield termination
     finally:
-        sys.unraisablehook = hook
+        if not termination.is_interrupted:  # else what is half made is deleted after this
+            sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler or signal.SIG_DFL)
+
+
+def _had_begun(ignored: object) -> bool:
+    """Return whether what raised is of numba or Dask: what they had half made cannot be deleted or closed well."""
+    return str(getattr(ignored, "__module__", "")).partition(".")[0] in ("numba", "llvmlite", "distributed")
 
 
 def _send(number: signal.Signals) -> None:

@@ -288,3 +288,23 @@ def test_the_exit_code_is_that_of_the_signal_where_it_comes_while_a_text_is_run_
     )
     done = subprocess.run([sys.executable, str(program)], env=n.command_environment(), capture_output=True, check=False)
     assert done.returncode == 143
+
+
+def test_what_a_compiler_had_half_made_is_silent(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import os, signal, time\n"
+        "from ostcal.cli.console import errors_to_exit_codes, open_console\n"
+        "half_made = {'__name__': 'llvmlite.binding.ffi'}\n"
+        "exec('class Ref:\\n def __del__(self): self.closed', half_made)\n"
+        "def work():\n"
+        "    ref = half_made['Ref']()\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    time.sleep(10)\n"
+        "with errors_to_exit_codes(open_console(stderr=True), debug=False):\n"
+        "    work()\n"
+    )
+    done = subprocess.run([sys.executable, str(program)], env=n.command_environment(), capture_output=True, check=False)
+    assert done.returncode == 143
+    assert done.stderr.decode().startswith("ended by SIGTERM; what is finished is kept; ")
+    assert done.stderr.count(b"\n") == 1

@@ -155,16 +155,24 @@ def cluster_class(name: str) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence Dask: of workers that die it prints tracebacks, also while it starts them and while it ends them."""
+    """Silence Dask: of workers that die it prints tracebacks, also while it starts them and while it ends them.
+
+    After an interrupt it stays silent: what it had begun it ends when Python ends.
+    """
     loggers = [logging.getLogger(name) for name in ("distributed", *_LOUD)]
     levels = [one.level for one in loggers]
     for one in loggers:
         one.setLevel(logging.CRITICAL)
+    is_interrupted = False
     try:
         yield
+    except KeyboardInterrupt:
+        is_interrupted = True
+        raise
     finally:
         for one, level in zip(loggers, levels, strict=True):
-            one.setLevel(level)
+            if not is_interrupted:
+                one.setLevel(level)
 
 
 @contextmanager
