@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
+from collections.abc import Mapping
 from typing import Final
 
 _COMMANDS: Final = re.compile("[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 """What JSON may hold as it is, and terminals act upon: DEL, C1, and what has no width or changes the direction."""
+
+IN_LOG_ONLY: Final[Mapping[str, object]] = {"in_log_only": True}
+"""``extra`` of a log line that is too long for a screen."""
+
+
+def is_in_log_only(record: logging.LogRecord) -> bool:
+    """Return whether a line is written into log files alone."""
+    return bool(getattr(record, "in_log_only", False))
 
 
 def printable(text: str, *, keep: str = "") -> str:

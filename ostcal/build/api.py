@@ -15,7 +15,7 @@ from ostcal.errors import InputError, OstcalError, StorageError
 from ostcal.frames import FrameType
 from ostcal.inputs.given_paths import paths_given
 from ostcal.inputs.grouping import Group
-from ostcal.inputs.remarks import folded_lines
+from ostcal.inputs.remarks import folded_lines, log_folded
 from ostcal.library.history import add_to_history
 from ostcal.library.latest import refresh_latest
 from ostcal.measure.findings import Outcome
@@ -181,6 +181,7 @@ class MasterFrameCreator(KeepsStatus):
             refresh_latest(self.config.master_frames.output_dir, is_new=bool(report.made))
         except StorageError as error:
             self._logger.warning("%s", error)
+        log_folded(self._status.details["warnings"])
         for line in folded_lines(self._status.details["warnings"]):
             self._logger.warning("%s", line)
         for line in self._status.details["errors"]:

@@ -34,7 +34,7 @@ from ostcal.cli.surroundings import refusal
 from ostcal.compiled import CompileClock, clock
 from ostcal.errors import ConfigError, OstcalError
 from ostcal.opening import open_regular
-from ostcal.printable import printable
+from ostcal.printable import is_in_log_only, printable
 from ostcal.vocabulary import FOUND_FILE
 
 if TYPE_CHECKING:
@@ -81,6 +81,8 @@ class ConsoleHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record as ``level: message``, its traceback below."""
+        if is_in_log_only(record):
+            return
         prefix = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
         text = prefix + _shown(record)
         if record.exc_info:

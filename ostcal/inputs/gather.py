@@ -25,7 +25,7 @@ from ostcal.inputs.excluded_files import ExcludedFiles, read_excluded_files
 from ostcal.inputs.forced_kinds import NO_RULES, KindRules, with_forced_kind, with_stated_kind
 from ostcal.inputs.grouping import Frame
 from ostcal.inputs.known_extensions import KnownExtensions
-from ostcal.inputs.remarks import refusal_lines, remark_lines
+from ostcal.inputs.remarks import log_refusals, refusal_lines, remark_lines
 from ostcal.inputs.trimmed import TrimmedStack, trimmed_metadata
 from ostcal.inputs.unused import log_unused
 from ostcal.places.fingerprint import fingerprint_rows
@@ -289,6 +289,7 @@ def _of_files(
             else:
                 excluded.append(source)
                 logger.info("%s: is excluded: %s", source.frame.label, decision.why)
+    log_refusals(refused)
     return _Found(sources=sources, excluded=excluded, left_out=refusal_lines(refused))
 
 

@@ -109,6 +109,9 @@ def test_files_of_an_unknown_kind_are_one_line(night: Night) -> None:
     (line,) = [line for line in outcome.stderr.splitlines() if "other/" in line]
     assert line.startswith("warning: other/x00.fits: left out, its kind is not known")
     assert line.endswith("; the same of x01.fits, x02.fits, x03.fits, x04.fits, x05.fits and 54 more")
+    (log,) = night.root.rglob("*.log")
+    (names,) = [each for each in log.read_text().splitlines() if "x58.fits" in each]
+    assert all(f"x{number:02d}.fits" in names for number in range(60))
 
 
 def test_a_driver_that_writes_one_set_point_does_not_make_frames_leave(night: Night) -> None:

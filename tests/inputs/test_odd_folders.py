@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from ostcal.frames import FrameType, read_adu
 from ostcal.inputs.forced_kinds import with_forced_kind
 from ostcal.inputs.gather import gather_inputs
 from ostcal.inputs.science_frames import output_files, science_frames
+from ostcal.printable import is_in_log_only
 from support import night as n
 from support.fits_samples import frame_values, read_with_astropy, write_frame
 from support.night import Night
@@ -47,6 +49,28 @@ def test_bad_files_and_bzip2_are_passed_over_with_a_word(tmp_path: Path) -> None
     inputs = gather_inputs([str(tmp_path)], exclude=str(tmp_path / "masters"))
     assert len(inputs.sources) == 1
     assert inputs.left_out == found.passed_over
+
+
+def test_of_many_folders_a_kind_is_one_line_and_the_log_has_the_names(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    kinds = (b"", b"a text", b"SIMPLE  =" + b" " * 700, *(b"SIMPLE  =" + b" " * n for n in range(3000, 3009)))
+    for folder in range(6):
+        (tmp_path / str(folder)).mkdir()
+        write_frame(tmp_path / str(folder) / "good.fits", frame_values(seed=folder), **CARDS)
+        for index, data in enumerate(kinds):
+            (tmp_path / str(folder) / f"x{folder}_{index}.fits").write_bytes(data)
+    inputs = gather_inputs([str(tmp_path)], exclude=str(tmp_path / "masters"))
+    assert len(inputs.sources) == 6
+    said = [line for line in inputs.left_out if "x0_" in line]
+    assert len(said) == len(inputs.left_out) <= len(kinds)
+    assert next(line for line in said if ": is empty" in line).endswith(
+        "; the same of x1_0.fits, x2_0.fits, x3_0.fits, x4_0.fits, x5_0.fits"
+    )
+    logged = [record for record in caplog.records if is_in_log_only(record)]
+    text = " ".join(record.getMessage() for record in logged)
+    assert all(f"x{folder}_{index}.fits" in text for folder in range(6) for index in range(len(kinds)))
 
 
 def test_files_that_are_refused_for_one_reason_share_a_line(tmp_path: Path) -> None:
