@@ -26,6 +26,7 @@ from ostcal.engine.cluster.worker_watch import WorkerWatch
 from ostcal.engine.driver import Part, connected, guarded, run_parts, run_tasks
 from ostcal.engine.execution import Execution, Graph, Key
 from ostcal.engine.graph import run_graph
+from ostcal.engine.interrupts import interrupts_ignored
 from ostcal.engine.rejection import Median
 from ostcal.engine.run_local import LocalExecutor
 from ostcal.engine.tasks import JobResult, MasterJob
@@ -92,6 +93,25 @@ def test_a_process_that_is_stopped_is_not_waited_for(tmp_path: Path, caplog: pyt
     processes = Execution(scheduler="processes", workers=1)
     assert run_tasks(stop_once, [tmp_path / "mark"], processes) == ["done"]
     assert "was stopped (SIGSTOP) and does not go on; it is ended, its work done again" in caplog.text
+
+
+def takes_no_interrupt(_: int) -> bool:
+    is_blocked = signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    return is_blocked or signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+def test_an_interrupt_while_workers_are_started_is_not_lost_and_not_theirs() -> None:
+    """It was ignored until they were there."""
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    try:
+        with interrupts_ignored():
+            os.kill(os.getpid(), signal.SIGINT)
+            assert came == []
+        assert came == [signal.SIGINT]
+        assert run_tasks(takes_no_interrupt, [1], Execution(scheduler="processes", workers=1)) == [True]
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 # ---- clusters ----
