@@ -20,10 +20,19 @@ from ostcal.errors import FrameError
 from ostcal.fits.read import inspect_fits, inspect_images
 from ostcal.fits.tiles import TileReader
 from ostcal.fits.unpack import unpack
+from ostcal.series.reader import open_series
 from support import night as n
 from support.bombs import CODERS, FRAME, MIB, gzip_bombs, one_tile, with_card, zeros
-from support.fits_samples import BLOCK, frame_values, gzipped, read_with_astropy, tile_compressed, write_frame
-from support.fuzzing import in_time, little_memory, status_bytes
+from support.fits_samples import (
+    BLOCK,
+    frame_values,
+    gzipped,
+    header_block,
+    read_with_astropy,
+    tile_compressed,
+    write_frame,
+)
+from support.fuzzing import in_time, little_memory, little_used_memory, status_bytes
 from support.night import Night
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs RLIMIT_AS and /proc (Linux)")
@@ -349,3 +358,46 @@ def test_one_image_larger_than_the_disk_is_refused_before_it_is_written(small_di
     with pytest.raises(FrameError, match=r"takes \d+ bytes, .* has \d+ free"):
         unpack(replace(packed, height=30_000, width=3_000), small_disk)
     assert list(small_disk.iterdir()) == []
+
+
+# ---- other commands ----
+
+
+def too_large_a_tile(path: Path, kind: str) -> Path:
+    """Write a small image whose one tile takes more memory than 400 MB, as its header says."""
+    one_tile(
+        path, frame_values(n.SHAPE), "RICE_1", IMAGETYP=kind, EXPTIME=5.0, DATE_OBS="2026-11-22T01:00:00", **n.CAMERA
+    )
+    with with_card(path, PCOUNT=10**8).open("ab") as file:
+        file.truncate(10**8 + 2**17)
+    return path
+
+
+def test_imports_leave_out_what_does_not_fit_into_memory(tmp_path: Path) -> None:
+    night, folder = Night(tmp_path), tmp_path / "frames"
+    n.write_frames(folder, n.dark_frames(5.0, 3), "Dark Frame", 5.0)
+    too_large_a_tile(folder / "tile.fits.fz", "Dark Frame")
+    cards = {"IMAGETYP": "Dark Frame", "EXPTIME": 5.0, "DATE-OBS": "2026-11-22T02:00:00"}
+    with (folder / "large.fits").open("wb") as file:
+        file.write(header_block(16, (16_000, 16_000), **cards))
+        file.truncate(BLOCK * 2 + 2 * 16_000**2)
+    config = n.write_config(night, compute={"memory_limit": "400MB"})
+    with little_used_memory(), in_time():
+        outcome = n.ostcal("import", folder, "--config", config)
+    assert "Traceback" not in outcome.text
+    assert "large.fits: cannot be imported: 16000 x 16000 pixels take" in outcome.text
+    assert "tile.fits.fz: cannot be unpacked" in outcome.text
+    assert 3 in [len(open_series(path).records) for path in night.darks.rglob("*.zarr")]
+
+
+def test_calibrate_refuses_a_tile_that_does_not_fit_into_memory(tmp_path: Path) -> None:
+    night, lights = Night(tmp_path), tmp_path / "lights"
+    n.write_darks(night, 5.0)
+    assert n.run_command(night, "--darks-only").exit_code == 0
+    n.write_frames(lights, n.dark_frames(5.0, 1), "Light Frame", 5.0, stem="good")
+    too_large_a_tile(lights / "tile.fits.fz", "Light Frame")
+    config = n.write_config(night, compute={"memory_limit": "400MB"})
+    outcome = n.ostcal("calibrate", lights, "--config", config, "--output-dir", tmp_path / "out", "--flat", "none")
+    assert outcome.exit_code == 1
+    assert "tile.fits.fz: cannot be unpacked: 20 rows of 28 pixels (RICE_1) are decoded at once" in outcome.text
+    assert [path.name for path in (tmp_path / "out").glob("*.fits")] == ["good_000_cal.fits"]
