@@ -48,7 +48,7 @@ def _n_exposures(group: Group) -> int:
 
 def is_packed(source: Source) -> bool:
     """Return whether the samples of a source cannot be read yet."""
-    return source.fits is not None and not source.fits.is_ready
+    return source.fits is not None and source.fits.packed != "none"
 
 
 def unpack_groups(
@@ -71,6 +71,14 @@ def unpack_groups(
         of_group = (result.get(frame.label) for frame in group.frames)
         return [source for source in of_group if source is not None and is_packed(source)]
 
+    # what has only a checksum is compared in any case: frames of no group tell copies of others
+    for label, source in sources.items():
+        if source.fits is not None and source.fits.packed == "none" and not source.fits.is_ready:
+            try:
+                result[label] = replace(source, fits=unpack(source.fits, directory))
+            except InputError as error:
+                left_out.append(str(error))
+                del result[label]
     sizes = [sum(room_bytes(s.fits) for s in packed_frames(group) if s.fits is not None) for group in groups]
     with TileReader(memory_limit_bytes - RUN_BYTES) as tiles:
         for at in sorted(range(len(groups)), key=lambda at: sizes[at]):
