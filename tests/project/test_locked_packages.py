@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,3 +59,36 @@ def test_they_are_all_that_the_tests_ask_for() -> None:
         if not requirement.specifier.contains(versions.get(canonicalize_name(requirement.name), "0"), prereleases=True)
     ]
     assert not wrong
+
+
+def weakness(name: str, *fixed: str) -> dict[str, object]:
+    return {"id": name, "fix_versions": list(fixed), "aliases": [], "description": "x"}
+
+
+AUDITED = {"name": "clean", "version": "1.0", "vulns": []}
+WEAK = {"name": "weak", "version": "2.0", "vulns": [weakness("PYSEC-1", "2.1"), weakness("PYSEC-2")]}
+UNKNOWN = {"name": "unknown", "skip_reason": "Dependency not found on PyPI and could not be audited: unknown (3.0)"}
+
+
+@pytest.mark.parametrize(
+    ("dependencies", "code", "said"),
+    [
+        ([AUDITED], 0, ["none of 1 audited packages with a known weakness"]),
+        (
+            [AUDITED, WEAK],
+            1,
+            ["weak 2.0: PYSEC-1, mended in 2.1", "PYSEC-2, mended in no version yet", "1 of 2 audited"],
+        ),
+        ([AUDITED, UNKNOWN], 0, ["1 of 2 packages could not be audited: unknown", "none of 1 audited packages"]),
+        ([WEAK, UNKNOWN], 1, ["PYSEC-1", "1 of 2 packages could not be audited: unknown", "1 of 1 audited"]),
+        ([UNKNOWN, UNKNOWN], 2, ["2 of 2 packages could not be audited: unknown, unknown", "no verdict"]),
+    ],
+)
+def test_an_audit_names_what_was_not_audited(dependencies: list[object], code: int, said: list[str]) -> None:
+    """pip-audit itself ends with "No known vulnerabilities found" where the index knows none of the packages."""
+    document = json.dumps({"dependencies": dependencies, "fixes": []})
+    command = [sys.executable, str(ROOT / "scripts" / "audited.py")]
+    result = subprocess.run(command, input=document, capture_output=True, text=True, check=False)
+    assert result.returncode == code
+    assert [words for words in said if words not in result.stdout] == []
+    assert ("no verdict" in result.stdout) == (code == 2)
