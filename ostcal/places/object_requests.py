@@ -44,6 +44,7 @@ _ENDPOINT = re.compile(r"https?://[A-Za-z0-9._\[\]:-]+(/[A-Za-z0-9._~/-]*)?")
 _STATUS = re.compile(r"status code: (\d{3}(?: [A-Z][A-Za-z-]*)*)")
 _CODE = re.compile(r"<Code>(\w{1,60})</Code>")
 _RETRIED = re.compile(r"after \d+ retries")
+_ODD_KEY = re.compile(r'[Pp]ath "(.*?)"(?::| contained)', re.DOTALL)
 _NO_CREDENTIALS = (
     "169.254.169.254",
     "/latest/api/token",
@@ -239,6 +240,12 @@ def _translated(location: str, text: str, error: Exception) -> Exception:
         return FileExistsError(errno.EEXIST, "it is there already, or was changed meanwhile", location)
     if status is not None and status[1].startswith("416"):  # a range beyond the end: the object is too short
         return FileNotFoundError(errno.ENOENT, "it ends before the bytes that were asked for", location)
+    if isinstance(error, exceptions.InvalidPathError):  # one such object spoils the listing of all others
+        odd = _ODD_KEY.search(text)
+        return UnreachableError(
+            f"{location}: it cannot be listed: {f'the key {odd[1]}' if odd else 'a key'} has a part that is empty, '.'"
+            " or '..', or that holds control characters; rename or remove that object, or give a prefix without it"
+        )
     environment = CREDENTIALS.get(scheme, "the credentials")
     if any(mark in text for mark in _NO_CREDENTIALS):
         return UnreachableError(f"{location}: there are no credentials; set {environment} in the environment")

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.parse
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -33,7 +34,7 @@ from support import night as n
 from support.amounts import amount
 from support.night import Night
 from support.object_samples import fresh_bucket, write_series
-from support.object_server import ENVIRONMENT, FaultyProxy, credentials
+from support.object_server import ENVIRONMENT, FaultyProxy, credentials, put_object
 
 DEAD = {
     "host": "elsewhere",
@@ -210,3 +211,25 @@ def test_one_copy_makes_everything_right(example: Path, data: st.DataObject) -> 
         name: (example / name).read_bytes() for name in files_below(example)
     }
     assert len(open_series(target).records) == 3
+
+
+# ---- keys of other programs ----
+
+
+@pytest.mark.parametrize("key", ["a//b", "a/../b", "a/./b", "a/b//", "a/x%01y"])
+def test_a_key_that_the_client_cannot_hold_is_named(bucket: str, s3_endpoint: str, key: str) -> None:
+    """It was "the server does not answer", as the listing of all others fails with it."""
+    name = bucket.removeprefix("s3://")
+    for place in (key, "a/good", "other/good"):
+        put_object(s3_endpoint, f"{name}/{place}")
+    with pytest.raises(StorageError) as raised:
+        ObjectPath.of(f"{bucket}/a").objects_below()
+    line = str(raised.value)
+    assert line.startswith(f"{bucket}/a: it cannot be listed: the key {urllib.parse.unquote(key)} has a part")
+    assert "give a prefix without it" in line
+    assert [state.key for state in ObjectPath.of(f"{bucket}/other").objects_below()] == ["other/good"]
+
+
+def test_empty_parts_of_a_location_do_not_count(bucket: str) -> None:
+    ObjectPath.of(f"{bucket}/a/b").write_bytes(b"x")
+    assert ObjectPath.of(f"{bucket}//a///b/").read_bytes() == b"x"

@@ -43,7 +43,7 @@ from support.hook_server import hook_server
 from support.mosaics import Image, hdu_of, write_mosaic, write_mosaics
 from support.night import Night, Outcome
 from support.object_samples import fresh_bucket, write_series
-from support.object_server import FaultyProxy, credentials, free_port, s3_server
+from support.object_server import FaultyProxy, credentials, free_port, put_object, s3_server
 from support.odd_servers import Answer, OddServer, Refusal, odd_camera
 from support.simulator_client import SMALL
 from support.xisf_samples import write_xisf
@@ -989,6 +989,16 @@ def no_bucket(folder: Path) -> Ran:
 @provokes("The store does not answer")
 def store_does_not_answer(folder: Path) -> Ran:
     return upload(folder, f"http://127.0.0.1:{free_port()}")
+
+
+@provokes("An object with an odd key")
+def object_with_an_odd_key(folder: Path) -> Ran:
+    with s3_server() as endpoint, credentials():
+        bucket = fresh_bucket(endpoint)
+        put_object(endpoint, f"{bucket.removeprefix('s3://')}/darks//frame.fits")
+        path = folder / "s3.yaml"
+        path.write_text(f"storage: {{endpoint: '{endpoint}'}}\n", encoding="utf-8")
+        return run("verify", f"{bucket}/darks", "--config", path)
 
 
 @provokes("A copy that is not whole")

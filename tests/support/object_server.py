@@ -57,6 +57,12 @@ def make_bucket(endpoint: str, name: str) -> None:
     urllib.request.urlopen(urllib.request.Request(f"{endpoint}/{name}", method="PUT"), timeout=30).close()
 
 
+def put_object(endpoint: str, place: str) -> None:
+    """Write an object whose key stays as it is, which most clients do not allow; `place` is bucket and quoted key."""
+    request = urllib.request.Request(f"{endpoint}/{place}", data=b"x", method="PUT")
+    urllib.request.urlopen(request, timeout=30).close()
+
+
 @contextmanager
 def credentials(values: Mapping[str, str] = ENVIRONMENT, without: Iterable[str] = ()) -> Iterator[None]:
     """Put credentials into the environment, as a user does, and take others out."""
