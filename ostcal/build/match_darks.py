@@ -50,8 +50,14 @@ class DarkCandidate:
 
     @property
     def label(self) -> str:
-        """Its name; of a master of this run without the time, so that equal runs write equal headers."""
+        """Its name, as lines of the log have it; of a master of this run without the time."""
         return untimed(self.name) if self.from_this_run else self.name
+
+    @property
+    def lasting_label(self) -> str:
+        """Its name without the time of its run, and the day of its frames: the same whichever run made it."""
+        day = f" of {self.observed.first:%Y-%m-%d}" if self.observed is not None else ""
+        return f"{untimed(self.name)}{day}"
 
     @property
     def merit(self) -> Merit:
@@ -107,17 +113,23 @@ class DarkChoice:
 
     @property
     def description(self) -> str:
-        """What was done, for the log and the header."""
+        """What was done, for the log and warnings."""
+        return self._words([candidate.label for candidate in self.candidates])
+
+    @property
+    def history(self) -> str:
+        """What was done, for the header: the same in equal runs."""
+        return self._words([candidate.lasting_label for candidate in self.candidates])
+
+    def _words(self, labels: Sequence[str]) -> str:
+        exposures = ", ".join(f"{candidate.key.exposure_time_s:g} s" for candidate in self.candidates)
         if self.second is not None:
             what = "bias + dark current" if self.first.key.frame_type is FrameType.BIAS else "line through two darks"
             what = "dark current, difference of two" if self.is_current_only else what
-            return (
-                f"{what}: {self.first.label} and {self.second.label} "
-                f"({self.first.key.exposure_time_s:g} s, {self.second.key.exposure_time_s:g} s)"
-            )
+            return f"{what}: {' and '.join(labels)} ({exposures})"
         if self.kind == "bias":
-            return f"bias alone, no dark current: {self.first.label}"
-        return f"{self.first.label} ({self.first.key.exposure_time_s:g} s)"
+            return f"bias alone, no dark current: {labels[0]}"
+        return f"{labels[0]} ({exposures})"
 
 
 @dataclass(frozen=True, kw_only=True)

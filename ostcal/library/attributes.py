@@ -99,6 +99,7 @@ def attributes_of(
         "recipe": provenance.recipe,
         "files": list(files),
         "inputs": [frame.label for frame in group.frames],
+        "darks": list(provenance.darks),
         "rejected_per_frame": list(result.rejected_per_frame),
         "n_samples": result.n_samples,
         "noise_adu": result.noise.noise_adu if result.noise_measured else None,

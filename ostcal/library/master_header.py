@@ -54,6 +54,9 @@ class Provenance:
     calibration_status: str = ""
     """What was subtracted: letters of CALSTAT."""
     dark_description: str = ""
+    """What was subtracted, in words that are the same whichever run made the dark."""
+    darks: tuple[str, ...] = ()
+    """Names of the masters that were subtracted; in the store alone, as they hold the times of their runs."""
     normalization: str = ""
     flat_scaling: str = ""
     config_digest: str = ""

@@ -244,14 +244,14 @@ class _Mentions:
     run_time: str
     """Of the run that made it."""
     darks: frozenset[str]
-    """Names in its HISTORY of darks that were subtracted; those of its own run stand there without the time."""
+    """Names in its HISTORY of subtracted darks, without the time; masters of older versions list no others."""
 
     @classmethod
     def of(cls, name: str, document: dict[str, Any]) -> _Mentions:
         history = document.get("history")
         lines = [line for line in history or () if isinstance(line, str) and line.startswith("dark: ")]
         return cls(
-            text=json.dumps([document.get("cards"), history, document.get("inputs")], default=str),
+            text=json.dumps([document.get(key) for key in ("cards", "history", "inputs", "darks")], default=str),
             run_time=run_time_of(name),
             darks=frozenset(word for line in lines for word in line.split()),
         )

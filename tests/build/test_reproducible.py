@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
+import shutil
 import subprocess
 import threading
 from pathlib import Path
@@ -16,6 +18,8 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from ostcal import MasterFrameCreator
+from ostcal.library.find import store_location
+from ostcal.library.store import MasterStore
 from support import night as n
 from support import quality_nights
 from support.amounts import IS_THOROUGH
@@ -312,3 +316,53 @@ def test_compressed_frames_keep_the_memory_limit(tmp_path: Path) -> None:
         hdu.writeto(night.darks / f"dark{index}.fits.fz")
     least = needed_mib(night, scheduler="threads")
     assert peak_bytes(night, least, "threads") <= least * MIB
+
+
+def relative_config(folder: Path) -> Path:
+    """Write a configuration that is the same in each folder in which a run works."""
+    config = {
+        "dark_capture": {"output_dir": "darks"},
+        "flat_capture": {"output_dir": "flats"},
+        "master_frames": {"output_dir": "masters"},
+    }
+    path = folder / "c.yaml"
+    path.write_text(json.dumps(config))
+    return path
+
+
+def histories(folder: Path) -> dict[str, list[str]]:
+    """Return HISTORY of all FITS masters by their names without the time."""
+    found = {}
+    for path in sorted((folder / "masters").glob("*.fits")):
+        found[re.sub(r"_\d{8}_\d{6}", "", path.name)] = [str(line) for line in fits.getheader(path)["HISTORY"]]
+    return found
+
+
+def test_history_does_not_say_which_run_made_the_dark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All at once, darks first, and flats again with a dark that is unchanged: what is used is the same."""
+    at_once, in_turn = tmp_path / "at once", tmp_path / "in turn"
+    at_once.mkdir()
+    n.whole_night(at_once)
+    shutil.copytree(at_once, in_turn)
+
+    def run(folder: Path, *kinds: str) -> None:
+        monkeypatch.chdir(folder)
+        done = n.ostcal("masters", *kinds, "--no-confirm", "--config", relative_config(folder))
+        assert done.exit_code == 0, done.text
+
+    run(at_once)
+    expected = histories(at_once)
+    (flat,) = [name for name in expected if "_flat_" in name]
+    (dark,) = [line for line in expected[flat] if line.startswith("dark: ")]
+    assert re.fullmatch(r"dark: master_dark_\S+ of \d{4}-\d\d-\d\d \(2 s\)", dark)
+    run(in_turn, "--darks-only")
+    run(in_turn, "--flats-only")
+    assert histories(in_turn) == expected
+    for path in (in_turn / "masters").glob("*flat*"):
+        path.unlink()  # and made again by a run that finds the dark unchanged
+    run(in_turn)
+    assert histories(in_turn) == expected
+    store = MasterStore(store_location(str(in_turn / "masters")))
+    (name,) = [name for name in store.names() if "_flat_" in name][-1:]
+    (used,) = store.attributes(name)["darks"]
+    assert used in store.names()  # the store has its exact name

@@ -169,7 +169,7 @@ def test_a_dark_that_a_flat_names_stays(night: Night) -> None:
     before = masters_of(night)
     (flat,), (dark,) = ([name for name in before if word in name] for word in ("flat", "dark_2.000s"))
     named = [line for line in attributes_of(night, flat)["attributes"]["history"] if line.startswith("dark: ")]
-    assert named == ["dark: master_dark_2.000s (2 s)"]  # of the same run: without the time
+    assert named == ["dark: master_dark_2.000s of 2026-11-21 (2 s)"]  # the same whichever run made it
     assert not night.run_darks(only_changed=False).is_error
     document = prune(night, "--keep", "1", "--apply")
     reasons = {Path(one["place"]).name: one["why"] for one in document["removals"] if one["action"] == "kept"}
