@@ -17,6 +17,7 @@ from ostcal.places.fingerprint import fingerprint_rows, rows_fingerprint
 from ostcal.places.paths import AnyPath, Location, is_dir, joined, normalized, path_of, real, walk
 from ostcal.series.format import (
     FORMAT,
+    FRAMES,
     LEDGER,
     METADATA_FILE,
     STORE_ENDING,
@@ -105,6 +106,7 @@ def open_series(location: Location) -> Series:
     usable = tuple(record for record in records if record.index not in absent and record.index not in undecided)
     committed = {record.index for record in records}
     unread = [line for index, line in undecided.items() if index in committed]
+    usable, beyond = _within_type(path, frames.dtype, usable)
     usable, changed, contradictions = _without_contradictions(path_of(location), header, usable)
     return Series(
         location=str(path),
@@ -116,11 +118,36 @@ def open_series(location: Location) -> Series:
         settings=header.get("settings", {}),
         software=str(header.get("software", "")),
         records=usable,
-        problems=(*problems, *lost, *unread, *changed),
+        problems=(*problems, *lost, *unread, *beyond, *changed),
         contradictions=contradictions,
         has_chunk_checksums=frames.layout is not None and frames.layout.checksums,
         excluded={record.index: excluded[record.index] for record in usable if record.index in excluded},
     )
+
+
+def _within_type(
+    path: AnyPath, dtype: str, records: tuple[FrameRecord, ...]
+) -> tuple[tuple[FrameRecord, ...], list[str]]:
+    """Return the records whose samples the type of the array can hold, and a line for each other one.
+
+    Types that differ in the sign alone have the same bytes, and no checksum tells them apart: 60000 of ``uint16`` is
+    -5536 of ``int16``.
+    """
+    if np.dtype(dtype).kind not in "iu":
+        return records, []
+    limits = np.iinfo(dtype)
+    kept, beyond = [], []
+    for record in records:
+        stated = (record.pixels.statistics.minimum, record.pixels.statistics.maximum)
+        outside = [value for value in stated if value is not None and not limits.min <= value <= limits.max]
+        if not outside:
+            kept.append(record)
+            continue
+        beyond.append(
+            f"{path}: frame {record.index} cannot be used: its record says samples of {outside[0]:g}, which the type"
+            f" {dtype} of its array cannot hold; restore {path / FRAMES / METADATA_FILE} from a copy"
+        )
+    return tuple(kept), beyond
 
 
 def _without_contradictions(

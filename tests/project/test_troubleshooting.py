@@ -45,6 +45,7 @@ from support.night import Night, Outcome
 from support.object_samples import fresh_bucket, write_series
 from support.object_server import FaultyProxy, credentials, free_port, put_object, s3_server
 from support.odd_servers import Answer, OddServer, Refusal, odd_camera
+from support.series_samples import new_series
 from support.simulator_client import SMALL
 from support.xisf_samples import write_xisf
 
@@ -366,6 +367,12 @@ def changed_series(folder: Path) -> Ran:
     record = location / "ledger" / "000001.json"
     record.write_text(record.read_text().replace('"gain": 100', '"gain": 108'))
     shutil.copy(location / "frames" / "c" / "3" / "0" / "0", location / "frames" / "c" / "2" / "0" / "0")
+    signed = night.darks / "signed.zarr"
+    hot = n.dark_frames(5.0, 3)
+    hot[:, 1, 2] = 60000
+    new_series(signed, hot)
+    array = signed / "frames" / "zarr.json"
+    array.write_text(array.read_text().replace('"uint16"', '"int16"'))
     return masters(night, "--darks-only")
 
 
