@@ -35,13 +35,15 @@ from ostcal.inputs.observed import Observed
 from ostcal.inputs.optics import optics_differ
 from ostcal.inputs.sensor_temperature import sensor_key
 from ostcal.library.ages import AgeLog
+from ostcal.library.attributes import MasterRecord
 from ostcal.library.find import LibraryMaster, StorePlane, calibration_id_of, find_masters, store_location
-from ostcal.library.integrity import damage_at_a_glance
+from ostcal.library.integrity import cut_short, damage_at_a_glance
 from ostcal.library.master_names import file_names, untimed
 from ostcal.library.previous import previous_master
 from ostcal.library.quality_notes import why_failed
 from ostcal.measure.findings import Outcome
-from ostcal.places.paths import exists, joined, parent_of
+from ostcal.places.durable import os_reason
+from ostcal.places.paths import exists, is_file, joined, parent_of
 
 logger = logging.getLogger(__name__)
 
@@ -162,6 +164,8 @@ class Unchanged:
     stored: LibraryMaster
     files: tuple[tuple[FrameType, str], ...]
     """FITS files by kind; the place in the store where no FITS was asked for."""
+    damaged_file: str = ""
+    """What is wrong with one of them that is there; "" where nothing is."""
 
     @property
     def has_failed(self) -> bool:
@@ -171,10 +175,10 @@ class Unchanged:
     @property
     def damage(self) -> str | None:
         """A line about a master that is damaged where that is seen at a glance; ``None`` if it is not."""
-        if not isinstance(self.stored.plane, StorePlane):
-            return None
         name, is_judged = self.stored.record.name, self.stored.record.verdict is not None
-        found = damage_at_a_glance(self.stored.plane.store, name, is_judged=is_judged)
+        found: str | None = self.damaged_file
+        if not found and isinstance(self.stored.plane, StorePlane):
+            found = damage_at_a_glance(self.stored.plane.store, name, is_judged=is_judged)
         return f"{name}: damaged ({found}); it is made again" if found else None
 
     @property
@@ -354,24 +358,31 @@ def _replaces(newer: LibraryMaster, older: LibraryMaster) -> bool:
 
 
 def _unchanged(request: BuildRequest, plan: MasterPlan, made_before: Mapping[str, LibraryMaster]) -> Unchanged | None:
-    """Return the master of an earlier run, where it and its FITS files are there and are its own."""
+    """Return the master of an earlier run, where it and its FITS files are there."""
     stored = made_before.get(plan.recipe)
     if stored is None:
         return None
     record = stored.record
     folder = parent_of(stored.plane.store) if isinstance(stored.plane, StorePlane) else request.output_dir
+    damaged = list[str]()
     if request.publishing.save_fits:
-        try:
-            extension = record.key.settings.extension
-            found = [calibration_id_of(joined(folder, name), extension) for name in record.files]
-        except InputError:
+        paths = [joined(folder, name) for name in record.files]
+        if not paths or not all(map(is_file, paths)):
             return None
-        if not found or any(identity != record.calibration_id for identity in found):
-            return None
+        damaged = [line for path in paths if (line := _damage_of_file(path, record))]
     kinds = [output.frame_type for output in plan.outputs]
     names = record.files or (f"{store_location(folder)}/{record.name}",) * len(kinds)
     files = tuple(zip(kinds, (joined(folder, name) for name in names), strict=False))
-    return Unchanged(plan=plan, stored=stored, files=files)
+    return Unchanged(plan=plan, stored=stored, files=files, damaged_file=next(iter(damaged), ""))
+
+
+def _damage_of_file(path: str, record: MasterRecord) -> str | None:
+    """Return what is wrong with the file of a master, as far as its headers and its length say it."""
+    try:
+        found = calibration_id_of(path, record.key.settings.extension)
+        return cut_short(path) if found == record.calibration_id else f"{path}: it holds another master"
+    except (InputError, OSError) as error:
+        return os_reason(error)
 
 
 # ---- names ----

@@ -19,8 +19,8 @@ from ostcal.fits.checksum import OnesSum
 from ostcal.fits.hdus import Unit, read_units
 from ostcal.fits.read import inspect_fits
 from ostcal.fits.unpack import check_gzip
-from ostcal.library.planes import DTYPES, MAX_METADATA_BYTES, PLANES, Plane, StoredMaster, read_grid
-from ostcal.library.store import MasterStore
+from ostcal.library.planes import DTYPES, MAX_METADATA_BYTES, PLANES, Plane, StoredMaster, plane_bytes, read_grid
+from ostcal.library.store import BYTES_KEY, MasterStore
 from ostcal.places.durable import PARTIAL_ENDING, os_reason, read_bounded
 from ostcal.places.fingerprint import fingerprint_rows, rows_fingerprint
 from ostcal.places.paths import directories_in, files_below, joined, names_in, open_binary, path_of
@@ -139,11 +139,12 @@ def check_store(location: str) -> tuple[list[str], list[str]]:
 def damage_at_a_glance(location: str, name: str, *, is_judged: bool) -> str | None:
     """Return what is wrong with a master in a store, as far as is seen without reading all of it.
 
-    Its metadata and attributes are read and compared with their checksum, its chunks must be there and hold bytes, and
-    the first and the last of each plane are compared with their checksums and with those in the attributes. `is_judged`
-    says whether quality control added its plane of defects.
+    Its metadata and attributes are read and compared with their checksum, its chunks must be there, hold bytes and have
+    together the size that they were written with, and the first and the last of each plane are compared with their
+    checksums and with those in the attributes. `is_judged` says whether quality control added its plane of defects.
     """
     try:
+        stated = MasterStore(location).attributes(name).get(BYTES_KEY)
         master = _opened(location, name)
         sizes = files_below(master.location)
         for plane in DTYPES:
@@ -154,6 +155,9 @@ def damage_at_a_glance(location: str, name: str, *, is_judged: bool) -> str | No
             for chunk in range(master.grid.n_chunks):
                 if not sizes.get(f"{plane}/{master.grid.chunk_name(chunk)}"):
                     return f"{joined(master.location, plane, master.grid.chunk_name(chunk))}: is missing or empty"
+            found = plane_bytes(sizes, [plane], master.grid)[plane]
+            if isinstance(stated, dict) and stated.get(plane, found) != found:
+                return f"{joined(master.location, plane)}: its chunks have {found} bytes, {stated[plane]} were written"
             for row in (0, master.shape[0] - 1):
                 master.read_rows(plane, row, row + 1)
     except (StorageError, OSError) as error:
@@ -272,6 +276,39 @@ def check_fits(path: str) -> FitsCheck:
     # a packed file is no master of ours, whatever its header says
     is_packed = primary is not None and first.packed == "fz"
     return FitsCheck(findings=tuple(findings), header=None if is_packed else primary, has_checksums=has_checksums)
+
+
+def cut_short(path: str) -> str | None:
+    """Return a line about a FITS file that ends before its last extension does; ``None`` where it does not."""
+    first = inspect_fits(path, first_of_several=True)
+    if first.block is not None or first.packed != "none":
+        return None
+    with open_binary(path) as file:
+        size = file.seek(0, os.SEEK_END)
+        lacking = max((unit.end for unit in read_units(file, path, size)), default=0) - size
+    return f"{path}: is cut short by {lacking} bytes" if lacking > 0 else None
+
+
+def changed_samples(path: str) -> str | None:
+    """Return a line about a FITS or XISF file whose samples are not those of its checksums; ``None`` where they are.
+
+    Its header may have been edited. InputError or OSError where the file cannot be read.
+    """
+    first = inspect_fits(path, first_of_several=True)
+    if first.block is not None:
+        return next(iter(_check_xisf(path, Header(first.cards)).findings), None)
+    if first.packed != "none":
+        return None
+    with open_binary(path) as file:
+        for unit in read_units(file, path, file.seek(0, os.SEEK_END)):
+            stated = (unit.header.text("DATASUM") or "").strip()
+            file.seek(unit.data_offset)
+            if stated and stated != str(_sum_of(file, unit.end - unit.data_offset)):
+                return (
+                    f"{path}: {unit.name}: its samples are not those that were written (DATASUM): it is damaged, or"
+                    " another program changed it; restore it from a copy, or delete its cards DATASUM and CHECKSUM"
+                )
+    return None
 
 
 def _check_xisf(path: str, header: Header) -> FitsCheck:

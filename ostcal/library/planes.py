@@ -292,6 +292,12 @@ def chunk_checksums(location: AnyPath, planes: Iterable[Plane], grid: Grid) -> d
     return {plane: "".join(checksum(str(location / plane / name)) for name in names) for plane in planes}
 
 
+def plane_bytes(sizes: Mapping[str, int], planes: Iterable[Plane], grid: Grid) -> dict[str, int]:
+    """Return the bytes of all chunks of each plane, from the sizes of the files of a master by their names."""
+    names = [grid.chunk_name(chunk) for chunk in range(grid.n_chunks)]
+    return {plane: sum(sizes.get(f"{plane}/{name}", 0) for name in names) for plane in planes}
+
+
 def parsed_checksums(stored: object, grid: Grid) -> dict[str, tuple[bytes, ...]]:
     """Return what `chunk_checksums` returned, as bytes; ValueError where there is another number of them."""
     if not isinstance(stored, Mapping):

@@ -1,4 +1,4 @@
-"""What the quality control of a master warned of, to be said again where the master is used."""
+"""What the quality control of a master warned of and what was changed since, to be said where the master is used."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from ostcal.library.find import LibraryMaster, StorePlane
+from ostcal.library.integrity import changed_samples
 from ostcal.library.store import MasterStore
 from ostcal.measure.findings import Finding, Outcome
 from ostcal.measure.limits import MasterLimits
+from ostcal.places.durable import storage_errors
 
 MOST_LINES = 3
 """Findings of a master that are repeated; its report has all."""
@@ -20,11 +22,22 @@ _NOT_REPEATED = ("frames", "left out")
 def repeated_warnings(master: LibraryMaster) -> list[str]:
     """Return a line for each of the worst findings about a master: those that its quality control warned of.
 
+    A file is read and compared with its checksums; rows of a stored master are compared when they are read.
+
     Raises
     ------
-    StorageError
-        If its attributes cannot be read.
+    OstcalError
+        If its attributes or the file cannot be read.
     """
+    changed = None
+    if not isinstance(master.plane, StorePlane):
+        path = master.plane.fits.path
+        with storage_errors(f"{path}: the master cannot be read"):
+            changed = changed_samples(path)
+    return [*([changed] if changed else []), *_findings_said_again(master)]
+
+
+def _findings_said_again(master: LibraryMaster) -> list[str]:
     name, verdict = master.record.name, master.record.verdict
     if verdict not in (str(Outcome.WARN), str(Outcome.FAIL)):
         return []

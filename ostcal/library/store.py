@@ -42,6 +42,7 @@ from ostcal.library.planes import (
     create_plane,
     grid_of,
     parsed_checksums,
+    plane_bytes,
     read_object,
 )
 from ostcal.places.durable import (
@@ -58,6 +59,7 @@ from ostcal.places.paths import (
     AnyPath,
     Location,
     directories_in,
+    files_below,
     in_parallel,
     is_remote,
     joined,
@@ -78,6 +80,7 @@ FORMAT_VERSION = 2
 """Of masters; the chunks of version 1 have no checksums."""
 _STORE_VERSION = 1
 
+BYTES_KEY = "plane_bytes"
 _CHUNKS_KEY = "chunk_checksums"
 _WRITING_FILE = "writing.json"
 _MAX_ATTRIBUTES_BYTES = 1 << 26
@@ -206,6 +209,7 @@ class MasterStore:
                 list(pool.map(sync_file, files))
             if grid.has_checksums and not is_remote(self._path):  # there each would be a request
                 header[_CHUNKS_KEY] = chunk_checksums(path, planes, grid)
+                header[BYTES_KEY] = plane_bytes(files_below(str(path)), planes, grid)
             header = to_values(header)
             header[CHECKSUM_KEY] = checksum_of(header)
             group = {"zarr_format": 3, "node_type": "group", "attributes": header}
@@ -272,9 +276,15 @@ class MasterStore:
             raise StorageError(f"{self.location}: there is no master {name}; there are: {there}")
         with storage_errors(f"{path}: there is no such master"):
             stamp = recent_version_of(str(path / METADATA_FILE))
-        return StoredMaster(
-            location=str(path), grid=grid_of(path), checksums=_known_checksums(self.location, name, stamp)
-        )
+        checksums = _known_checksums(self.location, name, stamp)
+        master = StoredMaster(location=str(path), grid=grid_of(path), checksums=checksums)
+        lost = next((plane for plane in DTYPES if plane in checksums and not master.has(plane)), None)
+        if lost is not None:
+            raise StorageError(
+                f"{path / lost / METADATA_FILE}: is missing; make the master again: delete {path} and run ostcal"
+                " masters"
+            )
+        return master
 
     def left_behind(self) -> list[str]:
         """Return the names of what killed runs began and did not finish."""

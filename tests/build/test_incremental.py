@@ -257,6 +257,7 @@ def flipped(path: Path) -> None:
         ("std/c.0.0", flipped),
         ("dq/c.0.0", zeroed),
         ("n_used/c.0.0", Path.unlink),
+        ("std/c.1.0", cut),  # neither the first nor the last
         ("master/c.0.0", linked_to_itself),
         ("n_used/zarr.json", linked_to_itself),
         ("dq/c.0.0", piped),
@@ -279,6 +280,27 @@ def test_a_damaged_master_is_not_unchanged_and_is_made_again_with_a_line(
     assert "\n" not in line
     assert line.endswith("; it is made again")
     assert pixels(status) == before
+    assert made(night.run_darks()) == []
+
+
+@pytest.mark.parametrize("damage", [emptied, cut, Path.unlink])
+def test_a_damaged_file_of_a_master_is_made_again_with_a_line_and_a_deleted_one_without(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    night = Night(tmp_path)
+    write_darks(night, 8.0, dark_frames(8.0, n=3))
+    before = pixels(night.run_darks())
+    (file,) = night.masters.glob("master_dark_8*.fits")
+    damage(file)
+    status = night.run_darks()
+    assert made(status) == ["master_dark_8.000s"]
+    assert pixels(status) == before
+    lines = [line for line in status.details["warnings"] if "made again" in line]
+    if damage is Path.unlink:
+        assert lines == []
+    else:
+        (line,) = lines
+        assert line.startswith(f"{file.stem}: damaged ({file}: ")
     assert made(night.run_darks()) == []
 
 

@@ -22,6 +22,7 @@ from ostcal.errors import OstcalError
 from ostcal.frames import FrameType
 from ostcal.library.find import find_masters
 from ostcal.library.verification import plan_verification, verify
+from ostcal.series.reader import open_series
 from ostcal.series.series_writer import create_series
 from support.fuzzing import mutations
 from support.night import Night, dark_frames, flat_frames
@@ -176,6 +177,20 @@ def test_samples_that_were_exchanged_are_named(taken: Night, tmp_path: Path) -> 
     assert f"{night.flats / 'L.zarr'}: frame 0 cannot be used" in found
 
 
+def test_frames_that_the_type_of_their_array_cannot_hold_are_named(taken: Night, tmp_path: Path) -> None:
+    """Types that differ in the sign alone have the same bytes and checksums."""
+    night = Night(tmp_path)
+    frames = dark_frames(2.0, N_FRAMES)
+    frames[:4, 1, 2] = 60000  # a hot pixel in no row by which frames are known
+    write_series(night.darks / "exp_2.000s.zarr", frames, FrameType.DARK)
+    metadata = night.darks / "exp_2.000s.zarr" / "frames" / "zarr.json"
+    change_json(metadata, lambda values: values.update(data_type="int16"))
+    series = open_series(night.darks / "exp_2.000s.zarr")
+    assert [record.index for record in series.records] == [4]
+    assert [line.split(": ")[1] for line in series.problems] == [f"frame {i} cannot be used" for i in range(4)]
+    assert all("samples of 60000, which the type int16" in line and str(metadata) in line for line in series.problems)
+
+
 def test_a_record_that_another_program_writes_again_is_the_same(taken: Night, tmp_path: Path) -> None:
     night = Night(Path(shutil.copytree(taken.root, tmp_path / "night")))
     for path in night.root.rglob("ledger/*.json"):
@@ -269,6 +284,16 @@ def test_masters_that_were_exchanged_or_changed_are_found_and_made_again(
     assert [line for line in told.lines if dark.name in line], (status, told.lines)
     shutil.rmtree(dark)  # it stays beside the new one
     assert [bits for _, bits in bits_of(night.masters).values()] == [bits for _, bits in before.values()]
+
+
+def test_a_plane_that_was_deleted_is_named_by_all_that_read_the_master(taken: Night, tmp_path: Path) -> None:
+    night = Night(Path(shutil.copytree(taken.root, tmp_path / "night")))
+    night.run(save_individual_masters=False)
+    dark, _ = store_of(night)
+    shutil.rmtree(dark / "dq")
+    said = f"{dark / 'dq' / 'zarr.json'}: is missing"
+    assert [line[: len(said)] for line in verified(night)] == [said]
+    assert said in used(night)[0]
 
 
 def test_masters_of_older_versions_are_read_as_before(made: Night, tmp_path: Path) -> None:

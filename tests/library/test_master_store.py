@@ -102,6 +102,9 @@ def test_a_master_appears_when_it_is_committed(store: MasterStore) -> None:
     stored = store.attributes(NAME)
     assert stored.pop("checksum").startswith("crc32:")
     assert set(stored.pop("chunk_checksums")) == {"master", "n_used", "std"}
+    folder = Path(store.location, NAME)
+    sizes = {path.name: sum(c.stat().st_size for c in path.glob("c.*")) for path in folder.iterdir() if path.is_dir()}
+    assert stored.pop("plane_bytes") == sizes
     assert stored == ATTRIBUTES | {"format": "ostcal-master", "format_version": 2}
     assert sorted(os.listdir(Path(store.location, NAME))) == ["master", "n_used", "std", "zarr.json"]
     assert zarr.open_group(store.location, mode="r")[NAME].attrs["exposure_time_s"] == 5.0

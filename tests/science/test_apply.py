@@ -342,6 +342,35 @@ def test_fits_masters_alone_give_the_same_pixels_as_the_store(sky: Simulated, tm
     assert read_with_astropy(from_fits)[1]["DARKID"] == read_with_astropy(from_store)[1]["DARKID"]
 
 
+@pytest.mark.parametrize("kind", ["dark", "flat"])
+def test_a_flipped_bit_in_a_fits_master_is_named_and_an_edited_header_is_none(
+    sky: Simulated, tmp_path: Path, kind: str
+) -> None:
+    folder = tmp_path / "masters"
+    folder.mkdir()
+    for path in (path for each in ("dark", "flat", "bias") for path in sky.status.data[each]):
+        shutil.copy(path, folder)
+    changed = next(folder.glob("master_dark_60*" if kind == "dark" else "master_flat*"))
+    frame = sky.light("flipped")
+    applier = CalibrationApplier({"master_frames": {"output_dir": str(folder)}})
+    fits.setval(changed, "OBSERVER", value="Anna")
+    before = applier.calibrate_file(frame, tmp_path / "before")
+    assert str(changed) not in " ".join(before.details["warnings"])
+    with fits.open(changed) as hdus:
+        start = hdus[0].fileinfo()["datLoc"]
+    data = bytearray(changed.read_bytes())
+    data[start + 5001] ^= 64
+    changed.write_bytes(data)
+    status = applier.calibrate_file(frame, tmp_path / "after")
+    assert not np.array_equal(read_with_astropy(done(before))[0], read_with_astropy(done(status))[0], equal_nan=True)
+    said = f"{changed}: primary image: its samples are not those that were written"
+    assert [line for line in status.details["warnings"] if line.startswith(said)]
+    for keyword in ("DATASUM", "CHECKSUM"):
+        fits.delval(changed, keyword)
+    after = applier.calibrate_file(frame, tmp_path / "again")
+    assert str(changed) not in " ".join(after.details["warnings"])
+
+
 def test_a_dark_of_another_exposure_is_scaled_and_said(sky: Simulated, tmp_path: Path) -> None:
     exposure = Exposure(exposure_time_s=30.0, illumination_e_per_s=40.0)
     status = sky.applier().calibrate_file(sky.light("short", exposure), tmp_path)
