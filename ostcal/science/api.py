@@ -18,7 +18,6 @@ from ostcal.build.from_config import execution_of, kinds_of, location_for, memor
 from ostcal.config import Config, ConfigSource, load_config
 from ostcal.engine.calibrate_rows import calibrate_array
 from ostcal.engine.driver import Failure, run_tasks
-from ostcal.engine.tiling import PROCESS_BYTES
 from ostcal.errors import InputError, OstcalError, StorageError
 from ostcal.fits.astropy_objects import is_quantity
 from ostcal.frames import FrameMetadata
@@ -356,16 +355,14 @@ class CalibrationApplier(KeepsStatus):
         inputs = dict.fromkeys(parent_of(task.source) for task in tasks)
         masters = folders_of(location_for(self.config, self.config.master_frames.output_dir))
         execution = execution_of(self.config, output_dir, (*filter(None, inputs), *masters))
-        workers = min(execution.workers, len(tasks))
-        limit = memory_limit_of(self.config)
-        if execution.scheduler != "distributed":
-            workers = min(workers, (limit - PROCESS_BYTES) // max(task.n_bytes for task in tasks))
-        execution = replace(execution, workers=max(1, workers))
+        workers, is_shared = min(execution.workers, len(tasks)), execution.scheduler != "distributed"
+        run, workers = calibrate_within(memory_limit_of(self.config), tasks, workers, is_shared=is_shared)
+        execution = replace(execution, workers=workers)
         rules = LockRules(wait_s=self.config.master_frames.lock_wait)
         lock = path_of(output_dir) / LOCK_FILE
         with locked(lock, rules, what=output_dir, advice="choose another --output-dir"):
             sweep_unfinished(output_dir)
-            results = run_tasks(calibrate_within(limit), tasks, execution, frame_done)
+            results = run_tasks(run, tasks, execution, frame_done)
         done = [result for result in results if isinstance(result, CalibratedFrame)]
         failed = []
         for task, result in zip(tasks, results, strict=True):

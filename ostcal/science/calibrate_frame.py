@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ostcal._version import __version__
 from ostcal.engine.calibrate_rows import BYTES_PER_PIXEL, ROUNDING_VARIANCE_ADU2, Calibration, FrameNoise, Repair, Term
 from ostcal.engine.levels import PlaneReader
+from ostcal.engine.tiling import PROCESS_BYTES
 from ostcal.errors import InputError
 from ostcal.fits.cards import Header
 from ostcal.fits.hdus import companion_name, name_and_version
@@ -24,7 +25,6 @@ from ostcal.fits.sections import readout_cards, readout_status, without_sections
 from ostcal.fits.tiles import RUN_BYTES, UNLIMITED_BYTES, TileReader
 from ostcal.fits.unpack import unpack
 from ostcal.fits.write import PARTIAL_FITS, ImagePlane, write_fits
-from ostcal.frames import FrameType
 from ostcal.inputs.trimmed import TrimmedPlane, overscan_level_adu
 from ostcal.inputs.unknown_overscan import unknown_overscan
 from ostcal.inputs.whole_floats import science_words
@@ -39,9 +39,10 @@ from ostcal.science.choose_masters import CalibrationOptions, FrameMasters
 from ostcal.science.dark_of_temperature import TemperatureDark
 from ostcal.science.level_check import CameraNoise, LevelWatch
 from ostcal.science.linearize import linear_flat, linearity_cards, linearity_history, refuse_not_covered
-from ostcal.science.opened_masters import OpenedMaster, rows_of_strip
+from ostcal.science.master_cards import master_cards
+from ostcal.science.opened_masters import rows_of_strip
 from ostcal.science.saturation import SATURATION_CARDS, Saturation, measured_saturation, saturation_of
-from ostcal.science.synthetic_dark import SyntheticDark
+from ostcal.science.synthetic_dark import LEAST_HELD_BYTES, STRIP_HELD_BYTES, SyntheticDark
 
 SCRATCH_PREFIX = ".ostcal-unpacked-"
 """Name of directories beside the calibrated frames that hold a packed frame while it is calibrated."""
@@ -79,6 +80,27 @@ class ImageTask:
         metadata = self.fits.metadata
         return min(rows_of_strip(metadata.width, chunk_rows), metadata.height)
 
+    @property
+    def n_bytes(self) -> int:
+        """Memory that a worker needs for it: a strip, and the rows of masters that a dark nobody took is made of."""
+        dark = self.masters.chosen.dark
+        made = dark.synthetic if dark is not None else None
+        held = 0 if made is None else min(made.ladder.row_bytes * self.rows, STRIP_HELD_BYTES)
+        return self._strip_bytes + held
+
+    def within(self, n_bytes: int) -> ImageTask:
+        """Return the task for a worker that has so much memory."""
+        dark = self.masters.chosen.dark
+        if dark is None or dark.synthetic is None:
+            return self
+        held_bytes = min(STRIP_HELD_BYTES, max(LEAST_HELD_BYTES, n_bytes - self._strip_bytes))
+        made = replace(dark, synthetic=replace(dark.synthetic, held_bytes=held_bytes))
+        return replace(self, masters=replace(self.masters, chosen=replace(self.masters.chosen, dark=made)))
+
+    @property
+    def _strip_bytes(self) -> int:
+        return BYTES_PER_PIXEL * self.fits.width * self.rows
+
 
 @dataclass(frozen=True, kw_only=True)
 class FrameTask:
@@ -103,7 +125,7 @@ class FrameTask:
     def n_bytes(self) -> int:
         """Memory that a worker needs for the frame: to calibrate it, and before that to unpack it."""
         tiles = [image.fits.tiling.memory_bytes for image in self.images if image.fits.tiling is not None]
-        return max(*tiles, *(BYTES_PER_PIXEL * image.fits.width * image.rows for image in self.images), 0)
+        return max(*tiles, *(image.n_bytes for image in self.images), 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,16 +141,20 @@ class CalibratedFrame:
     warnings: tuple[str, ...] = ()
 
 
-def calibrate_frame(task: FrameTask, memory_limit_bytes: int = UNLIMITED_BYTES) -> CalibratedFrame:
+def calibrate_frame(
+    task: FrameTask, memory_limit_bytes: int = UNLIMITED_BYTES, worker_bytes: int = UNLIMITED_BYTES
+) -> CalibratedFrame:
     """Calibrate one frame, strip by strip, and write it; the file is complete or absent.
 
-    A frame whose tiles take more than `memory_limit_bytes` when they are decoded is refused.
+    A frame whose tiles take more than `memory_limit_bytes` when they are decoded is refused. Darks that nobody took are
+    made within `worker_bytes`.
 
     Raises
     ------
     OstcalError
         If the frame or a master cannot be read, the uncertainty lacks a number, or the file cannot be written.
     """
+    task = replace(task, images=tuple(image.within(worker_bytes) for image in task.images))
     if all(image.fits.is_ready for image in task.images):
         return _calibrate(task)
     beside = None if is_remote(task.target) else os.path.dirname(task.target) or "."
@@ -138,9 +164,18 @@ def calibrate_frame(task: FrameTask, memory_limit_bytes: int = UNLIMITED_BYTES) 
         return _calibrate(replace(task, images=unpacked))
 
 
-def calibrate_within(memory_limit_bytes: int) -> Callable[[FrameTask], CalibratedFrame]:
-    """Return `calibrate_frame` with a memory limit, which can be pickled."""
-    return partial(calibrate_frame, memory_limit_bytes=memory_limit_bytes)
+def calibrate_within(
+    memory_limit_bytes: int, tasks: Sequence[FrameTask], workers: int, *, is_shared: bool
+) -> tuple[Callable[[FrameTask], CalibratedFrame], int]:
+    """Return `calibrate_frame` with a memory limit, which can be pickled, and how many workers the memory allows.
+
+    They are at most `workers`; where the limit is not shared, each has it for itself.
+    """
+    free_bytes = memory_limit_bytes - PROCESS_BYTES
+    if is_shared:
+        workers = max(1, min(workers, free_bytes // max(task.n_bytes for task in tasks)))
+        free_bytes //= workers
+    return partial(calibrate_frame, memory_limit_bytes=memory_limit_bytes, worker_bytes=free_bytes), workers
 
 
 def sweep_unfinished(output_dir: str) -> None:
@@ -276,7 +311,7 @@ def _calibrated(image: ImageTask, options: CalibrationOptions) -> _Calibrated:
         (RAW_DIGEST_CARD, _raw_digest(image.fits.source), "digest of parts of the raw file"),
         *(readout_cards(fits.readout, header) if fits.readout is not None else []),
         *(linearity_cards(response) if response is not None else []),
-        *_master_cards(masters),
+        *master_cards(masters),
     ]
     linear = [linearity_history(response)] if response is not None else []
     history = (*_history(masters, calibration), *linear, *noise_history)
@@ -406,46 +441,6 @@ def _noise(masters: FrameMasters, fits: FitsFrame, header: Header) -> tuple[Fram
 def _first_number(headers: Sequence[Header], *keywords: str) -> float | None:
     numbers = (header.number(*keywords, low=1e-6, high=1e6) for header in headers)
     return next((number for number in numbers if number is not None), None)
-
-
-def _master_cards(masters: FrameMasters) -> list[Card]:
-    """Name the masters: NAME, ID (CALID) and DIG (INPDIGST) after BIAS, DARK, DRK2, DRK3, ... and FLAT."""
-    cards: list[Card] = []
-    n_darks = 0
-    dark = masters.chosen.dark
-    for part, master in zip(dark.parts if dark is not None else (), masters.darks, strict=True):
-        if part.master.key.frame_type is FrameType.BIAS:
-            prefix, what = "BIAS", "bias"
-        else:
-            n_darks += 1
-            prefix, what = ("DARK" if n_darks == 1 else f"DRK{n_darks}"), "dark"
-        cards += _identity_cards(prefix, what, master)
-        if part.weight != 1.0:
-            cards.append((f"{prefix}SCAL", part.weight, f"how many times the {what} was subtracted"))
-    if dark is not None and dark.synthetic is not None:
-        cards.append(("SYNTHDRK", True, f"the dark comes from a fit over {dark.synthetic.lacking}s"))
-        if isinstance(dark.synthetic, TemperatureDark):
-            cards.append(("SYNTHID", dark.synthetic.model_id, "model of the fit over temperatures"))
-            cards.append(("SYNTHTMP", dark.synthetic.temperature_c, "[C] temperature that the dark was made for"))
-    cards += [] if masters.flat is None else _identity_cards("FLAT", "flat", masters.flat)
-    return cards + _age_cards(masters)
-
-
-def _age_cards(masters: FrameMasters) -> list[Card]:
-    """Return how many days before the frame the masters were taken; what is not used or not known has no card."""
-    ages = {kind: masters.chosen.age_days(kind) for kind in (FrameType.BIAS, FrameType.DARK, FrameType.FLAT)}
-    return [
-        (f"AGE{kind.upper()}", round(age, 4) if age is not None else None, f"[d] {kind} taken before this frame")
-        for kind, age in ages.items()
-    ]
-
-
-def _identity_cards(prefix: str, what: str, master: OpenedMaster) -> list[Card]:
-    return [
-        (f"{prefix}NAME", master.name, f"master {what}"),
-        (f"{prefix}ID", master.calibration_id or None, f"CALID of the master {what}"),
-        (f"{prefix}DIG", master.input_digest or None, f"INPDIGST of the master {what}"),
-    ]
 
 
 def _history(masters: FrameMasters, calibration: Calibration) -> list[str]:

@@ -29,6 +29,8 @@ from ostcal.measure.camera.dark_warming import (
 from ostcal.naming import degrees_text
 from ostcal.science.synthetic_dark import (
     SATURATED_SHARE,
+    STRIP_HELD_BYTES,
+    LadderMaster,
     MasterLadder,
     NoSyntheticDark,
     measured_ladder,
@@ -47,8 +49,9 @@ LEFT_OUT_LIMIT_C = 1.0
 LEFT_OUT_SHARE = 0.1
 """A master may differ from what the others say of it by so many degrees, or this share of the way to the nearest."""
 
+_MODEL_SAMPLES = 4_000_000
 _MODEL_PIXELS = 250_000
-"""That a model is measured on."""
+"""That a model is measured on; of more than 16 masters as many fewer, so that their samples do not become more."""
 
 _LAWS: tuple[LawName, ...] = ("Arrhenius", "doubling")
 
@@ -67,6 +70,8 @@ class TemperatureDark:
     quality: LadderQuality
     share: float
     """Of the dark current of the masters: exposure over theirs."""
+    held_bytes: int = STRIP_HELD_BYTES
+    """Rows of all masters that are held at a time."""
 
     @property
     def lacking(self) -> str:
@@ -110,14 +115,21 @@ class TemperatureDark:
 
     def read_with_uncertainty(self, start: int, stop: int) -> tuple[FloatPlane, FloatPlane]:
         """Return rows and their standard deviation, ADU, at the cost of one."""
-        levels, variances = _levels(self.ladder, start, stop)
-        level, uncertainty = np.empty_like(levels[0]), np.empty_like(levels[0])
+        rows_held = max(1, self.held_bytes // self.ladder.row_bytes)
+        pieces = [self._piece(top, min(top + rows_held, stop)) for top in range(start, stop, rows_held)]
+        level, uncertainty = (
+            pieces[0] if len(pieces) == 1 else (np.concatenate(planes) for planes in zip(*pieces, strict=True))
+        )
+        return np.minimum(level, np.float32(self.ladder.saturation_adu)), uncertainty
+
+    def _piece(self, start: int, stop: int) -> tuple[FloatPlane, FloatPlane]:
+        read = [_level_of(self.ladder, master, start, stop) for master in self.ladder.masters]
+        level, uncertainty = np.empty_like(read[0][0]), np.empty_like(read[0][0])
         rows_at_once = max(1, BLOCK_PIXELS // max(1, level.shape[1]))
         for top in range(0, stop - start, rows_at_once):
             rows = slice(top, top + rows_at_once)
-            some, some_variances = [plane[rows] for plane in levels], [plane[rows] for plane in variances]
-            level[rows], uncertainty[rows] = self._dark(some, some_variances)
-        return np.minimum(level, np.float32(self.ladder.saturation_adu)), uncertainty
+            level[rows], uncertainty[rows] = self._dark([one[rows] for one, _ in read], [one[rows] for _, one in read])
+        return level, uncertainty
 
     def _dark(self, levels: list[FloatPlane], variances: list[FloatPlane]) -> tuple[FloatPlane, FloatPlane]:
         limit_adu = SATURATED_SHARE * self.ladder.saturation_adu
@@ -329,13 +341,7 @@ def _model(steps: tuple[_Step, ...], has_zero: bool, rules: TemperatureRules, ze
     ladder = measured_ladder(masters, rules.saturation_adu)
     key = masters[0].key
     temperatures_c = [_degrees(master) for master in (masters[1:] if has_zero else masters)]
-    parts = [_levels(ladder, start, stop) for start, stop in sampled_bands(key.height, key.width)]
-    n_pixels = sum(part[0][0].size for part in parts)
-    every = -(-n_pixels // _MODEL_PIXELS)
-    levels, variances = (
-        [np.concatenate([part[which][k].ravel() for part in parts])[None, ::every] for k in range(len(masters))]
-        for which in (0, 1)
-    )
+    levels, variances = _sampled(ladder, sampled_bands(key.height, key.width))
     if zero_adu is not None:
         levels[0] = levels[0] + np.float32(zero_adu - ladder.masters[0].level_adu)
     saturation_adu = SATURATED_SHARE * rules.saturation_adu
@@ -398,13 +404,20 @@ def _why_left_out(
     return worst
 
 
-def _levels(ladder: MasterLadder, start: int, stop: int) -> tuple[list[FloatPlane], list[FloatPlane]]:
-    """Return levels of the masters and their variances, of rows ``start`` to ``stop``."""
+def _sampled(ladder: MasterLadder, bands: Sequence[tuple[int, int]]) -> tuple[list[FloatPlane], list[FloatPlane]]:
+    """Return levels of the masters and their variances, (1, n) each, of pixels of bands of rows."""
     levels, variances = [], []
+    most_pixels = max(1, min(_MODEL_PIXELS, _MODEL_SAMPLES // len(ladder.masters)))
     for master in ladder.masters:
-        level, variance, n_used = master.read(start, stop)
-        above = np.maximum(np.nan_to_num(level - np.float32(master.level_adu)), 0)
-        shot_adu2 = above * np.float32(ladder.shot_noise_adu)
-        levels.append(level)
-        variances.append(master.variance_of_mean(variance, n_used, shot_adu2))
+        parts = [_level_of(ladder, master, start, stop) for start, stop in bands]
+        every = -(-sum(level.size for level, _ in parts) // most_pixels)
+        levels.append(np.concatenate([level.ravel() for level, _ in parts])[None, ::every].copy())
+        variances.append(np.concatenate([variance.ravel() for _, variance in parts])[None, ::every].copy())
     return levels, variances
+
+
+def _level_of(ladder: MasterLadder, master: LadderMaster, start: int, stop: int) -> tuple[FloatPlane, FloatPlane]:
+    """Return the level of a master and its variance, of rows ``start`` to ``stop``."""
+    level, variance, n_used = master.read(start, stop)
+    above = np.maximum(np.nan_to_num(level - np.float32(master.level_adu)), 0)
+    return level, master.variance_of_mean(variance, n_used, above * np.float32(ladder.shot_noise_adu))

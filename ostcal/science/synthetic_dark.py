@@ -24,6 +24,7 @@ from ostcal.measure.camera.dark_ladder import (
     LadderQuality,
     fit_ladder,
     fit_ladder_in_turn,
+    joined_fits,
     ladder_quality,
     median_dark_current,
     why_not_linear,
@@ -49,8 +50,14 @@ HOT_NOISES = 10.0
 """Pixels that rise by this many times the noise of a sample show the shot noise of dark current."""
 
 
-HELD_BYTES = 2**30
+HELD_BYTES = 128 * 2**20
 """Rows of all masters of a ladder that are held at a time, where nothing else is said."""
+STRIP_HELD_BYTES = 256 * 2**20
+"""Such rows that a worker holds for a strip of a frame, where there is memory for it."""
+LEAST_HELD_BYTES = 32 * 2**20
+"""Such rows that it may hold where there is none."""
+_MOST_PIECES = 5
+"""Of a strip that is too large for the memory: five take as long as to read each master three times."""
 _STORED_BYTES = 10
 """Of a pixel of the three planes that a fit reads."""
 _ROW_BYTES = 24
@@ -121,12 +128,25 @@ class MasterLadder:
         `held_bytes`, else one after the other, three times each. The fits are the same.
         """
         most_rows = max((stop - start for start, stop in pieces), default=0)
-        if len(self.masters) * most_rows * self._width * _ROW_BYTES <= held_bytes:
+        if self.row_bytes * most_rows <= held_bytes:
             for start, stop in pieces:
                 yield self.fit(start, stop)
         else:
             for piece in pieces:
                 yield from self._fits_in_turn([piece])
+
+    def fit_within(self, start: int, stop: int, held_bytes: int) -> LadderFit:
+        """Fit rows with at most `held_bytes` of all masters in memory; the lines are the same.
+
+        A stored strip is unpacked once for each piece of rows, up to `_MOST_PIECES`, beyond which the masters are read
+        one after the other.
+        """
+        rows = max(1, held_bytes // self.row_bytes)
+        if rows * _MOST_PIECES < stop - start:
+            (fit,) = self._fits_in_turn([(start, stop)])
+            return fit
+        fits = [self.fit(top, min(top + rows, stop)) for top in range(start, stop, rows)]
+        return fits[0] if len(fits) == 1 else joined_fits(fits)
 
     def fits_forward(self, pieces: Sequence[tuple[int, int]], held_bytes: int) -> Iterator[LadderFit]:
         """Fit ascending pieces as `fits` does: a stored strip is read once for all thin pieces of it.
@@ -135,7 +155,7 @@ class MasterLadder:
         """
         planes = [MasterStore(master.plane.store).open(master.plane.name) for master in self.masters]
         height, chunk_rows = planes[0].shape[0], planes[0].chunk_rows
-        if sum(plane.chunk_rows for plane in planes) * self._width * _STORED_BYTES <= held_bytes:
+        if sum(plane.chunk_rows for plane in planes) * planes[0].shape[1] * _STORED_BYTES <= held_bytes:
             readers = [_forward_reader(master.plane, height) for master in self.masters]
             for start, stop in pieces:
                 yield self._fitted([read(start, stop) for read in readers])
@@ -144,9 +164,10 @@ class MasterLadder:
             yield from self._fits_in_turn(list(together))
 
     @property
-    def _width(self) -> int:
+    def row_bytes(self) -> int:
+        """Memory of a row of all masters while it is fitted."""
         plane = self.masters[0].plane
-        return MasterStore(plane.store).open(plane.name).shape[1]
+        return len(self.masters) * MasterStore(plane.store).open(plane.name).shape[1] * _ROW_BYTES
 
     def _fits_in_turn(self, pieces: Sequence[tuple[int, int]]) -> Iterator[LadderFit]:
         """Fit pieces of rows that are near each other together, with the rows of one master in memory at a time."""
@@ -210,6 +231,8 @@ class SyntheticDark:
     ladder: MasterLadder
     quality: LadderQuality | None
     """How well the lines fit; ``None`` for two masters, which any line fits."""
+    held_bytes: int = STRIP_HELD_BYTES
+    """Rows of all masters that are held at a time."""
 
     @property
     def lacking(self) -> str:
@@ -245,7 +268,7 @@ class SyntheticDark:
         That is 82 ns a pixel of four masters in strips of 64 rows of 9576 columns, and four times as much in strips of
         640 rows, which leave the cache.
         """
-        fit = self.ladder.fit(start, stop)
+        fit = self.ladder.fit_within(start, stop, self.held_bytes)
         level = np.minimum(fit.level_at(self.exposure_s), np.float32(self.ladder.saturation_adu))
         return level, fit.uncertainty_at(self.exposure_s)
 
@@ -435,11 +458,6 @@ def _linearity(
     ladder: MasterLadder, bands: Sequence[tuple[int, int]], held_bytes: int
 ) -> tuple[LadderQuality | None, Measured]:
     """Measure in bands of rows how well the lines fit, and the dark current of the median pixel."""
-    parts = list(ladder.fits(bands, held_bytes))
-    arrays = ("offset_adu", "rate_adu_per_s", "chi_square", "pivot_s", "pivot_variance_adu2", "rate_variance")
-    fit = LadderFit(
-        freedom=len(ladder.masters) - 2,
-        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in arrays},
-    )
+    fit = joined_fits(list(ladder.fits(bands, held_bytes)))
     medians_adu = [master.median_adu for master in ladder.masters]
     return ladder_quality(fit), median_dark_current(fit, medians_adu, ladder.exposures_s)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import tracemalloc
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -257,6 +258,33 @@ def test_rows_are_the_same_however_they_are_read_and_wherever(matrix: list[Libra
     np.testing.assert_array_equal(np.concatenate(parts), dark.read_rows(0, SHAPE[0]))
 
 
+@pytest.mark.parametrize("held_bytes", [1, 60_000, 2**20])
+def test_a_dark_is_the_same_within_any_memory(matrix: list[LibraryMaster], held_bytes: int) -> None:
+    dark = made(dark_of_temperature(light(2.0), matrix, RULES))
+    within = replace(dark, held_bytes=held_bytes).read_with_uncertainty(3, SHAPE[0])
+    for plane, whole in zip(within, dark.read_with_uncertainty(3, SHAPE[0]), strict=True):
+        np.testing.assert_array_equal(plane, whole)
+
+
+def test_the_memory_of_a_model_grows_less_than_its_masters(tmp_path: Path) -> None:
+    shape, rng = (256, 1024), np.random.default_rng(9)
+    shelf = Shelf(tmp_path)
+    darks = []
+    for temperature_c in range(-24, 24, 2):
+        level = 500 + 5 * 2 ** (temperature_c / 6)
+        samples = rng.normal(level, 3, (3, 64, shape[1])).astype(np.float32)
+        darks.append(shelf.put(key(EXPOSURE_S, temperature_c, shape), np.tile(samples, (1, 4, 1))))
+    peaks = []
+    for some in (darks[::4], darks):
+        tracemalloc.start()
+        try:
+            dark_of_temperature(light(1.0, shape=shape), some, RULES)
+            peaks.append(tracemalloc.get_traced_memory()[1] / 2**20)
+        finally:
+            tracemalloc.stop()
+    assert peaks[1] < 2.5 * peaks[0], peaks  # four times as many masters
+
+
 def test_the_model_has_a_name_and_says_what_it_is_of(matrix: list[LibraryMaster]) -> None:
     dark = made(dark_of_temperature(light(0.0), matrix, RULES))
     assert dark.description.startswith(f"dark of 0 C from the fit over temperature, model {dark.model_id}, over ")
@@ -433,6 +461,30 @@ def test_a_light_between_is_calibrated_and_marked(uncooled: Night) -> None:
     # 107 ADU of dark current from end to end of a row
     assert np.polyfit(np.arange(GLOWING[1]), values.mean(axis=0), 1)[0] == pytest.approx(0, abs=0.03)
     assert 6 < np.median(uncertainty) < 40
+
+
+def test_a_dark_of_more_than_nine_masters_names_all(tmp_path: Path) -> None:
+    night = Night(tmp_path)
+    uncooled = {"SET_TEMP": None, "EGAIN": 1.0, "RDNOISE": 5.0}
+    degrees = [-15.0 + 3 * index for index in range(11)]
+    n.write_bias(night, n.samples(6, 1000.0, seed=60, shape=GLOWING), CCD_TEMP=0.0, **uncooled)
+    for index, temperature_c in enumerate(degrees):
+        stack = n.samples(6, 1000 + 10 * rate_adu_per_s(temperature_c), seed=61 + index, shape=GLOWING)
+        n.write_frames(
+            night.darks / f"t{index}", stack, "Dark Frame", 10.0, stem=f"t{index}", CCD_TEMP=temperature_c, **uncooled
+        )
+    done = night.run_darks()
+    assert not done.is_error, done.details
+    stack = n.samples(1, 2000 + 10 * rate_adu_per_s(13.5), seed=90, shape=GLOWING)
+    (frame,) = n.write_frames(night.root / "lights", stack, "Light Frame", 10.0, CCD_TEMP=13.5, **uncooled)
+    status = CalibrationApplier(night.config()).calibrate_file(frame, flat="none")
+    assert not status.is_error, status.details
+    header = fits.getheader(status.data["calibrated"][0])
+    assert header["SYNTHDRK"] is True
+    names = [header[f"{prefix}NAME"] for prefix in ("DARK", *(f"DRK{i}" for i in range(2, 10)), "D10", "D11")]
+    assert len(set(names)) == len(degrees)
+    assert header["D11ID"]
+    assert header["D11DIG"]
 
 
 def test_the_model_is_left_out_where_the_configuration_says_so(uncooled: Night) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import tracemalloc
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -265,6 +266,35 @@ def test_masters_that_do_not_fit_into_the_memory_together_give_the_same(filled: 
         for (start, stop), fit in zip(pieces, fits, strict=True):
             np.testing.assert_array_equal(fit.rate_adu_per_s, whole.rate_adu_per_s[start:stop])
             np.testing.assert_array_equal(fit.chi_square, whole.chi_square[start:stop])
+
+
+@pytest.mark.parametrize("held_bytes", [1, 2**20, 2 * 2**20])
+def test_a_dark_is_the_same_within_any_memory(filled: Fill, held_bytes: int) -> None:
+    dark = allowed(synthetic_dark(key(DEMO, 45.0), filled(DEMO, LADDER), RULES))
+    within = replace(dark, held_bytes=held_bytes).read_with_uncertainty(10, DEMO.height)
+    for plane, whole in zip(within, dark.read_with_uncertainty(10, DEMO.height), strict=True):
+        np.testing.assert_array_equal(plane, whole)
+
+
+def test_the_memory_of_a_dark_does_not_grow_with_its_masters(tmp_path: Path) -> None:
+    shelf, rng = Shelf(tmp_path), np.random.default_rng(3)
+    shape = (192, 400)
+    masters = []
+    for number in range(24):
+        about = replace(key(DEMO, 10.0 + 5 * number), width=shape[1], height=shape[0])
+        masters.append(shelf.put(about, rng.normal(500 + number, 3, (3, *shape)).astype(np.float32)))
+    target = replace(key(DEMO, 62.0), width=shape[1], height=shape[0])
+    peaks = []
+    for some in (masters[::4], masters):
+        dark = replace(allowed(synthetic_dark(target, some, RULES)), held_bytes=4 * 2**20)
+        tracemalloc.start()
+        try:
+            dark.read_with_uncertainty(0, shape[0])
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 2**20
+    assert peaks[1] < 12 * 2**20  # 40 MB in one piece
 
 
 @pytest.mark.parametrize("exposures_s", [LADDER, (30.0, 60.0, 120.0)])

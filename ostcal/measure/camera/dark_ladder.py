@@ -90,6 +90,14 @@ class LadderFit:
         return np.sqrt(variance, out=variance)
 
 
+def joined_fits(parts: Sequence[LadderFit]) -> LadderFit:
+    """Return the lines of parts with the same masters as those of all their rows, one part below the other."""
+    arrays = ("offset_adu", "rate_adu_per_s", "chi_square", "pivot_s", "pivot_variance_adu2", "rate_variance")
+    return LadderFit(
+        freedom=parts[0].freedom, **{name: np.concatenate([getattr(part, name) for part in parts]) for name in arrays}
+    )
+
+
 def fit_ladder(
     masters: Sequence[FloatPlane] | FloatPlane,
     exposures_s: Sequence[float],

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import numpy as np
@@ -47,6 +47,9 @@ UNKNOWN_SPREAD = 0.1
 
 LEAST_MASTERS = 3
 """Fewer say nothing of one that is left out."""
+
+_SAMPLES_AT_ONCE = 2**18
+"""Of all masters that are fitted at a time: 2 MB of float64, a dozen times."""
 
 _STEPS = 5
 """Of Gauss and Newton towards the slope of a pixel."""
@@ -258,18 +261,17 @@ def fit_warming(
     if may_leave_zero and warming.has_zero:
         left = np.flatnonzero(ladder.chi_square > ladder.bad_chi_square)
     is_own = np.isin(left, own)
-    class_of = (np.where(is_own, warming.warm.slope, warming.quiet.slope),)
+    slope_of = np.where(is_own, warming.warm.slope, warming.quiet.slope)
     spread_of = np.where(is_own, warming.warm.spread, warming.quiet.spread)
-    samples = _samples(left, levels, variances, saturation_adu)
-    if warming.has_zero:
-        samples[1][0] = np.inf
+    first = 1 if warming.has_zero else 0
+    of_darks = levels[first:], variances[first:], scales[first:]
     return WarmingFit(
         warming=warming,
         ladder=ladder,
         own=own,
         fits=fits,
         without_zero=left,
-        fits_without_zero=fit_pixels(*samples, scales, *class_of, spread_of),
+        fits_without_zero=_fits_in_turn(left, *of_darks, saturation_adu, slope_of, spread_of),
     )
 
 
@@ -300,9 +302,27 @@ def _fits_of(
     saturation_adu: float,
     of: SlopeClass,
 ) -> PixelFits:
-    samples = _samples(where, levels, variances, saturation_adu)
     slope, spread = np.full(where.size, of.slope), np.full(where.size, of.spread)
-    return fit_pixels(*samples, warming.scales, slope, spread)
+    return _fits_in_turn(where, levels, variances, warming.scales, saturation_adu, slope, spread)
+
+
+def _fits_in_turn(
+    where: NDArray[np.intp],
+    levels: Sequence[FloatPlane],
+    variances: Sequence[FloatPlane],
+    scales: Sequence[float],
+    saturation_adu: float,
+    slope: FloatArray,
+    spread: FloatArray,
+) -> PixelFits:
+    """Fit some pixels of planes, so many at a time that their samples of all masters stay small."""
+    step = max(1, _SAMPLES_AT_ONCE // len(levels))
+    parts = []
+    for first in range(0, max(1, where.size), step):
+        some = slice(first, first + step)
+        samples = _samples(where[some], levels, variances, saturation_adu)
+        parts.append(fit_pixels(*samples, scales, slope[some], spread[some]))
+    return PixelFits(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(PixelFits)})
 
 
 def _bend_of_class(warming: Warming, scale: float, share: float) -> float:
@@ -361,11 +381,10 @@ def _warm_class(
     """Return the median slope of pixels that show theirs, and how much they differ beyond noise."""
     if own.size < LEAST_HOT_PIXELS:
         return start.warm
-    samples, variance = _samples(own, levels, variances, saturation_adu)
-    whole = np.isfinite(variance).all(axis=0)
-    samples, variance = samples[:, whole], variance[:, whole]
-    slope, spread = np.full(samples.shape[1], start.warm.slope), np.full(samples.shape[1], start.warm.spread)
-    fits = fit_pixels(samples, variance, start.scales, slope, spread)
+    for level, variance in zip(levels, variances, strict=True):
+        some = variance.ravel()[own]
+        own = own[(level.ravel()[own] < saturation_adu) & (some > 0) & np.isfinite(some)]
+    fits = _fits_of(own, levels, variances, start, saturation_adu, of=start.warm)
     prior = 1 / start.warm.spread**2
     shown = 1 / fits.slope_variance - prior
     is_shown = shown > 4 * prior
