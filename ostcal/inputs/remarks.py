@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from ostcal.frames import FrameMetadata
@@ -119,6 +119,10 @@ def _log_names(said: Iterable[tuple[str, str]]) -> None:
 
 
 def _the_same_of(paths: Sequence[str]) -> str:
-    names = ", ".join(map(os.path.basename, paths[:_MOST_NAMES]))
-    more = f" and {len(paths) - _MOST_NAMES} more" if len(paths) > _MOST_NAMES else ""
+    """Return the names of paths behind what is said of another; frames of a series have one name together."""
+    named = Counter(map(os.path.basename, paths))
+    told = dict(list(named.items())[:_MOST_NAMES])
+    names = ", ".join(name if times == 1 else f"{name} ({times} times)" for name, times in told.items())
+    n_more = len(paths) - sum(told.values())
+    more = f" and {n_more} more" if n_more else ""
     return f"; the same of {names}{more}" if paths else ""

@@ -156,6 +156,11 @@ def test_lines_that_say_different_things_stay() -> None:
     assert folded_lines(["same", "same"]) == ["same"]
 
 
+def test_frames_of_one_series_are_counted_and_not_named_by_it_again_and_again() -> None:
+    lines = [f"darks/{name}.zarr: frame {index} cannot be used" for name in "ab" for index in range(6)]
+    assert folded_lines(lines) == [f"{lines[0]}; the same of b.zarr (6 times), a.zarr (5 times)"]
+
+
 # ---- folders that are called like commands ----
 
 
