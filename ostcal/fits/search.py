@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ostcal.places.latest_folder import is_latest
-from ostcal.places.paths import is_file, joined, real, walk
+from ostcal.places.paths import VisitedFolders, is_file, joined, walk
 from ostcal.raw.reader import RAW_ENDINGS, can_read_raw
 
 logger = logging.getLogger(__name__)
@@ -72,17 +72,16 @@ def search_fits(directories: Iterable[str | os.PathLike[str]]) -> FoundFiles:
     bzipped: list[str] = []
     unread: dict[str, list[str]] = {}
     raw: dict[str, list[str]] = {}
-    visited: set[str] = set()
+    visited = VisitedFolders()
     roots = [os.fspath(directory) for directory in directories]
     for root in roots:
         if is_file(root):
             found += [root] if _is_frame_name(os.path.basename(root)) else []
             continue
         for parent, below, names in walk(root, onerror=log_unreadable, followlinks=True):
-            if real(parent) in visited or (roots != [parent] and is_latest(parent)):
+            if (roots != [parent] and is_latest(parent)) or not visited.is_new(parent):
                 below.clear()
                 continue
-            visited.add(real(parent))
             put_away += [joined(parent, name) for name in below if _PUT_AWAY_FOLDER.fullmatch(name)]
             below[:] = [name for name in below if not _is_passed_over(name)]
             frame_names = [name for name in names if _is_frame_name(name) and not _LIST_OF_DEFECTS.fullmatch(name)]

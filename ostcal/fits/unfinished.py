@@ -16,7 +16,7 @@ from ostcal.errors import StorageError
 from ostcal.fits.cards import padded_length
 from ostcal.fits.checksum import OnesSum
 from ostcal.places.direct_output import BUFFERS, DirectOutput
-from ostcal.places.durable import PARTIAL_ENDING, full_disk_advice, is_disk_full, os_reason
+from ostcal.places.durable import PARTIAL_ENDING, full_disk_advice, is_disk_full, is_too_large, os_reason
 
 STRIP_BYTES: Final = 2 * 2**20
 """A strip that stays in the cache while it is byte-swapped and summed: 0.03 s for 245 MB, 0.24 s in strips of 10 MB."""
@@ -109,4 +109,6 @@ def write_failure(path: str, error: OSError) -> str:
     """Return why a file cannot be written, and what to do."""
     if is_disk_full(error):
         return f"{path}: {full_disk_advice(error)}"
+    if is_too_large(error):
+        return f"{path}: cannot be written: {os_reason(error)}"
     return f"{path}: cannot be written: {os_reason(error)}; check the directory and its permissions"

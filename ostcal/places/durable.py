@@ -51,8 +51,13 @@ _RENAMES_ON_WINDOWS = 20
 _RENAME_PAUSE_S = 0.01
 
 
+_TOO_LARGE = "the limit of file sizes is reached; raise it (ulimit -f); vfat ends at 4 GiB: choose another disk"
+
+
 def os_reason(error: Exception) -> str:
     """Return in one line what went wrong, without the path, which the message names already."""
+    if is_too_large(error):
+        return _TOO_LARGE
     text = error.strerror if isinstance(error, OSError) else None
     return " ".join((text or str(error) or type(error).__name__).split())
 
@@ -64,6 +69,11 @@ def storage_errors(failure: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise StorageError(f"{failure}: {os_reason(error)}") from error
+
+
+def is_too_large(error: Exception) -> bool:
+    """Return whether a file may not grow to what was written: a limit of the shell, or of the file system."""
+    return isinstance(error, OSError) and error.errno == errno.EFBIG
 
 
 def is_disk_full(error: OSError) -> bool:

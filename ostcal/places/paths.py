@@ -133,12 +133,64 @@ def walk(
 ) -> Iterator[tuple[str, list[str], list[str]]]:
     """Yield directories with the names of the directories and files in them, top down, as `os.walk` does."""
     if not is_remote(directory):
-        yield from os.walk(directory, onerror=onerror, followlinks=followlinks)
+        yield from _walk_here(str(directory), onerror, followlinks=followlinks)
         return
     below, files = _objects(directory).entries()
     yield str(directory), below, files
     for name in below:
         yield from walk(joined(directory, name))
+
+
+def _walk_here(
+    directory: str, onerror: Callable[[OSError], None] | None = None, *, followlinks: bool = False
+) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Yield as `os.walk` does, at any depth: that of Python 3.11 calls itself for each level."""
+    waiting = [directory]
+    while waiting:
+        parent = waiting.pop()
+        below: list[str] = []
+        names: list[str] = []
+        try:
+            with os.scandir(parent) as entries:
+                for entry in entries:
+                    (below if _is_folder(entry) else names).append(entry.name)
+        except OSError as error:
+            if onerror is not None:
+                onerror(error)
+            continue
+        yield parent, below, names
+        paths = [os.path.join(parent, name) for name in reversed(below)]
+        waiting += [path for path in paths if followlinks or not os.path.islink(path)]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+class VisitedFolders:
+    """The folders of a walk, top down: one that is reached twice, by a link, counts once.
+
+    Following the links of each path from its beginning would take minutes in a tree of 2,000 levels.
+    """
+
+    def __init__(self) -> None:
+        self._real: dict[str, str] = {}
+        self._visited: set[str] = set()
+
+    def is_new(self, folder: str) -> bool:
+        """Note a folder; return whether it was not visited before."""
+        above = self._real.get(parent_of(folder))
+        name = os.path.basename(folder)
+        is_plain = name not in ("", ".", "..") and not is_remote(folder) and not os.path.islink(folder)
+        own = joined(above, name) if above is not None and is_plain else real(folder)
+        self._real[folder] = own
+        if own in self._visited:
+            return False
+        self._visited.add(own)
+        return True
 
 
 def real(location: Location) -> str:
@@ -153,7 +205,7 @@ def files_below(directory: Location) -> dict[str, int]:
         start = len(root.key) + 1 if root.key else 0
         return {state.key[start:]: state.size for state in root.objects_below()}
     found: dict[str, int] = {}
-    for parent, below, names in os.walk(directory):
+    for parent, below, names in _walk_here(str(directory)):
         below.sort()
         for name in names:
             path = os.path.join(parent, name)

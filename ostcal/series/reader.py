@@ -14,7 +14,7 @@ from ostcal.codec import check_document
 from ostcal.errors import FrameError, StorageError
 from ostcal.frames import CameraSettings, FrameType
 from ostcal.places.fingerprint import fingerprint_rows, rows_fingerprint
-from ostcal.places.paths import AnyPath, Location, is_dir, joined, normalized, path_of, real, walk
+from ostcal.places.paths import AnyPath, Location, VisitedFolders, is_dir, joined, normalized, path_of, walk
 from ostcal.series.format import (
     FORMAT,
     FRAMES,
@@ -241,17 +241,16 @@ def find_series(directories: Iterable[Location]) -> list[str]:
     themselves that they hold something else. Hidden directories are passed over.
     """
     found: set[str] = set()
-    visited: set[str] = set()
+    visited = VisitedFolders()
     for directory in directories:
         root = normalized(directory)
         if _is_store_name(root):
             found.add(root)
             continue
         for parent, below, _ in walk(root, followlinks=True):
-            if real(parent) in visited:
+            if not visited.is_new(parent):
                 below.clear()
                 continue
-            visited.add(real(parent))
             found.update(joined(parent, name) for name in below if _is_store_name(name))
             below[:] = [name for name in below if not name.startswith(".") and not _is_store_name(name)]
     return sorted(location for location in found if not _is_of_other_format(location))

@@ -528,7 +528,8 @@ def test_files_that_may_not_grow_fail_the_master_and_leave_nothing(night: Night)
     before = digests(night.darks)
     outcome = run_limited(night, 100_000)  # strips and log fit, the FITS file of 800 kB does not
     assert outcome.exit_code == 1, outcome.text
-    assert said(outcome, "error: ", "master_dark_5.000s")
+    assert said(outcome, "error: ", "master_dark_5.000s", "the limit of file sizes is reached; raise it (ulimit -f)")
+    assert "permissions" not in outcome.text
     assert list(night.masters.glob("*.fits")) == []
     assert digests(night.darks) == before
 

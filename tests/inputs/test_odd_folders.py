@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import bz2
 import logging
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +20,9 @@ from ostcal.frames import FrameType, read_adu
 from ostcal.inputs.forced_kinds import with_forced_kind
 from ostcal.inputs.gather import gather_inputs
 from ostcal.inputs.science_frames import output_files, science_frames
+from ostcal.places.paths import files_below
 from ostcal.printable import is_in_log_only
+from ostcal.series.reader import find_series
 from support import night as n
 from support.fits_samples import frame_values, read_with_astropy, write_frame
 from support.night import Night
@@ -342,3 +347,30 @@ def test_a_pedestal_of_a_bias_subtracted_light_is_taken_off(tmp_path: Path) -> N
     ((frame,),) = frames
     assert read_adu(FitsStack((frame,)), 0, 1).max() == 500
     assert not any(card.startswith("PEDESTAL") for card in frame.cards)
+
+
+@pytest.fixture
+def deep_folder(tmp_path: Path) -> Iterator[Path]:
+    """Return a folder with 2,100 levels below it, more than a path can name; pytest itself could not remove them."""
+    top = tmp_path / "deep"
+    top.mkdir()
+    code = "import os, sys; os.chdir(sys.argv[1])\nfor _ in range(2100): os.mkdir('d'); os.chdir('d')"
+    subprocess.run([sys.executable, "-c", code, str(top)], check=True)
+    yield top
+    subprocess.run(["rm", "-rf", str(top)], check=True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs paths of 4,096 bytes (Linux)")
+def test_folders_of_two_thousand_levels_are_searched_as_far_as_they_have_names(
+    deep_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`os.walk` of Python 3.11 calls itself for each level."""
+    place = Path(deep_folder, *["d"] * 1500)
+    (place / "frame.fits").write_bytes(b"")
+    (deep_folder / "frame.fits").write_bytes(b"")
+    found = search_fits([deep_folder])
+    assert found.files == tuple(sorted(str(folder / "frame.fits") for folder in (deep_folder, place)))
+    (line,) = [record.message for record in caplog.records if "cannot be searched" in record.message]
+    assert line.endswith("File name too long")
+    assert find_series([str(deep_folder)]) == []
+    assert len(files_below(deep_folder)) == 2
