@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ostcal.clock import Clock
-from ostcal.devices.device_driver import Driver, Properties, index_of
+from ostcal.devices.device_driver import Driver, Properties, as_float, index_of
 from ostcal.devices.failures import RefusedError, ReplyError
 from ostcal.devices.image_bytes import MAX_PIXELS
 from ostcal.devices.protocols import CameraInfo, CameraRequest
@@ -193,9 +193,10 @@ def _bayer_pattern(driver: Driver, properties: Properties) -> str | None:
 
 def finite_or_none(value: object) -> float | None:
     """Return a finite number as it is, anything else as ``None``."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value)
+    number = as_float(value)
+    return number if math.isfinite(number) else None
 
 
 def _positive(value: object) -> float | None:
@@ -318,7 +319,7 @@ class SettingsWriter:
 def _level_number(level: LevelControl, now: object) -> float | None:
     """Return a gain or offset that was read, a value or an index; ``None`` if it is neither."""
     if isinstance(now, int | float):
-        return float(now)
+        return finite_or_none(now)
     index = index_of(now, level.labels)
     return None if index is None else float(index)
 

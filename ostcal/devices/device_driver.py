@@ -6,6 +6,7 @@ ASCOM drivers (COM) and Alpaca devices (HTTP) have the same members, so cameras,
 from __future__ import annotations
 
 import logging
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -80,6 +81,14 @@ class Driver(ABC):
             return getattr(self._device, name)(*arguments)
 
 
+def as_float(value: float) -> float:
+    """Return a number as a float; an integer beyond all floats is infinite."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
 class Properties:
     """Properties of a device, checked to have the expected type."""
 
@@ -91,7 +100,7 @@ class Properties:
         value = self.driver.read(name)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self._wrong(name, value, "a number")
-        return float(value)
+        return as_float(value)
 
     def integer(self, name: str) -> int:
         """Read a whole number; ``3.0`` is one."""
@@ -203,4 +212,4 @@ def index_of(wanted: object, labels: Sequence[str]) -> int | None:
         return alike.index(word.casefold()) if word.casefold() in alike else None
     if isinstance(wanted, bool) or not isinstance(wanted, int | float):
         return None
-    return int(wanted) if float(wanted).is_integer() and 0 <= wanted < len(labels) else None
+    return int(wanted) if as_float(wanted).is_integer() and 0 <= wanted < len(labels) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import socket
 import subprocess
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 
 from ostcal.clock import Clock, SystemClock
+from ostcal.codec import to_json
 from ostcal.devices.alpaca import AlpacaCamera
 from ostcal.devices.alpaca_link import Timeouts
 from ostcal.devices.failures import DeviceUnreachableError, RefusedError, ReplyError
@@ -422,6 +424,35 @@ def test_a_gain_set_by_index_may_read_back_as_the_label() -> None:
             camera.apply(CameraRequest(gain="ISO"))
         with pytest.raises(DeviceError, match="gain 2 is none of"):
             camera.apply(CameraRequest(gain=2))
+
+
+ODD_JSON = (
+    "NaN",
+    "Infinity",
+    "-Infinity",
+    "1" + "0" * 400,
+    "-1",
+    "9223372036854775808",
+    "null",
+    '"7"',
+    "true",
+    "[]",
+    "{}",
+)
+
+
+@pytest.mark.parametrize("odd", ODD_JSON, ids=lambda odd: odd[:10])
+def test_a_value_that_cannot_be_is_an_error_of_the_device_or_no_record(odd: str) -> None:
+    body = f'{{"Value": {odd}, "ErrorNumber": 0, "ErrorMessage": ""}}'.encode()
+    names = [name for name, value in odd_camera().members.items() if not callable(value) and name != "connected"]
+    for name in names:
+        answer = {name: lambda request, body=body: None if request.method == "PUT" else Answer(body=body)}
+        with contextlib.suppress(DeviceError), opened(odd_camera(**answer)) as camera:
+            settings = camera.apply(CameraRequest())
+            camera.start_exposure(1.0, light=True)
+            result = camera.download()
+            camera.status()
+            to_json([settings, result.exposure_time_s])  # which refuses numbers that are not finite
 
 
 def test_a_temperature_on_its_way_is_only_reported() -> None:
