@@ -32,7 +32,7 @@ from ostcal.simulator.image_body import IMAGE_BYTES, Transaction, error_bytes, i
 
 with needed_for("the simulated observatory", package="starlette", extra="capture"):
     from starlette.applications import Starlette
-    from starlette.requests import Request
+    from starlette.requests import ClientDisconnect, Request
     from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
     from starlette.routing import Route
     from starlette.types import Receive, Scope, Send
@@ -326,6 +326,8 @@ async def _parameters(request: Request) -> Parameters:
         return {known.get(name.lower(), name): value for name, value in request.query_params.multi_items()}
     try:
         return dict(parse_qsl((await request.body()).decode("ascii"), keep_blank_values=True, errors="strict"))
+    except ClientDisconnect as error:
+        raise BadRequestError("the client left before the end of its form") from error
     except ValueError as error:
         raise BadRequestError("the body is not a form") from error
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -64,6 +65,19 @@ def test_it_ends_when_it_is_asked_to(number: signal.Signals) -> None:
         assert running.returncode == 0
         assert output == "simulated observatory ended\n"
         assert errors == ""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows ends processes without asking them")
+def test_a_client_that_leaves_in_the_middle_of_a_request_costs_no_line() -> None:
+    head = "PUT /api/v1/camera/0/gain HTTP/1.1\r\nHost: x\r\nContent-Length: 999\r\n\r\n"
+    with process() as (running, url):
+        place = urlsplit(url)
+        with socket.create_connection((place.hostname, place.port)) as connection:
+            connection.sendall(f"{head}Gain=".encode())
+        with Client(url).connect() as client:
+            assert client.get("interfaceversion") == 4
+        running.send_signal(signal.SIGTERM)
+        assert running.communicate(timeout=10) == ("simulated observatory ended\n", "")
 
 
 def bound_addresses(running: subprocess.Popen[str]) -> set[tuple[str, str]]:
