@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
+import subprocess
 import sys
 import threading
 import time
@@ -17,12 +19,14 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from distributed import LocalCluster
+from distributed import Client, LocalCluster
 from distributed.core import Status
 
 from ostcal.build.stored_strips import StoreMemory, StoreSink
+from ostcal.engine.cluster import connect
+from ostcal.engine.cluster.answers import UnansweredError, answer_within
 from ostcal.engine.cluster.executor import cluster_executor
-from ostcal.engine.cluster.worker_watch import WorkerWatch
+from ostcal.engine.cluster.worker_watch import WorkerWatch, silent_workers_end
 from ostcal.engine.driver import Part, connected, guarded, run_parts, run_tasks
 from ostcal.engine.execution import Execution, Graph, Key
 from ostcal.engine.graph import run_graph
@@ -31,6 +35,7 @@ from ostcal.engine.rejection import Median
 from ostcal.engine.run_local import LocalExecutor
 from ostcal.engine.tasks import JobResult, MasterJob
 from ostcal.engine.tiling import StripPlan
+from ostcal.errors import OstcalError
 from ostcal.library.store import MasterStore
 from support.memory_stack import MemoryStack
 
@@ -214,3 +219,50 @@ def test_a_worker_that_gives_no_sign_of_life_is_told_of_and_ended(caplog: pytest
         assert not psutil.pid_exists(pid)
         assert ready.client.submit(plus_one, 1).result(timeout=60) == 2
     assert "has not been heard of for 2 s; after 3 s others do its work" in caplog.text
+
+
+@contextmanager
+def worker_without_nanny(address: str, folder: Path) -> Iterator[int]:
+    """Start a worker in a process of its own, which nothing starts again; gives its process id."""
+    words = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--no-nanny", "--no-dashboard"]
+    with subprocess.Popen([*words, "--local-directory", str(folder)], stderr=subprocess.DEVNULL) as worker:
+        try:
+            yield worker.pid
+        finally:
+            worker.kill()
+
+
+@pytest.mark.slow
+def test_a_question_to_all_workers_does_not_wait_for_one_that_hangs(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (
+        LocalCluster(n_workers=0, dashboard_address=FREE_PORT) as cluster,
+        Client(cluster) as client,
+        worker_without_nanny(cluster.scheduler_address, tmp_path) as pid,
+    ):
+        client.wait_for_workers(1, timeout=60)
+        os.kill(pid, signal.SIGSTOP)
+        with silent_workers_end(client, silent_s=1.0, given_up_s=2.0, watch_s=0.2):
+            (answer,) = client.run(os.getpid, on_error="return").values()
+        assert isinstance(answer, OSError)
+    assert "it is ended" in caplog.text
+
+
+def test_what_takes_connections_and_never_answers_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connect, "ANSWER_TIMEOUT_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        line = rf"^compute\.address {address}: what takes connections there did not answer .* within 0\.5 s; check the"
+        with pytest.raises(OstcalError, match=line):
+            run_tasks(plus_one, [1], Execution(scheduler="distributed", address=address))
+
+
+def test_a_question_is_answered_fails_or_ends_in_time() -> None:
+    frozen = threading.Event()
+    assert answer_within(10.0, lambda: 3) == 3
+    with pytest.raises(ValueError, match="invalid literal"):
+        answer_within(10.0, lambda: int("three"))
+    with pytest.raises(UnansweredError, match=r"no answer within 0\.1 s"):
+        answer_within(0.1, frozen.wait)
+    frozen.set()

@@ -15,6 +15,7 @@ from typing import Any
 import dask
 from distributed import Client, LocalCluster, Security
 
+from ostcal.engine.cluster.answers import UnansweredError, answer_within
 from ostcal.engine.execution import ClusterClass, Execution, TlsFiles
 from ostcal.engine.interrupts import interrupts_ignored
 from ostcal.errors import ConfigError, OstcalError
@@ -24,6 +25,8 @@ from ostcal.opening import open_regular
 logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 20
+ANSWER_TIMEOUT_S = 60
+"""Time until a scheduler that takes connections answers; a busy one may take its time."""
 _MAX_SCHEDULER_FILE_BYTES = 1 << 24
 _DASHBOARD_PORT = 8787
 _START_ATTEMPTS = 3
@@ -57,17 +60,28 @@ def cluster_client(execution: Execution) -> Iterator[Any]:
         yield client
 
 
-def _running_cluster(address: str, label: str, tls: TlsFiles | None) -> Any:
-    """Connect to a scheduler; return the client, which is a context."""
+@contextmanager
+def _running_cluster(address: str, label: str, tls: TlsFiles | None) -> Iterator[Any]:
+    """Connect to a scheduler. If it is lost, Dask prints tracebacks of what has waited for it, beside our line."""
     if address.startswith("tls://") and tls is None:
         raise ConfigError(f"{label}: certificates are needed; set compute.tls with the files ca, cert and key")
     try:
-        return Client(address, timeout=CONNECT_TIMEOUT_S, security=_security(tls, "client"))
+        security = _security(tls, "client")
+        connected = answer_within(
+            ANSWER_TIMEOUT_S, lambda: Client(address, timeout=CONNECT_TIMEOUT_S, security=security)
+        )
+    except UnansweredError as error:
+        raise OstcalError(
+            f"{label}: what takes connections there did not answer as a Dask scheduler within {ANSWER_TIMEOUT_S:g} s; "
+            "check the address and that the scheduler runs"
+        ) from error
     except (OSError, ValueError) as error:  # ValueError: an address of an unknown kind
         raise OstcalError(
             f"{label}: no Dask scheduler answered within {CONNECT_TIMEOUT_S} s ({error}); "
             "check the address and that the scheduler runs"
         ) from error
+    with _quiet(), connected as client:
+        yield client
 
 
 def address_in_file(path: str) -> str:

@@ -16,9 +16,10 @@ from typing import Any
 from distributed import CancelledError, KilledWorker, WorkerPlugin, as_completed
 
 from ostcal.engine.cluster import worker_checks
+from ostcal.engine.cluster.answers import UnansweredError, answer_within
 from ostcal.engine.cluster.connect import cluster_client
 from ostcal.engine.cluster.worker_checks import WorkerReport
-from ostcal.engine.cluster.worker_watch import WorkerWatch
+from ostcal.engine.cluster.worker_watch import GIVEN_UP_S, WATCH_S, WorkerWatch, silent_workers_end
 from ostcal.engine.execution import Execution, Graph, Key, Lost
 from ostcal.engine.interrupts import leave_termination_to_the_parent
 from ostcal.engine.tiling import CLUSTER_TASK_BYTES
@@ -30,10 +31,10 @@ WINDOW_TASKS = 4000
 """Tasks on a cluster at a time: four for each of 1000 workers, 20 MB in the scheduler; a run may have any number."""
 
 _ATTEMPTS = 5
-_WATCH_S = 2.0
-"""Time between two questions whether a cluster still has workers: one message there and back."""
 _FETCH_S = 0.1
 """Time for which results are collected before they are fetched: one message there and back for all of them."""
+_LEAVE_S = 10.0
+"""Time in which a cluster that lives on takes back the settings of a run; a frozen one does not."""
 _LOG_TOPIC = "ostcal-log"
 _PACKAGE = "ostcal"
 
@@ -46,7 +47,8 @@ def cluster_executor(execution: Execution) -> Iterator[ClusterExecutor]:
     worker comes or the workers' versions differ.
     """
     with cluster_client(execution) as client:
-        reports = _prepare_workers(client, execution)
+        with silent_workers_end(client):
+            reports = _prepare_workers(client, execution)
         executor = ClusterExecutor(client, reports, execution.worker_wait_s)
         try:
             yield executor
@@ -54,7 +56,7 @@ def cluster_executor(execution: Execution) -> Iterator[ClusterExecutor]:
             executor.close()
             with suppress(OSError, ValueError, TimeoutError):  # the cluster may have died meanwhile
                 if client.status == "running":  # a cluster that lives on needs no settings of this run
-                    client.unregister_worker_plugin(_PACKAGE)
+                    answer_within(_LEAVE_S, lambda: client.unregister_worker_plugin(_PACKAGE))
 
 
 class ClusterExecutor:
@@ -132,9 +134,14 @@ class ClusterExecutor:
     def _watch_workers(self) -> None:
         """Look at the workers while there is work, as long as the scheduler can be asked."""
         workers = WorkerWatch(self.client, self._worker_wait_s)
-        while not self._closed.wait(min(_WATCH_S, self._worker_wait_s / 4)):
+        while not self._closed.wait(min(WATCH_S, self._worker_wait_s / 4)):
             try:
-                self._given_up_for = workers.look() if self._futures else ""
+                self._given_up_for = answer_within(GIVEN_UP_S, workers.look) if self._futures else ""
+            except UnansweredError:
+                self._given_up_for = (
+                    f"{self.client.scheduler.address}: the Dask scheduler has not answered for {GIVEN_UP_S:g} s; see "
+                    "that it runs, and start the same command again"
+                )
             except (OSError, ValueError, TimeoutError):  # the scheduler is lost or the client closed: `work` meets it
                 return
             if self._given_up_for:
@@ -159,7 +166,8 @@ def _prepare_workers(client: Any, execution: Execution) -> list[WorkerReport]:
         if time.monotonic() > deadline:
             raise OstcalError(
                 f"{address}: the Dask cluster has no worker after {wait_s:g} s; "
-                "start workers (dask worker ADDRESS), or wait longer with compute.worker_wait"
+                "start workers (dask worker ADDRESS) and the same command again, or wait longer with "
+                "compute.worker_wait"
             )
         time.sleep(0.1)
     # The scheduler reads the graph too.

@@ -1,9 +1,13 @@
-"""Watches the workers of a cluster while it has work: those that are gone, hang, or have no memory left."""
+"""Watches the workers of a cluster: those that are gone, hang, or have no memory left."""
 
 from __future__ import annotations
 
 import logging
+import math
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ostcal.engine.cluster import worker_checks
@@ -13,6 +17,8 @@ logger = logging.getLogger(__name__)
 SILENT_S = 15.0
 GIVEN_UP_S = 60.0
 """Time without a sign of life after which a worker hangs; workers give one every 0.5 to 5 s. Dask waits 300 s."""
+WATCH_S = 2.0
+"""Time between two questions for the workers: one message there and back."""
 
 
 class WorkerWatch:
@@ -40,17 +46,8 @@ class WorkerWatch:
 
         There was none, or none with memory left, for too long. A silent one is said, and started again later.
         """
-        states = self._client.run_on_scheduler(worker_checks.states_of_workers)
-        for address in self._seen.keys() - states.keys():
-            logger.info("worker %s has left the cluster; what it had in work is done again", address)
+        states = self.look_for_silence()
         now = time.monotonic()
-        before = self._seen
-        self._seen = {
-            address: before[address] if address in before and before[address][0] == last else (last, now)
-            for address, (last, _) in states.items()
-        }
-        for address, (_, since) in self._seen.items():
-            self._said_of_silence(address, now - since)
         if any(takes_work for _, takes_work in states.values()):
             self._alone_since = None
             return ""
@@ -74,6 +71,21 @@ class WorkerWatch:
             )
         return ""
 
+    def look_for_silence(self) -> dict[str, tuple[float, bool]]:
+        """Ask for the workers; say which are silent, and end those that are for too long. Return what they do."""
+        states: dict[str, tuple[float, bool]] = self._client.run_on_scheduler(worker_checks.states_of_workers)
+        for address in self._seen.keys() - states.keys():
+            logger.info("worker %s has left the cluster; what it had in work is done again", address)
+        now = time.monotonic()
+        before = self._seen
+        self._seen = {
+            address: before[address] if address in before and before[address][0] == last else (last, now)
+            for address, (last, _) in states.items()
+        }
+        for address, (_, since) in self._seen.items():
+            self._said_of_silence(address, now - since)
+        return states
+
     def _said_of_silence(self, address: str, silent_s: float) -> None:
         """Say that nothing was heard of a worker; if that lasts, end it, so that others do its work."""
         if silent_s < self._silent_s:
@@ -90,3 +102,25 @@ class WorkerWatch:
         if silent_s > self._given_up_s:
             logger.warning("worker %s has not been heard of for %.0f s; it is ended", address, silent_s)
             self._client.run_on_scheduler(worker_checks.restart_worker, address)
+
+
+@contextmanager
+def silent_workers_end(
+    client: Any, *, silent_s: float = SILENT_S, given_up_s: float = GIVEN_UP_S, watch_s: float = WATCH_S
+) -> Iterator[None]:
+    """End workers that give no sign of life while all are asked something: the question waits for every answer."""
+    workers = WorkerWatch(client, math.inf, silent_s=silent_s, given_up_s=given_up_s)
+    answered = threading.Event()
+
+    def look() -> None:
+        while not answered.wait(watch_s):
+            try:
+                workers.look_for_silence()
+            except (OSError, ValueError, TimeoutError):  # the scheduler is lost: who asks meets it
+                return
+
+    threading.Thread(target=look, name="ostcal-silent-workers", daemon=True).start()
+    try:
+        yield
+    finally:
+        answered.set()
