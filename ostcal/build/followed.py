@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from ostcal.build.plan import Unchanged
 from ostcal.build.publish import Published
 from ostcal.codec import from_values
+from ostcal.errors import StorageError
+from ostcal.library.attributes import record_from_attributes
 from ostcal.library.find import StorePlane, store_location
 from ostcal.library.history import HistoryEntry, history_of, subject_of
 from ostcal.library.store import MasterStore
@@ -32,22 +34,35 @@ def entries_of(output_dir: str, made: Iterable[Published], unchanged: Iterable[U
         for one in made
         if one.verdict is not None
     ]
-    return [*_forgotten(store_location(output_dir), output_dir, unchanged), *new]
+    names = {entry.name for entry in new}
+    return [*_forgotten(store_location(output_dir), output_dir, names, unchanged), *new]
 
 
-def _forgotten(store: str, output_dir: str, unchanged: Iterable[Unchanged]) -> list[HistoryEntry]:
-    """Return the entries of masters of earlier runs, from what is stored with them."""
-    judged = [one.stored for one in unchanged if one.stored.record.verdict is not None]
-    here = [master for master in judged if isinstance(master.plane, StorePlane) and master.plane.store == store]
-    known = {entry.name for entry in history_of(output_dir)} if here else set()
+def _forgotten(store: str, output_dir: str, made: set[str], unchanged: Iterable[Unchanged]) -> list[HistoryEntry]:
+    """Return the entries of masters of earlier runs, from what is stored with them.
+
+    Those that this run replaces are not unchanged; what is newer than the newest entry is of a run that was killed.
+    """
+    planes = [one.stored.plane for one in unchanged]
+    kept = {plane.name for plane in planes if isinstance(plane, StorePlane) and plane.store == store}
+    entries = history_of(output_dir)
+    known = {entry.name for entry in entries} | made
+    newest = max((entry.made_at for entry in entries), default=None)
     found = []
-    for master in here:
-        name = master.record.name
+    for name in MasterStore(store).names():
         if name in known:
             continue
-        attributes = MasterStore(store).attributes(name)
-        values = {key: attributes.get(key) for key in ("made_at", "verdict")}
-        values |= {"name": name, "subject": subject_of(master.key), "metrics": attributes["quality"].get("metrics")}
-        with contextlib.suppress(ValueError):  # made before these numbers were stored
-            found.append(from_values(HistoryEntry, values))
+        with contextlib.suppress(ValueError, StorageError):  # damaged, or made before these numbers were stored
+            entry = _entry_of(store, name)
+            if name in kept or newest is None or entry.made_at > newest:
+                found.append(entry)
     return found
+
+
+def _entry_of(store: str, name: str) -> HistoryEntry:
+    """Return the entry of a stored master; ValueError where it was not judged."""
+    attributes = MasterStore(store).attributes(name)
+    key = record_from_attributes(name, attributes).key
+    values = {word: attributes.get(word) for word in ("made_at", "verdict")}
+    metrics = (attributes.get("quality") or {}).get("metrics")
+    return from_values(HistoryEntry, values | {"name": name, "subject": subject_of(key), "metrics": metrics})

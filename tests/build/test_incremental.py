@@ -330,3 +330,20 @@ def test_a_run_that_was_killed_before_history_and_report_is_completed_by_the_nex
     run_command(night)
     assert history.read_bytes() == before
     assert list(night.masters.glob("report_*.html")) == [page]
+
+
+def test_masters_of_a_killed_run_are_followed_though_the_next_makes_all_again(night: Night) -> None:
+    """None of them is unchanged then."""
+    history = night.masters / "quality_history.jsonl"
+
+    def names() -> list[str]:
+        return [json.loads(line)["name"] for line in history.read_text("utf-8").splitlines()]
+
+    assert run_command(night).exit_code == 0
+    before = history.read_bytes()
+    assert run_command(night, "--all").exit_code == 0
+    whole = names()
+    history.write_bytes(before)  # what a kill leaves between the commit of the last master and the end
+    assert run_command(night, "--all").exit_code == 0
+    assert names()[: len(whole)] == whole
+    assert len(names()) == len(set(names())) == len(whole) + len(before.splitlines())
