@@ -86,7 +86,7 @@ class ConsoleHandler(logging.Handler):
         prefix = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
         text = prefix + _shown(record)
         if record.exc_info:
-            text += "\n" + logging.Formatter().formatException(record.exc_info)
+            text += "\n" + printable(logging.Formatter().formatException(record.exc_info), keep="\n\t")
         style = {"WARNING": "yellow", "ERROR": "red", "DEBUG": "dim"}.get(record.levelname)
         self._console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
@@ -118,6 +118,10 @@ class _LogFormatter(logging.Formatter):
         """Return the line without its traceback."""
         record.message = _shown(record)
         return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 -- the name that logging calls
+        """Return the traceback, whose messages hold names of others, without what commands a terminal."""
+        return printable(super().formatException(ei), keep="\n\t")
 
 
 class _LogFile(logging.FileHandler):

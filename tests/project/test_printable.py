@@ -51,7 +51,7 @@ def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_names_and_headers_reach_terminal_log_and_report_escaped(night: Path) -> None:
     outcomes = [
         ostcal("frames"),
-        ostcal("masters", "frames", "--out", "masters"),
+        ostcal("masters", "frames", "--out", "masters", "--debug"),  # with tracebacks
         ostcal("verify", "frames", "masters"),
     ]
     (log,) = (night / "masters").glob("*.log")
