@@ -30,12 +30,21 @@ FAILED: Final = -2
 LENGTH: Final = struct.Struct("<q")
 PIECE_BYTES: Final = 4 * 2**20
 
+_UNPACKED_FREE_BYTES = 512 * 2**20
+"""What any packed file may become: a frame of 61 MP of one value in 64 bits."""
+_MOST_EXPANSION = 32
+"""Bytes that a byte may become beyond that: frames of cameras have noise and become 1.2 to 10; zeros 1030."""
 _MAX_REASON_BYTES = 4096
 _ENDING_S = 10.0
 _TRIES = 3
 """Of an image whose process was killed by somebody else."""
 _OF_OTHERS = () if sys.platform == "win32" else (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 """Signals that no damaged file sends: the system sends the first when memory is short."""
+
+
+def most_unpacked_bytes(packed_bytes: int) -> int:
+    """Return how many bytes those of a packed file may become; more is a bomb, not a frame."""
+    return _UNPACKED_FREE_BYTES + _MOST_EXPANSION * packed_bytes
 
 
 class _KilledError(Exception):

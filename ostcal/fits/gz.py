@@ -9,13 +9,10 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO, Final
 
+from ostcal.decoding import most_unpacked_bytes
 from ostcal.errors import FrameError
 from ostcal.places.paths import open_binary
 
-FREE_BYTES: Final = 512 * 2**20
-"""What any file may unpack to: a frame of 61 MP of one value in 64 bits."""
-MOST_EXPANSION: Final = 32
-"""Bytes that a byte may become beyond `FREE_BYTES`: frames of cameras have noise and become 1.2 to 10; zeros 1030."""
 _INPUT_BYTES: Final = 64 * 2**10
 _OUTPUT_BYTES: Final = 64 * 2**10
 _MOST_SILENT_BYTES: Final = 16 * 2**20
@@ -41,12 +38,12 @@ class UnpackedGzip(io.RawIOBase):
 
     Checksums and lengths of members are compared where they end. Reading raises EOFError where the file is cut,
     zlib.error where it is damaged, and FrameError where it unpacks to more than a frame of its size does
-    (`FREE_BYTES` and `MOST_EXPANSION` times its size).
+    (`most_unpacked_bytes` of its size).
     """
 
     def __init__(self, file: BinaryIO, path: str, size: int) -> None:
         self._file, self._path, self._size = file, path, size
-        self.limit_bytes = FREE_BYTES + MOST_EXPANSION * size
+        self.limit_bytes = most_unpacked_bytes(size)
         self._decoder = zlib.decompressobj(_GZIP_BITS)
         self._packed = b""
         self._ready = memoryview(b"")

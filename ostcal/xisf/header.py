@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO, Final
 
+from ostcal.decoding import most_unpacked_bytes
 from ostcal.errors import FrameError
 from ostcal.xisf.blocks import RATIOS, DataBlock
 
@@ -351,6 +352,11 @@ def _compression(
         )
     if any(unpacked > RATIOS[codec] * (packed + 64) for packed, unpacked in pieces):
         raise FrameError(f"{where}: {length} bytes of {codec} cannot become {needed}: damaged, leave it out")
+    if needed > most_unpacked_bytes(length):
+        raise FrameError(
+            f"{where}: {length} bytes of {codec} are to become {needed}, more than frames do "
+            f"({most_unpacked_bytes(length)}); leave it out, or save it without compression"
+        )
     return codec, sizes[1] if shuffling else 1, pieces
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tracemalloc
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +240,19 @@ def test_a_bomb_takes_no_memory(tmp_path: Path) -> None:
             inspect_fits(path)
         assert tracemalloc.get_traced_memory()[1] < 2**20
         tracemalloc.stop()
+
+
+def test_a_block_of_zeros_is_no_frame_though_its_length_is_right(tmp_path: Path) -> None:
+    n_pixels = 300 * 2**20
+    packer = zlib.compressobj(9)
+    packed = b"".join(packer.compress(bytes(2**20)) for _ in range(2 * n_pixels // 2**20)) + packer.flush()
+    values = np.frombuffer(packed, np.uint8)[None]
+    said = {
+        "geometry": f"{2**20}:300:1", "sampleFormat": "UInt16", "compression": f"zlib:{2 * n_pixels}",
+    }  # fmt: skip
+    path = write_xisf(tmp_path / "zeros.xisf", values, attributes=said)
+    with pytest.raises(FrameError, match=rf"zeros.*{len(packed)} bytes of zlib are to become {2 * n_pixels}, more than"):
+        inspect_fits(path)
 
 
 @pytest.mark.parametrize("codec", CODECS)

@@ -657,7 +657,7 @@ def test_a_frame_for_which_there_is_no_room_is_absent(tmp_path: Path) -> None:
         with run_script(FULL_DISK, str(path), str(limit_bytes)) as process:
             output, errors = process.communicate(timeout=60)
         assert process.returncode == 0, errors
-        assert f"{path}: frame 0 cannot be written: File too large" in output
+        assert f"{path}: frame 0 cannot be written: the limit of file sizes is reached" in output
         assert [record.index for record in open_series(path).records] == [1]
         assert list(path.rglob("*.partial")) == []
         shutil.rmtree(path)
