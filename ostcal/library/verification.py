@@ -312,7 +312,8 @@ def without_damaged(sources: dict[str, Source], left_out: list[str], workers: in
     Of each frame the three rows are read by which it is known: samples and records of different frames are told apart
     by them. All others are checked while they are combined. Where strips carry no checksums of their own, in series of
     the first version of the format, frames are read once more as a whole; FITS frames have nothing to be compared with.
-    `left_out` gets a line for each frame.
+    `left_out` gets a line for each frame. A store that does not answer says nothing of its frames: they stay, and the
+    master fails if it still does not answer when they are combined.
     """
     of_series = [source for source in sources.values() if source.verify and source.series]
     damaged: set[str] = set()
@@ -334,7 +335,7 @@ def without_damaged(sources: dict[str, Source], left_out: list[str], workers: in
         ),
     ]
     for (place, index, *_), result in results:
-        if isinstance(result, Failure):
+        if isinstance(result, Failure) and result.bad_frame:
             damaged.add(f"{place}#{index}")
             left_out.append(result.message)
     return {label: source for label, source in sources.items() if label not in damaged}
