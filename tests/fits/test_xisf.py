@@ -251,7 +251,9 @@ def test_a_block_of_zeros_is_no_frame_though_its_length_is_right(tmp_path: Path)
         "geometry": f"{2**20}:300:1", "sampleFormat": "UInt16", "compression": f"zlib:{2 * n_pixels}",
     }  # fmt: skip
     path = write_xisf(tmp_path / "zeros.xisf", values, attributes=said)
-    with pytest.raises(FrameError, match=rf"zeros.*{len(packed)} bytes of zlib are to become {2 * n_pixels}, more than"):
+    with pytest.raises(
+        FrameError, match=rf"zeros.*{len(packed)} bytes of zlib are to become {2 * n_pixels}, more than"
+    ):
         inspect_fits(path)
 
 
