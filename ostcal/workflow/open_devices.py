@@ -54,7 +54,7 @@ def open_equipment(
     with ExitStack() as opened:
         if may_move is None:
             may_move = partial(opened.enter_context(safety_check(config, clock)).refusal, must_be_open=True)
-        camera, observatory = _connect_camera(config)
+        camera, observatory = _connect_camera(config, clock)
         opened.callback(camera.close)
         alpaca, timeouts = config.video.alpaca, _timeouts(config)
         host, port = alpaca.host, alpaca.port
@@ -103,7 +103,7 @@ def open_camera(config: ConfigSource = None) -> Camera:
     """
     loaded = load_config(config)
     require_packages(loaded)
-    return _connect_camera(loaded)[0]
+    return _connect_camera(loaded, clock_of(loaded))[0]
 
 
 def require_packages(config: Config) -> None:
@@ -115,15 +115,15 @@ def require_packages(config: Config) -> None:
         require_alpyca()
 
 
-def _connect_camera(config: Config) -> tuple[Camera, SimulatedObservatory | None]:
-    """Connect the camera, and start the simulated observatory that it belongs to, which ends with the camera."""
+def _connect_camera(config: Config, clock: Clock) -> tuple[Camera, SimulatedObservatory | None]:
+    """Connect the camera, which measures time by `clock`; start its simulated observatory, which ends with it."""
     video, timeouts = config.video, _timeouts(config)
     if video.camera_type == "alpaca":
         alpaca = video.alpaca
         number, name = alpaca.device_id, alpaca.camera_name or video.camera_name
         if name is not None:
             number = find_camera(alpaca.host, alpaca.port, name, timeouts.reply_s)
-        return AlpacaCamera(alpaca.host, alpaca.port, number, timeouts=timeouts), None
+        return AlpacaCamera(alpaca.host, alpaca.port, number, timeouts=timeouts, clock=clock), None
     if video.camera_type == "ascom":
         from ostcal.devices.ascom import open_ascom_camera
 
@@ -139,7 +139,7 @@ def _connect_camera(config: Config) -> tuple[Camera, SimulatedObservatory | None
     )
     observatory.start()
     try:
-        camera = AlpacaCamera("127.0.0.1", observatory.port, timeouts=timeouts)
+        camera = AlpacaCamera("127.0.0.1", observatory.port, timeouts=timeouts, clock=clock)
     except OstcalError:
         observatory.stop()
         raise
