@@ -518,7 +518,9 @@ def test_a_full_disk_ends_the_series_with_one_line(tmp_path: Path) -> None:
         output, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
     line = output.splitlines()[-1]
-    assert re.match(r"storage failed 3 .*exp_0\.010s\.zarr: 3 of 40 frames; .*: frame 3 cannot be written: the limit of file", line)
+    assert re.match(
+        r"storage failed 3 .*exp_0\.010s\.zarr: 3 of 40 frames; .*: frame 3 cannot be written: the limit of file", line
+    )
     assert "Traceback" not in errors
     given = (tmp_path / "given.txt").read_text().split()
     assert check_series(tmp_path, set(given)) == given[:3]
