@@ -95,7 +95,8 @@ class DiscoveryResponder:
         """End the answering."""
         self._ended.set()
         for thread in self._threads:
-            thread.join()
+            if thread is not threading.current_thread():
+                thread.join()
         for opened in self._sockets:
             opened.close()
 
@@ -236,7 +237,8 @@ class SimulatedObservatory:
         if self._server is not None and self._thread is not None and self._loop is not None:
             self._server.should_exit = True
             self._loop.call_soon_threadsafe(self._ending.set)
-            self._thread.join(START_TIMEOUT_S)
+            if self._thread is not threading.current_thread():  # the garbage collector may end it in its own thread
+                self._thread.join(START_TIMEOUT_S)
             self._camera.close(STOP_TIMEOUT_S / 2)
         if self._socket is not None:
             self._socket.close()
