@@ -330,8 +330,8 @@ def errors_to_exit_codes(console: Console, debug: bool, resume_command: str = ""
             sys.exit(EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED)
         except (KeyboardInterrupt, click.Abort):  # Abort: Ctrl-C at a question, and a RuntimeError
             _end_interrupted(console, termination, resume_command)
-        except Exception as error:
-            if termination.is_interrupted:  # while pydantic is imported, it makes an error of its own of it
+        except Exception as error:  # of an interrupt while it is imported, pydantic makes an error of its own class
+            if termination.is_interrupted:
                 logger.debug("interrupted: %s", error, exc_info=True)
                 _end_interrupted(console, termination, resume_command)
             line = refusal(error) if isinstance(error, OSError | MemoryError | RuntimeError | ImportError) else None

@@ -54,7 +54,7 @@ def _more_memory() -> str:
     space_mb = address_space_mb()
     if space_mb is not None and space_mb < _RECOMMENDED_MB:
         return f"allow more than {space_mb:.0f} MB of address space (ulimit -v {_RECOMMENDED_MB}000)"
-    return "lower master_frames.memory_limit, or allow more memory"
+    return "set compute.memory_limit lower, or allow more memory"
 
 
 def _in_one_line(error: BaseException) -> str:

@@ -223,10 +223,8 @@ def plan_each_worker(
     plan = _plan_strips(sizes, memory_limit_bytes, _process_bytes(sizes), threads, strip_rows)
     if plan is None:
         about = "in each worker" + (f", which has {threads} threads" if threads > 1 else "")
-        error = _too_little_memory(
-            sizes, memory_limit_bytes, strip_rows, _process_bytes(sizes), threads, about, workers_here
-        )
-        raise error
+        processes_bytes = _process_bytes(sizes)
+        raise _too_little_memory(sizes, memory_limit_bytes, strip_rows, processes_bytes, threads, about, workers_here)
     return replace(plan, workers=1)
 
 

@@ -78,33 +78,7 @@ def import_frames(
     StorageError
         If it is no series, or cannot be written.
     """
-    if not frames:
-        raise NoFramesError(f"{location}: there are no frames to import")
-    path, first = local_path(location), frames[0]
-    kind = frame_type or first.metadata.frame_type
-    if path.exists():
-        writer = open_series_for_writing(path)
-    elif kind is None:
-        raise InputError(
-            f"{first.source}: it does not say what it shows (IMAGETYP); say whether it is bias, dark or flat"
-        )
-    else:
-        writer = create_series(
-            path,
-            n_frames=len(frames),
-            height=first.height,
-            width=first.width,
-            dtype=_sample_dtype(first),
-            frame_type=kind,
-            compressor=compressor,
-            rows=rows,
-            attributes=shared_settings(
-                first.metadata.settings,
-                exposure_time_s=first.metadata.exposure_time_s,
-                filter_name=first.metadata.filter_name,
-                set_temperature_c=first.metadata.set_temperature_c,
-            ),
-        )
+    writer = _writer_for(frames, location, compressor=compressor, rows=rows, frame_type=frame_type)
     known = {_identity(record) for record in writer.records}
     free = writer.free_indices()
     n_known = len(known)
@@ -249,6 +223,38 @@ def _rows_of(samples: NDArray[Any], start: int, stop: int) -> NDArray[Any]:
 def _identity(record: FrameRecord) -> tuple[datetime | None, str]:
     """Return what identifies a frame: two of one start and of equal samples are copies."""
     return record.metadata.date_obs, record.pixels.checksum
+
+
+def _writer_for(
+    frames: Sequence[FitsFrame], location: Location, *, compressor: str, rows: int | None, frame_type: FrameType | None
+) -> SeriesWriter:
+    """Open the series that takes frames; create it as the first of them is, if it does not exist."""
+    if not frames:
+        raise NoFramesError(f"{location}: there are no frames to import")
+    path, first = local_path(location), frames[0]
+    kind = frame_type or first.metadata.frame_type
+    if path.exists():
+        return open_series_for_writing(path)
+    if kind is None:
+        raise InputError(
+            f"{first.source}: it does not say what it shows (IMAGETYP); say whether it is bias, dark or flat"
+        )
+    return create_series(
+        path,
+        n_frames=len(frames),
+        height=first.height,
+        width=first.width,
+        dtype=_sample_dtype(first),
+        frame_type=kind,
+        compressor=compressor,
+        rows=rows,
+        attributes=shared_settings(
+            first.metadata.settings,
+            exposure_time_s=first.metadata.exposure_time_s,
+            filter_name=first.metadata.filter_name,
+            set_temperature_c=first.metadata.set_temperature_c,
+        ),
+    )
 
 
 def _sample_dtype(frame: FitsFrame) -> str:

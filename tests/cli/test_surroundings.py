@@ -96,7 +96,7 @@ def test_what_the_system_refuses_is_told_from_faults() -> None:
         "a: Too many open files; raise the limit of open files (ulimit -n 1024)"
     )
     assert refusal(PermissionError(13, "Permission denied", b"a")) == "a: Permission denied"
-    assert str(refusal(MemoryError())).startswith("memory ran out (MemoryError); lower master_frames.memory_limit")
+    assert str(refusal(MemoryError())).startswith("memory ran out (MemoryError); set compute.memory_limit lower")
 
 
 def test_a_clock_that_python_cannot_read_is_one_line(tmp_path: Path) -> None:
