@@ -41,6 +41,10 @@ _ABORT_MARGIN_S = 30.0
 """One camera that cannot abort was ready 17 s after the end of the exposure."""
 _OLD_IMAGE_S = 0.25
 """INDI's server calls the last image ready for some 40 ms after StartExposure."""
+_TELLING_S = 0.5
+"""Exposures from here on show whether the time of a simulated camera passes faster than that of its client."""
+_NEVER_OLD_S = 2.0
+"""An image of the last exposure is no longer called ready by then, 50 times as late as that of INDI's server."""
 _POLL_S = 0.1
 _TEMPERATURE_STEP_C = 0.6
 """Some coolers accept whole degrees only."""
@@ -65,6 +69,10 @@ class AscomInterfaceCamera(ConnectedDevice):
         self._asked_s = 0.0
         self._abandoned: _Abandoned | None = None
         self._begun_s = self._old_end_s = self._old_image_until_s = -math.inf
+        self._is_ahead = False
+        """Whether its time passes faster than that of `clock`, as that of simulated cameras does: images come early."""
+        self._had_image = False
+        """Whether one was there before the exposure began."""
         self._failed_before = False
         self._is_over = False
         """Whether the image of the last exposure came; some drivers say Exposing ever after."""
@@ -117,14 +125,17 @@ class AscomInterfaceCamera(ConnectedDevice):
         was_ready = self._was_ready()
         if state == _EXPOSING and not (was_ready or self._is_over or self._abandoned is not None):
             raise RefusedError(f"{self._label}: it is exposing already; abort that exposure, or wait for its end")
-        self._old_image_until_s = self._clock.now_s() + exposure_time_s + _OLD_IMAGE_S if was_ready else -math.inf
+        self._had_image = was_ready
+        may_be_old = was_ready and not self._is_ahead
+        self._old_image_until_s = self._clock.now_s() + exposure_time_s + _OLD_IMAGE_S if may_be_old else -math.inf
         self._begin_again(exposure_time_s, light, state)
 
     def image_ready(self) -> bool:
         """Return whether the frame can be downloaded; raise `DeviceError` if the exposure failed."""
         ready, state = self._ready_and_state()
         now_s = self._clock.now_s()
-        if ready and now_s < self._old_image_until_s:
+        self._is_ahead = self._is_ahead or (ready and self._is_early(now_s))
+        if ready and not self._is_ahead and now_s < self._old_image_until_s:
             return False
         if not ready:
             self._old_image_until_s = -math.inf
@@ -137,6 +148,16 @@ class AscomInterfaceCamera(ConnectedDevice):
         # An error from before the exposure is ignored until the camera has reported another state.
         self._failed_before = self._failed_before and state == _FAILED
         return False
+
+    def _is_early(self, now_s: float) -> bool:
+        """Return whether an image that is ready is that of this exposure, though it is far from over by `clock`."""
+        since_s = now_s - self._begun_s
+        if self._asked_s < _TELLING_S or self._begun_s < self._old_end_s:  # it may be that of an aborted exposure
+            return False
+        if not self._had_image:
+            return since_s < self._asked_s / 2
+        was_always_ready = self._old_image_until_s > self._begun_s
+        return was_always_ready and min(self._asked_s / 2, _NEVER_OLD_S) <= since_s < 0.75 * self._asked_s
 
     def download(self) -> ExposureResult:
         """Download the finished frame."""

@@ -694,6 +694,37 @@ def test_the_last_image_is_not_taken_for_the_next(exposure_s: float) -> None:
         assert clock.slept_s < 3 * 1.1 * exposure_s + 1
 
 
+@pytest.mark.parametrize("had_image", [False, True])
+def test_a_simulated_camera_whose_time_passes_faster_is_not_waited_for(had_image: bool) -> None:
+    """ImageReady is true at each look, as in no exposure that takes its time."""
+    clock = QuickClock()
+    device = odd_camera(ImageReady=had_image, CameraState=0)
+    device.set(StartExposure=lambda _request: device.set(ImageReady=True) and None)
+    waited_s = []
+    with opened(device, clock=clock) as camera:
+        for exposure_s in (20.0, 20.0, 0.001):
+            before_s = clock.slept_s
+            camera.start_exposure(exposure_s, light=False)
+            while not camera.image_ready():
+                clock.sleep(0.05)
+            waited_s.append(clock.slept_s - before_s)
+            camera.download()
+    assert waited_s == pytest.approx([2.0 if had_image else 0.0, 0.0, 0.0], abs=0.06)
+
+
+@pytest.mark.parametrize("looks", ["late", "often"])
+def test_a_camera_that_takes_its_time_is_never_taken_for_a_faster_one(looks: str) -> None:
+    clock = QuickClock()
+    exposures = IndiExposures(clock)
+    with opened(exposures.camera(), clock=clock) as camera:
+        for expected, exposure_s in enumerate((20.0, 0.6, 20.0, 0.001), 2):
+            camera.start_exposure(exposure_s, light=False)
+            clock.sleep(1.1 * exposure_s + 0.3 if looks == "late" else 0.0)
+            while not camera.image_ready():
+                clock.sleep(0.01)
+            assert camera.download().pixels[0, 0] == expected
+
+
 def test_a_download_that_is_refused_because_nothing_is_ready_is_asked_for_again() -> None:
     clock = QuickClock()
     exposures = IndiExposures(clock)
