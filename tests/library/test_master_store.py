@@ -461,7 +461,10 @@ def test_a_master_for_which_there_is_no_room_is_absent(store: MasterStore) -> No
     )
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert f"{store.location}/a/master/c.0.0: rows of a master cannot be written: the limit of file sizes is reached" in lines[0]
+    assert (
+        f"{store.location}/a/master/c.0.0: rows of a master cannot be written: the limit of file sizes is reached"
+        in lines[0]
+    )
     assert "the master is not complete" in lines[1]
     assert f"{store.location}/b: the master cannot be created: the limit of file sizes is reached" in lines[2]
     assert lines[3] == "[] False"
